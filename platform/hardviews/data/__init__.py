@@ -1,0 +1,1 @@
+"""Packed shards, the pure order of samples, and the reader."""

@@ -1,0 +1,1 @@
+"""Self-supervised methods: pseudo-labels and per-sample pair losses."""

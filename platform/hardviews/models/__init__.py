@@ -1,0 +1,1 @@
+"""Backbones, heads' building blocks and BatchNorm branches."""

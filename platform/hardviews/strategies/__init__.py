@@ -1,0 +1,1 @@
+"""Hard views: selection, mixing, attacks, and their composition."""

@@ -1,0 +1,1 @@
+"""One MLflow run per job, through every restart."""

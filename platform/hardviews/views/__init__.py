@@ -1,0 +1,1 @@
+"""Views as rows of numbers, and the renderers that turn them into pixels."""
