@@ -1,0 +1,152 @@
+"""The distribution that views are drawn from, and the published ones."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from hardviews.errors import UserError
+
+Interval = tuple[float, float]
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and deviation per channel (red, green, blue) of pixels in [0, 1]; ImageNet's by default."""
+
+    mean: Triple = (0.485, 0.456, 0.406)
+    std: Triple = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        if min(self.std) <= 0:
+            raise UserError(f"normalisation.std = {self.std}: every channel's value must be above 0.")
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8, or float in [0, 1], (..., 3, H, W) to float32 normalised, with the memory format kept."""
+        unit = images.to(torch.float32) / 255 if images.dtype == torch.uint8 else images
+        mean, std = self._channels(self.mean, images), self._channels(self.std, images)
+        return (unit - mean) / std
+
+    def denormalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalised (..., 3, H, W) back to [0, 1] (not clamped)."""
+        return pixels * self._channels(self.std, pixels) + self._channels(self.mean, pixels)
+
+    def low(self, like: torch.Tensor) -> torch.Tensor:
+        """The normalised value of a black pixel, (3, 1, 1), on the device of `like`."""
+        return self.normalise(torch.zeros(3, 1, 1, device=like.device))
+
+    def high(self, like: torch.Tensor) -> torch.Tensor:
+        """The normalised value of a white pixel, (3, 1, 1), on the device of `like`."""
+        return self.normalise(torch.ones(3, 1, 1, device=like.device))
+
+    def radius(self, epsilon: float, like: torch.Tensor) -> torch.Tensor:
+        """The distance epsilon of pixels in [0, 1] as one of normalised pixels: epsilon / std, (3, 1, 1)."""
+        return epsilon / self._channels(self.std, like)
+
+    @staticmethod
+    def _channels(values: Triple, like: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=like.device).reshape(3, 1, 1)
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Colour jitter in random order: factors in [1 - x, 1 + x], cut at 0; hue shifts in [-hue, hue] turns."""
+
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    probability: float = 0.8
+
+    def __post_init__(self) -> None:
+        for name in ("brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"jitter.{name} = {getattr(self, name)}: must be 0 or more.")
+        if not 0 <= self.hue <= 0.5:
+            raise UserError(
+                f"jitter.hue = {self.hue}: must lie in [0, 0.5] (half a turn of the colour circle)."
+            )
+        _check_probability("jitter.probability", self.probability)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The distribution of one kind of view: a random resized crop, flip, colours, blur and solarisation.
+
+    size: side of the square view in pixels. scale: the crop's area as a share of the image's. ratio: its
+    width over its height, log-uniform. sigma: of the Gaussian blur, in pixels of the view. threshold:
+    solarise inverts from this uint8 value on. flip, grayscale, blur, solarise: probabilities.
+    """
+
+    size: int = 224
+    scale: Interval = (0.2, 1.0)
+    ratio: Interval = (3 / 4, 4 / 3)
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    flip: float = 0.5
+    jitter: Jitter = field(default_factory=Jitter)
+    grayscale: float = 0.2
+    blur: float = 0.5
+    sigma: Interval = (0.1, 2.0)
+    solarise: float = 0.0
+    threshold: int = 128
+    normalisation: Normalisation = field(default_factory=Normalisation)
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise UserError(f"augmentation.size = {self.size}: a view is at least 1 pixel wide.")
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise UserError(
+                f"augmentation.scale = {self.scale}: give the smallest and the largest share of the image's "
+                "area, 0 < smallest <= largest <= 1."
+            )
+        for name in ("ratio", "sigma"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high < math.inf:
+                raise UserError(f"augmentation.{name} = {(low, high)}: give 0 < smallest <= largest.")
+        for name in ("flip", "grayscale", "blur", "solarise"):
+            _check_probability(f"augmentation.{name}", getattr(self, name))
+        if self.interpolation not in ("bilinear", "bicubic"):
+            raise UserError(
+                f"augmentation.interpolation = {self.interpolation!r}: choose bilinear or bicubic."
+            )
+        if not 0 <= self.threshold <= 256:
+            raise UserError(f"augmentation.threshold = {self.threshold}: must lie in [0, 256].")
+
+
+def simclr(size: int = 224) -> Augmentation:
+    """SimCLR (Chen et al. 2020, arXiv 2002.05709, appendix A), colour strength 1."""
+    return Augmentation(size=size, scale=(0.08, 1.0), jitter=Jitter(0.8, 0.8, 0.8, 0.2))
+
+
+def mocov2(size: int = 224) -> Augmentation:
+    """MoCo v2's "aug+" (Chen et al. 2020, arXiv 2003.04297), which SimSiam uses too (arXiv 2011.10566)."""
+    return Augmentation(size=size)
+
+
+def dino_global1(size: int = 224, scale: Interval = (0.4, 1.0)) -> Augmentation:
+    """DINO's first global view (Caron et al. 2021, arXiv 2104.14294): always blurred."""
+    return Augmentation(size=size, scale=scale, interpolation="bicubic", jitter=_DINO_JITTER, blur=1.0)
+
+
+def dino_global2(size: int = 224, scale: Interval = (0.4, 1.0)) -> Augmentation:
+    """DINO's second global view (arXiv 2104.14294): seldom blurred, sometimes solarised."""
+    return Augmentation(
+        size=size, scale=scale, interpolation="bicubic", jitter=_DINO_JITTER, blur=0.1, solarise=0.2
+    )
+
+
+def dino_local(size: int = 96, scale: Interval = (0.05, 0.4)) -> Augmentation:
+    """DINO's small local views (arXiv 2104.14294), blurred half of the time."""
+    return Augmentation(size=size, scale=scale, interpolation="bicubic", jitter=_DINO_JITTER, blur=0.5)
+
+
+_DINO_JITTER = Jitter(0.4, 0.4, 0.2, 0.1)
+
+
+def _check_probability(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise UserError(f"{name} = {value}: a probability lies in [0, 1].")
