@@ -1,0 +1,133 @@
+"""Backbones: timm networks by name, without their classifier, with stems for small images.
+
+Shape suffixes: B images, D features.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import timm
+import torch
+from timm.models import is_model_in_modules
+from torch import nn
+
+from hardviews.errors import UserError
+
+# timm modules whose networks accept `img_size`, `patch_size` and `dynamic_img_size`.
+_TRANSFORMERS = ("vision_transformer", "deit", "eva")
+# The patch of a transformer with a small stem: 64 tokens for a 32x32 image.
+_SMALL_PATCH = 4
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Which network encodes an image.
+
+    name: a timm model name, e.g. `resnet50` or `vit_small_patch16_224`.
+    small_stem: for images of about 32 to 64 pixels: a ResNet's first convolution keeps the resolution (3x3,
+        stride 1) and its max-pool goes (SimCLR, appendix B.9); a transformer's patch becomes 4 pixels unless
+        `patch_size` says otherwise.
+    drop_path: rate of stochastic depth, 0 to 1.
+    image_size: pixels a side for which a transformer's position embeddings are laid out; other sizes
+    interpolate them.
+    patch_size: pixels a side of a transformer's patch; None keeps the one in the name.
+    """
+
+    name: str = "resnet50"
+    small_stem: bool = False
+    drop_path: float = 0.0
+    image_size: int | None = None
+    patch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.drop_path < 1.0:
+            raise UserError(
+                f"Backbone: drop_path is {self.drop_path}; give a rate from 0 up to, not including, 1."
+            )
+        if not timm.is_model(self.name):
+            raise UserError(_unknown(self.name))
+        if not self.is_transformer:
+            for field in ("image_size", "patch_size"):
+                if getattr(self, field) is not None:
+                    raise UserError(
+                        f"Backbone: {field} is given, but {self.name} is not a vision transformer and works "
+                        f"at any size; remove {field}."
+                    )
+
+    @property
+    def is_transformer(self) -> bool:
+        """Whether the network is a vision transformer with patches and position embeddings."""
+        return bool(is_model_in_modules(self.name.split(".")[0], _TRANSFORMERS))
+
+    @property
+    def num_features(self) -> int:
+        """D: the width of the features that the built network returns."""
+        return _num_features(self)
+
+    def build(self) -> nn.Module:
+        """Return the randomly initialised network that maps images (B, 3, H, W) to features (B, D).
+
+        Its state dict has the keys of `timm.create_model(name, num_classes=0)`. Raises UserError where the
+        network cannot do what the configuration asks for.
+        """
+        options: dict[str, Any] = {}
+        if self.drop_path:
+            options["drop_path_rate"] = self.drop_path
+        if self.is_transformer:
+            options["dynamic_img_size"] = True
+            if self.image_size is not None:
+                options["img_size"] = self.image_size
+            if self.patch_size is not None or self.small_stem:
+                options["patch_size"] = self.patch_size or _SMALL_PATCH
+        try:
+            network: nn.Module = timm.create_model(self.name, pretrained=False, num_classes=0, **options)
+        except TypeError as error:
+            raise UserError(
+                f"Backbone: {self.name} does not take one of {sorted(options)} ({error}); leave it at its "
+                f"default or choose another network."
+            ) from error
+        if self.small_stem and not self.is_transformer:
+            _shrink_stem(network, self.name)
+        return network
+
+
+def _shrink_stem(network: nn.Module, name: str) -> None:
+    """Make a ResNet's stem keep the resolution: 3x3 stride 1 for 7x7 stride 2, and no max-pool."""
+    if not isinstance(network, timm.models.resnet.ResNet):
+        raise UserError(
+            f"Backbone: small_stem is for ResNets and vision transformers, and {name} is neither; set "
+            f"small_stem=False or choose e.g. resnet18."
+        )
+    first: nn.Module = network.conv1
+    if isinstance(first, nn.Conv2d):
+        small = nn.Conv2d(first.in_channels, first.out_channels, 3, 1, 1, bias=first.bias is not None)
+        nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
+        network.register_module("conv1", small)
+    elif isinstance(first, nn.Sequential) and isinstance(first[0], nn.Conv2d):
+        # Deep stems (the `d` and `t` networks) are 3x3 convolutions already: the first one strides.
+        first[0].stride = (1, 1)
+    network.register_module("maxpool", nn.Identity())
+
+
+def _unknown(name: str) -> str:
+    """Say that timm has no such network, and which ones it may have been."""
+    close = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
+    hint = (
+        f"Close: {', '.join(close)}."
+        if close
+        else "List them with: python -c 'import timm; print(timm.list_models())'."
+    )
+    return f"Backbone: timm has no network named {name!r}. {hint}"
+
+
+@lru_cache(maxsize=64)
+def _num_features(backbone: Backbone) -> int:
+    # On the meta device no memory is taken and no random number is drawn.
+    with torch.device("meta"):
+        network: Any = backbone.build()
+    # Some networks (MobileNet, EfficientNet's heads) widen after the last stage.
+    return int(getattr(network, "head_hidden_size", None) or network.num_features)

@@ -1,0 +1,205 @@
+"""The exported encoder: a frozen backbone with the pixel statistics it was trained on, saved without pickle.
+
+Shape suffixes: B images, C channels, H rows, W columns, D features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import safetensors.torch
+import torch
+from fsspec.implementations.local import LocalFileSystem
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from hardviews.errors import UserError
+from hardviews.models.backbones import Backbone
+from hardviews.views.augmentation import Normalisation
+
+WEIGHTS = "encoder.safetensors"
+DESCRIPTION = "encoder.json"
+# A state-dict entry with this path component belongs to the auxiliary BatchNorm branch, which only training
+# uses.
+_AUXILIARY = "adversarial"
+
+
+class Encoder(nn.Module):
+    """A backbone and its normalisation: images in, features out.
+
+    backbone: which network; normalisation: the mean and standard deviation of its input; network: the trained
+    backbone, whose weights are copied (entries of the auxiliary BatchNorm branch are left out), or None for
+    random weights; image_size: pixels a side at which it was trained; provenance: where the weights come from
+    (run, samples seen, recipe), written beside them.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        normalisation: Normalisation,
+        network: nn.Module | None = None,
+        image_size: int = 224,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.normalisation = normalisation
+        self.image_size = image_size
+        self.provenance = dict(provenance or {})
+        self.network = backbone.build()
+        if network is not None:
+            self.network.load_state_dict(exported_state(network.state_dict()))
+
+    @property
+    def num_features(self) -> int:
+        """D: the width of the features."""
+        return self.backbone.num_features
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        """Map normalised float images (B, 3, H, W) to features (B, D)."""
+        features_BD: Tensor = self.network(pixels_BCHW)
+        return features_BD
+
+    def embed(self, images_BCHW: Tensor) -> Tensor:
+        """Map uint8 images (B, 3, H, W) on any device to float32 features (B, D) on the encoder's, in eval
+        mode.
+        """
+        if images_BCHW.dtype != torch.uint8:
+            raise TypeError(
+                f"embed takes uint8 images, got {images_BCHW.dtype}; use forward for normalised floats"
+            )
+        device = next(self.network.parameters()).device
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                features_BD: Tensor = self(self.normalisation.normalise(images_BCHW.to(device)))
+        finally:
+            self.train(training)
+        return features_BD.float()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the encoder computes: backbone, normalisation and weights, not provenance."""
+        return _digest(self._architecture(), self.network.state_dict())
+
+    def _architecture(self) -> dict[str, Any]:
+        return {
+            "backbone": asdict(self.backbone),
+            "normalisation": {"mean": list(self.normalisation.mean), "std": list(self.normalisation.std)},
+            "image_size": self.image_size,
+        }
+
+
+def exported_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a backbone's state dict under plain timm keys: without the auxiliary BatchNorm branch."""
+    return {key: value for key, value in state.items() if _AUXILIARY not in key.split(".")}
+
+
+def save(encoder: Encoder, url: str | os.PathLike[str]) -> str:
+    """Write `encoder.safetensors` and `encoder.json` into the folder at a path or fsspec URL; return the
+    digest.
+
+    The weights' file holds the description too (its header's metadata), so that it is complete by itself; the
+    JSON is written last, for readers. Each file appears whole or not at all. `timm.create_model(NAME,
+    num_classes=0, checkpoint_path="encoder.safetensors")` reads the weights where the stem is not small.
+    """
+    state = {key: value.detach().cpu().contiguous() for key, value in encoder.network.state_dict().items()}
+    description = {
+        "format": "hardviews encoder 1",
+        "digest": _digest(encoder._architecture(), state),
+        **encoder._architecture(),
+        "num_features": encoder.num_features,
+        "provenance": encoder.provenance,
+    }
+    text = json.dumps(description, indent=1, sort_keys=True)
+    fs, folder = fsspec.core.url_to_fs(os.fspath(url))
+    fs.makedirs(folder, exist_ok=True)
+    _write(fs, f"{folder}/{WEIGHTS}", safetensors.torch.save(state, metadata={"hardviews": text}))
+    _write(fs, f"{folder}/{DESCRIPTION}", text.encode())
+    return str(description["digest"])
+
+
+def load(url: str | os.PathLike[str]) -> Encoder:
+    """Read the encoder at a path or fsspec URL: the weights' file, its folder, or a run's folder with
+    `encoder/` in it.
+
+    The weights are checked against their digest. Raises UserError for a missing, cut or foreign file.
+    """
+    fs, path = fsspec.core.url_to_fs(os.fspath(url))
+    candidates = (
+        [path] if path.endswith(".safetensors") else [f"{path}/{WEIGHTS}", f"{path}/encoder/{WEIGHTS}"]
+    )
+    found = next((name for name in candidates if fs.exists(name)), None)
+    if found is None:
+        raise UserError(
+            f"There is no encoder at {url}: looked for {' and '.join(candidates)}. Give the output folder of "
+            f"a finished `hardviews pretrain`, or the folder that holds {WEIGHTS}."
+        )
+    data = fs.cat_file(found)
+    try:
+        description = json.loads(_metadata(data)["hardviews"])
+        state = safetensors.torch.load(data)
+        architecture = {key: description[key] for key in ("backbone", "normalisation", "image_size")}
+        backbone = Backbone(**architecture["backbone"])
+        normalisation = Normalisation(
+            **{key: tuple(value) for key, value in architecture["normalisation"].items()}
+        )
+        encoder = Encoder(
+            backbone, normalisation, None, architecture["image_size"], description["provenance"]
+        )
+        encoder.network.load_state_dict(state)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{found} is not an encoder that hardviews wrote, or is cut short ({error}). Export it again "
+            "from its checkpoint."
+        ) from error
+    if encoder.digest != description["digest"]:
+        raise UserError(
+            f"{found} is damaged: its weights do not match the digest in it. Export it again from its "
+            "checkpoint."
+        )
+    return encoder.eval()
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """Return the metadata of a safetensors file: an 8-byte little-endian header length, then JSON."""
+    length = int.from_bytes(data[:8], "little")
+    metadata: dict[str, str] = json.loads(data[8 : 8 + length])["__metadata__"]
+    return metadata
+
+
+def _digest(architecture: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(architecture, sort_keys=True).encode())
+    for key in sorted(state):
+        value = state[key].detach().cpu().contiguous()
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _write(fs: Any, path: str, data: bytes) -> None:
+    """Write one file whole: object stores do by themselves, a local file system through a rename."""
+    if not isinstance(fs, LocalFileSystem):
+        fs.pipe_file(path, data)
+        return
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,44 @@
+"""The encoder as an MLflow model: safetensors and source text, no pickle."""
+
+from __future__ import annotations
+
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow.pyfunc
+import numpy as np
+from mlflow.models.signature import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+from hardviews import __version__
+from hardviews.models.encoder import Encoder, save
+
+
+def write_model(encoder: Encoder, folder: Path) -> None:
+    """Write the model into a new folder.
+
+    `mlflow.pyfunc.load_model(folder).predict(images)` maps uint8 images (B, side, side, 3) to float32
+    features (B, D). MLflow's "models from code" keep the wrapper as a source file (`pyfunc_encoder.py`) in
+    place of a pickle; what loads it needs hardviews installed.
+    """
+    side = encoder.image_size
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, side, side, 3))]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, encoder.num_features))]),
+    )
+    requirements = [f"hardviews=={__version__}"]
+    requirements += [f"{name}=={version(name)}" for name in ("torch", "timm", "mlflow")]
+    weights = folder.with_name(f"{folder.name}.weights")
+    save(encoder, weights)
+    try:
+        mlflow.pyfunc.save_model(
+            path=str(folder),
+            python_model=str(Path(__file__).with_name("pyfunc_encoder.py")),
+            artifacts={"encoder": str(weights)},
+            signature=signature,
+            pip_requirements=requirements,
+            metadata={"digest": encoder.digest, "backbone": encoder.backbone.name},
+        )
+    finally:
+        shutil.rmtree(weights, ignore_errors=True)

@@ -1,0 +1,28 @@
+"""Keeps secrets out of what is logged."""
+
+from __future__ import annotations
+
+import re
+
+# user:password@ in a URI; the user stays readable.
+_CREDENTIALS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^/@\s:]*):[^/@\s]+@")
+# Query parameters of signed URLs.
+_SIGNED = re.compile(r"(?i)([?&](?:x-amz-[a-z-]*|sig|signature|token|awsaccesskeyid|password)=)[^&\s]+")
+# A key id of AWS, wherever it stands.
+_KEY_ID = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")
+_SECRET_NAME = re.compile(
+    r"(?i)(^|[._-])(aws_.*|.*(secret|password|passwd|credential|access_?key|api_?key).*|.*token)$"
+)
+HIDDEN = "***"
+
+
+def scrub(text: str) -> str:
+    """Return the text with passwords, signatures and key ids in it replaced by `***`."""
+    text = _CREDENTIALS.sub(rf"\g<scheme>\g<user>:{HIDDEN}@", text)
+    text = _SIGNED.sub(rf"\g<1>{HIDDEN}", text)
+    return _KEY_ID.sub(HIDDEN, text)
+
+
+def scrub_item(key: str, value: str) -> str:
+    """Return the value to log under `key`: hidden wholly where the name says that it is a secret."""
+    return HIDDEN if _SECRET_NAME.search(key) else scrub(value)
