@@ -1,0 +1,179 @@
+"""Shards of a remote dataset kept on local disk, within a bound, shared by the processes of a machine."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hardviews.data.index import Shard
+from hardviews.data.store import Store
+from hardviews.errors import UserError
+
+_PART = ".part"
+_LOCK = ".lock"
+_TRIES = 3
+
+
+def default_folder() -> str:
+    """Where shards are kept when the user says nothing: HARDVIEWS_CACHE, else the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.environ.get("HARDVIEWS_CACHE") or os.path.join(home, "hardviews", "shards")
+
+
+@dataclass
+class CacheCounts:
+    """What a cache did: shards served from disk, shards fetched, shards evicted."""
+
+    hits: int = 0
+    fetched: int = 0
+    evicted: int = 0
+
+
+class ShardCache:
+    """A folder of verified shards, at most `limit` bytes of them.
+
+    A file is named by its content's SHA-256 and published under that name only after the content was hashed, so one
+    dataset's bytes are never served as another's. `open` returns a descriptor that pins its shard by a shared lock:
+    pinned shards are never evicted. Processes that want the same shard fetch it once. Where the bound cannot hold
+    what is pinned, `open` raises UserError at once; it never waits for room.
+    """
+
+    def __init__(self, folder: str, limit: int) -> None:
+        self.folder, self.limit = folder, limit
+        self.counts = CacheCounts()
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"The shard cache cannot use the folder {folder!r}: {error.strerror}. Name another with "
+                "HARDVIEWS_CACHE or the reader's cache_folder."
+            ) from error
+
+    def open(self, store: Store, shard: Shard) -> int:
+        """A read-only descriptor of the shard's bytes, pinned until it is closed.
+
+        Raises UserError where the bound is too small, or where the store's file is not the shard of the index;
+        OSError where it cannot be fetched.
+        """
+        name = f"{shard.sha256}.tar"
+        with self._locked(name + _LOCK):
+            descriptor = self._pin(name, shard.size)
+            if descriptor is not None:
+                self.counts.hits += 1
+                return descriptor
+            self._fetch(store, shard, name)
+            descriptor = self._pin(name, shard.size)
+        if descriptor is None:
+            raise OSError(f"{os.path.join(self.folder, name)} vanished while it was in use")
+        return descriptor
+
+    def discard(self, shard: Shard) -> None:
+        """Forget a shard whose file on disk turned out to be damaged."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.folder, f"{shard.sha256}.tar"))
+
+    def _pin(self, name: str, size: int) -> int | None:
+        path = os.path.join(self.folder, name)
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        # It may have been evicted between opening and locking, or damaged since it was verified.
+        if os.fstat(descriptor).st_nlink == 0 or os.fstat(descriptor).st_size != size:
+            os.close(descriptor)
+            if os.path.exists(path) and os.path.getsize(path) != size:
+                os.unlink(path)
+            return None
+        os.utime(path)  # the time of last use, by which eviction goes
+        return descriptor
+
+    def _fetch(self, store: Store, shard: Shard, name: str) -> None:
+        """Reserve room, download, verify, publish."""
+        part = os.path.join(self.folder, name + _PART)
+        descriptor = self._reserve(part, shard.size)
+        try:
+            for attempt in range(_TRIES):
+                store.download(shard.name, part, shard.size)
+                if _sha256(part) == shard.sha256:
+                    break
+                store.retries += 1
+                if attempt == _TRIES - 1:
+                    raise UserError(
+                        f"The shard {store.name(shard.name)} does not hold the bytes that its index names (fetched "
+                        f"{_TRIES} times). It was damaged or replaced: copy it again from where it is whole, or pack "
+                        "the dataset again."
+                    )
+            os.replace(part, os.path.join(self.folder, name))
+            self.counts.fetched += 1
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(part)
+            os.close(descriptor)
+
+    def _reserve(self, part: str, size: int) -> int:
+        """Evict least recently used shards until `size` more bytes fit, and take the room with a file of that size."""
+        with self._locked("cache" + _LOCK):
+            used, files = 0, []
+            for entry in os.scandir(self.folder):
+                if entry.name.endswith(_PART) and _unlocked(entry.path):
+                    os.unlink(entry.path)  # a process died while it was fetching
+                elif not entry.name.endswith(_LOCK):
+                    stat = entry.stat()
+                    used += stat.st_size
+                    if entry.name.endswith(".tar"):
+                        files.append((stat.st_mtime, stat.st_size, entry.path))
+            for _, bytes_, path in sorted(files):
+                if used + size <= self.limit:
+                    break
+                if _unlocked(path):
+                    os.unlink(path)
+                    self.counts.evicted += 1
+                    used -= bytes_
+            if used + size > self.limit:
+                raise UserError(
+                    f"The shard cache in {self.folder!r} is bounded to {self.limit / 1e9:.2f} GB, {used / 1e9:.2f} GB of it "
+                    f"are in use by open shards, and a shard of {size / 1e9:.2f} GB is needed now. Raise the reader's "
+                    "cache_bytes, or lower its window."
+                )
+            descriptor = os.open(part, os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, size)
+            return descriptor
+
+    @contextlib.contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        """Hold a lock file among all processes of this machine."""
+        descriptor = os.open(os.path.join(self.folder, name), os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _unlocked(path: str) -> bool:
+    """Whether no process holds a lock on a file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for part in iter(lambda: stream.read(2**20), b""):
+            digest.update(part)
+    return digest.hexdigest()

@@ -1,0 +1,190 @@
+"""The index of a packed dataset: where each sample lies, its checksum and its label."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hardviews.data.store import Store
+from hardviews.errors import UserError
+
+FORMAT = "hardviews-shards"
+VERSION = 1
+INDEX_NAME = "index.json"
+SAMPLES_NAME = "samples.npy"
+
+# One row a sample, ordered by shard, then offset. `offset` and `size` are those of the image's bytes inside the
+# shard; its tar header is the 512 bytes before. `label` is -1 where there is none. 28 bytes.
+SAMPLE = np.dtype(
+    [
+        ("shard", "<u4"),
+        ("offset", "<u8"),
+        ("size", "<u4"),
+        ("crc32", "<u4"),
+        ("label", "<i4"),
+        ("width", "<u2"),
+        ("height", "<u2"),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar file: its name, bytes, number of samples and checksums."""
+
+    name: str
+    size: int
+    count: int
+    crc32: int
+    sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """A packed dataset without its images.
+
+    `samples` has dtype `SAMPLE`, shape (n,). `digest` (hexadecimal SHA-256) identifies the dataset: two datasets
+    with equal digests hold the same bytes in the same places, wherever they lie.
+    """
+
+    url: str
+    classes: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    samples: npt.NDArray[Any] = field(repr=False)
+    rejected: int
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Samples in each shard, shape (number of shards,)."""
+        return np.array([shard.count for shard in self.shards], dtype=np.int64)
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Label of each sample, -1 where there is none, shape (n,)."""
+        return self.samples["label"].astype(np.int64)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every sample has a label."""
+        return bool((self.samples["label"] >= 0).all())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A worker gets the address and maps the table itself: pickling 28 bytes a sample would copy it per worker.
+        return (_reload, (self.url, self.digest))
+
+    @staticmethod
+    def load(url: str) -> Index:
+        """Read the index of the dataset at a URL; raises UserError where there is none or it is damaged."""
+        store = Store(url)
+        try:
+            raw = store.read(INDEX_NAME)
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError(
+                f"There is no packed dataset at {url!r} (no {INDEX_NAME}; it is written last, so an interrupted pack "
+                f"has none). Make one with: hardviews pack SOURCE {url}"
+            ) from None
+        except OSError as error:
+            raise UserError(f"The dataset at {url!r} cannot be read: {error}") from error
+        try:
+            head = json.loads(raw)
+            if head["format"] != FORMAT:
+                raise UserError(
+                    f"{store.name(INDEX_NAME)} is not the index of a hardviews dataset (its format is "
+                    f"{head['format']!r}). Give the folder that `hardviews pack` wrote."
+                )
+            if head["version"] != VERSION:
+                raise UserError(
+                    f"The dataset at {url!r} has index version {head['version']}, and this hardviews reads version "
+                    f"{VERSION}. Pack it again with: hardviews pack SOURCE {url} --overwrite"
+                )
+            shards = tuple(Shard(**shard) for shard in head["shards"])
+            classes = tuple(str(name) for name in head["classes"])
+            n, table_sha256, rejected = int(head["n"]), str(head["samples_sha256"]), int(head["rejected"])
+            digest = str(head["digest"])
+            intact = digest == dataset_digest(classes, shards, table_sha256)
+        except (ValueError, KeyError, TypeError) as error:
+            raise _damaged(
+                url, f"{INDEX_NAME} is cut or not an index ({type(error).__name__}: {error})"
+            ) from error
+        if not intact or sum(shard.count for shard in shards) != n:
+            raise _damaged(url, f"{INDEX_NAME} contradicts its own digest")
+        samples = _load_table(store, table_sha256, n)
+        return Index(url, classes, shards, samples, rejected, digest)
+
+
+def dataset_digest(classes: tuple[str, ...], shards: tuple[Shard, ...], samples_sha256: str) -> str:
+    """SHA-256 (hexadecimal) over the classes, the shards' checksums and the table of samples."""
+    content = [FORMAT, VERSION, list(classes), [vars(shard) for shard in shards], samples_sha256]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def encode_table(samples: npt.NDArray[Any]) -> bytes:
+    """The bytes of `samples.npy`, equal for equal tables."""
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.ascontiguousarray(samples, dtype=SAMPLE), version=(1, 0))
+    return stream.getvalue()
+
+
+def encode_index(
+    classes: tuple[str, ...], shards: tuple[Shard, ...], table: bytes, n: int, rejected: int
+) -> bytes:
+    """The bytes of `index.json`, equal for equal datasets."""
+    table_sha256 = hashlib.sha256(table).hexdigest()
+    head = {
+        "format": FORMAT,
+        "version": VERSION,
+        "n": n,
+        "rejected": rejected,
+        "digest": dataset_digest(classes, shards, table_sha256),
+        "samples_sha256": table_sha256,
+        "classes": list(classes),
+        "shards": [vars(shard) for shard in shards],
+    }
+    return (json.dumps(head, indent=1) + "\n").encode()
+
+
+def _load_table(store: Store, sha256: str, n: int) -> npt.NDArray[Any]:
+    """The verified table of samples, mapped from a local file, else held in memory."""
+    try:
+        raw = store.read(SAMPLES_NAME)
+    except FileNotFoundError:
+        raise _damaged(store.url, f"{SAMPLES_NAME} is missing") from None
+    if hashlib.sha256(raw).hexdigest() != sha256:
+        raise _damaged(store.url, f"{SAMPLES_NAME} is cut, altered or another dataset's")
+    if store.local:
+        samples = np.load(store.name(SAMPLES_NAME), mmap_mode="r", allow_pickle=False)
+    else:
+        samples = np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
+    if samples.dtype != SAMPLE or samples.shape != (n,):
+        raise _damaged(
+            store.url, f"{SAMPLES_NAME} has {samples.shape} rows of {samples.dtype}, not {n} samples"
+        )
+    return np.asarray(samples)
+
+
+def _damaged(url: str, what: str) -> UserError:
+    return UserError(
+        f"The dataset at {url!r} is damaged: {what}. Copy it again from where it is whole, or pack it again with: "
+        f"hardviews pack SOURCE {url} --overwrite"
+    )
+
+
+def _reload(url: str, digest: str) -> Index:
+    """Unpickle: load again, and insist on the same dataset."""
+    index = Index.load(url)
+    if index.digest != digest:
+        raise UserError(
+            f"The dataset at {url!r} was replaced while it was in use: its digest was {digest[:12]}, now it is "
+            f"{index.digest[:12]}. Start again with the new one, or restore the old."
+        )
+    return index

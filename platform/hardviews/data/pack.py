@@ -1,0 +1,325 @@
+"""Pack images into WebDataset shards with an index beside them.
+
+Shards are plain tars written with webdataset's own writer. Equal sources and arguments give equal bytes. The index is
+written last, so that a folder without one is not a dataset.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import tempfile
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+import webdataset
+from PIL import Image
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from hardviews.data.index import INDEX_NAME, SAMPLE, SAMPLES_NAME, Index, Shard, encode_index, encode_table
+from hardviews.data.order import permutation
+from hardviews.data.sources import Item, Source
+from hardviews.data.store import Store
+from hardviews.errors import UserError
+from hardviews.views.decode import DecodeError, decode
+
+REJECTS_NAME = "rejects.jsonl"
+SHARD_BYTES = 128 * 2**20
+
+_HEADER = 512  # bytes of a tar header and of a tar block
+_KEY = re.compile(r"[^./]{1,90}")
+_OURS = re.compile(r"shard-\d{6}\.tar")
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """An image that was decoded once, and its size in pixels."""
+
+    item: Item
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class _Reject:
+    """An image that was left out, and why."""
+
+    key: str
+    name: str
+    reason: str
+
+
+def pack(
+    source: Source,
+    out_url: str,
+    *,
+    shard_bytes: int = SHARD_BYTES,
+    seed: int = 0,
+    short: int | None = None,
+    quality: int = 90,
+    overwrite: bool = False,
+    threads: int | None = None,
+    progress: bool = True,
+) -> Index:
+    """Write a source as shuffled shards and an index to a local folder or any fsspec URL, and return the index.
+
+    Images are shuffled once, by `seed`, so that every shard is a random sample. Each is decoded once: one that cannot
+    be read is never packed, but listed in `rejects.jsonl`. Bytes are kept as they are, except that images whose
+    shorter side exceeds `short` pixels are reduced to it and stored as JPEG of `quality`. A shard is closed before it
+    would exceed `shard_bytes` (one image at least).
+
+    Raises UserError where the target already holds a dataset (unless `overwrite`), or no image could be read. A
+    failure leaves nothing behind; when packing to a local folder, an overwritten dataset stays until the new one is
+    complete.
+    """
+    if len(source) == 0:
+        raise UserError("The source holds no images. Give one that does.")
+    if shard_bytes < 1 or (short is not None and short < 1) or not 1 <= quality <= 100:
+        raise UserError(
+            f"shard_bytes={shard_bytes} and short={short} must be positive, and quality={quality} between 1 and 100."
+        )
+    target = Store(out_url)
+    present = target.files()
+    if INDEX_NAME in present and not overwrite:
+        raise UserError(
+            f"{out_url!r} already holds a packed dataset. Choose another folder, or replace it with --overwrite."
+        )
+    with _Writer(target, shard_bytes, stale=[name for name in present if _is_ours(name)]) as writer:
+        bar = Progress(
+            TextColumn("packing"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("images, elapsed"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not progress,
+        )
+        with bar:
+            order = permutation(len(source), seed, 0, 0, 0)
+            for ready in bar.track(_prepared(source, order, short, quality, threads), total=len(source)):
+                writer.add(ready)
+        return writer.commit(source.classes)
+
+
+def _prepared(
+    source: Source, order: npt.NDArray[np.int64], short: int | None, quality: int, threads: int | None
+) -> Iterator[_Ready | _Reject]:
+    """Images read and decoded by a few threads, in the given order, not far ahead of the writer."""
+    workers = threads or min(16, os.cpu_count() or 1)
+    pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="pack")
+    waiting: deque[concurrent.futures.Future[_Ready | _Reject]] = deque()
+    try:
+        for i in order:
+            waiting.append(pool.submit(_prepare, source, int(i), short, quality))
+            if len(waiting) > 4 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare(source: Source, i: int, short: int | None, quality: int) -> _Ready | _Reject:
+    key, name = source.key(i), source.key(i)
+    try:
+        item = source.read(i)
+        name = item.name
+        pixels = decode(item.data)
+    except (DecodeError, OSError, ValueError) as error:
+        # A path inside the message would differ between machines, and with it the file of rejects.
+        reason = (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
+        return _Reject(key, name, reason)
+    height, width = pixels.shape[:2]
+    if short is not None and min(height, width) > short:
+        scale = short / min(height, width)
+        width, height = max(short, round(width * scale)), max(short, round(height * scale))
+        reduced = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+        data = simplejpeg.encode_jpeg(np.ascontiguousarray(reduced), quality=quality, colorspace="RGB")
+        item = Item(item.key, data, "jpg", item.label, item.name)
+    if max(height, width) > 65535:
+        return _Reject(key, name, f"{width}x{height} pixels: a side is longer than 65535")
+    return _Ready(item, width, height)
+
+
+class _Writer:
+    """Collects samples into shards, publishes them, and takes back what it published where packing fails.
+
+    A local target is filled at the end, from a hidden folder inside it. A remote one gets each shard when it is full.
+    """
+
+    def __init__(self, target: Store, shard_bytes: int, stale: list[str]) -> None:
+        self._target, self._shard_bytes, self._stale = target, shard_bytes, stale
+        self._shards: list[Shard] = []
+        self._rows: list[tuple[int, ...]] = []
+        self._rejects: list[_Reject] = []
+        self._keys: set[str] = set()
+        self._published: list[str] = []
+        self._tar: Any = None
+        self._started = False
+        self._made_target = False
+
+    def __enter__(self) -> _Writer:
+        parent = None
+        if self._target.path is not None:
+            parent = self._target.path
+            if os.path.exists(parent) and not os.path.isdir(parent):
+                raise UserError(f"{self._target.url!r} is a file. Give a folder to write the shards into.")
+            self._made_target = not os.path.exists(parent)
+            try:
+                os.makedirs(parent, exist_ok=True)
+                self._folder = tempfile.mkdtemp(prefix=".packing-", dir=parent)
+            except OSError as error:
+                raise UserError(
+                    f"The folder {self._target.url!r} cannot be written to: {error.strerror}. Choose another."
+                ) from error
+        else:
+            self._folder = tempfile.mkdtemp(prefix="hardviews-packing-")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if self._tar is not None:
+            self._stream.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if kind is not None:
+            for name in self._published:
+                self._target.remove(name)
+            if self._made_target and self._target.path is not None:
+                os.rmdir(self._target.path)
+
+    def add(self, ready: _Ready | _Reject) -> None:
+        """Append a sample to the open shard, or note that it was rejected."""
+        if isinstance(ready, _Reject):
+            self._rejects.append(ready)
+            return
+        item = ready.item
+        if not _KEY.fullmatch(item.key) or item.key in self._keys:
+            raise UserError(
+                f"The key {item.key!r} of {item.name!r} cannot be packed: a key has 1 to 90 characters, none of them "
+                "'.' or '/', and occurs once. Rename the image."
+            )
+        self._keys.add(item.key)
+        members = [{"__key__": item.key, item.extension: item.data}]
+        if item.label >= 0:
+            members.append({"__key__": item.key, "cls": str(item.label).encode()})
+        needed = sum(_HEADER + _blocks(len(data)) for m in members for k, data in m.items() if k != "__key__")
+        if self._tar is not None and self._tar.tarstream.offset + needed > self._shard_bytes:
+            self._close_shard()
+        if self._tar is None:
+            self._open_shard()
+        offset = self._tar.tarstream.offset + _HEADER
+        for member in members:  # one call each: the writer sorts by extension, and the image comes first
+            self._tar.write(member)
+        row = (
+            len(self._shards),
+            offset,
+            len(item.data),
+            zlib.crc32(item.data),
+            item.label,
+            ready.width,
+            ready.height,
+        )
+        self._rows.append(row)
+        self._count += 1
+
+    def commit(self, classes: tuple[str, ...]) -> Index:
+        """Publish what is left, the index last, and load it."""
+        if not self._rows:
+            first = self._rejects[0]
+            raise UserError(
+                f"None of the {len(self._rejects)} images could be read, so there is nothing to pack. "
+                f"The first is {first.name!r}: {first.reason}. Check that these are images."
+            )
+        self._close_shard()
+        table = encode_table(np.array(self._rows, dtype=SAMPLE))
+        shards = tuple(self._shards)
+        files = {SAMPLES_NAME: table}
+        if self._rejects:
+            lines = (json.dumps(vars(reject)) + "\n" for reject in self._rejects)
+            files[REJECTS_NAME] = "".join(lines).encode()
+        files[INDEX_NAME] = encode_index(classes, shards, table, len(self._rows), len(self._rejects))
+        self._start()
+        if self._target.local:
+            for shard in shards:
+                self._publish(shard.name)
+        for name, content in files.items():
+            with open(os.path.join(self._folder, name), "wb") as stream:
+                stream.write(content)
+            self._publish(name)
+        for name in set(self._stale) - set(files) - {shard.name for shard in shards}:
+            self._target.remove(name)
+        return Index.load(self._target.url)
+
+    def _start(self) -> None:
+        """Make an earlier dataset no dataset before its first file is replaced."""
+        if not self._started:
+            self._started = True
+            if INDEX_NAME in self._stale:
+                self._target.remove(INDEX_NAME)
+
+    def _open_shard(self) -> None:
+        self._name = f"shard-{len(self._shards):06d}.tar"
+        self._stream = open(os.path.join(self._folder, self._name), "wb")  # noqa: SIM115 (closed by _close_shard)
+        self._tar = webdataset.TarWriter(
+            self._stream, user="hardviews", group="hardviews", mode=0o444, mtime=0, encoder=False
+        )
+        self._count = 0
+
+    def _close_shard(self) -> None:
+        if self._tar is None:
+            return
+        self._tar.close()
+        self._stream.close()
+        self._tar = None
+        path = os.path.join(self._folder, self._name)
+        crc32, sha256 = checksums(path)
+        self._shards.append(Shard(self._name, os.path.getsize(path), self._count, crc32, sha256))
+        if not self._target.local:
+            self._start()
+            self._publish(self._name)
+
+    def _publish(self, name: str) -> None:
+        self._published.append(name)
+        self._target.put(os.path.join(self._folder, name), name)
+
+
+def checksums(path: str) -> tuple[int, str]:
+    """CRC-32 and SHA-256 (hexadecimal) of a file."""
+    crc32, sha256 = 0, hashlib.sha256()
+    with open(path, "rb") as stream:
+        for part in _parts(stream):
+            crc32 = zlib.crc32(part, crc32)
+            sha256.update(part)
+    return crc32, sha256.hexdigest()
+
+
+def _parts(stream: io.BufferedReader) -> Iterable[bytes]:
+    return iter(lambda: stream.read(2**20), b"")
+
+
+def _blocks(size: int) -> int:
+    return -(-size // _HEADER) * _HEADER
+
+
+def _is_ours(name: str) -> bool:
+    return name in (INDEX_NAME, SAMPLES_NAME, REJECTS_NAME) or _OURS.fullmatch(name) is not None

@@ -1,0 +1,51 @@
+"""Who reads what: a rank's share of a global batch, in whole groups of consecutive positions."""
+
+from __future__ import annotations
+
+from hardviews.errors import UserError
+
+GROUP = 32
+
+
+def check_sizes(global_batch: int, group: int, accumulate: int, world: int) -> None:
+    """Raise UserError, naming the nearest possible sizes, where a global batch cannot be shared out.
+
+    A global batch must be `accumulate` micro-batches of whole groups, each with at least one group a rank.
+    """
+    if min(global_batch, group, accumulate, world) < 1:
+        raise UserError(
+            f"Batch sizes must be positive: global_batch={global_batch}, group={group}, "
+            f"accumulate={accumulate}, world={world}."
+        )
+    unit = group * accumulate
+    if global_batch % unit:
+        below, above = global_batch // unit * unit, -(-global_batch // unit) * unit
+        nearest = f"{below} or {above}" if below else f"{above}"
+        raise UserError(
+            f"global_batch={global_batch} cannot be cut into {accumulate} micro-batch(es) of whole groups of {group} "
+            f"samples: it must be a multiple of {unit}. The nearest possible sizes are {nearest}."
+        )
+    groups = global_batch // unit
+    if world > groups:
+        raise UserError(
+            f"global_batch={global_batch} has {groups} group(s) of {group} samples in each of its {accumulate} "
+            f"micro-batch(es), too few for {world} processes. Use at most {groups} processes, a global batch of at "
+            f"least {unit * world}, or a smaller group or accumulate."
+        )
+
+
+def share(start: int, global_batch: int, group: int, rank: int, world: int) -> tuple[int, int]:
+    """Positions [first, last) of one rank's share of the batch at positions [start, start + global_batch).
+
+    Shares are consecutive, hold whole groups, and differ by at most one group. Raises UserError for sizes that
+    cannot be shared out (see `check_sizes`).
+    """
+    check_sizes(global_batch, group, 1, world)
+    groups = global_batch // group
+    return start + group * (rank * groups // world), start + group * ((rank + 1) * groups // world)
+
+
+def micro_batches(start: int, global_batch: int, accumulate: int) -> list[tuple[int, int]]:
+    """Start and size of each micro-batch of a global batch: fixed positions, whatever the world size."""
+    size = global_batch // accumulate
+    return [(start + number * size, size) for number in range(accumulate)]
