@@ -14,6 +14,11 @@ Interval = tuple[float, float]
 Triple = tuple[float, float, float]
 
 
+def _check_probability(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise UserError(f"{name} = {value}: a probability lies in [0, 1].")
+
+
 @dataclass(frozen=True)
 class Normalisation:
     """Mean and deviation per channel (red, green, blue) of pixels in [0, 1]; ImageNet's by default."""
@@ -67,9 +72,7 @@ class Jitter:
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"jitter.{name} = {getattr(self, name)}: must be 0 or more.")
         if not 0 <= self.hue <= 0.5:
-            raise UserError(
-                f"jitter.hue = {self.hue}: must lie in [0, 0.5] (half a turn of the colour circle)."
-            )
+            raise UserError(f"jitter.hue = {self.hue}: must lie in [0, 0.5] (half a turn of the colour circle).")
         _check_probability("jitter.probability", self.probability)
 
 
@@ -110,11 +113,12 @@ class Augmentation:
         for name in ("flip", "grayscale", "blur", "solarise"):
             _check_probability(f"augmentation.{name}", getattr(self, name))
         if self.interpolation not in ("bilinear", "bicubic"):
-            raise UserError(
-                f"augmentation.interpolation = {self.interpolation!r}: choose bilinear or bicubic."
-            )
+            raise UserError(f"augmentation.interpolation = {self.interpolation!r}: choose bilinear or bicubic.")
         if not 0 <= self.threshold <= 256:
             raise UserError(f"augmentation.threshold = {self.threshold}: must lie in [0, 256].")
+
+
+_DINO_JITTER = Jitter(0.4, 0.4, 0.2, 0.1)
 
 
 def simclr(size: int = 224) -> Augmentation:
@@ -134,19 +138,9 @@ def dino_global1(size: int = 224, scale: Interval = (0.4, 1.0)) -> Augmentation:
 
 def dino_global2(size: int = 224, scale: Interval = (0.4, 1.0)) -> Augmentation:
     """DINO's second global view (arXiv 2104.14294): seldom blurred, sometimes solarised."""
-    return Augmentation(
-        size=size, scale=scale, interpolation="bicubic", jitter=_DINO_JITTER, blur=0.1, solarise=0.2
-    )
+    return Augmentation(size=size, scale=scale, interpolation="bicubic", jitter=_DINO_JITTER, blur=0.1, solarise=0.2)
 
 
 def dino_local(size: int = 96, scale: Interval = (0.05, 0.4)) -> Augmentation:
     """DINO's small local views (arXiv 2104.14294), blurred half of the time."""
     return Augmentation(size=size, scale=scale, interpolation="bicubic", jitter=_DINO_JITTER, blur=0.5)
-
-
-_DINO_JITTER = Jitter(0.4, 0.4, 0.2, 0.1)
-
-
-def _check_probability(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise UserError(f"{name} = {value}: a probability lies in [0, 1].")
