@@ -1,0 +1,55 @@
+"""TorchX component: elastic pretraining. `torchx run -s local_cwd jobs/pretrain.py`."""
+
+from typing import Dict, Optional
+
+import torchx.specs as specs
+
+from hardviews.launch import component
+
+
+def pretrain(
+    *script_args: str,
+    recipe: str = "digits",
+    image: Optional[str] = None,
+    data: Optional[str] = None,
+    output: Optional[str] = None,
+    tracking: Optional[str] = None,
+    j: str = "1:2x1",
+    cpu: int = 2,
+    memMB: int = 4096,
+    gpu: int = 0,
+    grace: int = 60,
+    env: Optional[Dict[str, str]] = None,
+) -> specs.AppDef:
+    """Pretrains an encoder on hard views: one coordinator and as many trainers as -j allows.
+
+    image, data, output and tracking may also be said once, in the environment (HARDVIEWS_IMAGE,
+    HARDVIEWS_DATA, HARDVIEWS_OUTPUT, MLFLOW_TRACKING_URI) or under [hardviews:site] in .torchxconfig.
+
+    Args:
+        script_args: overrides of the recipe, after `--`: see `hardviews pretrain RECIPE --help`
+        recipe: what to train and how: see `hardviews recipes`
+        image: container image with hardviews in it (not used on this machine)
+        data: URL of the packed dataset
+        output: URL under which checkpoints are kept
+        tracking: address of the MLflow server
+        j: MIN:MAXxPROCESSES: nodes, and processes on each
+        cpu: cores of a trainer node
+        memMB: memory of a trainer node in MB
+        gpu: GPUs of a trainer node
+        grace: seconds that a training process may take to save after SIGTERM
+        env: further environment variables of the trainers
+    """
+    return component.pretraining(
+        name="pretrain",
+        nodes=j,
+        recipe=recipe,
+        overrides=script_args,
+        image=image,
+        data=data,
+        output=output,
+        tracking=tracking,
+        resource=specs.Resource(cpu=cpu, gpu=gpu, memMB=memMB),
+        env=env,
+        grace=grace,
+    )

@@ -1,0 +1,59 @@
+"""What a site must say: image, data, output and tracking server, and where each may be said."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from torchx.runner.config import get_configs
+from torchx.specs import AppDef
+
+from hardviews.errors import UserError
+
+
+@dataclass(frozen=True)
+class SiteValue:
+    """One value that differs from site to site.
+
+    It comes from the component's argument, else from the environment variable, else from the section
+    `[hardviews:site]` of .torchxconfig. Else it is a placeholder: a dry run shows it, a submission refuses it.
+    """
+
+    argument: str
+    variable: str
+    meaning: str
+
+    @property
+    def placeholder(self) -> str:
+        return f"<{self.argument}: {self.meaning}>"
+
+    def resolve(self, given: str | None) -> str:
+        """Returns the value, or the placeholder where nobody has said it."""
+        if given:
+            return given
+        if value := os.environ.get(self.variable):
+            return value
+        return get_configs(prefix="hardviews", name="site").get(self.argument) or self.placeholder
+
+
+IMAGE = SiteValue("image", "HARDVIEWS_IMAGE", "container image with hardviews in it")
+DATA = SiteValue("data", "HARDVIEWS_DATA", "URL of a packed dataset")
+OUTPUT = SiteValue("output", "HARDVIEWS_OUTPUT", "URL under which checkpoints are kept")
+TRACKING = SiteValue("tracking", "MLFLOW_TRACKING_URI", "address of the MLflow server")
+
+
+def missing(app: AppDef, local: bool) -> list[SiteValue]:
+    """Lists the values that nobody has said; on this machine no image and no server are needed."""
+    needed = (DATA, OUTPUT) if local else (IMAGE, DATA, OUTPUT, TRACKING)
+    said = [part for role in app.roles for part in (role.image, *role.args, *role.env.values())]
+    return [value for value in needed if any(value.placeholder in part for part in said)]
+
+
+def require(app: AppDef, local: bool) -> None:
+    """Raises a UserError that names every value that nobody has said."""
+    if unsaid := missing(app, local):
+        names = "; ".join(f"--{v.argument} ({v.meaning}), or {v.variable} in the environment" for v in unsaid)
+        raise UserError(
+            f"The job {app.name} lacks {names}. Give them after the component's file name, export the "
+            "variables, or write them once under [hardviews:site] in .torchxconfig."
+        )
