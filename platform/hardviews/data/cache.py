@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hardviews.data.index import Shard
+from hardviews.data.index import Shard, file_sha256
 from hardviews.data.store import Store
 from hardviews.errors import UserError
 
@@ -18,10 +17,8 @@ _LOCK = ".lock"
 _TRIES = 3
 
 
-def default_folder() -> str:
-    """Where shards are kept when the user says nothing: HARDVIEWS_CACHE, else the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.environ.get("HARDVIEWS_CACHE") or os.path.join(home, "hardviews", "shards")
+class CacheFull(UserError):
+    """The bound of the cache cannot hold the shards that are in use at once."""
 
 
 @dataclass
@@ -36,10 +33,10 @@ class CacheCounts:
 class ShardCache:
     """A folder of verified shards, at most `limit` bytes of them.
 
-    A file is named by its content's SHA-256 and published under that name only after the content was hashed, so one
-    dataset's bytes are never served as another's. `open` returns a descriptor that pins its shard by a shared lock:
-    pinned shards are never evicted. Processes that want the same shard fetch it once. Where the bound cannot hold
-    what is pinned, `open` raises UserError at once; it never waits for room.
+    A file is named by its content's SHA-256 and published under that name only after the content was hashed,
+    so one dataset's bytes are never served as another's. `open` returns a descriptor that pins its shard by a
+    shared lock: pinned shards are never evicted. Processes that want the same shard fetch it once. Where the
+    bound cannot hold what is pinned, `open` raises UserError at once; it never waits for room.
     """
 
     def __init__(self, folder: str, limit: int) -> None:
@@ -56,8 +53,8 @@ class ShardCache:
     def open(self, store: Store, shard: Shard) -> int:
         """A read-only descriptor of the shard's bytes, pinned until it is closed.
 
-        Raises UserError where the bound is too small, or where the store's file is not the shard of the index;
-        OSError where it cannot be fetched.
+        Raises UserError where the bound is too small, or where the store's file is not the shard of the
+        index; OSError where it cannot be fetched.
         """
         name = f"{shard.sha256}.tar"
         with self._locked(name + _LOCK):
@@ -99,14 +96,14 @@ class ShardCache:
         try:
             for attempt in range(_TRIES):
                 store.download(shard.name, part, shard.size)
-                if _sha256(part) == shard.sha256:
+                if file_sha256(part) == shard.sha256:
                     break
                 store.retries += 1
                 if attempt == _TRIES - 1:
                     raise UserError(
-                        f"The shard {store.name(shard.name)} does not hold the bytes that its index names (fetched "
-                        f"{_TRIES} times). It was damaged or replaced: copy it again from where it is whole, or pack "
-                        "the dataset again."
+                        f"The shard {store.name(shard.name)} does not hold the bytes that its index names "
+                        f"(fetched {_TRIES} times). It was damaged or replaced: copy it again from where it "
+                        "is whole, or pack the dataset again."
                     )
             os.replace(part, os.path.join(self.folder, name))
             self.counts.fetched += 1
@@ -116,29 +113,31 @@ class ShardCache:
             os.close(descriptor)
 
     def _reserve(self, part: str, size: int) -> int:
-        """Evict least recently used shards until `size` more bytes fit, and take the room with a file of that size."""
+        """Evict least recently used shards until `size` more bytes fit, and take the room with a file of that
+        size.
+        """
         with self._locked("cache" + _LOCK):
             used, files = 0, []
             for entry in os.scandir(self.folder):
-                if entry.name.endswith(_PART) and _unlocked(entry.path):
-                    os.unlink(entry.path)  # a process died while it was fetching
-                elif not entry.name.endswith(_LOCK):
-                    stat = entry.stat()
-                    used += stat.st_size
-                    if entry.name.endswith(".tar"):
-                        files.append((stat.st_mtime, stat.st_size, entry.path))
-            for _, bytes_, path in sorted(files):
+                if not entry.is_file() or entry.name.endswith(_LOCK):
+                    continue
+                # An unlocked part was left by a process that died while it was fetching.
+                if entry.name.endswith(_PART) and _unlink_unused(entry.path):
+                    continue
+                stat = entry.stat()
+                used += stat.st_size
+                files.append((stat.st_mtime, stat.st_size, entry.path))
+            for _, length, path in sorted(files):
                 if used + size <= self.limit:
                     break
-                if _unlocked(path):
-                    os.unlink(path)
+                if _unlink_unused(path):
                     self.counts.evicted += 1
-                    used -= bytes_
+                    used -= length
             if used + size > self.limit:
-                raise UserError(
-                    f"The shard cache in {self.folder!r} is bounded to {self.limit / 1e9:.2f} GB, {used / 1e9:.2f} GB of it "
-                    f"are in use by open shards, and a shard of {size / 1e9:.2f} GB is needed now. Raise the reader's "
-                    "cache_bytes, or lower its window."
+                raise CacheFull(
+                    f"The shard cache in {self.folder!r} is bounded to {self.limit / 1e9:.2f} GB, "
+                    f"{used / 1e9:.2f} GB of it are in use by open shards, and a shard of {size / 1e9:.2f} "
+                    "GB is needed now. Raise the reader's cache_bytes, or lower its window."
                 )
             descriptor = os.open(part, os.O_RDWR | os.O_CREAT, 0o644)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -156,24 +155,17 @@ class ShardCache:
             os.close(descriptor)
 
 
-def _unlocked(path: str) -> bool:
-    """Whether no process holds a lock on a file."""
+def _unlink_unused(path: str) -> bool:
+    """Remove a file that nobody holds a lock on; whether it was removed."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
         return True
-    except BlockingIOError:
+    except (BlockingIOError, FileNotFoundError):
         return False
     finally:
         os.close(descriptor)
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for part in iter(lambda: stream.read(2**20), b""):
-            digest.update(part)
-    return digest.hexdigest()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import tempfile
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hardviews.data.store import Store
+from hardviews.data.store import Store, cache_folder
 from hardviews.errors import UserError
 
 FORMAT = "hardviews-shards"
@@ -19,8 +21,8 @@ VERSION = 1
 INDEX_NAME = "index.json"
 SAMPLES_NAME = "samples.npy"
 
-# One row a sample, ordered by shard, then offset. `offset` and `size` are those of the image's bytes inside the
-# shard; its tar header is the 512 bytes before. `label` is -1 where there is none. 28 bytes.
+# One row a sample, ordered by shard, then offset. `offset` and `size` are those of the image's bytes inside
+# the shard; its tar header is the 512 bytes before. `label` is -1 where there is none. 28 bytes.
 SAMPLE = np.dtype(
     [
         ("shard", "<u4"),
@@ -49,13 +51,13 @@ class Shard:
 class Index:
     """A packed dataset without its images.
 
-    `samples` has dtype `SAMPLE`, shape (n,). `digest` (hexadecimal SHA-256) identifies the dataset: two datasets
-    with equal digests hold the same bytes in the same places, wherever they lie.
+    `samples` has dtype `SAMPLE`, shape (n,). `digest` (hexadecimal SHA-256) identifies the dataset: two
+    datasets with equal digests hold the same bytes in the same places, wherever they lie.
     """
 
     url: str
-    classes: tuple[str, ...]
-    shards: tuple[Shard, ...]
+    classes: tuple[str, ...] = field(repr=False)
+    shards: tuple[Shard, ...] = field(repr=False)
     samples: npt.NDArray[Any] = field(repr=False)
     rejected: int
     digest: str
@@ -79,7 +81,8 @@ class Index:
         return bool((self.samples["label"] >= 0).all())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A worker gets the address and maps the table itself: pickling 28 bytes a sample would copy it per worker.
+        # A worker gets the address and maps the table itself: pickling 28 bytes a sample would copy it per
+        # worker.
         return (_reload, (self.url, self.digest))
 
     @staticmethod
@@ -90,8 +93,8 @@ class Index:
             raw = store.read(INDEX_NAME)
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(
-                f"There is no packed dataset at {url!r} (no {INDEX_NAME}; it is written last, so an interrupted pack "
-                f"has none). Make one with: hardviews pack SOURCE {url}"
+                f"There is no packed dataset at {url!r} (no {INDEX_NAME}; it is written last, so an "
+                f"interrupted pack has none). Make one with: hardviews pack SOURCE {url}"
             ) from None
         except OSError as error:
             raise UserError(f"The dataset at {url!r} cannot be read: {error}") from error
@@ -104,8 +107,8 @@ class Index:
                 )
             if head["version"] != VERSION:
                 raise UserError(
-                    f"The dataset at {url!r} has index version {head['version']}, and this hardviews reads version "
-                    f"{VERSION}. Pack it again with: hardviews pack SOURCE {url} --overwrite"
+                    f"The dataset at {url!r} has index version {head['version']}, and this hardviews reads "
+                    f"version {VERSION}. Pack it again with: hardviews pack SOURCE {url} --overwrite"
                 )
             shards = tuple(Shard(**shard) for shard in head["shards"])
             classes = tuple(str(name) for name in head["classes"])
@@ -113,9 +116,7 @@ class Index:
             digest = str(head["digest"])
             intact = digest == dataset_digest(classes, shards, table_sha256)
         except (ValueError, KeyError, TypeError) as error:
-            raise _damaged(
-                url, f"{INDEX_NAME} is cut or not an index ({type(error).__name__}: {error})"
-            ) from error
+            raise _damaged(url, f"{INDEX_NAME} is cut or not an index ({type(error).__name__}: {error})") from error
         if not intact or sum(shard.count for shard in shards) != n:
             raise _damaged(url, f"{INDEX_NAME} contradicts its own digest")
         samples = _load_table(store, table_sha256, n)
@@ -135,9 +136,7 @@ def encode_table(samples: npt.NDArray[Any]) -> bytes:
     return stream.getvalue()
 
 
-def encode_index(
-    classes: tuple[str, ...], shards: tuple[Shard, ...], table: bytes, n: int, rejected: int
-) -> bytes:
+def encode_index(classes: tuple[str, ...], shards: tuple[Shard, ...], table: bytes, n: int, rejected: int) -> bytes:
     """The bytes of `index.json`, equal for equal datasets."""
     table_sha256 = hashlib.sha256(table).hexdigest()
     head = {
@@ -154,28 +153,52 @@ def encode_index(
 
 
 def _load_table(store: Store, sha256: str, n: int) -> npt.NDArray[Any]:
-    """The verified table of samples, mapped from a local file, else held in memory."""
+    """The verified table of samples, mapped from a file: a remote one's is copied into the cache folder
+    once.
+    """
+    path = store.name(SAMPLES_NAME)
+    if store.local:
+        if not os.path.isfile(path):
+            raise _damaged(store.url, f"{SAMPLES_NAME} is missing")
+        intact = file_sha256(path) == sha256
+    else:
+        path = os.path.join(cache_folder(), "tables", f"{sha256}.npy")
+        intact = _cache_table(store, path, sha256)
+    if not intact:
+        raise _damaged(store.url, f"{SAMPLES_NAME} is missing, cut, altered or another dataset's")
+    samples: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    if samples.dtype != SAMPLE or samples.shape != (n,):
+        raise _damaged(store.url, f"{SAMPLES_NAME} has {samples.shape} rows of {samples.dtype}, not {n} samples")
+    return samples
+
+
+def file_sha256(path: str) -> str:
+    """SHA-256 (hexadecimal) of a file."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _cache_table(store: Store, path: str, sha256: str) -> bool:
+    """Copy a remote table to a local path that is named by its content; whether the content is right."""
+    if os.path.exists(path) and file_sha256(path) == sha256:
+        return True
     try:
         raw = store.read(SAMPLES_NAME)
     except FileNotFoundError:
-        raise _damaged(store.url, f"{SAMPLES_NAME} is missing") from None
+        return False
     if hashlib.sha256(raw).hexdigest() != sha256:
-        raise _damaged(store.url, f"{SAMPLES_NAME} is cut, altered or another dataset's")
-    if store.local:
-        samples = np.load(store.name(SAMPLES_NAME), mmap_mode="r", allow_pickle=False)
-    else:
-        samples = np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
-    if samples.dtype != SAMPLE or samples.shape != (n,):
-        raise _damaged(
-            store.url, f"{SAMPLES_NAME} has {samples.shape} rows of {samples.dtype}, not {n} samples"
-        )
-    return np.asarray(samples)
+        return False
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as stream:
+        stream.write(raw)
+    os.replace(stream.name, path)
+    return True
 
 
 def _damaged(url: str, what: str) -> UserError:
     return UserError(
-        f"The dataset at {url!r} is damaged: {what}. Copy it again from where it is whole, or pack it again with: "
-        f"hardviews pack SOURCE {url} --overwrite"
+        f"The dataset at {url!r} is damaged: {what}. Copy it again from where it is whole, or pack it again "
+        f"with: hardviews pack SOURCE {url} --overwrite"
     )
 
 
@@ -184,7 +207,7 @@ def _reload(url: str, digest: str) -> Index:
     index = Index.load(url)
     if index.digest != digest:
         raise UserError(
-            f"The dataset at {url!r} was replaced while it was in use: its digest was {digest[:12]}, now it is "
-            f"{index.digest[:12]}. Start again with the new one, or restore the old."
+            f"The dataset at {url!r} was replaced while it was in use: its digest was {digest[:12]}, now it "
+            f"is {index.digest[:12]}. Start again with the new one, or restore the old."
         )
     return index

@@ -1,10 +1,11 @@
 """The order of an epoch: a pure function from positions to samples, seekable and free of state.
 
-Shards are permuted and laid end to end on a line. The line is cut at sample granularity into C streams of equal
-length; a stream walks its run W shards at a time and permutes the samples inside such a window fully. Positions take
-`block` consecutive samples from stream 0, then from stream 1, and so on, round and round. With the block a whole
-number of groups and C of them a global batch, each rank always reads the same few streams, so a shard is fetched by
-one node and not by all. Nothing is buffered: to resume is to start at another position.
+Shards are permuted and laid end to end on a line. The line is cut at sample granularity into C streams of
+equal length; a stream walks its run W shards at a time and permutes the samples inside such a window fully.
+Positions take `block` consecutive samples from stream 0, then from stream 1, and so on, round and round. With
+the block a whole number of groups and C of them a global batch, each rank always reads the same few streams,
+so a shard is fetched by one node and not by all. Nothing is buffered: to resume is to start at another
+position.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ Ints = npt.NDArray[np.int64]
 
 WINDOW = 8  # shards: 1 GiB at the default shard size
 WINDOW_SAMPLES = 2**14  # datasets up to this size are shuffled fully, whatever their number of shards
+STREAMS = 32  # at most, by default: a machine that reads them all holds STREAMS * WINDOW shards
 
 _SHARDS = 2**64 - 1  # stands where a stream's number would: the permutation of the shards themselves
 
@@ -28,8 +30,8 @@ _SHARDS = 2**64 - 1  # stands where a stream's number would: the permutation of 
 def permutation(n: int, seed: int, epoch: int, stream: int, window: int) -> Ints:
     """A permutation of range(n), a function of its arguments alone.
 
-    Made by sorting raw words of Philox 4x64-10 (Salmon et al. 2011), whose stream, unlike numpy's own `permutation`,
-    is the same in every numpy version.
+    Made by sorting raw words of Philox 4x64-10 (Salmon et al. 2011), whose stream, unlike numpy's own
+    `permutation`, is the same in every numpy version.
     """
     mask = 2**64 - 1
     counter = np.array([0, epoch & mask, stream & mask, window & mask], dtype=np.uint64)
@@ -44,17 +46,19 @@ def default_window(counts: Sequence[int] | npt.NDArray[np.integer]) -> int:
 
 
 def default_streams(shards: int, window: int, groups: int) -> int:
-    """Number of streams: as many as leave each two windows of shards, and divide the groups of a global batch."""
-    most = max(1, shards // (2 * window))
-    return max(c for c in range(1, groups + 1) if groups % c == 0 and c <= most)
+    """Number of streams: as many as leave each two windows of shards, and divide the groups of a global
+    batch.
+    """
+    most = min(STREAMS, max(1, shards // (2 * window)))
+    return max(c for c in range(1, most + 1) if groups % c == 0)
 
 
 class Order:
     """The order in which an epoch visits a dataset.
 
-    `counts`: samples in each shard, in the order of the dataset's index. `streams`, `window`, `block`: see above.
-    Equal arguments give equal orders on every machine. `length` positions are visited; the `tail` (fewer than
-    `streams` samples, others each epoch) is left out.
+    `counts`: samples in each shard, in the order of the dataset's index. `streams`, `window`, `block`: see
+    above. Equal arguments give equal orders on every machine. `length` positions are visited; the `tail`
+    (fewer than `streams` samples, others each epoch) is left out.
     """
 
     def __init__(
@@ -70,9 +74,7 @@ class Order:
         self.seed, self.epoch, self.streams, self.block = seed, epoch, streams, block
         self.window = default_window(counts) if window is None else window
         if min(self.streams, self.window, self.block) < 1:
-            raise UserError(
-                f"An order needs positive streams, window and block, not {streams}, {window} and {block}."
-            )
+            raise UserError(f"An order needs positive streams, window and block, not {streams}, {window} and {block}.")
         self.total = int(counts.sum())
         if self.total < streams:
             raise UserError(
@@ -129,9 +131,7 @@ class Order:
 
     def _stream_and_row(self, position: Ints) -> tuple[Ints, Ints]:
         """Stream of each position and its row, the place within the stream."""
-        whole = (
-            self.rows // self.block * self.block * self.streams
-        )  # positions before the last, shorter round
+        whole = self.rows // self.block * self.block * self.streams  # positions before the last, shorter round
         block = np.where(position < whole, self.block, max(1, self.rows % self.block))
         offset = np.where(position < whole, position, position - whole)
         turn, inside = offset // block, offset % block

@@ -1,12 +1,14 @@
 """Pack images into WebDataset shards with an index beside them.
 
-Shards are plain tars written with webdataset's own writer. Equal sources and arguments give equal bytes. The index is
-written last, so that a folder without one is not a dataset.
+Shards are plain tars written with webdataset's own writer. Equal sources and arguments give equal bytes. The
+index is written last, so that a folder without one is not a dataset.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import fcntl
 import hashlib
 import io
 import json
@@ -46,6 +48,7 @@ REJECTS_NAME = "rejects.jsonl"
 SHARD_BYTES = 128 * 2**20
 
 _HEADER = 512  # bytes of a tar header and of a tar block
+_STAGING = ".packing-"
 _KEY = re.compile(r"[^./]{1,90}")
 _OURS = re.compile(r"shard-\d{6}\.tar")
 
@@ -80,16 +83,17 @@ def pack(
     threads: int | None = None,
     progress: bool = True,
 ) -> Index:
-    """Write a source as shuffled shards and an index to a local folder or any fsspec URL, and return the index.
+    """Write a source as shuffled shards and an index to a local folder or any fsspec URL, and return the
+    index.
 
-    Images are shuffled once, by `seed`, so that every shard is a random sample. Each is decoded once: one that cannot
-    be read is never packed, but listed in `rejects.jsonl`. Bytes are kept as they are, except that images whose
-    shorter side exceeds `short` pixels are reduced to it and stored as JPEG of `quality`. A shard is closed before it
-    would exceed `shard_bytes` (one image at least).
+    Images are shuffled once, by `seed`, so that every shard is a random sample. Each is decoded once: one
+    that cannot be read is never packed, but listed in `rejects.jsonl`. Bytes are kept as they are, except
+    that images whose shorter side exceeds `short` pixels are reduced to it and stored as JPEG of `quality`. A
+    shard is closed before it would exceed `shard_bytes` (one image at least).
 
-    Raises UserError where the target already holds a dataset (unless `overwrite`), or no image could be read. A
-    failure leaves nothing behind; when packing to a local folder, an overwritten dataset stays until the new one is
-    complete.
+    Raises UserError where the target already holds a dataset (unless `overwrite`), or no image could be read.
+    A failure leaves nothing behind; when packing to a local folder, an overwritten dataset stays until the
+    new one is complete.
     """
     if len(source) == 0:
         raise UserError("The source holds no images. Give one that does.")
@@ -165,7 +169,8 @@ def _prepare(source: Source, i: int, short: int | None, quality: int) -> _Ready 
 class _Writer:
     """Collects samples into shards, publishes them, and takes back what it published where packing fails.
 
-    A local target is filled at the end, from a hidden folder inside it. A remote one gets each shard when it is full.
+    A local target is filled at the end, from a hidden folder inside it. A remote one gets each shard when it
+    is full.
     """
 
     def __init__(self, target: Store, shard_bytes: int, stale: list[str]) -> None:
@@ -188,24 +193,29 @@ class _Writer:
             self._made_target = not os.path.exists(parent)
             try:
                 os.makedirs(parent, exist_ok=True)
-                self._folder = tempfile.mkdtemp(prefix=".packing-", dir=parent)
+                _clear_interrupted(parent)
+                self._folder = tempfile.mkdtemp(prefix=_STAGING, dir=parent)
             except OSError as error:
                 raise UserError(
                     f"The folder {self._target.url!r} cannot be written to: {error.strerror}. Choose another."
                 ) from error
         else:
             self._folder = tempfile.mkdtemp(prefix="hardviews-packing-")
+        self._lock = os.open(self._folder, os.O_RDONLY)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if self._tar is not None:
             self._stream.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+        os.close(self._lock)
         if kind is not None:
             for name in self._published:
                 self._target.remove(name)
             if self._made_target and self._target.path is not None:
-                os.rmdir(self._target.path)
+                with contextlib.suppress(OSError):
+                    os.rmdir(self._target.path)
 
     def add(self, ready: _Ready | _Reject) -> None:
         """Append a sample to the open shard, or note that it was rejected."""
@@ -215,8 +225,8 @@ class _Writer:
         item = ready.item
         if not _KEY.fullmatch(item.key) or item.key in self._keys:
             raise UserError(
-                f"The key {item.key!r} of {item.name!r} cannot be packed: a key has 1 to 90 characters, none of them "
-                "'.' or '/', and occurs once. Rename the image."
+                f"The key {item.key!r} of {item.name!r} cannot be packed: a key has 1 to 90 characters, none "
+                "of them '.' or '/', and occurs once. Rename the image."
             )
         self._keys.add(item.key)
         members = [{"__key__": item.key, item.extension: item.data}]
@@ -301,6 +311,23 @@ class _Writer:
     def _publish(self, name: str) -> None:
         self._published.append(name)
         self._target.put(os.path.join(self._folder, name), name)
+
+
+def _clear_interrupted(folder: str) -> None:
+    """Remove what a killed pack left in a folder; raises UserError where a pack into it is still running."""
+    for entry in os.scandir(folder):
+        if not entry.name.startswith(_STAGING):
+            continue
+        descriptor = os.open(entry.path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(entry.path)
+        except BlockingIOError:
+            raise UserError(
+                f"Another process is packing into {folder!r}. Wait for it, or choose another folder."
+            ) from None
+        finally:
+            os.close(descriptor)
 
 
 def checksums(path: str) -> tuple[int, str]:

@@ -1,40 +1,42 @@
-"""Read samples of a packed dataset, checked, in the order of an epoch; the state is one integer, `consumed`."""
+"""Read samples of a packed dataset, checked, in the order of an epoch; the state is one integer,
+`consumed`.
+"""
 
 from __future__ import annotations
 
-import concurrent.futures
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from hardviews.data.cache import ShardCache, default_folder
 from hardviews.data.index import Index
 from hardviews.data.order import Order, default_streams, default_window
+from hardviews.data.shards import OpenShards
 from hardviews.data.shares import GROUP, check_sizes, micro_batches, share
-from hardviews.data.store import Store
 from hardviews.errors import UserError
 from hardviews.views.decode import DecodeError
 
 T = TypeVar("T")
 Ints = npt.NDArray[np.int64]
 
-_HEADER = 512  # bytes of the tar header before a sample's bytes; its first 100 hold the member's name
+_HEADER = 512  # bytes of the tar header before a sample's bytes
+_NAME = 100  # of these, the first hold the member's name
 
 
 @dataclass(frozen=True)
 class ReaderConfig:
     """How a dataset is read.
 
-    `on_corrupt`: "raise", or "substitute" the next valid sample of the same shard, cyclically; reading stops with an
-    error once more than `most_corrupt` of the dataset (one sample at least) turned out bad. `streams` and `window`
-    (shards) shape the order, see `Order`; None chooses from the dataset. `cache_folder` and `cache_bytes` bound the
-    copies of a remote dataset's shards; `ahead` of them are fetched before they are needed.
+    `on_corrupt`: "raise", or "substitute" the next valid sample of the same shard, cyclically; reading stops
+    with an error once more than `most_corrupt` of the dataset (one sample at least) turned out bad. `streams`
+    and `window` (shards) shape the order, see `Order`; None chooses from the dataset. `cache_folder` and
+    `cache_bytes` bound the copies of a remote dataset's shards; `ahead` of them are fetched before they are
+    needed.
     """
 
     on_corrupt: Literal["raise", "substitute"] = "raise"
@@ -49,9 +51,7 @@ class ReaderConfig:
         if self.on_corrupt not in ("raise", "substitute"):
             raise UserError(f"on_corrupt is {self.on_corrupt!r}; it must be 'raise' or 'substitute'.")
         if not 0.0 <= self.most_corrupt <= 1.0:
-            raise UserError(
-                f"most_corrupt is {self.most_corrupt}; it is a share of the samples, between 0 and 1."
-            )
+            raise UserError(f"most_corrupt is {self.most_corrupt}; it is a share of the samples, between 0 and 1.")
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,9 @@ class Counters:
 class Share(Generic[T]):
     """One rank's share of one micro-batch.
 
-    The micro-batch is at positions [start, stop) of the epoch, the share at [first, last); `samples[i]` belongs to
-    position first + i. `counters` is what this share added. Once every share up to it is used, `stop` is `consumed`.
+    The micro-batch is at positions [start, stop) of the epoch, the share at [first, last); `samples[i]`
+    belongs to position first + i. `counters` is what this share added. Once every share up to it is used,
+    `stop` is `consumed`.
     """
 
     start: int
@@ -108,12 +109,17 @@ class Share(Generic[T]):
 class CorruptSample(Exception):
     """A sample's bytes are not those that were packed; the message is the reason."""
 
+    def __init__(self, reason: str, key: str) -> None:
+        super().__init__(reason)
+        self.key = key
+
 
 class Reader:
     """Reads a packed dataset, given by its URL or index.
 
-    Cheap to build and to pickle; it opens nothing before the first read, and nothing that it opened crosses to
-    another process. Every sample's CRC-32 is checked. A shard that is missing or of another size raises UserError.
+    Cheap to build and to pickle; it opens nothing before the first read, and nothing that it opened crosses
+    to another process. Every sample's CRC-32 is checked. A shard that is missing or of another size raises
+    UserError.
     """
 
     def __init__(self, data: str | Index, config: ReaderConfig = ReaderConfig()) -> None:
@@ -124,14 +130,20 @@ class Reader:
 
     def _reset(self) -> None:
         self._pid = os.getpid()
-        self._store = Store(self.index.url)
-        self._cache: ShardCache | None = None
-        self._open: dict[int, int] = {}
-        self._fetching: dict[int, concurrent.futures.Future[int]] = {}
-        self._pool: concurrent.futures.ThreadPoolExecutor | None = None
+        self._opened: OpenShards | None = None
         self._counters = Counters()
         self._order: tuple[tuple[Any, ...], Order] | None = None
+        self._refetched: set[int] = set()
         self.bad: dict[int, str] = {}
+
+    @property
+    def _shards(self) -> OpenShards:
+        if self._pid != os.getpid():
+            self._reset()  # after a fork: the parent's descriptors, threads and connections are not ours
+        if self._opened is None:
+            config = self.config
+            self._opened = OpenShards(self.index, config.cache_folder, config.cache_bytes, config.ahead)
+        return self._opened
 
     def __getstate__(self) -> dict[str, Any]:
         return {"index": self.index, "config": self.config}
@@ -145,31 +157,23 @@ class Reader:
     @property
     def counters(self) -> Counters:
         """Totals of this process since the reader was made."""
-        cache = self._cache.counts if self._cache is not None else None
+        shards = self._shards
         total = Counters() + self._counters
-        total.requests += self._store.requests
-        total.retries += self._store.retries
-        if cache is not None:
-            total.fetched, total.evicted = cache.fetched, cache.evicted
+        total.requests += shards.store.requests
+        total.retries += shards.store.retries
+        if shards.cache is not None:
+            total.fetched, total.evicted = shards.cache.counts.fetched, shards.cache.counts.evicted
         return total
 
     def check(self) -> None:
-        """Raise UserError where a shard is missing or of another size than the index says; reads no sample."""
-        for shard in self.index.shards:
-            _check_size(self._store.name(shard.name), self._store.size(shard.name), shard.size)
+        """Raise UserError where a shard is missing or of another size than the index says; reads no
+        sample.
+        """
+        self._shards.check()
 
     def close(self) -> None:
-        """Let go of every open shard and stop fetching ahead."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
-        for future in self._fetching.values():
-            if not future.cancelled() and future.exception() is None:
-                os.close(future.result())
-        self._fetching.clear()
-        for descriptor in self._open.values():
-            os.close(descriptor)
-        self._open.clear()
+        """Let go of every open shard and stop fetching ahead; the reader may be used again."""
+        self._shards.close()
 
     # Reading by index
 
@@ -182,34 +186,34 @@ class Reader:
     ) -> list[T]:
         """`fn(sample)` for these indices, in order.
 
-        Where the bytes are corrupt, or `fn` raises DecodeError, the configured policy applies: UserError, or `fn` of
-        the sample that stands in, with the position kept.
+        Where the bytes are corrupt, or `fn` raises DecodeError, the configured policy applies: UserError, or
+        `fn` of the sample that stands in, with the position kept.
         """
         wanted = [int(index) for index in indices]
         at = wanted if positions is None else [int(position) for position in positions]
         return [self._one(fn, index, position) for index, position in zip(wanted, at, strict=True)]
 
     def _one(self, fn: Callable[[Sample], T], index: int, position: int) -> T:
-        if self._pid != os.getpid():
-            self._reset()  # after a fork: the parent's descriptors and connections are not ours
         for candidate in self._candidates(index):
             if candidate in self.bad:
                 continue
-            key = "?"
             try:
                 sample = self._fetch(candidate, position)
-                key = sample.key
+            except CorruptSample as error:
+                self._note(candidate, error.key, error)
+                continue
+            try:
                 result = fn(sample)
-            except (CorruptSample, DecodeError) as error:
-                self._note(candidate, key, error)
+            except DecodeError as error:
+                self._note(candidate, sample.key, error)
                 continue
             self._counters.samples += 1
             self._counters.substituted += candidate != index
             return result
         shard = self.index.shards[int(self.index.samples["shard"][index])]
         raise UserError(
-            f"Not one sample of the shard {self._store.name(shard.name)} can be read, so none can stand in. "
-            "Restore the shard, or pack the dataset again."
+            f"Not one sample of the shard {shard.name} of {self.index.url!r} can be read, so none can stand "
+            "in. Restore the shard, or pack the dataset again."
         )
 
     def _candidates(self, index: int) -> Iterator[int]:
@@ -223,16 +227,27 @@ class Reader:
         began = time.perf_counter()
         row = self.index.samples[index]
         shard, offset, size = int(row["shard"]), int(row["offset"]), int(row["size"])
-        descriptor = self._descriptor(shard)
-        raw = os.pread(descriptor, size, offset)
-        name = os.pread(descriptor, 100, offset - _HEADER)
-        self._counters.requests += 1
-        self._counters.bytes += len(raw)
+        key, data = self._pread(shard, offset, size)
+        intact = zlib.crc32(data) == int(row["crc32"])
+        # A cached copy may have been damaged on disk: fetch that shard again, once, before blaming the
+        # dataset.
+        if not intact and shard not in self._refetched and self._shards.refetch(shard):
+            self._refetched.add(shard)
+            key, data = self._pread(shard, offset, size)
+            intact = zlib.crc32(data) == int(row["crc32"])
         self._counters.wait += time.perf_counter() - began
-        key = name.split(b"\0", 1)[0].split(b".", 1)[0].decode("ascii", "replace")
-        if zlib.crc32(raw) != int(row["crc32"]):
-            raise CorruptSample(f"key {key!r}: the checksum of its {size} bytes is not the one in the index")
-        return Sample(index, position, key, raw, int(row["label"]))
+        if not intact:
+            raise CorruptSample(f"the checksum of its {size} bytes is not the one in the index", key)
+        return Sample(index, position, key, data, int(row["label"]))
+
+    def _pread(self, shard: int, offset: int, size: int) -> tuple[str, bytes]:
+        """A sample's key, from its tar header, and its bytes."""
+        descriptor = self._shards.descriptor(shard)
+        data = os.pread(descriptor, size, offset)
+        name = os.pread(descriptor, _NAME, offset - _HEADER)
+        self._counters.requests += 1
+        self._counters.bytes += len(data)
+        return name.split(b"\0", 1)[0].split(b".", 1)[0].decode("utf-8", "replace"), data
 
     def _note(self, index: int, key: str, error: Exception) -> None:
         """Count a bad sample, and stop where there are too many or the policy says so."""
@@ -242,8 +257,8 @@ class Reader:
         advice = "Copy the shard again from where it is whole, or pack the dataset again."
         if self.config.on_corrupt == "raise":
             raise UserError(
-                f"A sample of {self.index.url!r} is corrupt: {self.bad[index]}. {advice} To train on nevertheless, "
-                "set on_corrupt to 'substitute'."
+                f"A sample of {self.index.url!r} is corrupt: {self.bad[index]}. {advice} To train on "
+                "nevertheless, set on_corrupt to 'substitute'."
             ) from error
         allowed = max(1, int(self.config.most_corrupt * len(self.index)))
         if len(self.bad) > allowed:
@@ -253,55 +268,12 @@ class Reader:
                 f"(most_corrupt = {self.config.most_corrupt:g} of {len(self.index)}): {listed}. {advice}"
             ) from error
 
-    # Shards
-
-    def _descriptor(self, shard: int) -> int:
-        """An open descriptor of a shard's local bytes."""
-        if shard in self._fetching:
-            self._open[shard] = self._fetching.pop(shard).result()
-        if shard not in self._open:
-            self._open[shard] = self._open_shard(shard)
-        return self._open[shard]
-
-    def _open_shard(self, number: int) -> int:
-        shard = self.index.shards[number]
-        name = self._store.name(shard.name)
-        try:
-            if not self._store.local:
-                if self._cache is None:
-                    self._cache = ShardCache(
-                        self.config.cache_folder or default_folder(), self.config.cache_bytes
-                    )
-                return self._cache.open(self._store, shard)
-            descriptor = os.open(name, os.O_RDONLY)
-        except FileNotFoundError:
-            _check_size(name, None, shard.size)
-            raise
-        except OSError as error:
-            raise UserError(f"The shard {name} cannot be read: {error}") from error
-        size = os.fstat(descriptor).st_size
-        if size != shard.size:
-            os.close(descriptor)
-        _check_size(name, size, shard.size)
-        return descriptor
-
-    def _keep(self, live: Sequence[int], soon: Sequence[int]) -> None:
-        """Close the shards that are no longer needed, and fetch those needed soon in the background."""
-        wanted = {*live, *soon}
-        for shard in [shard for shard in self._open if shard not in wanted]:
-            os.close(self._open.pop(shard))
-        if self._store.local:
-            return
-        if self._pool is None:
-            self._pool = concurrent.futures.ThreadPoolExecutor(max(1, self.config.ahead), "fetch")
-        for shard in [*live, *soon]:
-            if shard not in self._open and shard not in self._fetching:
-                self._fetching[shard] = self._pool.submit(self._open_shard, shard)
-
     # Reading an epoch
 
     def order(self, seed: int, epoch: int, global_batch: int, group: int = GROUP) -> Order:
-        """The order of an epoch: a function of the dataset, these arguments and the configured streams and window."""
+        """The order of an epoch: a function of the dataset, these arguments and the configured streams and
+        window.
+        """
         counts = self.index.counts
         window = self.config.window or default_window(counts)
         streams = self.config.streams or default_streams(len(counts), window, max(1, global_batch // group))
@@ -356,17 +328,18 @@ class Reader:
     ) -> Iterator[Share[T]]:
         """This rank's share of every micro-batch of an epoch, from position `consumed` on.
 
-        Worker w of W takes every W-th micro-batch, counted from `consumed`: read round robin, the workers' shares are
-        in order. Which samples make a micro-batch depends on neither ranks nor workers. Positions at the end of the
-        epoch that fill no global batch are left out. Raises UserError for sizes that cannot be shared out, and where
-        the dataset is smaller than a global batch.
+        Worker w of W takes every W-th micro-batch, counted from `consumed`: read round robin, the workers'
+        shares are in order. Which samples make a micro-batch depends on neither ranks nor workers. Positions
+        at the end of the epoch that fill no global batch are left out. Raises UserError for sizes that cannot
+        be shared out, and where the dataset is smaller than a global batch.
         """
         check_sizes(global_batch, group, accumulate, world)
         order = self.order(seed, epoch, global_batch, group)
         if order.length < global_batch:
             raise UserError(
-                f"The dataset has {order.length} samples, fewer than one global batch of {global_batch}. Lower "
-                f"global_batch to at most {max(group, order.length // group * group)}, or pack more images."
+                f"The dataset has {order.length} samples, fewer than one global batch of {global_batch}. "
+                f"Lower global_batch to at most {max(group, order.length // group * group)}, or pack more "
+                "images."
             )
         stops = range(consumed + global_batch, order.length + 1, global_batch)
         batches = (m for stop in stops for m in micro_batches(stop - global_batch, global_batch, accumulate))
@@ -377,16 +350,16 @@ class Reader:
             if number % workers != worker:
                 continue
             first, last = share(start, size, group, rank, world)
-            self._keep(order.shards(first, last), order.shards(first + ahead, last + ahead))
+            self._shards.keep(order.shards(first, last), order.shards(first + ahead, last + ahead))
             samples = self.read_with(fn, order.indices(first, last), range(first, last))
             now = self.counters
             yield Share(start, start + size, first, last, samples, now - before)
             before = now
 
-    def iterate_all(
-        self, rank: int = 0, world: int = 1, worker: int = 0, workers: int = 1
-    ) -> Iterator[Sample]:
-        """Every sample once, in the order of the index; ranks, then their workers, take consecutive ranges of it."""
+    def iterate_all(self, rank: int = 0, world: int = 1, worker: int = 0, workers: int = 1) -> Iterator[Sample]:
+        """Every sample once, in the order of the index; ranks, then their workers, take consecutive ranges of
+        it.
+        """
         return self.iterate_all_with(_itself, rank, world, worker, workers)
 
     def iterate_all_with(
@@ -400,23 +373,9 @@ class Reader:
             shard = int(self.index.samples["shard"][index])
             if shard != held:
                 held = shard
-                self._keep([shard], range(shard + 1, min(shard + 2, len(self.index.shards))))
+                self._shards.keep([shard], range(shard + 1, min(shard + 2, len(self.index.shards))))
             yield self._one(fn, index, index)
 
 
 def _itself(sample: Sample) -> Sample:
     return sample
-
-
-def _check_size(name: str, size: int | None, wanted: int) -> None:
-    if size == wanted:
-        return
-    found = (
-        "is missing"
-        if size is None
-        else f"holds {size} bytes, not the {wanted} of its index: it was cut or replaced"
-    )
-    raise UserError(
-        f"The shard {name} {found}. Copy it again from where it is whole, or pack the dataset again with "
-        "`hardviews pack SOURCE FOLDER --overwrite`."
-    )

@@ -22,23 +22,23 @@ def check_sizes(global_batch: int, group: int, accumulate: int, world: int) -> N
         below, above = global_batch // unit * unit, -(-global_batch // unit) * unit
         nearest = f"{below} or {above}" if below else f"{above}"
         raise UserError(
-            f"global_batch={global_batch} cannot be cut into {accumulate} micro-batch(es) of whole groups of {group} "
-            f"samples: it must be a multiple of {unit}. The nearest possible sizes are {nearest}."
+            f"global_batch={global_batch} cannot be cut into {accumulate} micro-batch(es) of whole groups of "
+            f"{group} samples: it must be a multiple of {unit}. The nearest possible sizes are {nearest}."
         )
     groups = global_batch // unit
     if world > groups:
         raise UserError(
-            f"global_batch={global_batch} has {groups} group(s) of {group} samples in each of its {accumulate} "
-            f"micro-batch(es), too few for {world} processes. Use at most {groups} processes, a global batch of at "
-            f"least {unit * world}, or a smaller group or accumulate."
+            f"global_batch={global_batch} has {groups} group(s) of {group} samples in each of its "
+            f"{accumulate} micro-batch(es), too few for {world} processes. Use at most {groups} processes, a "
+            f"global batch of at least {unit * world}, or a smaller group or accumulate."
         )
 
 
 def share(start: int, global_batch: int, group: int, rank: int, world: int) -> tuple[int, int]:
     """Positions [first, last) of one rank's share of the batch at positions [start, start + global_batch).
 
-    Shares are consecutive, hold whole groups, and differ by at most one group. Raises UserError for sizes that
-    cannot be shared out (see `check_sizes`).
+    Shares are consecutive, hold whole groups, and differ by at most one group. Raises UserError for sizes
+    that cannot be shared out (see `check_sizes`).
     """
     check_sizes(global_batch, group, 1, world)
     groups = global_batch // group

@@ -17,9 +17,7 @@ from hardviews.errors import UserError
 T = TypeVar("T")
 
 TRIES = 5
-FIRST_PAUSE = (
-    0.2  # seconds; doubles with every try, and the pause is drawn uniformly below it ("full jitter")
-)
+FIRST_PAUSE = 0.2  # seconds; doubles with every try, and the pause is drawn uniformly below it ("full jitter")
 LONGEST_PAUSE = 20.0
 PART = 8 * 2**20  # bytes per ranged request of a whole-file fetch; several are in flight at once
 
@@ -41,12 +39,21 @@ def local_path(url: str) -> str | None:
     return None
 
 
+def cache_folder() -> str:
+    """Where copies of remote files are kept when the user says nothing: HARDVIEWS_CACHE, else the user's
+    cache.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.environ.get("HARDVIEWS_CACHE") or os.path.join(home, "hardviews", "shards")
+
+
 class Store:
     """One folder, local or remote, whose files are read by range and written whole.
 
     The fsspec instance is made on first use in each process and is never carried across a fork or a pickle:
     connections and event loops do not survive either. Remote calls are tried `TRIES` times with jittered,
-    exponentially growing pauses; a missing file is not retried. `retries` and `requests` count since creation.
+    exponentially growing pauses; a missing file is not retried. `retries` and `requests` count since
+    creation.
     """
 
     def __init__(self, url: str) -> None:
@@ -82,8 +89,8 @@ class Store:
                 self._fs = fsspec.filesystem(protocol, **_OPTIONS.get(protocol, {}))
             except (ValueError, ImportError) as error:
                 raise UserError(
-                    f"No way to open {self.url!r} is known here ({error}). Give a local path, s3://bucket/folder, "
-                    "or a protocol whose fsspec package is installed."
+                    f"No way to open {self.url!r} is known here ({error}). Give a local path, "
+                    "s3://bucket/folder, or a protocol whose fsspec package is installed."
                 ) from error
             self._pid = os.getpid()
         return self._fs
@@ -133,7 +140,9 @@ class Store:
                     out.write(part)
 
     def put(self, source: str, file: str) -> None:
-        """Publish a local file under a name of the folder: complete or not at all. A local source is moved."""
+        """Publish a local file under a name of the folder: complete or not at all. A local source is
+        moved.
+        """
         if self.path is None:
             self._retry(lambda: self.fs().put_file(source, self.name(file)), file)
             os.unlink(source)
@@ -180,9 +189,7 @@ class Store:
                 raise
             except (OSError, TimeoutError) as error:
                 if attempt == TRIES - 1:
-                    raise OSError(
-                        f"{self.name(file)}: {TRIES} tries failed, the last with: {error}"
-                    ) from error
+                    raise OSError(f"{self.name(file)}: {TRIES} tries failed, the last with: {error}") from error
                 self.retries += 1
                 time.sleep(self._jitter.uniform(0.0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt)))
         raise AssertionError("unreachable")

@@ -1,0 +1,127 @@
+"""The shards of a dataset as open files of this machine: local ones directly, remote ones through the
+cache.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+from collections.abc import Iterable
+
+from hardviews.data.cache import CacheFull, ShardCache
+from hardviews.data.index import Index, Shard
+from hardviews.data.store import Store, cache_folder
+from hardviews.errors import UserError
+
+
+class OpenShards:
+    """Descriptors of shards by number, opened when first needed; those needed soon are fetched in the
+    background.
+
+    Belongs to one process: descriptors, threads and connections do not survive a fork.
+    """
+
+    def __init__(self, index: Index, folder: str | None, limit: int, ahead: int) -> None:
+        self._index, self._ahead = index, ahead
+        self.store = Store(index.url)
+        self.cache = None if self.store.local else ShardCache(folder or cache_folder(), limit)
+        self._open: dict[int, int] = {}
+        self._live: set[int] = set()
+        self._fetching: dict[int, concurrent.futures.Future[int]] = {}
+        self._pool: concurrent.futures.ThreadPoolExecutor | None = None
+
+    def descriptor(self, number: int) -> int:
+        """An open descriptor of a shard's bytes on this machine.
+
+        Raises UserError where the shard is missing, cut or replaced, or the cache is too small.
+        """
+        if number not in self._open:
+            try:
+                future = self._fetching.pop(number, None)
+                self._open[number] = future.result() if future is not None else self._open_shard(number)
+            except CacheFull:
+                # What was fetched ahead may be what fills the cache: let go of it before giving up.
+                self._release(self._live | {number})
+                self._open[number] = self._open_shard(number)
+        return self._open[number]
+
+    def refetch(self, number: int) -> bool:
+        """Replace the cached copy of a remote shard that turned out damaged; False for a local one."""
+        if self.cache is None:
+            return False
+        os.close(self._open.pop(number))
+        self.cache.discard(self._index.shards[number])
+        return True
+
+    def keep(self, live: Iterable[int], soon: Iterable[int] = ()) -> None:
+        """Let go of all other shards; fetch or read ahead these, the live ones first."""
+        live, soon = list(live), list(soon)
+        self._live = set(live)
+        self._release({*live, *soon})
+        for number in [*live, *soon]:
+            if number in self._open or number in self._fetching:
+                continue
+            if self.cache is None:
+                # The kernel reads the shard ahead, since samples are then asked for in random order.
+                os.posix_fadvise(self.descriptor(number), 0, 0, os.POSIX_FADV_WILLNEED)
+                continue
+            if self._pool is None:
+                self._pool = concurrent.futures.ThreadPoolExecutor(max(1, self._ahead), "fetch")
+            self._fetching[number] = self._pool.submit(self._open_shard, number)
+
+    def close(self) -> None:
+        """Let go of every shard and stop fetching."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+        self._release(set())
+
+    def check(self) -> None:
+        """Raise UserError where a shard is missing or of another size than the index says; reads no
+        sample.
+        """
+        for shard in self._index.shards:
+            self._check_size(shard, self.store.size(shard.name))
+
+    def _release(self, wanted: set[int]) -> None:
+        for number in [number for number in self._open if number not in wanted]:
+            os.close(self._open.pop(number))
+        for number in [number for number in self._fetching if number not in wanted]:
+            future = self._fetching.pop(number)
+            if not future.cancel():
+                future.add_done_callback(_close_result)
+
+    def _open_shard(self, number: int) -> int:
+        shard = self._index.shards[number]
+        name = self.store.name(shard.name)
+        try:
+            if self.cache is not None:
+                return self.cache.open(self.store, shard)
+            descriptor = os.open(name, os.O_RDONLY)
+        except FileNotFoundError:
+            raise self._wrong(shard, "is missing") from None
+        except OSError as error:
+            raise UserError(f"The shard {name} cannot be read: {error}") from error
+        try:
+            self._check_size(shard, os.fstat(descriptor).st_size)
+        except UserError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _check_size(self, shard: Shard, size: int | None) -> None:
+        if size is None:
+            raise self._wrong(shard, "is missing")
+        if size != shard.size:
+            raise self._wrong(shard, f"holds {size} bytes, not the {shard.size} of its index: it was cut or replaced")
+
+    def _wrong(self, shard: Shard, what: str) -> UserError:
+        return UserError(
+            f"The shard {self.store.name(shard.name)} {what}. Copy it again from where it is whole, or pack "
+            f"the dataset again with: hardviews pack SOURCE {self._index.url} --overwrite"
+        )
+
+
+def _close_result(future: concurrent.futures.Future[int]) -> None:
+    if not future.cancelled() and future.exception() is None:
+        os.close(future.result())

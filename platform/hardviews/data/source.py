@@ -1,0 +1,87 @@
+"""The contract of a source of images, what is left of one when a part is held out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from hardviews.errors import UserError
+
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image as it will be stored: `label` is -1 where there is none, `name` says where it came from."""
+
+    key: str
+    data: bytes
+    extension: str
+    label: int
+    name: str
+
+
+class Source(Protocol):
+    """A finite collection of images. `read` is called from several threads; it raises OSError or ValueError
+    for an image that cannot be had.
+    """
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def key(self, i: int) -> str:
+        """A name without "." and "/", unique in the source."""
+        ...
+
+    def read(self, i: int) -> Item: ...
+
+
+def iterate(source: Source) -> Iterator[Item]:
+    """Every image of a source, in its order."""
+    return (source.read(i) for i in range(len(source)))
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Some images of a source, with the classes of the whole."""
+
+    source: Source
+    chosen: tuple[int, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.source.classes
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def key(self, i: int) -> str:
+        return self.source.key(self.chosen[i])
+
+    def read(self, i: int) -> Item:
+        return self.source.read(self.chosen[i])
+
+
+def hold_out(source: Source, split: Split, share: float) -> Source:
+    """The part of a source that is held out for testing, or the rest.
+
+    An image is held out where a hash of its key falls below `share`, in (0, 1): adding or removing other
+    images never moves it across, so a test set packed later cannot hold what was trained on.
+    """
+    if not 0.0 < share < 1.0:
+        raise UserError(f"hold_out={share} is not a share: give a number between 0 and 1, for example 0.2.")
+
+    def out(key: str) -> bool:
+        return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") < share * 2**64
+
+    chosen = tuple(i for i in range(len(source)) if out(source.key(i)) == (split == "test"))
+    if not chosen or len(chosen) == len(source):
+        raise UserError(
+            f"Holding out {share:g} of {len(source)} images leaves one side empty. Add images, or hold out "
+            "another share."
+        )
+    return Subset(source, chosen)
