@@ -1,0 +1,177 @@
+"""What flows through a step: View, Mix, Batch, Term.
+
+Shape legend: B samples of this rank's share, C channels, H height, W width.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from hardviews.views.augmentation import Normalisation
+from hardviews.views.plan import Slot
+
+Branch = Literal["main", "adversarial"]
+
+
+class Source(Protocol):
+    """Where the pixels of a view come from (rendered crops, or a canvas and parameters)."""
+
+    def pixels(self, size: int | None = None) -> Tensor:
+        """Return normalised float pixels (B, 3, H, W), at the view's own size unless told."""
+        ...
+
+    def pick(self, others: Sequence["Source"], choice: Tensor) -> "Source":
+        """Return the source whose row i is row i of others[choice[i]]."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A batch of views of one slot; two views are the same only if they are the same object.
+
+    `rows` are the parameters the views were rendered from (B, Column), None for made-up pixels. `branch` names the
+    BatchNorm statistics that normalise the view. `mask` (B, patches) travels with its view (iBOT). `size` shows the view at
+    another resolution than it was made for (None: its own).
+    """
+
+    slot: Slot
+    source: Source
+    normalisation: Normalisation
+    rows: Tensor | None = None
+    target: bool = True
+    branch: Branch = "main"
+    mask: Tensor | None = None
+    size: int | None = None
+
+    def pixels(self, size: int | None = None) -> Tensor:
+        """Return normalised pixels (B, 3, H, W), at the view's size unless told."""
+        return self.source.pixels(size or self.size)
+
+    def pick(self, others: Sequence["View"], choice: Tensor) -> "View":
+        """Return a view of this slot whose row i is row i of others[choice[i]], choice (B,) int64."""
+
+        def gather(tensors: Sequence[Tensor | None]) -> Tensor | None:
+            present = [t for t in tensors if t is not None]
+            return pick_rows(present, choice) if len(present) == len(tensors) else None
+
+        return replace(
+            self,
+            source=others[0].source.pick([other.source for other in others], choice),
+            rows=gather([other.rows for other in others]),
+            mask=gather([other.mask for other in others]),
+        )
+
+
+def pick_rows(tensors: Sequence[Tensor], choice: Tensor) -> Tensor:
+    """Return the tensor whose row i is row i of tensors[choice[i]]."""
+    out = tensors[0].clone()
+    for k, tensor in enumerate(tensors[1:], start=1):
+        rows = (choice == k).nonzero().squeeze(1).to(tensor.device)
+        out.index_copy_(0, rows, tensor.index_select(0, rows))
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Mix:
+    """How the online view of a slot was mixed: row i holds weight[i] of itself and the rest of row partner[i].
+
+    partner (B,) int64, weight (B,) float, box (B, 4) int64 top, left, bottom, right of the pasted part; None for MixUp.
+    """
+
+    partner: Tensor
+    weight: Tensor
+    box: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where the run stands: everything that schedules and random draws may depend on.
+
+    `step` counts optimizer steps and `progress` samples since the run began, `total` all samples the run will see.
+    """
+
+    seed: int
+    epoch: int
+    step: int
+    progress: int
+    total: int
+
+    @property
+    def fraction(self) -> float:
+        """Return the share of the run that lies behind, in [0, 1]."""
+        return min(1.0, self.progress / max(1, self.total))
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What a selection saw and chose, for the record.
+
+    table (A, S) candidates per slot, hardness (A, B), choice (B,) rows of the table, rows: parameters of every candidate.
+    """
+
+    slots: tuple[Slot, ...]
+    table: Tensor
+    hardness: Tensor
+    choice: Tensor
+    rows: Mapping[Slot, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Clean views by slot (by candidate before a selection), and the hard views that replace some on the online side.
+
+    index (B,) rows of the data set, position (B,) places in the epoch's order, both int64 on the CPU; positions come in
+    whole groups of `group`. `targets` holds target encodings that a selection already made and that hold row by row.
+    """
+
+    views: Mapping[Slot, View]
+    clock: Clock
+    index: Tensor
+    position: Tensor
+    group: int
+    hard: Mapping[Slot, View] = field(default_factory=dict)
+    mixes: Mapping[Slot, Mix] = field(default_factory=dict)
+    targets: Mapping[Slot, Any] = field(default_factory=dict)
+    selection: Selection | None = None
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.index)
+
+    def online(self, slot: Slot) -> View:
+        """Return the view that the online side sees: the hard one where there is one."""
+        return self.hard.get(slot, self.views[slot])
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """One summand of the objective: the method's whole loss on this batch, times a weight."""
+
+    batch: Batch
+    weight: float = 1.0
+    name: str = "clean"
+
+
+@dataclass(frozen=True, eq=False)
+class Crops:
+    """Pixels that were rendered before: uint8, or normalised float (B, 3, H, W)."""
+
+    tensor: Tensor
+    normalisation: Normalisation
+
+    def pixels(self, size: int | None = None) -> Tensor:
+        """Return normalised pixels, resized with antialiasing where another size is asked for."""
+        pixels = self.tensor
+        if pixels.dtype == torch.uint8:
+            pixels = self.normalisation.normalise(pixels)
+        if size is not None and pixels.shape[-1] != size:
+            pixels = torch.nn.functional.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+    def pick(self, others: Sequence[Source], choice: Tensor) -> "Crops":
+        """Gather rows; all others must be crops of the same size."""
+        tensors = [other.tensor for other in others if isinstance(other, Crops)]
+        return Crops(pick_rows(tensors, choice), self.normalisation)

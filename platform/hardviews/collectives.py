@@ -1,0 +1,69 @@
+"""Collectives with the gradient of a single process.
+
+The rule of the gather: each rank scores its own rows against everybody's, and the gather's backward sums over ranks. Then
+the sum over ranks of the losses has exactly the gradient that one process computes on the whole batch.
+
+Shape legend: B rows of this rank, G rows of all ranks.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Return the number of processes, 1 where no process group runs."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return this process's rank, 0 where no process group runs."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Return the sum of a tensor over all ranks, without gradient."""
+    if world_size() == 1:
+        return values
+    total = values.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
+def row_counts(rows: int, device: torch.device) -> list[int]:
+    """Return how many rows each rank holds."""
+    counts = torch.zeros(world_size(), dtype=torch.int64, device=device)
+    counts[rank()] = rows
+    return [int(count) for count in sum_over_ranks(counts)]
+
+
+def gather_rows(rows_BD: Tensor) -> tuple[Tensor, int]:
+    """Gather the rows of all ranks, in rank order, differentiably; shares may differ in size.
+
+    Returns the rows (G, ...) and the place of this rank's first row among them.
+    """
+    if world_size() == 1:
+        return rows_BD, 0
+    counts = row_counts(len(rows_BD), rows_BD.device)
+    gathered: Tensor = _Gather.apply(rows_BD, counts)
+    return gathered, sum(counts[: rank()])
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, counts: list[int]) -> Tensor:
+        ctx.counts = counts
+        padded = rows.new_zeros(max(counts), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        total = grads[0].contiguous().clone()
+        dist.all_reduce(total)
+        first = sum(ctx.counts[: rank()])
+        return total[first : first + ctx.counts[rank()]], None

@@ -1,0 +1,113 @@
+"""SimCLR: a view is to find its image's other view among all views of the batch.
+
+Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (ICML 2020), algorithm 1.
+
+Shape legend: B samples of this rank, G samples of all ranks, D width, P pairs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from hardviews.batch import Batch
+from hardviews.collectives import gather_rows
+from hardviews.methods.heads import mlp
+from hardviews.methods.method import Encoded, Method, MethodConfig
+from hardviews.views.augmentation import Augmentation, simclr
+from hardviews.views.plan import Pair, Plan, Pool, Slot
+
+
+@dataclass(frozen=True)
+class SimCLRConfig(MethodConfig):
+    """SimCLR's head, temperature and views; the defaults are those of ResNet-50 on ImageNet."""
+
+    hidden: int = 2048
+    layers: int = 2
+    output: int = 128
+    temperature: float = 0.1
+    view: Augmentation = field(default_factory=simclr)
+
+    def build(self, backbone: nn.Module, features: int) -> "SimCLR":
+        """Build the method over a backbone of that many features."""
+        return SimCLR(self, backbone, features)
+
+
+class Candidates(NamedTuple):
+    """A view's embeddings on all ranks (G, D), the row (B,) that is each sample's positive, and its own row (B,)."""
+
+    embeddings: Tensor
+    positive: Tensor
+    own: Tensor
+
+
+class SimCLR(Method):
+    """NT-Xent over both views of the whole batch; gradients reach the targets too."""
+
+    def __init__(self, config: SimCLRConfig, backbone: nn.Module, features: int) -> None:
+        """Add the projection head to the backbone."""
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        widths = [features] + [config.hidden] * (config.layers - 1) + [config.output]
+        self.projector = mlp(widths, last_norm=True)
+
+    def plan(self) -> Plan:
+        """Return two views of one distribution."""
+        return Plan((Pool("view", 2, self.config.view),))
+
+    def pairs(self) -> tuple[Pair, ...]:
+        """Return both directions, half the weight each (the mean over 2B anchors)."""
+        first, second = Slot("view", 0), Slot("view", 1)
+        return Pair(first, second, 0.5), Pair(second, first, 0.5)
+
+    def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
+        """Return unit embeddings online, and those of all ranks as targets."""
+        seen = {slot: batch.online(slot) for slot in online}
+        shown = {slot: batch.views[slot] for slot in target}
+        embedded = {
+            view: normalize(self.projector(self.backbone(view.pixels())).float(), dim=1)
+            for view in dict.fromkeys((*seen.values(), *shown.values()))
+        }
+        targets = {}
+        for slot, view in shown.items():
+            embeddings_GD, first = gather_rows(embedded[view])
+            rows = first + torch.arange(len(batch), device=embeddings_GD.device)
+            targets[slot] = Candidates(embeddings_GD, rows, rows)
+        return Encoded({slot: embedded[view] for slot, view in seen.items()}, targets)
+
+    def permute_target(self, target: Candidates, partner: Tensor) -> Candidates:
+        """Move the positive; the candidates stay where they are."""
+        return target._replace(positive=target.positive[partner.to(target.positive.device)])
+
+    def pair_losses(
+        self,
+        batch: Batch,
+        online: Mapping[Slot, Tensor],
+        target: Mapping[Slot, Candidates],
+        pairs: Sequence[Pair],
+    ) -> Tensor:
+        """Return NT-Xent (P, B): one similarity matrix for each two views, whatever pairs read it.
+
+        For the pair n -> m the candidates are the views m of all images, and the views n of all other images.
+        """
+        logits: dict[tuple[Slot, Slot], Tensor] = {}
+        totals: dict[tuple[Slot, Slot], Tensor] = {}
+        losses = []
+        for pair in pairs:
+            for against in (pair.target, pair.online):
+                key = pair.online, against
+                if key not in logits:
+                    candidates = target[against]
+                    logits[key] = online[pair.online] @ candidates.embeddings.T / self.config.temperature
+                    others = logits[key]
+                    if against == pair.online:
+                        others = others.scatter(1, candidates.own[:, None], -torch.inf)
+                    totals[key] = others.logsumexp(1)
+            positive = logits[pair.online, pair.target].gather(1, target[pair.target].positive[:, None]).squeeze(1)
+            total = torch.logaddexp(totals[pair.online, pair.target], totals[pair.online, pair.online])
+            losses.append(total - positive)
+        return torch.stack(losses)

@@ -1,0 +1,76 @@
+"""SimSiam: one network, a predictor, and a stop-gradient.
+
+Chen & He, "Exploring Simple Siamese Representation Learning" (CVPR 2021), algorithm 1 and equation 2.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from hardviews.batch import Batch
+from hardviews.methods.heads import mlp
+from hardviews.methods.method import Encoded, Method, MethodConfig
+from hardviews.views.augmentation import Augmentation, mocov2
+from hardviews.views.plan import Pair, Plan, Pool, Slot
+
+
+@dataclass(frozen=True)
+class SimSiamConfig(MethodConfig):
+    """SimSiam's heads and views; the defaults are those of ResNet-50 on ImageNet.
+
+    The projector has `layers` layers of `width`; the predictor goes through `bottleneck` and back.
+    """
+
+    width: int = 2048
+    layers: int = 3
+    bottleneck: int = 512
+    view: Augmentation = field(default_factory=mocov2)
+
+    def build(self, backbone: nn.Module, features: int) -> "SimSiam":
+        """Build the method over a backbone of that many features."""
+        return SimSiam(self, backbone, features)
+
+
+class SimSiam(Method):
+    """Each view predicts the other's projection, which takes no gradient."""
+
+    def __init__(self, config: SimSiamConfig, backbone: nn.Module, features: int) -> None:
+        """Add projector and predictor to the backbone."""
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.projector = mlp([features] + [config.width] * config.layers, last_norm=True, last_affine=False)
+        self.predictor = mlp([config.width, config.bottleneck, config.width], last_norm=False)
+
+    def plan(self) -> Plan:
+        """Return two views of one distribution."""
+        return Plan((Pool("view", 2, self.config.view),))
+
+    def pairs(self) -> tuple[Pair, ...]:
+        """Return both directions, half the weight each."""
+        first, second = Slot("view", 0), Slot("view", 1)
+        return Pair(first, second, 0.5), Pair(second, first, 0.5)
+
+    def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
+        """Return predictions online and detached projections as targets, both from one forward of a view."""
+        seen = {slot: batch.online(slot) for slot in online}
+        shown = {slot: batch.views[slot] for slot in target}
+        projected = {
+            view: self.projector(self.backbone(view.pixels()))
+            for view in dict.fromkeys((*seen.values(), *shown.values()))
+        }
+        return Encoded(
+            {slot: self.predictor(projected[view]) for slot, view in seen.items()},
+            {slot: projected[view].detach() for slot, view in shown.items()},
+        )
+
+    def pair_loss(self, batch: Batch, online: Tensor, target: Tensor, pair: Pair) -> Tensor:
+        """Return the negative cosine similarity, equation 1 of the paper."""
+        return negative_cosine(online, target)
+
+
+def negative_cosine(online_BD: Tensor, target_BD: Tensor) -> Tensor:
+    """Return -cos(online, target) row by row: (B, D), (B, D) to (B,)."""
+    return -(normalize(online_BD.float(), dim=1) * normalize(target_BD.float(), dim=1)).sum(1)

@@ -1,0 +1,139 @@
+"""BatchNorm with branches, frozen running statistics on demand, and statistics over all processes.
+
+Clean and adversarial views come from different distributions, so each *branch* has its own affine parameters and running
+statistics (AdvProp, Xie et al. 2020, section 3; CLAE, Ho & Vasconcelos 2020). Only the clean forward pass may move the
+running statistics of the main branch. torch's SyncBatchNorm refuses CPU tensors; this one takes any device and equals one
+process on the whole batch, also where the shares differ.
+
+Shape legend: N rows, C channels, ... spatial dimensions.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from hardviews.batch import Branch
+from hardviews.collectives import world_size
+
+
+class BranchedBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """A BatchNorm of any dimension whose adversarial branch, where it has one, is the module `adversarial`.
+
+    The main branch keeps the parameter names of torch's BatchNorm, so weights move to and from plain networks.
+    """
+
+    adversarial: "BranchedBatchNorm | None"
+
+    def __init__(self, like: nn.modules.batchnorm._BatchNorm) -> None:
+        """Take over parameters, statistics and settings of a plain BatchNorm."""
+        super().__init__(like.num_features, like.eps, like.momentum, like.affine, like.track_running_stats)
+        self.load_state_dict(like.state_dict())
+        self.train(like.training)
+        self.branch: Branch = "main"
+        self.update = True
+        self.adversarial = None
+        # timm folds dropout and activation into its norm layers.
+        self.after = nn.Sequential(*[m for m in (getattr(like, "drop", None), getattr(like, "act", None)) if m])
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Accept any number of dimensions."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (N, C, ...) by the chosen branch; in evaluation always by the main one."""
+        if self.training and self.branch == "adversarial" and self.adversarial is not None:
+            return self.after(self.adversarial._normalise(input, self.update))  # type: ignore[no-any-return]
+        return self.after(self._normalise(input, self.update))  # type: ignore[no-any-return]
+
+    def _normalise(self, x: Tensor, update: bool) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        if update and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        momentum = self.momentum
+        if momentum is None:  # torch's convention: cumulative average
+            momentum = 1.0 / float(self.num_batches_tracked or 1)
+        mean, var = (self.running_mean, self.running_var) if update else (None, None)
+        if world_size() == 1:
+            return nn.functional.batch_norm(x, mean, var, self.weight, self.bias, True, momentum, self.eps)
+        out, mean_C, var_C, count = _SyncNormalise.apply(x, self.weight, self.bias, self.eps)
+        if mean is not None and var is not None:
+            unbiased = var_C * (count / (count - 1).clamp(min=1))
+            mean.lerp_(mean_C.to(mean.dtype), momentum)
+            var.lerp_(unbiased.to(var.dtype), momentum)
+        return out  # type: ignore[no-any-return]
+
+
+class _SyncNormalise(torch.autograd.Function):
+    """Normalise by the statistics of all ranks; the backward sums the two moments of the gradient over ranks."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        dims = [d for d in range(x.dim()) if d != 1]
+        var_C, mean_C = torch.var_mean(x.float(), dims, correction=0)
+        count = torch.full_like(mean_C[:1], x.numel() / x.shape[1])
+        parts = [torch.empty(2 * len(mean_C) + 1, device=x.device) for _ in range(world_size())]
+        dist.all_gather(parts, torch.cat([mean_C, var_C, count]))
+        means_RC, vars_RC, counts_R1 = torch.stack(parts).tensor_split([len(mean_C), 2 * len(mean_C)], 1)
+        total = counts_R1.sum(0)
+        mean_C = (means_RC * counts_R1).sum(0) / total
+        var_C = ((vars_RC + (means_RC - mean_C) ** 2) * counts_R1).sum(0) / total
+        out = nn.functional.batch_norm(x, mean_C, var_C, weight, bias, False, 0.0, eps)
+        ctx.save_for_backward(x, weight, mean_C, var_C, total)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean_C, var_C, total)
+        return out, mean_C, var_C, total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+        x, weight, mean_C, var_C, total = ctx.saved_tensors
+        dims = [d for d in range(x.dim()) if d != 1]
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        invstd_C = (var_C + ctx.eps).rsqrt()
+        grad = grads[0].float()
+        normalised = (x.float() - mean_C.view(shape)) * invstd_C.view(shape)
+        sum_C, dot_C = grad.sum(dims), (grad * normalised).sum(dims)
+        moments = torch.stack([sum_C, dot_C]) / total
+        dist.all_reduce(moments)
+        scale_C = invstd_C if weight is None else invstd_C * weight.float()
+        grad = (grad - moments[0].view(shape) - normalised * moments[1].view(shape)) * scale_C.view(shape)
+        if weight is None:
+            return grad.to(x.dtype), None, None, None
+        return grad.to(x.dtype), dot_C.to(weight.dtype), sum_C.to(weight.dtype), None
+
+
+def branch_batchnorm(module: nn.Module) -> nn.Module:
+    """Replace every BatchNorm inside a module by a branched one and return the module."""
+    if isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, BranchedBatchNorm):
+        return BranchedBatchNorm(module)
+    for name, child in module.named_children():
+        replaced = branch_batchnorm(child)
+        if replaced is not child:
+            setattr(module, name, replaced)
+    return module
+
+
+def add_adversarial_branch(module: nn.Module) -> None:
+    """Give every BatchNorm an adversarial branch that starts as a copy of the main one."""
+    for norm in [m for m in module.modules() if isinstance(m, BranchedBatchNorm)]:
+        if norm.adversarial is None:
+            norm.adversarial = BranchedBatchNorm(norm)
+
+
+@contextmanager
+def normalising(module: nn.Module, branch: Branch, update: bool) -> Iterator[None]:
+    """Inside, BatchNorm uses that branch and moves running statistics only if told so."""
+    norms = [m for m in module.modules() if isinstance(m, BranchedBatchNorm)]
+    before = [(norm.branch, norm.update) for norm in norms]
+    for norm in norms:
+        norm.branch, norm.update = branch, update
+    try:
+        yield
+    finally:
+        for norm, (branch_before, update_before) in zip(norms, before, strict=True):
+            norm.branch, norm.update = branch_before, update_before

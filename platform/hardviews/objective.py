@@ -1,0 +1,187 @@
+"""The objective: terms become per-sample losses, and one number to minimise.
+
+HVS reads the matrix of pair losses to choose; training reduces the very same matrix. This module is what DDP wraps.
+
+Shape legend: B samples of this rank's share, P pairs, Q pairs of candidates, A assignments.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from hardviews.batch import Batch, Term, View
+from hardviews.collectives import sum_over_ranks, world_size
+from hardviews.methods.method import Encoded, Method
+from hardviews.models.batchnorm import add_adversarial_branch, branch_batchnorm, normalising
+from hardviews.models.noise import without_noise
+from hardviews.strategies.strategy import Strategy
+from hardviews.views.plan import Pair, Slot
+
+
+@dataclass
+class Losses:
+    """What a step's forward pass yields.
+
+    `total` is this rank's share, scaled so that the mean over ranks of its gradients is the gradient of the whole batch.
+    `terms` are the terms with their per-sample losses (B,), detached. `encoded` is what the method's update reads.
+    """
+
+    total: Tensor
+    terms: list[tuple[Term, Tensor]]
+    encoded: Encoded
+    index: Tensor
+    batch: Batch
+
+
+class Objective(nn.Module):
+    """A method under a strategy."""
+
+    def __init__(self, method: Method, strategy: Strategy) -> None:
+        """Prepare the method's BatchNorm for branches and ask the strategy for candidates."""
+        super().__init__()
+        branch_batchnorm(method)
+        self.method: Method = method
+        if strategy.adversarial_branch:
+            add_adversarial_branch(method)
+        self.strategy = strategy
+        self.plan = strategy.plan(method.plan())
+        self.pairs = method.pairs()
+        self._shared: dict[View, Encoded] | None = None
+
+    def forward(self, batch: Batch, global_count: int) -> Losses:
+        """Compute the step's loss on this rank's share of a global (micro-)batch of `global_count` samples."""
+        with self.sharing():
+            # A step whose every term is skipped (an attack every k-th step, alone) trains on the clean views.
+            terms = self.strategy(batch, self) or [Term(batch)]
+            clean = self._clean(terms[0].batch)
+            evaluated = [(term, *self._term(term, global_count)) for term in terms]
+        total = torch.stack([term.weight * loss for term, loss, _ in evaluated]).sum()
+        return Losses(
+            total,
+            [(term, losses_B.detach()) for term, _, losses_B in evaluated],
+            clean.detached(),
+            batch.index,
+            terms[0].batch,
+        )
+
+    def _term(self, term: Term, global_count: int) -> tuple[Tensor, Tensor]:
+        losses_PB, _ = self.pairwise(term.batch)
+        losses_B = self.reduce(losses_PB)
+        valid_B = self.valid(term.batch)
+        if valid_B is None:
+            return losses_B.sum() * (world_size() / global_count), losses_B
+        counts = sum_over_ranks(torch.stack([valid_B.sum(), torch.ones_like(valid_B).sum()]))
+        losses_B = torch.where(valid_B, losses_B, 0.0)
+        mean = losses_B.sum() * (world_size() / counts[0].clamp(min=1))
+        return mean * (counts[1] / global_count), losses_B
+
+    def pairwise(self, batch: Batch, *, attack: bool = False) -> tuple[Tensor, Encoded]:
+        """Return the losses (P, B) of the method's pairs on a batch, and its encodings.
+
+        Clean views are encoded once, however many terms look at them. In an attack nothing but the hard views' pixels
+        takes a gradient, no running statistics move and stochastic layers are off.
+        """
+        encoded = self._clean(batch)
+        if attack:
+            encoded = encoded.detached()
+        for slot, view in batch.hard.items():
+            update = view.branch == "adversarial" and not attack
+            with (
+                normalising(self.method, view.branch, update),
+                without_noise(self.method) if attack else nullcontext(),
+            ):
+                hard = self.method.encode(batch, [slot], [])
+            encoded = replace(encoded, online={**encoded.online, slot: hard.online[slot]})
+        return self._pair_losses(batch, encoded, self.pairs), encoded
+
+    def _pair_losses(self, batch: Batch, encoded: Encoded, pairs: Sequence[Pair]) -> Tensor:
+        if not batch.mixes:
+            return self.method.pair_losses(batch, encoded.online, encoded.target, pairs)
+        clean = [pair for pair in pairs if pair.online not in batch.mixes]
+        losses: dict[Pair, Tensor] = {}
+        if clean:
+            losses.update(
+                zip(clean, self.method.pair_losses(batch, encoded.online, encoded.target, clean), strict=True)
+            )
+        for pair in pairs:
+            if pair.online in batch.mixes:
+                mix = batch.mixes[pair.online]
+                losses[pair] = self.method.mixed_loss(batch, encoded.online, encoded.target, pair, mix)
+        return torch.stack([losses[pair] for pair in pairs])
+
+    def reduce(self, losses: Tensor, within: Tensor | None = None) -> Tensor:
+        """Reduce pair losses (P, B) to the method's loss per sample (B,).
+
+        With `within` (A, P), rows of the losses (Q, B) that stand for the pairs under each assignment, returns (A, B).
+        """
+        rows = losses if within is None else losses[within.T.to(losses.device)]
+        total = self.pairs[0].weight * rows[0]
+        for pair, row in zip(self.pairs[1:], rows[1:], strict=True):
+            total = total + pair.weight * row
+        return total
+
+    def score(self, batch: Batch, table: Tensor, size: int | None = None) -> tuple[Tensor, Encoded]:
+        """Return the hardness (A, B) of assignments (rows of the table), and the candidates' encodings.
+
+        Made without gradient, in training mode, and without a trace: no running statistics move and the random streams of
+        training stand where they stood. Every candidate is encoded once; every pair of candidates costs one loss.
+        `size` scores at another resolution.
+        """
+        place = {slot: i for i, slot in enumerate(self.plan.slots)}
+        rows: dict[tuple[Slot, Slot, str], int] = {}
+        within = torch.empty(len(table), len(self.pairs), dtype=torch.int64)
+        for a, assignment in enumerate(table.tolist()):
+            for p, pair in enumerate(self.pairs):
+                online, target = (
+                    Slot(slot.pool, assignment[place[slot]]) if slot in place else slot
+                    for slot in (pair.online, pair.target)
+                )
+                within[a, p] = rows.setdefault((online, target, pair.kind), len(rows))
+        pairs = [Pair(online, target, 1.0, kind) for online, target, kind in rows]
+        if size is not None:
+            batch = replace(batch, views={slot: replace(view, size=size) for slot, view in batch.views.items()})
+        device = next(self.parameters()).device
+        cuda = [device] if device.type == "cuda" else []
+        with torch.no_grad(), torch.random.fork_rng(cuda), normalising(self.method, "main", update=False):
+            encoded = self._encode(batch, pairs)
+            losses_QB = self.method.pair_losses(batch, encoded.online, encoded.target, pairs)
+            return self.reduce(losses_QB, within), encoded
+
+    def valid(self, batch: Batch) -> Tensor | None:
+        """Return which samples (B,) have complete labels, both of them where views are mixed."""
+        valid_B = self.method.valid(batch)
+        if valid_B is not None:
+            for mix in batch.mixes.values():
+                valid_B = valid_B & valid_B[mix.partner.to(valid_B.device)]
+        return valid_B
+
+    @contextmanager
+    def sharing(self) -> Iterator[None]:
+        """Inside, the clean views' encodings are made once and shared by all terms and all attack steps."""
+        self._shared = {}
+        try:
+            yield
+        finally:
+            self._shared = None
+
+    def _clean(self, batch: Batch) -> Encoded:
+        key = batch.views[self.plan.slots[0]]
+        if self._shared is not None and key in self._shared:
+            return self._shared[key]
+        clean = replace(batch, hard={}, mixes={})
+        with normalising(self.method, "main", update=self._shared is not None):
+            encoded = self._encode(clean, self.pairs)
+        if self._shared is not None:
+            self._shared[key] = encoded
+        return encoded
+
+    def _encode(self, batch: Batch, pairs: Sequence[Pair]) -> Encoded:
+        """Encode what the pairs need, less the target encodings that the batch carries already."""
+        online = list(dict.fromkeys(pair.online for pair in pairs))
+        target = [slot for slot in dict.fromkeys(pair.target for pair in pairs) if slot not in batch.targets]
+        encoded = self.method.encode(batch, online, [slot for slot in target if slot in batch.views])
+        carried: Mapping[Slot, object] = batch.targets
+        return replace(encoded, target={**encoded.target, **carried})

@@ -1,0 +1,120 @@
+"""Adversarial views: perturbed within a pixel bound so that the method's loss rises.
+
+FGSM (Goodfellow et al. 2015, section 4) for one step, PGD (Madry et al. 2018, equation 1) for more; on self-supervised losses:
+HEXA (Li et al. 2020), CLAE (Ho & Vasconcelos 2020). The attack is untargeted, sees the target encodings as constants, and is
+followed by a training pass through the auxiliary BatchNorm (AdvProp, Xie et al. 2020). HEXA's own attack settings are not
+published in what we could read; the defaults are 2/255 and one step.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from hardviews.batch import Batch, Branch, Crops, Term, View
+from hardviews.errors import UserError
+from hardviews.strategies.strategy import Stage, Strategy
+from hardviews.views.plan import Slot
+from hardviews.views.random import Purpose, uniform_like
+
+if TYPE_CHECKING:
+    from hardviews.objective import Objective
+
+
+@dataclass(frozen=True)
+class Adversarial(Strategy):
+    """Attacks the online views of global slots.
+
+    epsilon: the bound on every pixel and channel, in units of [0, 1]. steps: 1 is FGSM, more is PGD. step_size: by default
+    epsilon for one step, else max(epsilon / steps, 1 / 255). start: by default the view itself for one step, else uniform
+    in the bound. branch: which BatchNorm statistics normalise attacked views. every: attack in every so manieth step.
+    """
+
+    epsilon: float = 2 / 255
+    steps: int = 1
+    step_size: float | None = None
+    start: Literal["view", "uniform"] | None = None
+    branch: Branch = "adversarial"
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse attacks that are none."""
+        if not 0 <= self.epsilon <= 1:
+            raise UserError(
+                f"Adversarial has epsilon={self.epsilon}; it bounds pixels in [0, 1]: write 4/255 as {4 / 255:.4f}."
+            )
+        if self.steps < 1 or self.every < 1:
+            raise UserError(f"Adversarial has steps={self.steps} and every={self.every}; both must be 1 or more.")
+
+    @property
+    def stages(self) -> frozenset[Stage]:
+        """Return that this attacks."""
+        return frozenset({Stage.ATTACK})
+
+    @property
+    def adversarial_branch(self) -> bool:
+        """Return whether attacked views have statistics of their own."""
+        return self.branch == "adversarial"
+
+    def __call__(self, batch: Batch, objective: "Objective") -> list[Term]:
+        """Return the batch with attacked online views as the only term."""
+        if batch.clock.step % self.every:
+            return []
+        if self.epsilon == 0 and self.branch == "main":
+            return [Term(batch, name="adversarial")]  # nothing is perturbed: the clean views, bit for bit
+        slots = [slot for slot in dict.fromkeys(pair.online for pair in objective.pairs) if batch.views[slot].target]
+        clean = {slot: batch.online(slot).pixels().detach().float() for slot in slots}
+        pixels = {slot: self._start(clean[slot], batch, objective.plan.view_number(slot), slot) for slot in slots}
+        for _ in range(self.steps if self.epsilon > 0 else 0):
+            pixels = self._ascend(pixels, clean, batch, objective)
+        return [Term(self._attacked(batch, pixels), name="adversarial")]
+
+    def _ascend(
+        self, pixels: dict[Slot, Tensor], clean: dict[Slot, Tensor], batch: Batch, objective: "Objective"
+    ) -> dict[Slot, Tensor]:
+        """Take one signed step up the loss and project it into the bound and the valid range."""
+        step = self.step_size
+        if step is None:
+            step = self.epsilon if self.steps == 1 else max(self.epsilon / self.steps, 1 / 255)
+        with torch.enable_grad():
+            leaves = {slot: tensor.requires_grad_() for slot, tensor in pixels.items()}
+            losses_PB, _ = objective.pairwise(self._attacked(batch, leaves), attack=True)
+            losses_B = objective.reduce(losses_PB)
+            valid_B = objective.valid(batch)
+            # Summed, not averaged: a mean over a large batch can underflow to a gradient of sign 0.
+            loss = losses_B.sum() if valid_B is None else losses_B[valid_B].sum()
+            grads = torch.autograd.grad(loss, list(leaves.values()))
+        moved = {}
+        for (slot, leaf), grad in zip(leaves.items(), grads, strict=True):
+            radius = batch.views[slot].normalisation.radius(step, leaf)
+            moved[slot] = self._project(leaf.detach() + radius * grad.sign(), clean[slot], batch.views[slot])
+        return moved
+
+    def _start(self, clean: Tensor, batch: Batch, stream: int, slot: Slot) -> Tensor:
+        start = self.start or ("view" if self.steps == 1 else "uniform")
+        if start == "view" or self.epsilon == 0:
+            return clean.clone()
+        clock = batch.clock
+        noise = uniform_like(clean, clock.seed, Purpose.ATTACK, clock.epoch, batch.position, stream) * 2 - 1
+        view = batch.views[slot]
+        return self._project(clean + view.normalisation.radius(self.epsilon, clean) * noise, clean, view)
+
+    def _project(self, pixels: Tensor, clean: Tensor, view: View) -> Tensor:
+        radius = view.normalisation.radius(self.epsilon, clean)
+        low = torch.maximum(clean - radius, view.normalisation.low(clean))
+        high = torch.minimum(clean + radius, view.normalisation.high(clean))
+        return torch.minimum(torch.maximum(pixels, low), high)
+
+    def _attacked(self, batch: Batch, pixels: dict[Slot, Tensor]) -> Batch:
+        hard = {}
+        for slot, tensor in pixels.items():
+            view = batch.views[slot]
+            hard[slot] = View(
+                slot,
+                Crops(tensor, view.normalisation),
+                view.normalisation,
+                branch=self.branch,
+                mask=view.mask,
+            )
+        return replace(batch, hard={**batch.hard, **hard})

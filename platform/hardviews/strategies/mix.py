@@ -1,0 +1,81 @@
+"""What CutMix and MixUp share: who is mixed with whom, how much, and on which slots.
+
+Partners permute inside fixed groups of positions and weights are drawn by the counter-based RNG, so a mix does not depend on
+how many ranks share the batch. Only online views are mixed; the target side stays clean (HEXA: keys unmixed).
+
+Shape legend: B samples.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from hardviews.batch import Batch, Crops, Mix, Term, View
+from hardviews.errors import UserError
+from hardviews.strategies.strategy import Stage, Strategy
+from hardviews.views.random import Purpose, beta, permutation_in_groups
+
+if TYPE_CHECKING:
+    from hardviews.objective import Objective
+
+
+@dataclass(frozen=True)
+class Mixing(Strategy):
+    """Mixes each online view of a global slot with the same slot's view of another image.
+
+    alpha: of the Beta(alpha, alpha) that weights are drawn from. scope: one weight a sample, or one for each fixed group of
+    samples (as published, where the group was the batch). fixed: this weight always, in place of a draw.
+    """
+
+    alpha: float = 1.0
+    scope: Literal["sample", "group"] = "group"
+    fixed: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse distributions that do not exist."""
+        if self.alpha <= 0:
+            raise UserError(f"{type(self).__name__} has alpha={self.alpha}; a Beta distribution needs alpha > 0.")
+        if self.fixed is not None and not 0 <= self.fixed <= 1:
+            raise UserError(f"{type(self).__name__} has fixed={self.fixed}; a weight lies between 0 and 1.")
+
+    @property
+    def stages(self) -> frozenset[Stage]:
+        """Return that this mixes."""
+        return frozenset({Stage.MIX})
+
+    def __call__(self, batch: Batch, objective: "Objective") -> list[Term]:
+        """Return the batch with mixed online views as the only term."""
+        hard, mixes = {}, {}
+        for slot in dict.fromkeys(pair.online for pair in objective.pairs):
+            view = batch.views[slot]
+            if not view.target:
+                continue
+            pixels, mix = self._mix(view.pixels(), batch, objective.plan.view_number(slot))
+            if bool((mix.weight < 1).any()):
+                hard[slot] = View(slot, Crops(pixels, view.normalisation), view.normalisation, mask=view.mask)
+                mixes[slot] = mix
+        return [Term(replace(batch, hard=hard, mixes=mixes), name=type(self).__name__.lower())]
+
+    @abstractmethod
+    def _mix(self, pixels: Tensor, batch: Batch, stream: int) -> tuple[Tensor, Mix]:
+        """Return mixed pixels (B, 3, H, W) and how they were mixed."""
+
+    def partners(self, batch: Batch, stream: int) -> Tensor:
+        """Return whom each sample is mixed with (B,), a permutation inside each group."""
+        clock = batch.clock
+        return permutation_in_groups(clock.seed, Purpose.PARTNER, clock.epoch, batch.position, batch.group, stream)
+
+    def weights(self, batch: Batch, stream: int) -> Tensor:
+        """Return the weight of each sample's own image (B,)."""
+        if self.fixed is not None:
+            return torch.full((len(batch),), self.fixed, dtype=torch.float64)
+        clock = batch.clock
+        return beta(clock.seed, Purpose.WEIGHT, clock.epoch, self.keys(batch), self.alpha, stream)
+
+    def keys(self, batch: Batch) -> Tensor:
+        """Return the positions that draws are keyed by: the sample's, or its group's first."""
+        position = batch.position
+        return position if self.scope == "sample" else position - position % batch.group

@@ -1,0 +1,160 @@
+"""Which views a step needs: slots, the pools that feed them, pairs, and assignments.
+
+A method names *slots* (first view, second view, local crops). Slots that draw from the same augmentation form a *pool*. A
+strategy may ask a pool for more *candidates* than it has slots; an *assignment* says which candidate fills which slot.
+Candidate i of a pool carries the same name as slot i, so without selection the first candidates are the views.
+
+Shape legend: A assignments, S slots, P pairs.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hardviews.errors import UserError
+from hardviews.views.augmentation import Augmentation
+
+
+class Slot(NamedTuple):
+    """Names a slot of a pool, and equally the candidate of that number."""
+
+    pool: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Slots that draw their views from one augmentation, and how many candidates are drawn for them.
+
+    `target` says whether the target side may look at these views (local crops: no).
+    """
+
+    name: str
+    slots: int
+    augmentation: Augmentation
+    target: bool = True
+    candidates: int = 0
+
+    def __post_init__(self) -> None:
+        """Default to as many candidates as slots."""
+        if self.slots < 1:
+            raise UserError(f"Pool {self.name!r} has {self.slots} slots; a pool needs at least one.")
+        if self.candidates == 0:
+            object.__setattr__(self, "candidates", self.slots)
+        if self.candidates < self.slots:
+            raise UserError(
+                f"Pool {self.name!r} fills {self.slots} slots but draws only {self.candidates} candidates. "
+                f"Ask for at least {self.slots}."
+            )
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The online view of one slot predicts the target made from another slot (or from a table named like one).
+
+    `kind` sets losses apart that are computed in different ways (iBOT: class and patch).
+    """
+
+    online: Slot
+    target: Slot
+    weight: float
+    kind: str = "class"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The pools of a step, in a fixed order."""
+
+    pools: tuple[Pool, ...]
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """All slots, pool by pool."""
+        return tuple(Slot(pool.name, i) for pool in self.pools for i in range(pool.slots))
+
+    @property
+    def candidates(self) -> tuple[Slot, ...]:
+        """All candidates, pool by pool."""
+        return tuple(Slot(pool.name, i) for pool in self.pools for i in range(pool.candidates))
+
+    def pool(self, name: str) -> Pool:
+        """Return the pool of that name."""
+        return next(pool for pool in self.pools if pool.name == name)
+
+    def view_number(self, slot: Slot) -> int:
+        """Return the view number of a candidate: the same however many candidates are drawn beside it."""
+        return [pool.name for pool in self.pools].index(slot.pool) << 16 | slot.number
+
+    def with_candidates(self, candidates: Mapping[str, int]) -> "Plan":
+        """Return the plan with another number of candidates in the named pools."""
+        return Plan(tuple(replace(p, candidates=candidates.get(p.name, p.candidates)) for p in self.pools))
+
+    def assignments(self, pairs: Sequence[Pair], ranks: Sequence[int] | None = None) -> Tensor:
+        """List assignments as candidate numbers per slot.
+
+        Returns an int64 tensor (A, S). The first row is the identity (the first candidates). Inside a pool the order of
+        candidates counts only where exchanging its slots changes the pairs; a pool with as many candidates as slots has
+        nothing to choose and keeps the identity. `ranks` picks rows of the full list without building it.
+        """
+        ranks = range(self.count(pairs)) if ranks is None else ranks
+        return torch.tensor([self._unrank(rank, pairs) for rank in ranks], dtype=torch.int64)
+
+    def count(self, pairs: Sequence[Pair]) -> int:
+        """Return the number of assignments."""
+        return math.prod(_ways(pool, _is_ordered(pool, pairs)) for pool in self.pools)
+
+    def _unrank(self, rank: int, pairs: Sequence[Pair]) -> list[int]:
+        row: list[int] = []
+        for pool in reversed(self.pools):
+            ordered = _is_ordered(pool, pairs)
+            rank, inside = divmod(rank, _ways(pool, ordered))
+            pick = _unrank_permutation if ordered else _unrank_combination
+            row = pick(inside, pool.candidates, pool.slots) + row
+        return row
+
+
+def _ways(pool: Pool, ordered: bool) -> int:
+    if pool.candidates == pool.slots:
+        return 1
+    return (math.perm if ordered else math.comb)(pool.candidates, pool.slots)
+
+
+def _is_ordered(pool: Pool, pairs: Sequence[Pair]) -> bool:
+    """Tell whether exchanging two neighbouring slots of the pool changes the set of pairs."""
+    for i in range(pool.slots - 1):
+        a, b = Slot(pool.name, i), Slot(pool.name, i + 1)
+        exchange = {a: b, b: a}
+        exchanged = [
+            replace(p, online=exchange.get(p.online, p.online), target=exchange.get(p.target, p.target)) for p in pairs
+        ]
+        if sorted(map(repr, exchanged)) != sorted(map(repr, pairs)):
+            return True
+    return False
+
+
+def _unrank_combination(rank: int, n: int, k: int) -> list[int]:
+    """Return the combination of that lexicographic rank; rank 0 is 0..k-1."""
+    chosen: list[int] = []
+    candidate = 0
+    while len(chosen) < k:
+        with_it = math.comb(n - candidate - 1, k - len(chosen) - 1)
+        if rank < with_it:
+            chosen.append(candidate)
+        else:
+            rank -= with_it
+        candidate += 1
+    return chosen
+
+
+def _unrank_permutation(rank: int, n: int, k: int) -> list[int]:
+    """Return the arrangement of k out of n of that lexicographic rank; rank 0 is 0..k-1."""
+    free = list(range(n))
+    chosen: list[int] = []
+    for i in range(k):
+        digit, rank = divmod(rank, math.perm(n - i - 1, k - i - 1))
+        chosen.append(free.pop(digit))
+    return chosen

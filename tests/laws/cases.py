@@ -1,0 +1,153 @@
+"""What the laws are tested on: add a method or a strategy by adding its name here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from hardviews.batch import Batch, Clock, Crops, View
+from hardviews.methods.method import Method
+from hardviews.methods.simclr import SimCLRConfig
+from hardviews.methods.simsiam import SimSiamConfig
+from hardviews.models.backbones import Backbone
+from hardviews.objective import Objective
+from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.cutmix import CutMix
+from hardviews.strategies.hard_views import HardViews
+from hardviews.strategies.mixup import MixUp
+from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
+from hardviews.views.augmentation import Augmentation
+from tests.laws import toys
+
+SIZE, GROUP, SAMPLES = 16, 4, 8
+VIEW = Augmentation(size=SIZE)
+
+
+class ConvNet(nn.Module):
+    """Two convolutions with BatchNorm: the smallest network that BatchNorm's laws bite on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, 2, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, 12, 3, 2, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn2(self.conv2(self.bn1(self.conv1(x)).relu())).relu().mean((2, 3))
+
+
+def vit() -> nn.Module:
+    """A ViT with stochastic depth, so that laws about noise bite too."""
+    return Backbone("test_vit", image_size=SIZE, patch_size=8, drop_path=0.1).build()
+
+
+@dataclass(frozen=True)
+class Network:
+    build: Callable[[], nn.Module]
+    features: int
+
+
+NETWORKS = {"batchnorm": Network(ConvNet, 12), "vit": Network(vit, 64)}
+
+METHODS: dict[str, Callable[[nn.Module, int], Method]] = {
+    "simsiam": SimSiamConfig(width=16, layers=2, bottleneck=8, view=VIEW).build,
+    "simclr": SimCLRConfig(hidden=16, output=8, temperature=0.2, view=VIEW).build,
+    "toy_queue": toys.ToyQueue,
+    "toy_centre": toys.ToyCentre,
+    "toy_masked": toys.ToyMasked,
+    "toy_sinkhorn": toys.ToySinkhorn,
+    "toy_clusters": toys.ToyClusters,
+}
+
+#: Methods whose pseudo-label is a distribution (or a point the loss is linear in), so that mixing interpolates.
+STRATEGIES: dict[str, Strategy] = {
+    "clean": Clean(),
+    "hard_views": HardViews(4),
+    "fgsm": Adversarial(4 / 255),
+    "pgd": Adversarial(4 / 255, steps=2),
+    "cutmix": CutMix(),
+    "mixup": MixUp(scope="sample"),
+    "hexa": Sum((1.0, Clean()), (0.5, Adversarial(4 / 255)), (0.25, CutMix())),
+    "everything": Chain(HardViews(4), Sum((1.0, Clean()), (0.5, Adversarial(4 / 255)), (0.25, CutMix()))),
+    "mix_then_attack": Chain(CutMix(), Adversarial(4 / 255)),
+}
+
+
+def build(method: str, strategy: Strategy, network: str = "batchnorm", seed: int = 0) -> Objective:
+    """Build an objective with weights that depend on the seed alone."""
+    torch.manual_seed(seed)
+    chosen = NETWORKS[network]
+    objective = Objective(METHODS[method](chosen.build(), chosen.features), strategy)
+    return objective.train()
+
+
+def make_batch(objective: Objective, samples: int = SAMPLES, first: int = 0, step: int = 0, seed: int = 0) -> Batch:
+    """Make a batch of random pictures; sample i of the data set always looks the same."""
+    position = torch.arange(first, first + samples)
+    views = {}
+    for slot in objective.plan.candidates:
+        pool = objective.plan.pool(slot.pool)
+        size, number = pool.augmentation.size, objective.plan.view_number(slot)
+        pictures = [picture(int(p), number, size) for p in position]
+        normalisation = pool.augmentation.normalisation
+        views[slot] = View(
+            slot,
+            Crops(torch.stack(pictures), normalisation),
+            normalisation,
+            rows=torch.stack([p.float().mean((1, 2)) for p in pictures]),
+            target=pool.target,
+            mask=objective.method.draw_mask(position, number) if hasattr(objective.method, "draw_mask") else None,
+        )
+    clock = Clock(seed=seed, epoch=1, step=step, progress=step * samples, total=100 * samples)
+    return Batch(views, clock, index=position + 3, position=position, group=GROUP)
+
+
+def picture(position: int, number: int, size: int) -> Tensor:
+    generator = torch.Generator().manual_seed(position * 1000003 + number)
+    coarse = torch.rand(1, 3, 4, 4, generator=generator)
+    picture = nn.functional.interpolate(coarse, (size, size), mode="bilinear")[0]
+    return (picture * 255).round().to(torch.uint8)
+
+
+def rows_of(batch: Batch, chosen: slice) -> Batch:
+    """Return some of a batch's samples, which must be whole groups."""
+
+    def cut(view: View) -> View:
+        source = view.source
+        assert isinstance(source, Crops)
+        return replace(
+            view,
+            source=Crops(source.tensor[chosen], source.normalisation),
+            rows=None if view.rows is None else view.rows[chosen],
+            mask=None if view.mask is None else view.mask[chosen],
+        )
+
+    return replace(
+        batch,
+        views={slot: cut(view) for slot, view in batch.views.items()},
+        index=batch.index[chosen],
+        position=batch.position[chosen],
+    )
+
+
+def train_step(objective: Objective, batch: Batch, lr: float = 0.1) -> Tensor:
+    """Take one whole step: loss, gradient, SGD, update."""
+    optimizer = torch.optim.SGD([p for p in objective.parameters() if p.requires_grad], lr)
+    losses = objective(batch, len(batch))
+    losses.total.backward()
+    optimizer.step()
+    objective.method.update(losses.encoded, batch.clock, losses.index)
+    return losses.total.detach()
+
+
+def state(objective: Objective) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in objective.state_dict().items()}
+
+
+def assert_same_state(a: dict[str, Tensor], b: dict[str, Tensor], but: str = " ") -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        if but not in name:
+            assert torch.equal(a[name], b[name]), f"{name} differs"

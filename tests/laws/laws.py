@@ -1,0 +1,203 @@
+"""The laws, each a function that raises where it is broken, so that a planted fault can be shown to break it."""
+
+from dataclasses import replace
+
+import torch
+
+from hardviews.batch import Batch, Crops, Mix, View
+from hardviews.methods.method import Method
+from hardviews.models.noise import without_noise
+from hardviews.objective import Objective
+from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.cutmix import CutMix
+from hardviews.strategies.hard_views import HardViews
+from hardviews.strategies.mixup import MixUp
+from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
+from hardviews.views.plan import Slot
+from tests.laws.cases import STRATEGIES, assert_same_state, build, make_batch, state, train_step
+
+
+def scoring_changes_nothing(method: str, network: str) -> None:
+    """Law 1: parameters, buffers and random streams are equal before and after a selection."""
+    objective = build(method, HardViews(4), network)
+    batch = make_batch(objective)
+    before, stream = state(objective), torch.get_rng_state()
+    objective.strategy(batch, objective)
+    assert_same_state(before, state(objective))
+    assert torch.equal(stream, torch.get_rng_state()), "the random stream moved"
+    assert all(parameter.grad is None for parameter in objective.parameters())
+
+
+def selection_equals_brute_force(method: str, network: str, choose: str = "hardest") -> None:
+    """Law 2: the chosen assignment has the highest loss of all, each tried on its own (noise fixed)."""
+    objective = build(method, HardViews(4, choose=choose), network)  # type: ignore[arg-type]
+    batch = make_batch(objective)
+    with without_noise(objective):
+        (term,) = objective.strategy(batch, objective)
+        table = objective.plan.assignments(objective.pairs)
+        slots = objective.plan.slots
+        losses = []
+        for row in table.tolist():
+            views = {s: replace(batch.views[Slot(s.pool, k)], slot=s) for s, k in zip(slots, row, strict=True)}
+            with torch.no_grad():
+                losses.append(objective.reduce(objective.pairwise(replace(batch, views=views))[0]))
+    hardest = torch.stack(losses).argmax(0)
+    selection = term.batch.selection
+    assert selection is not None
+    torch.testing.assert_close(selection.hardness, torch.stack(losses), rtol=1e-5, atol=1e-6)
+    assert torch.equal(selection.choice, hardest), "another assignment is harder"
+    for s, slot in enumerate(slots):
+        for i, a in enumerate(hardest.tolist()):
+            wanted = batch.views[Slot(slot.pool, int(table[a, s]))]
+            assert torch.equal(term.batch.views[slot].pixels()[i], wanted.pixels()[i])
+
+
+NOTHING: dict[str, Strategy] = {
+    "as many candidates as slots": HardViews(2),
+    "weight zero": Sum((1.0, Clean()), (0.0, CutMix()), (0.0, Adversarial(4 / 255))),
+    "lambda one": CutMix(fixed=1.0),
+    "lambda one, blended": MixUp(fixed=1.0),
+    "epsilon zero on the same branch": Adversarial(0.0, branch="main"),
+    "all of them": Chain(
+        HardViews(2), Sum((1.0, Chain(CutMix(fixed=1.0), Adversarial(0.0, branch="main"))), (0.0, CutMix()))
+    ),
+}
+
+
+def nothing_added_is_the_clean_step(method: str, network: str, strategy: Strategy) -> None:
+    """Law 3: strategies that add nothing give the clean step, bit for bit, over two steps."""
+    after = []
+    for chosen in (Clean(), strategy):
+        objective = build(method, chosen, network)
+        for step in range(2):
+            torch.manual_seed(step)
+            loss = train_step(objective, make_batch(objective, step=step))
+        after.append((loss, state(objective)))
+    assert torch.equal(after[0][0], after[1][0]), f"losses {after[0][0]} and {after[1][0]}"
+    clean, other = ({n: t for n, t in s.items() if "adversarial" not in n} for _, s in after)
+    assert_same_state(clean, other)
+
+
+def an_unchanged_hard_view_costs_the_same(method: str, network: str) -> None:
+    """Law 3, without a short cut: a hard view with the clean pixels has the clean losses, bit for bit."""
+    objective = build(method, Clean(), network)
+    batch = make_batch(objective)
+    hard, mixes = {}, {}
+    for slot in {pair.online for pair in objective.pairs}:
+        view = batch.views[slot]
+        hard[slot] = View(slot, Crops(view.pixels(), view.normalisation), view.normalisation, mask=view.mask)
+        mixes[slot] = Mix(torch.arange(len(batch)).flip(0), torch.ones(len(batch)))
+    with torch.no_grad(), without_noise(objective):
+        clean, _ = objective.pairwise(batch)
+        same, _ = objective.pairwise(replace(batch, hard=hard))
+        mixed, _ = objective.pairwise(replace(batch, hard=hard, mixes=mixes))
+    assert torch.equal(clean, same)
+    assert torch.equal(clean, mixed)
+
+
+def mixed_loss_is_linear(method: str, network: str) -> None:
+    """Law 4: the mixed loss interpolates between those of the two labels."""
+    objective = build(method, Clean(), network)
+    batch = make_batch(objective)
+    partner = torch.tensor([1, 2, 3, 0, 5, 4, 7, 6])
+
+    def losses(weight: float) -> torch.Tensor:
+        mix = Mix(partner, torch.full((len(batch),), weight))
+        mixes = {pair.online: mix for pair in objective.pairs}
+        with torch.no_grad(), without_noise(objective):
+            return objective.reduce(objective.pairwise(replace(batch, mixes=mixes))[0])
+
+    with torch.no_grad(), without_noise(objective):
+        _, encoded = objective.pairwise(batch)
+        targets = {s: objective.method.permute_target(t, partner) for s, t in encoded.target.items()}
+        swapped = [
+            objective.method.pair_losses(batch, encoded.online, {**encoded.target, p.target: targets[p.target]}, [p])
+            for p in objective.pairs
+        ]
+    torch.testing.assert_close(losses(0.0), objective.reduce(torch.cat(swapped)))
+    torch.testing.assert_close(losses(0.3), 0.3 * losses(1.0) + 0.7 * losses(0.0), rtol=1e-5, atol=1e-6)
+
+
+def update_ignores_hard_terms(method: str, network: str) -> None:
+    """Law 5: with frozen weights, a step with hard terms leaves the state of a step without."""
+    after = []
+    for strategy in (HardViews(4), STRATEGIES["everything"]):
+        objective = build(method, strategy, network)
+        calls = count_updates(objective.method)
+        torch.manual_seed(3)
+        train_step(objective, make_batch(objective), lr=0.0)
+        assert calls == [1], f"update ran {sum(calls)} times"
+        after.append({n: t for n, t in state(objective).items() if "adversarial" not in n})
+    assert_same_state(*after)
+
+
+def count_updates(method: Method) -> list[int]:
+    calls: list[int] = []
+    update = method.update
+
+    def counted(*args: object) -> None:
+        calls.append(1)
+        update(*args)  # type: ignore[arg-type]
+
+    method.update = counted  # type: ignore[assignment,method-assign]
+    return calls
+
+
+def attack_keeps_its_bound(method: str, network: str, attack: Adversarial) -> None:
+    """Law 6: no pixel moves by more than epsilon nor leaves [0, 1], and the attack raises the mean loss it climbs."""
+    objective = build(method, attack, network)
+    batch = make_batch(objective)
+    with objective.sharing():
+        (term,) = objective.strategy(batch, objective)
+        with torch.no_grad():
+            attacked = objective.pairwise(term.batch, attack=True)[0]
+            # The same views unperturbed through the same BatchNorm branch: what the attack started from.
+            start = {
+                slot: replace(view, source=Crops(batch.views[slot].pixels(), view.normalisation))
+                for slot, view in term.batch.hard.items()
+            }
+            clean = objective.pairwise(replace(batch, hard=start), attack=True)[0]
+    assert term.batch.hard
+    for slot, view in term.batch.hard.items():
+        before = view.normalisation.denormalise(batch.views[slot].pixels())
+        now = view.normalisation.denormalise(view.pixels())
+        assert (now - before).abs().max() <= attack.epsilon + 1e-6
+        assert now.min() >= -1e-6
+        assert now.max() <= 1 + 1e-6
+        assert (now - before).abs().max() > attack.epsilon / 2
+    assert objective.reduce(attacked).mean() > objective.reduce(clean).mean()
+
+
+def permuting_samples_permutes_losses(method: str, network: str, strategy: Strategy) -> None:
+    """Law 7: losses follow their samples, whatever the order inside the batch."""
+    objective = build(method, strategy, network)
+    batch = make_batch(objective)
+    order = torch.tensor([3, 0, 7, 5, 1, 6, 2, 4])
+    with without_noise(objective):
+        straight, permuted = objective(batch, len(batch)), objective(permute(batch, order), len(batch))
+    torch.testing.assert_close(straight.total, permuted.total, rtol=1e-4, atol=1e-5)
+    for (_, a), (_, b) in zip(straight.terms, permuted.terms, strict=True):
+        torch.testing.assert_close(a[order], b, rtol=1e-4, atol=1e-5)
+
+
+def permute(batch: Batch, order: torch.Tensor) -> Batch:
+    def rows(view: View) -> View:
+        return replace(
+            view,
+            source=Crops(view.pixels()[order], view.normalisation),
+            mask=None if view.mask is None else view.mask[order],
+        )
+
+    return replace(
+        batch,
+        views={slot: rows(view) for slot, view in batch.views.items()},
+        index=batch.index[order],
+        position=batch.position[order],
+    )
+
+
+def total(objective: Objective, batch: Batch) -> torch.Tensor:
+    """Return the step's loss, with the noise of every call alike."""
+    torch.manual_seed(5)
+    with without_noise(objective):
+        return objective(batch, len(batch)).total.detach()

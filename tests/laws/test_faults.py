@@ -1,0 +1,123 @@
+"""Each law is shown to fail on a fault planted for it."""
+
+from collections.abc import Callable
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+import hardviews.objective
+from hardviews.batch import Term
+from hardviews.methods.method import Method
+from hardviews.models import batchnorm
+from hardviews.strategies import adversarial, cutmix
+from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.cutmix import CutMix
+from hardviews.strategies.strategy import Sum
+from tests.laws import laws, toys
+
+
+def breaks(law: Callable[..., None], *arguments: Any) -> None:
+    with pytest.raises(AssertionError):
+        law(*arguments)
+
+
+def test_law_1_statistics_moved_by_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def always_update(module: Any, branch: Any, update: bool) -> Any:
+        with batchnorm.normalising(module, branch, True):
+            yield
+
+    monkeypatch.setattr(hardviews.objective, "normalising", always_update)
+    breaks(laws.scoring_changes_nothing, "simsiam", "batchnorm")
+
+
+def test_law_1_random_stream_moved_by_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: nullcontext())
+    breaks(laws.scoring_changes_nothing, "simclr", "vit")
+
+
+def test_law_2_argmin_for_argmax() -> None:
+    breaks(laws.selection_equals_brute_force, "simclr", "batchnorm", "easiest")
+
+
+def test_law_2_the_hardness_of_another_assignment(monkeypatch: pytest.MonkeyPatch) -> None:
+    score = hardviews.objective.Objective.score
+
+    def shifted(self: Any, batch: Any, table: Any, size: Any = None) -> Any:
+        hardness, encoded = score(self, batch, table, size)
+        return hardness.roll(1, 0), encoded
+
+    monkeypatch.setattr(hardviews.objective.Objective, "score", shifted)
+    breaks(laws.selection_equals_brute_force, "toy_queue", "batchnorm")
+
+
+def test_law_3_a_zero_weight_that_costs_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_zero(self: Sum, batch: Any, objective: Any) -> list[Term]:
+        return [replace(t, weight=max(p.weight, 0.01)) for p in self.parts for t in p.strategy(batch, objective)]
+
+    monkeypatch.setattr(Sum, "__call__", with_zero)
+    breaks(laws.nothing_added_is_the_clean_step, "simsiam", "batchnorm", laws.NOTHING["weight zero"])
+
+
+def test_law_3_lambda_of_the_box_before_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
+    box = torch.tensor([0, 0, 1, 1])
+    monkeypatch.setattr(cutmix, "cut_box", lambda weight, *_: box.expand(len(weight), 4))
+    breaks(laws.nothing_added_is_the_clean_step, "simsiam", "vit", CutMix(fixed=1.0))
+
+
+def test_law_4_a_label_that_is_not_interpolated(monkeypatch: pytest.MonkeyPatch) -> None:
+    mixed = Method.mixed_loss
+    monkeypatch.setattr(Method, "mixed_loss", lambda self, *arguments: mixed(self, *arguments) ** 2)
+    breaks(laws.mixed_loss_is_linear, "simclr", "batchnorm")
+
+
+def test_law_5_a_centre_updated_by_a_hard_term(monkeypatch: pytest.MonkeyPatch) -> None:
+    loss = toys.ToyCentre.pair_loss
+
+    def updating(self: Any, batch: Any, online: Any, target: Any, pair: Any) -> Any:
+        if batch.hard:
+            self.centre.data.add_(online.detach().mean(0), alpha=0.1)
+        return loss(self, batch, online, target, pair)
+
+    monkeypatch.setattr(toys.ToyCentre, "pair_loss", updating)
+    breaks(laws.update_ignores_hard_terms, "toy_centre", "vit")
+
+
+def test_law_5_main_statistics_moved_by_mixed_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def always_update(module: Any, branch: Any, update: bool) -> Any:
+        with batchnorm.normalising(module, branch, True):
+            yield
+
+    monkeypatch.setattr(hardviews.objective, "normalising", always_update)
+    breaks(laws.update_ignores_hard_terms, "toy_sinkhorn", "batchnorm")
+
+
+def test_law_6_a_bound_in_normalised_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Adversarial, "_project", lambda self, pixels, clean, view: pixels)
+    breaks(laws.attack_keeps_its_bound, "simsiam", "batchnorm", Adversarial(8 / 255, steps=3, step_size=6 / 255))
+
+
+def test_law_6_descending_instead_of_ascending(monkeypatch: pytest.MonkeyPatch) -> None:
+    grad = torch.autograd.grad
+    monkeypatch.setattr(adversarial.torch.autograd, "grad", lambda loss, inputs: grad(-loss, inputs))
+    breaks(laws.attack_keeps_its_bound, "simclr", "batchnorm", Adversarial(1 / 255))
+
+
+def test_law_7_partners_keyed_by_place_in_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CutMix, "partners", lambda self, batch, stream: torch.arange(len(batch)).flip(0))
+    breaks(laws.permuting_samples_permutes_losses, "simclr", "batchnorm", CutMix())
+
+
+def test_law_9_a_weight_lost_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.laws.cases import build, make_batch
+
+    call = Sum.__call__
+    monkeypatch.setattr(Sum, "__call__", lambda s, b, o: [replace(t, weight=1.0) for t in call(s, b, o)])
+    objective = build("simclr", Sum((0.5, CutMix())))
+    with_fault = laws.total(objective, make_batch(objective))
+    objective = build("simclr", CutMix())
+    assert not torch.allclose(with_fault, 0.5 * laws.total(objective, make_batch(objective)))
