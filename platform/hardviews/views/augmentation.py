@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import Literal
@@ -19,6 +20,13 @@ def _check_probability(name: str, value: float) -> None:
         raise UserError(f"{name} = {value}: a probability lies in [0, 1].")
 
 
+# Copied to a device once: every such copy waits for it.
+@functools.cache
+def _channels(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=torch.float32, device=device).reshape(3, 1, 1)
+
+
 @dataclass(frozen=True)
 class Normalisation:
     """Mean and deviation per channel (red, green, blue) of pixels in [0, 1]; ImageNet's by default."""
@@ -33,12 +41,12 @@ class Normalisation:
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """uint8, or float in [0, 1], (..., 3, H, W) to float32 normalised, with the memory format kept."""
         unit = images.to(torch.float32) / 255 if images.dtype == torch.uint8 else images
-        mean, std = self._channels(self.mean, images), self._channels(self.std, images)
+        mean, std = _channels(tuple(self.mean), images.device), _channels(tuple(self.std), images.device)
         return (unit - mean) / std
 
     def denormalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalised (..., 3, H, W) back to [0, 1] (not clamped)."""
-        return pixels * self._channels(self.std, pixels) + self._channels(self.mean, pixels)
+        return pixels * _channels(tuple(self.std), pixels.device) + _channels(tuple(self.mean), pixels.device)
 
     def low(self, like: torch.Tensor) -> torch.Tensor:
         """The normalised value of a black pixel, (3, 1, 1), on the device of `like`."""
@@ -50,11 +58,7 @@ class Normalisation:
 
     def radius(self, epsilon: float, like: torch.Tensor) -> torch.Tensor:
         """The distance epsilon of pixels in [0, 1] as one of normalised pixels: epsilon / std, (3, 1, 1)."""
-        return epsilon / self._channels(self.std, like)
-
-    @staticmethod
-    def _channels(values: Triple, like: torch.Tensor) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=like.device).reshape(3, 1, 1)
+        return epsilon / _channels(tuple(self.std), like.device)
 
 
 @dataclass(frozen=True)

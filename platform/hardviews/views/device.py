@@ -1,0 +1,183 @@
+"""The batched renderer: one view of every image of a batch, each with parameters of its own, on any device.
+
+The same operations in the same order as on the host, in float32 without rounding in between. What acts
+along the height or the width (crop with antialiased resize and flip; blur) is a matrix built from the row,
+so that it costs two batched products; what mixes colours is a 3x4 matrix before the hue shift and one after
+it. Nothing here waits for the device. On a canvas as large as its source the picture equals the host's up to
+0.6/255 in the mean (2/255 with a hue shift, which the host makes in 8 bits); a smaller canvas loses detail
+beside that.
+
+Shape legend: B samples, C columns of a row, H and W height and width of the canvas, N side of the view, T
+taps of the blur.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+from hardviews.views.augmentation import Augmentation, Normalisation
+from hardviews.views.host import LUMA
+from hardviews.views.params import ORDERS, Column
+
+
+def render(canvas: Tensor, rows: Tensor, augmentation: Augmentation, size: int | None = None) -> Tensor:
+    """Render rows (B, C) drawn from `augmentation` on canvases (B, 3, H, W): normalised float32 (B, 3, N, N).
+
+    A canvas is the whole source image resized to any height and width, uint8. With `size` the same view is
+    rendered at that side instead of the augmentation's own: the blur shrinks alike. The result is
+    channels_last.
+    """
+    side = size or augmentation.size
+    rows = rows.to(canvas.device, torch.float32)
+    # Autocast would make the products in bfloat16, which holds no more than the 256 levels of the canvas.
+    with torch.autocast(canvas.device.type, enabled=False):
+        return _render(canvas, rows, augmentation, side)
+
+
+def _render(canvas: Tensor, rows: Tensor, augmentation: Augmentation, side: int) -> Tensor:
+    pixels = _crop(canvas.to(torch.float32) / 255, rows, side, augmentation.interpolation)
+    pixels = _jitter(pixels, rows, hue=augmentation.jitter.hue > 0)
+    if augmentation.grayscale > 0:
+        grey = (pixels * _luma(pixels.device).reshape(3, 1, 1)).sum(dim=1, keepdim=True)
+        pixels = torch.where(_per_sample(rows[:, Column.GRAY]) > 0, grey, pixels)
+    if augmentation.blur > 0:
+        blur = _blur_matrices(rows[:, Column.SIGMA] * (side / augmentation.size), augmentation.sigma[1], side)
+        pixels = blur @ pixels @ blur.mT
+    if augmentation.solarise > 0:
+        # Where 8 bits would round to the threshold.
+        bright = pixels >= (augmentation.threshold - 0.5) / 255
+        pixels = torch.where(bright & (_per_sample(rows[:, Column.SOLARISE]) > 0), 1 - pixels, pixels)
+    return augmentation.normalisation.normalise(pixels).contiguous(memory_format=torch.channels_last)
+
+
+def normalise_host(crops: Tensor, normalisation: Normalisation) -> Tensor:
+    """Normalise crops that the host rendered: uint8 (B, 3, N, N) to float32 of the same shape, channels_last."""
+    return normalisation.normalise(crops).contiguous(memory_format=torch.channels_last)
+
+
+def _crop(pixels: Tensor, rows: Tensor, side: int, interpolation: str) -> Tensor:
+    """Crop, resize and flip (B, 3, H, W) to (B, 3, N, N)."""
+    height, width = pixels.shape[-2:]
+    to_height = height / rows[:, Column.SOURCE_HEIGHT]
+    to_width = width / rows[:, Column.SOURCE_WIDTH]
+    vertical_BNH = _resize_matrices(
+        rows[:, Column.TOP] * to_height, rows[:, Column.HEIGHT] * to_height, height, side, interpolation
+    )
+    horizontal_BNW = _resize_matrices(
+        rows[:, Column.LEFT] * to_width, rows[:, Column.WIDTH] * to_width, width, side, interpolation
+    )
+    flipped = rows[:, Column.FLIP, None, None] > 0
+    horizontal_BNW = torch.where(flipped, horizontal_BNW.flip(1), horizontal_BNW)
+    cropped = vertical_BNH[:, None] @ pixels @ horizontal_BNW[:, None].mT
+    # The cubic filter overshoots.
+    return cropped.clamp(0, 1) if interpolation == "bicubic" else cropped
+
+
+def _resize_matrices(start: Tensor, length: Tensor, pixels: int, side: int, interpolation: str) -> Tensor:
+    """Weights (B, N, pixels) of torch's antialiased resize of [start, start + length) to N = side pixels.
+
+    start and length (B,) are in pixels and may be fractions: a pixel counts by its part that lies inside.
+    """
+    scale = (length / side)[:, None, None]
+    stretch = scale.clamp(min=1)
+    ahead = torch.arange(side, device=start.device, dtype=torch.float32)[None, :, None] + 0.5
+    edges = torch.arange(pixels, device=start.device, dtype=torch.float32)[None, None] - start[:, None, None]
+    inside = torch.minimum(edges + 1, length[:, None, None]) - edges.clamp(min=0)
+    distance = ((edges + 0.5 - ahead * scale) / stretch).abs()
+    weight = _cubic(distance) if interpolation == "bicubic" else (1 - distance).clamp(min=0)
+    weight = weight * inside.clamp(0, 1)
+    return weight / weight.sum(dim=-1, keepdim=True)
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    """Cubic convolution with a = -1/2 (Keys 1981), which Pillow and torch use when they antialias."""
+    near = (1.5 * distance - 2.5) * distance * distance + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return torch.where(distance < 1, near, torch.where(distance < 2, far, torch.zeros_like(distance)))
+
+
+def _jitter(pixels: Tensor, rows: Tensor, hue: bool) -> Tensor:
+    """Apply brightness, contrast, saturation and hue in each sample's own order to (B, 3, N, N) in [0, 1]."""
+    order = _orders(rows.device)[rows[:, Column.ORDER].long()]
+    hue_at = (order == Column.HUE).int().argmax(dim=1)
+    if not hue:
+        # Nothing parts the linear operations.
+        return _colour(pixels, rows, order, [hue_at != place for place in range(4)])
+    pixels = _colour(pixels, rows, order, [hue_at > place for place in range(4)])
+    pixels = _shift_hue(pixels, rows[:, Column.HUE])
+    return _colour(pixels, rows, order, [hue_at < place for place in range(4)])
+
+
+def _colour(pixels: Tensor, rows: Tensor, order: Tensor, active: list[Tensor]) -> Tensor:
+    """Apply the linear operations of the places of `order` that are `active` (B,), as one product; clamp."""
+    batch = len(pixels)
+    luma = _luma(pixels.device)
+    identity = torch.eye(3, device=pixels.device, dtype=pixels.dtype)
+    matrix, offset = identity.expand(batch, 3, 3), pixels.new_zeros(batch, 3, 1)
+    mean = pixels.mean(dim=(2, 3))[..., None]
+    for place, here in enumerate(active):
+        operation = order[:, place]
+        value = torch.where(here, rows.gather(1, operation[:, None])[:, 0], 1.0)[:, None, None]
+        to_grey = torch.where((operation == Column.SATURATION)[:, None, None], 1 - value, 0.0) * luma
+        mixing = value * identity + to_grey
+        grey = luma @ (matrix @ mean + offset)
+        constant = torch.where((operation == Column.CONTRAST)[:, None, None], (1 - value) * grey, 0.0)
+        matrix, offset = mixing @ matrix, mixing @ offset + constant
+    return torch.baddbmm(offset, matrix, pixels.flatten(2)).clamp(0, 1).reshape(pixels.shape)
+
+
+def _shift_hue(pixels: Tensor, turns: Tensor) -> Tensor:
+    """Turn the hue of (B, 3, N, N) in [0, 1] by turns (B,) in HSV."""
+    red, green, blue = pixels.unbind(1)
+    low, value = torch.aminmax(pixels, dim=1)
+    chroma = value - low
+    # Grey has no hue; any will do, since its chroma is 0.
+    divisor = torch.where(chroma > 0, chroma, 1.0)
+    sixth = torch.where(
+        value == red,
+        (green - blue) / divisor,
+        torch.where(value == green, (blue - red) / divisor + 2, (red - green) / divisor + 4),
+    )
+    sixth = sixth + 6 * turns[:, None, None]
+    channels = []
+    for shift in (5, 3, 1):
+        wedge = torch.remainder(sixth + shift, 6)
+        channels.append(value - chroma * torch.minimum(wedge, 4 - wedge).clamp(0, 1))
+    return torch.stack(channels, dim=1)
+
+
+def _blur_matrices(sigma: Tensor, largest: float, side: int) -> Tensor:
+    """Gaussian blurs along an axis, mirrored at the edge pixels: sigma (B,), 0 for none, to (B, 1, N, N)."""
+    radius = math.ceil(3 * largest)
+    taps_T = torch.arange(-radius, radius + 1, device=sigma.device)
+    sigma_B1 = sigma[:, None]
+    weight_BT = torch.exp(-0.5 * (taps_T / sigma_B1.clamp(min=1e-3)) ** 2)
+    weight_BT = weight_BT * (taps_T.abs() <= (3 * sigma_B1).ceil())
+    weight_BT = weight_BT / weight_BT.sum(dim=1, keepdim=True)
+    # Where a tap of output pixel n lands: fold the line at 0 and at N - 1, as often as a short one needs.
+    period = max(1, 2 * (side - 1))
+    folded_TN = (torch.arange(side, device=sigma.device) + taps_T[:, None]) % period
+    landing_TN = torch.minimum(folded_TN, period - folded_TN) if side > 1 else folded_TN
+    basis_TNN = (landing_TN[..., None] == torch.arange(side, device=sigma.device)).to(weight_BT.dtype)
+    return torch.einsum("bt,tnm->bnm", weight_BT, basis_TNN)[:, None]
+
+
+# Constants are copied to a device once: every such copy waits for it.
+@functools.cache
+def _luma(device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor([LUMA], device=device, dtype=torch.float32)
+
+
+@functools.cache
+def _orders(device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(ORDERS, device=device)
+
+
+def _per_sample(values: Tensor) -> Tensor:
+    return values[:, None, None, None]
