@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,14 +33,17 @@ def write_model(encoder: Encoder, folder: Path) -> None:
     requirements += [f"{name}=={version(name)}" for name in ("torch", "timm", "mlflow")]
     weights = folder.with_name(f"{folder.name}.weights")
     save(encoder, weights)
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # the version of pip is no concern
     try:
-        mlflow.pyfunc.save_model(
-            path=str(folder),
-            python_model=str(Path(__file__).with_name("pyfunc_encoder.py")),
-            artifacts={"encoder": str(weights)},
-            signature=signature,
-            pip_requirements=requirements,
-            metadata={"digest": encoder.digest, "backbone": encoder.backbone.name},
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "An input example was not provided")
+            mlflow.pyfunc.save_model(
+                path=str(folder),
+                python_model=str(Path(__file__).with_name("pyfunc_encoder.py")),
+                artifacts={"encoder": str(weights)},
+                signature=signature,
+                pip_requirements=requirements,
+                metadata={"digest": encoder.digest, "backbone": encoder.backbone.name},
+            )
     finally:
         shutil.rmtree(weights, ignore_errors=True)

@@ -21,9 +21,7 @@ def flatten(config: Any, prefix: str = "") -> dict[str, str]:
     A nested dataclass also says which one it is (`method` -> `SimSiam`): recipes choose among them. Sequences
     of plain values become JSON. Secrets are hidden (see `scrub`); keys and values are cut to MLflow's limits.
     """
-    return {
-        key[:_LONGEST_KEY]: scrub_item(key, value)[:_LONGEST_VALUE] for key, value in _walk(config, prefix)
-    }
+    return {key[:_LONGEST_KEY]: scrub_item(key, value)[:_LONGEST_VALUE] for key, value in _walk(config, prefix)}
 
 
 def _walk(value: Any, key: str) -> list[tuple[str, str]]:

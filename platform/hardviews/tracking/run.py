@@ -138,13 +138,13 @@ class Run:
         """Set tags, over those of the same name."""
         self._put("tags", values={key: scrub_item(key, str(value)) for key, value in tags.items()})
 
-    def log_encoder(self, encoder: Encoder, name: str = "encoder") -> None:
+    def log_encoder(self, encoder: Encoder, name: str = "encoder", step: int = 0) -> None:
         """Log the exported encoder as an MLflow model with a signature (see `model.py`)."""
         from hardviews.tracking.model import write_model  # imports mlflow, which takes seconds
 
         folder = self._new_folder()
         write_model(encoder, folder / name)
-        self._put("model", source=str(folder), name=name, digest=encoder.digest)
+        self._put("model", source=str(folder / name), name=name, digest=encoder.digest, step=step)
 
     def drain(self, timeout: float = 30.0) -> bool:
         """Wait until what was logged so far has arrived; return whether it has."""
@@ -164,8 +164,7 @@ class Run:
         unsent = self._spool.close(timeout)
         if unsent:
             logger.warning(
-                "tracking: %d records of run %s were not sent to %s; those in %s are sent when the run is "
-                "next opened",
+                "tracking: %d records of run %s were not sent to %s; those in %s are sent when the run is next opened",
                 *(unsent, self.run_id, scrub(self._server.uri), self._spool.path),
             )
         else:
@@ -238,7 +237,7 @@ class NullRun(Run):
     def log_dict(self, values: Mapping[str, Any], path: str) -> None: ...
     def log_artifact(self, source: str | os.PathLike[str], path: str | None = None) -> None: ...
     def set_tags(self, tags: Mapping[str, str]) -> None: ...
-    def log_encoder(self, encoder: Encoder, name: str = "encoder") -> None: ...
+    def log_encoder(self, encoder: Encoder, name: str = "encoder", step: int = 0) -> None: ...
 
     def drain(self, timeout: float = 30.0) -> bool:
         return True

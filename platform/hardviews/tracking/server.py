@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from hardviews.tracking.spool import Record, Rejected
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
+    from mlflow.entities import Run as MlflowRun
     from mlflow.tracking import MlflowClient
 
 # Answers that sending the same record again will not change. Anything else may be a server that is away.
@@ -27,7 +29,17 @@ _FINAL = {
 # Metrics in one request (MLflow's own limit is 1000).
 _METRICS_AT_ONCE = 900
 # MLflow's own defaults retry for minutes inside a call; the spool retries outside.
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+_DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    # A training job reports to its owner's server, not to MLflow's authors.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+
+
+class MissingRun(UserError):
+    """The tracking store does not know the run."""
 
 
 class Server:
@@ -41,12 +53,13 @@ class Server:
     @staticmethod
     def connect(uri: str | None, folder: Path) -> Server:
         """Return the store at `uri`, else at MLFLOW_TRACKING_URI, else SQLite in `folder`."""
-        for name, value in _PATIENCE.items():
+        for name, value in _DEFAULTS.items():
             os.environ.setdefault(name, value)
-        # A training job reports to its owner's server, not to MLflow's authors.
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow.tracking import MlflowClient  # takes seconds, and only the writing rank needs it
 
+        # How MLflow creates its tables is of no interest to the user.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
         given = uri or os.environ.get("MLFLOW_TRACKING_URI")
         if given is None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -63,19 +76,13 @@ class Server:
             if parent is None:
                 experiment_id = self._experiment(experiment)
             else:
-                experiment_id = self._client.get_run(parent).info.experiment_id
+                experiment_id = self._find(parent).info.experiment_id
                 tags["mlflow.parentRunId"] = parent
             tags = {key: scrub_item(key, str(value)) for key, value in tags.items()}
             return str(self._client.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
         except UserError:
             raise
         except Exception as error:
-            if parent is not None and getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
-                raise UserError(
-                    f"The run {parent}, which this one belongs to, is not in the tracking store "
-                    f"{scrub(self.uri)}. Set MLFLOW_TRACKING_URI to the store that the pretraining run was "
-                    "logged to."
-                ) from error
             raise UserError(_unreachable(self.uri, error)) from error
 
     def resume_run(self, run_id: str) -> tuple[Mapping[str, int], Mapping[str, str]]:
@@ -85,14 +92,11 @@ class Server:
         run.
         """
         try:
-            run = self._client.get_run(run_id)
+            run = self._find(run_id)
             self._client.update_run(run_id, status="RUNNING")
-        except Exception as error:
-            if getattr(error, "error_code", None) in _FINAL:
-                raise UserError(
-                    f"The tracking run {run_id} that the checkpoint names is not in {scrub(self.uri)}: it "
-                    f"was deleted, or MLFLOW_TRACKING_URI differs from the one the job began with."
-                ) from error
+        except MissingRun:
+            raise
+        except Exception:
             return {}, {}
         # The public `metrics` has values only; the entities behind it have the steps.
         entities = getattr(run.data, "_metric_objs", [])
@@ -106,8 +110,6 @@ class Server:
         def send(records: Sequence[Record]) -> None:
             try:
                 self._send(run_id, records)
-            except FileNotFoundError as error:
-                raise Rejected(f"its file is gone: {error.filename}") from error
             except Exception as error:
                 if getattr(error, "error_code", None) in _FINAL:
                     raise Rejected(str(error)) from error
@@ -115,12 +117,29 @@ class Server:
 
         return send
 
+    def _find(self, run_id: str) -> MlflowRun:
+        """Return a run; raises MissingRun where the store answers and does not know it."""
+        try:
+            run = self._client.get_run(run_id)
+        except Exception as error:
+            if getattr(error, "error_code", None) not in _FINAL:
+                raise
+            raise MissingRun(
+                f"The run {run_id} is not in the tracking store {scrub(self.uri)}: it was deleted, or this "
+                "is not the store that it was logged to. Set MLFLOW_TRACKING_URI, or the project's folder, "
+                "to that one."
+            ) from error
+        if run.info.lifecycle_stage == "deleted":
+            raise MissingRun(
+                f"The run {run_id} was deleted from {scrub(self.uri)}; restore it there (`mlflow runs restore`)."
+            )
+        return run
+
     def _experiment(self, name: str) -> str:
         found: Experiment | None = self._client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage == "deleted":
             raise UserError(
-                f"The experiment {name!r} was deleted from {scrub(self.uri)}. Restore it there, or choose "
-                "another name."
+                f"The experiment {name!r} was deleted from {scrub(self.uri)}. Restore it there, or choose another name."
             )
         if found is not None:
             return str(found.experiment_id)
@@ -151,11 +170,11 @@ class Server:
                 for start in range(0, len(params), 100):
                     self._client.log_batch(run_id, params=params[start : start + 100])
             elif record["kind"] == "tags":
-                self._client.log_batch(
-                    run_id, tags=[RunTag(key, value) for key, value in record["values"].items()]
-                )
+                self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in record["values"].items()])
             elif record["kind"] == "artifacts":
-                self._client.log_artifacts(run_id, record["source"])
+                # Removed once sent, so a missing one was sent before the process ended.
+                if os.path.isdir(record["source"]):
+                    self._client.log_artifacts(run_id, record["source"])
                 shutil.rmtree(record["source"], ignore_errors=True)
             elif record["kind"] == "model":
                 self._send_model(run_id, record)
@@ -169,7 +188,26 @@ class Server:
             del metrics[:_METRICS_AT_ONCE]
 
     def _send_model(self, run_id: str, record: Record) -> None:
-        self._client.log_artifacts(run_id, record["source"])
+        """Register the folder as a logged model of the run; sending it again finds the one begun before."""
+        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+        if not os.path.isdir(record["source"]):
+            return
+        run = self._client.get_run(run_id)
+        mine = f"source_run_id = '{run_id}' AND name = '{record['name']}'"
+        begun = self._client.search_logged_models([run.info.experiment_id], filter_string=mine)
+        model = next((model for model in begun if model.tags.get("spooled") == record["source"]), None)
+        if model is None:
+            model = self._client.create_logged_model(
+                run.info.experiment_id,
+                name=record["name"],
+                source_run_id=run_id,
+                tags={"spooled": record["source"], "digest": record["digest"]},
+                model_type="hardviews encoder",
+            )
+        self._client.log_model_artifacts(model.model_id, record["source"])
+        self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, record["step"])])
         self._client.set_tag(run_id, "encoder.digest", record["digest"])
         shutil.rmtree(record["source"], ignore_errors=True)
 

@@ -140,9 +140,7 @@ class Spool:
                 _append(self._file.fileno(), data)
             except OSError as error:
                 self.dropped += len(records)
-                logger.warning(
-                    "tracking: cannot write %s (%s); %d records lost", self.path, error, len(records)
-                )
+                logger.warning("tracking: cannot write %s (%s); %d records lost", self.path, error, len(records))
                 _drop_torn_line(self._file.fileno())
                 data = b""
             with self._changed:
@@ -188,9 +186,7 @@ class Spool:
                     self._send([record])
                 except Rejected as error:
                     self.rejected += 1
-                    logger.warning(
-                        "tracking: a %s record was refused: %s", record.get("kind", "?"), _brief(error)
-                    )
+                    logger.warning("tracking: a %s record was refused: %s", record.get("kind", "?"), _brief(error))
 
     def _read(self, offset: int, length: int) -> tuple[list[Record], int]:
         """Read whole lines from `offset`, at most a batch of them, and their length in bytes."""

@@ -1,0 +1,205 @@
+"""Features of a packed dataset under a frozen encoder, or under what it is compared with.
+
+Shape suffixes: N samples, B a batch of them, C channels, H rows, W columns, D features.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal, Protocol, TypeVar
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from hardviews.errors import UserError
+from hardviews.models.encoder import Encoder
+from hardviews.views.decode import DecodeError, decode
+
+Source = Literal["pretrained", "untrained", "pixels"]
+Embed = Callable[[Tensor], Tensor]
+# Raw pixels are compared at this side at most: 3072 numbers an image.
+_PIXELS_SIDE = 32
+# Encoders of images up to this side see them whole; larger ones see the centre, 7/8 of the short side.
+_SMALL_SIDE = 96
+
+
+class Sample(Protocol):
+    """What the reader yields, as far as evaluation looks at it."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def label(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How an image becomes the encoder's input: short side to `resize` pixels, then the central `crop`
+    square.
+    """
+
+    resize: int = 256
+    crop: int = 224
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop <= self.resize:
+            raise UserError(
+                f"Evaluation: the crop ({self.crop} pixels) must be above 0 and at most the resized short "
+                f"side ({self.resize}); give --crop and --resize accordingly."
+            )
+
+    @staticmethod
+    def of(image_size: int, resize: int | None = None, crop: int | None = None) -> Preprocess:
+        """The usual one for an encoder of that size (224: resize 256), where not given otherwise."""
+        crop = crop or image_size
+        return Preprocess(resize or (crop if crop <= _SMALL_SIDE else round(crop * 8 / 7)), crop)
+
+    def __call__(self, data: bytes) -> Tensor:
+        """Encoded bytes to a uint8 image (3, crop, crop); raises DecodeError."""
+        image_1CHW = torch.from_numpy(decode(data)).permute(2, 0, 1)[None]
+        height, width = image_1CHW.shape[2:]
+        scale = self.resize / min(height, width)
+        size = (max(round(height * scale), self.crop), max(round(width * scale), self.crop))
+        if size != (height, width):
+            image_1CHW = F.interpolate(image_1CHW, size, mode="bicubic", antialias=True, align_corners=False)
+        top, left = (size[0] - self.crop) // 2, (size[1] - self.crop) // 2
+        return image_1CHW[0, :, top : top + self.crop, left : left + self.crop].contiguous()
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Features (N, D) float32 and labels (N,) int64, on the host, in the order of the dataset's index."""
+
+    values_ND: Tensor
+    labels_N: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+
+def embedding(source: Source, encoder: Encoder, seed: int = 0) -> Embed:
+    """Return what maps uint8 images (B, 3, H, W) to features (B, D).
+
+    pretrained: the encoder; untrained: its architecture with random weights drawn from `seed`; pixels: the
+    images themselves, made small.
+    """
+    if source == "pretrained":
+        return encoder.embed
+    if source == "untrained":
+        device = next(encoder.parameters()).device
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            fresh = Encoder(encoder.backbone, encoder.normalisation, None, encoder.image_size)
+        return fresh.to(device).eval().embed
+    return raw_pixels
+
+
+def raw_pixels(images_BCHW: Tensor) -> Tensor:
+    """Flatten uint8 images (B, C, H, W) to floats in [0, 1], at 32 x 32 pixels at most."""
+    pixels_BCHW = images_BCHW.float() / 255
+    if pixels_BCHW.shape[-1] > _PIXELS_SIDE:
+        pixels_BCHW = F.interpolate(pixels_BCHW, (_PIXELS_SIDE, _PIXELS_SIDE), mode="area")
+    return pixels_BCHW.flatten(1)
+
+
+def extract(
+    samples: Iterable[Sample],
+    total: int,
+    embed: Embed,
+    preprocess: Preprocess,
+    *,
+    batch_size: int = 256,
+    workers: int = 4,
+    title: str = "features",
+) -> Features:
+    """Return the features of all samples.
+
+    Images are decoded by `workers` threads, a few batches ahead. Raises UserError for a sample without a
+    label or one that cannot be decoded (the reader has checked its bytes, so it was never an image).
+    """
+
+    def load(sample: Sample) -> tuple[int, int, Tensor]:
+        if sample.label < 0:
+            raise UserError(
+                f"Evaluation needs labels, and {sample.key!r} has none. Pack the dataset from a folder of "
+                "class folders, or evaluate on another one."
+            )
+        try:
+            return sample.index, sample.label, preprocess(sample.data)
+        except DecodeError as error:
+            raise UserError(
+                f"The image {sample.key!r} cannot be decoded ({error}). Pack the dataset again: packing "
+                "leaves out what it cannot decode."
+            ) from error
+
+    indices: list[int] = []
+    labels: list[int] = []
+    values: list[Tensor] = []
+    with torch.inference_mode():
+        for batch in _batches(_progress(_ahead(load, samples, workers), total, title), batch_size):
+            indices += [index for index, _, _ in batch]
+            labels += [label for _, label, _ in batch]
+            values.append(embed(torch.stack([image for _, _, image in batch])).float().cpu())
+    if not indices:
+        raise UserError("Evaluation: the dataset is empty; pack at least one image of each class.")
+    order_N = torch.tensor(indices).argsort()
+    values_ND, labels_N = torch.cat(values)[order_N], torch.tensor(labels)[order_N]
+    if not torch.isfinite(values_ND).all():
+        raise UserError("Evaluation: the encoder returned features that are not finite; its training diverged.")
+    return Features(values_ND.clone(), labels_N)
+
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _ahead(function: Callable[[T], U], items: Iterable[T], workers: int) -> Iterator[U]:
+    """Map with threads, in order, with at most 64 results a worker waiting."""
+    waiting: deque[Future[U]] = deque()
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > 64 * max(1, workers):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _progress(items: Iterable[T], total: int, title: str) -> Iterator[T]:
+    """Show how far it is and how long it will take: a bar on a terminal, else a line every 30 seconds."""
+    if sys.stderr.isatty():
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            yield from bar.track(items, total=total, description=title)
+        return
+    begun = said = time.monotonic()
+    for count, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - said > 30:
+            said = now
+            left = (now - begun) / count * (total - count)
+            print(f"{title}: {count} of {total}, {left:.0f} s left", file=sys.stderr, flush=True)

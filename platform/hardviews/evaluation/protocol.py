@@ -1,0 +1,191 @@
+"""What every evaluation of a frozen encoder has in common: data, features, baselines, and the record of
+it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hardviews.data.index import Index
+from hardviews.data.reader import Reader
+from hardviews.errors import UserError
+from hardviews.evaluation.features import Embed, Features, Preprocess, Source, embedding, extract
+from hardviews.models.encoder import Encoder, load
+from hardviews.tracking.run import Run
+from hardviews.tracking.server import MissingRun
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Which encoder is evaluated, on what.
+
+    run: the output folder of a pretraining job, or an exported encoder's folder or file (path or URL). data:
+    the folder with packed `train` and `test` datasets; `train` and `test` name them one by one instead.
+    baselines: score raw pixels and the same network with random weights too. resize, crop: pixels; by default
+    what the encoder was trained at. project: the folder of the tracking record, where MLFLOW_TRACKING_URI
+    names no server.
+    """
+
+    run: str
+    data: str | None = None
+    train: str | None = None
+    test: str | None = None
+    baselines: bool = False
+    resize: int | None = None
+    crop: int | None = None
+    batch_size: int = 256
+    workers: int = 4
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: int = 0
+    project: str = ".hardviews"
+    experiment: str = "hardviews"
+
+    def urls(self) -> tuple[str, str]:
+        """The addresses of the training and the test dataset."""
+        found = []
+        for name, given in (("train", self.train), ("test", self.test)):
+            if given is None and self.data is None:
+                raise UserError(
+                    f"Evaluation: no {name} data given. Give --data FOLDER (which holds packed `train` and "
+                    f"`test` datasets) or --{name} URL."
+                )
+            found.append(given or f"{str(self.data).rstrip('/')}/{name}")
+        return found[0], found[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What a protocol says of one kind of features: metrics (per cent where they are accuracies) and
+    predictions.
+
+    predictions_M: the predicted class of each test sample, for the confusion matrix; title: which prediction
+    it is.
+    """
+
+    metrics: Mapping[str, float]
+    predictions_M: Tensor
+    title: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """An evaluation's outcome: metrics by source of features, the encoder's digest, and the run it is logged
+    to.
+    """
+
+    name: str
+    metrics: Mapping[Source, Mapping[str, float]]
+    digest: str
+    run_id: str
+
+
+Score = Callable[[Features, Features, int, torch.device], Scores]
+
+
+def evaluate(config: Evaluation, name: str, score: Score) -> Result:
+    """Extract features, score them, and log the outcome as a child of the pretraining run.
+
+    Raises UserError for unlabelled or mismatched datasets, before anything is computed; and RuntimeError if
+    an encoder's weight moved.
+    """
+    device = choose_device(config.device)
+    encoder = load(config.run).to(device)
+    train_url, test_url = config.urls()
+    train, test = Index.load(train_url), Index.load(test_url)
+    check_datasets(train, test)
+    digest = encoder.digest
+    sources: tuple[Source, ...] = ("pixels", "untrained", "pretrained") if config.baselines else ("pretrained",)
+    preprocess = Preprocess.of(encoder.image_size, config.resize, config.crop)
+    outcome: dict[Source, Mapping[str, float]] = {}
+    with _open_run(config, name, encoder) as run:
+        run.log_params(config)
+        run.set_tags({"encoder.digest": digest, "data.train": train.digest, "data.test": test.digest})
+        step = int(encoder.provenance.get("samples", 0))
+        for source in sources:
+            embed = embedding(source, encoder, config.seed)
+            features = [_extract(config, index, embed, preprocess, f"{source}, {part}") for part, index in
+                        (("train", train), ("test", test))]  # fmt: skip
+            scores = score(features[0], features[1], len(train.classes), device)
+            outcome[source] = scores.metrics
+            prefix = "" if source == "pretrained" else f"{source}/"
+            run.log_metrics({f"{prefix}{key}": value for key, value in scores.metrics.items()}, step)
+            if source == "pretrained":
+                _log_confusion(run, name, scores, features[1], train.classes)
+        if encoder.digest != digest:
+            raise RuntimeError("a weight of the frozen encoder moved during the evaluation")
+        run_id = run.run_id
+    return Result(name, outcome, digest, run_id)
+
+
+def top(n: int, scores_ML: Tensor, labels_M: Tensor) -> float:
+    """The share of samples, in per cent, whose label is among the n classes of highest score."""
+    best_Mn = scores_ML.topk(min(n, scores_ML.shape[1]), dim=1).indices
+    return 100.0 * (best_Mn == labels_M.to(best_Mn.device)[:, None]).any(1).double().mean().item()
+
+
+def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """Return the device, the GPU if there is one and it is not forbidden; raises UserError if it is asked for
+    in vain.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("Evaluation: device is `cuda`, and PyTorch sees no GPU here; give --device cpu or auto.")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def check_datasets(train: Index, test: Index) -> None:
+    """Raise UserError unless both datasets have labels, of the same classes, and are not the same dataset."""
+    for index in (train, test):
+        if not index.labelled:
+            raise UserError(
+                f"Evaluation needs labels, and the dataset at {index.url} has samples without. Pack it from "
+                "a folder of class folders, or evaluate on another one."
+            )
+    if train.classes != test.classes:
+        different = sorted(set(train.classes) ^ set(test.classes))
+        raise UserError(
+            f"Evaluation: the datasets at {train.url} and {test.url} do not have the same classes in the "
+            f"same order (different: {', '.join(different[:5]) or 'their order'}). Pack both from the same "
+            "class folders."
+        )
+    if train.digest == test.digest:
+        raise UserError(
+            f"Evaluation: {train.url} and {test.url} hold the same dataset, so the test would be on its own "
+            "training samples. Give a test dataset that was held out."
+        )
+
+
+def _extract(config: Evaluation, index: Index, embed: Embed, preprocess: Preprocess, title: str) -> Features:
+    reader = Reader(index)
+    options = {"batch_size": config.batch_size, "workers": config.workers}
+    try:
+        return extract(reader.iterate_all(), len(index), embed, preprocess, title=title, **options)
+    finally:
+        reader.close()
+
+
+def _open_run(config: Evaluation, name: str, encoder: Encoder) -> Run:
+    parent = encoder.provenance.get("run_id")
+    tags = {"evaluation": name}
+    try:
+        return Run.start(config.experiment, name, parent=parent, tags=tags, folder=config.project)
+    except MissingRun as error:
+        logger.warning("%s The evaluation is logged as a run of its own.", error)
+        tags["pretraining.run_id"] = str(parent)
+        return Run.start(config.experiment, name, tags=tags, folder=config.project)
+
+
+def _log_confusion(run: Run, name: str, scores: Scores, test: Features, classes: tuple[str, ...]) -> None:
+    from hardviews.tracking.figures import confusion_matrix  # matplotlib takes a second to import
+
+    count = len(classes)
+    counts = torch.bincount(test.labels_N * count + scores.predictions_M, minlength=count * count)
+    figure = confusion_matrix(counts.reshape(count, count).numpy(), classes, scores.title)
+    run.log_figure(figure, f"figures/{name}_confusion.png")

@@ -1,0 +1,57 @@
+"""Evaluations as a table for people: what raw pixels, an untrained and a pretrained encoder are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from hardviews.evaluation.features import Source
+from hardviews.evaluation.protocol import Result
+
+_NAMES: dict[Source, str] = {
+    "pixels": "raw pixels",
+    "untrained": "untrained encoder",
+    "pretrained": "pretrained encoder",
+}
+_TITLES = {"linear_top1": "linear, top-1", "linear_top5": "linear, top-5", "linear_top1_best": "linear, best epoch"}
+
+
+def table(results: Sequence[Result], columns: Sequence[str] | None = None) -> Table:
+    """Return one row a source of features and one column a metric (per cent), the best of each column in
+    bold.
+
+    columns: metric names, in order; by default every accuracy that the results hold.
+    """
+    rows: dict[Source, dict[str, float]] = {}
+    for result in results:
+        for source, metrics in result.metrics.items():
+            rows.setdefault(source, {}).update(metrics)
+    if columns is None:
+        names = [name for metrics in rows.values() for name in metrics if _is_accuracy(name)]
+        columns = list(dict.fromkeys(names))
+    view = Table(title="Test accuracy of frozen features (%)", title_justify="left")
+    view.add_column("features")
+    for name in columns:
+        view.add_column(_title(name), justify="right")
+    best = {name: max(metrics.get(name, float("-inf")) for metrics in rows.values()) for name in columns}
+    for source in (source for source in _NAMES if source in rows):
+        cells = [_cell(rows[source].get(name), best[name]) for name in columns]
+        view.add_row(_NAMES[source], *cells)
+    return view
+
+
+def _is_accuracy(name: str) -> bool:
+    return "_top1" in name or "_top5" in name
+
+
+def _title(name: str) -> str:
+    if name.startswith("knn_top1_k"):
+        return f"k-NN, k={name.removeprefix('knn_top1_k')}"
+    return _TITLES.get(name, name)
+
+
+def _cell(value: float | None, best: float) -> str:
+    if value is None:
+        return ""
+    return f"[bold]{value:.1f}[/bold]" if value == best else f"{value:.1f}"

@@ -1,0 +1,155 @@
+"""Figures of a run, as pure functions of plain numbers; drawn off screen.
+
+Colours are those of Okabe and Ito (2008), which colour-blind readers tell apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+CHOSEN, PASSED_OVER, NEUTRAL = "#D55E00", "#0072B2", "#595959"
+Numbers = Sequence[float] | npt.NDArray[np.floating]
+# Steps and values of one metric.
+Curve = tuple[Sequence[float], Sequence[float]]
+
+
+def learning_curves(curves: Mapping[str, Curve], title: str = "Learning curves", smooth: int = 15) -> Figure:
+    """Return one panel a metric over samples seen: the values pale, their running mean of `smooth` points
+    strong.
+
+    Values that are not finite leave a gap.
+    """
+    columns = min(3, max(1, len(curves)))
+    rows = max(1, math.ceil(len(curves) / columns))
+    figure = Figure(figsize=(4.2 * columns, 2.6 * rows + 0.5), dpi=110, layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    for number, (name, (steps, values)) in enumerate(curves.items(), 1):
+        axes = figure.add_subplot(rows, columns, number)
+        x, y = np.asarray(steps, float), np.asarray(values, float)
+        many = len(y) > 2 * smooth
+        axes.plot(x, y, color=PASSED_OVER, alpha=0.3 if many else 1.0, linewidth=1.0 if many else 1.6)
+        if many:
+            axes.plot(x, _running_mean(y, smooth), color=PASSED_OVER, linewidth=1.8)
+        axes.set_title(name, loc="left", fontsize=10)
+        _tidy(axes)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        if number > len(curves) - columns:
+            axes.set_xlabel("samples seen")
+    return figure
+
+
+def iou_histogram(chosen: Numbers, passed_over: Numbers, title: str = "Overlap of view pairs") -> Figure:
+    """Return the distributions of the IoU (0 to 1) of chosen and passed-over pairs, with their means."""
+    figure = Figure(figsize=(6.0, 3.6), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    edges = np.linspace(0, 1, 26).tolist()
+    means = []
+    for name, values, colour in (
+        ("passed-over pairs", passed_over, PASSED_OVER),
+        ("chosen pairs", chosen, CHOSEN),
+    ):
+        array = np.asarray(values, float)
+        if not len(array):
+            continue
+        means.append(array.mean())
+        weights = np.full(len(array), 100 / len(array))
+        label = f"{name}: mean {array.mean():.3f} (n = {len(array):,})"
+        axes.hist(array, edges, weights=weights, color=colour, alpha=0.25)
+        axes.hist(array, edges, weights=weights, color=colour, histtype="step", linewidth=1.6, label=label)
+        axes.axvline(array.mean(), color=colour, linestyle="--", linewidth=1.4)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("IoU of the two crops")
+    axes.set_ylabel("share of pairs (%)")
+    axes.set_title(title, loc="left", fontweight="bold")
+    if means:
+        axes.set_ylim(0, 1.3 * axes.get_ylim()[1])  # room for the legend
+        axes.legend(frameon=False, fontsize=9, loc="upper right")
+    _tidy(axes)
+    return figure
+
+
+def least_overlap_share(steps: Sequence[float], shares: Numbers, chance: float) -> Figure:
+    """Return how often the hardest pair is the least overlapping one, over samples seen, beside chance.
+
+    shares: 0 to 1; chance: 1 / number of pairs (1/6 for four views).
+    """
+    figure = Figure(figsize=(6.0, 3.4), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    percent = 100 * np.asarray(shares, float)
+    x = np.asarray(steps, float)
+    many = len(percent) > 30
+    axes.plot(x, percent, color=CHOSEN, alpha=0.35 if many else 1.0, linewidth=1.2)
+    if many:
+        axes.plot(x, _running_mean(percent, 15), color=CHOSEN, linewidth=1.9)
+    axes.axhline(100 * chance, color=NEUTRAL, linestyle="--", linewidth=1.3)
+    axes.annotate(
+        f"chance ({100 * chance:.1f} %)",
+        (1, 100 * chance),
+        xycoords=("axes fraction", "data"),
+        xytext=(-4, 4),
+        textcoords="offset points",
+        ha="right",
+        color=NEUTRAL,
+        fontsize=9,
+    )
+    highest = float(np.nanmax(percent, initial=100 * chance))
+    axes.set_ylim(0, min(100.0, 1.25 * highest))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlabel("samples seen")
+    axes.set_ylabel("share of images (%)")
+    axes.set_title("Hardest pair is the least overlapping one", loc="left", fontweight="bold")
+    _tidy(axes)
+    return figure
+
+
+def confusion_matrix(counts: npt.NDArray[np.integer], classes: Sequence[str], title: str) -> Figure:
+    """Return a matrix of true classes (rows) against predicted ones, as shares of each row in per cent.
+
+    Cells and names are written out for up to 20 classes.
+    """
+    total = counts.sum(1, keepdims=True)
+    percent = 100 * counts / np.maximum(total, 1)
+    few = len(classes) <= 20
+    side = 2.6 + 0.42 * len(classes) if few else 7.0
+    figure = Figure(figsize=(side + 1.0, side), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+    accuracy = 100 * np.trace(counts) / max(1, counts.sum())
+    axes.set_title(f"{title}: {accuracy:.1f} % correct", loc="left", fontsize=10, fontweight="bold")
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    if few:
+        long = max(map(len, classes), default=0) > 3
+        axes.set_xticks(range(len(classes)), classes, rotation=45 if long else 0, ha="right" if long else "center")
+        axes.set_yticks(range(len(classes)), classes)
+        for (row, column), value in np.ndenumerate(percent):
+            if value >= 0.5:
+                colour = "white" if value > 55 else "black"
+                axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
+    figure.colorbar(image, label="share of the true class (%)", shrink=0.8)
+    return figure
+
+
+def _running_mean(values: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.float64]:
+    """Mean of the finite values among the `width` around each point, or as many of them as there are."""
+    finite = np.isfinite(values)
+    total = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])
+    count = np.concatenate([[0], np.cumsum(finite)])
+    at = np.arange(len(values))
+    first, last = np.maximum(at - width // 2, 0), np.minimum(at + width // 2 + 1, len(values))
+    number = count[last] - count[first]
+    mean: npt.NDArray[np.float64] = np.where(number > 0, (total[last] - total[first]) / np.maximum(number, 1), np.nan)
+    return mean
+
+
+def _tidy(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)

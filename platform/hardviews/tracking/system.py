@@ -1,0 +1,48 @@
+"""What the process takes of the machine: processor, memory, GPU memory; read from Linux's /proc, at no
+cost.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import torch
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_MEGABYTE = 1e6
+
+
+class SystemMetrics:
+    """Samples this process's use of the machine; the names put them under MLflow's "System metrics"."""
+
+    def __init__(self) -> None:
+        self._cpu = _cpu_seconds()
+        self._time = time.monotonic()
+
+    def sample(self) -> dict[str, float]:
+        """Return the use since the last call: processor in per cent of one core, memory in megabytes."""
+        cpu, now = _cpu_seconds(), time.monotonic()
+        share = 100 * (cpu - self._cpu) / max(now - self._time, 1e-9)
+        self._cpu, self._time = cpu, now
+        metrics = {
+            "system/process_cpu_percentage": share,
+            "system/process_memory_megabytes": _resident_bytes() / _MEGABYTE,
+        }
+        if torch.cuda.is_available():
+            device = torch.cuda.current_device()
+            free, total = torch.cuda.mem_get_info(device)
+            metrics["system/gpu_memory_usage_megabytes"] = (total - free) / _MEGABYTE
+            metrics["system/gpu_memory_peak_megabytes"] = torch.cuda.max_memory_reserved(device) / _MEGABYTE
+        return metrics
+
+
+def _cpu_seconds() -> float:
+    """Processor time of this process and of its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * _PAGE
