@@ -10,6 +10,7 @@ position.
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -113,6 +114,13 @@ class Order:
             order = self._permutation(int(stream[at]), int(number[at]), int(high[at] - low[at]))
             out[inside] = low[at] + order[line[inside] - low[at]]
         return self._samples(out)
+
+    def segments(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Positions [start, stop) cut where the window that they draw from changes."""
+        stream, row = self._stream_and_row(np.arange(start, stop, dtype=np.int64))
+        low, _, _ = self._windows(stream, stream * self.rows + row)
+        cuts = [start, *(int(at) + start + 1 for at in np.flatnonzero(np.diff(low))), stop]
+        return list(itertools.pairwise(cuts))
 
     def shards(self, start: int, stop: int) -> list[int]:
         """Shards whose samples lie in the windows that positions [start, stop) draw from, soonest first."""

@@ -207,6 +207,7 @@ class _Writer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if self._tar is not None:
+            self._tar.close()
             self._stream.close()
         shutil.rmtree(self._folder, ignore_errors=True)
         os.close(self._lock)

@@ -343,15 +343,24 @@ class Reader:
             )
         stops = range(consumed + global_batch, order.length + 1, global_batch)
         batches = (m for stop in stops for m in micro_batches(stop - global_batch, global_batch, accumulate))
-        # Far enough ahead that a few shards' worth of samples lie between fetching and using.
-        ahead = -(-self.config.ahead * order.total // (len(self.index.shards) * global_batch)) * global_batch
+        # Far enough ahead that `ahead` shards of each stream lie between fetching and using.
+        per_shard = -(-order.total // len(self.index.shards))
+        ahead = self.config.ahead * per_shard * order.streams
         before = self.counters
         for number, (start, size) in enumerate(batches):
             if number % workers != worker:
                 continue
             first, last = share(start, size, group, rank, world)
-            self._shards.keep(order.shards(first, last), order.shards(first + ahead, last + ahead))
-            samples = self.read_with(fn, order.indices(first, last), range(first, last))
+            live = order.shards(first, last)
+            if number < workers:
+                # A share that straddles two windows names both; the next one then does not.
+                after = order.shards(last, 2 * last - first)
+                self._shards.require(after if 0 < len(after) < len(live) else live)
+            soon = [*live, *order.shards(first + ahead, last + ahead)]
+            samples: list[T] = []
+            for low, high in order.segments(first, last):
+                self._shards.keep(order.shards(low, high), soon)
+                samples += self.read_with(fn, order.indices(low, high), range(low, high))
             now = self.counters
             yield Share(start, start + size, first, last, samples, now - before)
             before = now

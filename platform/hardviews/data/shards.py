@@ -28,6 +28,7 @@ class OpenShards:
         self._open: dict[int, int] = {}
         self._live: set[int] = set()
         self._fetching: dict[int, concurrent.futures.Future[int]] = {}
+        self._leaving: list[concurrent.futures.Future[int]] = []
         self._pool: concurrent.futures.ThreadPoolExecutor | None = None
 
     def descriptor(self, number: int) -> int:
@@ -36,13 +37,11 @@ class OpenShards:
         Raises UserError where the shard is missing, cut or replaced, or the cache is too small.
         """
         if number not in self._open:
-            try:
-                future = self._fetching.pop(number, None)
-                self._open[number] = future.result() if future is not None else self._open_shard(number)
-            except CacheFull:
-                # What was fetched ahead may be what fills the cache: let go of it before giving up.
-                self._release(self._live | {number})
-                self._open[number] = self._open_shard(number)
+            future = self._fetching.pop(number, None)
+            if future is not None and future.exception() is None:
+                self._open[number] = future.result()
+            else:
+                self._open[number] = self._open_in_need(number)
         return self._open[number]
 
     def refetch(self, number: int) -> bool:
@@ -54,7 +53,10 @@ class OpenShards:
         return True
 
     def keep(self, live: Iterable[int], soon: Iterable[int] = ()) -> None:
-        """Let go of all other shards; fetch or read ahead these, the live ones first."""
+        """Let go of all other shards; fetch or read ahead these, the live ones first.
+
+        Where the cache cannot hold them all, those needed soon give way.
+        """
         live, soon = list(live), list(soon)
         self._live = set(live)
         self._release({*live, *soon})
@@ -68,6 +70,16 @@ class OpenShards:
             if self._pool is None:
                 self._pool = concurrent.futures.ThreadPoolExecutor(max(1, self._ahead), "fetch")
             self._fetching[number] = self._pool.submit(self._open_shard, number)
+
+    def require(self, shards: Iterable[int]) -> None:
+        """Raise UserError where the cache could not hold these shards at once."""
+        needed = sum(self._index.shards[number].size for number in shards)
+        if self.cache is not None and needed > self.cache.limit:
+            raise CacheFull(
+                f"The shard cache in {self.cache.folder!r} is bounded to {self.cache.limit / 1e9:.2f} GB, "
+                f"and the shuffle windows of this process take {needed / 1e9:.2f} GB. Raise the reader's "
+                "cache_bytes, or lower its window or streams."
+            )
 
     def close(self) -> None:
         """Let go of every shard and stop fetching."""
@@ -83,6 +95,16 @@ class OpenShards:
         for shard in self._index.shards:
             self._check_size(shard, self.store.size(shard.name))
 
+    def _open_in_need(self, number: int) -> int:
+        try:
+            return self._open_shard(number)
+        except CacheFull:
+            # What was fetched ahead may be what fills the cache: let go of it, and wait for what still
+            # arrives.
+            self._release(self._live | {number})
+            concurrent.futures.wait(self._leaving)
+            return self._open_shard(number)
+
     def _release(self, wanted: set[int]) -> None:
         for number in [number for number in self._open if number not in wanted]:
             os.close(self._open.pop(number))
@@ -90,6 +112,7 @@ class OpenShards:
             future = self._fetching.pop(number)
             if not future.cancel():
                 future.add_done_callback(_close_result)
+                self._leaving = [other for other in self._leaving if not other.done()] + [future]
 
     def _open_shard(self, number: int) -> int:
         shard = self._index.shards[number]

@@ -47,6 +47,10 @@ def cache_folder() -> str:
     return os.environ.get("HARDVIEWS_CACHE") or os.path.join(home, "hardviews", "shards")
 
 
+class Unreachable(UserError, OSError):
+    """A store did not give, or take, a file."""
+
+
 class Store:
     """One folder, local or remote, whose files are read by range and written whole.
 
@@ -105,7 +109,7 @@ class Store:
             return None
 
     def read(self, file: str, start: int = 0, stop: int | None = None) -> bytes:
-        """Bytes [start, stop) of a file; raises FileNotFoundError, or OSError where they cannot be had."""
+        """Bytes [start, stop) of a file; raises FileNotFoundError, or Unreachable."""
         if self.path is not None:
             self.requests += 1
             with open(self.name(file), "rb") as stream:
@@ -131,7 +135,7 @@ class Store:
                 part_starts, part_stops = starts[first : first + 8], stops[first : first + 8]
 
                 def fetch(a: list[int] = part_starts, b: list[int] = part_stops) -> list[bytes]:
-                    parts = [bytes(part) for part in self.fs().cat_ranges([name] * len(a), a, b)]
+                    parts = [bytes(part) for part in self.fs().cat_ranges([name] * len(a), a, b, on_error="raise")]
                     if [len(part) for part in parts] != [y - x for x, y in zip(a, b, strict=True)]:
                         raise OSError(f"{name}: a ranged request returned too few bytes")
                     return parts
@@ -185,11 +189,17 @@ class Store:
             try:
                 self.requests += 1
                 return call()
-            except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError):
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
                 raise
-            except (OSError, TimeoutError) as error:
+            except PermissionError as error:
+                raise Unreachable(
+                    f"Access to {self.name(file)} was denied ({error}). Check the credentials that this process has."
+                ) from error
+            # Every client has exceptions of its own for a broken connection, few of them an OSError.
+            except Exception as error:
                 if attempt == TRIES - 1:
-                    raise OSError(f"{self.name(file)}: {TRIES} tries failed, the last with: {error}") from error
+                    reason = str(error) or type(error).__name__
+                    raise Unreachable(f"{self.name(file)}: {TRIES} tries failed, the last with: {reason}") from error
                 self.retries += 1
                 time.sleep(self._jitter.uniform(0.0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt)))
         raise AssertionError("unreachable")

@@ -1,0 +1,131 @@
+"""The cache: verified, bounded, shared, and never a deadlock."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.data.helpers import flip_bit, web_server, write_dataset
+
+from hardviews.data.cache import CacheFull, ShardCache
+from hardviews.data.index import Index
+from hardviews.data.store import Store
+from hardviews.errors import UserError
+
+
+@pytest.fixture
+def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Store, Index]]:
+    monkeypatch.setenv("HARDVIEWS_CACHE", str(tmp_path / "cache"))
+    index = write_dataset(str(tmp_path / "data"), [10] * 4)
+    with web_server(str(tmp_path / "data")) as url:
+        yield Store(url), index
+
+
+def cached(tmp_path: Path) -> set[str]:
+    return {name for name in os.listdir(tmp_path / "cache") if not name.endswith(".lock")}
+
+
+def test_a_shard_is_fetched_once(remote: tuple[Store, Index], tmp_path: Path) -> None:
+    store, index = remote
+    cache = ShardCache(str(tmp_path / "cache"), 10**6)
+    for _ in range(3):
+        descriptor = cache.open(store, index.shards[0])
+        assert os.pread(descriptor, 10**6, 0) == (tmp_path / "data" / index.shards[0].name).read_bytes()
+        os.close(descriptor)
+    assert (cache.counts.fetched, cache.counts.hits) == (1, 2)
+
+
+def test_the_bound_holds_and_the_least_recently_used_goes_first(remote: tuple[Store, Index], tmp_path: Path) -> None:
+    store, index = remote
+    size = index.shards[0].size
+    cache = ShardCache(str(tmp_path / "cache"), 2 * size)
+    for number in (0, 1, 0, 2):
+        os.close(cache.open(store, index.shards[number]))
+        time.sleep(0.02)
+    assert cached(tmp_path) == {f"{index.shards[n].sha256}.tar" for n in (0, 2)}
+    assert cache.counts.evicted == 1
+
+
+def test_pinned_shards_stay_and_a_full_cache_is_an_error(remote: tuple[Store, Index], tmp_path: Path) -> None:
+    store, index = remote
+    cache = ShardCache(str(tmp_path / "cache"), 2 * index.shards[0].size)
+    first, second = cache.open(store, index.shards[0]), cache.open(store, index.shards[1])
+    with pytest.raises(CacheFull, match="cache_bytes"):
+        ShardCache(str(tmp_path / "cache"), 2 * index.shards[0].size).open(store, index.shards[2])
+    os.close(first)
+    third = cache.open(store, index.shards[2])
+    assert cached(tmp_path) == {f"{index.shards[n].sha256}.tar" for n in (1, 2)}
+    os.close(second)
+    os.close(third)
+
+
+def test_another_datasets_bytes_are_never_served(remote: tuple[Store, Index], tmp_path: Path) -> None:
+    store, index = remote
+    cache = ShardCache(str(tmp_path / "cache"), 10**6)
+    os.close(cache.open(store, index.shards[0]))
+    other = write_dataset(str(tmp_path / "other"), [11] * 2)
+    with web_server(str(tmp_path / "other")) as url:
+        descriptor = cache.open(Store(url), other.shards[0])
+        assert other.shards[0].name == index.shards[0].name
+        assert os.pread(descriptor, 10**6, 0) == (tmp_path / "other" / other.shards[0].name).read_bytes()
+        os.close(descriptor)
+
+
+def test_wrong_bytes_are_not_published(remote: tuple[Store, Index], tmp_path: Path) -> None:
+    store, index = remote
+    flip_bit(str(tmp_path / "data" / index.shards[0].name), 700)
+    cache = ShardCache(str(tmp_path / "cache"), 10**6)
+    with pytest.raises(UserError, match=r"shard-000000\.tar does not hold the bytes"):
+        cache.open(store, index.shards[0])
+    assert cached(tmp_path) == set()
+
+
+def test_what_a_dead_process_left_is_cleared(remote: tuple[Store, Index], tmp_path: Path) -> None:
+    store, index = remote
+    cache = ShardCache(str(tmp_path / "cache"), 2 * index.shards[0].size)
+    left = tmp_path / "cache" / "abc.tar.part"
+    left.write_bytes(bytes(2 * index.shards[0].size))
+    os.close(cache.open(store, index.shards[0]))
+    assert cached(tmp_path) == {f"{index.shards[0].sha256}.tar"}
+
+
+def test_a_truncated_copy_is_fetched_again(remote: tuple[Store, Index], tmp_path: Path) -> None:
+    store, index = remote
+    cache = ShardCache(str(tmp_path / "cache"), 10**6)
+    os.close(cache.open(store, index.shards[0]))
+    copy = tmp_path / "cache" / f"{index.shards[0].sha256}.tar"
+    os.truncate(copy, 100)
+    os.close(cache.open(store, index.shards[0]))
+    assert copy.stat().st_size == index.shards[0].size
+
+
+def _open_all(url: str, folder: str, data: str, results) -> None:
+    index, store = Index.load(data), Store(url)
+    cache = ShardCache(folder, 10**6)
+    for shard in index.shards:
+        os.close(cache.open(store, shard))
+    results.put(cache.counts.fetched)
+
+
+def test_processes_of_a_machine_fetch_each_shard_once(remote: tuple[Store, Index], tmp_path: Path) -> None:
+    store, index = remote
+    context = multiprocessing.get_context("fork")
+    results = context.SimpleQueue()
+    arguments = (store.url, str(tmp_path / "cache"), str(tmp_path / "data"), results)
+    children = [context.Process(target=_open_all, args=arguments) for _ in range(4)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+        assert child.exitcode == 0
+    assert sum(results.get() for _ in children) == len(index.shards)
+
+
+def test_a_folder_that_cannot_be_used_is_a_user_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="HARDVIEWS_CACHE"):
+        ShardCache(str(tmp_path / "file"), 1)

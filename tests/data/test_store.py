@@ -1,0 +1,164 @@
+"""The store: ranges, retries, and processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import random
+import socket
+from pathlib import Path
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from tests.data.helpers import web_server
+
+from hardviews.data import store as module
+from hardviews.data.store import Store, Unreachable
+from hardviews.errors import UserError
+
+
+class Flaky(MemoryFileSystem):
+    """A remote store that fails or cuts its first answers."""
+
+    protocol = "flaky"
+    cachable = False
+    failures: list[Exception | int] = []  # noqa: RUF012 (an exception to raise, or bytes to leave out)
+
+    def _answer(self, data: bytes) -> bytes:
+        if not self.failures:
+            return data
+        failure = self.failures.pop(0)
+        if isinstance(failure, Exception):
+            raise failure
+        return data[:-failure]
+
+    def cat_file(self, path, start=None, end=None, **_):
+        return self._answer(super().cat_file(path.replace("flaky://", "/"), start, end))
+
+    def cat_ranges(self, paths, starts, ends, on_error="return", **_):
+        assert on_error == "raise"  # the default hands exceptions back among the parts
+        return [self.cat_file(path, start, end) for path, start, end in zip(paths, starts, ends, strict=True)]
+
+
+fsspec.register_implementation("flaky", Flaky, clobber=True)
+
+
+@pytest.fixture
+def flaky(monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    Flaky.failures = []
+    fsspec.filesystem("memory").pipe_file("/bucket/file", bytes(range(200)))
+    return Store("flaky://bucket")
+
+
+def test_transient_failures_are_retried_and_counted(flaky: Store) -> None:
+    Flaky.failures = [ConnectionResetError("reset"), TimeoutError("stalled"), 3]
+    assert flaky.read("file", 10, 20) == bytes(range(10, 20))
+    assert flaky.retries == 3
+
+
+def test_downloads_survive_cut_answers(flaky: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PART", 7)
+    Flaky.failures = [1, OSError("503 SlowDown"), 5]
+    flaky.download("file", str(tmp_path / "copy"), 200)
+    assert (tmp_path / "copy").read_bytes() == bytes(range(200))
+    assert flaky.retries == 2  # the first request met two failures
+
+
+def test_lasting_failures_name_the_file_and_the_reason(flaky: Store) -> None:
+    Flaky.failures = [OSError("500 InternalError")] * 99
+    with pytest.raises(Unreachable, match=r"flaky://bucket/file: 5 tries failed.*500 InternalError"):
+        flaky.read("file")
+
+
+def test_a_refusal_is_not_retried(flaky: Store) -> None:
+    Flaky.failures = [PermissionError("403 AccessDenied")]
+    with pytest.raises(UserError, match="credentials"):
+        flaky.read("file")
+    assert flaky.retries == 0
+
+
+def test_a_missing_file_is_not_retried(flaky: Store) -> None:
+    with pytest.raises(FileNotFoundError):
+        flaky.read("missing")
+    assert flaky.retries == 0
+    assert flaky.size("missing") is None
+
+
+def test_retrying_leaves_the_global_random_numbers_alone(flaky: Store) -> None:
+    random.seed(0)
+    state = random.getstate()
+    Flaky.failures = [OSError("reset")]
+    flaky.read("file")
+    assert random.getstate() == state
+
+
+@pytest.mark.parametrize("scheme", ["", "file://", "memory://"])
+def test_files_are_published_whole_and_listed(tmp_path: Path, scheme: str) -> None:
+    store = Store(f"{scheme}{tmp_path}/folder")
+    assert store.files() == []
+    (tmp_path / "new").write_bytes(b"0123456789")
+    store.put(str(tmp_path / "new"), "b")
+    assert not (tmp_path / "new").exists()
+    assert store.files() == ["b"]
+    assert store.read("b") == b"0123456789"
+    assert store.read("b", 2, 5) == b"234"
+    assert store.size("b") == 10
+    assert store.size("c") is None
+    store.remove("b")
+    store.remove("b")
+    assert store.files() == []
+
+
+def test_a_failed_publication_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path / "folder"))
+    (tmp_path / "new").write_bytes(b"x")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        store.put(str(tmp_path / "new"), "b")
+    assert os.listdir(tmp_path / "folder") == []
+
+
+def test_a_pickle_carries_no_connection(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    with web_server(str(tmp_path)) as url:
+        store = Store(url)
+        store.read("file")
+        copy = pickle.loads(pickle.dumps(store))
+        assert copy._fs is None
+        assert copy.read("file") == b"content"
+
+
+def _read_in_child(store: Store, results) -> None:
+    results.put(store.read("file", 1, 4))
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_a_used_store_works_in_a_child_process(tmp_path: Path, method: str) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    with web_server(str(tmp_path)) as url:
+        store = Store(url)
+        assert store.read("file") == b"content"
+        context = multiprocessing.get_context(method)
+        results = context.SimpleQueue()
+        child = context.Process(target=_read_in_child, args=(store, results))
+        child.start()
+        child.join(60)
+        assert child.exitcode == 0
+        assert results.get() == b"ont"
+        assert store.read("file") == b"content"
+
+
+def test_an_unreachable_server_is_an_error_and_not_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(UserError, match="5 tries failed"):
+        Store(f"http://127.0.0.1:{port}").read("file")
