@@ -8,6 +8,7 @@ as an environment variable (`PET_MAX_RESTARTS=5`), which then wins over the sett
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -23,14 +24,13 @@ from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.run import parse_args as torchrun_arguments
 from torch.distributed.run import run as torchrun
 
+from hardviews.launch.address import RENDEZVOUS_VARIABLE, address
 from hardviews.launch.coordinator import (
     ARRIVED,
     FAILED,
     FINISHED,
     LEFT,
     PULSE,
-    RENDEZVOUS_VARIABLE,
-    address,
     announce_failure,
 )
 from hardviews.launch.store import connect
@@ -84,7 +84,7 @@ def torchrun_settings(config: AgentConfig) -> dict[str, str]:
         settings |= {
             "PET_LOCAL_ADDR": config.host,
             # A mistake in the code meets every restart; nobody waits for a hundred of them at a desk.
-            "PET_MAX_RESTARTS": "5",
+            "PET_MAX_RESTARTS": "3",
             # The local scheduler kills the agent 10 s after SIGTERM; the workers have to be gone by then.
             "PET_SHUTDOWN_TIMEOUT": str(min(config.grace, 8)),
             "GLOO_SOCKET_IFNAME": interface,
@@ -132,6 +132,7 @@ class Watch(threading.Thread):
             if os.getppid() != self._launcher:
                 self.reason = "the process that launched the job is gone"
             if self.reason is not None:
+                logging.disable(logging.WARNING)  # torchrun's remarks on the signal would hide the reason
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
 
@@ -163,7 +164,7 @@ def run_agent(config: AgentConfig, command: Sequence[str]) -> int:
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         over = True
-        announce_failure(f"rank {rank} failed again (exit code {failure.exitcode}) after all restarts; see its output")
+        announce_failure(f"rank {rank} failed (exit code {failure.exitcode}) after all restarts: see its output")
     except SignalException as error:
         over = watch.reason is not None
         code = 1 if over else 128 + error.sigval

@@ -12,15 +12,13 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch.distributed import DistError, Store
 
+from hardviews.launch.address import address
 from hardviews.launch.store import connect, listen
-
-RENDEZVOUS_VARIABLE = "HARDVIEWS_RENDEZVOUS"
-"""Environment variable: `host:port` of the coordinator."""
 
 FINISHED = "hardviews/finished"  # number of agents in the round that finished
 FAILED = "hardviews/failed"  # why no restart can help
@@ -39,12 +37,6 @@ class CoordinatorConfig:
     patience: float = 0.0  # without any living agent for so long the job has failed; 0: wait for ever
     linger: float = 30.0  # after the end, at most so long for the agents to leave
     interval: float = 0.2
-
-
-def address(variables: Mapping[str, str]) -> tuple[str, int] | None:
-    """Reads the coordinator's host and port from the environment; None where there is none."""
-    host, _, port = variables.get(RENDEZVOUS_VARIABLE, "").rpartition(":")
-    return (host, int(port)) if host else None
 
 
 def announce_done() -> None:

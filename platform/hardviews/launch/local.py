@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torchx.specs import AppDef, Role
 
-from hardviews.launch.coordinator import RENDEZVOUS_VARIABLE
+from hardviews.launch.address import RENDEZVOUS_VARIABLE
 from hardviews.launch.site import TRACKING
 
 LOCAL_SCHEDULERS = ("local_cwd",)
