@@ -32,9 +32,9 @@ class Source(Protocol):
 class View:
     """A batch of views of one slot; two views are the same only if they are the same object.
 
-    `rows` are the parameters the views were rendered from (B, Column), None for made-up pixels. `branch` names the
-    BatchNorm statistics that normalise the view. `mask` (B, patches) travels with its view (iBOT). `size` shows the view at
-    another resolution than it was made for (None: its own).
+    `rows` are the parameters the views were rendered from (B, Column), None for made-up pixels. `branch`
+    names the BatchNorm statistics that normalise the view. `mask` (B, patches) travels with its view (iBOT).
+    `size` shows the view at another resolution than it was made for (None: its own).
     """
 
     slot: Slot
@@ -76,9 +76,11 @@ def pick_rows(tensors: Sequence[Tensor], choice: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Mix:
-    """How the online view of a slot was mixed: row i holds weight[i] of itself and the rest of row partner[i].
+    """How the online view of a slot was mixed: row i holds weight[i] of itself and the rest of row
+    partner[i].
 
-    partner (B,) int64, weight (B,) float, box (B, 4) int64 top, left, bottom, right of the pasted part; None for MixUp.
+    partner (B,) int64, weight (B,) float, box (B, 4) int64 top, left, bottom, right of the pasted part; None
+    for MixUp.
     """
 
     partner: Tensor
@@ -90,7 +92,8 @@ class Mix:
 class Clock:
     """Where the run stands: everything that schedules and random draws may depend on.
 
-    `step` counts optimizer steps and `progress` samples since the run began, `total` all samples the run will see.
+    `step` counts optimizer steps and `progress` samples since the run began, `total` all samples the run will
+    see.
     """
 
     seed: int
@@ -109,22 +112,24 @@ class Clock:
 class Selection:
     """What a selection saw and chose, for the record.
 
-    table (A, S) candidates per slot, hardness (A, B), choice (B,) rows of the table, rows: parameters of every candidate.
+    table (A, S) candidates per slot, hardness (A, B), choice (B,) rows of the table, views: every candidate.
     """
 
     slots: tuple[Slot, ...]
     table: Tensor
     hardness: Tensor
     choice: Tensor
-    rows: Mapping[Slot, Tensor]
+    views: Mapping[Slot, View]
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Clean views by slot (by candidate before a selection), and the hard views that replace some on the online side.
+    """Clean views by slot (by candidate before a selection), and the hard views that replace some on the
+    online side.
 
-    index (B,) rows of the data set, position (B,) places in the epoch's order, both int64 on the CPU; positions come in
-    whole groups of `group`. `targets` holds target encodings that a selection already made and that hold row by row.
+    index (B,) rows of the data set, position (B,) places in the epoch's order, both int64 on the CPU;
+    positions come in whole groups of `group`. `targets` holds target encodings that a selection already made
+    and that hold row by row.
     """
 
     views: Mapping[Slot, View]

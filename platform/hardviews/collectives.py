@@ -1,7 +1,8 @@
 """Collectives with the gradient of a single process.
 
-The rule of the gather: each rank scores its own rows against everybody's, and the gather's backward sums over ranks. Then
-the sum over ranks of the losses has exactly the gradient that one process computes on the whole batch.
+The rule of the gather: each rank scores its own rows against everybody's, and the gather's backward sums over
+ranks. Then the sum over ranks of the losses has exactly the gradient that one process computes on the whole
+batch.
 
 Shape legend: B rows of this rank, G rows of all ranks.
 """

@@ -1,6 +1,7 @@
 """The objective: terms become per-sample losses, and one number to minimise.
 
-HVS reads the matrix of pair losses to choose; training reduces the very same matrix. This module is what DDP wraps.
+HVS reads the matrix of pair losses to choose; training reduces the very same matrix. This module is what DDP
+wraps.
 
 Shape legend: B samples of this rank's share, P pairs, Q pairs of candidates, A assignments.
 """
@@ -25,8 +26,9 @@ from hardviews.views.plan import Pair, Slot
 class Losses:
     """What a step's forward pass yields.
 
-    `total` is this rank's share, scaled so that the mean over ranks of its gradients is the gradient of the whole batch.
-    `terms` are the terms with their per-sample losses (B,), detached. `encoded` is what the method's update reads.
+    `total` is this rank's share, scaled so that the mean over ranks of its gradients is the gradient of the
+    whole batch. `terms` are the terms with their per-sample losses (B,), detached. `encoded` is what the
+    method's update reads.
     """
 
     total: Tensor
@@ -49,13 +51,14 @@ class Objective(nn.Module):
         self.strategy = strategy
         self.plan = strategy.plan(method.plan())
         self.pairs = method.pairs()
-        self._shared: dict[View, Encoded] | None = None
+        self._shared: dict[tuple[View, ...], Encoded] | None = None
 
     def forward(self, batch: Batch, global_count: int) -> Losses:
-        """Compute the step's loss on this rank's share of a global (micro-)batch of `global_count` samples."""
+        """Compute the step's loss on this rank's share of a global (micro-)batch of `global_count`
+        samples.
+        """
         with self.sharing():
-            # A step whose every term is skipped (an attack every k-th step, alone) trains on the clean views.
-            terms = self.strategy(batch, self) or [Term(batch)]
+            terms = _weighty(self.strategy(batch, self))
             clean = self._clean(terms[0].batch)
             evaluated = [(term, *self._term(term, global_count)) for term in terms]
         total = torch.stack([term.weight * loss for term, loss, _ in evaluated]).sum()
@@ -81,8 +84,8 @@ class Objective(nn.Module):
     def pairwise(self, batch: Batch, *, attack: bool = False) -> tuple[Tensor, Encoded]:
         """Return the losses (P, B) of the method's pairs on a batch, and its encodings.
 
-        Clean views are encoded once, however many terms look at them. In an attack nothing but the hard views' pixels
-        takes a gradient, no running statistics move and stochastic layers are off.
+        Clean views are encoded once, however many terms look at them. In an attack nothing but the hard
+        views' pixels takes a gradient, no running statistics move and stochastic layers are off.
         """
         encoded = self._clean(batch)
         if attack:
@@ -115,7 +118,8 @@ class Objective(nn.Module):
     def reduce(self, losses: Tensor, within: Tensor | None = None) -> Tensor:
         """Reduce pair losses (P, B) to the method's loss per sample (B,).
 
-        With `within` (A, P), rows of the losses (Q, B) that stand for the pairs under each assignment, returns (A, B).
+        With `within` (A, P), rows of the losses (Q, B) that stand for the pairs under each assignment,
+        returns (A, B).
         """
         rows = losses if within is None else losses[within.T.to(losses.device)]
         total = self.pairs[0].weight * rows[0]
@@ -126,9 +130,9 @@ class Objective(nn.Module):
     def score(self, batch: Batch, table: Tensor, size: int | None = None) -> tuple[Tensor, Encoded]:
         """Return the hardness (A, B) of assignments (rows of the table), and the candidates' encodings.
 
-        Made without gradient, in training mode, and without a trace: no running statistics move and the random streams of
-        training stand where they stood. Every candidate is encoded once; every pair of candidates costs one loss.
-        `size` scores at another resolution.
+        Made without gradient, in training mode, and without a trace: no running statistics move and the
+        random streams of training stand where they stood. Every candidate is encoded once; every pair of
+        candidates costs one loss. `size` scores at a lower resolution.
         """
         place = {slot: i for i, slot in enumerate(self.plan.slots)}
         rows: dict[tuple[Slot, Slot, str], int] = {}
@@ -142,7 +146,9 @@ class Objective(nn.Module):
                 within[a, p] = rows.setdefault((online, target, pair.kind), len(rows))
         pairs = [Pair(online, target, 1.0, kind) for online, target, kind in rows]
         if size is not None:
-            batch = replace(batch, views={slot: replace(view, size=size) for slot, view in batch.views.items()})
+            sizes = {pool.name: min(size, pool.augmentation.size) for pool in self.plan.pools}
+            views = {slot: replace(view, size=sizes[slot.pool]) for slot, view in batch.views.items()}
+            batch = replace(batch, views=views)
         device = next(self.parameters()).device
         cuda = [device] if device.type == "cuda" else []
         with torch.no_grad(), torch.random.fork_rng(cuda), normalising(self.method, "main", update=False):
@@ -168,7 +174,7 @@ class Objective(nn.Module):
             self._shared = None
 
     def _clean(self, batch: Batch) -> Encoded:
-        key = batch.views[self.plan.slots[0]]
+        key = tuple(batch.views[slot] for slot in self.plan.slots)
         if self._shared is not None and key in self._shared:
             return self._shared[key]
         clean = replace(batch, hard={}, mixes={})
@@ -185,3 +191,10 @@ class Objective(nn.Module):
         encoded = self.method.encode(batch, online, [slot for slot in target if slot in batch.views])
         carried: Mapping[Slot, object] = batch.targets
         return replace(encoded, target={**encoded.target, **carried})
+
+
+def _weighty(terms: Sequence[Term]) -> list[Term]:
+    """Leave out terms of weight zero; where all are (an attack every k-th step, alone), train on the first
+    one's views.
+    """
+    return [term for term in terms if term.weight] or [replace(terms[0], weight=1.0, name="clean")]

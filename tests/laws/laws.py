@@ -168,6 +168,23 @@ def attack_keeps_its_bound(method: str, network: str, attack: Adversarial) -> No
     assert objective.reduce(attacked).mean() > objective.reduce(clean).mean()
 
 
+def weight_is_the_unpasted_area(method: str, strategy: CutMix) -> None:
+    """Law 6: of every mixed view the weight is the share of its pixels that are its own, the rest is the partner's."""
+    objective = build(method, strategy)
+    batch = make_batch(objective, samples=64)
+    (term,) = objective.strategy(batch, objective)
+    assert term.batch.mixes
+    for slot, mix in term.batch.mixes.items():
+        own, mixed = batch.views[slot].pixels(), term.batch.hard[slot].pixels()
+        pasted_BHW = (mixed != own).any(1)
+        assert torch.equal(mixed, torch.where(pasted_BHW[:, None], own[mix.partner], own))
+        apart = mix.partner != torch.arange(len(batch))
+        share_B = 1 - pasted_BHW.double().mean((1, 2))
+        torch.testing.assert_close(mix.weight[apart], share_B[apart], rtol=0, atol=1e-12)
+        assert 0.3 < mix.weight.mean() < 1
+        assert torch.equal(mix.partner // batch.group, torch.arange(len(batch)) // batch.group), "partners leave groups"
+
+
 def permuting_samples_permutes_losses(method: str, network: str, strategy: Strategy) -> None:
     """Law 7: losses follow their samples, whatever the order inside the batch."""
     objective = build(method, strategy, network)

@@ -1,5 +1,6 @@
 """Each law is shown to fail on a fault planted for it."""
 
+import math
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -12,10 +13,11 @@ import hardviews.objective
 from hardviews.batch import Term
 from hardviews.methods.method import Method
 from hardviews.models import batchnorm
-from hardviews.strategies import adversarial, cutmix
+from hardviews.strategies import adversarial
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.strategy import Sum
+from hardviews.views import plan
 from tests.laws import laws, toys
 
 
@@ -62,10 +64,9 @@ def test_law_3_a_zero_weight_that_costs_a_pass(monkeypatch: pytest.MonkeyPatch) 
     breaks(laws.nothing_added_is_the_clean_step, "simsiam", "batchnorm", laws.NOTHING["weight zero"])
 
 
-def test_law_3_lambda_of_the_box_before_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
-    box = torch.tensor([0, 0, 1, 1])
-    monkeypatch.setattr(cutmix, "cut_box", lambda weight, *_: box.expand(len(weight), 4))
-    breaks(laws.nothing_added_is_the_clean_step, "simsiam", "vit", CutMix(fixed=1.0))
+def test_law_3_a_choice_among_as_many_candidates_as_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "_ways", lambda pool, ordered: math.perm(pool.candidates, pool.slots))
+    breaks(laws.nothing_added_is_the_clean_step, "toy_queue", "batchnorm", laws.NOTHING["as many candidates as slots"])
 
 
 def test_law_4_a_label_that_is_not_interpolated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,6 +106,17 @@ def test_law_6_descending_instead_of_ascending(monkeypatch: pytest.MonkeyPatch) 
     grad = torch.autograd.grad
     monkeypatch.setattr(adversarial.torch.autograd, "grad", lambda loss, inputs: grad(-loss, inputs))
     breaks(laws.attack_keeps_its_bound, "simclr", "batchnorm", Adversarial(1 / 255))
+
+
+def test_law_6_lambda_of_the_box_before_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
+    mix = CutMix._mix
+
+    def before_clipping(self: CutMix, pixels: Any, batch: Any, stream: int) -> Any:
+        mixed, how = mix(self, pixels, batch, stream)
+        return mixed, replace(how, weight=self.weights(batch, stream))
+
+    monkeypatch.setattr(CutMix, "_mix", before_clipping)
+    breaks(laws.weight_is_the_unpasted_area, "simsiam", CutMix(scope="sample"))
 
 
 def test_law_7_partners_keyed_by_place_in_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:

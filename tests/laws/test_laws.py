@@ -1,5 +1,7 @@
 """Every law, on every method and strategy, on a network with BatchNorm and on a ViT."""
 
+from typing import Literal
+
 import pytest
 import torch
 
@@ -56,6 +58,12 @@ def test_update_ignores_hard_terms(method: str, network: str) -> None:
 @every_method
 def test_attack_keeps_its_bound(method: str, network: str, attack: Adversarial) -> None:
     laws.attack_keeps_its_bound(method, network, attack)
+
+
+@pytest.mark.parametrize("scope", ["sample", "group"])
+@every_method
+def test_weight_is_the_unpasted_area(method: str, scope: Literal["sample", "group"]) -> None:
+    laws.weight_is_the_unpasted_area(method, CutMix(scope=scope))
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

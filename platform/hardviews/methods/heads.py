@@ -1,6 +1,7 @@
 """Projection and prediction heads."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import nn
 
@@ -8,11 +9,11 @@ from torch import nn
 def mlp(widths: Sequence[int], *, last_norm: bool, last_affine: bool = True) -> nn.Sequential:
     """Build linear layers with BatchNorm and ReLU between them.
 
-    widths: of the input, the hidden layers and the output. The last layer has no ReLU, and a BatchNorm only if told
-    (`last_affine` gives it scale and shift). Layers followed by BatchNorm have no bias.
+    widths: of the input, the hidden layers and the output. The last layer has no ReLU, and a BatchNorm only
+    if told (`last_affine` gives it scale and shift). Layers followed by BatchNorm have no bias.
     """
     layers: list[nn.Module] = []
-    for i, (inside, outside) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (inside, outside) in enumerate(pairwise(widths)):
         last = i == len(widths) - 2
         norm = last_norm or not last
         layers.append(nn.Linear(inside, outside, bias=not norm))

@@ -1,8 +1,9 @@
 """The contract of a method: what predicts what, and at what loss for every sample and pair.
 
-Self-supervised pretraining predicts pseudo-labels: an *online* view predicts the *target* made from another view, or taken
-from a table. A method says which slots it needs (`plan`), which online slot predicts which target slot (`pairs`), how views
-are encoded (`encode`), and what a prediction costs (`pair_loss`). Strategies choose and harden views by these alone.
+Self-supervised pretraining predicts pseudo-labels: an *online* view predicts the *target* made from another
+view, or taken from a table. A method says which slots it needs (`plan`), which online slot predicts which
+target slot (`pairs`), how views are encoded (`encode`), and what a prediction costs (`pair_loss`). Strategies
+choose and harden views by these alone.
 
 Only `update` (after the optimizer's step) and `begin_epoch` may change state.
 
@@ -23,7 +24,9 @@ from hardviews.views.plan import Pair, Plan, Slot
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Encodings by slot: what the online side predicts with, and what the target side offers as pseudo-labels."""
+    """Encodings by slot: what the online side predicts with, and what the target side offers as
+    pseudo-labels.
+    """
 
     online: Mapping[Slot, Any]
     target: Mapping[Slot, Any]
@@ -91,8 +94,9 @@ class Method(nn.Module, ABC):
     def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
         """Encode the online views of some slots and the target views of others, without side effect.
 
-        The online side reads `batch.online(slot)`, the target side `batch.views[slot]`. A forward that serves both sides is
-        made once. Encodings are tensors or (named) tuples of tensors; what needs other ranks' rows is gathered here.
+        The online side reads `batch.online(slot)`, the target side `batch.views[slot]`. A forward that serves
+        both sides is made once. Encodings are tensors or (named) tuples of tensors; what needs other ranks'
+        rows is gathered here.
         """
 
     def pair_loss(self, batch: Batch, online: Any, target: Any, pair: Pair) -> Tensor:
@@ -125,11 +129,15 @@ class Method(nn.Module, ABC):
         """Return which samples (B,) have a pseudo-label; None where all have."""
         return None
 
+    def fixed_learning_rate(self) -> Sequence[nn.Module]:
+        """Return the modules whose learning rate does not follow the schedule."""
+        return ()
+
     def update(self, encoded: Encoded, clock: Clock, index: Tensor) -> None:
         """Change state (momentum encoder, queue, centre, bank) after the optimizer's step.
 
-        `encoded` holds detached encodings of the selected clean views, `index` (B,) their rows of the data set, both
-        joined over micro-batches.
+        `encoded` holds detached encodings of the selected clean views, `index` (B,) their rows of the data
+        set, both joined over micro-batches.
         """
 
     def begin_epoch(self, clock: Clock, loader: Callable[[], Any]) -> None:

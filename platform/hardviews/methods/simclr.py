@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 
 from hardviews.batch import Batch
 from hardviews.collectives import gather_rows
+from hardviews.full_precision import full_precision
 from hardviews.methods.heads import mlp
 from hardviews.methods.method import Encoded, Method, MethodConfig
 from hardviews.views.augmentation import Augmentation, simclr
@@ -37,7 +38,9 @@ class SimCLRConfig(MethodConfig):
 
 
 class Candidates(NamedTuple):
-    """A view's embeddings on all ranks (G, D), the row (B,) that is each sample's positive, and its own row (B,)."""
+    """A view's embeddings on all ranks (G, D), the row (B,) that is each sample's positive, and its own row
+    (B,).
+    """
 
     embeddings: Tensor
     positive: Tensor
@@ -69,7 +72,7 @@ class SimCLR(Method):
         seen = {slot: batch.online(slot) for slot in online}
         shown = {slot: batch.views[slot] for slot in target}
         embedded = {
-            view: normalize(self.projector(self.backbone(view.pixels())).float(), dim=1)
+            view: normalize(full_precision(self.projector(self.backbone(view.pixels()))), dim=1)
             for view in dict.fromkeys((*seen.values(), *shown.values()))
         }
         targets = {}

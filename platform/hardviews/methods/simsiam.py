@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from hardviews.batch import Batch
+from hardviews.full_precision import full_precision
 from hardviews.methods.heads import mlp
 from hardviews.methods.method import Encoded, Method, MethodConfig
 from hardviews.views.augmentation import Augmentation, mocov2
@@ -53,6 +54,10 @@ class SimSiam(Method):
         first, second = Slot("view", 0), Slot("view", 1)
         return Pair(first, second, 0.5), Pair(second, first, 0.5)
 
+    def fixed_learning_rate(self) -> Sequence[nn.Module]:
+        """Return the predictor: its learning rate does not decay (paper, section 4.1)."""
+        return (self.predictor,)
+
     def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
         """Return predictions online and detached projections as targets, both from one forward of a view."""
         seen = {slot: batch.online(slot) for slot in online}
@@ -73,4 +78,4 @@ class SimSiam(Method):
 
 def negative_cosine(online_BD: Tensor, target_BD: Tensor) -> Tensor:
     """Return -cos(online, target) row by row: (B, D), (B, D) to (B,)."""
-    return -(normalize(online_BD.float(), dim=1) * normalize(target_BD.float(), dim=1)).sum(1)
+    return -(normalize(full_precision(online_BD), dim=1) * normalize(full_precision(target_BD), dim=1)).sum(1)

@@ -1,15 +1,16 @@
 """BatchNorm with branches, frozen running statistics on demand, and statistics over all processes.
 
-Clean and adversarial views come from different distributions, so each *branch* has its own affine parameters and running
-statistics (AdvProp, Xie et al. 2020, section 3; CLAE, Ho & Vasconcelos 2020). Only the clean forward pass may move the
-running statistics of the main branch. torch's SyncBatchNorm refuses CPU tensors; this one takes any device and equals one
-process on the whole batch, also where the shares differ.
+Clean and adversarial views come from different distributions, so each *branch* has its own affine parameters
+and running statistics (AdvProp, Xie et al. 2020, section 3; CLAE, Ho & Vasconcelos 2020). Only the clean
+forward pass may move the running statistics of the main branch. torch's SyncBatchNorm refuses CPU tensors;
+this one takes any device and equals one process on the whole batch, also where the shares differ.
 
 Shape legend: N rows, C channels, ... spatial dimensions.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -18,35 +19,39 @@ from torch import Tensor, nn
 
 from hardviews.batch import Branch
 from hardviews.collectives import world_size
+from hardviews.full_precision import full_precision
 
 
 class BranchedBatchNorm(nn.modules.batchnorm._BatchNorm):
     """A BatchNorm of any dimension whose adversarial branch, where it has one, is the module `adversarial`.
 
-    The main branch keeps the parameter names of torch's BatchNorm, so weights move to and from plain networks.
+    The main branch keeps the names of torch's and timm's parameters, so weights move to and from plain
+    networks. `drop` and `act` are what timm folds into its norm layers; all branches share them.
     """
 
     adversarial: "BranchedBatchNorm | None"
 
     def __init__(self, like: nn.modules.batchnorm._BatchNorm) -> None:
-        """Take over parameters, statistics and settings of a plain BatchNorm."""
+        """Copy parameters, statistics and settings of a BatchNorm."""
         super().__init__(like.num_features, like.eps, like.momentum, like.affine, like.track_running_stats)
-        self.load_state_dict(like.state_dict())
+        for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+            setattr(self, name, deepcopy(getattr(like, name)))
         self.train(like.training)
         self.branch: Branch = "main"
         self.update = True
         self.adversarial = None
-        # timm folds dropout and activation into its norm layers.
-        self.after = nn.Sequential(*[m for m in (getattr(like, "drop", None), getattr(like, "act", None)) if m])
+        self.drop: nn.Module = getattr(like, "drop", nn.Identity())
+        self.act: nn.Module = getattr(like, "act", nn.Identity())
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Accept any number of dimensions."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise (N, C, ...) by the chosen branch; in evaluation always by the main one."""
+        norm = self
         if self.training and self.branch == "adversarial" and self.adversarial is not None:
-            return self.after(self.adversarial._normalise(input, self.update))  # type: ignore[no-any-return]
-        return self.after(self._normalise(input, self.update))  # type: ignore[no-any-return]
+            norm = self.adversarial
+        return self.act(self.drop(norm._normalise(input, self.update)))  # type: ignore[no-any-return]
 
     def _normalise(self, x: Tensor, update: bool) -> Tensor:
         if not self.training:
@@ -68,17 +73,20 @@ class BranchedBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 class _SyncNormalise(torch.autograd.Function):
-    """Normalise by the statistics of all ranks; the backward sums the two moments of the gradient over ranks."""
+    """Normalise by the statistics of all ranks; the backward sums the two moments of the gradient over
+    ranks.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         dims = [d for d in range(x.dim()) if d != 1]
-        var_C, mean_C = torch.var_mean(x.float(), dims, correction=0)
+        var_C, mean_C = torch.var_mean(full_precision(x), dims, correction=0)
         count = torch.full_like(mean_C[:1], x.numel() / x.shape[1])
-        parts = [torch.empty(2 * len(mean_C) + 1, device=x.device) for _ in range(world_size())]
-        dist.all_gather(parts, torch.cat([mean_C, var_C, count]))
+        own = torch.cat([mean_C, var_C, count])
+        parts = [torch.empty_like(own) for _ in range(world_size())]
+        dist.all_gather(parts, own)
         means_RC, vars_RC, counts_R1 = torch.stack(parts).tensor_split([len(mean_C), 2 * len(mean_C)], 1)
         total = counts_R1.sum(0)
         mean_C = (means_RC * counts_R1).sum(0) / total
@@ -95,12 +103,12 @@ class _SyncNormalise(torch.autograd.Function):
         dims = [d for d in range(x.dim()) if d != 1]
         shape = [1, -1] + [1] * (x.dim() - 2)
         invstd_C = (var_C + ctx.eps).rsqrt()
-        grad = grads[0].float()
-        normalised = (x.float() - mean_C.view(shape)) * invstd_C.view(shape)
+        grad = full_precision(grads[0])
+        normalised = (full_precision(x) - mean_C.view(shape)) * invstd_C.view(shape)
         sum_C, dot_C = grad.sum(dims), (grad * normalised).sum(dims)
         moments = torch.stack([sum_C, dot_C]) / total
         dist.all_reduce(moments)
-        scale_C = invstd_C if weight is None else invstd_C * weight.float()
+        scale_C = invstd_C if weight is None else invstd_C * full_precision(weight)
         grad = (grad - moments[0].view(shape) - normalised * moments[1].view(shape)) * scale_C.view(shape)
         if weight is None:
             return grad.to(x.dtype), None, None, None
@@ -109,20 +117,25 @@ class _SyncNormalise(torch.autograd.Function):
 
 def branch_batchnorm(module: nn.Module) -> nn.Module:
     """Replace every BatchNorm inside a module by a branched one and return the module."""
-    if isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, BranchedBatchNorm):
-        return BranchedBatchNorm(module)
-    for name, child in module.named_children():
-        replaced = branch_batchnorm(child)
-        if replaced is not child:
-            setattr(module, name, replaced)
-    return module
+    plain = {
+        norm: BranchedBatchNorm(norm)
+        for norm in module.modules()
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm) and not isinstance(norm, BranchedBatchNorm)
+    }
+    for parent in list(module.modules()):
+        for name, child in list(parent._modules.items()):
+            if child in plain:
+                setattr(parent, name, plain[child])
+    return plain.get(module, module)  # type: ignore[call-overload,no-any-return]
 
 
 def add_adversarial_branch(module: nn.Module) -> None:
     """Give every BatchNorm an adversarial branch that starts as a copy of the main one."""
     for norm in [m for m in module.modules() if isinstance(m, BranchedBatchNorm)]:
         if norm.adversarial is None:
-            norm.adversarial = BranchedBatchNorm(norm)
+            branch = BranchedBatchNorm(norm)
+            branch.drop = branch.act = nn.Identity()  # the main branch's serve both
+            norm.adversarial = branch
 
 
 @contextmanager

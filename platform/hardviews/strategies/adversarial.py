@@ -1,9 +1,10 @@
 """Adversarial views: perturbed within a pixel bound so that the method's loss rises.
 
-FGSM (Goodfellow et al. 2015, section 4) for one step, PGD (Madry et al. 2018, equation 1) for more; on self-supervised losses:
-HEXA (Li et al. 2020), CLAE (Ho & Vasconcelos 2020). The attack is untargeted, sees the target encodings as constants, and is
-followed by a training pass through the auxiliary BatchNorm (AdvProp, Xie et al. 2020). HEXA's own attack settings are not
-published in what we could read; the defaults are 2/255 and one step.
+FGSM (Goodfellow et al. 2015, section 4) for one step, PGD (Madry et al. 2018, equation 1) for more; on
+self-supervised losses: HEXA (Li et al. 2020), CLAE (Ho & Vasconcelos 2020). The attack is untargeted, sees
+the target encodings as constants, and is followed by a training pass through the auxiliary BatchNorm
+(AdvProp, Xie et al. 2020). HEXA's own attack settings are not published in what we could read; the defaults
+are 2/255 and one step.
 """
 
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from hardviews.batch import Batch, Branch, Crops, Term, View
 from hardviews.errors import UserError
+from hardviews.full_precision import full_precision
 from hardviews.strategies.strategy import Stage, Strategy
 from hardviews.views.plan import Slot
 from hardviews.views.random import Purpose, uniform_like
@@ -26,9 +28,10 @@ if TYPE_CHECKING:
 class Adversarial(Strategy):
     """Attacks the online views of global slots.
 
-    epsilon: the bound on every pixel and channel, in units of [0, 1]. steps: 1 is FGSM, more is PGD. step_size: by default
-    epsilon for one step, else max(epsilon / steps, 1 / 255). start: by default the view itself for one step, else uniform
-    in the bound. branch: which BatchNorm statistics normalise attacked views. every: attack in every so manieth step.
+    epsilon: the bound on every pixel and channel, in units of [0, 1]. steps: 1 is FGSM, more is PGD.
+    step_size: by default epsilon for one step, else max(epsilon / steps, 1 / 255). start: by default the view
+    itself for one step, else uniform in the bound. branch: which BatchNorm statistics normalise attacked
+    views. every: attack in every so manieth step; in the others the term weighs nothing.
     """
 
     epsilon: float = 2 / 255
@@ -60,12 +63,12 @@ class Adversarial(Strategy):
     def __call__(self, batch: Batch, objective: "Objective") -> list[Term]:
         """Return the batch with attacked online views as the only term."""
         if batch.clock.step % self.every:
-            return []
+            return [Term(batch, weight=0.0, name="adversarial")]
         if self.epsilon == 0 and self.branch == "main":
             return [Term(batch, name="adversarial")]  # nothing is perturbed: the clean views, bit for bit
         slots = [slot for slot in dict.fromkeys(pair.online for pair in objective.pairs) if batch.views[slot].target]
-        clean = {slot: batch.online(slot).pixels().detach().float() for slot in slots}
-        pixels = {slot: self._start(clean[slot], batch, objective.plan.view_number(slot), slot) for slot in slots}
+        clean = {slot: full_precision(batch.online(slot).pixels().detach()) for slot in slots}
+        pixels = {slot: self._start(clean[slot], batch, slot, objective.plan.view_number(slot)) for slot in slots}
         for _ in range(self.steps if self.epsilon > 0 else 0):
             pixels = self._ascend(pixels, clean, batch, objective)
         return [Term(self._attacked(batch, pixels), name="adversarial")]
@@ -91,7 +94,7 @@ class Adversarial(Strategy):
             moved[slot] = self._project(leaf.detach() + radius * grad.sign(), clean[slot], batch.views[slot])
         return moved
 
-    def _start(self, clean: Tensor, batch: Batch, stream: int, slot: Slot) -> Tensor:
+    def _start(self, clean: Tensor, batch: Batch, slot: Slot, stream: int) -> Tensor:
         start = self.start or ("view" if self.steps == 1 else "uniform")
         if start == "view" or self.epsilon == 0:
             return clean.clone()

@@ -1,7 +1,8 @@
 """CutMix: a box of another image is pasted in, and the labels are mixed by area.
 
-Yun et al., "CutMix" (ICCV 2019), algorithm 1; as a hard view for self-supervision: HEXA (Li et al. 2020). The weight is set
-anew from the box after it was clipped to the image, so it is the exact unpasted area (mean 0.68 at 224 pixels, not 0.5).
+Yun et al., "CutMix" (ICCV 2019), algorithm 1; as a hard view for self-supervision: HEXA (Li et al. 2020). The
+weight is set anew from the box after it was clipped to the image, so it is the exact unpasted area (mean 0.68
+at 224 pixels, not 0.5).
 
 Shape legend: B samples, H height, W width.
 """
@@ -32,17 +33,18 @@ class CutMix(Mixing):
 
 
 def cut_box(weight_B: Tensor, centre_B2: Tensor, height: int, width: int) -> Tensor:
-    """Return boxes (B, 4) int64 top, left, bottom, right of area 1 - weight around a centre, clipped to the image.
+    """Return boxes (B, 4) int64 top, left, bottom, right of area 1 - weight around a centre, clipped to the
+    image.
 
-    centre (B, 2) is uniform in [0, 1). The box has the image's aspect ratio before it is clipped.
+    centre (B, 2) is uniform in [0, 1). The box has the image's aspect ratio before it is clipped, and even
+    sides, rounded down, as in the published code.
     """
     side_B = (1 - weight_B).clamp(0, 1).sqrt()
     bounds = []
     for length, centre_B in ((height, centre_B2[:, 0]), (width, centre_B2[:, 1])):
-        cut_B = (length * side_B).long()
+        half_B = (length * side_B).long() // 2
         middle_B = (centre_B * length).long()
-        first_B = middle_B - cut_B // 2
-        bounds.append((first_B.clamp(0, length), (first_B + cut_B).clamp(0, length)))
+        bounds.append(((middle_B - half_B).clamp(0, length), (middle_B + half_B).clamp(0, length)))
     (top, bottom), (left, right) = bounds
     return torch.stack([top, left, bottom, right], dim=1)
 

@@ -1,11 +1,11 @@
 """HVS: train each image on the views that the model being trained finds hardest.
 
-Ferreira et al., "Beyond Random Augmentations: Pretraining with Hard Views" (ICLR 2025), section 3. Every candidate is
-forwarded once without gradient, every admissible assignment of candidates to slots is scored by the method's own loss per
-sample, and the step trains on the worst one of each image.
+Ferreira et al., "Beyond Random Augmentations: Pretraining with Hard Views" (ICLR 2025), section 3. Every
+candidate is forwarded once without gradient, every admissible assignment of candidates to slots is scored by
+the method's own loss per sample, and the step trains on the worst one of each image.
 
-Differs from the published SimSiam code on purpose: candidates are normalised view by view, as in training, and scoring moves
-no running statistics.
+Differs from the published SimSiam code on purpose: candidates are normalised view by view, as in training,
+and scoring moves no running statistics.
 
 Shape legend: A assignments, S slots, B samples.
 """
@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 
 from hardviews.batch import Batch, Selection, Term, pick_rows
 from hardviews.errors import UserError
@@ -30,9 +29,10 @@ if TYPE_CHECKING:
 class HardViews(Strategy):
     """Chooses, image by image, the assignment of candidates with the highest loss.
 
-    candidates: views drawn for all global slots together (the paper's N). local_candidates: views drawn for each pool of
-    local slots, by default no more than its slots. limit: at most so many assignments a step, drawn anew each step (DINO: 64
-    or 128). size: resolution for scoring. every: select in every so manieth step only, else train on the first views.
+    candidates: views drawn for all global slots together (the paper's N). local_candidates: views drawn for
+    each pool of local slots, by default no more than its slots. limit: at most so many assignments a step,
+    drawn anew each step (DINO: 64 or 128). size: resolution for scoring, where a view's own is larger. every:
+    select in every so manieth step only, else train on the first views.
     """
 
     candidates: int = 4
@@ -57,8 +57,8 @@ class HardViews(Strategy):
         slots = sum(pool.slots for pool in plan.pools if pool.target)
         if self.candidates % slots or self.candidates < slots:
             raise UserError(
-                f"HardViews asks for {self.candidates} candidates, but the method has {slots} global slots, each of which "
-                f"needs as many: choose a multiple of {slots}."
+                f"HardViews asks for {self.candidates} candidates, but the method has {slots} global slots, "
+                f"each of which needs as many: choose a multiple of {slots}."
             )
         asked = {pool.name: pool.slots * self.candidates // slots for pool in plan.pools if pool.target}
         if self.local_candidates is not None:
@@ -67,7 +67,8 @@ class HardViews(Strategy):
 
     def __call__(self, batch: Batch, objective: "Objective") -> list[Term]:
         """Return the batch of the selected views as the only term."""
-        plan = objective.plan
+        # Its own candidates: another part of a sum may ask for more of them.
+        plan = self.plan(objective.method.plan())
         total = plan.count(objective.pairs)
         if total == 1 or batch.clock.step % self.every:
             return [Term(replace(batch, views={slot: batch.views[slot] for slot in plan.slots}))]
@@ -82,8 +83,8 @@ class HardViews(Strategy):
             made = [encoded.target[c] for c in candidates if c in encoded.target]
             if objective.method.rowwise_targets and self.size is None and len(made) == len(candidates):
                 targets[slot] = map_tensors(lambda *t, pick=pick_B: pick_rows(t, pick), *made)
-        rows = {slot: view.rows for slot, view in batch.views.items() if view.rows is not None}
-        selection = Selection(plan.slots, table_AS, hardness_AB, choice_B, rows)
+        drawn = {slot: batch.views[slot] for slot in plan.candidates}
+        selection = Selection(plan.slots, table_AS, hardness_AB, choice_B, drawn)
         return [Term(replace(batch, views=views, targets=targets, selection=selection))]
 
     def _drawn(self, total: int, batch: Batch) -> list[int] | None:

@@ -1,7 +1,8 @@
 """What CutMix and MixUp share: who is mixed with whom, how much, and on which slots.
 
-Partners permute inside fixed groups of positions and weights are drawn by the counter-based RNG, so a mix does not depend on
-how many ranks share the batch. Only online views are mixed; the target side stays clean (HEXA: keys unmixed).
+Partners permute inside fixed groups of positions and weights are drawn by the counter-based RNG, so a mix
+does not depend on how many ranks share the batch. Only online views are mixed; the target side stays clean
+(HEXA: keys unmixed).
 
 Shape legend: B samples.
 """
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 class Mixing(Strategy):
     """Mixes each online view of a global slot with the same slot's view of another image.
 
-    alpha: of the Beta(alpha, alpha) that weights are drawn from. scope: one weight a sample, or one for each fixed group of
-    samples (as published, where the group was the batch). fixed: this weight always, in place of a draw.
+    alpha: of the Beta(alpha, alpha) that weights are drawn from. scope: one weight a sample, or one for each
+    fixed group of samples (as published, where the group was the batch). fixed: this weight always, in place
+    of a draw.
     """
 
     alpha: float = 1.0
@@ -48,15 +50,17 @@ class Mixing(Strategy):
 
     def __call__(self, batch: Batch, objective: "Objective") -> list[Term]:
         """Return the batch with mixed online views as the only term."""
+        if self.fixed == 1:
+            return [Term(batch, name=type(self).__name__.lower())]  # nothing is mixed: the clean views, bit for bit
         hard, mixes = {}, {}
         for slot in dict.fromkeys(pair.online for pair in objective.pairs):
             view = batch.views[slot]
             if not view.target:
                 continue
             pixels, mix = self._mix(view.pixels(), batch, objective.plan.view_number(slot))
-            if bool((mix.weight < 1).any()):
-                hard[slot] = View(slot, Crops(pixels, view.normalisation), view.normalisation, mask=view.mask)
-                mixes[slot] = mix
+            # Also where every weight here happens to be 1: the other ranks would wait for this one in the pass.
+            hard[slot] = View(slot, Crops(pixels, view.normalisation), view.normalisation, mask=view.mask)
+            mixes[slot] = mix
         return [Term(replace(batch, hard=hard, mixes=mixes), name=type(self).__name__.lower())]
 
     @abstractmethod

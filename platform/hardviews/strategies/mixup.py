@@ -1,6 +1,7 @@
 """MixUp: two images are blended, and their labels with the same weight.
 
-Zhang et al., "mixup" (ICLR 2018), equation 1. Blending normalised pixels equals blending pixels, since the weights sum to 1.
+Zhang et al., "mixup" (ICLR 2018), equation 1. Blending normalised pixels equals blending pixels, since the
+weights sum to 1.
 """
 
 from dataclasses import dataclass

@@ -1,13 +1,15 @@
 """The contract of a strategy, and how strategies compose.
 
-A strategy turns a batch into terms of the objective. `Chain(a, b)` applies b to every term of a; `Sum` adds terms with
-weights. The order of a chain is fixed by meaning: select, then mix, then attack. Selecting after an attack would always pick
-the attacked views; mixing attacked views would spoil perturbations that were made for the unmixed image.
+A strategy turns a batch into terms of the objective. `Chain(a, b)` applies b to every term of a; `Sum` adds
+terms with weights. The order of a chain is fixed by meaning: select, then mix, then attack. Selecting after
+an attack would always pick the attacked views; mixing attacked views would spoil perturbations that were made
+for the unmixed image.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from hardviews.batch import Batch, Term
@@ -69,8 +71,8 @@ class Weighted:
 class Sum(Strategy):
     """Adds the terms of several strategies.
 
-    `average` divides by the sum of the weights, so that a step under plain SGD keeps its length. A part of weight zero
-    is not computed.
+    `average` divides by the sum of the weights, so that a step under plain SGD keeps its length. A part of
+    weight zero is not computed.
     """
 
     parts: tuple[Weighted, ...]
@@ -92,11 +94,11 @@ class Sum(Strategy):
     @property
     def adversarial_branch(self) -> bool:
         """Return whether any part needs the auxiliary BatchNorm."""
-        return any(part.strategy.adversarial_branch for part in self.parts)
+        return any(part.strategy.adversarial_branch for part in self.parts if part.weight > 0)
 
     def plan(self, plan: Plan) -> Plan:
         """Ask for the candidates of every part; the part that asks for most decides."""
-        return _widest(plan, [part.strategy.plan(plan) for part in self.parts])
+        return _widest(plan, [part.strategy.plan(plan) for part in self.parts if part.weight > 0])
 
     def __call__(self, batch: Batch, objective: "Objective") -> list[Term]:
         """Return the terms of all parts, their weights multiplied by the part's."""
@@ -116,10 +118,12 @@ class Chain(Strategy):
     links: tuple[Strategy, ...]
 
     def __init__(self, *chain: Strategy, links: tuple[Strategy, ...] = ()) -> None:
-        """Take the links in order (or by keyword, as the command line does); refuse orders that have no meaning."""
+        """Take the links in order (or by keyword, as the command line does); refuse orders that have no
+        meaning.
+        """
         links = chain or links
         object.__setattr__(self, "links", links)
-        for before, after in zip(links, links[1:], strict=False):
+        for before, after in combinations(links, 2):
             for first in before.stages:
                 for second in after.stages:
                     if second <= first:

@@ -1,8 +1,9 @@
 """Which views a step needs: slots, the pools that feed them, pairs, and assignments.
 
-A method names *slots* (first view, second view, local crops). Slots that draw from the same augmentation form a *pool*. A
-strategy may ask a pool for more *candidates* than it has slots; an *assignment* says which candidate fills which slot.
-Candidate i of a pool carries the same name as slot i, so without selection the first candidates are the views.
+A method names *slots* (first view, second view, local crops). Slots that draw from the same augmentation form
+a *pool*. A strategy may ask a pool for more *candidates* than it has slots; an *assignment* says which
+candidate fills which slot. Candidate i of a pool carries the same name as slot i, so without selection the
+first candidates are the views.
 
 Shape legend: A assignments, S slots, P pairs.
 """
@@ -54,7 +55,8 @@ class Pool:
 
 @dataclass(frozen=True)
 class Pair:
-    """The online view of one slot predicts the target made from another slot (or from a table named like one).
+    """The online view of one slot predicts the target made from another slot (or from a table named like
+    one).
 
     `kind` sets losses apart that are computed in different ways (iBOT: class and patch).
     """
@@ -96,9 +98,10 @@ class Plan:
     def assignments(self, pairs: Sequence[Pair], ranks: Sequence[int] | None = None) -> Tensor:
         """List assignments as candidate numbers per slot.
 
-        Returns an int64 tensor (A, S). The first row is the identity (the first candidates). Inside a pool the order of
-        candidates counts only where exchanging its slots changes the pairs; a pool with as many candidates as slots has
-        nothing to choose and keeps the identity. `ranks` picks rows of the full list without building it.
+        Returns an int64 tensor (A, S). The first row is the identity (the first candidates). Inside a pool
+        the order of candidates counts only where exchanging its slots changes the pairs; a pool with as many
+        candidates as slots has nothing to choose and keeps the identity. `ranks` picks rows of the full list
+        without building it.
         """
         ranks = range(self.count(pairs)) if ranks is None else ranks
         return torch.tensor([self._unrank(rank, pairs) for rank in ranks], dtype=torch.int64)
