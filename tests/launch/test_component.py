@@ -1,0 +1,105 @@
+"""Jobs as TorchX applications, and the site's values in them."""
+
+import pytest
+import torchx.specs as specs
+from hypothesis import given
+from hypothesis import strategies as st
+from jobs.knn import knn
+from jobs.linear_eval import linear_eval
+from jobs.pack import pack
+from jobs.pretrain import pretrain
+
+from hardviews.errors import UserError
+from hardviews.launch import component, local, site
+
+VALUES = (site.IMAGE, site.DATA, site.OUTPUT, site.TRACKING)
+
+
+@pytest.fixture(autouse=True)
+def nobody_has_said_anything(monkeypatch, tmp_path):
+    for value in VALUES:
+        monkeypatch.delenv(value.variable, raising=False)
+    empty = tmp_path / "torchxconfig"
+    empty.touch()
+    monkeypatch.setenv("TORCHXCONFIG", str(empty))
+    return empty
+
+
+@given(st.integers(1, 99), st.integers(0, 99), st.integers(1, 16))
+def test_nodes_are_read_as_torchx_writes_them(least, more, processes):
+    most = least + more
+    assert component.Nodes.parse(f"{least}:{most}x{processes}") == component.Nodes(least, most, processes)
+    assert component.Nodes.parse(f"{most}x{processes}") == component.Nodes(most, most, processes)
+    assert component.Nodes.parse(f"{processes}") == component.Nodes(1, 1, processes)
+
+
+@pytest.mark.parametrize("text", ["", "x", "2x", "0", "0x1", "3:2x1", "1:2", "1:2x0", "-1x1", "1x2x3", " 1"])
+def test_nodes_that_make_no_sense_are_refused(text):
+    with pytest.raises(UserError, match="-j"):
+        component.Nodes.parse(text)
+
+
+def test_pretraining_has_one_coordinator_first_and_elastic_trainers():
+    app = pretrain("--lr", "1", recipe="r", data="d", output="o", j="2:4x8", cpu=16, gpu=8, env={"A": "b"})
+    coordinator, trainer = app.roles  # the first role's host is what TorchX tells the others
+    assert (coordinator.name, coordinator.num_replicas, coordinator.resource.gpu) == ("coordinator", 1, 0)
+    assert (trainer.min_replicas, trainer.num_replicas, trainer.resource.gpu) == (2, 4, 8)
+    assert trainer.env["A"] == "b"
+    line = component.command_lines(app)["trainer"]
+    assert line.endswith("-- hardviews.cli pretrain r --data d --output o --lr 1")
+    assert specs.macros.rank0_env in trainer.args
+    assert specs.macros.app_id in trainer.args
+    assert all("-" not in role.name for role in app.roles)
+
+
+def test_evaluations_and_packing_call_their_commands():
+    lines = [
+        component.command_lines(app)
+        for app in (
+            knn("--k", "5", data="d", output="o"),
+            linear_eval(data="d", output="o"),
+            pack(source="s", data="d"),
+        )
+    ]
+    assert lines == [
+        {"evaluation": "python -m hardviews.cli knn --run o --data d --k 5"},
+        {"evaluation": "python -m hardviews.cli linear --run o --data d"},
+        {"packer": "python -m hardviews.cli pack --source s --out d"},
+    ]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: value.argument)
+def test_a_value_comes_from_the_argument_else_the_environment_else_the_file(
+    value, monkeypatch, nobody_has_said_anything
+):
+    assert value.resolve(None) == value.placeholder
+    nobody_has_said_anything.write_text(f"[hardviews:site]\n{value.argument} = from-file\n")
+    assert value.resolve(None) == "from-file"
+    monkeypatch.setenv(value.variable, "from-environment")
+    assert value.resolve(None) == "from-environment"
+    assert value.resolve("from-argument") == "from-argument"
+
+
+def test_a_cluster_needs_every_value_and_this_machine_needs_neither_image_nor_server():
+    app = pretrain()
+    assert site.missing(app, local=False) == list(VALUES)
+    assert site.missing(app, local=True) == [site.DATA, site.OUTPUT]
+    with pytest.raises(UserError, match=r"--image.*HARDVIEWS_IMAGE.*--tracking.*MLFLOW_TRACKING_URI"):
+        site.require(app, local=False)
+    site.require(pretrain(data="d", output="o"), local=True)
+    # Packing writes no checkpoints and tracks nothing.
+    assert site.missing(pack(source="s"), local=False) == [site.IMAGE, site.DATA]
+
+
+def test_only_our_jobs_are_fitted_to_this_machine():
+    app = pretrain(data="d", output="o")
+    local.localise(app, port=1234)
+    for role in app.roles:
+        assert role.env["HARDVIEWS_RENDEZVOUS"] == "127.0.0.1:1234"
+        assert site.TRACKING.variable not in role.env
+    said = pretrain(tracking="t")
+    local.localise(said, port=1234)
+    assert said.roles[1].env[site.TRACKING.variable] == "t"
+    other = specs.AppDef("other", [specs.Role("main", "image", entrypoint="python", args=["-m", "http.server"])])
+    local.localise(other, port=1234)
+    assert other.roles[0].env == {}

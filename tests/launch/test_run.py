@@ -1,0 +1,102 @@
+"""`torchx run` takes file names, and refuses what cannot run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from torchx.specs.file_linter import validate
+from torchx.specs.finder import get_components
+
+from hardviews.errors import UserError
+from hardviews.launch.run import name_function
+
+ROOT = Path(__file__).parents[2]
+JOBS = sorted((ROOT / "jobs").glob("*.py"))
+
+
+def torchx(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("HARDVIEWS_", "MLFLOW_"))}
+    command = [str(Path(sys.executable).parent / "torchx"), *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment | variables, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(autouse=True)
+def in_the_checkout(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["jobs/knn.py"], ["jobs/knn.py:knn"]),
+        (["--", "jobs/knn.py", "--data", "x.py"], ["--", "jobs/knn.py:knn", "--data", "x.py"]),
+        (["jobs/knn.py:other", "a"], ["jobs/knn.py:other", "a"]),
+        (["dist.ddp", "--script", "main.py"], ["dist.ddp", "--script", "main.py"]),
+        (["--msg", "jobs/knn.py"], ["--msg", "jobs/knn.py"]),
+        ([], []),
+        (["--"], ["--"]),
+    ],
+)
+def test_a_file_means_the_component_named_like_it(words, completed):
+    assert name_function(words) == completed
+
+
+def test_hyphens_of_a_file_name_are_underscores_of_its_component(tmp_path):
+    file = tmp_path / "my-job.py"
+    file.touch()
+    assert name_function([str(file)]) == [f"{file}:my_job"]
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(UserError, match=r"jobs/nothing\.py"):
+        name_function(["jobs/nothing.py"])
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.stem)
+def test_every_job_satisfies_the_rules_of_components_and_says_what_its_arguments_mean(job):
+    assert validate(str(job), job.stem) == []
+    text = job.read_text()
+    assert "from __future__" not in text
+    assert "TIP: improve" not in torchx("run", "-s", "local_cwd", str(job.relative_to(ROOT)), "--help").stdout
+
+
+@pytest.mark.parametrize("scheduler", ["local_cwd", "kubernetes"])
+@pytest.mark.parametrize("component", ["jobs/pretrain.py", "jobs/pretrain.py:pretrain"])
+def test_the_literal_command_needs_neither_values_nor_docker_for_a_dry_run(scheduler, component):
+    shown = torchx("run", "-s", scheduler, "--dryrun", component, "--j", "2:4x8")
+    assert shown.returncode == 0, shown.stderr
+    for part in ("hardviews.launch.coordinator", "hardviews.launch.agent", "2:4", "<data: URL of a packed dataset>"):
+        assert part in shown.stdout
+    assert ("127.0.0.1:" in shown.stdout) == (scheduler == "local_cwd")
+
+
+def test_a_submission_names_every_value_that_it_lacks_where_it_can_be_said():
+    refused = torchx("run", "-s", "local_cwd", "jobs/pretrain.py")
+    assert refused.returncode == 2
+    for part in ("--data", "HARDVIEWS_DATA", "--output", "HARDVIEWS_OUTPUT", ".torchxconfig"):
+        assert part in refused.stderr
+    assert "HARDVIEWS_IMAGE" not in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_an_unreadable_j_is_one_paragraph():
+    refused = torchx("run", "-s", "local_cwd", "jobs/pretrain.py", "--j", "two", "--data", "d", "--output", "o")
+    assert refused.returncode == 2
+    assert "MIN:MAXxPROCESSES" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_failing_job_fails_the_command_and_an_ordinary_one_shows_its_output():
+    assert torchx("run", "-s", "local_cwd", "utils.sh", "false").returncode != 0
+    said = torchx("run", "-s", "local_cwd", "utils.echo", "--msg", "good day")
+    assert said.returncode == 0
+    assert "good day" in said.stderr
+
+
+def test_components_and_schedulers_of_torchx_stay():
+    assert {"dist.ddp", "utils.echo", "utils.sh"} <= get_components().keys()
+    listed = torchx("runopts").stdout
+    for scheduler in ("local_cwd", "local_docker", "kubernetes", "slurm"):
+        assert f"{scheduler}:" in listed
