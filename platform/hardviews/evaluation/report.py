@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from hardviews.evaluation.features import Source
@@ -14,7 +15,8 @@ _NAMES: dict[Source, str] = {
     "untrained": "untrained encoder",
     "pretrained": "pretrained encoder",
 }
-_TITLES = {"linear_top1": "linear, top-1", "linear_top5": "linear, top-5", "linear_top1_best": "linear, best epoch"}
+# Two lines each, so that a table of both protocols fits a terminal of 80 columns.
+_TITLES = {"linear_top1": "linear\ntop-1", "linear_top5": "linear\ntop-5", "linear_top1_best": "linear\nbest"}
 
 
 def table(results: Sequence[Result], columns: Sequence[str] | None = None) -> Table:
@@ -30,8 +32,8 @@ def table(results: Sequence[Result], columns: Sequence[str] | None = None) -> Ta
     if columns is None:
         names = [name for metrics in rows.values() for name in metrics if _is_accuracy(name)]
         columns = list(dict.fromkeys(names))
-    view = Table(title="Test accuracy of frozen features (%)", title_justify="left")
-    view.add_column("features")
+    view = Table(title="Test accuracy of frozen features (%)", title_justify="left", box=SIMPLE_HEAD)
+    view.add_column("\nfeatures", no_wrap=True)
     for name in columns:
         view.add_column(_title(name), justify="right")
     best = {name: max(metrics.get(name, float("-inf")) for metrics in rows.values()) for name in columns}
@@ -47,7 +49,7 @@ def _is_accuracy(name: str) -> bool:
 
 def _title(name: str) -> str:
     if name.startswith("knn_top1_k"):
-        return f"k-NN, k={name.removeprefix('knn_top1_k')}"
+        return f"k-NN\nk={name.removeprefix('knn_top1_k')}"
     return _TITLES.get(name, name)
 
 

@@ -45,9 +45,7 @@ class Backbone:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.drop_path < 1.0:
-            raise UserError(
-                f"Backbone: drop_path is {self.drop_path}; give a rate from 0 up to, not including, 1."
-            )
+            raise UserError(f"Backbone: drop_path is {self.drop_path}; give a rate from 0 up to, not including, 1.")
         if not timm.is_model(self.name):
             raise UserError(_unknown(self.name))
         if not self.is_transformer:

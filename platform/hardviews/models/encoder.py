@@ -35,10 +35,10 @@ _AUXILIARY = "adversarial"
 class Encoder(nn.Module):
     """A backbone and its normalisation: images in, features out.
 
-    backbone: which network; normalisation: the mean and standard deviation of its input; network: the trained
+    backbone: which network. normalisation: the mean and standard deviation of its input. network: the trained
     backbone, whose weights are copied (entries of the auxiliary BatchNorm branch are left out), or None for
-    random weights; image_size: pixels a side at which it was trained; provenance: where the weights come from
-    (run, samples seen, recipe), written beside them.
+    random weights. image_size: pixels a side at which it was trained. provenance: where the weights come from,
+    written beside them; evaluation reads `run_id` (the MLflow run of the pretraining) and `samples` (seen).
     """
 
     def __init__(
@@ -73,15 +73,14 @@ class Encoder(nn.Module):
         mode.
         """
         if images_BCHW.dtype != torch.uint8:
-            raise TypeError(
-                f"embed takes uint8 images, got {images_BCHW.dtype}; use forward for normalised floats"
-            )
+            raise TypeError(f"embed takes uint8 images, got {images_BCHW.dtype}; use forward for normalised floats")
         device = next(self.network.parameters()).device
         training = self.training
         self.eval()
         try:
             with torch.no_grad():
-                features_BD: Tensor = self(self.normalisation.normalise(images_BCHW.to(device)))
+                pixels_BCHW = self.normalisation.normalise(images_BCHW.to(device))
+                features_BD: Tensor = self(pixels_BCHW.contiguous(memory_format=torch.channels_last))
         finally:
             self.train(training)
         return features_BD.float()
@@ -135,9 +134,7 @@ def load(url: str | os.PathLike[str]) -> Encoder:
     The weights are checked against their digest. Raises UserError for a missing, cut or foreign file.
     """
     fs, path = fsspec.core.url_to_fs(os.fspath(url))
-    candidates = (
-        [path] if path.endswith(".safetensors") else [f"{path}/{WEIGHTS}", f"{path}/encoder/{WEIGHTS}"]
-    )
+    candidates = [path] if path.endswith(".safetensors") else [f"{path}/{WEIGHTS}", f"{path}/encoder/{WEIGHTS}"]
     found = next((name for name in candidates if fs.exists(name)), None)
     if found is None:
         raise UserError(
@@ -150,12 +147,8 @@ def load(url: str | os.PathLike[str]) -> Encoder:
         state = safetensors.torch.load(data)
         architecture = {key: description[key] for key in ("backbone", "normalisation", "image_size")}
         backbone = Backbone(**architecture["backbone"])
-        normalisation = Normalisation(
-            **{key: tuple(value) for key, value in architecture["normalisation"].items()}
-        )
-        encoder = Encoder(
-            backbone, normalisation, None, architecture["image_size"], description["provenance"]
-        )
+        normalisation = Normalisation(**{key: tuple(value) for key, value in architecture["normalisation"].items()})
+        encoder = Encoder(backbone, normalisation, None, architecture["image_size"], description["provenance"])
         encoder.network.load_state_dict(state)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(
@@ -164,8 +157,7 @@ def load(url: str | os.PathLike[str]) -> Encoder:
         ) from error
     if encoder.digest != description["digest"]:
         raise UserError(
-            f"{found} is damaged: its weights do not match the digest in it. Export it again from its "
-            "checkpoint."
+            f"{found} is damaged: its weights do not match the digest in it. Export it again from its checkpoint."
         )
     return encoder.eval()
 

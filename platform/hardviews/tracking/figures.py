@@ -70,7 +70,7 @@ def iou_histogram(chosen: Numbers, passed_over: Numbers, title: str = "Overlap o
     axes.set_title(title, loc="left", fontweight="bold")
     if means:
         axes.set_ylim(0, 1.3 * axes.get_ylim()[1])  # room for the legend
-        axes.legend(frameon=False, fontsize=9, loc="upper right")
+        axes.legend(framealpha=1, edgecolor="none", fontsize=9, loc="upper right")
     _tidy(axes)
     return figure
 

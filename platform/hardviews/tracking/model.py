@@ -36,7 +36,7 @@ def write_model(encoder: Encoder, folder: Path) -> None:
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # the version of pip is no concern
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "An input example was not provided")
+            warnings.filterwarnings("ignore", ".*An input example was not provided")
             mlflow.pyfunc.save_model(
                 path=str(folder),
                 python_model=str(Path(__file__).with_name("pyfunc_encoder.py")),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-# user:password@ in a URI; the user stays readable.
-_CREDENTIALS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^/@\s:]*):[^/@\s]+@")
+# user:password@ or token@ in a URI, up to the last @ before the path.
+_CREDENTIALS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/\s]+@")
 # Query parameters of signed URLs.
 _SIGNED = re.compile(r"(?i)([?&](?:x-amz-[a-z-]*|sig|signature|token|awsaccesskeyid|password)=)[^&\s]+")
 # A key id of AWS, wherever it stands.
@@ -18,7 +18,7 @@ HIDDEN = "***"
 
 def scrub(text: str) -> str:
     """Return the text with passwords, signatures and key ids in it replaced by `***`."""
-    text = _CREDENTIALS.sub(rf"\g<scheme>\g<user>:{HIDDEN}@", text)
+    text = _CREDENTIALS.sub(rf"\g<scheme>{HIDDEN}@", text)
     text = _SIGNED.sub(rf"\g<1>{HIDDEN}", text)
     return _KEY_ID.sub(HIDDEN, text)
 

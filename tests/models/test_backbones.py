@@ -1,0 +1,89 @@
+import pytest
+import timm
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hardviews.errors import UserError
+from hardviews.models.backbones import Backbone
+
+BACKBONES = [
+    Backbone("resnet10t", small_stem=True),
+    Backbone("resnet18", small_stem=True),
+    Backbone("resnet18"),
+    Backbone("test_vit", small_stem=True, image_size=32),
+    Backbone("test_vit", patch_size=8, image_size=64),
+    Backbone("deit_tiny_patch16_224", image_size=32),
+    Backbone("mobilenetv3_small_050"),
+    Backbone("convnext_atto", drop_path=0.1),
+]
+
+
+@pytest.mark.parametrize("backbone", BACKBONES, ids=lambda b: f"{b.name}-{b.small_stem}-{b.image_size}")
+def test_maps_images_to_features_of_the_announced_width(backbone):
+    features_BD = backbone.build().eval()(torch.randn(2, 3, 64, 64))
+    assert features_BD.shape == (2, backbone.num_features)
+
+
+def test_asking_for_the_width_draws_no_random_number():
+    before = torch.get_rng_state()
+    Backbone("resnet26", small_stem=True).num_features  # noqa: B018
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_small_stem_keeps_the_resolution_of_a_resnet():
+    small, plain = (Backbone("resnet18", small_stem=stem).build().eval() for stem in (True, False))
+    images = torch.randn(1, 3, 32, 32)
+    assert small.forward_features(images).shape[-2:] == (4, 4)
+    assert plain.forward_features(images).shape[-2:] == (1, 1)
+
+
+def test_small_stem_gives_a_transformer_64_tokens_for_32_pixels():
+    network = Backbone("test_vit", small_stem=True, image_size=32).build()
+    assert network.patch_embed.num_patches == 64
+
+
+@pytest.mark.parametrize("backbone", BACKBONES[:5], ids=lambda b: f"{b.name}-{b.small_stem}-{b.image_size}")
+def test_parameter_names_are_timms(backbone):
+    plain = timm.create_model(backbone.name, num_classes=0).state_dict()
+    assert list(backbone.build().state_dict()) == list(plain)
+
+
+def test_transformer_takes_other_sizes_than_its_own():
+    network = Backbone("test_vit", image_size=32, patch_size=8).build().eval()
+    assert network(torch.randn(1, 3, 48, 48)).shape == network(torch.randn(1, 3, 32, 32)).shape
+
+
+def test_drop_path_reaches_the_network():
+    network = Backbone("resnet26", drop_path=0.5).build()
+    assert any(getattr(m, "drop_prob", 0) == pytest.approx(0.5) for m in network.modules())
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.sampled_from(["resnet50", "vit_small_patch16_224", "convnext_tiny"]), st.integers(0, 5))
+def test_a_misspelt_name_is_answered_with_the_right_one(name, at):
+    with pytest.raises(UserError, match=name):
+        Backbone(name[:at] + "_" + name[at:] if name[at] != "_" else name[:at] + name[at + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"name": "resnet18", "image_size": 32}, "image_size"),
+        ({"name": "resnet18", "patch_size": 4}, "patch_size"),
+        ({"name": "resnet18", "drop_path": 1.0}, "drop_path"),
+    ],
+)
+def test_impossible_options_are_named(options, word):
+    with pytest.raises(UserError, match=word):
+        Backbone(**options)
+
+
+def test_small_stem_of_another_family_is_refused():
+    with pytest.raises(UserError, match="small_stem"):
+        Backbone("convnext_atto", small_stem=True).build()
+
+
+def test_option_that_the_network_does_not_know_is_refused():
+    with pytest.raises(UserError, match="drop_path"):
+        Backbone("vgg11", drop_path=0.1).build()
