@@ -1,1 +1,25 @@
-"""Recipes: functions that return a complete configuration."""
+"""Recipes: functions that return a complete configuration. A new one is a file and a line here."""
+
+import difflib
+from collections.abc import Callable
+
+from hardviews.errors import UserError
+from hardviews.recipes.digits import digits
+from hardviews.recipes.recipe import Recipe
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"digits": digits}
+
+
+def recipe_named(name: str) -> Recipe:
+    """Return the recipe of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in RECIPES:
+        close = difflib.get_close_matches(name, RECIPES, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise UserError(
+            f"There is no recipe {name!r}.{hint} Choose one of {', '.join(RECIPES)}; see `hardviews recipes`."
+        )
+    return RECIPES[name]()

@@ -1,0 +1,66 @@
+"""Which optimizer trains the weights, built by timm's factory."""
+
+from dataclasses import dataclass
+
+import torch
+from timm.optim import create_optimizer_v2, list_optimizers
+from torch import nn
+
+from hardviews.errors import UserError
+from hardviews.methods.method import Method
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer by timm's name, with a learning rate for a reference batch.
+
+    learning_rate: at a global batch of `reference_batch`; scaled in proportion to the global batch (Goyal et al. 2017,
+    section 2.1), or not at all where `reference_batch` is 0. decay_biases: apply weight decay to biases and norms too.
+    """
+
+    name: str = "sgd"
+    learning_rate: float = 0.05
+    reference_batch: int = 256
+    weight_decay: float = 1e-4
+    momentum: float = 0.9
+    decay_biases: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse names that timm does not know."""
+        names = [str(name) for name in list_optimizers()]
+        if self.name not in names:
+            known = ", ".join(sorted(names))
+            raise UserError(f"There is no optimizer {self.name!r}. timm knows: {known}.")
+
+    def peak(self, global_batch: int) -> float:
+        """Return the learning rate at the top of the schedule."""
+        return self.learning_rate * (global_batch / self.reference_batch if self.reference_batch else 1.0)
+
+    def build(self, method: Method, global_batch: int) -> torch.optim.Optimizer:
+        """Build the optimizer over a method's trainable weights.
+
+        Parameters that the method exempts from the schedule form groups of their own, marked `fixed`.
+        """
+        exempt = {id(p) for module in method.fixed_learning_rate() for p in module.parameters()}
+        weights = [(name, p) for name, p in method.named_parameters() if p.requires_grad]
+        groups = []
+        for fixed in (False, True):
+            for decays in (True, False):
+                chosen = [
+                    p
+                    for name, p in weights
+                    if (id(p) in exempt) == fixed and (self.decay_biases or p.ndim > 1) == decays
+                ]
+                decay = self.weight_decay if decays else 0.0
+                if chosen:
+                    groups.append({"params": chosen, "weight_decay": decay, "fixed": fixed})
+        built: torch.optim.Optimizer = create_optimizer_v2(
+            groups, opt=self.name, lr=self.peak(global_batch), weight_decay=self.weight_decay, momentum=self.momentum
+        )
+        return built
+
+
+def parameter_names(module: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
+    """Return the name of each parameter in the order of the optimizer's state dict."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]

@@ -1,0 +1,55 @@
+"""A recipe: the complete configuration of a pretraining run, typed."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+
+from hardviews.methods.method import MethodConfig
+from hardviews.models.backbones import Backbone
+from hardviews.optim.optimizer import Optimizer
+from hardviews.optim.schedule import Schedule
+from hardviews.strategies.strategy import Clean, Strategy
+from hardviews.tracking.params import flatten
+from hardviews.train.loader import LoaderConfig
+from hardviews.train.precision import Precision
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long and in what portions a run trains.
+
+    batch: the global batch, the same at any world size. group: samples that no rank boundary cuts. accumulate: micro-batches
+    a step. checkpoint_steps: steps between checkpoints. keep: checkpoints that stay. log_steps: steps between metrics.
+    """
+
+    epochs: int = 100
+    batch: int = 256
+    group: int = 32
+    accumulate: int = 1
+    seed: int = 0
+    checkpoint_steps: int = 500
+    keep: int = 2
+    log_steps: int = 20
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run trains, on what views, and how."""
+
+    name: str
+    method: MethodConfig
+    backbone: Backbone = field(default_factory=Backbone)
+    strategy: Strategy = field(default_factory=Clean)
+    training: Training = field(default_factory=Training)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    schedule: Schedule = field(default_factory=Schedule)
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
+    precision: Precision = field(default_factory=Precision)
+    experiment: str = "hardviews"
+
+    def digest(self) -> str:
+        """Return a digest of everything that the weights depend on."""
+        flat = flatten(self)
+        neutral = ("loader.workers", "loader.ahead", "training.keep", "training.log_steps", "experiment")
+        kept = {key: value for key, value in flat.items() if key not in neutral and "cache" not in key}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,63 @@
+"""Progress for people: a bar with ETA on a terminal, a line now and then in a log."""
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+_LINE_EVERY = 15.0  # seconds, in a log
+
+
+class Display:
+    """Shows how far a run is, its loss, images per second and the share of time spent waiting for data."""
+
+    def __init__(self, total: int, done: int, show: bool) -> None:
+        """Begin at `done` of `total` samples; only rank 0 shows anything."""
+        self.total, self.done, self.show = total, done, show
+        self.began, self.first = time.monotonic(), done
+        self._line = 0.0
+        self._bar: Progress | None = None
+        if show and sys.stderr.isatty():
+            self._bar = Progress(
+                TextColumn("epoch {task.fields[epoch]}"),
+                BarColumn(),
+                TextColumn("{task.percentage:3.0f}%  loss {task.fields[loss]:.4f}"),
+                TextColumn("{task.fields[rate]:.0f} images/s  data wait {task.fields[wait]:.0%}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task("", total=total, completed=done, epoch=0, loss=0.0, rate=0.0, wait=0.0)
+
+    def update(self, done: int, epoch: int, loss: float, wait: float) -> None:
+        """Show a step: samples seen so far, its loss, and the share of time spent waiting for data."""
+        self.done = done
+        if not self.show:
+            return
+        elapsed = time.monotonic() - self.began
+        rate = (done - self.first) / max(elapsed, 1e-9)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, epoch=epoch + 1, loss=loss, rate=rate, wait=wait)
+        elif elapsed - self._line >= _LINE_EVERY or done >= self.total:
+            self._line = elapsed
+            left = (self.total - done) / max(rate, 1e-9)
+            print(
+                f"epoch {epoch + 1}  {done / self.total:4.0%}  loss {loss:.4f}  {rate:.0f} images/s  "
+                f"data wait {wait:.0%}  ETA {int(left // 60)}:{int(left % 60):02d}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def __enter__(self) -> "Display":
+        """Begin to draw."""
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,0 +1,189 @@
+"""From shards to batches: workers read, decode and render; the step gets views.
+
+Host rendering ships every candidate view as uint8; device rendering ships one canvas an image and the parameters, so that
+more candidates cost neither more decoding nor more copying.
+
+Shape legend: B samples of this rank's share, C columns of parameters.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from hardviews.batch import Batch, Clock, Crops, Source, View
+from hardviews.data.reader import Counters, Reader, ReaderConfig, Sample, Share
+from hardviews.errors import UserError
+from hardviews.train.canvas import Canvas
+from hardviews.views import host
+from hardviews.views.decode import decode
+from hardviews.views.params import draw
+from hardviews.views.plan import Plan, Slot
+
+Decoded = tuple[Sample, npt.NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class LoaderConfig:
+    """How batches are made.
+
+    workers: processes a rank; None takes the cores left to the rank, less one. renderer: `auto` renders on a GPU where
+    there is one. canvas: side of the picture that the device renders views from. ahead: batches made ahead by each worker.
+    """
+
+    reader: ReaderConfig = field(default_factory=ReaderConfig)
+    workers: int | None = None
+    renderer: Literal["auto", "host", "device"] = "auto"
+    canvas: int = 320
+    ahead: int = 2
+
+    def on_device(self, device: torch.device) -> bool:
+        """Return whether views are rendered on the device."""
+        return self.renderer == "device" or (self.renderer == "auto" and device.type == "cuda")
+
+    def worker_count(self) -> int:
+        """Return the number of worker processes of this rank."""
+        if self.workers is not None:
+            return self.workers
+        ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return max(0, len(os.sched_getaffinity(0)) // ranks - 1)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which batches a rank is to make: from where in which epoch, and for which share."""
+
+    seed: int
+    epoch: int
+    consumed: int
+    global_batch: int
+    group: int
+    accumulate: int
+    rank: int
+    world: int
+
+
+@dataclass
+class RawBatch:
+    """What a worker ships: parameters and uint8 pixels of one micro-batch's share.
+
+    pixels: by candidate (B, 3, H, W), or under None one canvas (B, 3, S, S). rows: by candidate (B, C) float32.
+    """
+
+    stop: int
+    index: Tensor
+    position: Tensor
+    rows: dict[Slot, Tensor]
+    pixels: dict[Slot | None, Tensor]
+    counters: Counters
+
+    def pin_memory(self) -> "RawBatch":
+        """Move the pixels to pinned memory; the data loader calls this for a GPU."""
+        self.pixels = {slot: tensor.pin_memory() for slot, tensor in self.pixels.items()}
+        return self
+
+
+class ShareDataset(IterableDataset[RawBatch]):
+    """This rank's shares of an epoch's micro-batches, in order, split among the data loader's workers."""
+
+    def __init__(self, reader: Reader, plan: Plan, place: Place, canvas: int | None, epochs: int) -> None:
+        """Remember what to read up to the end of the last epoch; nothing is opened before a worker iterates."""
+        self.reader, self.plan, self.place, self.canvas, self.epochs = reader, plan, place, canvas, epochs
+
+    def __iter__(self) -> Iterator[RawBatch]:
+        """Yield every micro-batch's share from the place on, epoch after epoch.
+
+        The data loader asks its workers in turn, so worker w makes the micro-batches w, w + workers, ... of all that follow.
+        """
+        info = torch.utils.data.get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        if info:
+            # One thread a worker: the workers are the parallelism.
+            torch.set_num_threads(1)
+        made = 0
+        for epoch in range(self.place.epoch, self.epochs):
+            place = replace(self.place, epoch=epoch, consumed=self.place.consumed if epoch == self.place.epoch else 0)
+            yield from (
+                self._collate(share, place) for share in self._shares(place, (worker - made) % workers, workers)
+            )
+            length = self.reader.order(place.seed, epoch, place.global_batch, place.group).length
+            made += (length - place.consumed) // place.global_batch * place.accumulate
+
+    def _shares(self, place: Place, worker: int, workers: int) -> Iterator[Share[Decoded]]:
+        return self.reader.iterate_with(
+            _decode,
+            seed=place.seed,
+            epoch=place.epoch,
+            global_batch=place.global_batch,
+            consumed=place.consumed,
+            group=place.group,
+            rank=place.rank,
+            world=place.world,
+            worker=worker,
+            workers=workers,
+            accumulate=place.accumulate,
+        )
+
+    def _collate(self, share: Share[Decoded], place: Place) -> RawBatch:
+        """Draw the parameters of every candidate for the whole share, and render them unless the device does."""
+        samples, images = zip(*share.samples, strict=True)
+        height, width = (np.array([image.shape[d] for image in images]) for d in (0, 1))
+        position = np.array([sample.position for sample in samples])
+        rows: dict[Slot, Tensor] = {}
+        pixels: dict[Slot | None, Tensor] = {}
+        for slot in self.plan.candidates:
+            augmentation = self.plan.pool(slot.pool).augmentation
+            number = self.plan.view_number(slot)
+            drawn = draw(augmentation, place.seed, place.epoch, position, number, height, width)
+            rows[slot] = torch.from_numpy(drawn)
+            if self.canvas is None:
+                rendered = [host.render(image, row, augmentation) for image, row in zip(images, drawn, strict=True)]
+                pixels[slot] = torch.from_numpy(np.stack(rendered))
+        if self.canvas is not None:
+            canvases = [host.squeeze(image, self.canvas, self.canvas) for image in images]
+            pixels[None] = torch.from_numpy(np.stack(canvases))
+        index = torch.tensor([sample.index for sample in samples], dtype=torch.int64)
+        return RawBatch(share.stop, index, torch.from_numpy(position), rows, pixels, share.counters)
+
+
+def _decode(sample: Sample) -> Decoded:
+    return sample, decode(sample.data)
+
+
+def load(config: LoaderConfig, dataset: ShareDataset, device: torch.device) -> DataLoader[RawBatch]:
+    """Build the data loader of one epoch; its batches come in order whatever the number of workers."""
+    workers = config.worker_count()
+    if workers < 0:
+        raise UserError(f"loader.workers is {workers}; it must be 0 or more.")
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        prefetch_factor=config.ahead if workers else None,
+        # Workers started from a clean process: clients of object stores do not survive a fork.
+        multiprocessing_context="forkserver" if workers else None,
+    )
+
+
+def to_batch(raw: RawBatch, plan: Plan, clock: Clock, group: int, device: torch.device) -> Batch:
+    """Move a raw batch to the device as views."""
+    pixels = {slot: tensor.to(device, non_blocking=True) for slot, tensor in raw.pixels.items()}
+    views = {}
+    for slot in plan.candidates:
+        pool = plan.pool(slot.pool)
+        rows = raw.rows[slot].to(device, non_blocking=True)
+        normalisation = pool.augmentation.normalisation
+        source: Source
+        if None in pixels:
+            source = Canvas(pixels[None], rows, pool.augmentation)
+        else:
+            source = Crops(pixels[slot], normalisation)
+        views[slot] = View(slot, source, normalisation, rows=rows, target=pool.target)
+    return Batch(views, clock, raw.index, raw.position, group)

@@ -1,0 +1,63 @@
+"""What a step says of itself: sums over samples, added over ranks when they are logged."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from hardviews.collectives import world_size
+from hardviews.objective import Losses
+from hardviews.train.overlap import overlap
+from hardviews.views.plan import Pair
+
+
+class Meter:
+    """Means per sample of named quantities since the last report."""
+
+    def __init__(self, device: torch.device) -> None:
+        """Start empty."""
+        self.device = device
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, name: str, values: Tensor) -> None:
+        """Add one value per sample."""
+        self.sums[name] = self.sums.get(name, torch.zeros((), device=self.device)) + values.float().sum()
+        self.counts[name] = self.counts.get(name, 0) + values.numel()
+
+    def add_losses(self, losses: Losses, pairs: Sequence[Pair]) -> None:
+        """Add what a forward pass shows: losses by term, hardness, overlap, spread of the encodings."""
+        for term, losses_B in losses.terms:
+            self.add(f"loss/{term.name}", losses_B)
+        selection = losses.batch.selection
+        if selection is not None:
+            hardness_AB = selection.hardness
+            self.add("hardness/chosen", hardness_AB.gather(0, selection.choice[None]).squeeze(0))
+            self.add("hardness/mean", hardness_AB.mean(0))
+            measured = overlap(selection, pairs)
+            if measured is not None:
+                self.add("overlap/chosen", measured.chosen)
+                self.add("overlap/passed_over", measured.passed_over)
+                self.add("overlap/hardest_is_least", measured.least)
+                self.add("overlap/chance", torch.full((1,), measured.chance, device=self.device))
+        first = next(iter(losses.encoded.online.values()))
+        if isinstance(first, Tensor) and first.ndim == 2 and len(first) > 1:
+            # 1 for evenly spread directions, 0 for a collapse to one.
+            spread = normalize(first.float(), dim=1).std(0).mean() * first.shape[1] ** 0.5
+            self.add("spread", spread.reshape(1))
+
+    def report(self) -> dict[str, float]:
+        """Return the means over all ranks and forget them; every rank calls this at the same step."""
+        names = sorted(self.sums)
+        if not names:
+            return {}
+        table = torch.stack([torch.stack([self.sums[n] for n in names]).double(), self._counts(names)])
+        if world_size() > 1:
+            dist.all_reduce(table)
+        self.sums, self.counts = {}, {}
+        return dict(zip(names, (table[0] / table[1]).tolist(), strict=True))
+
+    def _counts(self, names: list[str]) -> Tensor:
+        return torch.tensor([self.counts[n] for n in names], dtype=torch.float64, device=self.device)

@@ -1,0 +1,53 @@
+"""A loss that is no number stops the run before it spoils the weights, and leaves a record of where."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hardviews.batch import Batch
+from hardviews.data.reader import Reader
+from hardviews.errors import UserError
+from hardviews.objective import Losses
+from hardviews.views.params import Column
+
+
+def dump(output: str, losses: Losses, reader: Reader, rank: int) -> Path | None:
+    """Write which samples had a non-finite loss, under which views; None where this rank had none."""
+    batch, found = losses.batch, []
+    for term, losses_B in losses.terms:
+        for i in (~losses_B.isfinite()).nonzero().squeeze(1).tolist():
+            found.append(_describe(term.name, i, losses_B[i].item(), batch, reader))
+    if not found:
+        return None
+    path = Path(output) / f"nonfinite-step-{batch.clock.step:08d}-rank-{rank}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"step": batch.clock.step, "epoch": batch.clock.epoch, "samples": found}, indent=1))
+    return path
+
+
+def refuse(step: int, path: Path | None, output: str) -> None:
+    """Stop with the advice that usually helps.
+
+    Raises:
+        UserError: always.
+    """
+    where = f"Samples and view parameters are in {path}." if path else f"The record is in {output}/nonfinite-step-*."
+    raise UserError(
+        f"The loss is not finite at step {step}; the weights of the step before are unharmed. {where} Lower "
+        "--optimizer.learning-rate or lengthen --schedule.warmup, and start again: the run goes on from its last checkpoint."
+    )
+
+
+def _describe(term: str, i: int, loss: float, batch: Batch, reader: Reader) -> dict[str, Any]:
+    index = int(batch.index[i])
+    views = {
+        f"{slot.pool} {slot.number}": {column.name.lower(): float(view.rows[i, column]) for column in Column}
+        for slot, view in batch.views.items()
+        if view.rows is not None and torch.is_tensor(view.rows)
+    }
+    key = reader.read([index])[0].key
+    text = "nan" if math.isnan(loss) else str(loss)
+    return {"term": term, "key": key, "index": index, "position": int(batch.position[i]), "loss": text, "views": views}

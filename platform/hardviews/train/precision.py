@@ -1,0 +1,49 @@
+"""Where a step runs and in what precision."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from hardviews.errors import UserError
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The device and the precision of matrix products.
+
+    device: `auto` takes a GPU where there is one. compute: `auto` takes bfloat16 on a GPU that has it.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    compute: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    def choose_device(self, local_rank: int) -> torch.device:
+        """Return this process's device.
+
+        Raises:
+            UserError: a GPU is asked for and there is none, or there are more processes than GPUs.
+        """
+        if self.device == "cpu" or (self.device == "auto" and not torch.cuda.is_available()):
+            return torch.device("cpu")
+        if not torch.cuda.is_available():
+            raise UserError(
+                "The recipe asks for a GPU (precision.device is cuda), but torch sees none on this machine. Run it where "
+                "there is one, or pass --precision.device cpu (or auto)."
+            )
+        if local_rank >= torch.cuda.device_count():
+            raise UserError(
+                f"Process {local_rank + 1} of this node finds only {torch.cuda.device_count()} GPUs. Start one process for "
+                "each GPU (the last number of -j), or pass --precision.device cpu."
+            )
+        return torch.device("cuda", local_rank)
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """Return the context that a step's forward passes run in."""
+        wanted = self.compute
+        if wanted == "auto":
+            wanted = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+        if wanted == "float32":
+            return nullcontext()
+        return torch.autocast(device.type, torch.bfloat16)

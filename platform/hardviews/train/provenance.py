@@ -1,0 +1,40 @@
+"""Where a run comes from, as tags: code, data, job."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import hardviews
+from hardviews.data.index import Index
+from hardviews.recipes.recipe import Recipe
+from hardviews.train.world import World
+
+
+def tags(index: Index, recipe: Recipe, world: World) -> dict[str, str]:
+    """Return what identifies the code, the dataset, the recipe and the job."""
+    found = {
+        "hardviews.version": hardviews.__version__,
+        "hardviews.recipe": recipe.name,
+        "hardviews.recipe_digest": recipe.digest(),
+        "hardviews.dataset": index.digest,
+        "hardviews.samples": str(len(index)),
+        "hardviews.world_size": str(world.size),
+    }
+    commit = _git_commit()
+    if commit:
+        found["mlflow.source.git.commit"] = commit
+    for variable in ("TORCHX_JOB_ID", "TORCHELASTIC_RUN_ID"):
+        if variable in os.environ:
+            found[variable.lower()] = os.environ[variable]
+    return found
+
+
+def _git_commit() -> str | None:
+    """Return the checkout's commit, marked where files differ from it; None outside a checkout."""
+    folder = Path(hardviews.__file__).parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+changes" if changed.stdout.strip() else "")

@@ -1,0 +1,129 @@
+"""What people look at after a run: curves, overlaps, and a gallery of the views it was trained on."""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hardviews.batch import Batch, Selection, Term, View
+from hardviews.data.reader import Reader
+from hardviews.objective import Losses, Objective
+from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.cutmix import CutMix
+from hardviews.tracking import figures
+from hardviews.tracking.gallery import Example, Tile, gallery
+from hardviews.tracking.run import Run
+from hardviews.train.history import History
+from hardviews.train.overlap import overlap
+from hardviews.views.decode import decode
+from hardviews.views.params import Column
+from hardviews.views.plan import Slot
+
+_EXAMPLES = 4  # rows of the gallery
+_STEPS = 64  # whose overlaps the histogram shows
+_PASSED = 2  # views passed over that a row shows
+_MARKS = "abcdefgh"
+_BOX = (Column.TOP, Column.LEFT, Column.HEIGHT, Column.WIDTH)
+
+Image = npt.NDArray[np.uint8]
+
+
+class Review:
+    """Remembers the last steps and draws them at the end."""
+
+    def __init__(self, reader: Reader, objective: Objective, run: Run, show: bool) -> None:
+        """Every rank remembers (attacks need all of them); only the one that shows draws."""
+        self.reader, self.objective, self.run, self.show = reader, objective, run, show
+        self._overlaps: deque[tuple[Tensor, Tensor]] = deque(maxlen=_STEPS)
+        self._last: Losses | None = None
+
+    def see(self, losses: Losses) -> None:
+        """Remember a step."""
+        self._last = losses
+        if self.show and losses.batch.selection is not None:
+            measured = overlap(losses.batch.selection, self.objective.pairs)
+            if measured is not None:
+                self._overlaps.append((measured.chosen.cpu(), measured.passed_over.cpu()))
+
+    def finish(self, history: History) -> None:
+        """Draw everything and log it; every rank calls this."""
+        if self._last is None:
+            return
+        hard = self._hard(self._last)
+        if not self.show:
+            return
+        names = ("loss", "hardness/chosen", "hardness/mean", "learning_rate", "spread")
+        curves = {name: history.curve(name) for name in names}
+        drawn = {name: curve for name, curve in curves.items() if curve[0]}
+        self.run.log_figure(figures.learning_curves(drawn), "figures/curves.png")
+        if self._overlaps:
+            chosen, passed = (torch.cat(list(values)).numpy() for values in zip(*self._overlaps, strict=True))
+            self.run.log_figure(figures.iou_histogram(chosen, passed), "figures/overlap.png")
+            steps, shares = history.curve("overlap/hardest_is_least")
+            chance = history.curve("overlap/chance")[1][-1]
+            self.run.log_figure(figures.least_overlap_share(steps, shares, chance), "figures/hardest_is_least.png")
+        batch = self._last.batch
+        examples = [self._example(batch, hard, i) for i in range(min(_EXAMPLES, len(batch)))]
+        self.run.log_figure(gallery(examples), "figures/gallery.png")
+
+    def _hard(self, losses: Losses) -> Mapping[str, Batch]:
+        """Return attacked and mixed versions of the last batch: those trained on, else made for the picture."""
+        found = {term.name: term.batch for term, _ in losses.terms if term.batch.hard}
+        plain = replace(losses.batch, hard={}, mixes={}, targets={}, clock=replace(losses.batch.clock, step=0))
+        device = next(self.objective.parameters()).device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            for kind, strategy in (("adversarial", Adversarial(8 / 255, branch="main")), ("cutmix", CutMix())):
+                if not any(kind in name for name in found):
+                    made: list[Term] = strategy(plain, self.objective)
+                    found[f"{kind} (not trained on)"] = made[0].batch
+        return found
+
+    def _example(self, batch: Batch, hard: Mapping[str, Batch], i: int) -> Example:
+        """Describe one image of the batch as a row of the gallery."""
+        sample = self.reader.read([int(batch.index[i])])[0]
+        slots = [slot for slot in self.objective.plan.slots if batch.views[slot].target]
+        shown = tuple(_tile(batch.views[slot], i, _MARKS[k]) for k, slot in enumerate(slots))
+        attacked, mixed = [], []
+        for name, made in hard.items():
+            view = made.hard.get(slots[0])
+            if view is None:
+                continue
+            if slots[0] in made.mixes:
+                mixed.append(Tile(picture(view, i), f"{name} {float(made.mixes[slots[0]].weight[i]):.2f}"))
+            else:
+                attacked.append((Tile(picture(batch.views[slots[0]], i)), Tile(picture(view, i), name)))
+        return Example(
+            decode(sample.data),
+            sample.key,
+            random=shown if batch.selection is None else (),
+            chosen=() if batch.selection is None else shown,
+            passed_over=() if batch.selection is None else self._passed_over(batch.selection, i),
+            attacked=tuple(attacked),
+            mixed=tuple(mixed),
+        )
+
+    def _passed_over(self, selection: Selection, i: int) -> tuple[Tile, ...]:
+        """Return the candidates of the global slots that were not chosen for image i."""
+        row = selection.table[int(selection.choice[i])].tolist()
+        chosen = {Slot(slot.pool, number) for slot, number in zip(selection.slots, row, strict=True)}
+        others = [view for slot, view in selection.views.items() if slot not in chosen and view.target]
+        return tuple(_tile(view, i, "") for view in others[:_PASSED])
+
+
+def _tile(view: View, i: int, mark: str) -> Tile:
+    box = None
+    if view.rows is not None:
+        top, left, height, width = (float(view.rows[i, c]) for c in _BOX)
+        box = (top, left, height, width)
+    return Tile(picture(view, i), "", box, mark)
+
+
+def picture(view: View, i: int) -> Image:
+    """Return row i of a view as uint8 (H, W, 3)."""
+    pixels = view.normalisation.denormalise(view.pixels()[i : i + 1].detach().float())[0]
+    shown: Image = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return shown

@@ -1,0 +1,26 @@
+"""An announced end: SIGTERM sets a flag, and all ranks stop at the same step."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class StopFlag:
+    """Whether this process was asked to leave; the ranks agree on it with each step's losses."""
+
+    def __init__(self) -> None:
+        """Start without a request."""
+        self.raised = False
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        self.raised = True
+
+    @contextmanager
+    def listening(self) -> Iterator["StopFlag"]:
+        """Inside, SIGTERM raises the flag instead of ending the process."""
+        before = signal.signal(signal.SIGTERM, self._raise)
+        try:
+            yield self
+        finally:
+            signal.signal(signal.SIGTERM, before)

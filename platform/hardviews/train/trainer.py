@@ -1,0 +1,104 @@
+"""One optimizer step after the other: what a step does, apart from where its data comes from and who is told.
+
+Losses and gradients are those of the whole global batch, whatever the number of ranks and micro-batches.
+"""
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from hardviews.batch import Clock
+from hardviews.collectives import sum_over_ranks
+from hardviews.methods.method import Encoded, concatenate
+from hardviews.objective import Losses, Objective
+from hardviews.recipes.recipe import Recipe
+from hardviews.train.loader import RawBatch, to_batch
+from hardviews.train.world import World
+from hardviews.views.random import Purpose, words
+
+
+@dataclass(frozen=True, eq=False)
+class StepReport:
+    """A step's outcome, equal on all ranks but for `losses` (this rank's share of its last micro-batch).
+
+    `taken` is false where the loss was not finite: then nothing was changed. `stop` tells that some rank was asked to leave.
+    """
+
+    loss: float
+    rate: float
+    taken: bool
+    stop: bool
+    losses: Losses
+
+
+class Trainer:
+    """The weights being trained, and how a step changes them."""
+
+    def __init__(self, recipe: Recipe, world: World) -> None:
+        """Build network, method, strategy and optimizer; equal on all ranks by the seed."""
+        self.recipe, self.world = recipe, world
+        torch.manual_seed(recipe.training.seed)
+        method = recipe.method.build(recipe.backbone.build(), recipe.backbone.num_features)
+        self.objective = Objective(method, recipe.strategy).train()
+        # channels_last is what convolutions run fastest in, on CPU as on GPU.
+        self.objective.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = recipe.optimizer.build(method, recipe.training.batch)
+        self.peak = recipe.optimizer.peak(recipe.training.batch)
+        self._module: Objective | DistributedDataParallel = self.objective
+        if world.size > 1:
+            self._module = DistributedDataParallel(
+                self.objective,
+                device_ids=[world.device] if world.device.type == "cuda" else None,
+                # Buffers are equal on all ranks by construction; the adversarial branch may be left out of a step.
+                broadcast_buffers=False,
+                find_unused_parameters=recipe.strategy.adversarial_branch,
+            )
+
+    def step(self, raws: Iterable[RawBatch], clock: Clock, stop: bool) -> StepReport:
+        """Train on one global batch, given as this rank's shares of its micro-batches."""
+        training = self.recipe.training
+        rate = self.recipe.schedule.apply(self.optimizer, self.peak, clock)
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.world.device)
+        parts: list[Encoded] = []
+        indices = []
+        for micro, raw in enumerate(raws):
+            last = micro == training.accumulate - 1
+            batch = to_batch(raw, self.objective.plan, clock, training.group, self.world.device)
+            # Dropout and stochastic depth: a function of the step and the rank, so that a resumed run repeats them.
+            self._seed(clock, micro)
+            hold = (
+                nullcontext()
+                if last or not isinstance(self._module, DistributedDataParallel)
+                else self._module.no_sync()
+            )
+            with hold:
+                with self.recipe.precision.autocast(self.world.device):
+                    losses: Losses = self._module(batch, training.batch)
+                losses.total.backward()
+            total += losses.total.detach()
+            parts.append(losses.encoded)
+            indices.append(losses.index)
+        # One small all-reduce a step carries the loss, and whether someone was asked to stop.
+        shared = sum_over_ranks(torch.stack([total / self.world.size, torch.tensor(float(stop), device=total.device)]))
+        loss, asked = shared.tolist()
+        taken = loss == loss and abs(loss) != float("inf")
+        if taken:
+            self.optimizer.step()
+            encoded = concatenate(parts)
+            self.objective.method.update(encoded, clock, torch.cat(indices))
+        return StepReport(loss, rate, taken, asked > 0, losses)
+
+    def _seed(self, clock: Clock, micro: int) -> None:
+        place = torch.tensor([clock.step])
+        stream = micro << 20 | self.world.rank
+        torch.manual_seed(int(words(clock.seed, Purpose.STEP, clock.epoch, place, stream, 1)))
+
+    def synchronise(self) -> None:
+        """Wait for all ranks."""
+        if self.world.size > 1:
+            dist.barrier()
