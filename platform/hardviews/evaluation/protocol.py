@@ -97,7 +97,7 @@ def evaluate(config: Evaluation, name: str, score: Score) -> Result:
     an encoder's weight moved.
     """
     device = choose_device(config.device)
-    encoder = load(config.run).to(device, memory_format=torch.channels_last)
+    encoder = load(config.run).to(device).to(memory_format=torch.channels_last)
     train_url, test_url = config.urls()
     train, test = Index.load(train_url), Index.load(test_url)
     check_datasets(train, test)

@@ -1,0 +1,144 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from hardviews.data.folder import image_folder
+from hardviews.data.pack import pack
+from hardviews.errors import UserError
+from hardviews.evaluation.knn import Knn, evaluate_knn
+from hardviews.evaluation.linear import Linear, evaluate_linear
+from hardviews.evaluation.protocol import top
+from hardviews.evaluation.report import table
+from hardviews.models.backbones import Backbone
+from hardviews.models.encoder import Encoder, save
+from hardviews.tracking.run import Run
+from hardviews.views.augmentation import Normalisation
+
+CLASSES = ("blue", "green", "red")
+
+
+def make_images(folder, n, seed, classes=CLASSES):
+    """Noisy images, one colour a class."""
+    rng = np.random.default_rng(seed)
+    for c, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for i in range(n):
+            pixels = rng.integers(0, 160, (20, 24, 3))
+            pixels[..., 2 - c % 3] += 90
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{seed}_{i}.png")
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    for seed, (part, n) in enumerate({"train": 20, "test": 6}.items()):
+        make_images(folder / "images" / part, n, seed)
+        pack(image_folder(str(folder / "images" / part)), str(folder / part))
+    return folder
+
+
+@pytest.fixture
+def encoder():
+    torch.manual_seed(0)
+    return Encoder(Backbone("resnet10t", small_stem=True), Normalisation(), None, 16)
+
+
+@pytest.fixture
+def pretrained(project, tmp_path, encoder):
+    """The output folder of a pretraining job and the id of its run."""
+    with Run.start("exp", "pretrain", folder=project) as run:
+        pass
+    encoder.provenance = {"run_id": run.run_id, "samples": 640}
+    save(encoder, tmp_path / "output" / "encoder")
+    return str(tmp_path / "output"), run.run_id
+
+
+def test_both_protocols_with_baselines_are_children_of_the_pretraining_run(data, project, client, pretrained, encoder):
+    output, parent = pretrained
+    options = {"data": str(data), "baselines": True, "project": str(project), "device": "cpu"}
+    results = [evaluate_knn(Knn(output, **options)), evaluate_linear(Linear(output, **options))]
+    for result, metric in zip(results, ("knn_top1_k20", "linear_top1"), strict=True):
+        assert list(result.metrics) == ["pixels", "untrained", "pretrained"]
+        assert result.metrics["pixels"][metric] > 90
+        run = client.get_run(result.run_id)
+        assert run.info.status == "FINISHED" and run.info.run_name == result.name
+        assert run.data.tags["mlflow.parentRunId"] == parent
+        assert run.data.tags["encoder.digest"] == result.digest == encoder.digest
+        assert run.data.metrics[metric] == pytest.approx(result.metrics["pretrained"][metric])
+        assert run.data.metrics[f"pixels/{metric}"] == pytest.approx(result.metrics["pixels"][metric])
+        assert [m.step for m in client.get_metric_history(result.run_id, metric)] == [640]
+        assert run.data.params["device"] == "cpu" and run.data.params["data"] == str(data)
+        figures = client.list_artifacts(result.run_id, "figures")
+        assert [item.path for item in figures] == [f"figures/{result.name}_confusion.png"]
+    # k is cut to the 60 training samples.
+    assert list(results[0].metrics["pretrained"]) == ["knn_top1_k10", "knn_top1_k20", "knn_top1_k60"]
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(table(results))
+    text = console.export_text()
+    for word in ("raw pixels", "untrained encoder", "pretrained encoder", "k=60", "best"):
+        assert word in text
+    rows = [line for line in text.splitlines() if "raw pixels" in line]
+    assert f"{results[0].metrics['pixels']['knn_top1_k20']:.1f}" in rows[0]
+
+
+def test_same_seed_same_numbers(data, project, pretrained):
+    config = Linear(pretrained[0], data=str(data), project=str(project), device="cpu", workers=3, batch_size=7)
+    first = evaluate_linear(config)
+    assert evaluate_linear(config).metrics == first.metrics
+
+
+def test_an_encoder_without_its_run_is_evaluated_as_a_run_of_its_own(data, project, client, tmp_path, encoder, caplog):
+    encoder.provenance = {"run_id": "0" * 32}
+    save(encoder, tmp_path)
+    result = evaluate_knn(Knn(str(tmp_path), data=str(data), project=str(project), device="cpu"))
+    tags = client.get_run(result.run_id).data.tags
+    assert "mlflow.parentRunId" not in tags and tags["pretraining.run_id"] == "0" * 32
+    assert "run of its own" in caplog.text
+
+
+def test_a_weight_that_moves_is_noticed(data, project, pretrained, monkeypatch):
+    def moving(self, images):
+        with torch.no_grad():
+            next(self.parameters()).add_(1e-3)
+        return torch.rand(len(images), 4)
+
+    monkeypatch.setattr(Encoder, "embed", moving)
+    with pytest.raises(RuntimeError, match="moved"):
+        evaluate_knn(Knn(pretrained[0], data=str(data), project=str(project), device="cpu"))
+
+
+def test_mistakes_are_told_before_anything_is_computed(data, project, pretrained, tmp_path, monkeypatch):
+    output = pretrained[0]
+    make_images(tmp_path / "other", 2, 9, ("blue", "green", "pink"))
+    pack(image_folder(str(tmp_path / "other")), str(tmp_path / "other_packed"))
+    flat = tmp_path / "flat"
+    make_images(tmp_path / "nested", 2, 9, ("one",))
+    (tmp_path / "nested" / "one").rename(flat)
+    pack(image_folder(str(flat)), str(tmp_path / "unlabelled"))
+    train, test = f"{data}/train", f"{data}/test"
+    cases = [
+        ({}, "no train data"),
+        ({"train": train}, "no test data"),
+        ({"train": train, "test": f"{tmp_path}/other_packed"}, "same classes"),
+        ({"train": train, "test": train}, "same dataset"),
+        ({"train": f"{tmp_path}/unlabelled", "test": test}, "needs labels"),
+        ({"train": train, "test": f"{tmp_path}/none"}, "no packed dataset"),
+        ({"data": str(data), "run": str(tmp_path / "nothing")}, "no encoder"),
+        ({"data": str(data), "crop": 0, "resize": 8}, "crop"),
+    ]
+    if not torch.cuda.is_available():
+        cases.append(({"data": str(data), "device": "cuda"}, "no GPU"))
+    monkeypatch.setattr(Run, "start", lambda *_, **__: pytest.fail("a run was opened"))
+    for options, words in cases:
+        with pytest.raises(UserError, match=words):
+            evaluate_knn(Knn(**{"run": output, "project": str(project), **options}))
+
+
+def test_top_counts_the_label_among_the_best():
+    scores = torch.tensor([[0.1, 0.5, 0.4], [0.9, 0.05, 0.05], [0.2, 0.3, 0.5]])
+    labels = torch.tensor([2, 0, 0])
+    assert top(1, scores, labels) == pytest.approx(100 / 3)
+    assert top(2, scores, labels) == pytest.approx(200 / 3)
+    assert top(5, scores, labels) == 100

@@ -1,0 +1,72 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hardviews.evaluation.features import Features
+from hardviews.evaluation.knn import knn_votes
+
+
+def features(n, d, classes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(n, d, generator=generator) * 3
+    return Features(values, torch.randint(0, classes, (n,), generator=generator))
+
+
+def naive_votes(train, test, k, temperature, classes):
+    """DINO's protocol, one pair of samples at a time."""
+    votes = [[0.0] * classes for _ in range(len(test))]
+    for row, x in enumerate(test.values_ND.double()):
+        similarities = []
+        for y, label in zip(train.values_ND.double(), train.labels_N, strict=True):
+            similarities.append((float(x @ y / (x.norm() * y.norm())), int(label)))
+        similarities.sort(reverse=True)
+        for similarity, label in similarities[: min(k, len(train))]:
+            votes[row][label] += math.exp(similarity / temperature)
+    return torch.tensor(votes)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(1, 40), st.integers(1, 12), st.integers(2, 6), st.integers(1, 45), st.integers(1, 50), st.integers(0, 99)
+)
+def test_equals_a_naive_loop_whatever_the_parts(n, m, classes, k, part, seed):
+    train, test = features(n, 5, classes, seed), features(m, 5, classes, seed + 1)
+    votes = knn_votes(train, test, (k,), 0.07, classes=classes, part=part)
+    assert list(votes) == [min(k, n)]
+    expected = naive_votes(train, test, k, 0.07, classes)
+    torch.testing.assert_close(votes[min(k, n)], expected, rtol=1e-4, atol=1e-3)
+
+
+def test_several_neighbourhoods_at_once_equal_one_at_a_time():
+    train, test = features(60, 8, 4, 0), features(20, 8, 4, 1)
+    together = knn_votes(train, test, (10, 20, 100, 200), classes=4)
+    assert list(together) == [10, 20, 60]
+    for k, votes in together.items():
+        torch.testing.assert_close(votes, knn_votes(train, test, (k,), classes=4)[k])
+
+
+def test_length_of_features_does_not_matter():
+    train, test = features(30, 8, 3, 0), features(9, 8, 3, 1)
+    longer = Features(train.values_ND * torch.rand(30, 1).add(0.1), train.labels_N)
+    a, b = (knn_votes(t, test, (5,), classes=3)[5] for t in (train, longer))
+    torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+def test_nearer_neighbours_outvote_a_majority():
+    # One sample of class 0 at the same place, two of class 1 far off.
+    train = Features(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 1, 1]))
+    test = Features(torch.tensor([[1.0, 0.1]]), torch.tensor([0]))
+    assert knn_votes(train, test, (3,), 0.07, classes=2)[3].argmax(1).item() == 0
+    assert knn_votes(train, test, (3,), 100.0, classes=2)[3].argmax(1).item() == 1
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif("not __import__('torch').cuda.is_available()", reason="no GPU"))])
+def test_separable_classes_are_found(device):
+    centres = torch.eye(4).repeat_interleave(25, 0) * 10
+    train = Features(centres + torch.randn(100, 4), torch.arange(4).repeat_interleave(25))
+    votes = knn_votes(train, train, (20,), classes=4, device=device)[20]
+    assert votes.device.type == "cpu"
+    assert (votes.argmax(1) == train.labels_N).all()
