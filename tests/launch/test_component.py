@@ -4,13 +4,13 @@ import pytest
 import torchx.specs as specs
 from hypothesis import given
 from hypothesis import strategies as st
+
+from hardviews.errors import UserError
+from hardviews.launch import component, local, site
 from jobs.knn import knn
 from jobs.linear_eval import linear_eval
 from jobs.pack import pack
 from jobs.pretrain import pretrain
-
-from hardviews.errors import UserError
-from hardviews.launch import component, local, site
 
 VALUES = (site.IMAGE, site.DATA, site.OUTPUT, site.TRACKING)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -75,7 +76,12 @@ class CmdRunFile(CmdRun):  # type: ignore[misc]  # torchx 0.7.0 ships no types
         try:
             args.component_name_and_args = name_function(args.component_name_and_args)
             with local.reserved_port() as port, JobRunner(port) as runner:
-                self._run(runner, args)
+                try:
+                    self._run(runner, args)
+                except SignalException:
+                    # TorchX's threads that follow the logs trip over the files that the runner closes now.
+                    threading.excepthook = lambda _: None
+                    raise
         except UserError as error:
             print(f"torchx run: {error}", file=sys.stderr)
             sys.exit(2)
