@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardviews.views.augmentation import Augmentation
@@ -31,6 +31,7 @@ def covered(box) -> np.ndarray:
     return pixels
 
 
+@settings(deadline=None)
 @given(BOXES, BOXES)
 def test_iou_and_area_equal_counted_pixels(a, b):
     expected = (covered(a) & covered(b)).sum() / (covered(a) | covered(b)).sum()
@@ -41,6 +42,7 @@ def test_iou_and_area_equal_counted_pixels(a, b):
     assert boxes(row(a)).tolist() == [a[0][0], a[1][0], a[0][1], a[1][1]]
 
 
+@settings(deadline=None)
 @given(BOXES, BOXES)
 def test_centre_distance_is_a_share_of_the_diagonal(a, b):
     centre = [np.argwhere(covered(box)).mean(axis=0) for box in (a, b)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import ColorJitter, RandomResizedCrop
 
@@ -22,6 +22,7 @@ def draw_many(augmentation: Augmentation, n: int, height: int, width: int, view:
     return draw(augmentation, 0, 0, np.arange(n), view, np.full(n, height), np.full(n, width))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(LENGTHS, LENGTHS), min_size=1, max_size=8),
     st.tuples(SHARES, SHARES).map(lambda pair: (min(pair), max(pair))),
@@ -41,6 +42,7 @@ def test_the_box_is_whole_and_inside_the_image(sizes, scale, ratio, seed):
     np.testing.assert_array_equal(rows[:, Column.SOURCE_WIDTH], width)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**64 - 1), st.integers(0, 1000), st.integers(0, 2**31), st.integers(1, 30), st.integers(1, 12))
 def test_any_split_of_the_batch_draws_the_same_rows(seed, epoch, view, n, share):
     position, height, width = np.arange(n) + 17, np.arange(n) + 90, np.full(n, 77)

@@ -42,6 +42,7 @@ def test_philox_gives_the_published_answers(make, counter, key, answer):
     assert " ".join(f"{int(word):08x}" for word in drawn) == answer
 
 
+@settings(deadline=None)
 @given(SEEDS, st.sampled_from(Purpose), EPOCHS, POSITIONS, STREAMS, st.integers(0, 23))
 @pytest.mark.filterwarnings("error")
 def test_numpy_and_torch_agree_bit_for_bit(seed, purpose, epoch, positions, stream, n):
@@ -53,6 +54,7 @@ def test_numpy_and_torch_agree_bit_for_bit(seed, purpose, epoch, positions, stre
     assert ((by_numpy >= 0) & (by_numpy < 1)).all()
 
 
+@settings(deadline=None)
 @given(SEEDS, EPOCHS, POSITIONS, STREAMS, st.integers(1, 23), st.data())
 def test_a_draw_depends_on_nothing_but_its_own_position(seed, epoch, positions, stream, n, data):
     whole = uniform(seed, Purpose.VIEW, epoch, np.array(positions), stream, n)
@@ -100,7 +102,7 @@ def test_noise_of_a_pixel_batch_is_per_sample():
     assert len(noise[0].unique()) == noise[0].numel()
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(1, 6), st.sampled_from([1, 2, 8, 32]), st.integers(0, 1000), st.randoms())
 def test_partners_permute_inside_groups_wherever_the_group_is(groups, group, first, shuffler):
     position = np.arange(first * group, (first + groups) * group)
