@@ -39,7 +39,7 @@ def render(image: Image, row: npt.NDArray[Any], augmentation: Augmentation) -> I
     crop = image[top : top + height, left : left + width]
     view = _resize(crop, augmentation.size, augmentation.size, augmentation.interpolation)
     if row[Column.FLIP]:
-        view = view[:, ::-1]
+        view = np.asarray(cv2.flip(view, 1), np.uint8)
     view = _jitter(view, row)
     if row[Column.GRAY]:
         view = _transform(view, np.tile(LUMA, (3, 1)), np.zeros(3))
@@ -50,12 +50,12 @@ def render(image: Image, row: npt.NDArray[Any], augmentation: Augmentation) -> I
         view = np.asarray(blurred, np.uint8)
     if row[Column.SOLARISE]:
         view = np.where(view >= augmentation.threshold, 255 - view, view)
-    return np.ascontiguousarray(view.transpose(2, 0, 1))
+    return _planes(view)
 
 
 def squeeze(image: Image, height: int, width: int) -> Image:
     """Resize a whole image (H, W, 3) to a canvas (3, height, width) for the device renderer."""
-    return np.ascontiguousarray(_resize(image, height, width, "bilinear").transpose(2, 0, 1))
+    return _planes(_resize(image, height, width, "bilinear"))
 
 
 def _resize(image: Image, height: int, width: int, interpolation: str) -> Image:
@@ -100,3 +100,10 @@ def _shift_hue(view: Image, turns: float) -> Image:
     # uint8 wraps round like the colour circle, whose turn is 256 steps here.
     hsv[..., 0] += np.uint8(round(turns * 256) % 256)
     return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL), np.uint8)
+
+
+def _planes(view: Image) -> Image:
+    """(H, W, 3) to (3, H, W), several times faster than numpy's copy of the transpose."""
+    planes = np.empty((3, *view.shape[:2]), np.uint8)
+    cv2.split(view, list(planes))
+    return planes
