@@ -53,8 +53,9 @@ def content(i: int) -> bytes:
     return f"sample {i} ".encode() * (1 + i % 7)
 
 
-def write_dataset(folder: str, counts: Sequence[int]) -> Index:
-    """A dataset with so many samples in each shard, written without the packer."""
+def write_dataset(folder: str, counts: Sequence[int], padding: int = 0) -> Index:
+    """A dataset with so many samples in each shard, of `padding` more bytes each, written without the
+    packer."""
     os.makedirs(folder, exist_ok=True)
     rows, shards, i = [], [], 0
     for number, count in enumerate(counts):
@@ -62,7 +63,7 @@ def write_dataset(folder: str, counts: Sequence[int]) -> Index:
         with open(path, "wb") as stream:
             tar = webdataset.TarWriter(stream, mtime=0, encoder=False)
             for _ in range(count):
-                data = content(i)
+                data = content(i) + bytes(padding)
                 rows.append((number, tar.tarstream.offset + 512, len(data), zlib.crc32(data), i % 3, 1, 1))
                 tar.write({"__key__": f"s{i}", "bin": data})
                 i += 1

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.data.helpers import flip_bit, web_server, write_dataset
 
 from hardviews.data.cache import CacheFull, ShardCache
 from hardviews.data.index import Index
 from hardviews.data.store import Store
 from hardviews.errors import UserError
+from tests.data.helpers import flip_bit, web_server, write_dataset
 
 
 @pytest.fixture

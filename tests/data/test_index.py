@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.data.helpers import web_server, write_dataset
 
 from hardviews.data.index import INDEX_NAME, SAMPLE, SAMPLES_NAME, Index
 from hardviews.errors import UserError
+from tests.data.helpers import web_server, write_dataset
 
 
 def test_the_table_is_mapped_and_small(tmp_path: Path) -> None:

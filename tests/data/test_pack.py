@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import webdataset
 from PIL import Image
-from tests.data.helpers import Noise
 
 from hardviews.data import pack as module
 from hardviews.data.index import Index
@@ -27,6 +26,7 @@ from hardviews.data.reader import Reader
 from hardviews.data.source import Item
 from hardviews.errors import UserError
 from hardviews.views.decode import decode
+from tests.data.helpers import Noise
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.data.helpers import content, flip_bit, web_server, write_dataset
 
 from hardviews.data.index import Index
 from hardviews.data.reader import Counters, Reader, ReaderConfig, Sample
 from hardviews.errors import UserError
 from hardviews.views.decode import DecodeError
+from tests.data.helpers import content, flip_bit, web_server, write_dataset
 
 SUBSTITUTE = ReaderConfig(on_corrupt="substitute", most_corrupt=0.1)
 

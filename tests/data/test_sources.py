@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tests.data.helpers import Noise
 
 from hardviews.data.folder import _keys
 from hardviews.data.sources import digits, hold_out, image_folder, iterate, open_source, torchvision_dataset
 from hardviews.errors import UserError
+from tests.data.helpers import Noise
 
 
 def save(path: Path, colour: int = 0) -> None:

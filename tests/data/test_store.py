@@ -12,11 +12,11 @@ from pathlib import Path
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from tests.data.helpers import web_server
 
 from hardviews.data import store as module
 from hardviews.data.store import Store, Unreachable
 from hardviews.errors import UserError
+from tests.data.helpers import web_server
 
 
 class Flaky(MemoryFileSystem):
