@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from hardviews.batch import Batch, Clock, Crops, View
 from hardviews.methods.method import Method
 from hardviews.methods.simclr import SimCLRConfig
 from hardviews.methods.simsiam import SimSiamConfig
-from hardviews.models.backbones import Backbone
 from hardviews.objective import Objective
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.cutmix import CutMix
@@ -40,7 +40,17 @@ class ConvNet(nn.Module):
 
 def vit() -> nn.Module:
     """A ViT with stochastic depth, so that laws about noise bite too."""
-    return Backbone("test_vit", image_size=SIZE, patch_size=8, drop_path=0.1).build()
+    return VisionTransformer(
+        img_size=SIZE,
+        patch_size=8,
+        num_classes=0,
+        embed_dim=32,
+        depth=2,
+        num_heads=2,
+        mlp_ratio=2.0,
+        drop_path_rate=0.2,
+        dynamic_img_size=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class Network:
     features: int
 
 
-NETWORKS = {"batchnorm": Network(ConvNet, 12), "vit": Network(vit, 64)}
+NETWORKS = {"batchnorm": Network(ConvNet, 12), "vit": Network(vit, 32)}
 
 METHODS: dict[str, Callable[[nn.Module, int], Method]] = {
     "simsiam": SimSiamConfig(width=16, layers=2, bottleneck=8, view=VIEW).build,

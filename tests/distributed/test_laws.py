@@ -1,0 +1,97 @@
+"""Law 8, on every method and strategy, and the faults that break it."""
+
+import pytest
+import torch
+
+from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.cutmix import CutMix
+from hardviews.strategies.hard_views import HardViews
+from hardviews.strategies.strategy import Clean, Sum
+from tests.distributed.laws import EQUAL, UNEQUAL, Case, Step, take_steps, two_processes_equal_one
+from tests.distributed.pair import Pair
+from tests.laws.cases import METHODS, NETWORKS, STRATEGIES
+
+QUICK = ("clean", "hard_views", "fgsm", "cutmix", "everything")
+
+every_method = pytest.mark.parametrize("method", METHODS)
+every_network = pytest.mark.parametrize("network", NETWORKS)
+
+
+@pytest.mark.parametrize("strategy", QUICK)
+@every_network
+@every_method
+def test_two_processes_equal_one(pair: Pair, method: str, network: str, strategy: str) -> None:
+    two_processes_equal_one(pair, Case(method, STRATEGIES[strategy], network, steps=2 if network == "batchnorm" else 1))
+
+
+@every_method
+def test_two_equal_shares_equal_one(pair: Pair, method: str) -> None:
+    two_processes_equal_one(pair, Case(method, STRATEGIES["everything"], shares=EQUAL))
+
+
+def test_a_few_assignments_are_the_same_on_both(pair: Pair) -> None:
+    two_processes_equal_one(pair, Case("toy_queue", HardViews(4, limit=3)))
+
+
+def test_a_rank_with_nothing_to_mix_keeps_step(pair: Pair) -> None:
+    """A pass that one rank left out would leave the other one waiting in BatchNorm."""
+    two_processes_equal_one(pair, Case("simclr", CutMix(), setting="nothing mixed in the first share"))
+
+
+def test_left_out_parameters_stay(pair: Pair) -> None:
+    """DDP neither fails on nor decays the adversarial branch in the steps that have no attack."""
+    case = Case("simsiam", Sum((1.0, Clean()), (0.5, Adversarial(4 / 255, every=2))), steps=4)
+    for attacked, skipped in zip(take_steps(case)[0::2], take_steps(case)[1::2], strict=True):
+        left_out = {name for name, grad in skipped.grads.items() if grad is None}
+        assert left_out
+        assert left_out == {name for name in skipped.grads if ".adversarial." in name}
+        assert all(grad is not None for grad in attacked.grads.values())
+        for name in left_out:
+            assert torch.equal(attacked.state[name], skipped.state[name]), f"{name} moved"
+    two_processes_equal_one(pair, case)
+
+
+def test_an_attack_alone_leaves_out_the_main_affine(pair: Pair) -> None:
+    """Weights that no term reads (the main branch's of an attack alone) get no gradient on either."""
+    two_processes_equal_one(pair, Case("simclr", Adversarial(4 / 255, every=2), steps=4))
+
+
+BREAKS = {
+    "a gather whose backward keeps the local slice": Case("simclr", Clean(), "vit"),
+    "BatchNorm of local statistics": Case("simsiam", Clean()),
+    "partners keyed by rank": Case("simsiam", CutMix(), "vit"),
+    "every rank averages its own rows": Case("simsiam", Clean(), "vit"),
+    "valid rows counted by each rank": Case("toy_clusters", Clean(), "vit"),
+    "a centre of local rows": Case("toy_centre", Clean(), "vit"),
+    "a queue of local keys": Case("toy_queue", Clean(), "vit"),
+}
+
+
+@pytest.mark.parametrize("fault", BREAKS)
+def test_faults_break_the_law(pair: Pair, fault: str) -> None:
+    # A tolerance a thousand times wider still tells them.
+    with pytest.raises(AssertionError):
+        two_processes_equal_one(pair, BREAKS[fault], fault, rtol=1e-3, atol=1e-5)
+
+
+def test_the_gathers_fault_turns_the_gradient(pair: Pair) -> None:
+    """The fault is one of direction, which no learning rate hides."""
+    case = Case("simclr", Clean(), "vit", EQUAL, steps=1)
+    pair.start(take_steps, case, "a gather whose backward keeps the local slice")
+    alone, both = take_steps(case), pair.results()
+
+    def flat(step: Step) -> torch.Tensor:
+        return torch.cat([grad.flatten() for grad in step.grads.values() if grad is not None])
+
+    assert torch.cosine_similarity(flat(alone[0]), flat(both[0][0]), dim=0) < 0.999
+
+
+@pytest.mark.laws
+@pytest.mark.parametrize("shares", [EQUAL, UNEQUAL, (1, 4)], ids=str)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@every_network
+@every_method
+def test_two_processes_equal_one_in_double(
+    pair: Pair, method: str, network: str, strategy: str, shares: tuple[int, int]
+) -> None:
+    two_processes_equal_one(pair, Case(method, STRATEGIES[strategy], network, shares, steps=3))
