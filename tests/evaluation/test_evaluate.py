@@ -65,7 +65,7 @@ def test_both_protocols_with_baselines_are_children_of_the_pretraining_run(data,
         run = client.get_run(result.run_id)
         assert run.info.status == "FINISHED" and run.info.run_name == result.name
         assert run.data.tags["mlflow.parentRunId"] == parent
-        assert run.data.tags["encoder.digest"] == result.digest == encoder.digest
+        assert run.data.tags["hardviews.encoder"] == result.digest == encoder.digest
         assert run.data.metrics[metric] == pytest.approx(result.metrics["pretrained"][metric])
         assert run.data.metrics[f"pixels/{metric}"] == pytest.approx(result.metrics["pixels"][metric])
         assert [m.step for m in client.get_metric_history(result.run_id, metric)] == [640]
@@ -94,7 +94,7 @@ def test_an_encoder_without_its_run_is_evaluated_as_a_run_of_its_own(data, proje
     save(encoder, tmp_path)
     result = evaluate_knn(Knn(str(tmp_path), data=str(data), project=str(project), device="cpu"))
     tags = client.get_run(result.run_id).data.tags
-    assert "mlflow.parentRunId" not in tags and tags["pretraining.run_id"] == "0" * 32
+    assert "mlflow.parentRunId" not in tags and tags["hardviews.pretraining_run"] == "0" * 32
     assert "run of its own" in caplog.text
 
 

@@ -1,9 +1,9 @@
 import time
 
 from mlflow.tracking import MlflowClient
-from tests.tracking.servers import free_port, mlflow_server
 
 from hardviews.tracking.run import Run
+from tests.tracking.servers import free_port, mlflow_server
 
 
 def test_a_server_killed_and_restarted_in_the_middle_misses_nothing(project, tmp_path):

@@ -87,7 +87,7 @@ def test_resumed_run_goes_on_with_steps_that_only_grow(project, client):
     assert [m.step for m in client.get_metric_history(run.run_id, "loss")] == list(range(1, 15))
     assert [m.step for m in client.get_metric_history(run.run_id, "new")] == list(range(8, 15))
     got = client.get_run(run.run_id)
-    assert got.data.params["rate"] == "0.5" and got.data.tags["resumed.rate"] == "0.7"
+    assert got.data.params["rate"] == "0.5" and got.data.tags["hardviews.resumed.rate"] == "0.7"
     assert got.info.status == "FINISHED"
 
 
@@ -200,7 +200,7 @@ def test_encoder_is_a_model_that_mlflow_loads_without_pickle(project, client, na
     encoder = Encoder(backbone, Normalisation(), None, 32).eval()
     with Run.start("exp", "x", folder=project) as run:
         run.log_encoder(encoder, step=64)
-    assert client.get_run(run.run_id).data.tags["encoder.digest"] == encoder.digest
+    assert client.get_run(run.run_id).data.tags["hardviews.encoder"] == encoder.digest
     files = [path.name for path in (project / "artifacts").rglob("*") if path.is_file()]
     assert "encoder.safetensors" in files and "MLmodel" in files
     assert not [name for name in files if name.endswith((".pkl", ".pth", ".pt", ".bin"))]

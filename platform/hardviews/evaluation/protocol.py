@@ -107,7 +107,13 @@ def evaluate(config: Evaluation, name: str, score: Score) -> Result:
     outcome: dict[Source, Mapping[str, float]] = {}
     with _open_run(config, name, encoder) as run:
         run.log_params(config)
-        run.set_tags({"encoder.digest": digest, "data.train": train.digest, "data.test": test.digest})
+        run.set_tags(
+            {
+                "hardviews.encoder": digest,
+                "hardviews.dataset.train": train.digest,
+                "hardviews.dataset.test": test.digest,
+            }
+        )
         step = int(encoder.provenance.get("samples", 0))
         for source in sources:
             embed = embedding(source, encoder, config.seed)
@@ -173,12 +179,12 @@ def _extract(config: Evaluation, index: Index, embed: Embed, preprocess: Preproc
 
 def _open_run(config: Evaluation, name: str, encoder: Encoder) -> Run:
     parent = encoder.provenance.get("run_id")
-    tags = {"evaluation": name}
+    tags = {"hardviews.evaluation": name}
     try:
         return Run.start(config.experiment, name, parent=parent, tags=tags, folder=config.project)
     except MissingRun as error:
         logger.warning("%s The evaluation is logged as a run of its own.", error)
-        tags["pretraining.run_id"] = str(parent)
+        tags["hardviews.pretraining_run"] = str(parent)
         return Run.start(config.experiment, name, tags=tags, folder=config.project)
 
 

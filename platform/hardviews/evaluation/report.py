@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 
 from hardviews.evaluation.features import Source
@@ -41,6 +42,11 @@ def table(results: Sequence[Result], columns: Sequence[str] | None = None) -> Ta
         cells = [_cell(rows[source].get(name), best[name]) for name in columns]
         view.add_row(_NAMES[source], *cells)
     return view
+
+
+def show(results: Sequence[Result]) -> None:
+    """Print the table."""
+    Console().print(table(results))
 
 
 def _is_accuracy(name: str) -> bool:

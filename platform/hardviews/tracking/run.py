@@ -101,7 +101,7 @@ class Run:
         changed = {key: value for key, value in params.items() if self._params.get(key, value) != value}
         if changed:
             logger.warning("tracking: the run keeps its first value of %s", ", ".join(sorted(changed)))
-            self.set_tags({f"resumed.{key}": value for key, value in changed.items()})
+            self.set_tags({f"hardviews.resumed.{key}": value for key, value in changed.items()})
         new = {key: value for key, value in params.items() if key not in self._params}
         self._params.update(new)
         if new:

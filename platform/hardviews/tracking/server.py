@@ -26,6 +26,8 @@ _FINAL = {
     "INVALID_STATE",
     "MALFORMED_REQUEST",
 }
+# Opens the experiment in the part of MLflow's pages that is about training, not about language models.
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
 # Metrics in one request (MLflow's own limit is 1000).
 _METRICS_AT_ONCE = 900
 # MLflow's own defaults retry for minutes inside a call; the spool retries outside.
@@ -145,7 +147,7 @@ class Server:
             return str(found.experiment_id)
         location = None if self._folder is None else (self._folder / "artifacts").as_uri()
         try:
-            return str(self._client.create_experiment(name, artifact_location=location))
+            return str(self._client.create_experiment(name, artifact_location=location, tags=_KIND))
         except Exception:
             # Another job made it a moment ago.
             found = self._client.get_experiment_by_name(name)
@@ -208,7 +210,7 @@ class Server:
         self._client.log_model_artifacts(model.model_id, record["source"])
         self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
         self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, record["step"])])
-        self._client.set_tag(run_id, "encoder.digest", record["digest"])
+        self._client.set_tag(run_id, "hardviews.encoder", record["digest"])
         shutil.rmtree(record["source"], ignore_errors=True)
 
 
