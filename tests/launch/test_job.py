@@ -114,7 +114,7 @@ def test_a_mistake_of_the_user_ends_the_job_at_once_with_its_paragraph(start):
     job = start("--fail-user")
     assert job.process.wait(60) != 0
     assert "the job failed: The data is not there. Put it there." in job.output()
-    assert "Traceback" not in job.output()
+    assert "Traceback" not in job.output(), job.output()
     assert {note["restarts"] for note in job.notes()} == {"0"}
     assert job.processes() == []
 
@@ -124,7 +124,8 @@ def test_an_interrupt_leaves_no_process_behind(start):
     eventually(lambda: len(job.notes()) == 2, job)
     job.process.send_signal(signal.SIGINT)
     assert job.process.wait(30) == 128 + signal.SIGINT
-    assert "Traceback" not in job.output()
+    # The launcher's own; a toy whose peer was stopped a moment earlier may print one after its name.
+    assert not any(line.startswith("Traceback") for line in job.output().splitlines()), job.output()
     eventually(lambda: job.processes() == [], job, seconds=5)
 
 
