@@ -15,7 +15,7 @@ FORBIDDEN = [
     r"\bXX" + r"X\b",
     "NotImplemented" + "Error",
     r"(?<![\w.])/wo" + "rk/",
-    r"(?<![\w.])/ro" + "ot/",
+    r"(?<![\w.])/r" + "oot/",
     r"(?<![\w.])/ho" + r"me/[a-z]",
 ]
 
