@@ -1,0 +1,49 @@
+"""The loss of mixed SimCLR views against soft labels over an explicit matrix of all 2B - 1 candidates."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, cross_entropy
+
+from hardviews.methods.simclr import SimCLRConfig
+from hardviews.strategies.cutmix import CutMix
+from hardviews.strategies.mixup import MixUp
+from hardviews.strategies.strategy import Strategy
+from tests.parity.plain import batch_of, pictures, without_network
+
+TEMPERATURE = 0.2
+
+
+def soft_label_loss(mixed: Tensor, same: Tensor, other: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
+    """Anchor i is mixed from rows i and partner[i] of `same`; its labels are those rows of `other`."""
+    losses = []
+    for i, anchor in enumerate(mixed):
+        candidates = list(other) + [row for j, row in enumerate(same) if j != i]
+        logits = torch.stack([cosine_similarity(anchor, row, dim=0) for row in candidates]) / TEMPERATURE
+        label = torch.zeros(len(candidates))
+        label[i] += weight[i]
+        label[partner[i]] += 1 - weight[i]
+        losses.append(cross_entropy(logits, label))
+    return torch.stack(losses)
+
+
+@pytest.mark.parametrize(
+    "strategy", [CutMix(), CutMix(scope="sample"), MixUp(), MixUp(scope="sample"), CutMix(fixed=0.3)], ids=str
+)
+def test_mixed_simclr(strategy: Strategy) -> None:
+    objective = without_network(SimCLRConfig(temperature=TEMPERATURE), strategy)
+    views = pictures(12, seed=1)
+    losses = objective(batch_of(views), 12)
+    ((term, losses_B),) = losses.terms
+    flat = [view.flatten(1) for view in views]
+    wanted = torch.zeros(12)
+    for slot, mix in term.batch.mixes.items():
+        mixed = term.batch.hard[slot].pixels().flatten(1)
+        assert not torch.equal(mixed, flat[slot.number])
+        same, other = flat[slot.number], flat[1 - slot.number]
+        wanted = wanted + 0.5 * soft_label_loss(mixed, same, other, mix.partner, mix.weight)
+    assert len(term.batch.mixes) == 2
+    torch.testing.assert_close(losses_B, wanted.detach(), rtol=1e-6, atol=1e-6)
+    grads = torch.autograd.grad(losses.total, views, retain_graph=True)
+    for got, want in zip(grads, torch.autograd.grad(wanted.mean(), views), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-7)
