@@ -28,15 +28,11 @@ def naive_votes(train, test, k, temperature, classes):
     return torch.tensor(votes)
 
 
+SIZES = st.integers(1, 40)
+
+
 @settings(max_examples=25, deadline=None)
-@given(
-    st.integers(1, 40),
-    st.integers(1, 12),
-    st.integers(2, 6),
-    st.integers(1, 45),
-    st.integers(1, 50),
-    st.integers(0, 99),
-)
+@given(SIZES, st.integers(1, 12), st.integers(2, 6), st.integers(1, 45), st.integers(1, 50), st.integers(0, 99))
 def test_equals_a_naive_loop_whatever_the_parts(n, m, classes, k, part, seed):
     train, test = features(n, 5, classes, seed), features(m, 5, classes, seed + 1)
     votes = knn_votes(train, test, (k,), 0.07, classes=classes, part=part)
@@ -68,13 +64,10 @@ def test_nearer_neighbours_outvote_a_majority():
     assert knn_votes(train, test, (3,), 100.0, classes=2)[3].argmax(1).item() == 1
 
 
-@pytest.mark.parametrize(
-    "device",
-    [
-        "cpu",
-        pytest.param("cuda", marks=pytest.mark.skipif("not __import__('torch').cuda.is_available()", reason="no GPU")),
-    ],
-)
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=GPU)])
 def test_separable_classes_are_found(device):
     centres = torch.eye(4).repeat_interleave(25, 0) * 10
     train = Features(centres + torch.randn(100, 4), torch.arange(4).repeat_interleave(25))

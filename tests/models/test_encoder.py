@@ -119,6 +119,12 @@ def test_missing_encoder_says_where_it_was_looked_for(tmp_path):
         load(tmp_path / "nowhere")
 
 
+def test_exporting_a_network_draws_no_random_number(encoder):
+    state = torch.get_rng_state()
+    Encoder(encoder.backbone, NORMALISATION, encoder.network)
+    assert torch.equal(state, torch.get_rng_state())
+
+
 def test_floats_are_not_taken_for_pixels(encoder):
     with pytest.raises(TypeError, match="uint8"):
         encoder.embed(images().float())

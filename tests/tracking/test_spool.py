@@ -1,5 +1,7 @@
 import json
 import multiprocessing
+import os
+import signal
 import threading
 import time
 
@@ -61,6 +63,43 @@ def test_put_never_waits_while_the_server_hangs(tmp_path):
     release.set()
 
 
+def test_a_slow_server_gets_its_time_and_an_absent_one_does_not(tmp_path):
+    receiver = Receiver()
+    spool = opened(tmp_path / "slow.jsonl", lambda records: (time.sleep(0.8), receiver(records)))
+    spool.put({"n": 0})
+    assert spool.close(0.1, sending=20) == 0
+    receiver.away = True
+    spool = opened(tmp_path / "away.jsonl", receiver)
+    spool.put({"n": 1})
+    begun = time.monotonic()
+    assert spool.close(0.3, sending=20) == 1
+    assert time.monotonic() - begun < 5
+
+
+def test_passwords_are_not_told_in_warnings(tmp_path, caplog):
+    def send(records):
+        raise ConnectionError("API request to http://me:hunter2@host/api failed")
+
+    spool = opened(tmp_path / "run.jsonl", send)
+    spool.put({"n": 0})
+    spool.close(0.3)
+    assert "host/api" in caplog.text and "hunter2" not in caplog.text
+
+
+def test_the_next_process_does_not_write_into_a_removed_file(tmp_path):
+    path, receiver = tmp_path / "run.jsonl", Receiver()
+    first = opened(path, receiver)
+    opener = threading.Thread(target=lambda: second.append(Spool(path, receiver)))
+    second = []
+    opener.start()
+    time.sleep(0.3)  # it waits for the lock of the file that is removed now
+    assert first.close() == 0
+    opener.join(20)
+    assert path.stat().st_ino == os.fstat(second[0]._file.fileno()).st_ino
+    second[0].start()
+    second[0].close()
+
+
 def test_server_away_and_back(tmp_path):
     receiver = Receiver()
     receiver.away = True
@@ -112,8 +151,6 @@ def _put_and_die(path):
     # What a kill in the middle of a write leaves.
     with open(path, "ab") as file:
         file.write(b'{"n": 5')
-    import os
-    import signal
 
     os.kill(os.getpid(), signal.SIGKILL)
 

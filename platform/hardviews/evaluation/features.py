@@ -125,7 +125,7 @@ def extract(
     workers: int = 4,
     title: str = "features",
 ) -> Features:
-    """Return the features of all samples.
+    """Return the features of all samples, `total` at most.
 
     Images are decoded by `workers` threads, a few batches ahead. Raises UserError for a sample without a
     label or one that cannot be decoded (the reader has checked its bytes, so it was never an image).
@@ -147,19 +147,25 @@ def extract(
 
     indices: list[int] = []
     labels: list[int] = []
-    values: list[Tensor] = []
-    with torch.inference_mode():
+    values_ND = torch.empty(0, 0)
+    with torch.no_grad():
         for batch in _batches(_progress(_ahead(load, samples, workers), total, title), batch_size):
+            values_BD = embed(torch.stack([image for _, _, image in batch]))
+            if not indices:
+                # One allocation: a list of parts and their concatenation would take twice the memory.
+                values_ND = torch.empty(total, values_BD.shape[1])
+            values_ND[len(indices) : len(indices) + len(batch)] = values_BD
             indices += [index for index, _, _ in batch]
             labels += [label for _, label, _ in batch]
-            values.append(embed(torch.stack([image for _, _, image in batch])).float().cpu())
     if not indices:
         raise UserError("Evaluation: the dataset is empty; pack at least one image of each class.")
-    order_N = torch.tensor(indices).argsort()
-    values_ND, labels_N = torch.cat(values)[order_N], torch.tensor(labels)[order_N]
+    values_ND, labels_N = values_ND[: len(indices)], torch.tensor(labels)
+    if indices != sorted(indices):
+        order_N = torch.tensor(indices).argsort(stable=True)
+        values_ND, labels_N = values_ND[order_N], labels_N[order_N]
     if not torch.isfinite(values_ND).all():
         raise UserError("Evaluation: the encoder returned features that are not finite; its training diverged.")
-    return Features(values_ND.clone(), labels_N)
+    return Features(values_ND, labels_N)
 
 
 T = TypeVar("T")

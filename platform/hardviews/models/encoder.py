@@ -54,7 +54,9 @@ class Encoder(nn.Module):
         self.normalisation = normalisation
         self.image_size = image_size
         self.provenance = dict(provenance or {})
-        self.network = backbone.build()
+        # Exporting in the middle of a training must not shift its random numbers.
+        with torch.random.fork_rng(devices=[], enabled=network is not None):
+            self.network = backbone.build()
         if network is not None:
             self.network.load_state_dict(exported_state(network.state_dict()))
 

@@ -150,18 +150,19 @@ class Run:
         """Wait until what was logged so far has arrived; return whether it has."""
         return self._spool.drain(timeout)
 
-    def close(self, status: Status | None = "FINISHED", timeout: float = 30.0) -> int:
-        """End the run and return how many records could not be sent in time; those stay on disk for the next
-        start.
+    def close(self, status: Status | None = "FINISHED", timeout: float = 30.0, sending: float = 600.0) -> int:
+        """End the run and return how many records could not be sent in time.
 
-        status: None leaves the run open, for a job that goes on after a restart.
+        Those stay on disk for the next start. status: None leaves the run open, for a job that goes on after a
+        restart. timeout: seconds to wait for a server that is away; sending: for one that is taking what is left,
+        the encoder perhaps.
         """
         if self._closed:
             return 0
         self._closed = True
         if status is not None:
             self._put("status", status=status)
-        unsent = self._spool.close(timeout)
+        unsent = self._spool.close(timeout, sending)
         if unsent:
             logger.warning(
                 "tracking: %d records of run %s were not sent to %s; those in %s are sent when the run is next opened",
@@ -242,5 +243,5 @@ class NullRun(Run):
     def drain(self, timeout: float = 30.0) -> bool:
         return True
 
-    def close(self, status: Status | None = "FINISHED", timeout: float = 30.0) -> int:
+    def close(self, status: Status | None = "FINISHED", timeout: float = 30.0, sending: float = 600.0) -> int:
         return 0

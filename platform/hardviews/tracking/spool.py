@@ -8,6 +8,7 @@ is back, or when a restarted process opens the same file, sending goes on where 
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hardviews.errors import UserError
+from hardviews.tracking.scrub import scrub
 
 Record = dict[str, Any]
 logger = logging.getLogger(__name__)
@@ -55,8 +57,7 @@ class Spool:
         self._send = send
         self._offset_path = path.with_suffix(".sent")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "a+b", buffering=0)  # noqa: SIM115 (closed in close)
-        _lock(self._file.fileno(), path, lock_timeout)
+        self._file = _open_locked(path, lock_timeout)
         _drop_torn_line(self._file.fileno())
         self._size = os.fstat(self._file.fileno()).st_size
         self._offset = self._read_offset()
@@ -93,24 +94,29 @@ class Spool:
         waiting = os.pread(self._file.fileno(), size - offset, offset).count(b"\n")
         return waiting + self._queue.unfinished_tasks
 
-    def drain(self, timeout: float) -> bool:
-        """Wait until everything taken so far is sent; return whether it was within `timeout` seconds."""
-        deadline = time.monotonic() + timeout
+    def drain(self, timeout: float, sending: float = 0.0) -> bool:
+        """Wait until everything taken so far is sent; return whether it was.
+
+        Gives up after `timeout` seconds while the server is away, and after `sending` (if that is longer) while it
+        takes records: a large file needs its time.
+        """
+        begun = time.monotonic()
         with self._changed:
             while self._offset < self._size or self._queue.unfinished_tasks:
-                left = deadline - time.monotonic()
+                limit = timeout if self.away_since is not None else max(timeout, sending)
+                left = begun + limit - time.monotonic()
                 if left <= 0:
                     return False
                 self._changed.wait(min(left, 0.1))
         return True
 
-    def close(self, timeout: float = 30.0) -> int:
-        """Send what is left, for at most `timeout` seconds; return how many records were not sent.
+    def close(self, timeout: float = 30.0, sending: float = 0.0) -> int:
+        """Send what is left, as long as `drain` waits; return how many records were not sent.
 
         The file stays where records are left in it, and the next process that opens it sends them; else it is
         removed.
         """
-        self.drain(timeout)
+        self.drain(timeout, sending)
         self._closing.set()
         with self._changed:
             self._changed.notify_all()
@@ -217,19 +223,24 @@ class Spool:
         return offset if offset <= self._size else 0
 
 
-def _lock(descriptor: int, path: Path, timeout: float) -> None:
+def _open_locked(path: Path, timeout: float) -> io.FileIO:
+    """Open the file for this process alone; the lock goes with the process, however it ends."""
     deadline = time.monotonic() + timeout
     while True:
+        file = open(path, "a+b", buffering=0)  # noqa: SIM115 (stays open)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise UserError(
-                    f"Another process is writing to the same tracking run: {path} is locked. Stop the other "
-                    f"job, or start this one as a run of its own."
+                    f"Another process is writing to the same tracking run: {path} is locked. Stop the other job, or "
+                    "start this one as a run of its own."
                 ) from None
             time.sleep(0.1)
+        # Held by another, or removed by the one that held it: what is at the path now is another file.
+        file.close()
 
 
 def _drop_torn_line(descriptor: int) -> None:
@@ -253,4 +264,4 @@ def _append(descriptor: int, data: bytes) -> None:
 
 
 def _brief(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    return scrub((str(error).splitlines() or [type(error).__name__])[0][:300])
