@@ -24,6 +24,7 @@ from hardviews.data.index import Index
 from hardviews.data.pack import pack
 from hardviews.data.reader import Reader
 from hardviews.data.source import Item
+from hardviews.data.sources import image_folder
 from hardviews.errors import UserError
 from hardviews.views.decode import decode
 from tests.data.helpers import Noise
@@ -109,6 +110,21 @@ def test_unreadable_images_are_listed_and_left_out(tmp_path: Path) -> None:
     assert {reject["key"] for reject in rejects} == {"noise_00003", "noise_00004", "noise_00011"}
     assert all(reject["reason"] for reject in rejects)
     assert (len(index), index.rejected) == (17, 3)
+
+
+def test_a_users_folder_with_broken_images(tmp_path: Path) -> None:
+    for name, classes in (("a", "cat"), ("b", "cat"), ("c", "dog"), ("d", "dog")):
+        (tmp_path / "in" / classes).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), "red").save(tmp_path / "in" / classes / f"{name}.jpg")
+    cut, text, empty = (tmp_path / "in" / name for name in ("cat/cut.jpg", "dog/text.jpg", "dog/empty.png"))
+    cut.write_bytes((tmp_path / "in/cat/a.jpg").read_bytes()[:-200])
+    text.write_text("not an image")
+    empty.write_bytes(b"")
+    index = pack(image_folder(str(tmp_path / "in")), str(tmp_path / "out"), progress=False)
+    rejects = [json.loads(line) for line in (tmp_path / "out/rejects.jsonl").read_text().splitlines()]
+    assert {reject["name"] for reject in rejects} == {"cat/cut.jpg", "dog/text.jpg", "dog/empty.png"}
+    assert (len(index), index.rejected, index.classes) == (4, 3, ("cat", "dog"))
+    assert sorted(index.labels) == [0, 0, 1, 1]
 
 
 def test_when_no_image_is_readable_nothing_is_written(tmp_path: Path) -> None:

@@ -287,5 +287,7 @@ def test_closing_lets_go_of_every_descriptor(datasets: list[Index]) -> None:
 def test_a_wrong_policy_is_refused() -> None:
     with pytest.raises(UserError, match="on_corrupt"):
         ReaderConfig(on_corrupt="ignore")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="streams is 0"):
+        ReaderConfig(streams=0)
     with pytest.raises(UserError, match="most_corrupt"):
         ReaderConfig(most_corrupt=2.0)

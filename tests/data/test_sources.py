@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hardviews.data.folder import _keys
-from hardviews.data.sources import digits, hold_out, image_folder, iterate, open_source, torchvision_dataset
+from hardviews.data.sources import (
+    TorchvisionDataset,
+    digits,
+    hold_out,
+    image_folder,
+    iterate,
+    open_source,
+    torchvision_dataset,
+)
 from hardviews.errors import UserError
 from tests.data.helpers import Noise
 
@@ -135,6 +143,11 @@ def test_torchvision_datasets(tmp_path: Path) -> None:
         torchvision_dataset("CIFAR10", str(tmp_path))
     with pytest.raises(UserError, match="no train and test parts"):
         torchvision_dataset("FakeData", str(tmp_path), "test")
+    with pytest.raises(UserError, match="no class labels"):
+        TorchvisionDataset([(Image.new("RGB", (2, 2)), {"boxes": []})], "VOCDetection")
+    held = [open_source(f"torchvision:FakeData:{tmp_path}", split, 0.2) for split in ("train", "test")]
+    assert [len(part) for part in held] == [len(source) - len(held[1]), len(held[1])]
+    assert 150 < len(held[1]) < 250
     with pytest.raises(UserError, match="names no folder"):
         open_source("torchvision:CIFAR10")
 

@@ -176,7 +176,8 @@ class _Writer:
     def __init__(self, target: Store, shard_bytes: int, stale: list[str]) -> None:
         self._target, self._shard_bytes, self._stale = target, shard_bytes, stale
         self._shards: list[Shard] = []
-        self._rows: list[tuple[int, ...]] = []
+        self._rows: list[tuple[int, ...]] = []  # of the open shard
+        self._tables: list[npt.NDArray[Any]] = []  # of the closed ones: a tenth of the memory
         self._rejects: list[_Reject] = []
         self._keys: set[str] = set()
         self._published: list[str] = []
@@ -251,24 +252,23 @@ class _Writer:
             ready.height,
         )
         self._rows.append(row)
-        self._count += 1
 
     def commit(self, classes: tuple[str, ...]) -> Index:
         """Publish what is left, the index last, and load it."""
-        if not self._rows:
+        self._close_shard()
+        if not self._tables:
             first = self._rejects[0]
             raise UserError(
                 f"None of the {len(self._rejects)} images could be read, so there is nothing to pack. "
                 f"The first is {first.name!r}: {first.reason}. Check that these are images."
             )
-        self._close_shard()
-        table = encode_table(np.array(self._rows, dtype=SAMPLE))
-        shards = tuple(self._shards)
+        samples = np.concatenate(self._tables)
+        table, shards = encode_table(samples), tuple(self._shards)
         files = {SAMPLES_NAME: table}
         if self._rejects:
             lines = (json.dumps(vars(reject)) + "\n" for reject in self._rejects)
             files[REJECTS_NAME] = "".join(lines).encode()
-        files[INDEX_NAME] = encode_index(classes, shards, table, len(self._rows), len(self._rejects))
+        files[INDEX_NAME] = encode_index(classes, shards, table, len(samples), len(self._rejects))
         self._start()
         if self._target.local:
             for shard in shards:
@@ -294,7 +294,6 @@ class _Writer:
         self._tar = webdataset.TarWriter(
             self._stream, user="hardviews", group="hardviews", mode=0o444, mtime=0, encoder=False
         )
-        self._count = 0
 
     def _close_shard(self) -> None:
         if self._tar is None:
@@ -304,7 +303,9 @@ class _Writer:
         self._tar = None
         path = os.path.join(self._folder, self._name)
         crc32, sha256 = checksums(path)
-        self._shards.append(Shard(self._name, os.path.getsize(path), self._count, crc32, sha256))
+        self._shards.append(Shard(self._name, os.path.getsize(path), len(self._rows), crc32, sha256))
+        self._tables.append(np.array(self._rows, dtype=SAMPLE))
+        self._rows.clear()
         if not self._target.local:
             self._start()
             self._publish(self._name)

@@ -52,6 +52,10 @@ class ReaderConfig:
             raise UserError(f"on_corrupt is {self.on_corrupt!r}; it must be 'raise' or 'substitute'.")
         if not 0.0 <= self.most_corrupt <= 1.0:
             raise UserError(f"most_corrupt is {self.most_corrupt}; it is a share of the samples, between 0 and 1.")
+        for name in ("streams", "window"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} is {value}; it must be at least 1, or None to choose from the dataset.")
 
 
 @dataclass(frozen=True)
@@ -275,7 +279,7 @@ class Reader:
         window.
         """
         counts = self.index.counts
-        window = self.config.window or default_window(counts)
+        window = default_window(counts) if self.config.window is None else self.config.window
         streams = self.config.streams or default_streams(len(counts), window, max(1, global_batch // group))
         key = (seed, epoch, streams, window, global_batch)
         if self._order is None or self._order[0] != key:

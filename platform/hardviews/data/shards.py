@@ -87,6 +87,7 @@ class OpenShards:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
         self._release(set())
+        self._close_leaving(wait=True)
 
     def check(self) -> None:
         """Raise UserError where a shard is missing or of another size than the index says; reads no
@@ -102,7 +103,7 @@ class OpenShards:
             # What was fetched ahead may be what fills the cache: let go of it, and wait for what still
             # arrives.
             self._release(self._live | {number})
-            concurrent.futures.wait(self._leaving)
+            self._close_leaving(wait=True)
             return self._open_shard(number)
 
     def _release(self, wanted: set[int]) -> None:
@@ -111,8 +112,18 @@ class OpenShards:
         for number in [number for number in self._fetching if number not in wanted]:
             future = self._fetching.pop(number)
             if not future.cancel():
-                future.add_done_callback(_close_result)
-                self._leaving = [other for other in self._leaving if not other.done()] + [future]
+                self._leaving.append(future)
+        self._close_leaving(wait=False)
+
+    def _close_leaving(self, wait: bool) -> None:
+        """Close what was being fetched when it was let go of."""
+        staying = []
+        for future in self._leaving:
+            if not (wait or future.done()):
+                staying.append(future)
+            elif future.exception() is None:
+                os.close(future.result())
+        self._leaving = staying
 
     def _open_shard(self, number: int) -> int:
         shard = self._index.shards[number]
@@ -143,8 +154,3 @@ class OpenShards:
             f"The shard {self.store.name(shard.name)} {what}. Copy it again from where it is whole, or pack "
             f"the dataset again with: hardviews pack SOURCE {self._index.url} --overwrite"
         )
-
-
-def _close_result(future: concurrent.futures.Future[int]) -> None:
-    if not future.cancelled() and future.exception() is None:
-        os.close(future.result())

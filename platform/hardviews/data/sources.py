@@ -25,6 +25,7 @@ __all__ = [
     "Subset",
     "TorchvisionDataset",
     "digits",
+    "has_test_part",
     "hold_out",
     "image_folder",
     "iterate",
@@ -69,13 +70,7 @@ def torchvision_dataset(name: str, root: str, split: Split | None = None, downlo
     """A dataset of torchvision by its class name, for example CIFAR10, from the folder that torchvision keeps
     it in.
     """
-    from torchvision import datasets
-
-    kind = getattr(datasets, name, None)
-    if not (inspect.isclass(kind) and name in datasets.__all__):
-        near = [n for n in datasets.__all__ if n.lower().startswith(name.lower()[:3])]
-        hint = f" Did you mean {', '.join(near)}?" if near else ""
-        raise UserError(f"torchvision has no dataset named {name!r}.{hint}")
+    kind = _torchvision_class(name)
     known = inspect.signature(kind).parameters
     arguments: dict[str, Any] = {"root": root} if "root" in known else {}
     if "download" in known:
@@ -94,6 +89,22 @@ def torchvision_dataset(name: str, root: str, split: Split | None = None, downlo
             f"torchvision's {name} could not be opened in {root!r}: {str(error).rstrip('.')}. Put the "
             "dataset there, or ask for its download where it has one."
         ) from error
+
+
+def has_test_part(name: str) -> bool:
+    """Whether a torchvision dataset is divided into training and test images."""
+    return bool({"train", "split"} & set(inspect.signature(_torchvision_class(name)).parameters))
+
+
+def _torchvision_class(name: str) -> Any:
+    from torchvision import datasets
+
+    kind = getattr(datasets, name, None)
+    if not (inspect.isclass(kind) and name in datasets.__all__):
+        near = [n for n in datasets.__all__ if n.lower().startswith(name.lower()[:3])]
+        hint = f" Did you mean {', '.join(near)}?" if near else ""
+        raise UserError(f"torchvision has no dataset named {name!r}.{hint}")
+    return kind
 
 
 @dataclass(frozen=True)
@@ -145,7 +156,10 @@ def open_source(where: str, split: Split | None = None, hold_out_share: float = 
         name, _, root = where.removeprefix("torchvision:").partition(":")
         if not root:
             raise UserError(f"{where!r} names no folder. Write torchvision:{name or 'CIFAR10'}:FOLDER.")
-        return torchvision_dataset(name, os.path.expanduser(root), split)
+        root = os.path.expanduser(root)
+        if split is not None and hold_out_share and not has_test_part(name):
+            return hold_out(torchvision_dataset(name, root), split, hold_out_share)
+        return torchvision_dataset(name, root, split)
     return image_folder(os.path.expanduser(where), split, hold_out_share)
 
 
