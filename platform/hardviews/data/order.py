@@ -22,7 +22,7 @@ from hardviews.errors import UserError
 Ints = npt.NDArray[np.int64]
 
 WINDOW = 8  # shards: 1 GiB at the default shard size
-WINDOW_SAMPLES = 2**14  # datasets up to this size are shuffled fully, whatever their number of shards
+WINDOW_SAMPLES = 2**13  # datasets up to this size are shuffled fully, whatever their number of shards
 STREAMS = 32  # at most, by default: a machine that reads them all holds STREAMS * WINDOW shards
 
 _SHARDS = 2**64 - 1  # stands where a stream's number would: the permutation of the shards themselves
