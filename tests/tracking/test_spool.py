@@ -1,3 +1,4 @@
+import fcntl
 import json
 import multiprocessing
 import os
@@ -86,18 +87,25 @@ def test_passwords_are_not_told_in_warnings(tmp_path, caplog):
     assert "host/api" in caplog.text and "hunter2" not in caplog.text
 
 
-def test_the_next_process_does_not_write_into_a_removed_file(tmp_path):
-    path, receiver = tmp_path / "run.jsonl", Receiver()
-    first = opened(path, receiver)
-    opener = threading.Thread(target=lambda: second.append(Spool(path, receiver)))
-    second = []
-    opener.start()
-    time.sleep(0.3)  # it waits for the lock of the file that is removed now
-    assert first.close() == 0
-    opener.join(20)
-    assert path.stat().st_ino == os.fstat(second[0]._file.fileno()).st_ino
-    second[0].start()
-    second[0].close()
+def test_the_next_process_does_not_write_into_a_removed_file(tmp_path, monkeypatch):
+    path, receiver, flock = tmp_path / "run.jsonl", Receiver(), fcntl.flock
+    removed = []
+
+    def flock_after_the_other_process_has_ended(descriptor, operation):
+        if not removed:
+            path.unlink()
+            removed.append(descriptor)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_after_the_other_process_has_ended)
+    receiver.away = True
+    spool = opened(path, receiver)
+    assert removed
+    spool.put({"n": 0})
+    assert spool.close(0.2) == 1
+    receiver.away = False
+    assert opened(path, receiver).close(10) == 0
+    assert receiver.got == [0]
 
 
 def test_server_away_and_back(tmp_path):
