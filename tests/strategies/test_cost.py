@@ -16,7 +16,7 @@ from tests.laws.cases import METHODS, build, make_batch
 
 
 def passes(method: str, strategy: Strategy, step: int = 0) -> dict[str, int]:
-    """Count a step's forward passes through the network, with and without gradient."""
+    """Count a step's forward passes through the network, with and without gradient, and its backward passes."""
     objective = build(method, strategy)
     counts: Counter[str] = Counter()
 
@@ -24,6 +24,8 @@ def passes(method: str, strategy: Strategy, step: int = 0) -> dict[str, int]:
         def count(module: torch.nn.Module, args: Any, out: torch.Tensor) -> None:
             assert len(out) == 8, "a pass holds one view of each sample"
             counts[f"{name} with gradient" if out.requires_grad else name] += 1
+            if out.requires_grad:
+                out.register_hook(lambda grad: counts.update(["backward"]))
 
         return count
 
@@ -69,12 +71,30 @@ CASES: list[tuple[str, Strategy, tuple[int, int, int]]] = [
 def test_passes_of_a_step(method: str, strategy: Strategy, expected: tuple[int, int, int]) -> None:
     without, with_gradient, momentum = expected
     wanted = {"forward": without, "forward with gradient": with_gradient, "momentum": momentum}
-    assert passes(method, strategy) == {name: count for name, count in wanted.items() if count}
+    counts = passes(method, strategy)
+    counts.pop("backward")
+    assert counts == {name: count for name, count in wanted.items() if count}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "backward"),
+    [
+        (Clean(), 2),
+        (HardViews(4), 2),
+        (Adversarial(), 2 + 2),
+        (Adversarial(steps=3), 3 * 2 + 2),
+        (CutMix(), 2),
+        (Chain(HardViews(4), HEXA), 2 + 2 * 2 + 2),
+    ],
+    ids=str,
+)
+def test_backward_passes_of_a_step(strategy: Strategy, backward: int) -> None:
+    assert passes("simsiam", strategy)["backward"] == backward
 
 
 def test_steps_in_between_score_nothing() -> None:
-    assert passes("simsiam", HardViews(4, every=2), step=1) == {"forward with gradient": 2}
-    assert passes("simsiam", Adversarial(every=2), step=1) == {"forward with gradient": 2}
+    assert passes("simsiam", HardViews(4, every=2), step=1) == {"forward with gradient": 2, "backward": 2}
+    assert passes("simsiam", Adversarial(every=2), step=1) == {"forward with gradient": 2, "backward": 2}
 
 
 class RowwiseQueue(toys.ToyQueue):

@@ -130,9 +130,11 @@ def branch_batchnorm(module: nn.Module) -> nn.Module:
 
 
 def add_adversarial_branch(module: nn.Module) -> None:
-    """Give every BatchNorm an adversarial branch that starts as a copy of the main one."""
-    for norm in [m for m in module.modules() if isinstance(m, BranchedBatchNorm)]:
-        if norm.adversarial is None:
+    """Give every BatchNorm an adversarial branch that starts as a copy of the main one, where it has none."""
+    norms = [m for m in module.modules() if isinstance(m, BranchedBatchNorm)]
+    branches = {norm.adversarial for norm in norms}
+    for norm in norms:
+        if norm.adversarial is None and norm not in branches:
             branch = BranchedBatchNorm(norm)
             branch.drop = branch.act = nn.Identity()  # the main branch's serve both
             norm.adversarial = branch
