@@ -24,13 +24,12 @@ commands:
   knn       score an encoder by its nearest neighbours
   linear    score an encoder by a linear probe
   recipes   list the recipes, or show one: hardviews recipes show NAME
-  launch    run a job as torchx would: hardviews launch jobs/pretrain.py
 
 next:
   hardviews demo                                             what it does, in minutes
   hardviews pack --source IMAGES --out shards                your own images, one folder a class
-  hardviews pretrain digits --data shards --output runs/1    a first run; every setting: hardviews pretrain digits --help
-  hardviews knn --run runs/1 --data shards                   what it is worth
+  hardviews pretrain digits --data shards --output runs/1    a first run; every setting: hardviews pretrain digits
+  --help hardviews knn --run runs/1 --data shards                   what it is worth
 """
 
 
@@ -55,12 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(130) from None
 
 
-def _parse(kind: type[T], words: Sequence[str], command: str, default: T | None = None) -> T:
+def _parse(kind: type[T], words: Sequence[str], command: str) -> T:
     """Read a configuration from words; unknown words are refused with the nearest known ones."""
-    chosen = {} if default is None else {"default": default}
-    config: T = tyro.cli(
-        kind, args=list(words), prog=f"hardviews {command}", config=(tyro.conf.AvoidSubcommands,), **chosen
-    )
+    config: T = tyro.cli(kind, args=list(words), prog=f"hardviews {command}", config=(tyro.conf.AvoidSubcommands,))
     return config
 
 
@@ -68,8 +64,8 @@ def _parse(kind: type[T], words: Sequence[str], command: str, default: T | None 
 class Where:
     """What a pretraining run reads and where it writes.
 
-    data: URL of a packed dataset, or of a folder with one named `train`. output: folder for checkpoints and the encoder.
-    project: folder of the tracking record, where MLFLOW_TRACKING_URI names no server.
+    data: URL of a packed dataset, or of a folder with one named `train`. output: folder for checkpoints and the
+    encoder. project: folder of the tracking record, where MLFLOW_TRACKING_URI names no server.
     """
 
     data: str
@@ -97,7 +93,10 @@ def _parse_both(recipe: Recipe, words: Sequence[str], command: str) -> tuple[Whe
     ) -> tuple[Where, Recipe]:
         return where, recipe
 
-    return tyro.cli(both, args=list(words), prog=f"hardviews {command}", config=(tyro.conf.AvoidSubcommands,))
+    parsed: tuple[Where, Recipe] = tyro.cli(
+        both, args=list(words), prog=f"hardviews {command}", config=(tyro.conf.AvoidSubcommands,)
+    )
+    return parsed
 
 
 def _pack(words: list[str]) -> None:

@@ -199,25 +199,21 @@ def _fit_lbfgs(
 ) -> tuple[list[list[float]], Tensor]:
     """Solve softmax regression for each L2 penalty; return accuracies [R][1] and scores (R, M, L).
 
-    Minimises mean cross-entropy + penalty / 2 * |weight|^2 from zero; convex, so neither seed nor start
-    matters.
+    Minimises mean cross-entropy + penalty / 2 * |weight|^2; convex, so neither seed nor start matters. Each
+    penalty starts from the solution of the next larger one, which is near.
     """
     values_KD, labels_K, test_MD = values_ND[rows_K].double(), labels_N[rows_K], test_MD.double()
-    accuracies, scores = [], []
-    for penalty in penalties:
-        weight_DL = torch.zeros(values_ND.shape[1], classes, dtype=torch.double, device=values_ND.device)
-        bias_L = torch.zeros(classes, dtype=torch.double, device=values_ND.device)
+    weight_DL = torch.zeros(values_ND.shape[1], classes, dtype=torch.double, device=values_ND.device)
+    bias_L = torch.zeros(classes, dtype=torch.double, device=values_ND.device)
+    accuracies: dict[float, list[float]] = {}
+    scores: dict[float, Tensor] = {}
+    for penalty in sorted(penalties, reverse=True):
         parameters = (weight_DL.requires_grad_(), bias_L.requires_grad_())
         optimizer = torch.optim.LBFGS(
-            parameters, max_iter=200, tolerance_grad=1e-5, tolerance_change=1e-9, line_search_fn="strong_wolfe"
+            parameters, max_iter=100, tolerance_grad=1e-4, tolerance_change=1e-7, line_search_fn="strong_wolfe"
         )
 
-        def closure(
-            penalty: float = penalty,
-            weight_DL: Tensor = weight_DL,
-            bias_L: Tensor = bias_L,
-            optimizer: torch.optim.Optimizer = optimizer,
-        ) -> Tensor:
+        def closure(penalty: float = penalty, optimizer: torch.optim.Optimizer = optimizer) -> Tensor:
             optimizer.zero_grad()
             loss = F.cross_entropy(values_KD @ weight_DL + bias_L, labels_K)
             loss = loss + penalty / 2 * weight_DL.square().sum()
@@ -226,7 +222,6 @@ def _fit_lbfgs(
 
         optimizer.step(closure)
         with torch.no_grad():
-            scores_ML = test_MD @ weight_DL + bias_L
-        accuracies.append([top(1, scores_ML, test_labels_M)])
-        scores.append(scores_ML)
-    return accuracies, torch.stack(scores)
+            scores[penalty] = test_MD @ weight_DL + bias_L
+        accuracies[penalty] = [top(1, scores[penalty], test_labels_M)]
+    return [accuracies[penalty] for penalty in penalties], torch.stack([scores[penalty] for penalty in penalties])

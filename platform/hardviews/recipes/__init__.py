@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 from hardviews.errors import UserError
 from hardviews.recipes.digits import digits
+from hardviews.recipes.photos import photos
 from hardviews.recipes.recipe import Recipe
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"digits": digits}
+RECIPES: dict[str, Callable[[], Recipe]] = {"digits": digits, "photos": photos}
 
 
 def recipe_named(name: str) -> Recipe:

@@ -18,8 +18,9 @@ from hardviews.train.precision import Precision
 class Training:
     """How long and in what portions a run trains.
 
-    batch: the global batch, the same at any world size. group: samples that no rank boundary cuts. accumulate: micro-batches
-    a step. checkpoint_steps: steps between checkpoints. keep: checkpoints that stay. log_steps: steps between metrics.
+    batch: the global batch, the same at any world size. group: samples that no rank boundary cuts. accumulate:
+    micro-batches a step. checkpoint_steps: steps between checkpoints. keep: checkpoints that stay. log_steps: steps
+    between metrics.
     """
 
     epochs: int = 100

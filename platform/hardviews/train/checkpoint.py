@@ -1,8 +1,8 @@
 """Checkpoints: torch.distributed.checkpoint to a folder, committed by a manifest that is written last.
 
-A folder without a manifest was never finished and is not read. On load every file's size and checksum must be those of the
-manifest; a damaged newest checkpoint falls back to the one before. The manifest holds the numbers (step, epoch, consumed,
-run), the folder the tensors.
+A folder without a manifest was never finished and is not read. On load every file's size and checksum must be those of
+the manifest; a damaged newest checkpoint falls back to the one before. The manifest holds the numbers (step, epoch,
+consumed, run), the folder the tensors.
 """
 
 import json
@@ -114,8 +114,8 @@ def _verified(path: Path) -> Progress | None:
         manifest = json.loads((path / MANIFEST).read_text())
         if manifest["format"] != FORMAT:
             raise UserError(
-                f"The checkpoint {path} has format {manifest['format']}, this version reads {FORMAT}. Resume it with the "
-                "version that wrote it, or start with another output."
+                f"The checkpoint {path} has format {manifest['format']}, this version reads {FORMAT}. Resume it with "
+                "the version that wrote it, or start with another output."
             )
         whole = all(_fingerprint(path / name) == entry for name, entry in manifest["files"].items())
         return Progress(**manifest["progress"]) if whole else None

@@ -1,7 +1,7 @@
 """From shards to batches: workers read, decode and render; the step gets views.
 
-Host rendering ships every candidate view as uint8; device rendering ships one canvas an image and the parameters, so that
-more candidates cost neither more decoding nor more copying.
+Host rendering ships every candidate view as uint8; device rendering ships one canvas an image and the parameters, so
+that more candidates cost neither more decoding nor more copying.
 
 Shape legend: B samples of this rank's share, C columns of parameters.
 """
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -34,7 +35,8 @@ class LoaderConfig:
     """How batches are made.
 
     workers: processes a rank; None takes the cores left to the rank, less one. renderer: `auto` renders on a GPU where
-    there is one. canvas: side of the picture that the device renders views from. ahead: batches made ahead by each worker.
+    there is one. canvas: side of the picture that the device renders views from. ahead: batches made ahead by each
+    worker.
     """
 
     reader: ReaderConfig = field(default_factory=ReaderConfig)
@@ -99,13 +101,15 @@ class ShareDataset(IterableDataset[RawBatch]):
     def __iter__(self) -> Iterator[RawBatch]:
         """Yield every micro-batch's share from the place on, epoch after epoch.
 
-        The data loader asks its workers in turn, so worker w makes the micro-batches w, w + workers, ... of all that follow.
+        The data loader asks its workers in turn, so worker w makes the micro-batches w, w + workers, ... of all that
+        follow.
         """
         info = torch.utils.data.get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         if info:
             # One thread a worker: the workers are the parallelism.
             torch.set_num_threads(1)
+            cv2.setNumThreads(1)
         made = 0
         for epoch in range(self.place.epoch, self.epochs):
             place = replace(self.place, epoch=epoch, consumed=self.place.consumed if epoch == self.place.epoch else 0)
@@ -180,10 +184,8 @@ def to_batch(raw: RawBatch, plan: Plan, clock: Clock, group: int, device: torch.
         pool = plan.pool(slot.pool)
         rows = raw.rows[slot].to(device, non_blocking=True)
         normalisation = pool.augmentation.normalisation
-        source: Source
-        if None in pixels:
-            source = Canvas(pixels[None], rows, pool.augmentation)
-        else:
-            source = Crops(pixels[slot], normalisation)
+        source: Source = (
+            Canvas(pixels[None], rows, pool.augmentation) if None in pixels else Crops(pixels[slot], normalisation)
+        )
         views[slot] = View(slot, source, normalisation, rows=rows, target=pool.target)
     return Batch(views, clock, raw.index, raw.position, group)

@@ -52,8 +52,8 @@ def pretrain(recipe: Recipe, data: str, output: str, project: str = ".hardviews"
     """Pretrain by a recipe on a packed dataset, from the last checkpoint in `output` if there is one.
 
     Raises:
-        UserError: anything that the user can mend; nothing was written then, or the run goes on from its last checkpoint.
-        SystemExit: with EVICTED, after SIGTERM and a save.
+        UserError: anything that the user can mend; nothing was written then, or the run goes on from its last
+        checkpoint. SystemExit: with EVICTED, after SIGTERM and a save.
     """
     with joined(recipe.precision) as world, StopFlag().listening() as stop:
         _Pretraining(recipe, data, output, project, world, stop).run()
@@ -73,9 +73,9 @@ class _Pretraining:
         self.per_epoch = length // training.batch * training.batch
         if self.per_epoch == 0:
             raise UserError(
-                f"The dataset has {len(self.reader)} samples, fewer than one global batch of {training.batch}. Lower "
-                f"--training.batch to at most {max(training.group, length // training.group * training.group)}, or pack "
-                "more images."
+                f"The dataset has {len(self.reader)} samples, fewer than one global batch of {training.batch}. "
+                f"Lower --training.batch to at most {max(training.group, length // training.group * training.group)}, "
+                "or pack more images."
             )
         self.total = self.per_epoch * training.epochs
         self.trainer = Trainer(recipe, world)
@@ -99,8 +99,8 @@ class _Pretraining:
         ):
             if theirs != ours:
                 raise UserError(
-                    f"{self.output} holds a run with another {what} ({theirs[:12]}, now {ours[:12]}). To continue it, use "
-                    f"the {what} it was begun with; to begin anew, give another --output."
+                    f"{self.output} holds a run with another {what} ({theirs[:12]}, now {ours[:12]}). To continue it, "
+                    f"use the {what} it was begun with; to begin anew, give another --output."
                 )
         from_tensors(tensors, self.trainer.objective, self.trainer.optimizer)
         self.at = Position(progress.step, progress.epoch, progress.consumed, progress.progress)

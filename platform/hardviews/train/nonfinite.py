@@ -37,7 +37,8 @@ def refuse(step: int, path: Path | None, output: str) -> None:
     where = f"Samples and view parameters are in {path}." if path else f"The record is in {output}/nonfinite-step-*."
     raise UserError(
         f"The loss is not finite at step {step}; the weights of the step before are unharmed. {where} Lower "
-        "--optimizer.learning-rate or lengthen --schedule.warmup, and start again: the run goes on from its last checkpoint."
+        "--optimizer.learning-rate or lengthen --schedule.warmup, and start again: the run goes on from its last "
+        "checkpoint."
     )
 
 

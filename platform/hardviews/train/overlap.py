@@ -1,7 +1,7 @@
 """How the views that a selection chose overlap, against those that it passed over.
 
-The paper's mechanism (Ferreira et al. 2025, section 5): hard pairs overlap less, and the hardest pair is the least overlapping
-one more often than chance.
+The paper's mechanism (Ferreira et al. 2025, section 5): hard pairs overlap less, and the hardest pair is the least
+overlapping one more often than chance.
 
 Shape legend: A assignments, S slots, B samples.
 """
@@ -19,8 +19,8 @@ from hardviews.views.plan import Pair, Slot
 
 @dataclass(frozen=True, eq=False)
 class Overlap:
-    """Intersection over union of the chosen assignment (B,), the mean over those passed over (B,), whether the chosen one
-    is the least overlapping (B,), and the chance of that.
+    """Intersection over union of the chosen assignment (B,), the mean over those passed over (B,), whether the chosen
+    one is the least overlapping (B,), and the chance of that.
     """
 
     chosen: Tensor

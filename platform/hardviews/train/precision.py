@@ -29,13 +29,13 @@ class Precision:
             return torch.device("cpu")
         if not torch.cuda.is_available():
             raise UserError(
-                "The recipe asks for a GPU (precision.device is cuda), but torch sees none on this machine. Run it where "
-                "there is one, or pass --precision.device cpu (or auto)."
+                "The recipe asks for a GPU (precision.device is cuda), but torch sees none on this machine. Run it "
+                "where there is one, or pass --precision.device cpu (or auto)."
             )
         if local_rank >= torch.cuda.device_count():
             raise UserError(
-                f"Process {local_rank + 1} of this node finds only {torch.cuda.device_count()} GPUs. Start one process for "
-                "each GPU (the last number of -j), or pass --precision.device cpu."
+                f"Process {local_rank + 1} of this node finds only {torch.cuda.device_count()} GPUs. Start one process "
+                "for each GPU (the last number of -j), or pass --precision.device cpu."
             )
         return torch.device("cuda", local_rank)
 

@@ -12,7 +12,7 @@ _MODEL, _OPTIMIZER = "model.", "optimizer."
 
 
 def to_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return all state as tensors: `model.NAME`, and `optimizer.NAME/ENTRY` for what the optimizer keeps of a weight."""
+    """Return all state as tensors: `model.NAME`, and `optimizer.NAME/ENTRY` for what is kept of a weight."""
     tensors = {_MODEL + name: tensor.detach() for name, tensor in module.state_dict().items()}
     names = parameter_names(module, optimizer)
     for number, entries in optimizer.state_dict()["state"].items():
@@ -34,8 +34,8 @@ def from_tensors(tensors: Mapping[str, Tensor], module: nn.Module, optimizer: to
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise UserError(
-            f"The checkpoint was written by another network or method ({reason}) Resume with the recipe that wrote it, or "
-            "start anew with another output."
+            f"The checkpoint was written by another network or method ({reason}) Resume with the recipe that wrote it, "
+            "or start anew with another output."
         ) from error
     names = {name: number for number, name in enumerate(parameter_names(module, optimizer))}
     state: dict[int, dict[str, Tensor]] = {}

@@ -25,7 +25,8 @@ from hardviews.views.random import Purpose, words
 class StepReport:
     """A step's outcome, equal on all ranks but for `losses` (this rank's share of its last micro-batch).
 
-    `taken` is false where the loss was not finite: then nothing was changed. `stop` tells that some rank was asked to leave.
+    `taken` is false where the loss was not finite: then nothing was changed. `stop` tells that some rank was asked to
+    leave.
     """
 
     loss: float
@@ -53,8 +54,8 @@ class Trainer:
             self._module = DistributedDataParallel(
                 self.objective,
                 device_ids=[world.device] if world.device.type == "cuda" else None,
-                # Buffers are equal on all ranks by construction; the adversarial branch may be left out of a step.
-                broadcast_buffers=False,
+                # Buffers stay equal on all ranks by construction; the adversarial branch may be left out of a step.
+                forward_sync_buffers=False,
                 find_unused_parameters=recipe.strategy.adversarial_branch,
             )
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from hardviews.launch.store import worker_store
 from hardviews.train.precision import Precision
 
 _TIMEOUT = timedelta(minutes=5)
@@ -26,14 +27,16 @@ class World:
 @contextmanager
 def joined(precision: Precision) -> Iterator[World]:
     """Join the process group that torchrun's environment describes; alone where there is none."""
-    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     device = precision.choose_device(int(os.environ.get("LOCAL_RANK", "0")))
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if size == 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World(0, 1, device)
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    # Not torch's `env://`: there rank 0's store would listen on every interface.
+    store, rank, size = worker_store()
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
     try:
         yield World(rank, size, device)
     finally:
