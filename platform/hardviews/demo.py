@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.table import Table
+
 import hardviews
 from hardviews.data.index import Index
 from hardviews.data.packing import Packing
@@ -150,9 +152,7 @@ def _outcome(output: Path, folder: Path) -> Outcome:
     return Outcome(accuracy, run_id)
 
 
-def _table(outcome: Outcome) -> "Table":  # noqa: F821
-    from rich.table import Table
-
+def _table(outcome: Outcome) -> Table:
     table = Table(title="Test accuracy of frozen features (%)", title_justify="left")
     table.add_column("features")
     for protocol in outcome.accuracy:

@@ -240,7 +240,7 @@ class _Pretraining:
         encoder = Encoder(
             self.recipe.backbone,
             augmentation.normalisation,
-            method.backbone.cpu(),
+            method.backbone,
             augmentation.size,
             {
                 "run_id": run.run_id,
