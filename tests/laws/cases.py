@@ -71,7 +71,6 @@ METHODS: dict[str, Callable[[nn.Module, int], Method]] = {
     "toy_clusters": toys.ToyClusters,
 }
 
-#: Methods whose pseudo-label is a distribution (or a point the loss is linear in), so that mixing interpolates.
 STRATEGIES: dict[str, Strategy] = {
     "clean": Clean(),
     "hard_views": HardViews(4),
