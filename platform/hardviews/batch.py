@@ -67,10 +67,11 @@ class View:
 
 def pick_rows(tensors: Sequence[Tensor], choice: Tensor) -> Tensor:
     """Return the tensor whose row i is row i of tensors[choice[i]]."""
-    out = tensors[0].clone()
+    out = tensors[0]
+    choice = choice.to(out.device).reshape(-1, *[1] * (out.ndim - 1))
     for k, tensor in enumerate(tensors[1:], start=1):
-        rows = (choice == k).nonzero().squeeze(1).to(tensor.device)
-        out.index_copy_(0, rows, tensor.index_select(0, rows))
+        # Not by an index of the chosen rows: finding it would wait for the device.
+        out = torch.where(choice == k, tensor, out)
     return out
 
 
