@@ -58,7 +58,7 @@ class Objective(nn.Module):
         samples.
         """
         with self.sharing():
-            terms = _weighty(self.strategy(batch, self))
+            terms = _weighty(self.strategy(batch, self) or [Term(batch)])
             clean = self._clean(terms[0].batch)
             evaluated = [(term, *self._term(term, global_count)) for term in terms]
         total = torch.stack([term.weight * loss for term, loss, _ in evaluated]).sum()
@@ -194,7 +194,5 @@ class Objective(nn.Module):
 
 
 def _weighty(terms: Sequence[Term]) -> list[Term]:
-    """Leave out terms of weight zero; where all are (an attack every k-th step, alone), train on the first
-    one's views.
-    """
+    """Leave out terms of weight zero; where all have it (an attack every k-th step, alone), keep the first."""
     return [term for term in terms if term.weight] or [replace(terms[0], weight=1.0, name="clean")]
