@@ -195,4 +195,4 @@ class Objective(nn.Module):
 
 def _weighty(terms: Sequence[Term]) -> list[Term]:
     """Leave out terms of weight zero; where all have it (an attack every k-th step, alone), keep the first."""
-    return [term for term in terms if term.weight] or [replace(terms[0], weight=1.0, name="clean")]
+    return [term for term in terms if term.weight] or [replace(terms[0], weight=1.0)]

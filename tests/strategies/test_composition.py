@@ -102,6 +102,12 @@ def test_a_skipped_attack_trains_on_the_selection() -> None:
     assert skipped.batch.selection is not None
 
 
+def test_a_skipped_attack_on_mixed_views_trains_on_those() -> None:
+    objective = build("simsiam", Chain(CutMix(), Adversarial(every=2)))
+    names = [objective(make_batch(objective, step=step), 8).terms[0][0].name for step in (0, 1)]
+    assert names == ["cutmix_adversarial", "cutmix"]
+
+
 def test_a_skipped_part_costs_its_sum_nothing() -> None:
     hexa = Sum((1.0, Clean()), (1.0, Adversarial(every=3)), average=True)
     objective = build("simsiam", hexa)

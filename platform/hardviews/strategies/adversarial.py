@@ -63,7 +63,7 @@ class Adversarial(Strategy):
     def __call__(self, batch: Batch, objective: "Objective") -> list[Term]:
         """Return the batch with attacked online views as the only term."""
         if batch.clock.step % self.every:
-            return [Term(batch, weight=0.0, name="adversarial")]
+            return [Term(batch, weight=0.0)]
         if self.epsilon == 0 and self.branch == "main":
             return [Term(batch, name="adversarial")]  # nothing is perturbed: the clean views, bit for bit
         slots = [slot for slot in dict.fromkeys(pair.online for pair in objective.pairs) if batch.views[slot].target]
