@@ -95,6 +95,7 @@ def build(method: str, strategy: Strategy, network: str = "batchnorm", seed: int
 def make_batch(objective: Objective, samples: int = SAMPLES, first: int = 0, step: int = 0, seed: int = 0) -> Batch:
     """Make a batch of random pictures; sample i of the data set always looks the same."""
     position = torch.arange(first, first + samples)
+    clock = Clock(seed=seed, epoch=1, step=step, progress=step * samples, total=100 * samples)
     views = {}
     for slot in objective.plan.candidates:
         pool = objective.plan.pool(slot.pool)
@@ -107,9 +108,8 @@ def make_batch(objective: Objective, samples: int = SAMPLES, first: int = 0, ste
             normalisation,
             rows=torch.stack([p.float().mean((1, 2)) for p in pictures]),
             target=pool.target,
-            mask=objective.method.draw_mask(position, number) if hasattr(objective.method, "draw_mask") else None,
+            mask=objective.method.mask(slot, number, clock, position),
         )
-    clock = Clock(seed=seed, epoch=1, step=step, progress=step * samples, total=100 * samples)
     return Batch(views, clock, index=position + 3, position=position, group=GROUP)
 
 

@@ -100,7 +100,7 @@ class ToyMasked(Toy):
         a, b = Slot("view", 0), Slot("view", 1)
         return Pair(a, b, 0.5), Pair(b, a, 0.5), Pair(a, a, 0.25, "patch"), Pair(b, b, 0.25, "patch")
 
-    def draw_mask(self, position, number):
+    def mask(self, slot, number, clock, position):
         return ((position[:, None] + torch.arange(4) + number) % 3 == 0).float()
 
     def see(self, view):

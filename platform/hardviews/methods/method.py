@@ -11,7 +11,7 @@ Shape legend: B samples of this rank's share, P pairs.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +90,14 @@ class Method(nn.Module, ABC):
     def pairs(self) -> tuple[Pair, ...]:
         """Return which online slot predicts which target slot, with weights that sum to the loss."""
 
+    def mask(self, slot: Slot, number: int, clock: Clock, position: Tensor) -> Tensor | None:
+        """Return which patches of a candidate are masked (B, patches); None where the method masks nothing.
+
+        A mask belongs to its view and travels with it: draw it from (seed, epoch, position, view number)
+        alone (`hardviews.views.random`, `Purpose.MASK`).
+        """
+        return None
+
     @abstractmethod
     def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
         """Encode the online views of some slots and the target views of others, without side effect.
@@ -140,5 +148,8 @@ class Method(nn.Module, ABC):
         set, both joined over micro-batches.
         """
 
-    def begin_epoch(self, clock: Clock, loader: Callable[[], Any]) -> None:
-        """Prepare an epoch (a first memory bank, clusters); not repeated on a resume inside the epoch."""
+    def begin_epoch(self, clock: Clock, batches: Callable[[], Iterator[Batch]]) -> None:
+        """Prepare an epoch (a first memory bank, clusters); not repeated on a resume inside the epoch.
+
+        `batches()` iterates over this rank's shares of the coming epoch, apart from the training's own pass.
+        """

@@ -86,7 +86,7 @@ class Adversarial(Strategy):
             losses_B = objective.reduce(losses_PB)
             valid_B = objective.valid(batch)
             # Summed, not averaged: a mean over a large batch can underflow to a gradient of sign 0.
-            loss = losses_B.sum() if valid_B is None else losses_B[valid_B].sum()
+            loss = losses_B.sum() if valid_B is None else torch.where(valid_B, losses_B, 0.0).sum()
             grads = torch.autograd.grad(loss, list(leaves.values()))
         moved = {}
         for (slot, leaf), grad in zip(leaves.items(), grads, strict=True):

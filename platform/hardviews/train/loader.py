@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from hardviews.batch import Batch, Clock, Crops, Source, View
 from hardviews.data.reader import Counters, Reader, ReaderConfig, Sample, Share
 from hardviews.errors import UserError
+from hardviews.objective import Objective
 from hardviews.train.canvas import Canvas
 from hardviews.views import host
 from hardviews.views.decode import decode
@@ -176,8 +177,9 @@ def load(config: LoaderConfig, dataset: ShareDataset, device: torch.device) -> D
     )
 
 
-def to_batch(raw: RawBatch, plan: Plan, clock: Clock, group: int, device: torch.device) -> Batch:
+def to_batch(raw: RawBatch, objective: Objective, clock: Clock, group: int, device: torch.device) -> Batch:
     """Move a raw batch to the device as views."""
+    plan, method = objective.plan, objective.method
     pixels = {slot: tensor.to(device, non_blocking=True) for slot, tensor in raw.pixels.items()}
     views = {}
     for slot in plan.candidates:
@@ -187,5 +189,7 @@ def to_batch(raw: RawBatch, plan: Plan, clock: Clock, group: int, device: torch.
         source: Source = (
             Canvas(pixels[None], rows, pool.augmentation) if None in pixels else Crops(pixels[slot], normalisation)
         )
-        views[slot] = View(slot, source, normalisation, rows=rows, target=pool.target)
+        mask = method.mask(slot, plan.view_number(slot), clock, raw.position)
+        mask = mask if mask is None else mask.to(device, non_blocking=True)
+        views[slot] = View(slot, source, normalisation, rows=rows, target=pool.target, mask=mask)
     return Batch(views, clock, raw.index, raw.position, group)

@@ -9,11 +9,13 @@ Everything a user can get wrong is checked before anything is written.
 import json
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from hardviews.batch import Clock
+from hardviews.batch import Batch, Clock
 from hardviews.data.index import Index
 from hardviews.data.reader import Counters, Reader
 from hardviews.data.shares import check_sizes
@@ -25,7 +27,7 @@ from hardviews.tracking.run import Run
 from hardviews.train.checkpoint import Checkpoints, Progress
 from hardviews.train.display import Display
 from hardviews.train.history import History
-from hardviews.train.loader import Place, ShareDataset, load
+from hardviews.train.loader import Place, ShareDataset, load, to_batch
 from hardviews.train.meter import Meter
 from hardviews.train.nonfinite import dump, refuse
 from hardviews.train.provenance import tags
@@ -150,7 +152,7 @@ class _Pretraining:
         while at.progress < self.total:
             clock = Clock(training.seed, at.epoch, at.step, at.progress, self.total)
             if at.consumed == 0:
-                self.trainer.objective.method.begin_epoch(clock, self.reader.iterate_all)
+                self.trainer.objective.method.begin_epoch(clock, partial(self._views, clock, place))
             asked = time.monotonic()
             raws = list(islice(batches, training.accumulate))
             waited += time.monotonic() - asked
@@ -186,6 +188,14 @@ class _Pretraining:
                 return False
         review.finish(history)
         return True
+
+    def _views(self, clock: Clock, place: Place) -> Iterator[Batch]:
+        """Iterate over this rank's shares of an epoch, for a method that looks at all images before it begins."""
+        objective, device, loader = self.trainer.objective, self.world.device, self.recipe.loader
+        canvas = loader.canvas if loader.on_device(device) else None
+        whole = replace(place, epoch=clock.epoch, consumed=0)
+        for raw in load(loader, ShareDataset(self.reader, objective.plan, whole, canvas, clock.epoch + 1), device):
+            yield to_batch(raw, objective, clock, self.recipe.training.group, device)
 
     def _advance(self) -> None:
         """Move one global batch on; the samples at an epoch's end that fill no batch are left out."""

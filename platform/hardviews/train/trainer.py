@@ -69,7 +69,7 @@ class Trainer:
         indices = []
         for micro, raw in enumerate(raws):
             last = micro == training.accumulate - 1
-            batch = to_batch(raw, self.objective.plan, clock, training.group, self.world.device)
+            batch = to_batch(raw, self.objective, clock, training.group, self.world.device)
             # Dropout and stochastic depth: a function of the step and the rank, so that a resumed run repeats them.
             self._seed(clock, micro)
             hold = (
