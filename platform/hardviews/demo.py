@@ -1,20 +1,29 @@
 """`hardviews demo`: the main job on real input, from images to a table, by the commands that a user would type."""
 
+import hashlib
+import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.table import Table
-
 import hardviews
 from hardviews.data.index import Index
 from hardviews.data.packing import Packing
 from hardviews.errors import UserError
+from hardviews.evaluation.features import Source
+from hardviews.evaluation.protocol import Result
+from hardviews.evaluation.report import table
+from hardviews.recipes import recipe_named
 
-_JOBS = Path(hardviews.__file__).parents[2] / "jobs"
-_METRICS = {"k-NN": "knn_top1_k20", "linear": "linear_top1"}
+_CHECKOUT = Path(hardviews.__file__).parents[2]
+_PROJECT = ".hardviews"
+_SOURCES: tuple[Source, ...] = ("pixels", "untrained", "pretrained")
+_SHORT = 192  # pixels of a packed photograph's shorter side: a 64-pixel view of it is never enlarged
+_SEEN = 20_000  # images that a run on photographs sees: a few minutes on two cores
 
 
 @dataclass(frozen=True)
@@ -26,16 +35,16 @@ class Demo:
     """
 
     data: str | None = None
-    folder: str = ".hardviews"
+    folder: str = _PROJECT
     seed: int = 0
     epochs: int | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Test accuracies in per cent: by protocol and by source of features."""
+    """Test accuracies in per cent, by protocol (`knn` and `linear`) and source of features; run: the tracked run."""
 
-    accuracy: dict[str, dict[str, float]]
+    accuracy: dict[str, dict[Source, float]]
     run: str
 
     @property
@@ -53,48 +62,62 @@ def run_demo(demo: Demo) -> None:
     from rich.console import Console
 
     outcome = measure(demo)
-    Console().print(_table(outcome))
+    results = [
+        Result(protocol, {source: {_COLUMNS[protocol]: value} for source, value in row.items()}, "", outcome.run)
+        for protocol, row in outcome.accuracy.items()
+    ]
+    print()
+    Console().print(table(results, list(_COLUMNS.values())))
     server = os.environ.get("MLFLOW_TRACKING_URI")
-    store = f"sqlite:///{Path(demo.folder).absolute()}/mlflow.db"
     if server is None:
-        print(f"Review the run: {Path(sys.executable).parent}/mlflow ui --backend-store-uri {store}")
-        print("then open http://127.0.0.1:5000 (experiment hardviews, the pretraining run and its children).")
+        store = f"sqlite:///{Path(demo.folder).absolute()}/mlflow.db"
+        print("To see the curves, the views that were chosen and every setting, start MLflow's pages:")
+        print(f"  {_shown(_program('mlflow'))} ui --backend-store-uri {shlex.quote(store)}")
+        print("and open http://127.0.0.1:5000: experiment hardviews, the pretraining run and its children.")
     else:
-        print(f"Review the run at {server}")
+        print(f"The curves, the views that were chosen and every setting are at {server}, run {outcome.run}.")
     if not outcome.worked:
         raise UserError(
-            "Pretraining did not beat the untrained encoder here. On a small or unusual collection that can happen: "
-            f"train longer (hardviews demo --epochs {2 * (demo.epochs or 20)}), or look at the "
-            "views in the run's gallery."
+            "Pretraining did not beat the untrained encoder here: see the table. On a small or unusual collection that "
+            f"can happen. Train longer ({_longer(demo)}), or look at the views in the run's gallery: they should still "
+            "show what the classes differ in."
         )
 
 
 def measure(demo: Demo) -> Outcome:
-    """Pack, pretrain and evaluate; return the accuracies that the evaluation jobs logged."""
+    """Pack, pretrain and evaluate; return the accuracies that the evaluation jobs logged.
+
+    What was done before is not done again: packed images are used, an interrupted run goes on, a finished one is
+    evaluated. Other images or settings get a folder of their own.
+    """
+    if not (_CHECKOUT / "jobs" / "pretrain.py").exists():
+        raise UserError(f"The demo runs the jobs of a checkout, and {_CHECKOUT} is none. Run it in a clone of hardviews.")
     folder = Path(demo.folder).absolute()
-    name = "digits" if demo.data is None else Path(demo.data).resolve().name
     recipe = "digits" if demo.data is None else "photos"
-    shards, output = folder / "data" / name, folder / "runs" / f"{name}-seed{demo.seed}"
+    name = "digits" if demo.data is None else f"{_plain(demo.data)}-{_state(demo.data)}"
+    shards = folder / "data" / name
     index = _packed(demo, shards)
-    overrides = ["--training.seed", str(demo.seed), *_fitted(demo, recipe, len(index))]
-    environment = {
-        "HARDVIEWS_DATA": str(shards),
-        "HARDVIEWS_OUTPUT": str(output),
-        "HARDVIEWS_RECIPE": recipe,
-    }
-    project = ["--project", str(folder)]
-    _torchx("pretrain.py", [*overrides, *project], environment)
-    baselines = ["--baselines", "--seed", str(demo.seed), *project]
+    settings = _fitted(demo, recipe, len(index))
+    made_of = _digest([recipe_named(recipe).digest(), index.digest, *settings])
+    output = folder / "runs" / f"{name}-{made_of}"
+    project = [] if folder == _CHECKOUT / _PROJECT else ["--project", str(folder)]
+    environment = {"HARDVIEWS_DATA": str(shards), "HARDVIEWS_OUTPUT": str(output)}
+    print("$ export", *[f"{key}={shlex.quote(_shown(Path(value)))}" for key, value in environment.items()])
+    if (output / "encoder").exists():
+        print(f"{_shown(output)} holds this very run, finished: it is evaluated again. Another --seed makes another run.")
+    else:
+        component = [] if recipe == "digits" else ["--recipe", recipe]
+        _torchx("pretrain.py", component, [*settings, *project], environment)
     for job in ("knn.py", "linear_eval.py"):
-        _torchx(job, baselines, environment)
+        _torchx(job, [], ["--baselines", "--seed", str(demo.seed), *project], environment)
     return _outcome(output, folder)
 
 
 def _packed(demo: Demo, shards: Path) -> Index:
     """Pack the images unless that was done before; return the training part's index."""
     if not (shards / "train" / "index.json").exists() or not (shards / "test" / "index.json").exists():
-        packing = Packing(demo.data or "digits", str(shards), overwrite=True)
-        packed = packing.run()
+        short = None if demo.data is None else _SHORT
+        packed = Packing(demo.data or "digits", str(shards), short=short, overwrite=True).run()
         if "test" not in packed or not packed["train"].labelled:
             raise UserError(
                 f"{demo.data} has no class folders, so there is nothing to evaluate on. Put the images of each class "
@@ -105,7 +128,8 @@ def _packed(demo: Demo, shards: Path) -> Index:
 
 def _fitted(demo: Demo, recipe: str, samples: int) -> list[str]:
     """Return overrides that fit the recipe to the collection: its global batch and its length."""
-    fitted = [] if demo.epochs is None else ["--training.epochs", str(demo.epochs)]
+    fitted = [] if demo.seed == 0 else ["--training.seed", str(demo.seed)]
+    epochs = demo.epochs
     if recipe == "photos":
         # Whole groups for each of two processes; small collections take smaller batches.
         group = 32 if samples >= 64 else 8
@@ -113,19 +137,25 @@ def _fitted(demo: Demo, recipe: str, samples: int) -> list[str]:
             raise UserError(f"{demo.data} has {samples} training images after hold-out; the demo needs at least 16.")
         batch = max(2 * group, min(128, samples // 4 // (2 * group) * 2 * group))
         fitted += ["--training.batch", str(batch), "--training.group", str(group)]
-        if demo.epochs is None:
-            # A few minutes on two cores, whatever the size: about 20,000 images seen.
-            fitted += ["--training.epochs", str(max(2, min(100, 20000 // samples)))]
+        epochs = epochs or max(2, min(100, _SEEN // samples))
+    if epochs is not None:
+        fitted += ["--training.epochs", str(epochs)]
     return fitted
 
 
-def _torchx(job: str, overrides: list[str], environment: dict[str, str]) -> None:
+def _torchx(job: str, component: list[str], overrides: list[str], environment: dict[str, str]) -> None:
     """Run `torchx run -s local_cwd jobs/JOB` as a user would."""
-    command = ["torchx", "run", "-s", "local_cwd", f"jobs/{job}", "--", *overrides]
-    print("$", " ".join(command), flush=True)
-    command[0] = str(Path(sys.executable).parent / "torchx")
-    done = subprocess.run(command, cwd=_JOBS.parent, env=os.environ | environment)
-    if done.returncode:
+    words = ["run", "-s", "local_cwd", f"jobs/{job}", *component, *(["--", *overrides] if overrides else [])]
+    print("$ torchx", shlex.join(words), flush=True)
+    # Of TorchX's own remarks, warnings are enough.
+    variables = {"LOGLEVEL": "WARNING", **os.environ, **environment}
+    with subprocess.Popen([str(_program("torchx")), *words], cwd=_CHECKOUT, env=variables) as running:
+        try:
+            failed = running.wait()
+        except KeyboardInterrupt:
+            running.wait()  # the terminal has told it too, and it stops its processes
+            raise
+    if failed:
         raise UserError(
             f"The job jobs/{job} failed; its messages are above. Nothing that it finished is lost: run it again."
         )
@@ -133,8 +163,6 @@ def _torchx(job: str, overrides: list[str], environment: dict[str, str]) -> None
 
 def _outcome(output: Path, folder: Path) -> Outcome:
     """Read the evaluations' metrics from the children of the pretraining run."""
-    import json
-
     from mlflow import MlflowClient
 
     run_id = json.loads((output / "run.json").read_text())["run_id"]
@@ -142,25 +170,48 @@ def _outcome(output: Path, folder: Path) -> Outcome:
     experiment = client.get_run(run_id).info.experiment_id
     children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'", order_by=["start_time ASC"])
     metrics = {key: value for child in children for key, value in child.data.metrics.items()}
-    accuracy = {
-        protocol: {
-            source: metrics[f"{prefix}{metric}"]
-            for source, prefix in (("pixels", "pixels/"), ("untrained", "untrained/"), ("pretrained", ""))
+    prefixes = {source: "" if source == "pretrained" else f"{source}/" for source in _SOURCES}
+    try:
+        accuracy = {
+            protocol: {source: metrics[prefix + _COLUMNS[protocol]] for source, prefix in prefixes.items()}
+            for protocol in _COLUMNS
         }
-        for protocol, metric in _METRICS.items()
-    }
+    except KeyError as error:
+        raise UserError(
+            f"The tracking server has no {error} of run {run_id} yet. What a job could not send waits in "
+            f"{folder}/spool and is sent by the next job: run the demo again when the server answers."
+        ) from None
     return Outcome(accuracy, run_id)
 
 
-def _table(outcome: Outcome) -> Table:
-    table = Table(title="Test accuracy of frozen features (%)", title_justify="left")
-    table.add_column("features")
-    for protocol in outcome.accuracy:
-        table.add_column(protocol, justify="right")
-    for source, name in (
-        ("pixels", "raw pixels"),
-        ("untrained", "untrained encoder"),
-        ("pretrained", "pretrained encoder"),
-    ):
-        table.add_row(name, *[f"{row[source]:.1f}" for row in outcome.accuracy.values()])
-    return table
+_COLUMNS = {"knn": "knn_top1_k10", "linear": "linear_top1"}
+
+
+def _program(name: str) -> Path:
+    return Path(sys.executable).parent / name
+
+
+def _shown(path: Path) -> str:
+    """Return a path as one types it in the checkout, where the demo is run from there."""
+    return os.path.relpath(path) if Path.cwd() == _CHECKOUT and path.is_relative_to(_CHECKOUT) else str(path)
+
+
+def _longer(demo: Demo) -> str:
+    data = "" if demo.data is None else f" --data {shlex.quote(demo.data)}"
+    return f"{_shown(_program('hardviews'))} demo{data} --epochs {4 * (demo.epochs or 20)}"
+
+
+def _plain(path: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", Path(path).resolve().name)
+
+
+def _state(folder: str) -> str:
+    """Return a digest of where a folder lies and of the names, sizes and times of what is in it."""
+    root = Path(folder).resolve()
+    files = [Path(place) / name for place, _, names in os.walk(root, followlinks=False) for name in names]
+    stats = [(str(file.relative_to(root)), file.lstat()) for file in sorted(files)]
+    return _digest([str(root), *[f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]])
+
+
+def _digest(words: list[str]) -> str:
+    return hashlib.sha256("\0".join(words).encode(errors="surrogateescape")).hexdigest()[:6]

@@ -61,7 +61,7 @@ def test_mlflows_limits_are_kept():
         ("https://ghp_token@h/x", "https://***@h/x"),
         ("https://h/x?X-Amz-Signature=abc&y=1", "https://h/x?X-Amz-Signature=***&y=1"),
         ("id AKIAABCDEFGHIJKLMNOP.", "id ***."),
-        ("sqlite:////work/mlflow.db", "sqlite:////work/mlflow.db"),
+        ("sqlite:////data/mlflow.db", "sqlite:////data/mlflow.db"),
         ("s3://bucket/key@1", "s3://bucket/key@1"),
     ],
 )

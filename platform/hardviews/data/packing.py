@@ -14,12 +14,18 @@ from hardviews.errors import UserError
 class Packing:
     """Packs images into shards with an index: OUT/train, and OUT/test where the source has or yields one.
 
-    source: a folder with one sub-folder per class (or with `train` and `test` folders of such), a flat folder
-    of unlabelled images, or `digits` for scikit-learn's handwritten digits. out: folder or URL. torchvision:
-    class name of a torchvision dataset that lies in the folder `source`, e.g. CIFAR10. hold_out: share of the
-    images set aside as OUT/test where the source has no test part of its own; 0 for none. shard_bytes: size
-    of a shard. short: reduce images whose shorter side is longer than this, stored as JPEG of `quality`.
-    overwrite: replace what is there.
+    Attributes:
+        source: a folder with one sub-folder per class (or with `train` and `test` folders of such), a flat
+            folder of unlabelled images, or `digits` for scikit-learn's handwritten digits.
+        out: folder or URL.
+        torchvision: class name of a torchvision dataset that lies in the folder `source`, e.g. CIFAR10.
+        hold_out: share of the images set aside as OUT/test where the source has no test part of its own; 0
+            for none.
+        shard_bytes: size of a shard.
+        seed: of the order in which images are packed.
+        short: reduce images whose shorter side is longer than this many pixels, stored as JPEG.
+        quality: of those JPEGs, 1 to 100.
+        overwrite: replace what is there.
     """
 
     source: str

@@ -32,11 +32,15 @@ _NAME = 100  # of these, the first hold the member's name
 class ReaderConfig:
     """How a dataset is read.
 
-    `on_corrupt`: "raise", or "substitute" the next valid sample of the same shard, cyclically; reading stops
-    with an error once more than `most_corrupt` of the dataset (one sample at least) turned out bad. `streams`
-    and `window` (shards) shape the order, see `Order`; None chooses from the dataset. `cache_folder` and
-    `cache_bytes` bound the copies of a remote dataset's shards; `ahead` of them are fetched before they are
-    needed.
+    Attributes:
+        on_corrupt: `raise`, or `substitute` the next valid sample of the same shard, cyclically.
+        most_corrupt: share of the dataset (one sample at least) that may turn out bad before reading stops
+            with an error.
+        streams: canonical streams of the order, see `Order`; None chooses from the dataset.
+        window: shards whose samples are shuffled together; None chooses from the dataset.
+        cache_folder: where copies of a remote dataset's shards are kept.
+        cache_bytes: bound of these copies.
+        ahead: shards fetched before they are needed.
     """
 
     on_corrupt: Literal["raise", "substitute"] = "raise"

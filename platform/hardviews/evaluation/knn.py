@@ -23,8 +23,9 @@ from hardviews.evaluation.protocol import Evaluation, Result, Scores, evaluate, 
 class Knn(Evaluation):
     """How to score an encoder by its neighbours.
 
-    neighbours: the numbers of neighbours to report, cut to the number of training samples; temperature: of
-    the votes.
+    Attributes:
+        neighbours: the numbers of neighbours to report, cut to the number of training samples.
+        temperature: of the votes.
     """
 
     neighbours: tuple[int, ...] = (10, 20, 100, 200)

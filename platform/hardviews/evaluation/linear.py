@@ -31,11 +31,16 @@ _SMALL = 200_000_000
 class Linear(Evaluation):
     """How to score an encoder by a linear classifier on its frozen features.
 
-    solver: `lbfgs` solves the penalised problem exactly, `sgd` trains as the papers do, `auto` takes lbfgs
-    where the features are few. rates: SGD's learning rates to choose from, for a batch of 256 (scaled
-    linearly). penalties: L2 weights to choose from for lbfgs. standardise: scale each feature to mean 0 and
-    deviation 1 over the training set. held_out: the share of the training set to choose on, at most 10,000
-    samples.
+    Attributes:
+        solver: `lbfgs` solves the penalised problem exactly, `sgd` trains as the papers do, `auto` takes
+            lbfgs where the features are few.
+        rates: SGD's learning rates to choose from, for a batch of 256 (scaled linearly).
+        penalties: L2 weights to choose from for lbfgs.
+        epochs: of SGD.
+        sgd_batch: of SGD.
+        momentum: of SGD.
+        standardise: scale each feature to mean 0 and deviation 1 over the training set.
+        held_out: the share of the training set to choose on, at most 10,000 samples.
     """
 
     solver: Literal["auto", "lbfgs", "sgd"] = "auto"

@@ -27,11 +27,20 @@ logger = logging.getLogger(__name__)
 class Evaluation:
     """Which encoder is evaluated, on what.
 
-    run: the output folder of a pretraining job, or an exported encoder's folder or file (path or URL). data:
-    the folder with packed `train` and `test` datasets; `train` and `test` name them one by one instead.
-    baselines: score raw pixels and the same network with random weights too. resize, crop: pixels; by default
-    what the encoder was trained at. project: the folder of the tracking record, where MLFLOW_TRACKING_URI
-    names no server.
+    Attributes:
+        run: the output folder of a pretraining job, or an exported encoder's folder or file (path or URL).
+        data: the folder with packed `train` and `test` datasets.
+        train: the training dataset, instead of the one in `data`.
+        test: the test dataset, instead of the one in `data`.
+        baselines: score raw pixels and the same network with random weights too.
+        resize: pixels of the shorter side; by default what the encoder was trained at.
+        crop: pixels of the central crop; by default what the encoder was trained at.
+        batch_size: images encoded at once.
+        workers: threads that decode images.
+        device: `auto` takes a GPU where there is one.
+        seed: of the random weights and of what the protocol draws.
+        project: folder of the tracking record, where MLFLOW_TRACKING_URI names no server.
+        experiment: MLflow experiment that the evaluation is logged to.
     """
 
     run: str

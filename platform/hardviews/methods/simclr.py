@@ -24,7 +24,15 @@ from hardviews.views.plan import Pair, Plan, Pool, Slot
 
 @dataclass(frozen=True)
 class SimCLRConfig(MethodConfig):
-    """SimCLR's head, temperature and views; the defaults are those of ResNet-50 on ImageNet."""
+    """SimCLR's head, temperature and views; the defaults are those of ResNet-50 on ImageNet.
+
+    Attributes:
+        hidden: width of the head's hidden layers.
+        layers: of the head.
+        output: width of the embedding.
+        temperature: of the similarities.
+        view: what both views are drawn from.
+    """
 
     hidden: int = 2048
     layers: int = 2

@@ -21,7 +21,11 @@ from hardviews.views.plan import Pair, Plan, Pool, Slot
 class SimSiamConfig(MethodConfig):
     """SimSiam's heads and views; the defaults are those of ResNet-50 on ImageNet.
 
-    The projector has `layers` layers of `width`; the predictor goes through `bottleneck` and back.
+    Attributes:
+        width: of the projector's layers.
+        layers: of the projector.
+        bottleneck: width that the predictor goes through.
+        view: what both views are drawn from.
     """
 
     width: int = 2048

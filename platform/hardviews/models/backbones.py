@@ -27,14 +27,15 @@ _SMALL_PATCH = 4
 class Backbone:
     """Which network encodes an image.
 
-    name: a timm model name, e.g. `resnet50` or `vit_small_patch16_224`.
-    small_stem: for images of about 32 to 64 pixels: a ResNet's first convolution keeps the resolution (3x3,
-        stride 1) and its max-pool goes (SimCLR, appendix B.9); a transformer's patch becomes 4 pixels unless
-        `patch_size` says otherwise.
-    drop_path: rate of stochastic depth, 0 to 1.
-    image_size: pixels a side for which a transformer's position embeddings are laid out; other sizes
-    interpolate them.
-    patch_size: pixels a side of a transformer's patch; None keeps the one in the name.
+    Attributes:
+        name: a timm model name, e.g. `resnet50` or `vit_small_patch16_224`.
+        small_stem: for images of about 32 to 64 pixels. A ResNet's first convolution keeps the resolution
+            (3x3, stride 1) and its max-pool goes (SimCLR, appendix B.9); a transformer's patch becomes 4
+            pixels unless `patch_size` says otherwise.
+        drop_path: rate of stochastic depth, 0 to 1.
+        image_size: pixels a side for which a transformer's position embeddings are laid out; other sizes
+            interpolate them.
+        patch_size: pixels a side of a transformer's patch; None keeps the one in the name.
     """
 
     name: str = "resnet50"

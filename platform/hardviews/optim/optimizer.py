@@ -14,8 +14,14 @@ from hardviews.methods.method import Method
 class Optimizer:
     """An optimizer by timm's name, with a learning rate for a reference batch.
 
-    learning_rate: at a global batch of `reference_batch`; scaled in proportion to the global batch (Goyal et al. 2017,
-    section 2.1), or not at all where `reference_batch` is 0. decay_biases: apply weight decay to biases and norms too.
+    Attributes:
+        name: timm's, e.g. sgd, adamw, lars, lamb.
+        learning_rate: at a global batch of `reference_batch`, scaled in proportion to the global batch
+            (Goyal et al. 2017, section 2.1).
+        reference_batch: see `learning_rate`; 0 for no scaling.
+        weight_decay: L2, or decoupled where the optimizer does so.
+        momentum: of SGD and its kin, or beta 1.
+        decay_biases: apply weight decay to biases and norms too.
     """
 
     name: str = "sgd"

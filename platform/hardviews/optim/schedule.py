@@ -13,7 +13,9 @@ from hardviews.errors import UserError
 class Schedule:
     """A linear warm-up followed by half a cosine (Loshchilov & Hutter 2017, equation 5).
 
-    warmup: share of the run. final: learning rate at the end, as a share of the peak.
+    Attributes:
+        warmup: share of the run.
+        final: learning rate at the end, as a share of the peak.
     """
 
     warmup: float = 0.0

@@ -18,9 +18,15 @@ from hardviews.train.precision import Precision
 class Training:
     """How long and in what portions a run trains.
 
-    batch: the global batch, the same at any world size. group: samples that no rank boundary cuts. accumulate:
-    micro-batches a step. checkpoint_steps: steps between checkpoints. keep: checkpoints that stay. log_steps: steps
-    between metrics.
+    Attributes:
+        epochs: passes over the dataset.
+        batch: the global batch, the same at any number of processes.
+        group: samples that no rank boundary cuts.
+        accumulate: micro-batches a step.
+        seed: of weights, order and views.
+        checkpoint_steps: steps between checkpoints.
+        keep: checkpoints that stay.
+        log_steps: steps between metrics.
     """
 
     epochs: int = 100
@@ -35,7 +41,20 @@ class Training:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a run trains, on what views, and how."""
+    """What a run trains, on what views, and how.
+
+    Attributes:
+        name: of the recipe.
+        method: what predicts what: one of `hardviews.methods`.
+        backbone: the network that is pretrained.
+        strategy: which views are chosen, mixed or attacked: of `hardviews.strategies`.
+        training: length and portions.
+        optimizer: of the weights.
+        schedule: of the learning rate.
+        loader: how batches are made.
+        precision: device and number format.
+        experiment: MLflow experiment that the run belongs to.
+    """
 
     name: str
     method: MethodConfig

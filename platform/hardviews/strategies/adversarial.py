@@ -28,10 +28,13 @@ if TYPE_CHECKING:
 class Adversarial(Strategy):
     """Attacks the online views of global slots.
 
-    epsilon: the bound on every pixel and channel, in units of [0, 1]. steps: 1 is FGSM, more is PGD.
-    step_size: by default epsilon for one step, else max(epsilon / steps, 1 / 255). start: by default the view
-    itself for one step, else uniform in the bound. branch: which BatchNorm statistics normalise attacked
-    views. every: attack in every so manieth step; in the others the term weighs nothing.
+    Attributes:
+        epsilon: the bound on every pixel and channel, in units of [0, 1].
+        steps: 1 is FGSM, more is PGD.
+        step_size: by default epsilon for one step, else max(epsilon / steps, 1 / 255).
+        start: by default the view itself for one step, else uniform in the bound.
+        branch: which BatchNorm statistics normalise attacked views.
+        every: attack in every so manieth step; in the others the term weighs nothing.
     """
 
     epsilon: float = 2 / 255

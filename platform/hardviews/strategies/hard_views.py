@@ -29,10 +29,13 @@ if TYPE_CHECKING:
 class HardViews(Strategy):
     """Chooses, image by image, the assignment of candidates with the highest loss.
 
-    candidates: views drawn for all global slots together (the paper's N). local_candidates: views drawn for
-    each pool of local slots, by default no more than its slots. limit: at most so many assignments a step,
-    drawn anew each step (DINO: 64 or 128). size: resolution for scoring, where a view's own is larger. every:
-    select in every so manieth step only, else train on the first views.
+    Attributes:
+        candidates: views drawn for all global slots together (the paper's N).
+        local_candidates: views drawn for each pool of local slots, by default no more than its slots.
+        limit: at most so many assignments a step, drawn anew each step (DINO: 64 or 128).
+        size: resolution for scoring, where a view's own is larger.
+        every: select in every so manieth step only, else train on the first views.
+        choose: the hardest, or as a control the easiest.
     """
 
     candidates: int = 4

@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 class Mixing(Strategy):
     """Mixes each online view of a global slot with the same slot's view of another image.
 
-    alpha: of the Beta(alpha, alpha) that weights are drawn from. scope: one weight a sample, or one for each
-    fixed group of samples (as published, where the group was the batch). fixed: this weight always, in place
-    of a draw.
+    Attributes:
+        alpha: of the Beta(alpha, alpha) that weights are drawn from.
+        scope: one weight a sample, or one for each fixed group of samples (as published, where the group
+            was the batch).
+        fixed: this weight always, in place of a draw.
     """
 
     alpha: float = 1.0

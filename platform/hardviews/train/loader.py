@@ -35,9 +35,12 @@ Decoded = tuple[Sample, npt.NDArray[np.uint8]]
 class LoaderConfig:
     """How batches are made.
 
-    workers: processes a rank; None takes the cores left to the rank, less one. renderer: `auto` renders on a GPU where
-    there is one. canvas: side of the picture that the device renders views from. ahead: batches made ahead by each
-    worker.
+    Attributes:
+        reader: how samples are read.
+        workers: processes a rank; None takes the cores left to the rank, less one.
+        renderer: `auto` renders views on a GPU where there is one.
+        canvas: side in pixels of the picture that the device renders views from.
+        ahead: batches made ahead by each worker.
     """
 
     reader: ReaderConfig = field(default_factory=ReaderConfig)

@@ -13,7 +13,9 @@ from hardviews.errors import UserError
 class Precision:
     """The device and the precision of matrix products.
 
-    device: `auto` takes a GPU where there is one. compute: `auto` takes bfloat16 on a GPU that has it.
+    Attributes:
+        device: `auto` takes a GPU where there is one.
+        compute: `auto` takes bfloat16 on a GPU that has it.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"

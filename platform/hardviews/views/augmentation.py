@@ -63,7 +63,15 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Jitter:
-    """Colour jitter in random order: factors in [1 - x, 1 + x], cut at 0; hue shifts in [-hue, hue] turns."""
+    """Colour jitter in random order.
+
+    Attributes:
+        brightness: factors lie in [1 - x, 1 + x], cut at 0.
+        contrast: likewise.
+        saturation: likewise.
+        hue: shifts lie in [-x, x] turns of the colour circle.
+        probability: that a view is jittered at all.
+    """
 
     brightness: float = 0.4
     contrast: float = 0.4
@@ -84,9 +92,19 @@ class Jitter:
 class Augmentation:
     """The distribution of one kind of view: a random resized crop, flip, colours, blur and solarisation.
 
-    size: side of the square view in pixels. scale: the crop's area as a share of the image's. ratio: its
-    width over its height, log-uniform. sigma: of the Gaussian blur, in pixels of the view. threshold:
-    solarise inverts from this uint8 value on. flip, grayscale, blur, solarise: probabilities.
+    Attributes:
+        size: side of the square view in pixels.
+        scale: the crop's area as a share of the image's, smallest and largest.
+        ratio: the crop's width over its height, log-uniform.
+        interpolation: of the resize, antialiased.
+        flip: probability.
+        jitter: of colours.
+        grayscale: probability.
+        blur: probability.
+        sigma: of the Gaussian blur, in pixels of the view.
+        solarise: probability.
+        threshold: solarise inverts from this uint8 value on.
+        normalisation: mean and deviation per channel.
     """
 
     size: int = 224
