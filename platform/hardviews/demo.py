@@ -7,7 +7,8 @@ import re
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import hardviews
@@ -42,14 +43,19 @@ class Demo:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Test accuracies in per cent, by protocol (`knn` and `linear`) and source of features; run: the tracked run."""
+    """Test accuracies in per cent, by metric (one of k-NN, one linear) and source of features.
+
+    run: the tracked run. epochs: how long it trained. seconds: what each part took.
+    """
 
     accuracy: dict[str, dict[Source, float]]
     run: str
+    epochs: int
+    seconds: dict[str, float]
 
     @property
     def worked(self) -> bool:
-        """Return whether pretraining beat the untrained encoder by every protocol."""
+        """Return whether pretraining beat the untrained encoder by every metric."""
         return all(row["pretrained"] > row["untrained"] for row in self.accuracy.values())
 
 
@@ -63,11 +69,11 @@ def run_demo(demo: Demo) -> None:
 
     outcome = measure(demo)
     results = [
-        Result(protocol, {source: {_COLUMNS[protocol]: value} for source, value in row.items()}, "", outcome.run)
-        for protocol, row in outcome.accuracy.items()
+        Result("", {source: {metric: value} for source, value in row.items()}, "", outcome.run)
+        for metric, row in outcome.accuracy.items()
     ]
     print()
-    Console().print(table(results, list(_COLUMNS.values())))
+    Console().print(table(results))
     server = os.environ.get("MLFLOW_TRACKING_URI")
     if server is None:
         store = f"sqlite:///{Path(demo.folder).absolute()}/mlflow.db"
@@ -79,8 +85,8 @@ def run_demo(demo: Demo) -> None:
     if not outcome.worked:
         raise UserError(
             "Pretraining did not beat the untrained encoder here: see the table. On a small or unusual collection that "
-            f"can happen. Train longer ({_longer(demo)}), or look at the views in the run's gallery: they should still "
-            "show what the classes differ in."
+            f"can happen. Train longer ({_longer(demo, outcome.epochs)}), or look at the views in the run's gallery: "
+            "they should still show what the classes differ in."
         )
 
 
@@ -91,26 +97,36 @@ def measure(demo: Demo) -> Outcome:
     evaluated. Other images or settings get a folder of their own.
     """
     if not (_CHECKOUT / "jobs" / "pretrain.py").exists():
-        raise UserError(f"The demo runs the jobs of a checkout, and {_CHECKOUT} is none. Run it in a clone of hardviews.")
+        raise UserError(
+            f"The demo runs the jobs of a checkout, and {_CHECKOUT} is none. Run it in a clone of hardviews."
+        )
+    if demo.data is not None:
+        demo = replace(demo, data=str(Path(demo.data).expanduser()))
     folder = Path(demo.folder).absolute()
     recipe = "digits" if demo.data is None else "photos"
     name = "digits" if demo.data is None else f"{_plain(demo.data)}-{_state(demo.data)}"
     shards = folder / "data" / name
+    began = time.monotonic()
     index = _packed(demo, shards)
-    settings = _fitted(demo, recipe, len(index))
+    seconds = {"pack": time.monotonic() - began}
+    epochs = demo.epochs or _epochs(recipe, len(index))
+    settings = _fitted(demo, recipe, len(index), epochs)
     made_of = _digest([recipe_named(recipe).digest(), index.digest, *settings])
     output = folder / "runs" / f"{name}-{made_of}"
     project = [] if folder == _CHECKOUT / _PROJECT else ["--project", str(folder)]
     environment = {"HARDVIEWS_DATA": str(shards), "HARDVIEWS_OUTPUT": str(output)}
     print("$ export", *[f"{key}={shlex.quote(_shown(Path(value)))}" for key, value in environment.items()])
     if (output / "encoder").exists():
-        print(f"{_shown(output)} holds this very run, finished: it is evaluated again. Another --seed makes another run.")
+        print(
+            f"{_shown(output)} holds this very run, finished: it is evaluated again. Another --seed makes another run."
+        )
     else:
         component = [] if recipe == "digits" else ["--recipe", recipe]
-        _torchx("pretrain.py", component, [*settings, *project], environment)
+        seconds["pretrain"] = _torchx("pretrain.py", component, [*settings, *project], environment)
     for job in ("knn.py", "linear_eval.py"):
-        _torchx(job, [], ["--baselines", "--seed", str(demo.seed), *project], environment)
-    return _outcome(output, folder)
+        seconds[Path(job).stem] = _torchx(job, [], ["--baselines", "--seed", str(demo.seed), *project], environment)
+    accuracy, run = _accuracy(output, folder)
+    return Outcome(accuracy, run, epochs, seconds)
 
 
 def _packed(demo: Demo, shards: Path) -> Index:
@@ -123,13 +139,31 @@ def _packed(demo: Demo, shards: Path) -> Index:
                 f"{demo.data} has no class folders, so there is nothing to evaluate on. Put the images of each class "
                 "in a folder of its own; to pretrain without labels, use hardviews pack and hardviews pretrain."
             )
+        _name_rejects(shards)
     return Index.load(str(shards / "train"))
 
 
-def _fitted(demo: Demo, recipe: str, samples: int) -> list[str]:
+def _name_rejects(shards: Path) -> None:
+    """Say which images were skipped and why, ten of them at most."""
+    lists = [part / "rejects.jsonl" for part in (shards / "train", shards / "test")]
+    rejects = [json.loads(line) for file in lists if file.exists() for line in file.read_text().splitlines()]
+    for reject in rejects[:10]:
+        print(f"skipped {reject['name']}: {reject['reason']}")
+    if len(rejects) > 10:
+        print(f"... and {len(rejects) - 10} more; all of them are in {lists[0]} and {lists[1]}")
+
+
+def _epochs(recipe: str, samples: int) -> int:
+    """Return the recipe's own length; on photographs, what takes a few minutes unless there are very many."""
+    if recipe == "digits":
+        return recipe_named(recipe).training.epochs
+    return max(2, min(100, _SEEN // max(1, samples)))
+
+
+def _fitted(demo: Demo, recipe: str, samples: int, epochs: int) -> list[str]:
     """Return overrides that fit the recipe to the collection: its global batch and its length."""
-    fitted = [] if demo.seed == 0 else ["--training.seed", str(demo.seed)]
-    epochs = demo.epochs
+    own = recipe_named(recipe).training
+    fitted = [] if demo.seed == own.seed else ["--training.seed", str(demo.seed)]
     if recipe == "photos":
         # Whole groups for each of two processes; small collections take smaller batches.
         group = 32 if samples >= 64 else 8
@@ -137,16 +171,16 @@ def _fitted(demo: Demo, recipe: str, samples: int) -> list[str]:
             raise UserError(f"{demo.data} has {samples} training images after hold-out; the demo needs at least 16.")
         batch = max(2 * group, min(128, samples // 4 // (2 * group) * 2 * group))
         fitted += ["--training.batch", str(batch), "--training.group", str(group)]
-        epochs = epochs or max(2, min(100, _SEEN // samples))
-    if epochs is not None:
+    if epochs != own.epochs:
         fitted += ["--training.epochs", str(epochs)]
     return fitted
 
 
-def _torchx(job: str, component: list[str], overrides: list[str], environment: dict[str, str]) -> None:
-    """Run `torchx run -s local_cwd jobs/JOB` as a user would."""
+def _torchx(job: str, component: list[str], overrides: list[str], environment: dict[str, str]) -> float:
+    """Run `torchx run -s local_cwd jobs/JOB` as a user would; return the seconds that it took."""
     words = ["run", "-s", "local_cwd", f"jobs/{job}", *component, *(["--", *overrides] if overrides else [])]
     print("$ torchx", shlex.join(words), flush=True)
+    began = time.monotonic()
     # Of TorchX's own remarks, warnings are enough.
     variables = {"LOGLEVEL": "WARNING", **os.environ, **environment}
     with subprocess.Popen([str(_program("torchx")), *words], cwd=_CHECKOUT, env=variables) as running:
@@ -159,10 +193,11 @@ def _torchx(job: str, component: list[str], overrides: list[str], environment: d
         raise UserError(
             f"The job jobs/{job} failed; its messages are above. Nothing that it finished is lost: run it again."
         )
+    return time.monotonic() - began
 
 
-def _outcome(output: Path, folder: Path) -> Outcome:
-    """Read the evaluations' metrics from the children of the pretraining run."""
+def _accuracy(output: Path, folder: Path) -> tuple[dict[str, dict[Source, float]], str]:
+    """Read the evaluations' metrics from the children of the pretraining run; return them and its id."""
     from mlflow import MlflowClient
 
     run_id = json.loads((output / "run.json").read_text())["run_id"]
@@ -170,21 +205,16 @@ def _outcome(output: Path, folder: Path) -> Outcome:
     experiment = client.get_run(run_id).info.experiment_id
     children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'", order_by=["start_time ASC"])
     metrics = {key: value for child in children for key, value in child.data.metrics.items()}
-    prefixes = {source: "" if source == "pretrained" else f"{source}/" for source in _SOURCES}
-    try:
-        accuracy = {
-            protocol: {source: metrics[prefix + _COLUMNS[protocol]] for source, prefix in prefixes.items()}
-            for protocol in _COLUMNS
-        }
-    except KeyError as error:
+    # DINO's usual 20 neighbours, or as many as a small collection has.
+    neighbours = [int(match[1]) for key in metrics if (match := re.fullmatch(r"knn_top1_k(\d+)", key))]
+    if not neighbours or "linear_top1" not in metrics:
         raise UserError(
-            f"The tracking server has no {error} of run {run_id} yet. What a job could not send waits in "
-            f"{folder}/spool and is sent by the next job: run the demo again when the server answers."
-        ) from None
-    return Outcome(accuracy, run_id)
-
-
-_COLUMNS = {"knn": "knn_top1_k10", "linear": "linear_top1"}
+            f"The tracking server does not have the accuracies of run {run_id} yet. What a job could not send waits "
+            f"in {folder}/spool and is sent by the next one: run the demo again when the server answers."
+        )
+    names = [f"knn_top1_k{min(neighbours, key=lambda k: abs(k - 20))}", "linear_top1"]
+    prefixes = {source: "" if source == "pretrained" else f"{source}/" for source in _SOURCES}
+    return {name: {source: metrics[p + name] for source, p in prefixes.items()} for name in names}, run_id
 
 
 def _program(name: str) -> Path:
@@ -196,9 +226,9 @@ def _shown(path: Path) -> str:
     return os.path.relpath(path) if Path.cwd() == _CHECKOUT and path.is_relative_to(_CHECKOUT) else str(path)
 
 
-def _longer(demo: Demo) -> str:
+def _longer(demo: Demo, epochs: int) -> str:
     data = "" if demo.data is None else f" --data {shlex.quote(demo.data)}"
-    return f"{_shown(_program('hardviews'))} demo{data} --epochs {4 * (demo.epochs or 20)}"
+    return f"{_shown(_program('hardviews'))} demo{data} --epochs {4 * epochs}"
 
 
 def _plain(path: str) -> str:
