@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 
+from hardviews.errors import UserError
 from hardviews.methods.method import MethodConfig
 from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
@@ -12,6 +13,20 @@ from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.tracking.params import flatten
 from hardviews.train.loader import LoaderConfig
 from hardviews.train.precision import Precision
+
+# Settings that change nothing about the weights: a run may go on with others.
+_NEUTRAL = (
+    "name",
+    "experiment",
+    "loader.workers",
+    "loader.ahead",
+    "loader.reader.ahead",
+    "loader.reader.on_corrupt",
+    "loader.reader.most_corrupt",
+    "training.keep",
+    "training.log_steps",
+    "training.checkpoint_steps",
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,14 @@ class Training:
     checkpoint_steps: int = 500
     keep: int = 2
     log_steps: int = 20
+
+    def __post_init__(self) -> None:
+        """Refuse counts that are none."""
+        for name in ("epochs", "batch", "group", "accumulate", "checkpoint_steps", "keep", "log_steps"):
+            if getattr(self, name) < 1:
+                raise UserError(f"training.{name} is {getattr(self, name)}; it must be 1 or more.")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"training.seed is {self.seed}; it must be from 0 to {2**32 - 1}.")
 
 
 @dataclass(frozen=True)
@@ -67,9 +90,14 @@ class Recipe:
     precision: Precision = field(default_factory=Precision)
     experiment: str = "hardviews"
 
+    def settings(self) -> dict[str, str]:
+        """Return every setting that the weights depend on, by its name on the command line."""
+        return {
+            key: value
+            for key, value in flatten(self).items()
+            if key not in _NEUTRAL and not key.startswith("loader.reader.cache")
+        }
+
     def digest(self) -> str:
         """Return a digest of everything that the weights depend on."""
-        flat = flatten(self)
-        neutral = ("loader.workers", "loader.ahead", "training.keep", "training.log_steps", "experiment")
-        kept = {key: value for key, value in flat.items() if key not in neutral and "cache" not in key}
-        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:16]

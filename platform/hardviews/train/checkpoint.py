@@ -6,6 +6,7 @@ consumed, run), the folder the tensors.
 """
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -29,6 +30,8 @@ from hardviews.errors import UserError
 MANIFEST = "manifest.json"
 FORMAT = 1
 _CHUNK = 1 << 20
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,34 @@ class Checkpoints:
         return path
 
     def latest(self) -> tuple[dict[str, Tensor], Progress] | None:
-        """Return the tensors and numbers of the newest whole checkpoint, or None where there is none."""
-        for path in self._committed():
-            progress = _verified(path)
-            if progress is not None:
-                return self._read(path), progress
-            if rank() == 0:
-                warnings.warn(f"The checkpoint {path} is damaged; the one before it is used.", stacklevel=2)
+        """Return the tensors and numbers of the newest whole checkpoint, or None where there is none.
+
+        Raises:
+            UserError: this rank does not see the checkpoint that rank 0 chose.
+        """
+        chosen: list[str | None] = [self._newest_whole() if rank() == 0 else None]
+        if world_size() > 1:
+            # One rank looks, so that all begin at the same step.
+            dist.broadcast_object_list(chosen, src=0)
+        if chosen[0] is None:
+            return None
+        path = self.folder / chosen[0]
+        progress = _progress(path)
+        if progress is None:
+            raise UserError(
+                f"Rank {rank()} does not see the checkpoint {path} that rank 0 found. --output must be a folder on a "
+                "disk that all nodes share."
+            )
+        return self._read(path), progress
+
+    def _newest_whole(self) -> str | None:
+        committed = self._committed()
+        for path in committed:
+            if _verified(path) is not None:
+                return path.name
+            logger.warning("the checkpoint %s is damaged; looking for the one before it", path)
+        if committed:
+            logger.warning("no checkpoint in %s is whole; the run begins anew", self.folder)
         return None
 
     def _read(self, path: Path) -> dict[str, Tensor]:
@@ -111,14 +135,27 @@ class Checkpoints:
 def _verified(path: Path) -> Progress | None:
     """Return the checkpoint's numbers if all of its files are whole."""
     try:
+        files = json.loads((path / MANIFEST).read_text())["files"]
+        whole = all(_fingerprint(path / name) == entry for name, entry in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return _progress(path) if whole else None
+
+
+def _progress(path: Path) -> Progress | None:
+    """Return the numbers in a checkpoint's manifest, None where it is not readable.
+
+    Raises:
+        UserError: it is of another version.
+    """
+    try:
         manifest = json.loads((path / MANIFEST).read_text())
         if manifest["format"] != FORMAT:
             raise UserError(
                 f"The checkpoint {path} has format {manifest['format']}, this version reads {FORMAT}. Resume it with "
                 "the version that wrote it, or start with another output."
             )
-        whole = all(_fingerprint(path / name) == entry for name, entry in manifest["files"].items())
-        return Progress(**manifest["progress"]) if whole else None
+        return Progress(**manifest["progress"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

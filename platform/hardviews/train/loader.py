@@ -49,6 +49,14 @@ class LoaderConfig:
     canvas: int = 320
     ahead: int = 2
 
+    def __post_init__(self) -> None:
+        """Refuse counts that are none."""
+        if (self.workers or 0) < 0 or self.ahead < 1 or self.canvas < 1:
+            raise UserError(
+                f"loader.workers={self.workers}, loader.ahead={self.ahead} and loader.canvas={self.canvas} cannot be: "
+                "workers are 0 or more, the others 1 or more."
+            )
+
     def on_device(self, device: torch.device) -> bool:
         """Return whether views are rendered on the device."""
         return self.renderer == "device" or (self.renderer == "auto" and device.type == "cuda")
@@ -79,7 +87,8 @@ class Place:
 class RawBatch:
     """What a worker ships: parameters and uint8 pixels of one micro-batch's share.
 
-    pixels: by candidate (B, 3, H, W), or under None one canvas (B, 3, S, S). rows: by candidate (B, C) float32.
+    pixels: by candidate (B, 3, H, W), or under None one canvas (B, 3, S, S). rows: by candidate (B, C) float32. bad:
+    samples that this worker newly found corrupt, and why.
     """
 
     stop: int
@@ -88,6 +97,7 @@ class RawBatch:
     rows: dict[Slot, Tensor]
     pixels: dict[Slot | None, Tensor]
     counters: Counters
+    bad: dict[int, str] = field(default_factory=dict)
 
     def pin_memory(self) -> "RawBatch":
         """Move the pixels to pinned memory; the data loader calls this for a GPU."""
@@ -95,25 +105,41 @@ class RawBatch:
         return self
 
 
-class ShareDataset(IterableDataset[RawBatch]):
+@dataclass(frozen=True)
+class Refusal:
+    """A user's mistake that a worker met; the training process raises it."""
+
+    message: str
+
+
+class ShareDataset(IterableDataset[RawBatch | Refusal]):
     """This rank's shares of an epoch's micro-batches, in order, split among the data loader's workers."""
 
     def __init__(self, reader: Reader, plan: Plan, place: Place, canvas: int | None, epochs: int) -> None:
         """Remember what to read up to the end of the last epoch; nothing is opened before a worker iterates."""
         self.reader, self.plan, self.place, self.canvas, self.epochs = reader, plan, place, canvas, epochs
+        self._told: set[int] = set()
 
-    def __iter__(self) -> Iterator[RawBatch]:
+    def __iter__(self) -> Iterator[RawBatch | Refusal]:
         """Yield every micro-batch's share from the place on, epoch after epoch.
 
         The data loader asks its workers in turn, so worker w makes the micro-batches w, w + workers, ... of all that
         follow.
         """
         info = torch.utils.data.get_worker_info()
-        worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        if info:
-            # One thread a worker: the workers are the parallelism.
-            torch.set_num_threads(1)
-            cv2.setNumThreads(1)
+        if info is None:
+            yield from self._batches(0, 1)
+            return
+        # One thread a worker: the workers are the parallelism.
+        torch.set_num_threads(1)
+        cv2.setNumThreads(1)
+        try:
+            yield from self._batches(info.id, info.num_workers)
+        except UserError as error:
+            # Raised here, the data loader would wrap it into a traceback.
+            yield Refusal(str(error))
+
+    def _batches(self, worker: int, workers: int) -> Iterator[RawBatch]:
         made = 0
         for epoch in range(self.place.epoch, self.epochs):
             place = replace(self.place, epoch=epoch, consumed=self.place.consumed if epoch == self.place.epoch else 0)
@@ -157,19 +183,23 @@ class ShareDataset(IterableDataset[RawBatch]):
             canvases = [host.squeeze(image, self.canvas, self.canvas) for image in images]
             pixels[None] = torch.from_numpy(np.stack(canvases))
         index = torch.tensor([sample.index for sample in samples], dtype=torch.int64)
-        return RawBatch(share.stop, index, torch.from_numpy(position), rows, pixels, share.counters)
+        bad = {i: reason for i, reason in self.reader.bad.items() if i not in self._told}
+        self._told.update(bad)
+        return RawBatch(share.stop, index, torch.from_numpy(position), rows, pixels, share.counters, bad)
 
 
 def _decode(sample: Sample) -> Decoded:
     return sample, decode(sample.data)
 
 
-def load(config: LoaderConfig, dataset: ShareDataset, device: torch.device) -> DataLoader[RawBatch]:
-    """Build the data loader of one epoch; its batches come in order whatever the number of workers."""
+def load(config: LoaderConfig, dataset: ShareDataset, device: torch.device) -> Iterator[RawBatch]:
+    """Yield the batches from the dataset's place to the end of the run, in order whatever the number of workers.
+
+    Raises:
+        UserError: a worker met a mistake of the user.
+    """
     workers = config.worker_count()
-    if workers < 0:
-        raise UserError(f"loader.workers is {workers}; it must be 0 or more.")
-    return DataLoader(
+    loader = DataLoader(
         dataset,
         batch_size=None,
         num_workers=workers,
@@ -178,6 +208,10 @@ def load(config: LoaderConfig, dataset: ShareDataset, device: torch.device) -> D
         # Workers started from a clean process: clients of object stores do not survive a fork.
         multiprocessing_context="forkserver" if workers else None,
     )
+    for made in loader:
+        if isinstance(made, Refusal):
+            raise UserError(made.message)
+        yield made
 
 
 def to_batch(raw: RawBatch, objective: Objective, clock: Clock, group: int, device: torch.device) -> Batch:

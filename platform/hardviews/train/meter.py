@@ -1,13 +1,12 @@
 """What a step says of itself: sums over samples, added over ranks when they are logged."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from hardviews.collectives import world_size
+from hardviews.collectives import gather_rows, rank, world_size
 from hardviews.objective import Losses
 from hardviews.train.overlap import overlap
 from hardviews.views.plan import Pair
@@ -43,21 +42,38 @@ class Meter:
                 self.add("overlap/hardest_is_least", measured.least)
                 self.add("overlap/chance", torch.full((1,), measured.chance, device=self.device))
         first = next(iter(losses.encoded.online.values()))
-        if isinstance(first, Tensor) and first.ndim == 2 and len(first) > 1:
-            # 1 for evenly spread directions, 0 for a collapse to one.
+        if isinstance(first, Tensor) and first.ndim == 2:
+            # 1 for evenly spread directions, 0 for a collapse to one; nothing to say of a single sample.
             spread = normalize(first.float(), dim=1).std(0).mean() * first.shape[1] ** 0.5
-            self.add("spread", spread.reshape(1))
+            self.add("spread", spread.reshape(1)[: len(first) - 1])
 
     def report(self) -> dict[str, float]:
         """Return the means over all ranks and forget them; every rank calls this at the same step."""
+        means = {}
+        for name, table in self.to_tensors().items():
+            total, count = table.sum(0).tolist()
+            if count:
+                means[name] = total / count
+        self.sums, self.counts = {}, {}
+        return means
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Return, by name, each rank's sum and count (ranks, 2) float64; every rank calls this at the same step."""
         names = sorted(self.sums)
         if not names:
             return {}
-        table = torch.stack([torch.stack([self.sums[n] for n in names]).double(), self._counts(names)])
-        if world_size() > 1:
-            dist.all_reduce(table)
-        self.sums, self.counts = {}, {}
-        return dict(zip(names, (table[0] / table[1]).tolist(), strict=True))
+        mine = torch.stack([self._row(name) for name in names])[None]
+        gathered, _ = gather_rows(mine)
+        return {name: gathered[:, i].cpu() for i, name in enumerate(names)}
 
-    def _counts(self, names: list[str]) -> Tensor:
-        return torch.tensor([self.counts[n] for n in names], dtype=torch.float64, device=self.device)
+    def from_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what `to_tensors` returned; at another number of ranks the first one takes all."""
+        for name, table in tensors.items():
+            total = table.sum(0) if rank() == 0 else torch.zeros_like(table[0])
+            row = table[rank()] if len(table) == world_size() else total
+            self.sums[name] = row[0].to(self.device, torch.float32)
+            self.counts[name] = int(row[1])
+
+    def _row(self, name: str) -> Tensor:
+        count = torch.tensor(float(self.counts[name]), dtype=torch.float64, device=self.device)
+        return torch.stack([self.sums[name].double(), count])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,11 @@ from hardviews.data.reader import Reader
 from hardviews.errors import UserError
 from hardviews.objective import Losses
 from hardviews.views.params import Column
+
+_ADVICE = (
+    "What was saved before is intact. Lower --optimizer.learning-rate or lengthen --schedule.warmup, and start again: "
+    "with --accept-changes the run goes on from its last checkpoint, with another --output it begins anew."
+)
 
 
 def dump(output: str, losses: Losses, reader: Reader, rank: int) -> Path | None:
@@ -24,22 +30,29 @@ def dump(output: str, losses: Losses, reader: Reader, rank: int) -> Path | None:
         return None
     path = Path(output) / f"nonfinite-step-{batch.clock.step:08d}-rank-{rank}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"step": batch.clock.step, "epoch": batch.clock.epoch, "samples": found}, indent=1))
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"step": batch.clock.step, "epoch": batch.clock.epoch, "samples": found}, indent=1))
+    os.replace(temporary, path)
     return path
 
 
 def refuse(step: int, path: Path | None, output: str) -> None:
-    """Stop with the advice that usually helps.
+    """Stop on a loss that is not finite, with the advice that usually helps.
 
     Raises:
         UserError: always.
     """
     where = f"Samples and view parameters are in {path}." if path else f"The record is in {output}/nonfinite-step-*."
-    raise UserError(
-        f"The loss is not finite at step {step}; the weights of the step before are unharmed. {where} Lower "
-        "--optimizer.learning-rate or lengthen --schedule.warmup, and start again: the run goes on from its last "
-        "checkpoint."
-    )
+    raise UserError(f"The loss is not finite at step {step}, which was not taken. {where} {_ADVICE}")
+
+
+def refuse_weights(step: int, name: str) -> None:
+    """Stop instead of saving a weight that is not finite.
+
+    Raises:
+        UserError: always.
+    """
+    raise UserError(f"The weight {name} is not finite after {step} steps, so they were not saved. {_ADVICE}")
 
 
 def _describe(term: str, i: int, loss: float, batch: Batch, reader: Reader) -> dict[str, Any]:

@@ -1,6 +1,12 @@
-"""Everything that a checkpoint holds: weights, statistics, method state, optimizer; as named tensors."""
+"""Everything that a checkpoint holds of the weights and the optimizer, as named tensors.
 
-from collections.abc import Mapping
+`model.NAME` is an entry of the module's state dict; `optimizer.NAME/ENTRY` is what the optimizer keeps of a weight,
+`optimizer.group.N/ENTRY` what it counts for a group. Numbers become tensors of no dimension, and their key ends in
+their type.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,17 +14,24 @@ from torch import Tensor, nn
 from hardviews.errors import UserError
 from hardviews.optim.optimizer import parameter_names
 
-_MODEL, _OPTIMIZER = "model.", "optimizer."
+_MODEL, _OPTIMIZER, _GROUP = "model.", "optimizer.", "group."
+_DEVICE = ":device"
+_TYPES: dict[str, Callable[[Any], Any]] = {":bool": bool, ":int": int, ":float": float}
 
 
 def to_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return all state as tensors: `model.NAME`, and `optimizer.NAME/ENTRY` for what is kept of a weight."""
+    """Return the whole state."""
     tensors = {_MODEL + name: tensor.detach() for name, tensor in module.state_dict().items()}
-    names = parameter_names(module, optimizer)
-    for number, entries in optimizer.state_dict()["state"].items():
-        for entry, value in entries.items():
+    for parameter, name in _named(module, optimizer).items():
+        for entry, value in optimizer.state.get(parameter, {}).items():
             if value is not None:
-                tensors[f"{_OPTIMIZER}{names[number]}/{entry}"] = torch.as_tensor(value)
+                key, tensor = _encode(value, parameter.device)
+                tensors[f"{_OPTIMIZER}{name}/{entry}{key}"] = tensor
+    for number, group in enumerate(optimizer.param_groups):
+        # What an optimizer counts appears during training; all else in a group is configuration.
+        if group.get("step") is not None:
+            key, tensor = _encode(group["step"], group["params"][0].device)
+            tensors[f"{_OPTIMIZER}{_GROUP}{number}/step{key}"] = tensor
     return tensors
 
 
@@ -37,10 +50,47 @@ def from_tensors(tensors: Mapping[str, Tensor], module: nn.Module, optimizer: to
             f"The checkpoint was written by another network or method ({reason}) Resume with the recipe that wrote it, "
             "or start anew with another output."
         ) from error
-    names = {name: number for number, name in enumerate(parameter_names(module, optimizer))}
-    state: dict[int, dict[str, Tensor]] = {}
+    parameters = {name: parameter for parameter, name in _named(module, optimizer).items()}
+    optimizer.state.clear()
     for key, tensor in tensors.items():
-        if key.startswith(_OPTIMIZER):
-            name, entry = key[len(_OPTIMIZER) :].rsplit("/", 1)
-            state.setdefault(names[name], {})[entry] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        if not key.startswith(_OPTIMIZER):
+            continue
+        name, entry = key[len(_OPTIMIZER) :].rsplit("/", 1)
+        if name.startswith(_GROUP):
+            group = optimizer.param_groups[int(name[len(_GROUP) :])]
+            entry, value = _decode(entry, tensor, group["params"][0])
+            group[entry] = value
+        else:
+            parameter = parameters[name]
+            entry, value = _decode(entry, tensor, parameter)
+            optimizer.state[parameter][entry] = value
+
+
+def first_not_finite(module: nn.Module) -> str | None:
+    """Return the name of a weight that is NaN or infinite, None where all are finite."""
+    return next((name for name, weight in module.named_parameters() if not bool(weight.isfinite().all())), None)
+
+
+def _named(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[Tensor, str]:
+    """Return the optimizer's parameters, in its order, with their names."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return dict(zip(parameters, parameter_names(module, optimizer), strict=True))
+
+
+def _encode(value: Any, device: torch.device) -> tuple[str, Tensor]:
+    """Return what a value's key ends in, and its tensor."""
+    if isinstance(value, Tensor):
+        # Optimizers insist on where their counters live: beside the weights, or on the CPU.
+        return (_DEVICE if value.ndim == 0 and device.type != "cpu" and value.device == device else ""), value.detach()
+    kind = f":{type(value).__name__}"
+    return kind, torch.tensor(value, dtype=torch.float64 if kind == ":float" else torch.int64)
+
+
+def _decode(entry: str, tensor: Tensor, parameter: Tensor) -> tuple[str, Any]:
+    name, colon, kind = entry.partition(":")
+    if colon + kind in _TYPES:
+        return name, _TYPES[colon + kind](tensor.item())
+    if tensor.shape == parameter.shape:
+        # In the weight's memory layout: sums over it, LAMB's say, keep their order.
+        return name, torch.empty_like(parameter, dtype=tensor.dtype, requires_grad=False).copy_(tensor)
+    return name, tensor.to(parameter.device) if tensor.ndim or colon + kind == _DEVICE else tensor.clone()

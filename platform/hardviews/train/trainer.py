@@ -26,13 +26,15 @@ class StepReport:
     """A step's outcome, equal on all ranks but for `losses` (this rank's share of its last micro-batch).
 
     `taken` is false where the loss was not finite: then nothing was changed. `stop` tells that some rank was asked to
-    leave.
+    leave. `corrupt` counts samples that the ranks newly found corrupt, `substituted` those that others stood in for.
     """
 
     loss: float
     rate: float
     taken: bool
     stop: bool
+    corrupt: int
+    substituted: int
     losses: Losses
 
 
@@ -66,7 +68,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.world.device)
         parts: list[Encoded] = []
-        indices = []
+        indices, corrupt, substituted = [], 0, 0
         for micro, raw in enumerate(raws):
             last = micro == training.accumulate - 1
             batch = to_batch(raw, self.objective, clock, training.group, self.world.device)
@@ -84,15 +86,18 @@ class Trainer:
             total += losses.total.detach()
             parts.append(losses.encoded)
             indices.append(losses.index)
-        # One small all-reduce a step carries the loss, and whether someone was asked to stop.
-        shared = sum_over_ranks(torch.stack([total / self.world.size, torch.tensor(float(stop), device=total.device)]))
-        loss, asked = shared.tolist()
+            corrupt += len(raw.bad)
+            substituted += raw.counters.substituted
+        # One small all-reduce a step carries the loss, the counts, and whether someone was asked to stop.
+        told = torch.tensor([float(stop), corrupt, substituted], device=total.device)
+        shared = sum_over_ranks(torch.cat([(total / self.world.size).reshape(1), told]))
+        loss, asked, corrupt, substituted = shared.tolist()
         taken = loss == loss and abs(loss) != float("inf")
         if taken:
             self.optimizer.step()
             encoded = concatenate(parts)
             self.objective.method.update(encoded, clock, torch.cat(indices))
-        return StepReport(loss, rate, taken, asked > 0, losses)
+        return StepReport(loss, rate, taken, asked > 0, int(corrupt), int(substituted), losses)
 
     def _seed(self, clock: Clock, micro: int) -> None:
         place = torch.tensor([clock.step])

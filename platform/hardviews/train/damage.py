@@ -1,0 +1,65 @@
+"""Samples that turned out corrupt, counted over all ranks, so that their bound holds for the dataset and not for each
+process that reads it.
+
+Shape legend: N samples found corrupt.
+"""
+
+import logging
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from hardviews.collectives import gather_rows
+from hardviews.data.index import Index
+from hardviews.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 5
+
+
+class Damage:
+    """Which samples of a dataset were found corrupt, and how often others stood in for them."""
+
+    def __init__(self, index: Index, most_corrupt: float) -> None:
+        """Allow so large a share of the dataset, and one sample at least."""
+        self.index, self.most_corrupt = index, most_corrupt
+        self.allowed = max(1, int(most_corrupt * len(index)))
+        self.found: set[int] = set()
+        self.substituted = 0
+
+    def add(self, mine: Mapping[int, str], device: torch.device) -> None:
+        """Take in what each rank found in a step, with its reasons; all ranks call this where any found something.
+
+        Raises:
+            UserError: more samples are corrupt than allowed; on every rank.
+        """
+        for reason in mine.values():
+            logger.warning("corrupt, another one stands in: %s", reason)
+        everybody, _ = gather_rows(torch.tensor(sorted(mine), dtype=torch.int64, device=device))
+        self.found.update(everybody.tolist())
+        if len(self.found) > self.allowed:
+            listed = ", ".join(self._name(i) for i in sorted(self.found)[:_SHOWN])
+            raise UserError(
+                f"{len(self.found)} samples of {self.index.url!r} are corrupt, more than the {self.allowed} allowed "
+                f"(loader.reader.most_corrupt = {self.most_corrupt:g} of {len(self.index)}): {listed}"
+                f"{', ...' if len(self.found) > _SHOWN else ''}. Copy the shards again from where they are whole, or "
+                "pack the dataset again."
+            )
+
+    def _name(self, i: int) -> str:
+        return f"sample {i} in {self.index.shards[int(self.index.samples['shard'][i])].name}"
+
+    def metrics(self) -> dict[str, float]:
+        """Return both counts since the run began."""
+        return {"data/corrupt": float(len(self.found)), "data/substituted": float(self.substituted)}
+
+    def to_tensor(self) -> Tensor:
+        """Return the state (1 + N,) int64: how often others stood in, then the samples found."""
+        return torch.tensor([self.substituted, *sorted(self.found)], dtype=torch.int64)
+
+    def from_tensor(self, tensor: Tensor) -> None:
+        """Take over what `to_tensor` returned."""
+        self.substituted, *found = tensor.tolist()
+        self.found = set(found)

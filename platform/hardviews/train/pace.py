@@ -1,0 +1,49 @@
+"""How fast a run is, and what it waits for."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Pace:
+    """Samples and time since the last report."""
+
+    def __init__(self) -> None:
+        """Start the clock."""
+        self._restart()
+
+    def _restart(self) -> None:
+        self.began = time.monotonic()
+        self.samples = 0
+        self.waited = 0.0
+        self.saving = 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Inside, time is spent waiting for data."""
+        began = time.monotonic()
+        yield
+        self.waited += time.monotonic() - began
+
+    @contextmanager
+    def saved(self) -> Iterator[None]:
+        """Inside, time is spent on a checkpoint."""
+        began = time.monotonic()
+        yield
+        self.saving += time.monotonic() - began
+
+    @property
+    def wait(self) -> float:
+        """Return the share of time since the last report that was spent waiting for data."""
+        return self.waited / max(time.monotonic() - self.began, 1e-9)
+
+    def report(self) -> dict[str, float]:
+        """Return images per second, the share of time waited for data and seconds spent on checkpoints; start anew."""
+        elapsed = max(time.monotonic() - self.began, 1e-9)
+        told = {
+            "images_per_second": self.samples / elapsed,
+            "data_wait": self.waited / elapsed,
+            "checkpoint_seconds": self.saving,
+        }
+        self._restart()
+        return told

@@ -1,0 +1,90 @@
+"""What run an output folder holds: `run.json`, written when the run begins."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hardviews.errors import UserError
+from hardviews.train.checkpoint import Progress
+
+_NAME = "run.json"
+# They make the order of the samples, which has to stay the same inside an epoch.
+_ORDER = ("training.batch", "training.group", "training.seed", "loader.reader.streams", "loader.reader.window")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run's tracking id, recipe by name and by every setting that its weights depend on, and dataset's digest."""
+
+    run_id: str
+    recipe: str
+    settings: Mapping[str, str]
+    dataset: str
+
+    @staticmethod
+    def read(output: str) -> "Record | None":
+        """Return the record in a folder, None where no run began.
+
+        Raises:
+            UserError: the file is not one of ours.
+        """
+        path = Path(output) / _NAME
+        try:
+            return Record(**json.loads(path.read_text()))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{path} is damaged or not the record of a run ({type(error).__name__}). Give another --output, or "
+                "remove it to begin a new tracking run from the checkpoints beside it."
+            ) from error
+
+    def write(self, output: str) -> None:
+        """Write the record; it appears whole or not at all."""
+        folder = Path(output)
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{_NAME}"
+        temporary.write_text(json.dumps(asdict(self), indent=1))
+        os.replace(temporary, folder / _NAME)
+
+
+def check_same_run(
+    output: str, before: Record | None, now: Record, progress: Progress | None, digest: str, accept: bool
+) -> None:
+    """Refuse to go on with a run of another dataset or recipe; `accept` allows other settings.
+
+    before: the folder's record, if any. now: this run's. progress, digest: of its checkpoint, if any, and of this
+    recipe.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    anew = "to begin anew, give another --output."
+    datasets = {known.dataset for known in (before, progress) if known is not None}
+    if datasets - {now.dataset}:
+        raise UserError(
+            f"{output} holds a run on another dataset ({min(datasets - {now.dataset})[:12]}, now {now.dataset[:12]}). "
+            f"To continue it, give the data it was begun with; {anew}"
+        )
+    changed = {} if before is None else _changes(before.settings, now.settings)
+    if not changed and (progress is None or progress.recipe == digest):
+        return
+    told = "; ".join(f"{key} was {old}, now {new}" for key, (old, new) in changed.items()) or "its record is missing"
+    fixed = [key for key in changed if key in _ORDER]
+    if progress is not None and fixed:
+        raise UserError(
+            f"{output} holds a run that began with other settings: {told}. {', '.join(fixed)} cannot change inside a "
+            f"run, since the order of the samples depends on it. To continue the run, set it as it was; {anew}"
+        )
+    if not accept:
+        raise UserError(
+            f"{output} holds a run of another recipe or other settings: {told}. To continue it, use the settings that "
+            f"it was begun with, or say --accept-changes to go on with these; {anew}"
+        )
+
+
+def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    keys = list(dict.fromkeys([*old, *new]))
+    return {key: (old.get(key, "-"), new.get(key, "-")) for key in keys if old.get(key) != new.get(key)}
