@@ -31,8 +31,11 @@ _SEEN = 20_000  # images that a run on photographs sees: a few minutes on two co
 class Demo:
     """Packs images, pretrains on hard views in two processes, evaluates, and shows what pretraining was worth.
 
-    data: a folder with one sub-folder of images per class; without it, scikit-learn's handwritten digits. folder: where
-    data, runs and the tracking record go. seed: of the run. epochs: instead of the recipe's own number.
+    Attributes:
+        data: a folder with one sub-folder of images per class; without it, scikit-learn's handwritten digits.
+        folder: where data, runs and the tracking record go.
+        seed: of the run.
+        epochs: instead of the recipe's own number.
     """
 
     data: str | None = None
@@ -45,7 +48,7 @@ class Demo:
 class Outcome:
     """Test accuracies in per cent, by metric (one of k-NN, one linear) and source of features.
 
-    run: the tracked run. epochs: how long it trained. seconds: what each part took.
+    run: its page, below the tracking server's address. epochs: how long it trained. seconds: what each part took.
     """
 
     accuracy: dict[str, dict[Source, float]]
@@ -74,14 +77,15 @@ def run_demo(demo: Demo) -> None:
     ]
     print()
     Console().print(table(results))
-    server = os.environ.get("MLFLOW_TRACKING_URI")
-    if server is None:
-        store = f"sqlite:///{Path(demo.folder).absolute()}/mlflow.db"
-        print("To see the curves, the views that were chosen and every setting, start MLflow's pages:")
-        print(f"  {_shown(_program('mlflow'))} ui --backend-store-uri {shlex.quote(store)}")
-        print("and open http://127.0.0.1:5000: experiment hardviews, the pretraining run and its children.")
-    else:
-        print(f"The curves, the views that were chosen and every setting are at {server}, run {outcome.run}.")
+    print("The curves, the views that were chosen and every setting are on MLflow's pages.", end=" ")
+    address = server = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not server.startswith("http"):
+        address = "http://127.0.0.1:5000"
+        store = server or f"sqlite:///{Path(demo.folder).absolute()}/mlflow.db"
+        print("Start them:")
+        print(f"  {shlex.quote(_shown(_program('mlflow')))} ui --backend-store-uri {shlex.quote(store)}")
+    print("Open the run:")
+    print(f"  {address.rstrip('/')}/#/{outcome.run}")
     if not outcome.worked:
         raise UserError(
             "Pretraining did not beat the untrained encoder here: see the table. On a small or unusual collection that "
@@ -197,7 +201,7 @@ def _torchx(job: str, component: list[str], overrides: list[str], environment: d
 
 
 def _accuracy(output: Path, folder: Path) -> tuple[dict[str, dict[Source, float]], str]:
-    """Read the evaluations' metrics from the children of the pretraining run; return them and its id."""
+    """Read the evaluations' metrics from the children of the pretraining run; return them and its page."""
     from mlflow import MlflowClient
 
     run_id = json.loads((output / "run.json").read_text())["run_id"]
@@ -209,12 +213,14 @@ def _accuracy(output: Path, folder: Path) -> tuple[dict[str, dict[Source, float]
     neighbours = [int(match[1]) for key in metrics if (match := re.fullmatch(r"knn_top1_k(\d+)", key))]
     if not neighbours or "linear_top1" not in metrics:
         raise UserError(
-            f"The tracking server does not have the accuracies of run {run_id} yet. What a job could not send waits "
-            f"in {folder}/spool and is sent by the next one: run the demo again when the server answers."
+            f"The tracking server does not have the accuracies of run {run_id}: it did not answer when the evaluations "
+            "ended. Run the demo again when it does; what was trained is kept."
         )
     names = [f"knn_top1_k{min(neighbours, key=lambda k: abs(k - 20))}", "linear_top1"]
     prefixes = {source: "" if source == "pretrained" else f"{source}/" for source in _SOURCES}
-    return {name: {source: metrics[p + name] for source, p in prefixes.items()} for name in names}, run_id
+    return {name: {source: metrics[p + name] for source, p in prefixes.items()} for name in names}, (
+        f"experiments/{experiment}/runs/{run_id}"
+    )
 
 
 def _program(name: str) -> Path:
@@ -228,7 +234,7 @@ def _shown(path: Path) -> str:
 
 def _longer(demo: Demo, epochs: int) -> str:
     data = "" if demo.data is None else f" --data {shlex.quote(demo.data)}"
-    return f"{_shown(_program('hardviews'))} demo{data} --epochs {4 * epochs}"
+    return f"{shlex.quote(_shown(_program('hardviews')))} demo{data} --epochs {4 * epochs}"
 
 
 def _plain(path: str) -> str:
