@@ -1,0 +1,269 @@
+"""The documentation holds: its commands and snippets run, its links lead somewhere, its names exist."""
+
+import contextlib
+import io
+import os
+import re
+import runpy
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hardviews import cli
+from hardviews.data.packing import Packing
+from tests.stores import empty_store
+from tests.tracking.servers import free_port
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+# Commands that another test runs, and what proves it in that test's file.
+ELSEWHERE = {
+    r"\.venv/bin/torchx run -s local_cwd jobs/pretrain\.py --recipe \w+( -- .*)?": (
+        "tests/test_demo_command.py",
+        "$ torchx run -s local_cwd jobs/{job}",
+    ),
+}
+# Outputs, prefixes of metrics, and what a house rule forbids.
+NO_PATHS = {"figures/", "pixels/", "untrained/", "utils.py"}
+VARIABLES = {"HARDVIEWS_DATA", "HARDVIEWS_OUTPUT", "MLFLOW_TRACKING_URI"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a document."""
+
+    document: Path
+    language: str
+    text: str
+
+    @property
+    def commands(self) -> list[str]:
+        return [line.partition("  #")[0].strip() for line in self.text.splitlines() if line.strip()]
+
+
+def blocks(document: Path) -> list[Block]:
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", document.read_text(), re.MULTILINE | re.DOTALL)
+    return [Block(document, language or "sh", text) for language, text in fences]
+
+
+def commands(program: str) -> list[str]:
+    found = [c for d in DOCUMENTS for b in blocks(d) if b.language == "sh" for c in b.commands]
+    return list(dict.fromkeys(c for c in found if re.match(rf"(\.venv/bin/)?{program}\b", c)))
+
+
+def make_photos(folder: Path, number: int = 330) -> None:
+    """Small pictures of two kinds: stripes and dots on random colours."""
+    random = np.random.default_rng(0)
+    for name in ("dots", "stripes"):
+        (folder / name).mkdir(parents=True)
+        for i in range(number // 2):
+            picture = np.empty((40, 48, 3), np.uint8)
+            picture[:] = random.integers(0, 255, 3)
+            colour = random.integers(0, 255, 3)
+            if name == "stripes":
+                picture[:: random.integers(3, 8)] = colour
+            else:
+                picture[:: random.integers(3, 8), :: random.integers(3, 8)] = colour
+            Image.fromarray(picture).save(folder / name / f"{i:03d}.png")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos") / "photos"
+    make_photos(folder)
+    return folder
+
+
+def hardviews(words: list[str]) -> str:
+    """Run a command as `hardviews` would; return what it printed."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        try:
+            cli.main(words)
+        except SystemExit as ended:
+            assert not ended.code, f"hardviews {shlex.join(words)}: exit code {ended.code}"
+    return printed.getvalue()
+
+
+def follow(document: Path) -> dict[str, str]:
+    """Run a document's hardviews commands and snippets in order, in the current folder; return what each printed."""
+    printed, names = {}, {"__name__": "__main__"}
+    for block in blocks(document):
+        if block.language == "python":
+            code = compile(block.text, f"snippet of {document.name}", "exec", dont_inherit=True)
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                exec(code, names)
+            printed[block.text] = out.getvalue()
+        elif block.language == "sh":
+            for command in block.commands:
+                words = shlex.split(command)
+                if words[0] == ".venv/bin/hardviews":
+                    printed[command] = hardviews(words[1:])
+    return printed
+
+
+@pytest.fixture
+def workplace(photos, tmp_path, monkeypatch):
+    """A folder with photographs, and a tracking store that took no time to make."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").symlink_to(photos)
+    shutil.copytree(empty_store(), tmp_path / ".hardviews")
+    return tmp_path
+
+
+def test_readme(workplace):
+    printed = follow(ROOT / "README.md")
+    tables = [text for command, text in printed.items() if "--baselines" in command]
+    assert len(tables) == 2
+    for table in tables:
+        assert all(row in table for row in ("raw pixels", "untrained encoder", "pretrained encoder"))
+    assert any("torch.Size([8, " in text for text in printed.values())
+
+
+def test_recipes(workplace):
+    with contextlib.redirect_stdout(io.StringIO()):
+        Packing("photos", "shards").run()
+    printed = follow(ROOT / "docs" / "recipes.md")
+    assert "digits" in printed[".venv/bin/hardviews recipes"]
+    assert (workplace / "runs" / "mine" / "encoder" / "encoder.safetensors").exists()
+    table = re.search(r"\| metric \|.*?\n\n", (ROOT / "docs" / "tracking.md").read_text(), re.DOTALL)[0]
+    described = set(re.findall(r"`([\w/]+)`", " ".join(row.split("|")[1] for row in table.strip().splitlines())))
+    recorded = (workplace / "runs" / "mine" / "history.jsonl").read_text()
+    evaluated = {"knn_top1_k20", "linear_top1"}
+    assert {name for name in described - evaluated if f'"{name}"' not in recorded} == set()
+
+
+def test_data(workplace):
+    printed = follow(ROOT / "docs" / "data.md")
+    snippet = next(text for text in printed.values() if "images of dots" in text)
+    assert "270 images of dots, stripes" in snippet
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name not in ("README.md", "recipes.md", "data.md")])
+def test_other_documents_hold_no_snippet(document):
+    """One that does needs a test like those above."""
+    assert [b for b in blocks(document) if b.language == "python"] == []
+    assert [c for b in blocks(document) if b.language == "sh" for c in b.commands if "bin/hardviews" in c] == []
+
+
+def test_every_command_is_run():
+    known = r"make |\.venv/bin/(hardviews|mlflow ui|python benchmarks/|python -m pytest) ?"
+    for document in DOCUMENTS:
+        for block in blocks(document):
+            assert block.language in ("sh", "python", "text"), f"{document.name}: {block.text}"
+            for command in block.commands if block.language == "sh" else []:
+                if command.startswith("export "):
+                    assert {word.partition("=")[0] for word in command.split()[1:]} <= VARIABLES
+                    continue
+                found = [place for pattern, place in ELSEWHERE.items() if re.fullmatch(pattern, command)]
+                assert found or re.match(known, command), f"no test runs: {command}"
+                for file, needle in found:
+                    assert needle in (ROOT / file).read_text()
+
+
+@pytest.mark.parametrize("command", commands("make"))
+def test_make_targets(command):
+    target, *settings = shlex.split(command)[1:]
+    planned = subprocess.run(["make", "-n", target, *settings], cwd=ROOT, capture_output=True, text=True)
+    assert planned.returncode == 0, planned.stderr
+    if target == "demo":
+        assert f"hardviews demo{' --data' if settings else ''}" in planned.stdout
+
+
+@pytest.mark.parametrize("command", commands("python benchmarks/"))
+def test_benchmarks(command, monkeypatch, capsys):
+    """They are long; `make bench` runs them. Here each is loaded and explains itself."""
+    program, *words = shlex.split(command)[1:]
+    monkeypatch.setattr(sys, "argv", [program, *words, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / program), run_name="__main__")
+    assert ended.value.code == 0
+    assert program in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", commands("python -m pytest"))
+def test_pytest_paths(command):
+    paths = [word for word in shlex.split(command)[3:] if word.startswith("tests/")]
+    assert paths
+    assert all((ROOT / path).exists() for path in paths)
+
+
+@pytest.mark.parametrize("command", commands("mlflow ui"))
+def test_the_pages_open(command, workplace):
+    program, *words = shlex.split(command)
+    port = free_port()
+    started = [str(Path(sys.executable).parent / Path(program).name), *words, "--port", str(port), "--workers", "1"]
+    variables = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with open("server.log", "wb") as log:
+        server = subprocess.Popen(started, stdout=log, stderr=log, start_new_session=True, env=variables)
+    try:
+        deadline = time.monotonic() + 90
+        while True:
+            try:
+                page = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).read()
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < deadline, Path("server.log").read_text()
+                time.sleep(0.2)
+        assert b"MLflow" in page
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait(10)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_links(document):
+    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+        if re.match(r"https?:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (document.parent / path) if path else document
+        assert file.exists(), f"{document.name} links to {target}"
+        assert file.resolve().is_relative_to(ROOT)
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_paths_in_text(document):
+    """A path in `code` lies in the checkout, or in the package as the concepts write it."""
+    text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    bases = (ROOT, ROOT / "platform" / "hardviews", ROOT / "platform" / "hardviews" / "methods")
+    bases += (ROOT / "platform" / "hardviews" / "strategies", ROOT / "platform" / "hardviews" / "recipes")
+    for path in re.findall(r"`([\w./-]+(?:\.py|\.md|\.toml|/))`", text):
+        if "NAME" not in path and path not in NO_PATHS:
+            assert any((base / path).exists() for base in bases), f"{document.name}: {path}"
+
+
+@cache
+def help_texts() -> str:
+    pages = [["pretrain", "digits"], ["pretrain", "photos"], ["pack"], ["knn"], ["linear"], ["demo"]]
+    return "\n".join(hardviews([*page, "--help"]) for page in pages)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_options_in_text(document):
+    for code in re.findall(r"`([^`\n]+)`", document.read_text()):
+        for option in re.findall(r"(?<!\S)--[a-z][\w.-]*", code):
+            assert re.search(rf"{re.escape(option)}\b", help_texts()), f"{document.name}: {option}"
+
+
+def test_a_wrong_option_and_a_wrong_command_are_found():
+    """The tests above can fail."""
+    assert not re.search(r"--strategy\.candidate\b", help_texts())
+    with pytest.raises(AssertionError, match="exit code 2"):
+        hardviews(["pretrain", "nobody"])
