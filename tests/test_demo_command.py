@@ -71,6 +71,7 @@ def jobs(monkeypatch):
         return 1.0
 
     monkeypatch.setattr(demo, "_torchx", launch)
+    monkeypatch.setattr(demo.torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(demo, "_accuracy", lambda *_: ({}, "run"))
     return launched
 
@@ -87,6 +88,12 @@ def test_the_digits_take_the_command_without_arguments(jobs, tmp_path, monkeypat
     demo.measure(Demo())
     job, component, overrides, _ = jobs[0]
     assert (job, component, overrides) == ("pretrain.py", [], [])
+
+
+def test_two_processes_do_not_share_a_gpu(jobs, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo.torch.cuda, "is_available", lambda: True)
+    demo.measure(Demo(folder=str(tmp_path)))
+    assert shlex.join(jobs[0][2]).startswith("--precision.device cpu")
 
 
 def test_a_finished_run_is_evaluated_again(jobs, tmp_path, capsys):

@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 import hardviews
 from hardviews.data.index import Index
 from hardviews.data.packing import Packing
@@ -177,6 +179,9 @@ def _fitted(demo: Demo, recipe: str, samples: int, epochs: int) -> list[str]:
         fitted += ["--training.batch", str(batch), "--training.group", str(group)]
     if epochs != own.epochs:
         fitted += ["--training.epochs", str(epochs)]
+    if torch.cuda.is_available():
+        # Each of the two processes would need a GPU of its own.
+        fitted += ["--precision.device", "cpu"]
     return fitted
 
 
