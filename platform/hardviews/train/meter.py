@@ -42,10 +42,12 @@ class Meter:
                 self.add("overlap/hardest_is_least", measured.least)
                 self.add("overlap/chance", torch.full((1,), measured.chance, device=self.device))
         first = next(iter(losses.encoded.online.values()))
-        if isinstance(first, Tensor) and first.ndim == 2:
-            # 1 for evenly spread directions, 0 for a collapse to one; nothing to say of a single sample.
-            spread = normalize(first.float(), dim=1).std(0).mean() * first.shape[1] ** 0.5
-            self.add("spread", spread.reshape(1)[: len(first) - 1])
+        group = losses.batch.group
+        if isinstance(first, Tensor) and first.ndim == 2 and group > 1:
+            # The variance of directions: 1 where they are evenly spread, 0 where all are one. Within groups, which no
+            # rank cuts.
+            directions_NGD = normalize(first.detach().float(), dim=1).unflatten(0, (-1, group))
+            self.add("spread", directions_NGD.var(1).sum(1))
 
     def report(self) -> dict[str, float]:
         """Return the means over all ranks and forget them; every rank calls this at the same step."""

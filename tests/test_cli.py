@@ -1,0 +1,237 @@
+"""The command line: what it says, what it sets, and how it answers mistakes."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hardviews.arguments import paragraph
+from hardviews.cli import main
+from hardviews.data.index import Index
+from hardviews.errors import UserError
+from hardviews.models.backbones import Backbone
+from hardviews.recipes import RECIPES, recipe_named
+from hardviews.recipes.overrides import overridden
+from tests.data.helpers import flip_bit
+from tests.train.runs import everything, packed
+
+PLACES = ["--data", "d", "--output", "o"]
+
+
+@pytest.fixture(scope="module")
+def packed_once(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return packed(tmp_path_factory.mktemp("noise") / "shards")
+
+
+@pytest.fixture
+def data(packed_once: str, tmp_path: Path) -> str:
+    return str(shutil.copytree(packed_once, tmp_path / "shards"))
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refused(capfd: pytest.CaptureFixture, *words: str) -> str:
+    """Run a command that must be refused; return the paragraph."""
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    said = capfd.readouterr().err
+    assert end.value.code == 2, said
+    mistakes = [line for line in said.splitlines() if line.startswith("hardviews: ")]
+    assert len(mistakes) == 1, said
+    assert said.endswith(mistakes[0] + "\n") and "Traceback" not in said
+    return mistakes[0]
+
+
+def pretrain(capfd: pytest.CaptureFixture, data: str, *words: str, recipe: str = "digits") -> str:
+    """Have a pretraining refused that fits the data but for these words; it leaves nothing."""
+    small = ["--training.batch", "16", "--training.group", "4", "--training.epochs", "1", "--method.view.size", "16"]
+    said = refused(capfd, "pretrain", recipe, "--data", data, "--output", "run", *small, *words)
+    assert not Path("run").exists() and not Path(".hardviews").exists(), said
+    return said
+
+
+# Help
+
+
+def test_help_starts_at_once_and_names_every_command(here: Path) -> None:
+    done = subprocess.run([sys.executable, "-X", "importtime", "-m", "hardviews.cli"], capture_output=True, text=True)
+    assert done.returncode == 0
+    for name in ("demo", "pack", "pretrain", "knn", "linear", "recipes"):
+        assert f"\n  {name} " in done.stdout
+    assert "torch" not in done.stderr, "help need not wait for torch"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("pretrain --help", "digits"),
+        ("pretrain digits --help", "--method.temperature FLOAT"),
+        ("pretrain digits --help", "recipes/digits.py"),
+        ("pack --help", "--source"),
+        ("knn --help", "--run"),
+        ("linear --help", "--run"),
+        ("demo --help", "--data"),
+        ("recipes", "photos"),
+        ("recipes show digits", "method.temperature = 0.2"),
+    ],
+)
+def test_every_command_explains_itself(words: str, said: str, capfd: pytest.CaptureFixture) -> None:
+    try:
+        main(words.split())
+    except SystemExit as end:
+        assert not end.code
+    assert said in "".join(capfd.readouterr().out.split("\n"))
+
+
+def test_a_reader_who_leaves_early_gets_no_traceback() -> None:
+    command = f"{sys.executable} -m hardviews.cli pretrain digits --help"
+    done = subprocess.run(f"{command} | head -1", shell=True, capture_output=True, text=True)
+    assert done.stdout.startswith("usage:")
+    assert "Traceback" not in done.stderr
+
+
+# Overrides
+
+
+def test_overrides_reach_nested_values() -> None:
+    words = [*PLACES, "--method.temperature", "0.7", "--method.view.scale", "0.1", "0.9", "--strategy.candidates", "6"]
+    words += ["--optimizer.name", "adamw", "--backbone.small-stem", "--loader.reader.on-corrupt", "substitute"]
+    where, recipe = overridden(recipe_named("digits"), words)
+    assert (where.data, where.output, where.accept_changes) == ("d", "o", False)
+    base = recipe_named("digits")
+    assert recipe == replace(
+        base,
+        method=replace(base.method, temperature=0.7, view=replace(base.method.view, scale=(0.1, 0.9))),
+        strategy=replace(base.strategy, candidates=6),
+        optimizer=replace(base.optimizer, name="adamw"),
+        backbone=Backbone("test_resnet", small_stem=True),
+        loader=replace(base.loader, reader=replace(base.loader.reader, on_corrupt="substitute")),
+    )
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_survives_the_command_line(name: str) -> None:
+    assert overridden(recipe_named(name), PLACES)[1] == recipe_named(name)
+
+
+def test_a_composed_strategy_survives_the_command_line() -> None:
+    _, recipe = overridden(everything(), [*PLACES, "--training.epochs", "7"])
+    assert recipe == everything(7)
+
+
+def test_settings_that_change_no_weight_do_not_change_the_digest() -> None:
+    base = recipe_named("digits")
+    free = [*PLACES, "--loader.workers", "3", "--training.checkpoint-steps", "7", "--experiment", "e"]
+    free += ["--loader.reader.on-corrupt", "substitute", "--training.log-steps", "1"]
+    assert overridden(base, free)[1].digest() == base.digest()
+    for words in (["--training.seed", "1"], ["--method.temperature", "0.3"], ["--strategy.candidates", "2"]):
+        assert overridden(base, [*PLACES, *words])[1].digest() != base.digest()
+
+
+# Mistakes that need no data
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("trian", "There is no command 'trian'"),
+        ("pretrain", "Say which recipe"),
+        ("pretrain digit", "Did you mean digits?"),
+        ("recipes show nothing", "There is no recipe 'nothing'"),
+        ("recipes list", "Say `hardviews recipes`"),
+        ("pretrain digits", "--data"),
+        ("pretrain digits --training.epoch 3", "Perhaps you meant: --training.epochs INT"),
+        ("pretrain digits --training.epochs many", "--training.epochs: invalid literal"),
+        ("pretrain digits --training.epochs", "Missing value"),
+        ("pretrain digits --strategy.choose worst", "'hardest', 'easiest'"),
+        ("pretrain digits --training.epochs 0", "training.epochs is 0"),
+        ("pretrain digits --training.keep 0", "training.keep is 0"),
+        ("pretrain digits --training.seed -1", "training.seed is -1"),
+        ("pretrain digits --loader.workers -1", "loader.workers=-1"),
+        ("pretrain digits --backbone.name resnet5", "Close: resnet50"),
+        ("pretrain digits --optimizer.name adamww", "Close: adamw"),
+        ("pretrain digits --schedule.warmup 3", "between 0 and 1"),
+    ],
+)
+def test_a_mistake_in_the_words_is_one_paragraph(words: str, said: str, capfd: pytest.CaptureFixture) -> None:
+    given = words.split()
+    if given[:2] == ["pretrain", "digits"] and len(given) > 2:
+        given += PLACES
+    assert said in refused(capfd, *given)
+    assert not list(Path().iterdir())
+
+
+def test_frames_become_sentences() -> None:
+    box = "\u256d\u2500 Title \u2500\u2500\u2500\u256e\n\u2502 No --a, 3 \u2502\n\u2502 \u2500\u2500\u2500\u2500\u2500 \u2502\n"
+    box += "\u2502 Perhaps you meant: \u2502\n\u2502     --b INT \u2502\n\u2502     --c INT \u2502\n\u2570\u2500\u2500\u2500\u2500\u256f\n"
+    assert paragraph(box) == "No --a, 3. Perhaps you meant: --b INT, --c INT."
+
+
+# Mistakes beside data
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--training.batch 18", "nearest possible sizes are 16 or 20"),
+        ("--training.batch 96", "at most 88"),
+        ("--training.accumulate 3", "must be a multiple of 12"),
+        ("--strategy.candidates 3", "multiple of 2"),
+        ("--output s3://bucket/run", "not a local path"),
+        ("--output shards/index.json/run", "cannot be written"),
+        ("--project shards/index.json", "--project"),
+        ("--optimizer.name bnbadamw", "on this machine"),
+        ("--backbone.image-size 32", "not a vision transformer"),
+    ],
+)
+def test_what_cannot_be_trained_leaves_nothing(words: str, said: str, data: str, capfd) -> None:
+    assert said in pretrain(capfd, data, *words.split())
+
+
+@pytest.mark.skipif("__import__('torch').cuda.is_available()")
+def test_a_gpu_where_there_is_none(data: str, capfd: pytest.CaptureFixture) -> None:
+    assert "--precision.device cpu" in pretrain(capfd, data, "--precision.device", "cuda")
+
+
+def test_more_processes_than_groups(data: str) -> None:
+    from hardviews.data.shares import check_sizes
+
+    with pytest.raises(UserError, match="too few for 5 processes"):
+        check_sizes(16, 4, 1, 5)
+
+
+def first_shard(data: str) -> Path:
+    return Path(data, Index.load(data).shards[0].name)
+
+
+BREAKS: dict[str, tuple[Callable[[str], object], str]] = {
+    "no data": (shutil.rmtree, "no packed dataset"),
+    "a shard is missing": (lambda data: first_shard(data).unlink(), "shard-000000.tar"),
+    "a shard is cut": (lambda data: os.truncate(first_shard(data), 1000), "shard-000000.tar"),
+    "the index is cut": (lambda data: os.truncate(f"{data}/index.json", 100), "index.json is cut"),
+    "the table is altered": (lambda data: flip_bit(f"{data}/samples.npy", 300), "samples.npy"),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_damaged_data_leaves_nothing(name: str, data: str, capfd: pytest.CaptureFixture) -> None:
+    damage, said = BREAKS[name]
+    for path in Path(data).iterdir():
+        path.chmod(0o644)
+    damage(data)
+    assert said in pretrain(capfd, data)
+
+
+def test_a_server_that_does_not_answer(data: str, capfd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert "http://127.0.0.1:9 cannot be used" in pretrain(capfd, data)
