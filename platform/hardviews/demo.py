@@ -83,7 +83,7 @@ def run_demo(demo: Demo) -> None:
     address = server = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not server.startswith("http"):
         address = "http://127.0.0.1:5000"
-        store = server or f"sqlite:///{Path(demo.folder).absolute()}/mlflow.db"
+        store = server or f"sqlite:///{_shown(Path(demo.folder).absolute())}/mlflow.db"
         print("Start them:")
         print(f"  {shlex.quote(_shown(_program('mlflow')))} ui --backend-store-uri {shlex.quote(store)}")
     print("Open the run:")
@@ -129,8 +129,9 @@ def measure(demo: Demo) -> Outcome:
     else:
         component = [] if recipe == "digits" else ["--recipe", recipe]
         seconds["pretrain"] = _torchx("pretrain.py", component, [*settings, *project], environment)
+    seed = [] if demo.seed == 0 else ["--seed", str(demo.seed)]
     for job in ("knn.py", "linear_eval.py"):
-        seconds[Path(job).stem] = _torchx(job, [], ["--baselines", "--seed", str(demo.seed), *project], environment)
+        seconds[Path(job).stem] = _torchx(job, [], ["--baselines", *seed, *project], environment)
     accuracy, run = _accuracy(output, folder)
     return Outcome(accuracy, run, epochs, seconds)
 
