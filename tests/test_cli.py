@@ -172,8 +172,16 @@ def test_a_mistake_in_the_words_is_one_paragraph(words: str, said: str, capfd: p
 
 
 def test_frames_become_sentences() -> None:
-    box = "\u256d\u2500 Title \u2500\u2500\u2500\u256e\n\u2502 No --a, 3 \u2502\n\u2502 \u2500\u2500\u2500\u2500\u2500 \u2502\n"
-    box += "\u2502 Perhaps you meant: \u2502\n\u2502     --b INT \u2502\n\u2502     --c INT \u2502\n\u2570\u2500\u2500\u2500\u2500\u256f\n"
+    drawn = """
+        +- Title ------------+
+        | No --a, 3          |
+        | ------------------ |
+        | Perhaps you meant: |
+        |     --b INT        |
+        |     --c INT        |
+        +--------------------+
+    """
+    box = drawn.replace("        ", "").translate({43: 0x256D, 124: 0x2502}).replace("---", 3 * "\u2500")
     assert paragraph(box) == "No --a, 3. Perhaps you meant: --b INT, --c INT."
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 
@@ -44,12 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("hardviews: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:
-        try:
-            sys.stdout.flush()
-        except BrokenPipeError:  # the reader of our output has left, as `| head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise SystemExit(141) from None
-        raise
+        if not _reader_left():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+
+
+def _reader_left() -> bool:
+    """Return whether nobody reads our output any more, as behind `| head`."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _run(words: list[str]) -> None:

@@ -1,0 +1,132 @@
+"""What the paper reports (Ferreira et al. 2025, section 5), on photographs that packages ship: hard pairs overlap less.
+
+Chance is one in six: four views make six pairs.
+"""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data as skimage_data
+from sklearn.datasets import load_sample_images
+
+from hardviews.batch import Clock
+from hardviews.data.pack import pack
+from hardviews.data.reader import Reader
+from hardviews.data.source import Item
+from hardviews.methods.simclr import SimCLRConfig
+from hardviews.methods.simsiam import SimSiamConfig
+from hardviews.models.backbones import Backbone
+from hardviews.optim.optimizer import Optimizer
+from hardviews.optim.schedule import Schedule
+from hardviews.recipes.recipe import Recipe, Training
+from hardviews.strategies.hard_views import HardViews
+from hardviews.train.loader import LoaderConfig, Place, ShareDataset, load
+from hardviews.train.overlap import overlap
+from hardviews.train.trainer import Trainer
+from hardviews.train.world import World
+from hardviews.views.augmentation import Augmentation
+
+TILE, BATCH = 96, 64
+# A small network sees overlap late, under SimSiam later than under SimCLR.
+EPOCHS = {"simsiam": 12, "simclr": 8}
+CHANCE = 1 / 6
+# Standard errors: a method without the mechanism would pass once in 30,000 times.
+MARGIN = 4.0
+
+
+class Tiles:
+    """Photographs cut into squares, every 48 pixels."""
+
+    classes = ()
+
+    def __init__(self) -> None:
+        photographs = [*load_sample_images().images, skimage_data.astronaut(), skimage_data.coffee()]
+        photographs += [skimage_data.chelsea(), skimage_data.rocket()]
+        self.tiles = [
+            photograph[top : top + TILE, left : left + TILE]
+            for photograph in photographs
+            for top in range(0, photograph.shape[0] - TILE, 48)
+            for left in range(0, photograph.shape[1] - TILE, 48)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.tiles)
+
+    def key(self, i: int) -> str:
+        return f"tile_{i:04d}"
+
+    def read(self, i: int) -> Item:
+        stream = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(self.tiles[i])).save(stream, "JPEG", quality=92)
+        return Item(self.key(i), stream.getvalue(), "jpg", -1, f"tile/{i}")
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("tiles") / "shards"
+    assert len(pack(Tiles(), str(folder))) > 300
+    return str(folder)
+
+
+VIEW = Augmentation(size=32, scale=(0.2, 1.0), sigma=(0.1, 0.6))
+METHODS = {
+    "simsiam": SimSiamConfig(width=128, layers=2, bottleneck=32, view=VIEW),
+    "simclr": SimCLRConfig(hidden=128, output=64, temperature=0.2, view=VIEW),
+}
+
+
+def measured(method: str, tiles: str, choose: str = "hardest") -> dict[str, torch.Tensor]:
+    """Train a little; return what every image of the last half's steps chose, passed over and hit (N,)."""
+    epochs = EPOCHS[method]
+    recipe = Recipe(
+        "mechanism",
+        METHODS[method],
+        Backbone("test_resnet"),
+        HardViews(4, choose=choose),
+        Training(epochs, BATCH),
+        Optimizer("momentum", learning_rate=0.2),
+        Schedule(warmup=0.1),
+        LoaderConfig(workers=0),
+    )
+    trainer = Trainer(recipe, World(0, 1, torch.device("cpu")))
+    reader = Reader(tiles)
+    per_epoch = len(reader) // BATCH
+    place = Place(0, 0, 0, BATCH, recipe.training.group, 1, 0, 1)
+    raws = load(recipe.loader, ShareDataset(reader, trainer.objective.plan, place, None, epochs), trainer.world.device)
+    found = []
+    for step, raw in enumerate(raws):
+        epoch = step // per_epoch
+        clock = Clock(0, epoch, step, step * BATCH, epochs * per_epoch * BATCH)
+        report = trainer.step([raw], clock, False)
+        assert report.taken
+        if epoch >= epochs // 2:
+            seen = overlap(report.losses.batch.selection, trainer.objective.pairs)
+            assert seen is not None and seen.chance == pytest.approx(CHANCE)
+            found.append((seen.chosen, seen.passed_over, seen.least.float()))
+    chosen, passed, least = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return {"difference": passed - chosen, "least": least}
+
+
+def margin(values: torch.Tensor, against: float) -> float:
+    """Return how many standard errors the mean lies above a value."""
+    return float((values.mean() - against) / (values.std() / len(values) ** 0.5))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_hard_pairs_overlap_less_than_those_passed_over(method: str, tiles: str) -> None:
+    found = measured(method, tiles)
+    print({name: (float(values.mean()), len(values)) for name, values in found.items()})
+    print(margin(found["difference"], 0.0), margin(found["least"], CHANCE))
+    assert margin(found["difference"], 0.0) > MARGIN
+    assert margin(found["least"], CHANCE) > MARGIN
+
+
+def test_easy_pairs_do_not(tiles: str) -> None:
+    """The fault that the test above must find: the easiest pair in place of the hardest."""
+    found = measured("simclr", tiles, choose="easiest")
+    print(margin(found["difference"], 0.0), margin(found["least"], CHANCE))
+    assert margin(found["difference"], 0.0) < -MARGIN
+    assert margin(found["least"], CHANCE) < 0

@@ -1,0 +1,128 @@
+"""The same batches whatever makes them; the same training whatever renders them."""
+
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+import torch
+from torch import nn
+
+from hardviews.batch import Clock
+from hardviews.data.reader import Reader
+from hardviews.methods.simsiam import SimSiam, SimSiamConfig
+from hardviews.models.backbones import Backbone
+from hardviews.optim.optimizer import Optimizer
+from hardviews.recipes.recipe import Recipe
+from hardviews.strategies.strategy import Clean
+from hardviews.train.loader import LoaderConfig, Place, RawBatch, ShareDataset, load
+from hardviews.train.precision import Precision
+from hardviews.train.trainer import StepReport, Trainer
+from hardviews.train.world import World
+from tests.train.runs import BATCH, GROUP, STEPS, everything, simclr
+
+CPU = torch.device("cpu")
+
+
+def batches(recipe: Recipe, data: str, consumed: int = 0, rank: int = 0, world: int = 1) -> list[RawBatch]:
+    """Return all batches of two epochs, from a place in the first one on."""
+    training = recipe.training
+    place = Place(0, 0, consumed, training.batch, training.group, training.accumulate, rank, world)
+    plan = Trainer(recipe, World(0, 1, CPU)).objective.plan
+    canvas = recipe.loader.canvas if recipe.loader.on_device(CPU) else None
+    return list(load(recipe.loader, ShareDataset(Reader(data), plan, place, canvas, 2), CPU))
+
+
+def equal(some: RawBatch, others: RawBatch) -> bool:
+    pairs = [(some.index, others.index), (some.position, others.position)]
+    for mine, theirs in ((some.rows, others.rows), (some.pixels, others.pixels)):
+        assert list(mine) == list(theirs)
+        pairs += [(mine[slot], theirs[slot]) for slot in mine]
+    return some.stop == others.stop and all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing_over_an_epochs_end_and_from_its_middle(data: str, workers: int) -> None:
+    recipe = simclr(accumulate=2)
+    whole = batches(recipe, data)
+    assert len(whole) == 2 * STEPS * 2
+    assert [raw.stop for raw in whole] == [BATCH // 2 * (i + 1) for i in range(2 * STEPS)] * 2
+    by_workers = replace(recipe, loader=LoaderConfig(workers=workers))
+    # An odd number of micro-batches is left in the first epoch, so that workers change places at its end.
+    rest = batches(by_workers, data, consumed=2 * BATCH)
+    assert len(rest) == len(whole) - 4
+    assert all(equal(a, b) for a, b in zip(rest, whole[4:], strict=True))
+    assert not equal(rest[0], whole[3])
+
+
+@pytest.mark.parametrize("renderer", ["host", "device"])
+@pytest.mark.parametrize("world", [2, 3])
+def test_shares_of_ranks_join_to_the_batch_of_one(data: str, renderer: str, world: int) -> None:
+    recipe = simclr(batch=20)
+    recipe = replace(recipe, loader=LoaderConfig(workers=0, renderer=renderer, canvas=24))
+    shares = [batches(recipe, data, rank=rank, world=world) for rank in range(world)]
+    assert {len(share[0].index) for share in shares} == {8, 12} if world == 2 else {4, 8}
+    for whole, *parts in zip(batches(recipe, data), *shares, strict=True):
+        assert torch.equal(torch.cat([part.position for part in parts]), whole.position)
+        for slot, pixels in whole.pixels.items():
+            assert torch.equal(torch.cat([part.pixels[slot] for part in parts]), pixels)
+
+
+# Steps
+
+
+def steps(recipe: Recipe, data: str, count: int = 2) -> tuple[Trainer, list[StepReport]]:
+    trainer = Trainer(recipe, World(0, 1, CPU))
+    raws = iter(batches(recipe, data))
+    reports = []
+    for step in range(count):
+        clock = Clock(0, 0, step, step * recipe.training.batch, 1000)
+        reports.append(trainer.step(list(islice(raws, recipe.training.accumulate)), clock, False))
+    return trainer, reports
+
+
+class NormlessConfig(SimSiamConfig):
+    """SimSiam whose heads have no BatchNorm: a sample's loss is its own."""
+
+    def build(self, backbone: nn.Module, features: int) -> SimSiam:
+        method = super().build(backbone, features)
+        for head in (method.projector, method.predictor):
+            for i, layer in enumerate(head):
+                if isinstance(layer, nn.BatchNorm1d):
+                    head[i] = nn.Identity()
+        return method
+
+
+def test_micro_batches_add_up_to_the_batch(data: str) -> None:
+    recipe = replace(
+        everything(),
+        method=NormlessConfig(width=32, bottleneck=8, view=simclr().method.view),
+        backbone=Backbone("test_vit", image_size=16, patch_size=4),
+        optimizer=Optimizer("momentum", learning_rate=1.0, momentum=0.0, weight_decay=0.0),
+    )
+    # Partners of a mix are drawn inside groups, which micro-batches do not cut.
+    for strategy in (Clean(), recipe.strategy):
+        one, whole = steps(replace(recipe, strategy=strategy), data)
+        parts = replace(recipe.training, accumulate=2)
+        two, halves = steps(replace(recipe, strategy=strategy, training=parts), data)
+        assert [r.loss for r in halves] == pytest.approx([r.loss for r in whole], abs=1e-5)
+        for a, b in zip(one.objective.parameters(), two.objective.parameters(), strict=True):
+            torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-3)
+    moved = Trainer(recipe, World(0, 1, CPU)).objective.parameters()
+    assert any((a - b).abs().max() > 1e-3 for a, b in zip(moved, one.objective.parameters(), strict=True))
+
+
+def test_bfloat16_on_a_cpu(data: str) -> None:
+    _, exact = steps(everything(), data)
+    trainer, rough = steps(replace(everything(), precision=Precision(compute="bfloat16")), data)
+    assert [r.loss for r in rough] == pytest.approx([r.loss for r in exact], abs=0.05)
+    assert rough[0].loss != exact[0].loss
+    assert all(p.dtype == torch.float32 for p in trainer.objective.parameters())
+
+
+def test_convolutions_run_channels_last(data: str) -> None:
+    trainer, (report,) = steps(simclr(), data, 1)
+    first = next(m for m in trainer.objective.modules() if isinstance(m, nn.Conv2d))
+    assert first.weight.is_contiguous(memory_format=torch.channels_last)
+    view = next(iter(report.losses.batch.views.values()))
+    assert view.pixels().is_contiguous(memory_format=torch.channels_last)
+    assert report.losses.batch.group == GROUP

@@ -1,0 +1,171 @@
+"""What only a run can find out: another run in the output, corrupt samples, a loss that is no number."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from hardviews.data.index import Index
+from hardviews.data.reader import Reader, ReaderConfig
+from hardviews.errors import UserError
+from hardviews.optim.optimizer import Optimizer
+from hardviews.train.checkpoint import Checkpoints
+from hardviews.train.loader import LoaderConfig
+from hardviews.train.state import first_not_finite
+from hardviews.train.trainer import Trainer
+from tests.data.helpers import flip_bit
+from tests.train.runs import BATCH, STEPS, packed, rows, simclr, train
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# Another run in the output
+
+
+def test_another_recipe_is_named_setting_by_setting_and_may_be_accepted(data: str, untracked: Path) -> None:
+    output = train(simclr(1), data, untracked / "run")
+    before = snapshot(output)
+    longer = replace(simclr(2), optimizer=Optimizer("momentum", learning_rate=0.2))
+    with pytest.raises(UserError) as refusal:
+        train(longer, data, output)
+    for said in ("training.epochs was 1, now 2", "optimizer.learning_rate was 0.1, now 0.2", "--accept-changes"):
+        assert said in str(refusal.value)
+    assert snapshot(output) == before
+    train(longer, data, output, accept=True)
+    assert [row["step"] for row in rows(output)] == [2, 4, 5, 6, 8, 10]
+
+
+def test_a_recipe_that_orders_samples_otherwise_is_never_accepted(data: str, untracked: Path) -> None:
+    output = train(simclr(1), data, untracked / "run")
+    for other in (simclr(1, seed=1), simclr(1, batch=32), simclr(1, group=8)):
+        with pytest.raises(UserError, match="cannot change inside a run"):
+            train(other, data, output, accept=True)
+
+
+def test_another_network_is_refused_even_where_changes_are_accepted(data: str, untracked: Path) -> None:
+    output = train(simclr(1), data, untracked / "run")
+    other = simclr(2)
+    other = replace(other, method=replace(other.method, hidden=24))
+    with pytest.raises(UserError, match="another network or method"):
+        train(other, data, output, accept=True)
+
+
+def test_another_dataset_is_refused(data: str, untracked: Path) -> None:
+    output = train(simclr(1), data, untracked / "run")
+    other = packed(untracked / "other", 60)
+    for accept in (False, True):
+        with pytest.raises(UserError, match="another dataset"):
+            train(simclr(1), other, output, accept=accept)
+    # The same dataset at another place is the same one.
+    moved = str(shutil.copytree(data, untracked / "moved"))
+    train(simclr(1), moved, output)
+
+
+def test_a_run_that_saved_nothing_yet_is_a_run_too(data: str, untracked: Path) -> None:
+    with pytest.raises(AssertionError, match="not reached"):
+        train(simclr(1), data, untracked / "run", dies=(1, 99))
+    shutil.rmtree(untracked / "run" / "checkpoints")
+    with pytest.raises(UserError, match="training.seed was 0, now 5"):
+        train(simclr(1, seed=5), data, untracked / "run")
+
+
+def test_a_record_that_is_no_record(data: str, untracked: Path) -> None:
+    (untracked / "run").mkdir()
+    (untracked / "run" / "run.json").write_text("{")
+    with pytest.raises(UserError, match=r"run\.json is damaged"):
+        train(simclr(1), data, untracked / "run")
+
+
+# Corrupt samples
+
+
+@pytest.fixture
+def corrupt(data: str, tmp_path: Path) -> tuple[str, int]:
+    """Return a dataset whose first epoch meets a damaged sample in its second step, and that sample."""
+    copy = str(shutil.copytree(data, tmp_path / "corrupt"))
+    index = Index.load(copy)
+    bad = int(Reader(index).order(0, 0, BATCH, 4).indices(BATCH, BATCH + 1)[0])
+    row = index.samples[bad]
+    flip_bit(f"{copy}/{index.shards[int(row['shard'])].name}", int(row["offset"]) + 30)
+    return copy, bad
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_corrupt_sample_stops_the_run_or_is_replaced_and_counted(corrupt, untracked: Path, workers: int) -> None:
+    data, bad = corrupt
+    recipe = replace(simclr(1), loader=LoaderConfig(workers=workers))
+    with pytest.raises(UserError) as refusal:
+        train(recipe, data, untracked / "run")
+    assert f"sample {bad} (key 'noise_" in str(refusal.value) and "on_corrupt" in str(refusal.value)
+    assert "Traceback" not in str(refusal.value)
+    # The advice works: the same run goes on with a stand-in.
+    lenient = replace(recipe, loader=replace(recipe.loader, reader=ReaderConfig("substitute")))
+    output = train(lenient, data, untracked / "run")
+    assert [(row["data/corrupt"], row["data/substituted"]) for row in rows(output)] == [(1, 1)] * 3
+
+
+def test_counts_of_corrupt_samples_survive_a_resume(corrupt, untracked: Path) -> None:
+    data, _ = corrupt
+    recipe = replace(simclr(2), loader=LoaderConfig(ReaderConfig("substitute"), workers=0))
+    output = train(recipe, data, untracked / "run", dies=(4, STEPS + 2))
+    assert rows(output)[-1]["data/corrupt"] == 1
+    # The second epoch reads it again, or leaves it among the ten that fill no batch.
+    order = Reader(data).order(0, 1, BATCH, 4)
+    again = corrupt[1] in order.indices(0, STEPS * BATCH).tolist()
+    assert rows(output)[-1]["data/substituted"] == 1 + again
+
+
+# A loss that is no number
+
+
+def test_a_diverging_run_stops_with_a_record_and_goes_on_from_its_checkpoint(data: str, untracked: Path) -> None:
+    recipe = replace(simclr(2, checkpoint_steps=1), optimizer=Optimizer("momentum", learning_rate=0.1))
+    output = untracked / "run"
+    poisoned = Trainer.step
+
+    def step(self, raws, clock, stop):
+        if clock.step == 4:
+            self.objective.method.projector[0].weight.data[0, 0] = torch.nan
+        return poisoned(self, raws, clock, stop)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "step", step)
+        with pytest.raises(UserError, match="not finite at step 4") as refusal:
+            train(recipe, data, output)
+    assert "\n" not in str(refusal.value)
+    (dump,) = output.glob("nonfinite-*")
+    assert str(dump) in str(refusal.value)
+    found = json.loads(dump.read_text())
+    assert (found["step"], found["epoch"], len(found["samples"])) == (4, 0, BATCH)
+    order = Reader(data).order(0, 0, BATCH, 4).indices(4 * BATCH, 5 * BATCH).tolist()
+    assert [sample["index"] for sample in found["samples"]] == order
+    first = found["samples"][0]
+    assert first["key"].startswith("noise_") and first["position"] == 4 * BATCH and first["loss"] == "nan"
+    assert {"top", "left", "height", "width", "flip", "hue"} <= set(first["views"]["view 0"])
+
+    tensors, progress = Checkpoints(str(output)).latest()
+    assert progress.step == 4 and all(t.isfinite().all() for t in tensors.values() if t.is_floating_point())
+    train(recipe, data, output)
+    assert rows(output)[-1]["step"] == 2 * STEPS
+
+
+def test_spoilt_weights_are_never_saved(data: str, untracked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss was finite, and the step that followed made the weights infinite."""
+    original = Trainer.step
+
+    def step(self, raws, clock, stop):
+        report = original(self, raws, clock, stop)
+        if clock.step == 3:
+            self.objective.method.projector[0].weight.data[0, 0] = torch.inf
+            assert first_not_finite(self.objective) == "method.projector.0.weight"
+        return report
+
+    monkeypatch.setattr(Trainer, "step", step)
+    with pytest.raises(UserError, match=r"method\.projector\.0\.weight is not finite after 4 steps"):
+        train(simclr(1, checkpoint_steps=1), data, untracked / "run")
+    assert Checkpoints(str(untracked / "run")).latest()[1].step == 3
