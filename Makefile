@@ -10,6 +10,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX ?=
 DATA ?=
 PYTEST ?=
+# Test files run side by side: most of their time goes to processes that start and servers that answer.
+WORKERS ?= 2
 
 LOCK := requirements/lock.txt
 STAMP := .venv/installed
@@ -64,7 +66,7 @@ lint: $(STAMP)  ## check style and types
 
 .PHONY: test
 test: lint  ## style, types and the fast tests (PYTEST='-k name' for some)
-	.venv/bin/python -m pytest $(PYTEST)
+	.venv/bin/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST)
 
 .PHONY: laws
 laws: $(STAMP)  ## every law on every method, strategy and network: long

@@ -1,6 +1,18 @@
 """Settings shared by every test."""
 
+from pathlib import Path
+
+import pytest
 import torch
 
 # The machine has few cores and tests run side by side with servers and workers of their own.
 torch.set_num_threads(1)
+
+_PAIR = Path(__file__).parent / "distributed"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests together where files run side by side, and all that share the pair of processes."""
+    for item in items:
+        group = "pair" if _PAIR in item.path.parents else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))

@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torchx.cli.cmd_run import CmdRun
 from torchx.runner import Runner
@@ -21,6 +23,8 @@ from torchx.specs import AppDef, AppDryRunInfo, AppHandle, CfgVal
 
 from hardviews.errors import UserError
 from hardviews.launch import local, site
+
+_LOG_LAG = 0.5  # seconds; five looks of the thread that writes a local job's log
 
 
 def name_function(words: Sequence[str]) -> list[str]:
@@ -63,6 +67,22 @@ class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
         if scheduler in local.LOCAL_SCHEDULERS:
             local.localise(app, self._port)
         return super().dryrun(app, scheduler, cfg=cfg, workspace=workspace, parent_run_id=parent_run_id)
+
+    def log_lines(self, app_handle: AppHandle, *args: Any, should_tail: bool = False, **options: Any) -> Iterator[str]:
+        """Yields the log of a replica to its last line.
+
+        The local scheduler copies a process's output to the log by a thread that looks every 0.1 s, and stops
+        following once the job is over: what was said last is often not there yet.
+        """
+        shown = 0
+        for text in super().log_lines(app_handle, *args, should_tail=should_tail, **options):
+            shown += len(text)
+            yield text
+        if should_tail and app_handle.partition("://")[0] in local.LOCAL_SCHEDULERS:
+            time.sleep(_LOG_LAG)
+            whole = "".join(super().log_lines(app_handle, *args, should_tail=False, **options))
+            if len(whole) > shown:
+                yield whole[shown:]
 
     def schedule(self, dryrun_info: AppDryRunInfo) -> AppHandle:
         site.require(dryrun_info._app, local=dryrun_info._scheduler in local.LOCAL_SCHEDULERS)
