@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from pathlib import Path
 
 from hardviews.batch import Batch, Clock
 from hardviews.data.reader import Reader
@@ -236,7 +235,7 @@ class Pretraining:
         index = self.reader.index
         run = Run.start(
             self.recipe.experiment,
-            f"{self.recipe.name} on {Path(index.url.rstrip('/')).name}",
+            f"{self.recipe.name} on {_dataset_name(index.url)}",
             run_id=self.record.run_id or None,
             tags=tags(index, self.recipe, self.world),
             folder=self.where.project,
@@ -274,6 +273,12 @@ class Pretraining:
     def _say(self, text: str) -> None:
         if self.world.rank == 0:
             print(text, file=sys.stderr, flush=True)
+
+
+def _dataset_name(url: str) -> str:
+    """Return the last part of an address that says which dataset it is, not which part of it."""
+    parts = [part for part in url.split("/") if part]
+    return parts[-2] if parts[-1] == "train" and len(parts) > 1 else parts[-1]
 
 
 def _too_small(samples: int, length: int, batch: int, unit: int) -> str:
