@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from hardviews.batch import Clock
+from hardviews.data.pack import pack
 from hardviews.data.reader import Reader
 from hardviews.methods.simsiam import SimSiam, SimSiamConfig
 from hardviews.models.backbones import Backbone
@@ -18,7 +19,16 @@ from hardviews.train.loader import LoaderConfig, Place, RawBatch, ShareDataset, 
 from hardviews.train.precision import Precision
 from hardviews.train.trainer import StepReport, Trainer
 from hardviews.train.world import World
+from tests.test_mechanism import Tiles
 from tests.train.runs import BATCH, GROUP, STEPS, everything, simclr
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("photographs") / "shards"
+    pack(Tiles(), str(folder))
+    return str(folder)
+
 
 CPU = torch.device("cpu")
 
@@ -109,6 +119,21 @@ def test_micro_batches_add_up_to_the_batch(data: str) -> None:
             torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-3)
     moved = Trainer(recipe, World(0, 1, CPU)).objective.parameters()
     assert any((a - b).abs().max() > 1e-3 for a, b in zip(moved, one.objective.parameters(), strict=True))
+
+
+def test_either_renderer_trains_alike(photographs: str) -> None:
+    """On pictures of the canvas's size both see the same crops; resizing, blur and hue differ in the last digits."""
+    view = replace(simclr().method.view, size=32, blur=0.5, sigma=(0.1, 1.0))
+    recipe = replace(simclr(), method=replace(simclr().method, view=view))
+    ends = {}
+    for renderer in ("host", "device"):
+        loader = LoaderConfig(workers=0, renderer=renderer, canvas=96)
+        ends[renderer] = steps(replace(recipe, loader=loader), photographs, 4)[1]
+    host, device = ([report.loss for report in ends[renderer]] for renderer in ("host", "device"))
+    assert host[0] == pytest.approx(device[0], abs=0.005)
+    # Then two views that are nearly as hard as each other may change places.
+    assert host == pytest.approx(device, abs=0.1)
+    assert host != device
 
 
 def test_bfloat16_on_a_cpu(data: str) -> None:

@@ -70,7 +70,7 @@ def test_a_run_that_saved_nothing_yet_is_a_run_too(data: str, untracked: Path) -
     with pytest.raises(AssertionError, match="not reached"):
         train(simclr(1), data, untracked / "run", dies=(1, 99))
     shutil.rmtree(untracked / "run" / "checkpoints")
-    with pytest.raises(UserError, match="training.seed was 0, now 5"):
+    with pytest.raises(UserError, match=r"training\.seed was 0, now 5"):
         train(simclr(1, seed=5), data, untracked / "run")
 
 

@@ -1,0 +1,63 @@
+"""A run's figures, and that drawing them changes nothing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hardviews.data.reader import Reader
+from hardviews.recipes.recipe import Recipe
+from hardviews.tracking.run import NullRun
+from hardviews.train.history import History
+from hardviews.train.review import Review
+from hardviews.train.state import to_tensors
+from tests.train.runs import everything, simclr
+from tests.train.test_loader import steps
+
+
+class Kept(NullRun):
+    """Remembers what was drawn."""
+
+    def __init__(self) -> None:
+        super().__init__("run")
+        self.figures: dict[str, object] = {}
+
+    def log_figure(self, figure: object, path: str) -> None:
+        self.figures[path] = figure
+
+
+@pytest.mark.parametrize("recipe", [simclr(), everything()], ids=["hard views alone", "everything"])
+def test_figures_are_drawn_and_leave_no_trace(recipe: Recipe, data: str, tmp_path: Path) -> None:
+    trainer, reports = steps(recipe, data)
+    run = Kept()
+    review = Review(Reader(data), trainer.objective, run, show=True)
+    history = History(str(tmp_path), 0, write=False)
+    for step, report in enumerate(reports, start=1):
+        review.see(report.losses)
+        history.add(
+            {"step": step, "samples": 16 * step, "loss": 1.0, "overlap/hardest_is_least": 0.2, "overlap/chance": 1 / 6}
+        )
+    before = {name: tensor.clone() for name, tensor in to_tensors(trainer.objective, trainer.optimizer).items()}
+    random = torch.random.get_rng_state()
+    review.finish(history)
+    assert set(run.figures) == {
+        "figures/curves.png",
+        "figures/overlap.png",
+        "figures/hardest_is_least.png",
+        "figures/gallery.png",
+    }
+    after = to_tensors(trainer.objective, trainer.optimizer)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert torch.equal(random, torch.random.get_rng_state())
+    titles = {axes.get_title() for axes in run.figures["figures/gallery.png"].axes}  # type: ignore[attr-defined]
+    # The last step of `everything` attacked nothing; both are shown an attack that was made for the picture.
+    assert any("adversarial (not trained on)" in title for title in titles), titles
+    trained = any(title.startswith("cutmix 0.") or title.startswith("cutmix 1.") for title in titles)
+    assert trained == (recipe.name == "everything"), titles
+
+
+def test_a_run_without_a_step_draws_nothing(data: str, tmp_path: Path) -> None:
+    trainer, _ = steps(simclr(), data, 1)
+    run = Kept()
+    Review(Reader(data), trainer.objective, run, show=True).finish(History(str(tmp_path), 0, write=False))
+    assert run.figures == {}
