@@ -36,6 +36,7 @@ def data(packed_once: str, tmp_path: Path) -> str:
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # main sets it; undone after each test
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -98,6 +99,15 @@ def test_a_reader_who_leaves_early_gets_no_traceback() -> None:
     done = subprocess.run(f"{command} | head -1", shell=True, capture_output=True, text=True)
     assert done.stdout.startswith("usage:")
     assert "Traceback" not in done.stderr
+
+
+def test_threads_sleep_while_they_wait_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given, expected in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
+        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+        if given:
+            monkeypatch.setenv("OMP_WAIT_POLICY", given)
+        main(["--help"])
+        assert os.environ["OMP_WAIT_POLICY"] == expected
 
 
 # Overrides

@@ -95,7 +95,7 @@ def corrupt(data: str, tmp_path: Path) -> tuple[str, int]:
     return copy, bad
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 1])
 def test_a_corrupt_sample_stops_the_run_or_is_replaced_and_counted(corrupt, untracked: Path, workers: int) -> None:
     data, bad = corrupt
     recipe = replace(simclr(1), loader=LoaderConfig(workers=workers))
