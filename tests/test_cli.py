@@ -154,7 +154,7 @@ def test_settings_that_change_no_weight_do_not_change_the_digest() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("trian", "There is no command 'trian'"),
+        ("pretrai", "There is no command 'pretrai'. Did you mean pretrain?"),
         ("pretrain", "Say which recipe"),
         ("pretrain digit", "Did you mean digits?"),
         ("recipes show nothing", "There is no recipe 'nothing'"),
