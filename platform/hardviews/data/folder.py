@@ -48,14 +48,14 @@ def image_folder(path: str, split: Split | None = None, hold_out_share: float = 
     """
     if not os.path.isdir(path):
         raise UserError(f"There is no folder of images at {path!r}. Give a folder with one sub-folder per class.")
-    folders = {name: _first_folder(path, _SPLIT_FOLDERS[name]) for name in ("train", "test")}
-    if folders["train"] is not None and folders["test"] is not None:
+    folders = _split_folders(path)
+    if has_split_folders(path):
         if split is None:
             raise UserError(
                 f"{path!r} holds the folders {folders['train']} and {folders['test']}: say which one, with "
                 "split train or test."
             )
-        classes = _read_folder(os.path.join(path, folders["train"])).classes
+        classes = _read_folder(os.path.join(path, str(folders["train"]))).classes
         found = _read_folder(os.path.join(path, str(folders[split])))
         unknown = sorted(set(found.classes) - set(classes))
         if unknown:
@@ -75,6 +75,15 @@ def image_folder(path: str, split: Split | None = None, hold_out_share: float = 
             "0.2) to set images aside for testing, or no split."
         )
     return hold_out(source, split, hold_out_share)
+
+
+def has_split_folders(path: str) -> bool:
+    """Whether a folder is divided into folders of training and test images."""
+    return None not in _split_folders(path).values()
+
+
+def _split_folders(path: str) -> dict[str, str | None]:
+    return {name: _first_folder(path, _SPLIT_FOLDERS[name]) for name in ("train", "test")}
 
 
 def _extension(path: str) -> str:

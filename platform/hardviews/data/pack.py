@@ -101,12 +101,10 @@ def pack(
         raise UserError(
             f"shard_bytes={shard_bytes} and short={short} must be positive, and quality={quality} between 1 and 100."
         )
+    if not overwrite:
+        refuse_packed(out_url)
     target = Store(out_url)
     present = target.files()
-    if INDEX_NAME in present and not overwrite:
-        raise UserError(
-            f"{out_url!r} already holds a packed dataset. Choose another folder, or replace it with --overwrite."
-        )
     with _Writer(target, shard_bytes, stale=[name for name in present if _is_ours(name)]) as writer:
         bar = Progress(
             TextColumn("packing"),
@@ -124,6 +122,14 @@ def pack(
             for ready in bar.track(_prepared(source, order, short, quality, threads), total=len(source)):
                 writer.add(ready)
         return writer.commit(source.classes)
+
+
+def refuse_packed(out_url: str) -> None:
+    """Raise UserError where a folder or URL already holds a packed dataset."""
+    if INDEX_NAME in Store(out_url).files():
+        raise UserError(
+            f"{out_url!r} already holds a packed dataset. Choose another folder, or replace it with --overwrite."
+        )
 
 
 def _prepared(

@@ -1,12 +1,13 @@
 """`hardviews pack`: a source becomes a packed training part and, where it can be had, a test part."""
 
+import os
 from dataclasses import dataclass
 
-from hardviews.data.folder import image_folder
+from hardviews.data.folder import has_split_folders, image_folder
 from hardviews.data.index import Index
-from hardviews.data.pack import SHARD_BYTES, pack
-from hardviews.data.source import Source, Split
-from hardviews.data.sources import digits, torchvision_dataset
+from hardviews.data.pack import SHARD_BYTES, pack, refuse_packed
+from hardviews.data.source import Source, Split, hold_out
+from hardviews.data.sources import digits, has_test_part, torchvision_dataset
 from hardviews.errors import UserError
 
 
@@ -19,8 +20,9 @@ class Packing:
             folder of unlabelled images, or `digits` for scikit-learn's handwritten digits.
         out: folder or URL.
         torchvision: class name of a torchvision dataset that lies in the folder `source`, e.g. CIFAR10.
-        hold_out: share of the images set aside as OUT/test where the source has no test part of its own; 0
-            for none.
+        download: let torchvision fetch the dataset where it can.
+        hold_out: share of the images set aside as OUT/test where the source has labels and no test part of its
+            own; 0 for none.
         shard_bytes: size of a shard.
         seed: of the order in which images are packed.
         short: reduce images whose shorter side is longer than this many pixels, stored as JPEG.
@@ -31,6 +33,7 @@ class Packing:
     source: str
     out: str
     torchvision: str | None = None
+    download: bool = False
     hold_out: float = 0.2
     shard_bytes: int = SHARD_BYTES
     seed: int = 0
@@ -40,11 +43,14 @@ class Packing:
 
     def open(self, split: Split | None) -> Source:
         """Open a part of the source, or all of it."""
-        if self.torchvision is not None:
-            return torchvision_dataset(self.torchvision, self.source, split)
-        if self.source == "digits":
+        if self.source == "digits" and self.torchvision is None:
             return digits(split)
-        return image_folder(self.source, split, self.hold_out)
+        place = os.path.expanduser(self.source)
+        if self.torchvision is None:
+            return image_folder(place, split, self.hold_out)
+        if split is None or has_test_part(self.torchvision):
+            return torchvision_dataset(self.torchvision, place, split, self.download)
+        return hold_out(self.open(None), split, self.hold_out)
 
     def run(self) -> dict[Split, Index]:
         """Pack and return the index of each part; say what was packed and what was rejected."""
@@ -52,17 +58,14 @@ class Packing:
             raise UserError(
                 f"--hold-out is {self.hold_out}; it is a share of the images, from 0 up to, not including, 1."
             )
-        own_parts = self.torchvision is not None or self.source == "digits"
-        parts: dict[Split, Source] = {}
-        if own_parts or self.hold_out:
-            parts = {"train": self.open("train"), "test": self.open("test")}
-        else:
-            parts = {"train": self.open(None)}
-        packed = {}
+        parts = self._parts()
+        outs = {split: f"{self.out.rstrip('/')}/{split}" for split in parts}
+        if not self.overwrite:
+            for out in outs.values():
+                refuse_packed(out)
+        packed: dict[Split, Index] = {}
         for split, source in parts.items():
-            if split == "test" and len(source) == 0:
-                continue
-            out = f"{self.out.rstrip('/')}/{split}"
+            out = outs[split]
             packed[split] = pack(
                 source,
                 out,
@@ -76,3 +79,16 @@ class Packing:
             rejected = f", {index.rejected} unreadable, listed in {out}/rejects.jsonl" if index.rejected else ""
             print(f"{out}: {len(index)} images of {len(index.classes)} classes in {len(index.shards)} shards{rejected}")
         return packed
+
+    def _parts(self) -> dict[Split, Source]:
+        """Open the source's own parts, else hold some of it out; images without labels all train."""
+        if not self._own_parts():
+            whole = self.open(None)
+            if not self.hold_out or not whole.classes:
+                return {"train": whole}
+        return {"train": self.open("train"), "test": self.open("test")}
+
+    def _own_parts(self) -> bool:
+        if self.torchvision is not None:
+            return has_test_part(self.torchvision)
+        return self.source == "digits" or has_split_folders(os.path.expanduser(self.source))

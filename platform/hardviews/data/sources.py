@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import io
-import os
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +28,6 @@ __all__ = [
     "hold_out",
     "image_folder",
     "iterate",
-    "open_source",
     "torchvision_dataset",
 ]
 
@@ -143,24 +141,6 @@ def digits(split: Split | None = None, size: int = 32) -> Source:
     tested = occurrence % 5 == 4
     numbers = np.flatnonzero(np.ones_like(tested) if split is None else tested == (split == "test"))
     return Digits(pixels[numbers], tuple(map(int, bunch.target[numbers])), tuple(map(int, numbers)), size)
-
-
-def open_source(where: str, split: Split | None = None, hold_out_share: float = 0.0) -> Source:
-    """The source that a user named: `digits`, `torchvision:CIFAR10:ROOT`, or a folder of images.
-
-    `hold_out_share` sets images aside for the test split where the source has no such part of its own.
-    """
-    if where == "digits":
-        return digits(split)
-    if where.startswith("torchvision:"):
-        name, _, root = where.removeprefix("torchvision:").partition(":")
-        if not root:
-            raise UserError(f"{where!r} names no folder. Write torchvision:{name or 'CIFAR10'}:FOLDER.")
-        root = os.path.expanduser(root)
-        if split is not None and hold_out_share and not has_test_part(name):
-            return hold_out(torchvision_dataset(name, root), split, hold_out_share)
-        return torchvision_dataset(name, root, split)
-    return image_folder(os.path.expanduser(where), split, hold_out_share)
 
 
 def _png(image: Image.Image) -> bytes:
