@@ -94,7 +94,7 @@ class Index:
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(
                 f"There is no packed dataset at {url!r} (no {INDEX_NAME}; it is written last, so an "
-                f"interrupted pack has none). Make one with: hardviews pack SOURCE {url}"
+                f"interrupted pack has none). Make one with: hardviews pack --source IMAGES --out FOLDER"
             ) from None
         except OSError as error:
             raise UserError(f"The dataset at {url!r} cannot be read: {error}") from error
@@ -108,7 +108,7 @@ class Index:
             if head["version"] != VERSION:
                 raise UserError(
                     f"The dataset at {url!r} has index version {head['version']}, and this hardviews reads "
-                    f"version {VERSION}. Pack it again with: hardviews pack SOURCE {url} --overwrite"
+                    f"version {VERSION}. Pack it again with: hardviews pack --source IMAGES --out FOLDER --overwrite"
                 )
             shards = tuple(Shard(**shard) for shard in head["shards"])
             classes = tuple(str(name) for name in head["classes"])
@@ -198,7 +198,7 @@ def _cache_table(store: Store, path: str, sha256: str) -> bool:
 def _damaged(url: str, what: str) -> UserError:
     return UserError(
         f"The dataset at {url!r} is damaged: {what}. Copy it again from where it is whole, or pack it again "
-        f"with: hardviews pack SOURCE {url} --overwrite"
+        f"with: hardviews pack --source IMAGES --out FOLDER --overwrite"
     )
 
 

@@ -152,5 +152,5 @@ class OpenShards:
     def _wrong(self, shard: Shard, what: str) -> UserError:
         return UserError(
             f"The shard {self.store.name(shard.name)} {what}. Copy it again from where it is whole, or pack "
-            f"the dataset again with: hardviews pack SOURCE {self._index.url} --overwrite"
+            f"the dataset again with: hardviews pack --source IMAGES --out FOLDER --overwrite"
         )
