@@ -74,7 +74,7 @@ laws: $(STAMP)  ## every law on every method, strategy and network: long
 
 .PHONY: demo
 demo: $(STAMP)  ## pretrain on a small dataset with hard views, evaluate, show the table
-	.venv/bin/hardviews demo $(if $(DATA),--data '$(DATA)')
+	.venv/bin/hardviews demo $(if $(DATA),--data '$(DATA)') $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED))
 
 .PHONY: bench
 bench: $(STAMP)  ## print every published figure

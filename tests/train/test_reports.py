@@ -154,8 +154,9 @@ def test_a_log_gets_a_line_now_and_then_with_this_lifes_speed(clock: Clock, caps
             shown.update(600 + 10 * step, 2, 0.5, 0.25)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "epoch 3   75%  loss 0.5000  10 images/s  data wait 25%  ETA 0:25",
-        "epoch 3   90%  loss 0.5000  10 images/s  data wait 25%  ETA 0:10",
+        "epoch 3   63%  loss 0.5000  10 images/s  data wait 25%  ETA 0:37",
+        "epoch 3   78%  loss 0.5000  10 images/s  data wait 25%  ETA 0:22",
+        "epoch 3   93%  loss 0.5000  10 images/s  data wait 25%  ETA 0:07",
         "epoch 3  100%  loss 0.5000  10 images/s  data wait 25%  ETA 0:00",
     ]
 

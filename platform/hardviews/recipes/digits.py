@@ -15,6 +15,7 @@ from hardviews.optim.schedule import Schedule
 from hardviews.recipes.recipe import Recipe, Training
 from hardviews.strategies.hard_views import HardViews
 from hardviews.train.loader import LoaderConfig
+from hardviews.train.precision import Precision
 from hardviews.views.augmentation import Augmentation, Jitter
 
 
@@ -37,4 +38,6 @@ def digits() -> Recipe:
         Optimizer(learning_rate=0.3, weight_decay=1e-4),
         Schedule(warmup=0.05),
         LoaderConfig(workers=0),
+        # Two processes on one machine: a GPU each is more than most have, and digits need none.
+        Precision(device="cpu"),
     )

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 _LINE_EVERY = 15.0  # seconds, in a log
+_FIRST_LINE = 3.0  # the first comes early: it says that the run runs, and how long it will take
 
 
 class Display:
@@ -17,7 +18,7 @@ class Display:
         """Begin at `done` of `total` samples; only rank 0 shows anything."""
         self.total, self.done, self.show = total, done, show
         self.began, self.first = time.monotonic(), done
-        self._line = 0.0
+        self._line = _FIRST_LINE - _LINE_EVERY
         self._bar: Progress | None = None
         if show and sys.stderr.isatty():
             self._bar = Progress(
