@@ -26,6 +26,7 @@ from hardviews.views.plan import Slot
 _EXAMPLES = 4  # rows of the gallery
 _STEPS = 64  # whose overlaps the histogram shows
 _PASSED = 2  # views passed over that a row shows
+_NOT_TRAINED = "not trained on"  # made for the picture alone
 _MARKS = "abcdefgh"
 _BOX = (Column.TOP, Column.LEFT, Column.HEIGHT, Column.WIDTH)
 
@@ -79,7 +80,7 @@ class Review:
             for kind, strategy in (("adversarial", Adversarial(8 / 255, branch="main")), ("cutmix", CutMix())):
                 if not any(kind in name for name in found):
                     made: list[Term] = strategy(plain, self.objective)
-                    found[f"{kind} (not trained on)"] = made[0].batch
+                    found[f"{kind}, {_NOT_TRAINED}"] = made[0].batch
         return found
 
     def _example(self, batch: Batch, hard: Mapping[str, Batch], i: int) -> Example:
@@ -93,9 +94,12 @@ class Review:
             if view is None:
                 continue
             if slots[0] in made.mixes:
-                mixed.append(Tile(picture(view, i), f"{name} {float(made.mixes[slots[0]].weight[i]):.2f}"))
+                weight = f"{float(made.mixes[slots[0]].weight[i]):.2f}"
+                caption = f"{weight}, {_NOT_TRAINED}" if _NOT_TRAINED in name else f"{name} {weight}"
+                mixed.append(Tile(picture(view, i), caption))
             else:
-                attacked.append((Tile(picture(batch.views[slots[0]], i)), Tile(picture(view, i), name)))
+                caption = _NOT_TRAINED if _NOT_TRAINED in name else name
+                attacked.append((Tile(picture(batch.views[slots[0]], i)), Tile(picture(view, i), caption)))
         return Example(
             decode(sample.data),
             sample.key,
