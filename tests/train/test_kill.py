@@ -48,6 +48,7 @@ def tracked(folder: Path) -> tuple[list, str]:
         ((run, status),) = store.execute("select run_uuid, status from runs").fetchall()
         assert json.loads((folder / "run" / "run.json").read_text())["run_id"] == run
         values = store.execute("select key, step, value from metrics order by key, step").fetchall()
+    assert any(key.startswith("system/") for key, _, _ in values), "the machine's figures are missing"
     return [row for row in values if row[0] not in TIMES and not row[0].startswith("system")], status
 
 

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hardviews.batch import Crops
 from hardviews.views import augmentation as published
 from hardviews.views import device, host
 from hardviews.views.augmentation import Augmentation, Jitter, Normalisation
@@ -157,6 +158,6 @@ def test_format_and_range():
 def test_host_crops_are_normalised_alike():
     crops = torch.randint(0, 256, (2, 3, 4, 4), dtype=torch.uint8)
     normalisation = Normalisation()
-    pixels = device.normalise_host(crops, normalisation)
+    pixels = Crops(crops, normalisation).pixels()
     assert pixels.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(pixels, normalisation.normalise(crops))

@@ -95,10 +95,6 @@ class Order:
         """Indices of the samples that this epoch's order leaves out."""
         return self._samples(np.arange(self.length, self.total, dtype=np.int64))
 
-    def describe(self) -> dict[str, int]:
-        """What the order is a function of, besides the dataset: for a checkpoint to compare."""
-        return {"seed": self.seed, "streams": self.streams, "window": self.window, "block": self.block}
-
     def indices(self, start: int, stop: int) -> Ints:
         """Sample indices at positions [start, stop), shape (stop - start,)."""
         if not 0 <= start <= stop <= self.length:

@@ -20,6 +20,7 @@ from hardviews.models.encoder import Encoder, save
 from hardviews.recipes.recipe import Recipe
 from hardviews.tracking.params import flatten
 from hardviews.tracking.run import Run, Status
+from hardviews.tracking.system import SystemMetrics
 from hardviews.train.checkpoint import Checkpoints, Progress
 from hardviews.train.damage import Damage
 from hardviews.train.display import Display
@@ -135,7 +136,7 @@ class Pretraining:
         batches = self._batches(at.epoch, at.consumed, training.epochs)
         history = History(self.where.output, at.step, write=world.rank == 0)
         review = Review(self.reader, self.trainer.objective, run, show=world.rank == 0)
-        pace = Pace()
+        pace, system = Pace(), SystemMetrics()
         while at.progress < self.total:
             clock = Clock(training.seed, at.epoch, at.step, at.progress, self.total)
             if at.consumed == 0:
@@ -159,7 +160,8 @@ class Pretraining:
                     **pace.report(),
                     "epoch": at.progress / self.per_epoch,
                 }
-                run.log_metrics(metrics, at.progress)
+                # The machine's figures go to the tracking alone: the history holds what a repeated run repeats.
+                run.log_metrics(metrics | system.sample(), at.progress)
                 history.add({"step": at.step, "samples": at.progress, **metrics})
             if at.step % training.checkpoint_steps == 0 or finished or report.stop:
                 with pace.saved():

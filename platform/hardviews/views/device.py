@@ -21,7 +21,7 @@ import math
 import torch
 from torch import Tensor
 
-from hardviews.views.augmentation import Augmentation, Normalisation
+from hardviews.views.augmentation import Augmentation
 from hardviews.views.host import LUMA
 from hardviews.views.params import ORDERS, Column
 
@@ -54,11 +54,6 @@ def _render(canvas: Tensor, rows: Tensor, augmentation: Augmentation, side: int)
         bright = pixels >= (augmentation.threshold - 0.5) / 255
         pixels = torch.where(bright & (_per_sample(rows[:, Column.SOLARISE]) > 0), 1 - pixels, pixels)
     return augmentation.normalisation.normalise(pixels).contiguous(memory_format=torch.channels_last)
-
-
-def normalise_host(crops: Tensor, normalisation: Normalisation) -> Tensor:
-    """Normalise crops that the host rendered: uint8 (B, 3, N, N) to float32 of the same shape, channels_last."""
-    return normalisation.normalise(crops).contiguous(memory_format=torch.channels_last)
 
 
 def _crop(pixels: Tensor, rows: Tensor, side: int, interpolation: str) -> Tensor:
