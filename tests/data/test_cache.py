@@ -12,8 +12,8 @@ import pytest
 
 from hardviews.data.cache import CacheFull, ShardCache
 from hardviews.data.index import Index
-from hardviews.data.store import Store
 from hardviews.errors import UserError
+from hardviews.storage.store import Store
 from tests.data.helpers import flip_bit, web_server, write_dataset
 
 

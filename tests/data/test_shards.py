@@ -12,7 +12,7 @@ import pytest
 from hardviews.data.cache import CacheFull
 from hardviews.data.index import Index
 from hardviews.data.shards import OpenShards
-from hardviews.data.store import Store
+from hardviews.storage.store import Store
 from tests.data.helpers import web_server, write_dataset
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hardviews.data.index import Shard, file_sha256
-from hardviews.data.store import Store
 from hardviews.errors import UserError
+from hardviews.storage.store import Store
 
 _PART = ".part"
 _LOCK = ".lock"

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hardviews.data.store import Store, cache_folder
 from hardviews.errors import UserError
+from hardviews.storage.store import Store, cache_folder
 
 FORMAT = "hardviews-shards"
 VERSION = 1

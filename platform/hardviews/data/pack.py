@@ -40,8 +40,8 @@ from rich.progress import (
 from hardviews.data.index import INDEX_NAME, SAMPLE, SAMPLES_NAME, Index, Shard, encode_index, encode_table
 from hardviews.data.order import permutation
 from hardviews.data.sources import Item, Source
-from hardviews.data.store import Store
 from hardviews.errors import UserError
+from hardviews.storage.store import Store
 from hardviews.views.decode import DecodeError, decode
 
 REJECTS_NAME = "rejects.jsonl"

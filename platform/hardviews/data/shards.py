@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from hardviews.data.cache import CacheFull, ShardCache
 from hardviews.data.index import Index, Shard
-from hardviews.data.store import Store, cache_folder
 from hardviews.errors import UserError
+from hardviews.storage.store import Store, cache_folder
 
 
 class OpenShards:

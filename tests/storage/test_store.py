@@ -14,8 +14,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from hardviews.data import store as module
-from hardviews.data.store import Store, Unreachable
 from hardviews.errors import UserError
+from hardviews.storage.store import Store, Unreachable
 from tests.data.helpers import web_server
 
 
