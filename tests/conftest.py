@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.s3 import s3, s3_server  # noqa: F401
+
 # The machine has few cores and tests run side by side with servers and workers of their own.
 torch.set_num_threads(1)
 

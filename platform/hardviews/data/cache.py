@@ -23,11 +23,12 @@ class CacheFull(UserError):
 
 @dataclass
 class CacheCounts:
-    """What a cache did: shards served from disk, shards fetched, shards evicted."""
+    """What a cache did: shards served from disk, fetched, evicted; fetches that brought other bytes than promised."""
 
     hits: int = 0
     fetched: int = 0
     evicted: int = 0
+    spoiled: int = 0
 
 
 class ShardCache:
@@ -98,7 +99,7 @@ class ShardCache:
                 store.download(shard.name, part, shard.size)
                 if file_sha256(part) == shard.sha256:
                     break
-                store.retries += 1
+                self.counts.spoiled += 1
                 if attempt == _TRIES - 1:
                     raise UserError(
                         f"The shard {store.name(shard.name)} does not hold the bytes that its index names "

@@ -168,7 +168,7 @@ class Reader:
         shards = self._shards
         total = Counters() + self._counters
         total.requests += shards.store.requests
-        total.retries += shards.store.retries
+        total.retries += shards.store.retries + (shards.cache.counts.spoiled if shards.cache is not None else 0)
         if shards.cache is not None:
             total.fetched, total.evicted = shards.cache.counts.fetched, shards.cache.counts.evicted
         return total

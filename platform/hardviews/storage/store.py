@@ -1,85 +1,84 @@
-"""Byte access to a folder of files by URL: local paths directly, everything else through fsspec."""
+"""A folder of files by URL: local paths directly, everything else through fsspec."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
-import random
 import shutil
 import tempfile
-import time
+import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import fsspec
-
 from hardviews.errors import UserError
+from hardviews.storage.address import cache_folder, local_path, protocol_of
+from hardviews.storage.failures import NoBucket, Refused, Unreachable, is_taken
+from hardviews.storage.filesystem import file_system
+from hardviews.storage.patience import STARTING, TRAINING, Patience
+
+__all__ = [
+    "STARTING",
+    "TRAINING",
+    "NoBucket",
+    "Refused",
+    "Store",
+    "Unreachable",
+    "cache_folder",
+    "local_path",
+    "protocol_of",
+]
 
 T = TypeVar("T")
 
-TRIES = 5
-FIRST_PAUSE = 0.2  # seconds; doubles with every try, and the pause is drawn uniformly below it ("full jitter")
-LONGEST_PAUSE = 20.0
-PART = 8 * 2**20  # bytes per ranged request of a whole-file fetch; several are in flight at once
-
-# Without these a stalled connection is noticed only after the client's default of a minute.
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "s3": {"config_kwargs": {"connect_timeout": 5, "read_timeout": 20, "retries": {"mode": "standard"}}},
-}
-
-
-def protocol_of(url: str) -> str:
-    """The fsspec protocol of a URL; "file" for a plain path."""
-    return url.split("://", 1)[0] if "://" in url else "file"
-
-
-def local_path(url: str) -> str | None:
-    """The path that a URL names on this machine, or None where it names another place."""
-    if protocol_of(url) in ("file", "local"):
-        return os.path.abspath(os.path.expanduser(url.split("://", 1)[-1]))
-    return None
-
-
-def cache_folder() -> str:
-    """Where copies of remote files are kept when the user says nothing: HARDVIEWS_CACHE, else the user's
-    cache.
-    """
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.environ.get("HARDVIEWS_CACHE") or os.path.join(home, "hardviews", "shards")
-
-
-class Unreachable(UserError, OSError):
-    """A store did not give, or take, a file."""
+PART = 8 * 2**20  # bytes per request of a large file, up and down
+IN_FLIGHT = 6  # parts of one file at once: with PART, what a transfer takes of memory
 
 
 class Store:
     """One folder, local or remote, whose files are read by range and written whole.
 
-    The fsspec instance is made on first use in each process and is never carried across a fork or a pickle:
-    connections and event loops do not survive either. Remote calls are tried `TRIES` times with jittered,
-    exponentially growing pauses; a missing file is not retried. `retries` and `requests` count since
-    creation.
+    A file is named by its path inside the folder: `index.json`, `checkpoints/step-00000012/manifest.json`. The fsspec
+    instance is made on first use in each process and is never carried across a fork or a pickle: connections and event
+    loops do not survive either. Failures of a remote store that may pass are waited out for `patience` seconds a call,
+    in jittered pauses; what cannot pass (a missing bucket, wrong credentials) is a UserError at once, and a missing
+    file a FileNotFoundError. After `patience`, or `close`, UserError (`Unreachable`).
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience: float = STARTING) -> None:
         self.url = url.rstrip("/") or url
+        if "://" in url and "://" not in self.url:
+            raise UserError(f"{url} names no folder. Write {url.rstrip('/')}//bucket/folder.")
         self.path = local_path(url)
-        self.requests = 0
-        self.retries = 0
+        self.patience = patience
+        self.received = 0  # bytes
+        self._calls = Patience(patience)
         self._fs: Any = None
-        self._pid = -1
-        # Not the global generator: fetching must not move the random numbers of training.
-        self._jitter = random.Random()
+        self._pid = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url}
+        return {"url": self.url, "patience": self.patience}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["url"])  # type: ignore[misc]
+        self.__init__(**state)  # type: ignore[misc]
 
     @property
     def local(self) -> bool:
         """Whether the folder lies on this machine and is read without fsspec."""
         return self.path is not None
+
+    @property
+    def requests(self) -> int:
+        """Calls since the store was made, those that were repeated included."""
+        return self._calls.requests
+
+    @property
+    def retries(self) -> int:
+        """Calls that were repeated since the store was made."""
+        return self._calls.retries
+
+    def inside(self, folder: str) -> Store:
+        """The store of a folder in this one."""
+        return Store(self.name(folder), self.patience)
 
     def name(self, file: str) -> str:
         """The full address of a file, for messages and for fsspec."""
@@ -88,80 +87,123 @@ class Store:
     def fs(self) -> Any:
         """This process's fsspec file system."""
         if self._fs is None or self._pid != os.getpid():
-            protocol = protocol_of(self.url)
-            try:
-                self._fs = fsspec.filesystem(protocol, **_OPTIONS.get(protocol, {}))
-            except (ValueError, ImportError) as error:
-                raise UserError(
-                    f"No way to open {self.url!r} is known here ({error}). Give a local path, "
-                    "s3://bucket/folder, or a protocol whose fsspec package is installed."
-                ) from error
-            self._pid = os.getpid()
+            self._fs, self._pid = file_system(protocol_of(self.url)), os.getpid()
         return self._fs
 
+    def close(self) -> None:
+        """Give up what is being waited for, now and later."""
+        self._calls.end()
+
+    # Reading
+
     def size(self, file: str) -> int | None:
-        """Bytes in a file, or None where it does not exist."""
+        """Bytes in a file, or None where there is no such file."""
         try:
             if self.path is not None:
-                return os.stat(self.name(file)).st_size
-            return int(self._retry(lambda: self.fs().size(self.name(file)), file))
-        except (FileNotFoundError, NotADirectoryError):
+                return os.stat(self.name(file)).st_size if os.path.isfile(self.name(file)) else None
+            found = self._call(lambda: self.fs().info(self.name(file)), file)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if isinstance(error, UserError):
+                raise
             return None
+        return int(found["size"]) if found["type"] == "file" else None
 
     def read(self, file: str, start: int = 0, stop: int | None = None) -> bytes:
-        """Bytes [start, stop) of a file; raises FileNotFoundError, or Unreachable."""
+        """Bytes [start, stop) of a file, in one request; raises FileNotFoundError, or UserError."""
         if self.path is not None:
-            self.requests += 1
+            self._calls.requests += 1
             with open(self.name(file), "rb") as stream:
                 stream.seek(start)
                 return stream.read() if stop is None else stream.read(stop - start)
+        if stop == start:
+            return b""
+        # Left to itself, s3fs asks for a whole file's size first.
+        once = {"max_concurrency": 1} if protocol_of(self.url) == "s3" else {}
 
         def fetch() -> bytes:
-            data = bytes(self.fs().cat_file(self.name(file), start=start or None, end=stop))
+            data = bytes(self.fs().cat_file(self.name(file), start=start or None, end=stop, **once))
             if stop is not None and len(data) != stop - start:
                 raise OSError(f"{self.name(file)}: got {len(data)} bytes of {stop - start}")
             return data
 
-        return self._retry(fetch, file)
+        data = self._call(fetch, file)
+        self.received += len(data)
+        return data
 
     def download(self, file: str, target: str, size: int) -> None:
-        """Copy a remote file of a known size to a local path in concurrent ranged requests."""
-        starts = list(range(0, size, PART))
-        stops = [min(start + PART, size) for start in starts]
-        name = self.name(file)
-        with open(target, "r+b" if os.path.exists(target) else "wb") as out:
-            # A few parts at a time: memory stays bounded whatever the file's size.
-            for first in range(0, len(starts), 8):
-                part_starts, part_stops = starts[first : first + 8], stops[first : first + 8]
+        """Copy a file of a known size to a local path; a remote one in concurrent ranged requests, each retried alone.
 
-                def fetch(a: list[int] = part_starts, b: list[int] = part_stops) -> list[bytes]:
-                    parts = [bytes(part) for part in self.fs().cat_ranges([name] * len(a), a, b, on_error="raise")]
-                    if [len(part) for part in parts] != [y - x for x, y in zip(a, b, strict=True)]:
-                        raise OSError(f"{name}: a ranged request returned too few bytes")
-                    return parts
-
-                for part in self._retry(fetch, file):
-                    out.write(part)
-
-    def put(self, source: str, file: str) -> None:
-        """Publish a local file under a name of the folder: complete or not at all. A local source is
-        moved.
+        Raises as `read`, and OSError where the disk is full.
         """
-        if self.path is None:
-            self._retry(lambda: self.fs().put_file(source, self.name(file)), file)
-            os.unlink(source)
+        if self.path is not None:
+            shutil.copyfile(self.name(file), target)
             return
-        os.makedirs(self.path, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{file}.", dir=self.path)
-        os.close(handle)
+        descriptor = os.open(target, os.O_RDWR | os.O_CREAT, 0o644)
+        # Few threads, each with one part: memory stays bounded whatever the file's size.
+        pool = concurrent.futures.ThreadPoolExecutor(min(IN_FLIGHT, max(1, -(-size // PART))), "part")
         try:
-            shutil.move(source, temporary)  # a rename on the same file system, else a copy
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, self.name(file))
-        except BaseException:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
-            raise
+
+            def copy(start: int) -> None:
+                data = self.read(file, start, min(start + PART, size))
+                while data:
+                    written = os.pwrite(descriptor, data, start)
+                    data, start = data[written:], start + written
+
+            for done in concurrent.futures.as_completed([pool.submit(copy, start) for start in range(0, size, PART)]):
+                done.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            os.close(descriptor)
+
+    def files(self) -> list[str]:
+        """Names of the files directly in the folder, sorted; empty where the folder does not exist."""
+        return self._names("file")
+
+    def folders(self) -> list[str]:
+        """Names of the folders directly in the folder, sorted; empty where it does not exist."""
+        return self._names("directory")
+
+    # Writing
+
+    def write(self, file: str, data: bytes, new: bool = False) -> None:
+        """Write a file whole or not at all, with the folders that its name has.
+
+        With `new`, a file that exists is left as it is and FileExistsError raised, also where two processes write at
+        once.
+        """
+        if self.path is not None:
+            self._place(file, new, lambda temporary: _spill(temporary, data))
+            return
+        # Conditional writes are what S3 has; elsewhere fsspec ignores the mode, or looks first.
+        mode = {"mode": "create"} if new else {}
+        name, tries = self.name(file), 0
+
+        def send() -> None:
+            nonlocal tries
+            tries += 1
+            try:
+                self.fs().pipe_file(name, data, **mode)
+            except Exception as error:
+                if not (new and is_taken(error)):
+                    raise
+                # An answer may get lost after the write: then the file that is there is ours.
+                if tries == 1 or self.fs().cat_file(name) != data:
+                    raise FileExistsError(f"{name} exists already") from error
+
+        self._call(send, file)
+
+    def put(self, source: str, file: str, move: bool = True) -> None:
+        """Publish a local file under a name of the folder: complete or not at all; removed where it was if `move`.
+
+        A large file goes to S3 in parts; what was sent of it is discarded where that fails.
+        """
+        if self.path is not None:
+            self._place(file, False, lambda temporary: _shift(source, temporary, move))
+            return
+        parts = {"chunksize": PART, "max_concurrency": IN_FLIGHT} if protocol_of(self.url) == "s3" else {}
+        self._call(lambda: self.fs().put_file(source, self.name(file), **parts), file)
+        if move:
+            os.unlink(source)
 
     def remove(self, file: str) -> None:
         """Delete a file; one that is not there is no error."""
@@ -169,37 +211,97 @@ class Store:
             if self.path is not None:
                 os.unlink(self.name(file))
             else:
-                self._retry(lambda: self.fs().rm_file(self.name(file)), file)
-        except FileNotFoundError:
-            pass
+                self._call(lambda: self.fs().rm_file(self.name(file)), file)
+        except FileNotFoundError as error:
+            if isinstance(error, UserError):
+                raise
 
-    def files(self) -> list[str]:
-        """Names of the files directly in the folder, sorted; empty where the folder does not exist."""
+    def remove_folder(self, folder: str) -> None:
+        """Delete a folder and all that is in it; one that is not there is no error."""
+        if self.path is not None:
+            shutil.rmtree(self.name(folder), ignore_errors=True)
+            return
+        own = str(self.fs()._strip_protocol(self.name(folder))).rstrip("/") + "/"
+        found = [str(path) for path in self._call(lambda: self.fs().find(self.name(folder)), folder)]
+        files = [path.removeprefix(own) for path in found if path.startswith(own)]
+        for file in files:
+            self.remove(f"{folder}/{file}")
+        if protocol_of(self.url) == "s3":
+            # S3 has no folders, but some servers keep one as an empty file until that is deleted too.
+            parents = {file.rsplit("/", number)[0] for file in files for number in range(1, file.count("/") + 1)}
+            for parent in [*sorted(parents, key=len, reverse=True), ""]:
+                self.remove(f"{folder}/{parent}/" if parent else f"{folder}/")
+
+    def check_writable(self) -> None:
+        """Raise UserError where files cannot be written and removed here; leaves nothing, makes no folder."""
+        if self.path is not None:
+            nearest = self.path
+            while not os.path.exists(nearest):
+                nearest = os.path.dirname(nearest)
+            try:
+                # Permission bits do not tell: root, read-only mounts, full disks.
+                tempfile.TemporaryFile(dir=nearest).close()
+            except OSError as error:
+                raise UserError(
+                    f"{self.url} cannot be written: {nearest} is not a folder that we may write to ({error.strerror}). "
+                    "Give another one."
+                ) from error
+            return
+        # Listing tells a missing bucket from a missing file, writing whether we may.
+        self.files()
+        probe = f".hardviews-{uuid.uuid4().hex}"
+        self.write(probe, b"may this process write here?\n")
+        self.remove(probe)
+
+    # Inside
+
+    def _names(self, kind: str) -> list[str]:
         try:
             if self.path is not None:
-                return sorted(entry.name for entry in os.scandir(self.path) if entry.is_file())
-            found = self._retry(lambda: self.fs().ls(self.url, detail=False), "")
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
-
-    def _retry(self, call: Callable[[], T], file: str) -> T:
-        """Call, again after a pause where the failure may pass; the last failure is raised."""
-        for attempt in range(TRIES):
-            try:
-                self.requests += 1
-                return call()
-            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                wanted = os.DirEntry.is_file if kind == "file" else os.DirEntry.is_dir
+                return sorted(entry.name for entry in os.scandir(self.path) if wanted(entry))
+            found = self._call(lambda: self.fs().ls(self.url, detail=True), "")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if isinstance(error, UserError):
                 raise
-            except PermissionError as error:
-                raise Unreachable(
-                    f"Access to {self.name(file)} was denied ({error}). Check the credentials that this process has."
-                ) from error
-            # Every client has exceptions of its own for a broken connection, few of them an OSError.
-            except Exception as error:
-                if attempt == TRIES - 1:
-                    reason = str(error) or type(error).__name__
-                    raise Unreachable(f"{self.name(file)}: {TRIES} tries failed, the last with: {reason}") from error
-                self.retries += 1
-                time.sleep(self._jitter.uniform(0.0, min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt)))
-        raise AssertionError("unreachable")
+            return []
+        paths = {str(entry["name"]).rstrip("/") for entry in found if entry["type"] == kind}
+        paths.discard(str(self.fs()._strip_protocol(self.url)))  # a console's placeholder for the folder itself
+        return sorted(path.rsplit("/", 1)[-1] for path in paths)
+
+    def _place(self, file: str, new: bool, fill: Callable[[str], None]) -> None:
+        """Fill a temporary file beside a local file, then give it the file's name."""
+        target = self.name(file)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(file)}.", dir=os.path.dirname(target))
+        os.close(handle)
+        try:
+            fill(temporary)
+            os.chmod(temporary, 0o644)
+            if new:
+                os.link(temporary, target)  # unlike a rename, refuses where the name is taken
+                os.unlink(temporary)
+            else:
+                os.replace(temporary, target)
+        except BaseException:
+            if os.path.exists(temporary):
+                os.unlink(temporary)
+            raise
+
+    def _call(self, function: Callable[[], T], file: str) -> T:
+        if self._pid != os.getpid():
+            # After a fork: a lock or an event of the parent's may be held for ever.
+            self._calls = Patience(self.patience)
+        return self._calls.call(function, self.url, self.name(file) if file else self.url)
+
+
+def _spill(path: str, data: bytes) -> None:
+    with open(path, "wb") as stream:
+        stream.write(data)
+
+
+def _shift(source: str, target: str, move: bool) -> None:
+    if move:
+        shutil.move(source, target)  # a rename on the same file system, else a copy
+    else:
+        shutil.copyfile(source, target)

@@ -1,0 +1,85 @@
+"""Try again for as long as a failure may pass, and say what is being waited for."""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from hardviews.storage.failures import Unreachable, in_words, verdict
+
+T = TypeVar("T")
+
+STARTING = 60.0  # seconds: what a command waits for a store that does not answer
+TRAINING = 600.0  # seconds: what a running training waits, for a store that is restarted
+FIRST_PAUSE = 0.2  # seconds; doubles with every try, and the pause is drawn uniformly below it ("full jitter")
+LONGEST_PAUSE = 5.0  # a store that is back should not be kept waiting
+FIRST_WORD = 10.0  # seconds of failures after which the log says what is waited for
+NEXT_WORD = 30.0  # seconds between such lines, over all threads of a process
+
+logger = logging.getLogger(__name__)
+
+_told = {"at": -NEXT_WORD}
+
+
+class Patience:
+    """How long passing failures are waited out; counts the calls and those that were repeated."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.requests = 0
+        self.retries = 0
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        # Not the global generator: fetching must not move the random numbers of training.
+        self._jitter = random.Random()
+
+    def end(self) -> None:
+        """Wait for nothing any more: what is being waited for fails at once."""
+        self._over.set()
+
+    def call(self, function: Callable[[], T], url: str, name: str) -> T:
+        """Call, again after a pause where the failure may pass.
+
+        Raises FileNotFoundError for a missing file, UserError in words where it cannot pass or did not in time.
+        """
+        began, tries = time.monotonic(), 0
+        while True:
+            with self._lock:
+                self.requests += 1
+            try:
+                result = function()
+            except Exception as error:
+                tries += 1
+                told = verdict(error, url, name)
+                if told is not None:
+                    raise told from error
+                if isinstance(error, FileNotFoundError | FileExistsError | IsADirectoryError | NotADirectoryError):
+                    raise
+                # A mistake in our own code: every client has errors of its own for a broken connection, none of these.
+                if isinstance(error, TypeError | NameError):
+                    raise
+                pause = self._jitter.uniform(0.0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(tries, 10)))
+                waited = time.monotonic() - began
+                words = in_words(error, url)
+                if waited + pause > self.seconds or self._over.is_set():
+                    raise Unreachable(
+                        f"{name} could not be had or written for {waited:.0f} s ({tries} tries): {words}. Check that "
+                        "the address is right and that the server runs."
+                    ) from error
+                with self._lock:
+                    self.retries += 1
+                _tell(url, words, waited, self.seconds)
+                self._over.wait(pause)
+            else:
+                if tries and time.monotonic() - began > FIRST_WORD:
+                    logger.warning("%s answers again, after %.0f s", url, time.monotonic() - began)
+                return result
+
+
+def _tell(url: str, words: str, waited: float, patience: float) -> None:
+    now = time.monotonic()
+    if waited > FIRST_WORD and now - _told["at"] >= NEXT_WORD:
+        _told["at"] = now
+        logger.warning("waiting for %s since %.0f s, at most %.0f s: %s", url, waited, patience, words)
