@@ -23,6 +23,7 @@ from hardviews.data.reader import Counters, Reader, ReaderConfig, Sample, Share
 from hardviews.errors import UserError
 from hardviews.objective import Objective
 from hardviews.train.canvas import Canvas
+from hardviews.train.nursery import leave_with_parent
 from hardviews.views import host
 from hardviews.views.decode import decode
 from hardviews.views.params import draw
@@ -130,6 +131,7 @@ class ShareDataset(IterableDataset[RawBatch | Refusal]):
         if info is None:
             yield from self._batches(0, 1)
             return
+        leave_with_parent()
         # One thread a worker: the workers are the parallelism.
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
@@ -205,7 +207,7 @@ def load(config: LoaderConfig, dataset: ShareDataset, device: torch.device) -> I
         num_workers=workers,
         pin_memory=device.type == "cuda",
         prefetch_factor=config.ahead if workers else None,
-        # Workers started from a clean process: clients of object stores do not survive a fork.
+        # Workers started from a clean process (see `nursery`): clients of object stores do not survive a fork.
         multiprocessing_context="forkserver" if workers else None,
     )
     for made in loader:

@@ -28,6 +28,7 @@ from hardviews.train.history import History
 from hardviews.train.loader import Place, RawBatch, ShareDataset, load, to_batch
 from hardviews.train.meter import Meter
 from hardviews.train.nonfinite import dump, refuse, refuse_weights
+from hardviews.train.nursery import nursery
 from hardviews.train.pace import Pace
 from hardviews.train.provenance import tags
 from hardviews.train.record import Record, check_same_run
@@ -60,7 +61,8 @@ def pretrain(recipe: Recipe, where: Where) -> None:
         UserError: anything that the user can mend; nothing was written then, or the run goes on from its last
         checkpoint. SystemExit: with EVICTED, after SIGTERM and a save.
     """
-    with joined(recipe.precision) as world, StopFlag().listening() as stop:
+    # Before anything that a copy must not hold: the guard's thread is all that runs by now.
+    with nursery(recipe.loader.worker_count()), joined(recipe.precision) as world, StopFlag().listening() as stop:
         Pretraining(recipe, where, world, stop).run()
 
 

@@ -1,0 +1,87 @@
+"""A clean copy of the training process from which its data loader's workers are forked.
+
+Workers must not be forked from a process that trains: its threads, its connections to other ranks and to object stores
+do not survive that, and a connection that a worker holds open hides the death of the process it belonged to. Python's
+own fork server begins with nothing imported, which costs every life of a run seconds before its first batch. So a
+process that is about to train copies itself once, before it opens anything, and its workers are copies of the copy.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import connection, forkserver, resource_tracker, util
+from typing import Any
+
+import torch
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@contextmanager
+def nursery(workers: int) -> Iterator[None]:
+    """Have processes started by the method `forkserver` be copies of this process as it is now.
+
+    Does nothing where no workers are wanted, where there is no way to have them die with this process (Linux has one),
+    or where CUDA, which no copy could use, is already up.
+    """
+    server: Any = forkserver._forkserver
+    if not workers or not sys.platform.startswith("linux") or torch.cuda.is_initialized():
+        yield
+        return
+    before = vars(server).copy()
+    address, alive, pid = _copy()
+    vars(server).update(_forkserver_address=address, _forkserver_alive_fd=alive, _forkserver_pid=pid)
+    try:
+        yield
+    finally:
+        names = ("_forkserver_address", "_forkserver_alive_fd", "_forkserver_pid")
+        vars(server).update({name: before[name] for name in names})
+        os.close(alive)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+
+def _copy() -> tuple[str, int, int]:
+    """Fork the server; return where it listens, the descriptor that all who use it hold, and its process id."""
+    resource_tracker.ensure_running()
+    parent = os.getpid()
+    with socket.socket(socket.AF_UNIX) as listener:
+        address = connection.arbitrary_address("AF_UNIX")  # type: ignore[attr-defined]
+        listener.bind(address)
+        if not util.is_abstract_socket_namespace(address):
+            os.chmod(address, 0o600)
+        listener.listen()
+        alive_r, alive_w = os.pipe()
+        with warnings.catch_warnings():
+            # Newer Pythons warn of threads; those that we have by now only watch other processes.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            try:
+                os.close(alive_w)
+                leave_with_parent()
+                if os.getppid() == parent:
+                    forkserver.main(os.dup(listener.fileno()), alive_r, [])
+            finally:
+                os._exit(1)
+        os.close(alive_r)
+    return address, alive_w, pid
+
+
+def leave_with_parent() -> None:
+    """Have this process end when its parent does, and not before: signals to the whole group are the parent's.
+
+    A worker that took a SIGTERM itself would leave the training process without the batches of the steps that it takes
+    before it saves.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
