@@ -39,7 +39,7 @@ def test_the_runs_page_shows_what_was_logged(project, tmp_path):
     with Run.start("photographs", "knn", parent=run.run_id, folder=project) as child:
         child.log_metrics({"knn_top1_k20": 91.5}, 640)
     with mlflow_server(project, free_port()) as uri:
-        experiment = run._server._client.get_run(run.run_id).info.experiment_id
+        experiment = run._server.client.get_run(run.run_id).info.experiment_id
         wanted = ["pretrain-demo", "loss", "hardness", "method", "SimSiam", "knn", "Model training"]
         text = page_text(f"{uri}/#/experiments/{experiment}/runs/{run.run_id}", tmp_path / "profile", wanted)
         missing = [word for word in wanted if word not in text]

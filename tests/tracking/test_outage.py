@@ -1,56 +1,328 @@
+"""A real server that is killed, frozen, out of reach, late or deaf, and a job that is killed: every step once."""
+
+import os
+import shutil
+import signal
+import threading
 import time
 
+import pytest
 from mlflow.tracking import MlflowClient
 
+from hardviews.errors import UserError
+from hardviews.tracking import sender as sender_module
+from hardviews.tracking import spool as spool_module
+from hardviews.tracking.errors import MissingRun
 from hardviews.tracking.run import Run
-from tests.tracking.servers import free_port, mlflow_server
+from tests.stores import empty_store
+from tests.tracking.gate import Gate
+from tests.tracking.servers import free_port, kill_server, start_server
 
 
-def test_a_server_killed_and_restarted_in_the_middle_misses_nothing(project, tmp_path):
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A real server's folder, port and process; a test that kills it starts it again."""
+    folder = tmp_path_factory.mktemp("server") / "store"
+    shutil.copytree(empty_store(), folder)
     port = free_port()
-    with mlflow_server(project, port) as uri:
-        run = Run.start("outage", "x", uri=uri, folder=tmp_path / "job")
-        for step in range(1, 101):
-            run.log_metrics({"loss": 1 / step}, step)
-        assert run.drain(20)
+    state = {"folder": folder, "port": port, "process": start_server(folder, port)}
+    yield state
+    kill_server(state["process"])
+
+
+@pytest.fixture
+def gate(server):
+    gate = Gate(server["port"])
+    yield gate
+    gate.close()
+
+
+@pytest.fixture
+def direct(server):
+    return MlflowClient(f"http://127.0.0.1:{server['port']}")
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    monkeypatch.setattr(spool_module, "_FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(spool_module, "_LAST_PAUSE", 0.2)
+    monkeypatch.setattr(sender_module, "_SETTLE", 0.2)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+
+
+def value(step):
+    """What a run of the same recipe logs at a step, whichever life computes it."""
+    return {"loss": 1 / step, "hardness": step % 7 / 7}
+
+
+def row(step):
+    return {"step": step, "samples": 32 * step, **value(step)}
+
+
+def log(run, first, last):
+    for step in range(first, last + 1):
+        run.log_metrics(value(step) | {"system/memory": 5.0}, 32 * step)
+
+
+def check(client, run_id, last):
+    """Every report once, in order, with an undisturbed run's values."""
+    for key in ("loss", "hardness"):
+        history = client.get_metric_history(run_id, key)
+        assert [(m.step, m.value) for m in history] == [(32 * s, value(s)[key]) for s in range(1, last + 1)]
+
+
+def opened(gate, folder, run_id=None, **options):
+    return Run.start("outage", "x", run_id, uri=gate.uri, folder=folder, **options)
+
+
+def die_after(act):
+    """Run `act` in a process that kills itself right after, and wait for its end."""
+    child = os.fork()
+    if child == 0:
+        try:
+            act()
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def wait_until_written(run):
+    while run._lines._queue.unfinished_tasks or run._uploads._queue.unfinished_tasks:
+        time.sleep(0.01)
+
+
+def test_a_server_killed_and_restarted_in_the_middle_misses_nothing(server, direct, tmp_path):
+    run = Run.start("outage", "x", uri=f"http://127.0.0.1:{server['port']}", folder=tmp_path)
+    log(run, 1, 100)
+    assert run.drain(20)
+    kill_server(server["process"])
     # Nobody answers now; a step must not notice.
     slowest = 0.0
     for step in range(101, 201):
         begun = time.perf_counter()
-        run.log_metrics({"loss": 1 / step}, step)
+        log(run, step, step)
         slowest = max(slowest, time.perf_counter() - begun)
-        time.sleep(0.005)
+        time.sleep(0.002)
     run.log_text("written while away", "away.txt")
     assert slowest < 0.1
     assert not run.drain(0.5)
-    with mlflow_server(project, port) as uri:
-        for step in range(201, 301):
-            run.log_metrics({"loss": 1 / step}, step)
-        assert run.close(timeout=30) == 0
-        client = MlflowClient(uri)
-        history = client.get_metric_history(run.run_id, "loss")
-        assert [(m.step, m.value) for m in history] == [(step, 1 / step) for step in range(1, 301)]
-        assert [item.path for item in client.list_artifacts(run.run_id)] == ["away.txt"]
-        assert client.get_run(run.run_id).info.status == "FINISHED"
+    server["process"] = start_server(server["folder"], server["port"])
+    log(run, 201, 300)
+    assert run.close(timeout=30) == 0
+    check(direct, run.run_id, 300)
+    assert [item.path for item in direct.list_artifacts(run.run_id)] == ["away.txt"]
+    assert direct.get_run(run.run_id).info.status == "FINISHED"
+    assert list((tmp_path / "spool").iterdir()) == []
 
 
-def test_closing_while_the_server_is_away_says_what_is_left(project, tmp_path, caplog):
-    store, away = f"sqlite:///{project}/mlflow.db", f"http://127.0.0.1:{free_port()}"
-    run = Run.start("outage", "x", uri=store, folder=tmp_path / "job")
-    run.close(None)
-    run = Run.start("outage", "x", run.run_id, uri=away, folder=tmp_path / "job")
-    run.log_metrics({"loss": 1.0}, 1)
+def test_a_frozen_server_holds_up_neither_start_nor_steps_nor_end(server, direct, gate, tmp_path):
+    run = opened(gate, tmp_path)
+    log(run, 1, 10)
+    assert run.drain(20)
+    group = os.getpgid(server["process"].pid)
+    os.killpg(group, signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        log(run, 11, 20)
+        assert time.monotonic() - begun < 0.1
+        begun = time.monotonic()
+        assert run.close(None, timeout=0.5) > 0
+        assert time.monotonic() - begun < 3
+        begun = time.monotonic()
+        run = opened(gate, tmp_path, run.run_id)
+        assert time.monotonic() - begun < 4
+        run.replay(row(step) for step in range(1, 16))
+        log(run, 16, 25)
+    finally:
+        os.killpg(group, signal.SIGCONT)
+    assert run.close() == 0
+    check(direct, run.run_id, 25)
+
+
+def test_answers_that_get_lost_double_nothing(direct, gate, tmp_path):
+    run = opened(gate, tmp_path)
+    log(run, 1, 5)
+    assert run.drain(20)
+    gate.set("deaf")
+    log(run, 6, 20)
+    deadline = time.monotonic() + 10
+    while gate.cut < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert gate.cut >= 2
+    gate.set("open")
+    log(run, 21, 30)
+    assert run.close() == 0
+    check(direct, run.run_id, 30)
+
+
+@pytest.mark.parametrize("mode", ["shut", "black_hole"])
+def test_a_run_resumes_while_the_server_is_away(direct, gate, tmp_path, mode):
+    run = opened(gate, tmp_path)
+    run.log_params({"rate": 0.5})
+    log(run, 1, 5)
+    assert run.close(None) == 0
+    assert direct.get_run(run.run_id).info.status == "RUNNING"
+    gate.set(mode)
     begun = time.monotonic()
-    assert run.close(timeout=0.5) == 2  # the metric and the end of the run
-    assert time.monotonic() - begun < 10
-    assert "2 records" in caplog.text and str(tmp_path) in caplog.text
-    # The next life of the job starts while the server is still away.
-    resumed = Run.start("outage", "x", run.run_id, uri=away, folder=tmp_path / "job")
-    resumed.log_metrics({"loss": 1.0}, 1)
-    resumed.log_metrics({"loss": 0.5}, 2)
-    resumed.close(timeout=0.1)
-    client = MlflowClient(store)
-    assert client.get_metric_history(run.run_id, "loss") == []
-    last = Run.start("outage", "x", run.run_id, uri=store, folder=tmp_path / "job")
+    again = opened(gate, tmp_path / "elsewhere", run.run_id, tags={"life": "2"})
+    assert time.monotonic() - begun < 3
+    again.replay(row(step) for step in range(1, 6))
+    again.log_params({"rate": 0.7})
+    log(again, 6, 10)
+    gate.set("open")
+    assert again.close() == 0
+    check(direct, run.run_id, 10)
+    found = direct.get_run(run.run_id)
+    assert found.info.status == "FINISHED"
+    assert found.data.params == {"rate": "0.5"}
+    assert found.data.tags["hardviews.resumed.rate"] == "0.7" and found.data.tags["life"] == "2"
+    assert "hardviews.lost" not in found.data.tags
+
+
+def test_a_lost_spool_is_made_good_from_the_checkpoint_and_told(direct, gate, tmp_path):
+    run = opened(gate, tmp_path / "first")
+    log(run, 1, 5)
+    assert run.drain(20)
+    gate.set("shut")
+    log(run, 6, 10)
+    run.close(None, timeout=0.1)
+    # The node is gone. The checkpoint was of step 8; another node goes on from there, and its spool is lost too.
+    second = opened(gate, tmp_path / "second", run.run_id)
+    second.replay(row(step) for step in range(1, 9))
+    log(second, 9, 12)
+    second.close(None, timeout=0.1)
+    gate.set("open")
+    third = opened(gate, tmp_path / "third", run.run_id)
+    third.replay(row(step) for step in range(1, 12))
+    log(third, 12, 15)
+    assert third.close() == 0
+    check(direct, run.run_id, 15)
+    told = direct.get_run(run.run_id).data.tags["hardviews.lost"]
+    assert "samples 192 to 352" in told and "6 reports" in told
+    memory = [m.step // 32 for m in direct.get_metric_history(run.run_id, "system/memory")]
+    assert memory == [*range(1, 6), *range(12, 16)]
+    # The first node comes back: its lines are known by now, and nothing of them is sent twice.
+    late = opened(gate, tmp_path / "first", run.run_id)
+    assert late.close() == 0
+    check(direct, run.run_id, 15)
+
+
+def test_two_kills_in_a_row_lose_nothing_and_double_nothing(direct, gate, tmp_path):
+    run = opened(gate, tmp_path)
+    run.close(None)
+
+    def first():
+        life = opened(gate, tmp_path, run.run_id)
+        log(life, 1, 6)
+        life.drain(20)
+        gate.set("shut")
+        log(life, 7, 10)
+        life.log_text("the first life's", "first.txt")
+        wait_until_written(life)
+
+    def second():
+        life = opened(gate, tmp_path, run.run_id)
+        log(life, 5, 8)  # killed before it came as far as the first
+        wait_until_written(life)
+
+    die_after(first)
+    gate.set("shut")
+    die_after(second)
+    gate.set("open")
+    last = opened(gate, tmp_path, run.run_id)
+    log(last, 4, 20)
     assert last.close() == 0
-    assert [m.step for m in client.get_metric_history(run.run_id, "loss")] == [1, 2]
+    check(direct, run.run_id, 20)
+    assert [item.path for item in direct.list_artifacts(run.run_id)] == ["first.txt"]
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_of_two_processes_that_hold_the_run_the_later_one_writes(direct, gate, tmp_path, monkeypatch):
+    monkeypatch.setattr(sender_module, "_STALE", 0.0)
+    old = opened(gate, tmp_path / "a", life=1)
+    log(old, 1, 5)
+    assert old.drain(20)
+    new = opened(gate, tmp_path / "b", old.run_id, life=2)
+    log(new, 4, 8)
+    assert new.drain(20)
+    # It was frozen, say, and wakes up.
+    log(old, 6, 12)
+    assert old.close("FAILED") == 0
+    log(new, 9, 10)
+    assert direct.get_run(old.run_id).info.status == "RUNNING"
+    assert new.close() == 0
+    check(direct, new.run_id, 10)
+
+
+def test_a_new_run_waits_for_a_server_that_is_late(direct, gate, tmp_path):
+    gate.set("shut")
+    threading.Timer(1.0, gate.set, ["open"]).start()
+    run = opened(gate, tmp_path)
+    log(run, 1, 3)
+    assert run.close() == 0
+    check(direct, run.run_id, 3)
+
+
+@pytest.mark.parametrize(("mode", "reason"), [("shut", "connection refused"), ("black_hole", "no answer in time")])
+def test_a_new_run_without_a_server_is_a_mistake_soon(gate, tmp_path, monkeypatch, mode, reason):
+    monkeypatch.setattr("hardviews.tracking.server._PATIENCE", 0.7)
+    gate.set(mode)
+    begun = time.monotonic()
+    with pytest.raises(UserError, match=reason):
+        opened(gate, tmp_path)
+    assert time.monotonic() - begun < 3
+
+
+def test_a_run_is_made_once_though_its_maker_died_before_it_could_note_the_id(direct, gate, tmp_path):
+    die_after(lambda: opened(gate, tmp_path, key="job-1 at s3://bucket/run"))
+    run = opened(gate, tmp_path, key="job-1 at s3://bucket/run")
+    log(run, 1, 3)
+    assert run.close() == 0
+    experiment = direct.get_run(run.run_id).info.experiment_id
+    same = direct.search_runs([experiment], "tags.`hardviews.key` = 'job-1 at s3://bucket/run'")
+    assert [found.info.run_id for found in same] == [run.run_id]
+    check(direct, run.run_id, 3)
+
+
+def test_a_server_that_lost_an_answer_makes_one_run(direct, gate, tmp_path, monkeypatch):
+    gate.set("deaf")
+
+    def listen_again():
+        while gate.cut < 3:  # experiment, run, and one more try
+            time.sleep(0.01)
+        gate.set("open")
+
+    experiment = direct.create_experiment("deaf")
+    threading.Thread(target=listen_again).start()
+    run = Run.start("deaf", "x", uri=gate.uri, folder=tmp_path)
+    assert run.close() == 0
+    assert [found.info.run_id for found in direct.search_runs([experiment])] == [run.run_id]
+
+
+def test_a_run_that_the_server_does_not_know_is_told_early_or_late(gate, tmp_path, caplog):
+    with pytest.raises(MissingRun, match="not in the tracking store"):
+        opened(gate, tmp_path, "0" * 32)
+    assert list((tmp_path / "spool").iterdir()) == []
+    gate.set("shut")
+    run = opened(gate, tmp_path, "0" * 32)
+    log(run, 1, 3)
+    gate.set("open")
+    time.sleep(1)
+    run.close(timeout=0.2)
+    assert "not in the tracking store" in caplog.text
+
+
+def test_files_that_cannot_be_stored_do_not_hold_up_lines(server, direct, gate, tmp_path):
+    served = server["folder"] / "served"
+    served.mkdir(exist_ok=True)
+    run = opened(gate, tmp_path)
+    (served / direct.get_run(run.run_id).info.experiment_id).mkdir(exist_ok=True)
+    # A file is where the run's folder would be.
+    (served / direct.get_run(run.run_id).info.experiment_id / run.run_id).write_text("in the way")
+    run.log_text("x", "x.txt")
+    log(run, 1, 10)
+    assert run._lines.drain(10)
+    check(direct, run.run_id, 10)
+    (served / direct.get_run(run.run_id).info.experiment_id / run.run_id).unlink()
+    assert run.close() == 0
+    assert [item.path for item in direct.list_artifacts(run.run_id)] == ["x.txt"]

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from hardviews.errors import UserError
 from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder
+from hardviews.tracking.errors import MissingRun
 from hardviews.tracking.run import NullRun, Run
-from hardviews.tracking.server import MissingRun
 from hardviews.views.augmentation import Normalisation
 
 
@@ -99,11 +99,11 @@ for step in range(1, 6):
     run.log_metrics({"loss": step}, step)
 run.drain(20)
 # From here on the store is away, and the process dies.
-run._server._client = None
+run._server.client = None
 for step in range(6, 11):
     run.log_metrics({"loss": step}, step)
 run.log_text("written", "late.txt")
-while run._spool._queue.unfinished_tasks:
+while run._lines._queue.unfinished_tasks or run._uploads._queue.unfinished_tasks:
     pass
 print(run.run_id, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -152,7 +152,7 @@ def test_deleted_experiment_is_told(project, client):
 
 
 def test_server_that_is_not_there_is_told_without_its_password(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("hardviews.tracking.server._PATIENCE", 1.0)
     with pytest.raises(UserError, match=r"http://\*\*\*@127.0.0.1:9 cannot be used") as caught:
         Run.start("exp", "x", uri="http://user:secret@127.0.0.1:9", folder=tmp_path)
     assert "secret" not in str(caught.value)

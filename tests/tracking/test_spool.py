@@ -68,7 +68,7 @@ def test_a_slow_server_gets_its_time_and_an_absent_one_does_not(tmp_path):
     receiver = Receiver()
     spool = opened(tmp_path / "slow.jsonl", lambda records: (time.sleep(0.8), receiver(records)))
     spool.put({"n": 0})
-    assert spool.close(0.1, sending=20) == 0
+    assert spool.close(0.1, sending=20, quiet=20) == 0
     receiver.away = True
     spool = opened(tmp_path / "away.jsonl", receiver)
     spool.put({"n": 1})
@@ -131,12 +131,66 @@ def test_what_was_not_sent_is_counted_and_sent_by_the_next_process(tmp_path):
         spool.put({"n": n})
     assert spool.close(0.2) == 300
     receiver.away = False
-    spool = Spool(tmp_path / "run.jsonl", receiver)
-    assert next(spool.backlog())["n"] == 0
-    spool.start()
+    spool = opened(tmp_path / "run.jsonl", receiver)
     spool.put({"n": 300})
     assert spool.close(10) == 0
     assert receiver.got == list(range(301))
+
+
+def test_a_server_that_hangs_does_not_hold_up_the_end(tmp_path):
+    release = threading.Event()
+    spool = opened(tmp_path / "run.jsonl", lambda records: release.wait(20))
+    spool.put({"n": 0})
+    begun = time.monotonic()
+    assert spool.close(0.3, sending=20) == 1
+    assert time.monotonic() - begun < 5
+    release.set()
+
+
+def test_a_server_that_takes_records_gets_more_time_than_one_that_is_away(tmp_path, monkeypatch):
+    monkeypatch.setattr(spool_module, "_BATCH", 1)
+    receiver = Receiver()
+    spool = opened(tmp_path / "run.jsonl", lambda records: (time.sleep(0.1 * len(records)), receiver(records)))
+    for n in range(8):
+        spool.put({"n": n})
+    assert spool.close(0.4, sending=20) == 0
+    spool = opened(tmp_path / "run.jsonl", lambda records: (time.sleep(0.1 * len(records)), receiver(records)))
+    for n in range(8, 28):
+        spool.put({"n": n})
+    assert spool.close(0.2, sending=0.4) > 0  # but not for ever
+
+
+def test_what_an_earlier_process_left_is_adopted_in_order_but_for_what_is_not_wanted(tmp_path):
+    away = Receiver()
+    away.away = True
+    for first, name in ((0, "a"), (10, "b")):
+        spool = opened(tmp_path / f"{name}.jsonl", away)
+        for n in range(first, first + 10):
+            spool.put({"n": n})
+        spool.close(0.1)
+    receiver = Receiver()
+    spool = Spool(tmp_path / "c.jsonl", receiver)
+    assert spool.adopt(tmp_path / "a.jsonl", lambda record: record["n"] != 3)
+    assert spool.adopt(tmp_path / "b.jsonl", lambda record: True)
+    spool.start()
+    spool.put({"n": 20})
+    assert spool.close(10) == 0
+    assert receiver.got == [0, 1, 2, *range(4, 21)]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_live_process_keeps_its_records(tmp_path):
+    receiver = Receiver()
+    receiver.away = True
+    live = opened(tmp_path / "live.jsonl", receiver)
+    live.put({"n": 0})
+    spool = Spool(tmp_path / "other.jsonl", receiver)
+    assert not spool.adopt(tmp_path / "live.jsonl", lambda record: True)
+    spool.start()
+    spool.close(0.1)
+    receiver.away = False
+    assert live.close(10) == 0
+    assert receiver.got == [0]
 
 
 def test_a_refused_record_stops_no_other(tmp_path):

@@ -17,8 +17,8 @@ from hardviews.data.reader import Reader
 from hardviews.errors import UserError
 from hardviews.evaluation.features import Embed, Features, Preprocess, Source, embedding, extract
 from hardviews.models.encoder import Encoder, load
+from hardviews.tracking.errors import MissingRun
 from hardviews.tracking.run import Run
-from hardviews.tracking.server import MissingRun
 
 logger = logging.getLogger(__name__)
 

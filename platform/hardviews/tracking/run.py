@@ -1,17 +1,20 @@
 """One MLflow run for a job, through every restart.
 
-Rank 0 writes; the other ranks hold a `NullRun` with the same interface. Everything after the start goes
-through a spool, so no call here waits for the server.
+Rank 0 writes; the other ranks hold a `NullRun` with the same interface. Everything after a new run is made goes
+through spools on disk, so no call here waits for the server: one for lines, one for files, which must not hold them up.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,8 +22,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from hardviews.errors import UserError
 from hardviews.tracking.params import flatten
 from hardviews.tracking.scrub import scrub, scrub_item
+from hardviews.tracking.sender import WRITER, FileSender, LineSender
 from hardviews.tracking.server import Server
-from hardviews.tracking.spool import Spool
+from hardviews.tracking.spool import Record, Spool
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,6 +33,20 @@ if TYPE_CHECKING:
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 logger = logging.getLogger(__name__)
+
+# Seconds for which a resumed run waits for the server to say whether it knows the run; a store on disk takes longer to
+# open, and is never away.
+_FIRST_ANSWER, _FIRST_LOCAL_ANSWER = 2.0, 30.0
+# Seconds for which a run's end waits for a server that is away. A desk keeps what is left; a pod's disk goes with it.
+_AT_THE_END, _AT_A_PODS_END = 30.0, 600.0
+# The same where the job goes on, or its end is news of its own: the next life sends what counts.
+_IN_BETWEEN = 5.0
+# Seconds for a server that is there to take all that is left at the end, the encoder perhaps.
+_SENDING = 600.0
+# How the name of a spool of files ends.
+_UPLOADS = ".files.jsonl"
+# Reports in one record of a replay.
+_REPLAYED_AT_ONCE = 100
 
 
 class Run:
@@ -39,16 +57,16 @@ class Run:
 
     run_id: str
 
-    def __init__(self, server: Server, run_id: str, spool: Spool, files: Path) -> None:
+    def __init__(self, server: Server, run_id: str, folder: Path, life: str, fresh: bool) -> None:
         self.run_id = run_id
         self._server = server
-        self._spool = spool
-        self._files = files
+        self._sender = LineSender(server, run_id, life, fresh)
+        self._folder = folder
+        self._files = folder / life
+        self._lines = Spool(folder / f"{life}.jsonl", self._sender)
+        self._uploads = Spool(folder / f"{life}{_UPLOADS}", FileSender(server, run_id))
         self._count = 0
         self._closed = False
-        # What earlier lives of this run have logged: the last step of each metric, and the parameters.
-        self._logged_steps: dict[str, int] = {}
-        self._params: dict[str, str] = {}
 
     @staticmethod
     def start(
@@ -61,59 +79,62 @@ class Run:
         folder: str | os.PathLike[str] = ".hardviews",
         uri: str | None = None,
         rank: int = 0,
+        life: int = 0,
+        key: str | None = None,
     ) -> Run:
         """Open a run: a new one, or with `run_id` the one that an earlier life of the job began.
 
         parent: the run that this one is shown under (evaluation runs). folder: the project's folder, where
         the spool lives and, unless `uri` or MLFLOW_TRACKING_URI names a server, the store (`mlflow.db`,
-        `artifacts/`). rank: any but 0 gets a NullRun. Raises UserError where a new run cannot be made because
-        the server does not answer; a resumed run does without it until it is back.
+        `artifacts/`). rank: any but 0 gets a NullRun. life: counts the job's lives, so that of two processes that
+        both hold the run the later one writes; by default their clocks tell. key: what a new run is the record of;
+        where a life ended before it could note the id, the run that it made is taken.
+
+        Raises UserError where a new run cannot be made because the server does not answer for 15 s, or at once where
+        it refuses; MissingRun where the server says within 2 s that it does not know `run_id`. A resumed run does
+        without a server until it is back.
         """
         if rank != 0:
             return NullRun(run_id or "")
         place = Path(folder).absolute()
         server = Server.connect(uri, place)
-        known: Mapping[str, int] = {}
-        params: Mapping[str, str] = {}
+        own = f"{life:06d}-{time.time_ns() // 1_000_000:013d}-{uuid.uuid4().hex[:6]}"
+        fresh = False
         if run_id is None:
-            run_id = server.create_run(experiment, name, parent, dict(tags or {}))
-        else:
-            known, params = server.resume_run(run_id)
-        run = Run(
-            server,
-            run_id,
-            Spool(place / "spool" / f"{run_id}.jsonl", server.sender(run_id)),
-            place / "spool" / run_id,
-        )
-        run._logged_steps.update(known)
-        run._params.update(params)
-        run._remember_backlog()
-        run._spool.start()
-        if tags:
+            run_id, fresh = server.create_run(experiment, name, parent, {**(tags or {}), WRITER: own}, key)
+        run = Run(server, run_id, place / "spool" / run_id, own, fresh)
+        run._begin()
+        if tags and not fresh:
             run.set_tags(tags)
         return run
 
+    def replay(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Log again the reports that a checkpoint holds, as far as the server lacks them; call before new ones.
+
+        rows: as the history keeps them: `samples`, `step` and metrics. So nothing that a checkpoint holds is lost
+        with the disk of an earlier life. System metrics are not in it.
+        """
+        known = self._sender.known() or {}
+        new = (
+            (int(row["samples"]), values)
+            for row in rows
+            if (values := _newer(_metrics_of(row), int(row["samples"]), known))
+        )
+        while chunk := list(islice(new, _REPLAYED_AT_ONCE)):
+            self._put("replay", rows=chunk)
+
     def log_params(self, config: Any) -> None:
         """Log a configuration (dataclass or mapping), flattened; MLflow keeps the first value of a parameter
-        for ever.
+        for ever, and a later one becomes the tag `hardviews.resumed.NAME`.
         """
-        params = flatten(config)
-        changed = {key: value for key, value in params.items() if self._params.get(key, value) != value}
-        if changed:
-            logger.warning("tracking: the run keeps its first value of %s", ", ".join(sorted(changed)))
-            self.set_tags({f"hardviews.resumed.{key}": value for key, value in changed.items()})
-        new = {key: value for key, value in params.items() if key not in self._params}
-        self._params.update(new)
-        if new:
-            self._put("params", values=new)
+        self._put("params", values=flatten(config))
 
     def log_metrics(self, values: Mapping[str, Any], step: int) -> None:
-        """Log numbers at a step (samples seen). A step that an earlier life of the run logged already is left
-        out.
+        """Log numbers at a step (samples seen). A metric's step that the server has reached already, by an earlier
+        life, is left out.
         """
-        new = {key: float(value) for key, value in values.items() if step > self._logged_steps.get(key, -1)}
-        if new:
-            self._put("metrics", values=new, step=int(step))
+        if values:
+            self._put("metrics", values={key: float(value) for key, value in values.items()}, step=int(step))
 
     def log_figure(self, figure: Figure, path: str) -> None:
         """Log a matplotlib figure as an image, e.g. at `figures/curves.png`."""
@@ -144,32 +165,41 @@ class Run:
 
         folder = self._new_folder()
         write_model(encoder, folder / name)
-        self._put("model", source=str(folder / name), name=name, digest=encoder.digest, step=step)
+        self._upload("model", source=str(folder / name), name=name, digest=encoder.digest, step=step)
 
     def drain(self, timeout: float = 30.0) -> bool:
         """Wait until what was logged so far has arrived; return whether it has."""
-        return self._spool.drain(timeout)
+        deadline = time.monotonic() + timeout
+        return self._uploads.drain(timeout) and self._lines.drain(max(0.0, deadline - time.monotonic()))
 
-    def close(self, status: Status | None = "FINISHED", timeout: float = 30.0, sending: float = 600.0) -> int:
+    def close(self, status: Status | None = "FINISHED", timeout: float | None = None) -> int:
         """End the run and return how many records could not be sent in time.
 
-        Those stay on disk for the next start. status: None leaves the run open, for a job that goes on after a
-        restart. timeout: seconds to wait for a server that is away; sending: for one that is taking what is left,
-        the encoder perhaps.
+        status: None leaves the run open, for a job that goes on after a restart. timeout: seconds to wait for a server
+        that is away or hangs; by default 30 for a finished run, 600 for one in a pod of Kubernetes, whose disk goes
+        with it, and 5 for any other end. What is not sent stays on disk for a later life.
         """
         if self._closed:
             return 0
         self._closed = True
-        if status is not None:
-            self._put("status", status=status)
-        unsent = self._spool.close(timeout, sending)
+        begun = time.monotonic()
+        timeout = _patience(status) if timeout is None else timeout
+        sending = _SENDING if status == "FINISHED" else timeout
+        unsent = self._uploads.close(timeout, sending, quiet=sending)
+        lost = self._uploads.dropped + self._uploads.rejected + self._lines.dropped + self._lines.rejected
+        if lost:
+            self.set_tags({"hardviews.not_taken": f"{lost} records: see the job's log"})
+        self._put("end", status=status)
+        left = max(min(timeout, 1.0), timeout - (time.monotonic() - begun))
+        unsent += self._lines.close(left, sending)
         if unsent:
             logger.warning(
-                "tracking: %d records of run %s were not sent to %s; those in %s are sent when the run is next opened",
-                *(unsent, self.run_id, scrub(self._server.uri), self._spool.path),
+                "tracking: %d records of run %s were not sent to %s; they are kept in %s",
+                *(unsent, self.run_id, scrub(self._server.uri), self._folder),
             )
         else:
-            shutil.rmtree(self._files, ignore_errors=True)
+            alone = not any(self._folder.glob("*.jsonl"))
+            shutil.rmtree(self._folder if alone else self._files, ignore_errors=True)
         return unsent
 
     def __enter__(self) -> Run:
@@ -181,17 +211,28 @@ class Run:
         interrupted = kind is not None and not issubclass(kind, Exception)
         self.close("FINISHED" if kind is None else "KILLED" if interrupted else "FAILED")
 
-    def _put(self, kind: str, **content: Any) -> None:
-        self._spool.put({"kind": kind, "time": int(time.time() * 1000), **content})
+    def _begin(self) -> None:
+        """Take over what earlier lives left in this folder, and make contact."""
+        for path in sorted(self._folder.glob("*.jsonl")):
+            uploads = path.name.endswith(_UPLOADS)
+            if not path.name.startswith(self._files.name):
+                (self._uploads if uploads else self._lines).adopt(path, _still_wanted)
+        self._lines.start()
+        self._uploads.start()
+        self._sender.tried.wait(_FIRST_ANSWER if self._server.remote else _FIRST_LOCAL_ANSWER)
+        if self._sender.missing is not None:
+            self._closed = True
+            self._lines.close(0.0)
+            self._uploads.close(0.0)
+            with contextlib.suppress(OSError):
+                self._folder.rmdir()
+            raise self._sender.missing
 
-    def _remember_backlog(self) -> None:
-        """Count what an earlier life left in the spool as logged."""
-        for record in self._spool.backlog():
-            if record["kind"] == "metrics":
-                for key in record["values"]:
-                    self._logged_steps[key] = max(self._logged_steps.get(key, -1), record["step"])
-            elif record["kind"] == "params":
-                self._params.update(record["values"])
+    def _put(self, kind: str, **content: Any) -> None:
+        self._lines.put({"kind": kind, "time": int(time.time() * 1000), **content})
+
+    def _upload(self, kind: str, **content: Any) -> None:
+        self._uploads.put({"kind": kind, **content})
 
     def _new_folder(self) -> Path:
         self._count += 1
@@ -220,7 +261,7 @@ class _SpooledFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self._run._put("artifacts", source=str(self._folder))
+            self._run._upload("artifacts", source=str(self._folder))
         else:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -231,6 +272,7 @@ class NullRun(Run):
     def __init__(self, run_id: str = "") -> None:
         self.run_id = run_id
 
+    def replay(self, rows: Iterable[Mapping[str, Any]]) -> None: ...
     def log_params(self, config: Any) -> None: ...
     def log_metrics(self, values: Mapping[str, Any], step: int) -> None: ...
     def log_figure(self, figure: Figure, path: str) -> None: ...
@@ -243,5 +285,24 @@ class NullRun(Run):
     def drain(self, timeout: float = 30.0) -> bool:
         return True
 
-    def close(self, status: Status | None = "FINISHED", timeout: float = 30.0, sending: float = 600.0) -> int:
+    def close(self, status: Status | None = "FINISHED", timeout: float | None = None) -> int:
         return 0
+
+
+def _still_wanted(record: Record) -> bool:
+    """Whether a later life sends this: it writes its own end."""
+    return str(record["kind"]) != "end"
+
+
+def _metrics_of(row: Mapping[str, Any]) -> dict[str, float]:
+    return {key: float(value) for key, value in row.items() if key not in ("step", "samples")}
+
+
+def _newer(values: Mapping[str, float], step: int, known: Mapping[str, int]) -> dict[str, float]:
+    return {key: value for key, value in values.items() if step > known.get(key, -1)}
+
+
+def _patience(status: Status | None) -> float:
+    if status != "FINISHED":
+        return _IN_BETWEEN
+    return _AT_A_PODS_END if "KUBERNETES_SERVICE_HOST" in os.environ else _AT_THE_END

@@ -2,7 +2,7 @@
 
 Callers `put` records, which never waits: a bounded queue takes them, a writer thread appends them to a
 JSON-lines file, and a sender thread sends the file in order. While the server is away the file grows; when it
-is back, or when a restarted process opens the same file, sending goes on where it stopped.
+is back, sending goes on where it stopped. A later process takes over with `adopt` what one that died left.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,9 @@ class Spool:
     """Takes records at once and sends them in order, sooner or later.
 
     path: the JSON-lines file; `send` gets a list of records, raises Rejected for one that can never be taken,
-    and anything else while the server is away. capacity: records that may wait for the disk; more are dropped
-    and counted, so that a stuck disk does not stop the training. Raises UserError where another live process
-    holds the file.
+    and anything else while the server is away; it is called with an empty list first, to make contact. capacity:
+    records that may wait for the disk; more are dropped and counted, so that a stuck disk does not stop the training.
+    Raises UserError where another live process holds the file.
     """
 
     def __init__(
@@ -64,7 +64,8 @@ class Spool:
         self._queue: queue.Queue[Record] = queue.Queue(capacity)
         self._changed = threading.Condition()
         self._closing = threading.Event()
-        self._flushed = threading.Event()
+        # When the server last took something, or this process began to wait for it.
+        self._moved = time.monotonic()
         self.dropped = 0
         self.rejected = 0
         self.away_since: float | None = None
@@ -83,9 +84,25 @@ class Spool:
         except queue.Full:
             self.dropped += 1
 
-    def backlog(self) -> Iterator[Record]:
-        """Yield the records that an earlier process left unsent; call before `start`."""
-        yield from self._read(self._offset, self._size - self._offset)[0]
+    def adopt(self, other: Path, wanted: Callable[[Record], bool]) -> bool:
+        """Take over what a process that is gone left unsent in another file; call before `start`.
+
+        Returns whether it did: a live process keeps its own. The other file goes when this one has its records, so
+        a kill in between sends them twice, never loses them.
+        """
+        try:
+            left = Spool(other, self._send, lock_timeout=0.0)
+        except UserError:
+            return False
+        with left._file:
+            while left._offset < left._size:
+                records, length = left._read(left._offset, min(left._size - left._offset, 1 << 20))
+                data = _lines([record for record in records if wanted(record)])
+                _append(self._file.fileno(), data)
+                self._size += len(data)
+                left._offset += length
+            left._remove()
+        return True
 
     def unsent(self) -> int:
         """Count the records that were taken and not yet sent."""
@@ -94,29 +111,31 @@ class Spool:
         waiting = os.pread(self._file.fileno(), size - offset, offset).count(b"\n")
         return waiting + self._queue.unfinished_tasks
 
-    def drain(self, timeout: float, sending: float = 0.0) -> bool:
+    def drain(self, timeout: float, sending: float = 0.0, quiet: float | None = None) -> bool:
         """Wait until everything taken so far is sent; return whether it was.
 
-        Gives up after `timeout` seconds while the server is away, and after `sending` (if that is longer) while it
-        takes records: a large file needs its time.
+        timeout: seconds to wait for a server that is away; sending: in all, for one that takes records (`timeout` if
+        that is longer); quiet: without an answer to the request under way, `timeout` by default.
         """
         begun = time.monotonic()
+        quiet = timeout if quiet is None else quiet
         with self._changed:
             while self._offset < self._size or self._queue.unfinished_tasks:
-                limit = timeout if self.away_since is not None else max(timeout, sending)
-                left = begun + limit - time.monotonic()
+                limit = begun + timeout
+                if self.away_since is None:
+                    limit = min(begun + max(timeout, sending), max(begun, self._moved) + quiet)
+                left = limit - time.monotonic()
                 if left <= 0:
                     return False
                 self._changed.wait(min(left, 0.1))
         return True
 
-    def close(self, timeout: float = 30.0, sending: float = 0.0) -> int:
+    def close(self, timeout: float = 30.0, sending: float = 0.0, quiet: float | None = None) -> int:
         """Send what is left, as long as `drain` waits; return how many records were not sent.
 
-        The file stays where records are left in it, and the next process that opens it sends them; else it is
-        removed.
+        The file stays where records are left in it, for a process that adopts it; else it is removed.
         """
-        self.drain(timeout, sending)
+        self.drain(timeout, sending, quiet)
         self._closing.set()
         with self._changed:
             self._changed.notify_all()
@@ -124,11 +143,14 @@ class Spool:
         self._sender.join(1.0)
         left = self.unsent()
         if left == 0:
-            self.path.unlink(missing_ok=True)
-            self._offset_path.unlink(missing_ok=True)
+            self._remove()
         if not self._sender.is_alive():
             self._file.close()
         return left + self.dropped
+
+    def _remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self._offset_path.unlink(missing_ok=True)
 
     def _write_loop(self) -> None:
         while not (self._closing.is_set() and self._queue.empty()):
@@ -141,7 +163,7 @@ class Spool:
                     records.append(self._queue.get_nowait())
                 except queue.Empty:
                     break
-            data = b"".join(json.dumps(record).encode() + b"\n" for record in records)
+            data = _lines(records)
             try:
                 _append(self._file.fileno(), data)
             except OSError as error:
@@ -157,14 +179,18 @@ class Spool:
 
     def _send_loop(self) -> None:
         pause = _FIRST_PAUSE
+        greeted = False
         while True:
+            records: list[Record] = []
+            length = 0
             with self._changed:
-                while self._offset >= self._size and not self._closing.is_set():
+                while greeted and self._offset >= self._size and not self._closing.is_set():
                     self._changed.wait(0.5)
                 if self._closing.is_set():
                     return
                 offset, size = self._offset, self._size
-            records, length = self._read(offset, min(size - offset, 1 << 20))
+            if greeted:
+                records, length = self._read(offset, min(size - offset, 1 << 20))
             try:
                 self._send_some(records)
             except Exception as error:
@@ -179,7 +205,7 @@ class Spool:
             if self.away_since is not None:
                 logger.warning("tracking: the server is back after %.0f s", time.time() - self.away_since)
                 self.away_since = None
-            pause = _FIRST_PAUSE
+            greeted, pause = True, _FIRST_PAUSE
             self._advance(offset + length)
 
     def _send_some(self, records: Sequence[Record]) -> None:
@@ -205,6 +231,9 @@ class Spool:
 
     def _advance(self, offset: int) -> None:
         with self._changed:
+            self._moved = time.monotonic()
+            if offset == self._offset:
+                return
             self._offset = offset
             if self._offset == self._size and self._size > _COMPACT:
                 os.ftruncate(self._file.fileno(), 0)
@@ -255,6 +284,10 @@ def _drop_torn_line(descriptor: int) -> None:
             return
         position = start
     os.ftruncate(descriptor, 0)
+
+
+def _lines(records: Sequence[Record]) -> bytes:
+    return b"".join(json.dumps(record).encode() + b"\n" for record in records)
 
 
 def _append(descriptor: int, data: bytes) -> None:
