@@ -1,10 +1,11 @@
 """TorchX component: k-nearest-neighbour classification. `torchx run -s local_cwd jobs/knn.py`."""
 
-from typing import Dict, Optional
+from typing import Dict, List, Optional
 
 import torchx.specs as specs
 
 from hardviews.launch import component
+from hardviews.launch.kubernetes.options import PodOptions
 
 
 def knn(
@@ -17,6 +18,14 @@ def knn(
     memMB: int = 4096,
     gpu: int = 0,
     env: Optional[Dict[str, str]] = None,
+    secret: Optional[List[str]] = None,
+    mount: Optional[List[str]] = None,
+    shm: Optional[int] = None,
+    scratch: Optional[int] = None,
+    toleration: Optional[List[str]] = None,
+    node_selector: Optional[Dict[str, str]] = None,
+    priority: Optional[str] = None,
+    ttl: Optional[int] = None,
 ) -> specs.AppDef:
     """Evaluates a pretrained encoder by k-nearest-neighbour classification of frozen features.
 
@@ -32,7 +41,15 @@ def knn(
         cpu: cores
         memMB: memory in MB
         gpu: GPUs
-        env: further environment variables
+        env: further environment variables, as A=x,B=y
+        secret: Kubernetes Secrets, by name, whose keys become environment variables: AWS_ACCESS_KEY_ID, ...
+        mount: volumes, as type=volume,src=CLAIM,dst=FOLDER
+        shm: shared memory in MB, a part of memMB (default: half of it)
+        scratch: local disk in MB for the cache (default: what the node has)
+        toleration: taints to bear, as KEY, KEY:EFFECT or KEY=VALUE:EFFECT
+        node_selector: labels that a node must have, as KEY=VALUE
+        priority: PriorityClass of the job
+        ttl: seconds after which a finished job is removed (default: never)
     """
     return component.evaluation(
         name="knn",
@@ -44,4 +61,6 @@ def knn(
         tracking=tracking,
         resource=specs.Resource(cpu=cpu, gpu=gpu, memMB=memMB),
         env=env,
+        pod=PodOptions.of_job(secret, toleration, node_selector, priority, shm, scratch, ttl),
+        mounts=mount,
     )

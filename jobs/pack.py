@@ -1,10 +1,11 @@
 """TorchX component: packing images into shards. `torchx run -s local_cwd jobs/pack.py --source FOLDER`."""
 
-from typing import Dict, Optional
+from typing import Dict, List, Optional
 
 import torchx.specs as specs
 
 from hardviews.launch import component
+from hardviews.launch.kubernetes.options import PodOptions
 
 
 def pack(
@@ -15,6 +16,14 @@ def pack(
     cpu: int = 2,
     memMB: int = 4096,
     env: Optional[Dict[str, str]] = None,
+    secret: Optional[List[str]] = None,
+    mount: Optional[List[str]] = None,
+    shm: Optional[int] = None,
+    scratch: Optional[int] = None,
+    toleration: Optional[List[str]] = None,
+    node_selector: Optional[Dict[str, str]] = None,
+    priority: Optional[str] = None,
+    ttl: Optional[int] = None,
 ) -> specs.AppDef:
     """Packs images into WebDataset shards with an index beside them.
 
@@ -28,7 +37,15 @@ def pack(
         data: URL to write the packed dataset to
         cpu: cores
         memMB: memory in MB
-        env: further environment variables
+        env: further environment variables, as A=x,B=y
+        secret: Kubernetes Secrets, by name, whose keys become environment variables: AWS_ACCESS_KEY_ID, ...
+        mount: volumes, as type=volume,src=CLAIM,dst=FOLDER
+        shm: shared memory in MB, a part of memMB (default: half of it)
+        scratch: local disk in MB for the cache (default: what the node has)
+        toleration: taints to bear, as KEY, KEY:EFFECT or KEY=VALUE:EFFECT
+        node_selector: labels that a node must have, as KEY=VALUE
+        priority: PriorityClass of the job
+        ttl: seconds after which a finished job is removed (default: never)
     """
     return component.packing(
         name="pack",
@@ -38,4 +55,6 @@ def pack(
         data=data,
         resource=specs.Resource(cpu=cpu, gpu=0, memMB=memMB),
         env=env,
+        pod=PodOptions.of_job(secret, toleration, node_selector, priority, shm, scratch, ttl),
+        mounts=mount,
     )

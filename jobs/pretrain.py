@@ -1,10 +1,11 @@
 """TorchX component: elastic pretraining. `torchx run -s local_cwd jobs/pretrain.py`."""
 
-from typing import Dict, Optional
+from typing import Dict, List, Optional
 
 import torchx.specs as specs
 
 from hardviews.launch import component
+from hardviews.launch.kubernetes.options import PodOptions
 
 
 def pretrain(
@@ -20,6 +21,14 @@ def pretrain(
     gpu: int = 0,
     grace: int = 60,
     env: Optional[Dict[str, str]] = None,
+    secret: Optional[List[str]] = None,
+    mount: Optional[List[str]] = None,
+    shm: Optional[int] = None,
+    scratch: Optional[int] = None,
+    toleration: Optional[List[str]] = None,
+    node_selector: Optional[Dict[str, str]] = None,
+    priority: Optional[str] = None,
+    ttl: Optional[int] = None,
 ) -> specs.AppDef:
     """Pretrains an encoder on hard views: one coordinator and as many trainers as -j allows.
 
@@ -38,7 +47,15 @@ def pretrain(
         memMB: memory of a trainer node in MB
         gpu: GPUs of a trainer node
         grace: seconds that a training process may take to save after SIGTERM
-        env: further environment variables of the trainers
+        env: further environment variables of the trainers, as A=x,B=y
+        secret: Kubernetes Secrets, by name, whose keys become environment variables: AWS_ACCESS_KEY_ID, ...
+        mount: volumes, as type=volume,src=CLAIM,dst=FOLDER
+        shm: shared memory in MB, a part of memMB (default: half of it)
+        scratch: local disk in MB for the cache (default: what the node has)
+        toleration: taints to bear, as KEY, KEY:EFFECT or KEY=VALUE:EFFECT
+        node_selector: labels that a node must have, as KEY=VALUE
+        priority: PriorityClass of the job
+        ttl: seconds after which a finished job is removed (default: never)
     """
     return component.pretraining(
         name="pretrain",
@@ -52,4 +69,6 @@ def pretrain(
         resource=specs.Resource(cpu=cpu, gpu=gpu, memMB=memMB),
         env=env,
         grace=grace,
+        pod=PodOptions.of_job(secret, toleration, node_selector, priority, shm, scratch, ttl),
+        mounts=mount,
     )

@@ -5,15 +5,34 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from torchx.specs import AppDef, Resource, Role, macros
+from torchx.specs import AppDef, Resource, Role, macros, parse_mounts
 
 from hardviews.errors import UserError
+from hardviews.launch.kubernetes.options import PodOptions
 from hardviews.launch.site import DATA, IMAGE, OUTPUT, TRACKING
 
 PORT = 29500  # of the coordinator, where it has a network address of its own
-COORDINATOR = Resource(cpu=1, gpu=0, memMB=2048)
+COORDINATOR = "hardviews.launch.coordinator"
+AGENT = "hardviews.launch.agent"
+
+_COORDINATOR_RESOURCE = Resource(cpu=0.25, gpu=0, memMB=512)
+
+
+class Mistaken(UserError):
+    """An argument of a component cannot be used; `app` is the job without it, in which more may be found."""
+
+    def __init__(self, mistakes: Sequence[str], app: AppDef) -> None:
+        super().__init__(" ".join(mistakes))
+        self.mistakes = list(mistakes)
+        self.app = app
+
+
+def module(role: Role) -> str | None:
+    """The module of this package that a role's command runs; None for others' roles."""
+    ours = role.entrypoint == "python" and len(role.args) > 1 and role.args[1].startswith("hardviews.")
+    return role.args[1] if ours else None
 
 
 @dataclass(frozen=True)
@@ -31,7 +50,12 @@ class Nodes:
         if match:
             most = int(match[2] or 1)
             nodes = cls(int(match[1] or most), most, int(match[3]))
-            if 1 <= nodes.least <= nodes.most and nodes.processes >= 1:
+            if nodes.least > nodes.most:
+                raise UserError(
+                    f"-j {text} asks for at least {nodes.least} nodes and at most {nodes.most}: the first number is "
+                    f"the smaller one, as in {nodes.most}:{nodes.least}x{nodes.processes}."
+                )
+            if nodes.least >= 1 and nodes.processes >= 1:
                 return nodes
         raise UserError(
             f"-j {text} does not say how many processes to run. Write MIN:MAXxPROCESSES, for example 1:4x8 "
@@ -54,6 +78,8 @@ def pretraining(
     resource: Resource,
     env: Mapping[str, str] | None,
     grace: int,
+    pod: PodOptions | None = None,
+    mounts: Sequence[str] | None = None,
 ) -> AppDef:
     """The elastic pretraining job: a coordinator and up to `nodes.most` trainers.
 
@@ -69,24 +95,39 @@ def pretraining(
         resource: of one trainer node.
         env: further variables of the trainers.
         grace: seconds between SIGTERM and SIGKILL of a training process.
+        pod: what the pods need on a cluster.
+        mounts: of the trainers, as TorchX's components take them.
 
     Raises:
-        UserError: `nodes` cannot be read.
+        Mistaken: `nodes` or `mounts` cannot be read, or processes and GPUs do not fit.
     """
-    size = Nodes.parse(nodes)
+    mistakes: list[str] = []
+    try:
+        size = Nodes.parse(nodes)
+    except UserError as error:
+        mistakes.append(str(error))
+        size = Nodes(1, 1, max(1, resource.gpu))
+    if resource.gpu > 0 and resource.gpu != size.processes:
+        mistakes.append(
+            f"-j {nodes} runs {size.processes} process{'es' * (size.processes != 1)} on a node that has {resource.gpu} "
+            f"GPU{'s' * (resource.gpu != 1)}; each process trains on one. Make them equal: --gpu {size.processes}, or "
+            f"-j {size}x{resource.gpu}."
+        )
+    pod = replace(pod or PodOptions(), grace=grace)
     image = IMAGE.resolve(image)
     common = {"LOGLEVEL": "WARNING", "TORCH_CPP_LOG_LEVEL": "ERROR"}
     coordinator = Role(
         name="coordinator",
         image=image,
         entrypoint="python",
-        args=["-m", "hardviews.launch.coordinator", "--host", "0.0.0.0", "--port", str(PORT)],
+        args=["-m", COORDINATOR, "--host", "0.0.0.0", "--port", str(PORT)],
         env=dict(common),
         num_replicas=1,
         port_map={"rendezvous": PORT},
-        resource=COORDINATOR,
+        resource=_COORDINATOR_RESOURCE,
+        metadata=pod.metadata(),
     )
-    agent = ["-m", "hardviews.launch.agent", "--job", macros.app_id, "--nodes", str(size)]
+    agent = ["-m", AGENT, "--job", macros.app_id, "--nodes", str(size)]
     agent += ["--processes", str(size.processes), "--cpus", str(resource.cpu), "--grace", str(grace)]
     agent += ["--host-variable", macros.rank0_env, "--port", str(PORT), "--"]
     command = [
@@ -107,8 +148,13 @@ def pretraining(
         num_replicas=size.most,
         min_replicas=size.least,
         resource=resource,
+        metadata=pod.metadata(),
+        mounts=_mounts(mounts, mistakes),
     )
-    return AppDef(name=name, roles=[coordinator, trainer])
+    app = AppDef(name=name, roles=[coordinator, trainer])
+    if mistakes:
+        raise Mistaken(mistakes, app)
+    return app
 
 
 def evaluation(
@@ -121,6 +167,8 @@ def evaluation(
     tracking: str | None,
     resource: Resource,
     env: Mapping[str, str] | None,
+    pod: PodOptions | None = None,
+    mounts: Sequence[str] | None = None,
 ) -> AppDef:
     """A job of one process that evaluates what a pretraining job has written under `output`."""
     args = [
@@ -134,7 +182,7 @@ def evaluation(
         *overrides,
     ]
     env = {TRACKING.variable: TRACKING.resolve(tracking)} | dict(env or {})
-    return AppDef(name=name, roles=[_single("evaluation", args, image, resource, env)])
+    return _single(name, "evaluation", args, image, resource, env, pod, mounts)
 
 
 def packing(
@@ -145,22 +193,51 @@ def packing(
     data: str | None,
     resource: Resource,
     env: Mapping[str, str] | None,
+    pod: PodOptions | None = None,
+    mounts: Sequence[str] | None = None,
 ) -> AppDef:
     """A job of one process that packs the images at `source` into shards under `data`."""
     args = ["-m", "hardviews.cli", "pack", "--source", source, "--out", DATA.resolve(data), *overrides]
-    return AppDef(name=name, roles=[_single("packer", args, image, resource, dict(env or {}))])
+    return _single(name, "packer", args, image, resource, dict(env or {}), pod, mounts)
 
 
-def _single(name: str, args: list[str], image: str | None, resource: Resource, env: dict[str, str]) -> Role:
-    return Role(
-        name=name,
+def _single(
+    name: str,
+    role: str,
+    args: list[str],
+    image: str | None,
+    resource: Resource,
+    env: dict[str, str],
+    pod: PodOptions | None,
+    mounts: Sequence[str] | None,
+) -> AppDef:
+    mistakes: list[str] = []
+    only = Role(
+        name=role,
         image=IMAGE.resolve(image),
         entrypoint="python",
         args=args,
         env=env,
         num_replicas=1,
         resource=resource,
+        metadata=(pod or PodOptions()).metadata(),
+        mounts=_mounts(mounts, mistakes),
     )
+    app = AppDef(name=name, roles=[only])
+    if mistakes:
+        raise Mistaken(mistakes, app)
+    return app
+
+
+def _mounts(texts: Sequence[str] | None, mistakes: list[str]) -> list[object]:
+    try:
+        return list(parse_mounts(list(texts or ())))
+    except (KeyError, ValueError) as error:
+        mistakes.append(
+            f"--mount {','.join(texts or ())} cannot be read ({error}). Write type=volume,src=CLAIM,dst=FOLDER for a "
+            "PersistentVolumeClaim, or type=bind,src=FOLDER,dst=FOLDER for a folder of the node."
+        )
+        return []
 
 
 def command_lines(app: AppDef) -> dict[str, str]:

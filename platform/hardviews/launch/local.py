@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from torchx.specs import AppDef, Role
+from torchx.specs import AppDef
 
 from hardviews.launch.address import RENDEZVOUS_VARIABLE
+from hardviews.launch.component import module
 from hardviews.launch.site import TRACKING
 
 LOCAL_SCHEDULERS = ("local_cwd",)
@@ -32,18 +33,15 @@ def reserved_port() -> Iterator[int]:
         yield holder.getsockname()[1]
 
 
-def runs_hardviews(role: Role) -> bool:
-    """Whether the role's command is one of this package's modules."""
-    return role.entrypoint == "python" and len(role.args) > 1 and role.args[1].startswith("hardviews.")
-
-
 def localise(app: AppDef, port: int) -> None:
     """Changes the roles of one of our jobs for this machine; other jobs stay as they are.
 
     They use this interpreter, rendezvous on the loopback interface at `port`, and track where the
     environment says, if it does.
     """
-    for role in filter(runs_hardviews, app.roles):
+    for role in app.roles:
+        if module(role) is None:
+            continue
         role.env["PATH"] = str(Path(sys.executable).parent)
         role.env[RENDEZVOUS_VARIABLE] = f"{LOOPBACK}:{port}"
         if role.env.get(TRACKING.variable) == TRACKING.placeholder:

@@ -11,18 +11,27 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from configparser import ConfigParser
+from configparser import Error as ConfigError
 from pathlib import Path
 from typing import Any
 
 from torchx.cli.cmd_run import CmdRun
 from torchx.runner import Runner
-from torchx.runner.config import load_sections
+from torchx.runner.config import apply, find_configs, load_sections
 from torchx.schedulers import get_scheduler_factories
 from torchx.schedulers.local_scheduler import SignalException
 from torchx.specs import AppDef, AppDryRunInfo, AppHandle, CfgVal
+from torchx.specs.builders import materialize_appdef
+from torchx.specs.finder import ComponentNotFoundException, ComponentValidationException, get_component
+from torchx.util.types import to_dict
 
 from hardviews.errors import UserError
 from hardviews.launch import local, site
+from hardviews.launch.commands import in_words, keep_default_scheduler
+from hardviews.launch.component import Mistaken
+from hardviews.launch.kubernetes.mistakes import unknown_options
+from hardviews.launch.kubernetes.scheduler import ElasticKubernetesScheduler
 
 _LOG_LAG = 0.5  # seconds; five looks of the thread that writes a local job's log
 
@@ -50,11 +59,46 @@ def name_function(words: Sequence[str]) -> list[str]:
 
 
 class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
-    """TorchX's runner, which fits our jobs to this machine and submits none that lacks a value."""
+    """TorchX's runner, which fits our jobs to this machine and refuses a job with all its mistakes at once.
 
-    def __init__(self, port: int) -> None:
+    Attributes:
+        port: a free one, for jobs on this machine.
+        submits: whether jobs are run and not only shown; then what the site has not said is a mistake, and the
+            cluster is asked for what the job needs.
+    """
+
+    def __init__(self, port: int, submits: bool) -> None:
         super().__init__("torchx", get_scheduler_factories(), component_defaults=load_sections(prefix="component"))
-        self._port = port
+        self.port = port
+        self.submits = submits
+        self._mistakes: list[str] = []
+
+    def refuse_later(self, mistakes: Sequence[str]) -> None:
+        """Adds mistakes that were found before the job was made."""
+        self._mistakes += mistakes
+
+    def dryrun_component(
+        self,
+        component: str,
+        component_args: list[str],
+        scheduler: str,
+        cfg: Mapping[str, CfgVal] | None = None,
+        workspace: str | None = None,
+        parent_run_id: str | None = None,
+    ) -> AppDryRunInfo:
+        try:
+            function = get_component(component).fn
+        except (ComponentNotFoundException, ComponentValidationException) as error:
+            raise UserError(
+                f"The component {component} cannot be used: {' '.join(str(error).split())}. `torchx builtins` lists "
+                "TorchX's own; the jobs of this project are files in jobs/."
+            ) from error
+        try:
+            app = materialize_appdef(function, component_args, self._component_defaults.get(component))
+        except Mistaken as error:
+            self.refuse_later(error.mistakes)
+            app = error.app
+        return self.dryrun(app, scheduler, cfg=cfg, workspace=workspace, parent_run_id=parent_run_id)
 
     def dryrun(
         self,
@@ -64,8 +108,15 @@ class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
         workspace: str | None = None,
         parent_run_id: str | None = None,
     ) -> AppDryRunInfo:
-        if scheduler in local.LOCAL_SCHEDULERS:
-            local.localise(app, self._port)
+        on_this_machine = scheduler in local.LOCAL_SCHEDULERS
+        if self.submits:
+            self.refuse_later(site.unsaid(app, local=on_this_machine))
+        if on_this_machine:
+            local.localise(app, self.port)
+        elif isinstance(backend := self._scheduler(scheduler), ElasticKubernetesScheduler):
+            self.refuse_later(backend.mistakes(app, cfg or {}, online=self.submits))
+        if self._mistakes:
+            raise UserError(_listed(self._mistakes))
         return super().dryrun(app, scheduler, cfg=cfg, workspace=workspace, parent_run_id=parent_run_id)
 
     def log_lines(self, app_handle: AppHandle, *args: Any, should_tail: bool = False, **options: Any) -> Iterator[str]:
@@ -85,27 +136,79 @@ class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
                 yield whole[shown:]
 
     def schedule(self, dryrun_info: AppDryRunInfo) -> AppHandle:
-        site.require(dryrun_info._app, local=dryrun_info._scheduler in local.LOCAL_SCHEDULERS)
-        return super().schedule(dryrun_info)
+        handle = super().schedule(dryrun_info)
+        if isinstance(self._scheduler(dryrun_info._scheduler), ElasticKubernetesScheduler):
+            # The handle alone goes to stdout, where scripts read it.
+            print(
+                f"Submitted. What becomes of it: torchx status {handle}\nWhat it says:       torchx log -f {handle}\n"
+                f"To stop it:         torchx cancel {handle}",
+                file=sys.stderr,
+                flush=True,
+            )
+        return handle
 
 
 class CmdRunFile(CmdRun):  # type: ignore[misc]  # torchx 0.7.0 ships no types
     """The subcommand `run`."""
 
+    def add_arguments(self, subparser: argparse.ArgumentParser) -> None:
+        super().add_arguments(subparser)
+        keep_default_scheduler(subparser)
+        for action in subparser._actions:
+            # TorchX would ask a Docker daemon to build every folder that it is called in, also for a dry run.
+            if action.dest == "workspace" and action.default == f"file://{Path.cwd()}":
+                action.default = ""
+
     def run(self, args: argparse.Namespace) -> None:
         try:
-            args.component_name_and_args = name_function(args.component_name_and_args)
-            with local.reserved_port() as port, JobRunner(port) as runner:
+            with in_words("run"), local.reserved_port() as port, JobRunner(port, not args.dryrun) as runner:
+                args.component_name_and_args = name_function(args.component_name_and_args)
+                runner.refuse_later(unreadable_options(runner, args.scheduler, args.scheduler_args))
                 try:
                     self._run(runner, args)
                 except SignalException:
                     # TorchX's threads that follow the logs trip over the files that the runner closes now.
                     threading.excepthook = lambda _: None
                     raise
-        except UserError as error:
-            print(f"torchx run: {error}", file=sys.stderr)
-            sys.exit(2)
         except SignalException as error:
             # The runner has stopped the job's processes on the way here.
             print(f"torchx run: stopped by {error.sigval.name}", file=sys.stderr)
             sys.exit(128 + error.sigval)
+
+
+def unreadable_options(runner: Runner, scheduler: str, text: str | None) -> list[str]:
+    """Lists what of `-cfg` and, for our scheduler, of .torchxconfig TorchX would drop.
+
+    Raises:
+        UserError: they have no form that TorchX could read.
+    """
+    options = runner.scheduler_run_opts(scheduler)
+    known = [name for name, _ in options]
+    try:
+        options.cfg_from_str(text or "")
+        found = unknown_options("-cfg ", to_dict(text or ""), known)
+    except (ValueError, IndexError) as error:
+        raise UserError(
+            f"-cfg {text} cannot be read: {error}. Write KEY=VALUE,KEY=VALUE, lists as A;B and pairs as NAME:VALUE. "
+            f"What has a '=' in itself can be written under [{scheduler}] in .torchxconfig."
+        ) from error
+    if not isinstance(runner._scheduler(scheduler), ElasticKubernetesScheduler):
+        return found
+    for file in find_configs():
+        sections = ConfigParser()
+        sections.optionxform = str  # type: ignore[assignment,method-assign]
+        try:
+            sections.read(file)
+            if sections.has_section(scheduler):
+                found += unknown_options(f"[{scheduler}] in {file}: ", sections[scheduler], known)
+            apply(scheduler, {}, dirs=None)
+        except (ValueError, IndexError, ConfigError) as error:
+            raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}.") from error
+    return found
+
+
+def _listed(mistakes: Sequence[str]) -> str:
+    if len(mistakes) == 1:
+        return mistakes[0]
+    lines = "".join(f"\n  {number}. {text}" for number, text in enumerate(mistakes, 1))
+    return f"{len(mistakes)} things are wrong, and nothing was submitted:{lines}"

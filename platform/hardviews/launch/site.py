@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from torchx.runner.config import get_configs
 from torchx.specs import AppDef
 
-from hardviews.errors import UserError
-
 
 @dataclass(frozen=True)
 class SiteValue:
@@ -49,11 +47,13 @@ def missing(app: AppDef, local: bool) -> list[SiteValue]:
     return [value for value in needed if any(value.placeholder in part for part in said)]
 
 
-def require(app: AppDef, local: bool) -> None:
-    """Raises a UserError that names every value that nobody has said."""
-    if unsaid := missing(app, local):
-        names = "; ".join(f"--{v.argument} ({v.meaning}), or {v.variable} in the environment" for v in unsaid)
-        raise UserError(
-            f"The job {app.name} lacks {names}. Give them after the component's file name, export the "
-            "variables, or write them once under [hardviews:site] in .torchxconfig."
-        )
+def unsaid(app: AppDef, local: bool) -> list[str]:
+    """Says in words which values nobody has said, if any."""
+    values = missing(app, local)
+    if not values:
+        return []
+    names = "; ".join(f"--{v.argument} ({v.meaning}), or {v.variable} in the environment" for v in values)
+    return [
+        f"The job {app.name} lacks {names}. Give them after the component's file name, export the "
+        "variables, or write them once under [hardviews:site] in .torchxconfig."
+    ]

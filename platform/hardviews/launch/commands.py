@@ -1,0 +1,195 @@
+"""TorchX's subcommands for jobs that are there, with mistakes in one paragraph.
+
+The entry points `torchx.cli.cmds` in pyproject.toml put these classes in the place of TorchX's own, whose output
+they keep. TorchX 0.7.0 would show a traceback where the cluster does not answer, and wait for ever for the log of a
+job that does not exist.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torchx.cli.cmd_base import SubCommand
+from torchx.cli.cmd_cancel import CmdCancel
+from torchx.cli.cmd_describe import CmdDescribe
+from torchx.cli.cmd_list import CmdList
+from torchx.cli.cmd_log import CmdLog
+from torchx.cli.cmd_status import CmdStatus
+from torchx.runner import Runner, get_runner
+from torchx.schedulers import DEFAULT_SCHEDULER_MODULES, get_default_scheduler_name
+from torchx.specs import AppStatus
+from torchx.specs.api import MalformedAppHandleException, is_started, parse_app_handle
+
+from hardviews.errors import UserError
+
+_LOOK_AGAIN = 2.0  # seconds between two looks at a job that has not started
+
+
+@contextmanager
+def in_words(command: str) -> Iterator[None]:
+    """Answers a mistake with one paragraph and exit code 2, and an interrupt without a traceback."""
+    _quieten()
+    try:
+        yield
+    except UserError as error:
+        print(f"torchx {command}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except MalformedAppHandleException as error:
+        print(
+            f"torchx {command}: {str(error).split(',')[0]}. Give the job as `torchx run` and `torchx list` print it: "
+            "kubernetes://torchx/NAMESPACE:NAME.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _quieten() -> None:
+    """Keeps TorchX's remarks on its own working off the screen, unless they were asked for (--log_level DEBUG)."""
+    if logging.getLogger().level == logging.INFO:
+        logging.getLogger("torchx").setLevel(logging.WARNING)
+
+
+def keep_default_scheduler(subparser: argparse.ArgumentParser) -> None:
+    """Puts TorchX's default back: with schedulers registered, 0.7.0 takes the first by the alphabet."""
+    for action in subparser._actions:
+        if action.dest == "scheduler" and action.default == get_default_scheduler_name():
+            action.default = next(iter(DEFAULT_SCHEDULER_MODULES))
+
+
+def status_of(runner: Runner, handle: str) -> AppStatus:
+    """The status of a job.
+
+    Raises:
+        UserError: there is no such job.
+    """
+    scheduler, _, app_id = parse_app_handle(handle)
+    try:
+        status = runner.status(handle)
+    except KeyError as error:
+        raise UserError(f"There is no scheduler {scheduler!r}. `torchx runopts` lists those there are.") from error
+    if status is None:
+        raise UserError(
+            f"There is no job {app_id} (any more). `torchx list -s {scheduler}` shows those that are there."
+        )
+    return status
+
+
+class Status(CmdStatus):  # type: ignore[misc]  # torchx 0.7.0 ships no types
+    """The subcommand `status`."""
+
+    def run(self, args: argparse.Namespace) -> None:
+        with in_words("status"):
+            status = status_of(get_runner(), args.app_handle)
+            shown = status.format([role for role in args.roles.split(",") if role])
+            # Empty fields say nothing.
+            empty = ("Msg: ", "Structured Error Msg: <NONE>", "UI URL: None")
+            print(
+                "\n".join(
+                    line
+                    for line in shown.splitlines()
+                    if line.strip(" ") and line.strip() + " " not in empty and line.strip() not in empty
+                )
+            )
+
+
+class Describe(CmdDescribe):  # type: ignore[misc]
+    """The subcommand `describe`."""
+
+    def run(self, args: argparse.Namespace) -> None:
+        with in_words("describe"):
+            status_of(get_runner(), args.app_handle)
+            super().run(args)
+
+
+class List(CmdList):  # type: ignore[misc]
+    """The subcommand `list`."""
+
+    def add_arguments(self, subparser: argparse.ArgumentParser) -> None:
+        super().add_arguments(subparser)
+        keep_default_scheduler(subparser)
+
+    def run(self, args: argparse.Namespace) -> None:
+        with in_words("list"):
+            super().run(args)
+
+
+class Cancel(CmdCancel):  # type: ignore[misc]
+    """The subcommand `cancel`."""
+
+    def run(self, args: argparse.Namespace) -> None:
+        with in_words("cancel"):
+            status = status_of(get_runner(), args.app_handle)
+            if status.is_terminal():
+                print(f"The job is over already: {status.state}.", file=sys.stderr)
+                return
+            super().run(args)
+            print(
+                "Cancelled: its processes save and leave now. `torchx status` shows when they are gone.",
+                file=sys.stderr,
+            )
+
+
+class Delete(SubCommand):  # type: ignore[misc]
+    """The subcommand `delete`, which TorchX 0.7.0 does not have."""
+
+    def add_arguments(self, subparser: argparse.ArgumentParser) -> None:
+        subparser.add_argument("app_handle", help="torchx app handle, as `torchx list` shows it")
+
+    def run(self, args: argparse.Namespace) -> None:
+        with in_words("delete"):
+            runner = get_runner()
+            status_of(runner, args.app_handle)
+            scheduler, name, app_id = runner._scheduler_app_id(args.app_handle)
+            if not hasattr(scheduler, "delete"):
+                raise UserError(f"The scheduler {name} keeps no record of jobs that could be deleted.")
+            scheduler.delete(app_id)
+
+
+class Log(CmdLog):  # type: ignore[misc]
+    """The subcommand `log`."""
+
+    def add_arguments(self, subparser: argparse.ArgumentParser) -> None:
+        super().add_arguments(subparser)
+        subparser.add_argument("-f", "--follow", dest="tail", action="store_true", help="the same as --tail")
+
+    def run(self, args: argparse.Namespace) -> None:
+        with in_words("log"):
+            scheduler, _, path = args.identifier.partition("://")
+            parts = path.split("/")
+            if len(parts) > 1:
+                handle = f"{scheduler}://{parts[0] or 'default'}/{parts[1]}"
+                wait_for_start(get_runner(), handle, follow=args.tail)
+            threading.excepthook = _one_paragraph
+            super().run(args)
+
+
+def wait_for_start(runner: Runner, handle: str, follow: bool) -> None:
+    """Waits until a job has a log, saying why it has none yet.
+
+    Raises:
+        UserError: there is no such job, or it has not started and nobody wants to wait.
+    """
+    said = ""
+    while not is_started((status := status_of(runner, handle)).state):
+        message = f"The job has no log yet, it is {status.state}. {status.msg}".strip()
+        if not follow:
+            raise UserError(f"{message} `torchx log -f` waits for it.")
+        if message != said:
+            print(message, file=sys.stderr, flush=True)
+            said = message
+        time.sleep(_LOOK_AGAIN)
+
+
+def _one_paragraph(failure: Any) -> None:
+    """A thread that follows a log has failed: its exception reaches the command too, which tells of it."""
+    if not isinstance(failure.exc_value, UserError):
+        sys.__excepthook__(failure.exc_type, failure.exc_value, failure.exc_traceback)

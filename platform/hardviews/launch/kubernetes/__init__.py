@@ -1,0 +1,1 @@
+"""TorchX's Kubernetes scheduler for elastic jobs: manifest, checks before submission, status, logs."""

@@ -1,0 +1,161 @@
+"""The Kubernetes API, as far as jobs need it: plain JSON, short timeouts, failures in words."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from kubernetes import client, config
+from kubernetes.client.rest import ApiException
+from kubernetes.config.config_exception import ConfigException
+from urllib3.exceptions import HTTPError
+
+from hardviews.errors import UserError
+
+JOBS = "/apis/batch.volcano.sh/v1alpha1"
+
+_TIMEOUT = (5, 30)  # seconds to connect, and between two pieces of an answer
+_HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
+
+
+class Refused(Exception):
+    """The API answered with an error."""
+
+    def __init__(self, error: ApiException) -> None:
+        self.status = int(error.status or 0)
+        try:
+            said = json.loads(error.body)
+        except (TypeError, ValueError):
+            said = {}
+        self.message = str(said.get("message") or error.body or error.reason).strip()
+        super().__init__(self.message)
+
+
+def open_client() -> tuple[Any, str | None]:
+    """Reads the kubeconfig, or inside a pod the service account.
+
+    Returns:
+        The client, and the namespace that the kubeconfig's context names, if it does.
+
+    Raises:
+        UserError: neither is there, or the kubeconfig cannot be read.
+    """
+    settings = client.Configuration()
+    settings.retries = False
+    namespace = None
+    try:
+        config.load_kube_config(client_configuration=settings)
+        _, context = config.list_kube_config_contexts()
+        namespace = context["context"].get("namespace")
+    except ConfigException as error:
+        try:
+            config.load_incluster_config(client_configuration=settings)
+        except ConfigException:
+            raise UserError(
+                f"No Kubernetes cluster is known here: {str(error).rstrip('.')}. Set KUBECONFIG to the file that your "
+                "cluster gave you, or put that at ~/.kube/config; `kubectl get nodes` should answer."
+            ) from error
+    return client.ApiClient(settings), namespace
+
+
+class Cluster:
+    """Requests to one API server.
+
+    Raises, from every method:
+        UserError: no cluster is known, it does not answer, or it does not know us.
+        Refused: any other answer than success.
+    """
+
+    def __init__(self, api: Any = None, namespace: str | None = None) -> None:
+        self._api = api
+        self._namespace = namespace
+
+    def client(self) -> Any:
+        """The client of the kubernetes package."""
+        if self._api is None:
+            self._api, self._namespace = open_client()
+        return self._api
+
+    def namespace(self) -> str:
+        """The namespace that the kubeconfig's context names, else `default`."""
+        self.client()
+        return self._namespace or "default"
+
+    def get(self, path: str, **query: str) -> dict[str, Any]:
+        """Reads an object or a list."""
+        return dict(self._call("GET", path, query))
+
+    def find(self, path: str) -> dict[str, Any] | None:
+        """Reads an object; None where there is none."""
+        try:
+            return self.get(path)
+        except Refused as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def create(self, path: str, body: Mapping[str, Any], **query: str) -> dict[str, Any]:
+        """Creates an object."""
+        return dict(self._call("POST", path, query, body))
+
+    def delete(self, path: str, **query: str) -> None:
+        """Deletes an object."""
+        self._call("DELETE", path, query)
+
+    @contextmanager
+    def stream(self, path: str, **query: str) -> Iterator[Any]:
+        """Opens an endless answer, read as it comes."""
+        response = self._call("GET", path, query, preload=False, timeout=(_TIMEOUT[0], None))
+        try:
+            yield response
+        finally:
+            response.close()
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Mapping[str, Any] | None = None,
+        preload: bool = True,
+        timeout: tuple[float, float | None] = _TIMEOUT,
+    ) -> Any:
+        api = self.client()
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
+        try:
+            return api.call_api(
+                path,
+                method,
+                query_params=list(query.items()),
+                header_params=dict(_HEADERS),
+                body=body,
+                response_types_map=dict.fromkeys((200, 201, 202), "object"),
+                auth_settings=["BearerToken"],
+                _return_http_data_only=True,
+                _preload_content=preload,
+                _request_timeout=timeout,
+            )
+        except ApiException as error:
+            if error.status == 401:
+                raise UserError(
+                    f"The cluster at {api.configuration.host} does not accept our credentials. Log in again, or get a "
+                    "new kubeconfig; `kubectl auth whoami` should answer."
+                ) from error
+            raise Refused(error) from error
+        except (HTTPError, OSError) as error:
+            raise UserError(
+                f"The cluster at {api.configuration.host} does not answer ({reason(error)}). See that it runs and that "
+                "this machine reaches it (VPN, proxy); KUBECONFIG chooses another."
+            ) from error
+
+
+def reason(error: BaseException) -> str:
+    """The innermost cause of a failed request, without addresses of objects."""
+    inner = getattr(error, "reason", None)
+    if isinstance(inner, BaseException):
+        return reason(inner)
+    text = str(inner or error) or type(error).__name__
+    return text.split(": ", 1)[-1] if "object at 0x" in text or "HTTPSConnection(" in text else text

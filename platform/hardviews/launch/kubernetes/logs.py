@@ -1,0 +1,95 @@
+"""The log of one replica, line by line, through restarts of its container and its pod."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from urllib3.exceptions import HTTPError
+
+from hardviews.launch.kubernetes.cluster import Cluster, Refused
+
+_PAUSE = 1.0  # seconds between two looks at a pod that has nothing to say
+_SLACK = 10  # seconds of log that are read twice rather than missed; clocks of nodes differ
+
+Line = tuple[str, str]
+"""When a line was written, comparable, and the line."""
+
+
+def lines(
+    cluster: Cluster,
+    namespace: str,
+    pod: str,
+    follow: bool,
+    over: Callable[[], bool],
+    since: datetime | None = None,
+) -> Iterator[str]:
+    """Yields the lines of a pod's log, each with its line break.
+
+    Args:
+        cluster: the cluster.
+        namespace: of the pod.
+        pod: its name; a pod that is replaced has the same.
+        follow: wait for further lines until the job is over.
+        over: whether it is.
+        since: leave out what was written before.
+    """
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}"
+    last = _comparable(since.astimezone(UTC).isoformat()) if since else ""
+    restarts, uid = 0, ""
+    while True:
+        ended = over()  # asked first: what is read below is then all there is
+        there = cluster.find(path)
+        container = ((there or {}).get("status", {}).get("containerStatuses") or [{}])[0]
+        if there is not None and container.get("containerID"):
+            again = int(container.get("restartCount", 0))
+            if there["metadata"]["uid"] == uid and again > restarts:
+                yield from (text for when, text in _read(cluster, path, last, previous="true") if when > last)
+            uid, restarts = there["metadata"]["uid"], again
+            running = follow and bool(container.get("state", {}).get("running"))
+            try:
+                for when, text in _read(cluster, path, last, **({"follow": "true"} if running else {})):
+                    if when > last:
+                        last = when
+                        yield text
+            except HTTPError:
+                pass  # the stream broke; the next look tells whether there is more
+        if not follow or ended:
+            return
+        time.sleep(_PAUSE)
+
+
+def _read(cluster: Cluster, path: str, last: str, **query: str) -> Iterator[Line]:
+    if last:
+        behind = datetime.now(UTC) - datetime.fromisoformat(last[:19] + "+00:00")
+        query["sinceSeconds"] = str(max(1, int(behind.total_seconds()) + _SLACK))
+    try:
+        with cluster.stream(f"{path}/log", timestamps="true", **query) as response:
+            yield from _split(response)
+    except Refused as error:
+        # The container has not started yet, or is gone: there is nothing to read.
+        if error.status not in (400, 404):
+            raise
+
+
+def _split(response: Any) -> Iterator[Line]:
+    rest = b""
+    for piece in response.stream(amt=2**16):
+        *whole, rest = (rest + piece).split(b"\n")
+        yield from map(_dated, whole)
+    if rest:
+        yield _dated(rest)
+
+
+def _dated(line: bytes) -> Line:
+    when, _, text = line.decode("utf-8", "replace").partition(" ")
+    return _comparable(when), text + "\n"
+
+
+def _comparable(when: str) -> str:
+    """A UTC time with nine decimals; servers leave out zeros at the end."""
+    match = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?", when)
+    return f"{match[1]}.{(match[2] or '').ljust(9, '0')}" if match else when

@@ -1,0 +1,181 @@
+"""A job as Volcano runs it: a pure function of TorchX's manifest, the application and the options.
+
+What TorchX builds is kept where it is right (names, labels, commands, mounts) and changed where elastic jobs need
+something else: trainers are one task of which any `min` pods suffice, pods are restricted, each failure has its
+consequence. See docs/cluster.md for the reasons seen from outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torchx.schedulers.kubernetes_scheduler import LABEL_REPLICA_ID, LABEL_ROLE_INDEX
+from torchx.specs import AppDef, Resource, Role
+
+from hardviews.launch.component import AGENT, COORDINATOR, module
+from hardviews.launch.kubernetes.options import PodOptions, toleration
+
+SCRATCH = "/scratch"
+"""The folder that processes may write to, besides /tmp: home, cache, working directory."""
+
+USER = 10001
+RESTARTS = 1000  # of the whole job, each the answer to a crash of the coordinator; 0 would become 3
+TRIES = 3  # of a job without a coordinator
+FAILED_FOR_GOOD = 3  # exit code of the coordinator
+MISTAKE = 2  # exit code of every process that a user's mistake ends
+ANSWER = 30  # seconds beyond the grace period until a process is killed
+
+_PREEMPTABLE = "volcano.sh/preemptable"
+
+# A coordinator's pod that is deleted, drained or preempted fails too before it goes, and runs again a moment later:
+# then the restart of the job is called off. It is for one that stays failed.
+_COORDINATOR_POLICIES = [
+    {"exitCode": FAILED_FOR_GOOD, "action": "TerminateJob"},
+    {"event": "TaskCompleted", "action": "CompleteJob"},
+    {"event": "PodFailed", "action": "RestartJob", "timeout": "60s"},
+]
+_SINGLE_POLICIES = [
+    {"exitCode": MISTAKE, "action": "TerminateJob"},
+    {"event": "TaskCompleted", "action": "CompleteJob"},
+    {"event": "PodFailed", "action": "RestartJob"},
+]
+
+
+def refine(manifest: Mapping[str, Any], app: AppDef, site: PodOptions) -> dict[str, Any]:
+    """Makes the job out of TorchX's manifest.
+
+    Args:
+        manifest: as `KubernetesScheduler` builds it, serialised (plain dictionaries and lists); it is not changed.
+        app: what was submitted.
+        site: the scheduler's run options; what a role says in its metadata is added to them.
+    """
+    spec = dict(manifest["spec"])
+    options = [PodOptions.of_role(role).over(site) for role in app.roles]
+    tasks: list[dict[str, Any]] = []
+    merged: set[int] = set()
+    for task in spec["tasks"]:
+        index = int(task["template"]["metadata"]["labels"][LABEL_ROLE_INDEX])
+        role, part = app.roles[index], module(app.roles[index])
+        if index in merged:
+            continue
+        task = dict(task)
+        if part == AGENT:
+            merged.add(index)
+            task |= {"name": role.name, "replicas": role.num_replicas, "minAvailable": role.min_replicas}
+        elif part is not None and len(app.roles) == 1:
+            task["policies"] = _SINGLE_POLICIES
+        elif part == COORDINATOR:
+            task["policies"] = _COORDINATOR_POLICIES
+        task.setdefault("minAvailable", task["replicas"])
+        task["template"] = _template(task["template"], task["name"], role, part, options[index])
+        tasks.append(task)
+    spec["tasks"] = tasks
+    spec["minAvailable"] = sum(task["minAvailable"] for task in tasks)
+    if any(module(role) == COORDINATOR for role in app.roles):
+        spec["maxRetry"] = RESTARTS
+    elif len(app.roles) == 1 and module(app.roles[0]) is not None:
+        spec["maxRetry"] = TRIES
+    whole = options[-1]  # a job's own settings are on its working role, the last one
+    if whole.ttl is not None:
+        spec["ttlSecondsAfterFinished"] = whole.ttl
+    if whole.priority_class is not None:
+        spec["priorityClassName"] = whole.priority_class
+    labels = {
+        key: value
+        for key, value in tasks[0]["template"]["metadata"]["labels"].items()
+        if key.startswith("app.kubernetes.io/") or key in whole.labels
+    }
+    return {**manifest, "metadata": {**manifest["metadata"], "labels": labels}, "spec": spec}
+
+
+def _template(
+    template: Mapping[str, Any], name: str, role: Role, part: str | None, options: PodOptions
+) -> dict[str, Any]:
+    metadata = dict(template["metadata"])
+    labels = dict(metadata["labels"]) | dict(options.labels)
+    if part == AGENT:
+        del labels[LABEL_REPLICA_ID]  # the pods of one task differ in nothing but their names
+    if part is not None:
+        labels[_PREEMPTABLE] = "false" if part == COORDINATOR else "true"
+    metadata["labels"] = labels
+
+    spec = dict(template["spec"])
+    container = dict(spec["containers"][0], name=name)
+    mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+    volumes, mounts = list(spec["volumes"]), list(container["volumeMounts"])
+    for volume, path in (("tmp", "/tmp"), ("scratch", SCRATCH)):
+        if path not in mounted:
+            limit = {"sizeLimit": f"{options.scratch}M"} if volume == "scratch" and options.scratch else {}
+            volumes.append({"name": volume, "emptyDir": limit})
+            mounts.append({"name": volume, "mountPath": path})
+    half = int(role.resource.memMB) // 2 if role.resource.memMB > 1 else 64
+    shared = half if options.shm is None or part == COORDINATOR else options.shm
+    volumes[0] = {"name": volumes[0]["name"], "emptyDir": {"medium": "Memory", "sizeLimit": f"{shared}M"}}
+
+    container |= {
+        "volumeMounts": mounts,
+        "resources": _resources(role.resource),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
+    said = {variable["name"] for variable in container["env"]}
+    places = {"HOME": SCRATCH, "HARDVIEWS_CACHE": f"{SCRATCH}/cache"}
+    container["env"] = [
+        *container["env"],
+        *({"name": key, "value": value} for key, value in places.items() if key not in said),
+    ]
+    if part is not None:
+        container["workingDir"] = SCRATCH
+    if options.image_pull_policy is not None:
+        container["imagePullPolicy"] = options.image_pull_policy
+    if options.secrets and part != COORDINATOR:
+        container["envFrom"] = [{"secretRef": {"name": secret}} for secret in options.secrets]
+
+    user = options.run_as_user or USER
+    spec |= {
+        "containers": [container],
+        "volumes": volumes,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": user,
+            "runAsGroup": user,
+            "fsGroup": user,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "nodeSelector": {**spec.get("nodeSelector", {}), **options.node_selector},
+    }
+    if part == AGENT:
+        spec["restartPolicy"] = "OnFailure"
+    if options.grace is not None and part != COORDINATOR:
+        spec["terminationGracePeriodSeconds"] = options.grace + ANSWER
+    if options.tolerations:
+        spec["tolerations"] = [read for text in options.tolerations if (read := toleration(text))]
+    if options.image_pull_secrets:
+        spec["imagePullSecrets"] = [{"name": secret} for secret in options.image_pull_secrets]
+    if options.service_account is not None:
+        spec["serviceAccountName"] = options.service_account
+    return {**template, "metadata": metadata, "spec": spec}
+
+
+def _resources(resource: Resource) -> dict[str, dict[str, str]]:
+    """What is asked for is what is given: TorchX's own requests are 100m and 1 GB lower, down to nothing.
+
+    A process that asks for a part of a core may use a whole one while nobody else does, to start quickly. A
+    component that says nothing of resources gets what the namespace's defaults are.
+    """
+    requests: dict[str, str] = {}
+    limits: dict[str, str] = {}
+    if resource.cpu > 0:
+        requests["cpu"] = f"{round(resource.cpu * 1000)}m"
+        limits["cpu"] = f"{max(1000, round(resource.cpu * 1000))}m"
+    exact = {"memory": f"{int(resource.memMB)}M"} if resource.memMB > 0 else {}
+    exact |= {"nvidia.com/gpu": str(resource.gpu)} if resource.gpu > 0 else {}
+    exact |= {device: str(count) for device, count in resource.devices.items()}
+    return {"requests": requests | exact, "limits": limits | exact}

@@ -1,0 +1,169 @@
+"""What is wrong with a job, found before any cluster is asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from urllib.parse import urlsplit
+
+from torchx.specs import AppDef, DeviceMount, Role
+
+from hardviews.launch.component import module
+from hardviews.launch.kubernetes.options import PodOptions
+from hardviews.launch.site import TRACKING
+
+LONGEST = 63  # characters of a pod's name, which is its host name too
+
+_PLACES = ("--data", "--output", "--run", "--out", "--source")
+_HERE = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
+_CONFIDENTIAL = ("SECRET", "PASSWORD", "PASSWD", "TOKEN", "ACCESS_KEY", "API_KEY", "PRIVATE_KEY")
+_SUFFIX = "x" * 14  # as long as what TorchX makes unique names with
+
+
+def validate(app: AppDef, options: PodOptions) -> list[str]:
+    """Lists the mistakes in a job that no cluster need be asked for, each with its remedy.
+
+    Args:
+        app: the job.
+        options: the site's; what the roles say is added to them.
+    """
+    found: list[str] = []
+    for role in app.roles:
+        merged = PodOptions.of_role(role).over(options)
+        found += merged.mistakes()
+        found += _name(role)
+        found += _amounts(role, merged)
+        found += _confidential(role)
+        if not role.image.strip():
+            found.append("The image is empty. Give --image, or HARDVIEWS_IMAGE in the environment.")
+        if any(isinstance(mount, DeviceMount) for mount in role.mounts):
+            found.append(
+                f"The role {role.name} mounts a device of the node, for which its pods would have to be privileged. "
+                "Ask for devices by their resource names instead, such as --gpu."
+            )
+        if module(role) is not None:
+            found += _places(role)
+            found += _servers(role)
+    found += _length(app)
+    return list(dict.fromkeys(found))
+
+
+def _name(role: Role) -> Iterator[str]:
+    if not re.fullmatch(r"[a-z0-9_]+", role.name.lower()):
+        better = re.sub(r"[^a-z0-9]+", "_", role.name.lower()).strip("_") or "main"
+        yield (
+            f"The role is named {role.name!r}, but only letters, digits and '_' can be found again in the environment "
+            f"variable that holds its host. Call it {better!r}; for dist.ddp, rename the script."
+        )
+
+
+def _amounts(role: Role, options: PodOptions) -> Iterator[str]:
+    resource = role.resource
+    if module(role) is None and resource.cpu < 0 and resource.memMB < 0:
+        return  # a component that says nothing of resources
+    if resource.cpu <= 0:
+        yield f"The role {role.name} asks for {resource.cpu} CPU. Give at least one core: --cpu 1."
+    if resource.memMB <= 0:
+        yield f"The role {role.name} asks for {resource.memMB} MB of memory. Give --memMB, for example 4096."
+    elif options.shm is not None and options.shm > resource.memMB:
+        yield (
+            f"--shm {options.shm} MB of shared memory are part of the pod's memory, which is {resource.memMB} MB. Give "
+            "less, or more --memMB."
+        )
+    if resource.gpu < 0 and module(role) is not None:
+        yield f"The role {role.name} asks for {resource.gpu} GPUs. Give 0 or more."
+
+
+def _confidential(role: Role) -> Iterator[str]:
+    for name, value in role.env.items():
+        if value and any(word in name.upper() for word in _CONFIDENTIAL):
+            yield (
+                f"The variable {name} looks like a credential, and what is given by --env can be read in the job's "
+                "description by everyone who may list jobs. Put it into a Secret, kubectl create secret generic NAME "
+                f"--from-literal={name}=..., and give its name: --secret NAME."
+            )
+        elif _signed(value):
+            yield _in_address(f"The variable {name}")
+    for argument in role.args:
+        if any(_signed(word) for word in argument.split()):
+            yield _in_address(f"An argument of the role {role.name}")
+
+
+def _in_address(what: str) -> str:
+    return (
+        f"{what} holds an address with a password in it, which everyone who may list jobs could read. Give the address "
+        "without it, and the credentials as a Secret (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+        "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD): --secret NAME."
+    )
+
+
+def _signed(text: str) -> bool:
+    return re.search(r"[a-z][a-z0-9+.-]*://[^/@\s]*:[^/@\s]+@", text, re.IGNORECASE) is not None
+
+
+def _places(role: Role) -> Iterator[str]:
+    """Folders that only a pod itself would see."""
+    mounted = [mount.dst_path for mount in role.mounts]
+    for flag, value in _arguments(role.args):
+        if (flag == "--source" and value == "digits") or value.startswith("<"):
+            continue
+        if "://" in value and not value.startswith(("file://", "local://")):
+            if not urlsplit(value).netloc:
+                yield f"{flag} {value} names no bucket. Write s3://BUCKET/FOLDER."
+            continue
+        path = value.split("://", 1)[-1]
+        if not any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in mounted):
+            folder = path if path.startswith("/") else "/data"
+            address = "" if flag == "--source" else "Give an address that all reach, s3://BUCKET/FOLDER, or mount"
+            yield (
+                f"{flag} {value} is a folder inside the pod, which is gone with it and which no other pod sees. "
+                f"{address or 'Mount'} a volume there: --mount type=volume,src=CLAIM,dst={folder}."
+            )
+
+
+def _arguments(args: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for i, argument in enumerate(args):
+        flag, equals, value = argument.partition("=")
+        if flag in _PLACES:
+            if equals:
+                yield flag, value
+            elif i + 1 < len(args):
+                yield flag, args[i + 1]
+
+
+def _servers(role: Role) -> Iterator[str]:
+    """Addresses that mean another machine inside a pod than where they were written."""
+    for name in (TRACKING.variable, "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        value = role.env.get(name, "")
+        if not value or value.startswith("<"):
+            continue
+        parts = urlsplit(value)
+        if parts.scheme in ("http", "https") and parts.hostname not in _HERE:
+            continue
+        if name == TRACKING.variable and parts.scheme in ("databricks", "postgresql", "mysql", "mssql"):
+            continue
+        if parts.hostname in _HERE:
+            why = "means the pod itself"
+        else:
+            why = "is no server's address, so the record would be lost with the pod"
+        yield f"{name} is {value}, which {why}. Give an address that pods reach, such as http://SERVICE.NAMESPACE:PORT."
+
+
+def _length(app: AppDef) -> Iterator[str]:
+    for index, role in enumerate(app.roles):
+        name = f"{app.name}-{_SUFFIX}-{role.name}-{role.num_replicas - 1}" + "-0" * (index == 0)
+        if len(name) > LONGEST:
+            yield (
+                f"The name of the job, {app.name!r}, and of its role {role.name!r} make pod names of {len(name)} "
+                f"characters; Kubernetes takes {LONGEST}. Give the job a name that is {len(name) - LONGEST} shorter."
+            )
+            return
+
+
+def unknown_options(where: str, given: Iterable[str], known: Collection[str]) -> list[str]:
+    """Names run options that the scheduler does not have; TorchX 0.7.0 would drop them."""
+    return [
+        f"{where}{name} is no run option of this scheduler. Choose from {', '.join(sorted(known))}."
+        for name in given
+        if name not in known
+    ]

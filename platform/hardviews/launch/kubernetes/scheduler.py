@@ -1,0 +1,242 @@
+"""TorchX's scheduler `kubernetes`, for jobs whose pods come and go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Dict, List  # noqa: UP035
+
+from torchx.runner.config import apply
+from torchx.schedulers.api import AppDryRunInfo, DescribeAppResponse, ListAppResponse, Stream, filter_regex
+from torchx.schedulers.kubernetes_scheduler import (
+    KubernetesJob,
+    KubernetesScheduler,
+    sanitize_for_serialization,
+)
+from torchx.specs import AppDef, AppState, is_terminal, runopts
+
+from hardviews.errors import UserError
+from hardviews.launch.kubernetes.checks import ask
+from hardviews.launch.kubernetes.cluster import JOBS, Cluster, Refused
+from hardviews.launch.kubernetes.logs import lines
+from hardviews.launch.kubernetes.manifest import refine
+from hardviews.launch.kubernetes.mistakes import validate
+from hardviews.launch.kubernetes.options import PodOptions
+from hardviews.launch.kubernetes.status import STATES, phase, response
+
+# TorchX 0.7.0 compares with these spellings.
+_LIST, _PAIRS = List[str], Dict[str, str]  # noqa: UP006
+_JOB_LABEL = "volcano.sh/job-name"
+_COMMANDS = "/apis/bus.volcano.sh/v1alpha1"
+_LOOK_AGAIN = 3.0  # seconds between two looks at the state of a job whose log is followed
+
+
+class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # torchx 0.7.0 ships no types
+    """TorchX's Kubernetes scheduler with what an elastic job needs.
+
+    Names of jobs are `NAMESPACE:NAME`; `NAME` alone is looked for in the namespace that would be submitted to.
+    """
+
+    def __init__(self, session_name: str, client: Any = None, docker_client: Any = None) -> None:
+        super().__init__(session_name, client=client, docker_client=docker_client)
+        self._cluster = Cluster(client)
+
+    def _run_opts(self) -> runopts:
+        opts = runopts()
+        opts.add("queue", str, "Volcano queue to schedule the job in", required=True)
+        opts.add("namespace", str, "namespace of the job (default: the kubeconfig context's)")
+        opts.add("service_account", str, "service account of the pods")
+        opts.add("priority_class", str, "PriorityClass of the job")
+        opts.add("secrets", _LIST, "Secrets whose keys become environment variables of the training processes")
+        opts.add("tolerations", _LIST, "taints the pods bear: KEY, KEY:EFFECT; KEY=VALUE:EFFECT in .torchxconfig")
+        opts.add("node_selector", _PAIRS, "labels that a node must have: KEY:VALUE")
+        opts.add("labels", _PAIRS, "further labels of the job and its pods: KEY:VALUE")
+        opts.add("image_pull_secrets", _LIST, "Secrets with the image registry's credentials")
+        opts.add("image_pull_policy", str, "Always, IfNotPresent or Never (default: the cluster's)")
+        opts.add("run_as_user", int, "numeric user and group of the pods (default: 10001)")
+        opts.add("ttl", int, "seconds until a finished job is removed (default: never)")
+        opts.add("scratch", int, "local disk of a pod in MB (default: what the node has)")
+        return opts
+
+    def _api_client(self) -> Any:
+        return self._cluster.client()
+
+    # Submission
+
+    def mistakes(self, app: AppDef, cfg: Mapping[str, Any], online: bool) -> List[str]:  # noqa: UP006  # `list` is a method here
+        """Lists what is wrong with a submission, asking the cluster only where `online`."""
+        found = validate(app, PodOptions.of_site(cfg))
+        if not cfg.get("queue"):
+            found.append(
+                "No queue is named. Give -cfg queue=NAME, or queue = NAME under [kubernetes] in .torchxconfig."
+            )
+        elif online:
+            try:
+                job = self._submit_dryrun(app, cfg).request.resource
+                found += ask(self._cluster, job, self._namespace(cfg), rehearse=not found)
+            except UserError as error:
+                found.append(str(error))
+        return found
+
+    def _submit_dryrun(self, app: AppDef, cfg: Mapping[str, Any]) -> AppDryRunInfo[KubernetesJob]:
+        info = super()._submit_dryrun(app, cfg)
+        plain: Any = sanitize_for_serialization(info.request.resource)
+        info.request.resource = refine(plain, app, PodOptions.of_site(cfg))
+        return info
+
+    def schedule(self, dryrun_info: AppDryRunInfo[KubernetesJob]) -> str:
+        namespace = self._namespace(dryrun_info._cfg)
+        self.push_images(dryrun_info.request.images_to_push)
+        try:
+            made = self._cluster.create(f"{JOBS}/namespaces/{namespace}/jobs", dryrun_info.request.resource)
+        except Refused as error:
+            raise UserError(
+                f"The cluster does not accept the job in the namespace {namespace}: {error.message}"
+            ) from error
+        return f"{namespace}:{made['metadata']['name']}"
+
+    def _namespace(self, cfg: Mapping[str, Any] | None = None) -> str:
+        if cfg is None:
+            cfg = {}
+            apply("kubernetes", cfg)
+        return str(cfg.get("namespace") or self._cluster.namespace())
+
+    # Jobs that are there
+
+    def describe(self, app_id: str) -> DescribeAppResponse | None:
+        namespace, name = self._place(app_id)
+        try:
+            job = self._cluster.find(f"{JOBS}/namespaces/{namespace}/jobs/{name}")
+            if job is None:
+                return None
+            pods = self._cluster.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"{_JOB_LABEL}={name}")
+            return response(f"{namespace}:{name}", job, pods["items"], self._events(namespace, job))
+        except Refused as error:
+            raise _forbidden(f"the job {name}", namespace, error) from error
+
+    def _events(self, namespace: str, job: Mapping[str, Any]) -> List[Any]:  # noqa: UP006
+        found = []
+        name, uid = job["metadata"]["name"], job["metadata"]["uid"]
+        for involved in (name, f"{name}-{uid}"):  # the job and its pod group
+            try:
+                query = f"involvedObject.name={involved}"
+                found += self._cluster.get(f"/api/v1/namespaces/{namespace}/events", fieldSelector=query)["items"]
+            except Refused:
+                return []  # who may see jobs need not be allowed to see events
+        return found
+
+    def list(self) -> List[ListAppResponse]:  # noqa: UP006
+        namespace = self._namespace()
+        try:
+            jobs = self._cluster.get(f"{JOBS}/namespaces/{namespace}/jobs")["items"]
+        except Refused as error:
+            raise _forbidden("jobs", namespace, error) from error
+        return [
+            ListAppResponse(
+                app_id=f"{namespace}:{job['metadata']['name']}",
+                state=STATES.get(phase(job), AppState.UNKNOWN),
+            )
+            for job in sorted(jobs, key=lambda job: str(job["metadata"]["creationTimestamp"]))
+        ]
+
+    def _cancel_existing(self, app_id: str) -> None:
+        """Aborts the job: its pods get their grace period to save, and its record stays."""
+        namespace, name = self._place(app_id)
+        try:
+            job = self._cluster.get(f"{JOBS}/namespaces/{namespace}/jobs/{name}")
+            owner = {
+                "apiVersion": job["apiVersion"],
+                "kind": job["kind"],
+                "name": name,
+                "uid": job["metadata"]["uid"],
+                "controller": True,
+            }
+            command = {
+                "apiVersion": "bus.volcano.sh/v1alpha1",
+                "kind": "Command",
+                "metadata": {"generateName": f"{name}-abort-", "namespace": namespace, "ownerReferences": [owner]},
+                "action": "AbortJob",
+                "target": owner,
+            }
+            self._cluster.create(f"{_COMMANDS}/namespaces/{namespace}/commands", command)
+        except Refused as error:
+            if error.status not in (403, 404):
+                raise _forbidden(f"the job {name}", namespace, error) from error
+            self.delete(app_id)  # a cluster where we may not send commands; pods have their grace period here too
+
+    def delete(self, app_id: str) -> None:
+        """Removes a job with its pods and all that Volcano keeps of it."""
+        namespace, name = self._place(app_id)
+        try:
+            self._cluster.delete(f"{JOBS}/namespaces/{namespace}/jobs/{name}", propagationPolicy="Background")
+        except Refused as error:
+            raise _forbidden(f"the job {name}", namespace, error) from error
+
+    def log_iter(
+        self,
+        app_id: str,
+        role_name: str,
+        k: int = 0,
+        regex: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        should_tail: bool = False,
+        streams: Stream | None = None,
+    ) -> Iterable[str]:
+        if streams not in (None, Stream.COMBINED):
+            raise UserError("Kubernetes keeps one log of both streams. Leave out --streams.")
+        if until is not None:
+            raise UserError("Kubernetes has no logs up to a time. Leave out the end.")
+        namespace, name = self._place(app_id)
+        job = self._cluster.find(f"{JOBS}/namespaces/{namespace}/jobs/{name}")
+        pod = _pod_name(job, role_name, k) if job is not None else None
+        if pod is None:
+            raise UserError(f"The job {name} in the namespace {namespace} has no replica {role_name}/{k}.")
+        found: Iterator[str] = lines(
+            self._cluster, namespace, pod, should_tail, _Ended(self._cluster, namespace, name), since
+        )
+        return filter_regex(regex, found) if regex else found
+
+    def _place(self, app_id: str) -> tuple[str, str]:
+        namespace, _, name = app_id.rpartition(":")
+        return namespace or self._namespace(), name
+
+
+class _Ended:
+    """Whether a job is over, asked at most every few seconds."""
+
+    def __init__(self, cluster: Cluster, namespace: str, name: str) -> None:
+        self._cluster = cluster
+        self._path = f"{JOBS}/namespaces/{namespace}/jobs/{name}"
+        self._asked = -_LOOK_AGAIN
+        self._answer = False
+
+    def __call__(self) -> bool:
+        if not self._answer and time.monotonic() - self._asked >= _LOOK_AGAIN:
+            job = self._cluster.find(self._path)
+            self._asked = time.monotonic()
+            self._answer = job is None or is_terminal(STATES.get(phase(job), AppState.UNKNOWN))
+        return self._answer
+
+
+def _pod_name(job: Mapping[str, Any], role: str, replica: int) -> str | None:
+    """The name of a replica's pod: TorchX's roles have a task a replica, elastic ones a task in all."""
+    name = job["metadata"]["name"]
+    for task in job["spec"]["tasks"]:
+        if task["name"] == f"{role}-{replica}":
+            return f"{name}-{task['name']}-0"
+        if task["name"] == role and replica < int(task["replicas"]):
+            return f"{name}-{role}-{replica}"
+    return None
+
+
+def _forbidden(what: str, namespace: str, error: Refused) -> UserError:
+    return UserError(f"The cluster did not show or change {what} in the namespace {namespace}: {error.message}")
+
+
+def create_scheduler(
+    session_name: str, client: Any = None, docker_client: Any = None, **_: Any
+) -> ElasticKubernetesScheduler:
+    """What the entry point `torchx.schedulers` names."""
+    return ElasticKubernetesScheduler(session_name, client=client, docker_client=docker_client)

@@ -1,0 +1,19 @@
+"""TorchX's scheduler `ray`, which TorchX 0.7.0 cannot even name where the package ray is not installed."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+
+def create_scheduler(session_name: str, **options: Any) -> Any:
+    """What the entry point `torchx.schedulers` names.
+
+    Raises:
+        ModuleNotFoundError: ray is not installed, which `torchx runopts` knows how to tell.
+    """
+    try:
+        module = importlib.import_module("torchx.schedulers.ray_scheduler")
+    except NameError as error:  # the module's own annotations need ray
+        raise ModuleNotFoundError("Ray is not installed.") from error
+    return module.create_scheduler(session_name, **options)
