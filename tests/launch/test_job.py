@@ -95,7 +95,7 @@ def eventually(what: Callable[[], bool], job: Job, seconds: float = 60) -> None:
 
 
 def test_two_trainers_are_one_job_from_the_start_and_listen_on_loopback_alone(start):
-    job = start("--sleep", "1.5")
+    job = start("--steps", "30")
     eventually(lambda: len(job.notes()) == 2, job)
     addresses = job.listening()
     assert job.process.wait(60) == 0, job.output()
@@ -120,7 +120,7 @@ def test_a_mistake_of_the_user_ends_the_job_at_once_with_its_paragraph(start):
 
 
 def test_an_interrupt_leaves_no_process_behind(start):
-    job = start("--sleep", "100")
+    job = start("--steps", "2000")
     eventually(lambda: len(job.notes()) == 2, job)
     job.process.send_signal(signal.SIGINT)
     assert job.process.wait(30) == 128 + signal.SIGINT
@@ -130,7 +130,7 @@ def test_an_interrupt_leaves_no_process_behind(start):
 
 
 def test_a_killed_agent_takes_its_worker_and_the_other_goes_on_until_the_launcher_is_killed(start):
-    job = start("--sleep", "100")
+    job = start("--steps", "2000")
     eventually(lambda: len(job.notes()) == 2, job)
     leader = next(note for note in job.notes() if note["rank"] == 0)
     os.kill(leader["agent"], signal.SIGKILL)

@@ -1,14 +1,53 @@
-"""Where the coordinator of a job is; apart from the rest, which imports torch."""
+"""Addresses: where the coordinator of a job is, and what of this machine its peers reach."""
 
 from __future__ import annotations
 
+import fcntl
+import socket
+import struct
+import sys
 from collections.abc import Mapping
 
 RENDEZVOUS_VARIABLE = "HARDVIEWS_RENDEZVOUS"
-"""Environment variable: `host:port` of the coordinator."""
+"""Environment variable: `host:port` of the coordinator of a job whose processes all run on this machine."""
+
+NODE_VARIABLE = "HARDVIEWS_NODE"
+"""Environment variable: a node's name, where several are on one machine; else the host's name is the node's."""
+
+_SIOCGIFADDR = 0x8915  # linux/sockios.h
 
 
 def address(variables: Mapping[str, str]) -> tuple[str, int] | None:
     """Reads the coordinator's host and port from environment variables; None where there is none."""
     host, _, port = variables.get(RENDEZVOUS_VARIABLE, "").rpartition(":")
     return (host, int(port)) if host else None
+
+
+def reserve(host: str) -> socket.socket:
+    """Keeps a free port of an address of this machine from all others but the processes that share it.
+
+    The socket is bound but does not listen, so connections reach only the process that binds it as well, with
+    SO_REUSEPORT.
+    """
+    holder = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    holder.bind((host, 0))
+    return holder
+
+
+def interface(host: str) -> str | None:
+    """Returns the name of the network interface that has an IPv4 address; None where it cannot be told."""
+    if host.startswith("127.") or host == "::1":
+        return "lo0" if sys.platform == "darwin" else "lo"
+    if not sys.platform.startswith("linux") or ":" in host:
+        return None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for _, name in socket.if_nameindex():
+            request = struct.pack("256s", name.encode()[:15])
+            try:
+                answer = fcntl.ioctl(any_socket.fileno(), _SIOCGIFADDR, request)
+            except OSError:
+                continue  # an interface without an IPv4 address
+            if socket.inet_ntoa(answer[20:24]) == host:
+                return name
+    return None

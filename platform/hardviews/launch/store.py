@@ -9,6 +9,8 @@ from datetime import timedelta
 
 from torch.distributed import DistError, Store, TCPStore
 
+from hardviews.launch.worker import ROUND_VARIABLE
+
 
 def listen(host: str, port: int, shared: bool = False) -> TCPStore:
     """Serves a store on exactly `host:port`.
@@ -84,5 +86,7 @@ def worker_store() -> tuple[Store, int, int]:
     """
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    store = listen(host, port) if rank == 0 else connect(host, port, patience=300, timeout=300)
+    # Our agent keeps the port for us; torchrun's has only looked for a free one.
+    kept = ROUND_VARIABLE in os.environ
+    store = listen(host, port, shared=kept) if rank == 0 else connect(host, port, patience=300, timeout=300)
     return store, rank, world

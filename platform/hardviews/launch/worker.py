@@ -1,50 +1,154 @@
-"""What a training process owes its job: to die with its agent and to tell the coordinator the outcome."""
+"""What a training process owes its job: to say how it goes, and to end when it must.
+
+All of it does nothing in a process that no agent of ours has started.
+"""
 
 from __future__ import annotations
 
-import ctypes
+import json
 import os
+import runpy
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from multiprocessing.connection import Connection
 
 from hardviews.errors import UserError
-from hardviews.launch.coordinator import announce_done, announce_failure
+from hardviews.launch.guard import Guard
+from hardviews.launch.timeline import mark
 
-AGENT_VARIABLE = "HARDVIEWS_AGENT_PID"
-"""Environment variable: process id of the agent that started this process."""
+EVICTED = 75
+"""Exit code (EX_TEMPFAIL): saved and left on request."""
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+MISTAKE = 2
+"""Exit code: a mistake of the user; a restart would meet it again."""
+
+ROUND_VARIABLE = "HARDVIEWS_ROUND"
+"""Environment variable: the number of this round; a later life of the job has a higher one."""
+
+REACHED_VARIABLE = "HARDVIEWS_REACHED"
+"""Environment variable: the last step that any life of the job has told of."""
+
+_PEER_LOST = ("connection", "gloo", "peer", "socket", "timed out", "broken pipe", "store", "nccl")
 
 
-def die_with_agent() -> None:
-    """Has the kernel kill this process when its agent dies (Linux; elsewhere and without an agent, nothing).
+class _Line:
+    """The channel to the agent; several threads may speak."""
 
-    torchrun forwards the signals it can catch. One that is killed outright would leave a process behind that
-    trains on and writes checkpoints beside its replacement.
+    def __init__(self, channel: Connection) -> None:
+        self.guard = Guard(channel)
+        self._channel = channel
+        self._lock = threading.Lock()
+
+    def say(self, **message: object) -> None:
+        try:
+            with self._lock:
+                self._channel.send_bytes(json.dumps(message).encode())
+        except OSError:
+            return  # the agent is gone: the guard ends this process
+
+
+_line: _Line | None = None
+
+
+def reached(step: int) -> None:
+    """Tells the coordinator that this life of the job has come as far as `step`."""
+    if _line:
+        _line.say(step=step)
+
+
+def last_reached() -> int | None:
+    """Returns the furthest step that earlier lives of the job told of, as known when this one began."""
+    told = os.environ.get(REACHED_VARIABLE)
+    return int(told) if told else None
+
+
+def leaving() -> AbstractContextManager[None]:
+    """Says that this process is leaving in an orderly way and is not to be shot when its peers go; call it once.
+
+    It holds until the process ends, so the context that is returned is for the eye alone.
     """
-    agent = os.environ.get(AGENT_VARIABLE)
-    if agent is None or not sys.platform.startswith("linux"):
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != int(agent):  # it died before the line above
-        os._exit(1)
+    if _line:
+        _line.guard.spare()
+    return nullcontext()
 
 
 @contextmanager
 def supervised() -> Iterator[None]:
     """Runs the training of one process as a part of its job.
 
-    Leaving the block normally means that training is complete: rank 0 announces it. A `UserError` ends the
-    job on all nodes, since a restart would meet it again. Anything else that is raised (a lost peer, or
-    `SystemExit` after a save on eviction) leaves the decision to torchrun.
+    Leaving the block normally means that training is complete; rank 0's word counts. A `UserError` ends the job on
+    all nodes, since a restart would meet it again. Anything else that is raised (a lost peer, or `SystemExit` after
+    a save on eviction) leads to another round.
     """
-    die_with_agent()
+    mark("imported")
     try:
         yield
     except UserError as error:
-        announce_failure(str(error))
+        if _line:
+            _line.say(failing=str(error), user=True)
         raise
-    if os.environ.get("RANK", "0") == "0":
-        announce_done()
+    except Exception as error:
+        lost = lost_a_peer(error)
+        mark("peer_lost" if lost else "worker_failed", error=type(error).__name__)
+        if _line:
+            _line.say(failing=_summary(error), peer=lost)
+        raise
+
+
+def lost_a_peer(error: BaseException) -> bool:
+    """Whether an error says no more than that another process is gone."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return False
+    distributed = torch.distributed
+    if isinstance(error, distributed.DistError):
+        return True
+    # gloo's errors, and those that DDP makes of them, are RuntimeErrors that only their words tell apart.
+    text = str(error).lower()
+    return type(error) is RuntimeError and any(word in text for word in _PEER_LOST)
+
+
+def run_worker(
+    channel: Connection,
+    variables: Mapping[str, str],
+    outputs: tuple[Connection, ...],
+    module: str,
+    words: Sequence[str],
+) -> None:
+    """Runs `python -m module words...` in this process, which an agent has forked from a prepared one.
+
+    Args:
+        channel: to the agent.
+        variables: of the environment, as torchrun sets them.
+        outputs: where stdout and stderr go, if not where the agent's go.
+        module: with a `__main__` part.
+        words: its arguments.
+    """
+    global _line
+    os.environ.update(variables)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who launched the job: it stops us in good order
+    for descriptor, output in enumerate(outputs, start=1):
+        os.dup2(output.fileno(), descriptor)
+    _line = _Line(channel)
+    _line.guard.start()
+    sys.argv = [module, *words]
+    sys.modules.pop(module, None)  # as it was loaded before the fork; runpy would warn of it
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except Exception as error:
+        _line.say(failing=_summary(error), peer=lost_a_peer(error))
+        if lost_a_peer(error):
+            print(f"rank {os.environ['RANK']} lost a peer: {_summary(error)}", file=sys.stderr, flush=True)
+        else:
+            traceback.print_exc()
+        raise SystemExit(1) from None
+
+
+def _summary(error: BaseException) -> str:
+    first = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}"[:1000]

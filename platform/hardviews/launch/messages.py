@@ -1,0 +1,181 @@
+"""What an agent and the coordinator tell each other: a pulse one way, a view the other, as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+LONGEST = 1 << 18
+"""Bytes: a body longer than this is refused unread. A round of a thousand nodes takes half of it."""
+
+_LONGEST_TEXT = 4000  # characters of a reason
+
+
+class State(StrEnum):
+    """What an agent is doing."""
+
+    PREPARING = "preparing"  # its processes load their libraries; it will come
+    WAITING = "waiting"  # it wants into a round later than the last one it took part in
+    RUNNING = "running"  # its processes train in a round
+    DONE = "done"  # its processes of the round have ended well
+    LEAVING = "leaving"  # asked to go; its processes save and end
+    GONE = "gone"  # it will not be heard again
+
+
+@dataclass(frozen=True)
+class Member:
+    """An agent as its peers need to know it; `port` is free on its address for the processes' store."""
+
+    agent: str
+    node: str
+    address: str
+    port: int
+    processes: int
+
+
+@dataclass(frozen=True)
+class Round:
+    """Members that train together, in the order of their ranks; numbers only grow."""
+
+    number: int
+    members: tuple[Member, ...]
+
+    @property
+    def processes(self) -> int:
+        return sum(member.processes for member in self.members)
+
+    def place(self, agent: str) -> int | None:
+        """Return an agent's place among the members, or None where it is not one."""
+        return next((i for i, member in enumerate(self.members) if member.agent == agent), None)
+
+    def first_rank(self, place: int) -> int:
+        """Return the rank of the first process of a member."""
+        return sum(member.processes for member in self.members[:place])
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a process of a round failed; `peer` and `killed` say that the mistake was probably not its own."""
+
+    rank: int
+    reason: str
+    peer: bool = False  # it lost the connection to another
+    killed: bool = False  # by a signal, as the kernel does when memory runs out
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Why the job has failed for good; `user` where it is a mistake that its user can mend."""
+
+    reason: str
+    user: bool = False
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The size of a job and its patience; equal on all agents."""
+
+    least: int
+    most: int
+    gather: float = 15.0  # seconds at the start of the job to wait for more than the least
+    tolerance: int = 10  # failures in a row without a step between them
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """An agent's news, some three times a second."""
+
+    job: str
+    command: str  # a digest: agents of one job run one command
+    member: Member
+    bounds: Bounds
+    state: State
+    round: Round | None = None  # the last one it took part in
+    reached: int | None = None  # step
+    failure: Failure | None = None  # in that round
+    finished: bool = False  # the training is complete
+    failed: Verdict | None = None
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, body: bytes) -> Pulse:
+        """Read a pulse.
+
+        Raises:
+            ValueError: it is not one.
+        """
+        try:
+            said = json.loads(body)
+            return cls(
+                job=str(said["job"]),
+                command=str(said["command"]),
+                member=_member(said["member"]),
+                bounds=Bounds(**said["bounds"]),
+                state=State(said["state"]),
+                round=_round(said.get("round")),
+                reached=None if said.get("reached") is None else int(said["reached"]),
+                failure=Failure(**_cut(said["failure"])) if said.get("failure") else None,
+                finished=bool(said.get("finished")),
+                failed=Verdict(**_cut(said["failed"])) if said.get("failed") else None,
+            )
+        except (TypeError, KeyError, AttributeError, ValueError, RecursionError) as error:
+            raise ValueError(f"not a pulse: {error!r}") from None
+
+
+@dataclass(frozen=True)
+class View:
+    """The coordinator's answer: how the job stands."""
+
+    coordinator: str = ""  # another one is a new process with nothing remembered
+    round: Round | None = None  # the newest
+    broken: bool = False  # a member is lost, or has failed, or has left: whoever runs it cannot go on
+    lost: tuple[str, ...] = ()  # nodes that died in it
+    joining: int = 0  # agents that shall be taken in now
+    waiting: int = 0  # agents that want in
+    reached: int | None = None
+    finished: bool = False
+    failed: Verdict | None = None
+    bounds: Bounds = field(default_factory=lambda: Bounds(1, 1))
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, body: bytes) -> View:
+        """Read a view.
+
+        Raises:
+            ValueError: it is not one.
+        """
+        try:
+            said = json.loads(body)
+            said["round"] = _round(said["round"])
+            said["lost"] = tuple(said["lost"])
+            said["failed"] = Verdict(**said["failed"]) if said["failed"] else None
+            said["bounds"] = Bounds(**said["bounds"])
+            return cls(**said)
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise ValueError(f"not a view: {error!r}") from None
+
+
+def _member(said: Mapping[str, Any]) -> Member:
+    return Member(
+        agent=str(said["agent"]),
+        node=str(said["node"]),
+        address=str(said["address"]),
+        port=int(said["port"]),
+        processes=int(said["processes"]),
+    )
+
+
+def _round(said: Mapping[str, Any] | None) -> Round | None:
+    return Round(int(said["number"]), tuple(_member(member) for member in said["members"])) if said else None
+
+
+def _cut(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {**said, "reason": str(said["reason"])[:_LONGEST_TEXT]}

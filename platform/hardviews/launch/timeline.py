@@ -1,0 +1,36 @@
+"""When what happened in a job's processes: lines of JSON, for measuring how long a recovery takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+VARIABLE = "HARDVIEWS_TIMELINE"
+"""Environment variable: the file that lines are appended to, `-` for stderr; unset, nothing is written."""
+
+
+def mark(event: str, **fields: object) -> None:
+    """Notes an event with the wall-clock time, this process, its rank and what else is told of it."""
+    target = os.environ.get(VARIABLE)
+    if not target:
+        return
+    told = {"time": round(time.time(), 4), "event": event, "pid": os.getpid()}
+    for name, variable in (("node", "HARDVIEWS_NODE"), ("rank", "RANK"), ("round", "HARDVIEWS_ROUND")):
+        if value := os.environ.get(variable):
+            told[name] = value if name == "node" else int(value)
+    line = json.dumps(told | fields) + "\n"
+    if target == "-":
+        sys.stderr.write(line)
+        sys.stderr.flush()
+        return
+    try:
+        # One write to a file opened for appending: lines of several processes do not mix.
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        print(f"{VARIABLE}: cannot write {target}: {error.strerror}", file=sys.stderr)
