@@ -252,10 +252,28 @@ def test_a_remote_dataset_is_read_through_the_cache(
         assert reader.counters.corrupt == 0
         reader.close()
 
-        small = Reader(url, ReaderConfig(window=2, streams=1, cache_bytes=local.shards[0].size * 3 // 2, ahead=1))
-        with pytest.raises(UserError, match="cache_bytes, or lower its window"):
-            next(small.iterate(**plan))  # at once, and not where a window ends
-        small.close()
+
+def test_what_the_cache_has_no_room_for_is_read_all_the_same(
+    datasets: list[Index], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HARDVIEWS_CACHE", str(tmp_path))
+    local = datasets[4]
+    plan = {"seed": 0, "epoch": 0, "global_batch": 64, "group": 16}
+    config = ReaderConfig(window=2, streams=1)
+    expected = [s for share in Reader(local, config).iterate(**plan) for s in share.samples]
+    with web_server(local.url) as url:
+        for room, shuffled in ((0.5, 2), (1.5, 2), (3.5, 8)):  # shards that fit, shards in a window
+            config = ReaderConfig(window=shuffled, streams=1, cache_bytes=int(room * local.shards[0].size), ahead=1)
+            if shuffled == 8:
+                expected = [s for share in Reader(local, config).iterate(**plan) for s in share.samples]
+            reader = Reader(url, config)
+            assert [s for share in reader.iterate(**plan) for s in share.samples] == expected
+            assert reader.counters.direct > 0
+            assert sum(f.stat().st_size for f in tmp_path.glob("*.tar")) <= config.cache_bytes
+            reader.close()
+    said = [record.getMessage() for record in caplog.records if "one by one" in record.getMessage()]
+    assert len(said) == 3  # once a reader
+    assert "Raise the reader's cache_bytes, or lower its window" in said[0]
 
 
 def test_a_reader_works_on_after_a_fork(datasets: list[Index]) -> None:

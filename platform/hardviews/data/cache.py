@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -96,7 +97,7 @@ class ShardCache:
         descriptor = self._reserve(part, shard.size)
         try:
             for attempt in range(_TRIES):
-                store.download(shard.name, part, shard.size)
+                self._download(store, shard, part)
                 if file_sha256(part) == shard.sha256:
                     break
                 self.counts.spoiled += 1
@@ -112,6 +113,17 @@ class ShardCache:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(part)
             os.close(descriptor)
+
+    def _download(self, store: Store, shard: Shard, part: str) -> None:
+        try:
+            store.download(shard.name, part, shard.size)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise CacheFull(
+                f"The disk that holds the shard cache in {self.folder!r} is full. Free some of it, lower the reader's "
+                "cache_bytes, or name another folder with HARDVIEWS_CACHE."
+            ) from error
 
     def _reserve(self, part: str, size: int) -> int:
         """Evict least recently used shards until `size` more bytes fit, and take the room with a file of that

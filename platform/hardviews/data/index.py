@@ -14,12 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hardviews.errors import UserError
-from hardviews.storage.store import Store, cache_folder
+from hardviews.storage.store import TRAINING, Store, cache_folder
 
 FORMAT = "hardviews-shards"
 VERSION = 1
 INDEX_NAME = "index.json"
 SAMPLES_NAME = "samples.npy"
+
+_READS = 3  # of a remote table whose bytes may have been damaged on their way
 
 # One row a sample, ordered by shard, then offset. `offset` and `size` are those of the image's bytes inside
 # the shard; its tar header is the 512 bytes before. `label` is -1 where there is none. 28 bytes.
@@ -86,11 +88,16 @@ class Index:
         return (_reload, (self.url, self.digest))
 
     @staticmethod
-    def load(url: str) -> Index:
-        """Read the index of the dataset at a URL; raises UserError where there is none or it is damaged."""
-        store = Store(url)
+    def load(url: str, patience: float | None = None) -> Index:
+        """Read the index of the dataset at a URL; raises UserError where there is none or it is damaged.
+
+        `patience`: as of `Store`.
+        """
+        store = Store(url, patience)
         try:
             raw = store.read(INDEX_NAME)
+        except UserError:  # some of them are OSErrors too
+            raise
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(
                 f"There is no packed dataset at {url!r} (no {INDEX_NAME}; it is written last, so an "
@@ -182,16 +189,25 @@ def _cache_table(store: Store, path: str, sha256: str) -> bool:
     """Copy a remote table to a local path that is named by its content; whether the content is right."""
     if os.path.exists(path) and file_sha256(path) == sha256:
         return True
+    for _ in range(_READS):
+        try:
+            raw = store.read(SAMPLES_NAME)
+        except FileNotFoundError:
+            return False
+        if hashlib.sha256(raw).hexdigest() == sha256:
+            break
+    else:
+        return False
     try:
-        raw = store.read(SAMPLES_NAME)
-    except FileNotFoundError:
-        return False
-    if hashlib.sha256(raw).hexdigest() != sha256:
-        return False
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as stream:
-        stream.write(raw)
-    os.replace(stream.name, path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as stream:
+            stream.write(raw)
+        os.replace(stream.name, path)
+    except OSError as error:
+        raise UserError(
+            f"The table of the dataset at {store.url!r} cannot be kept in {os.path.dirname(path)!r}: {error.strerror}. "
+            "Name a folder that can be written to with HARDVIEWS_CACHE."
+        ) from error
     return True
 
 
@@ -204,7 +220,7 @@ def _damaged(url: str, what: str) -> UserError:
 
 def _reload(url: str, digest: str) -> Index:
     """Unpickle: load again, and insist on the same dataset."""
-    index = Index.load(url)
+    index = Index.load(url, TRAINING)
     if index.digest != digest:
         raise UserError(
             f"The dataset at {url!r} was replaced while it was in use: its digest was {digest[:12]}, now it "

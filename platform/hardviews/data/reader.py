@@ -26,6 +26,7 @@ Ints = npt.NDArray[np.int64]
 
 _HEADER = 512  # bytes of the tar header before a sample's bytes
 _NAME = 100  # of these, the first hold the member's name
+_READS = 3  # of bytes that may have been damaged on their way
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,32 @@ class Sample:
 
 @dataclass
 class Counters:
-    """What reading cost: requests and retries at the store, seconds waited for bytes, samples found bad."""
+    """What reading cost.
+
+    Attributes:
+        samples: that were read.
+        bytes: of these samples.
+        requests: at a remote store, those that were repeated included.
+        retries: requests that were repeated, and answers that held other bytes than those that were packed.
+        received: bytes that came from a remote store.
+        hits: shards that lay in the cache.
+        fetched: shards that were copied into it.
+        evicted: shards that made room there.
+        direct: samples read from the store by themselves, since the cache had no room for their shard.
+        corrupt: samples newly found bad.
+        substituted: samples that others stood in for.
+        wait: seconds waited for bytes.
+    """
 
     samples: int = 0
     bytes: int = 0
     requests: int = 0
     retries: int = 0
+    received: int = 0
+    hits: int = 0
     fetched: int = 0
     evicted: int = 0
+    direct: int = 0
     corrupt: int = 0
     substituted: int = 0
     wait: float = 0.0
@@ -141,7 +160,6 @@ class Reader:
         self._opened: OpenShards | None = None
         self._counters = Counters()
         self._order: tuple[tuple[Any, ...], Order] | None = None
-        self._refetched: set[int] = set()
         self.bad: dict[int, str] = {}
 
     @property
@@ -165,13 +183,8 @@ class Reader:
     @property
     def counters(self) -> Counters:
         """Totals of this process since the reader was made."""
-        shards = self._shards
-        total = Counters() + self._counters
-        total.requests += shards.store.requests
-        total.retries += shards.store.retries + (shards.cache.counts.spoiled if shards.cache is not None else 0)
-        if shards.cache is not None:
-            total.fetched, total.evicted = shards.cache.counts.fetched, shards.cache.counts.evicted
-        return total
+        shards = self._opened if self._pid == os.getpid() else None
+        return self._counters + _told(shards) if shards is not None else self._counters + Counters()
 
     def check(self) -> None:
         """Raise UserError where a shard is missing or of another size than the index says; reads no
@@ -181,7 +194,10 @@ class Reader:
 
     def close(self) -> None:
         """Let go of every open shard and stop fetching ahead; the reader may be used again."""
-        self._shards.close()
+        if self._opened is not None and self._pid == os.getpid():
+            self._opened.close()
+            self._counters += _told(self._opened)
+            self._opened = None
 
     # Reading by index
 
@@ -199,6 +215,7 @@ class Reader:
         """
         wanted = [int(index) for index in indices]
         at = wanted if positions is None else [int(position) for position in positions]
+        self._shards.expect(self._range(index) for index in wanted)
         return [self._one(fn, index, position) for index, position in zip(wanted, at, strict=True)]
 
     def _one(self, fn: Callable[[Sample], T], index: int, position: int) -> T:
@@ -234,28 +251,23 @@ class Reader:
         """One sample's bytes, verified."""
         began = time.perf_counter()
         row = self.index.samples[index]
-        shard, offset, size = int(row["shard"]), int(row["offset"]), int(row["size"])
-        key, data = self._pread(shard, offset, size)
-        intact = zlib.crc32(data) == int(row["crc32"])
-        # A cached copy may have been damaged on disk: fetch that shard again, once, before blaming the
-        # dataset.
-        if not intact and shard not in self._refetched and self._shards.refetch(shard):
-            self._refetched.add(shard)
-            key, data = self._pread(shard, offset, size)
-            intact = zlib.crc32(data) == int(row["crc32"])
+        shard, offset, size = self._range(index)
+        for attempt in range(_READS):
+            found = self._shards.read(shard, offset, size)
+            data = found[_HEADER:]
+            if zlib.crc32(data) == int(row["crc32"]) or attempt == _READS - 1 or not self._shards.again(shard):
+                break
         self._counters.wait += time.perf_counter() - began
-        if not intact:
-            raise CorruptSample(f"the checksum of its {size} bytes is not the one in the index", key)
+        self._counters.bytes += len(data)
+        key = found[:_NAME].split(b"\0", 1)[0].split(b".", 1)[0].decode("utf-8", "replace")
+        if zlib.crc32(data) != int(row["crc32"]):
+            raise CorruptSample(f"the checksum of its {size - _HEADER} bytes is not the one in the index", key)
         return Sample(index, position, key, data, int(row["label"]))
 
-    def _pread(self, shard: int, offset: int, size: int) -> tuple[str, bytes]:
-        """A sample's key, from its tar header, and its bytes."""
-        descriptor = self._shards.descriptor(shard)
-        data = os.pread(descriptor, size, offset)
-        name = os.pread(descriptor, _NAME, offset - _HEADER)
-        self._counters.requests += 1
-        self._counters.bytes += len(data)
-        return name.split(b"\0", 1)[0].split(b".", 1)[0].decode("utf-8", "replace"), data
+    def _range(self, index: int) -> tuple[int, int, int]:
+        """Shard, offset and bytes of a sample and the tar header before it, which holds its key."""
+        row = self.index.samples[index]
+        return int(row["shard"]), int(row["offset"]) - _HEADER, int(row["size"]) + _HEADER
 
     def _note(self, index: int, key: str, error: Exception) -> None:
         """Count a bad sample, and stop where there are too many or the policy says so."""
@@ -360,10 +372,6 @@ class Reader:
                 continue
             first, last = share(start, size, group, rank, world)
             live = order.shards(first, last)
-            if number < workers:
-                # A share that straddles two windows names both; the next one then does not.
-                after = order.shards(last, 2 * last - first)
-                self._shards.require(after if 0 < len(after) < len(live) else live)
             soon = [*live, *order.shards(first + ahead, last + ahead)]
             samples: list[T] = []
             for low, high in order.segments(first, last):
@@ -392,6 +400,17 @@ class Reader:
                 held = shard
                 self._shards.keep([shard], range(shard + 1, min(shard + 2, len(self.index.shards))))
             yield self._one(fn, index, index)
+
+
+def _told(shards: OpenShards) -> Counters:
+    """What opening shards and reading ranges cost."""
+    told = Counters(direct=shards.ranges.count)
+    if shards.cache is not None:
+        counts = shards.cache.counts
+        told.requests, told.received = shards.store.requests, shards.store.received
+        told.retries = shards.store.retries + counts.spoiled
+        told.hits, told.fetched, told.evicted = counts.hits, counts.fetched, counts.evicted
+    return told
 
 
 def _itself(sample: Sample) -> Sample:

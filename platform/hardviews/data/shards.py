@@ -5,36 +5,98 @@ cache.
 from __future__ import annotations
 
 import concurrent.futures
+import logging
 import os
+import time
 from collections.abc import Iterable
 
 from hardviews.data.cache import CacheFull, ShardCache
 from hardviews.data.index import Index, Shard
+from hardviews.data.ranges import Ranges
 from hardviews.errors import UserError
-from hardviews.storage.store import Store, cache_folder
+from hardviews.storage.store import TRAINING, Store, cache_folder
+
+logger = logging.getLogger(__name__)
+
+_AGAIN = 5.0  # seconds after which a shard that the cache had no room for is tried again
 
 
 class OpenShards:
     """Descriptors of shards by number, opened when first needed; those needed soon are fetched in the
     background.
 
-    Belongs to one process: descriptors, threads and connections do not survive a fork.
+    What the cache has no room for is read range by range from the store: how much a process needs at once depends on
+    how many there are, and a job that loses one must not end for it. A store that does not answer is waited for as long
+    as a restart of it may take. Belongs to one process: descriptors, threads and connections do not survive a fork.
     """
 
     def __init__(self, index: Index, folder: str | None, limit: int, ahead: int) -> None:
         self._index, self._ahead = index, ahead
-        self.store = Store(index.url)
+        self.store = Store(index.url, TRAINING)
+        self.ranges = Ranges(self.store)
         self.cache = None if self.store.local else ShardCache(folder or cache_folder(), limit)
         self._open: dict[int, int] = {}
         self._live: set[int] = set()
         self._fetching: dict[int, concurrent.futures.Future[int]] = {}
         self._leaving: list[concurrent.futures.Future[int]] = []
         self._pool: concurrent.futures.ThreadPoolExecutor | None = None
+        self._outside: dict[int, float] = {}  # shards without room in the cache, and since when
+        self._refetched: set[int] = set()
+        self._warned = False
+
+    def read(self, number: int, offset: int, size: int) -> bytes:
+        """Bytes of a shard; fewer where it ends before.
+
+        Raises UserError where the shard is missing, cut or replaced, or cannot be reached.
+        """
+        if self._inside(number):
+            return os.pread(self._open[number], size, offset)
+        return self.ranges.read((self._index.shards[number].name, offset, size))
+
+    def expect(self, wanted: Iterable[tuple[int, int, int]]) -> None:
+        """Ask ahead for ranges (shard, offset, size) of those shards that are not on this machine."""
+        if self.cache is not None:
+            shards = self._index.shards
+            self.ranges.expect([(shards[n].name, offset, size) for n, offset, size in wanted if not self._inside(n)])
+
+    def again(self, number: int) -> bool:
+        """Whether damaged bytes of a shard may be read again with another outcome: not those of a local one.
+
+        A cached copy that turned out damaged is fetched again, once.
+        """
+        if self.cache is None:
+            return False
+        if number not in self._open:
+            self.cache.counts.spoiled += 1
+            return True
+        if number in self._refetched:
+            return False
+        self._refetched.add(number)
+        os.close(self._open.pop(number))
+        self.cache.discard(self._index.shards[number])
+        return True
+
+    def _inside(self, number: int) -> bool:
+        """Whether a shard lies on this machine, opened now if need be."""
+        if number in self._open:
+            return True
+        if time.monotonic() - self._outside.get(number, -_AGAIN) < _AGAIN:
+            return False
+        try:
+            self.descriptor(number)
+        except CacheFull as error:
+            self._outside[number] = time.monotonic()
+            if not self._warned:
+                logger.warning("%s Until then, samples are read one by one from %s.", error, self.store.url)
+            self._warned = True
+            return False
+        self._outside.pop(number, None)
+        return True
 
     def descriptor(self, number: int) -> int:
         """An open descriptor of a shard's bytes on this machine.
 
-        Raises UserError where the shard is missing, cut or replaced, or the cache is too small.
+        Raises UserError where the shard is missing, cut or replaced; CacheFull where there is no room for it.
         """
         if number not in self._open:
             future = self._fetching.pop(number, None)
@@ -44,14 +106,6 @@ class OpenShards:
                 self._open[number] = self._open_in_need(number)
         return self._open[number]
 
-    def refetch(self, number: int) -> bool:
-        """Replace the cached copy of a remote shard that turned out damaged; False for a local one."""
-        if self.cache is None:
-            return False
-        os.close(self._open.pop(number))
-        self.cache.discard(self._index.shards[number])
-        return True
-
     def keep(self, live: Iterable[int], soon: Iterable[int] = ()) -> None:
         """Let go of all other shards; fetch or read ahead these, the live ones first.
 
@@ -60,9 +114,13 @@ class OpenShards:
         live, soon = list(live), list(soon)
         self._live = set(live)
         self._release({*live, *soon})
+        for number in [number for number in self._outside if number not in self._live]:
+            del self._outside[number]
         for number in [*live, *soon]:
-            if number in self._open or number in self._fetching:
+            if number in self._open or number in self._fetching or number in self._outside:
                 continue
+            if self._outside and number not in self._live:
+                break  # no room for what is needed now: the less for what comes after
             if self.cache is None:
                 # The kernel reads the shard ahead, since samples are then asked for in random order.
                 os.posix_fadvise(self.descriptor(number), 0, 0, os.POSIX_FADV_WILLNEED)
@@ -71,18 +129,10 @@ class OpenShards:
                 self._pool = concurrent.futures.ThreadPoolExecutor(max(1, self._ahead), "fetch")
             self._fetching[number] = self._pool.submit(self._open_shard, number)
 
-    def require(self, shards: Iterable[int]) -> None:
-        """Raise UserError where the cache could not hold these shards at once."""
-        needed = sum(self._index.shards[number].size for number in shards)
-        if self.cache is not None and needed > self.cache.limit:
-            raise CacheFull(
-                f"The shard cache in {self.cache.folder!r} is bounded to {self.cache.limit / 1e9:.2f} GB, "
-                f"and the shuffle windows of this process take {needed / 1e9:.2f} GB. Raise the reader's "
-                "cache_bytes, or lower its window or streams."
-            )
-
     def close(self) -> None:
-        """Let go of every shard and stop fetching."""
+        """Let go of every shard, stop fetching, and wait for no store any more."""
+        self.store.close()
+        self.ranges.close()
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
@@ -93,8 +143,11 @@ class OpenShards:
         """Raise UserError where a shard is missing or of another size than the index says; reads no
         sample.
         """
+        store = Store(self._index.url)
+        # One listing and not one request a shard, where the store has listings.
+        sizes = {} if store.local else store.sizes()
         for shard in self._index.shards:
-            self._check_size(shard, self.store.size(shard.name))
+            self._check_size(shard, sizes[shard.name] if shard.name in sizes else store.size(shard.name))
 
     def _open_in_need(self, number: int) -> int:
         try:
@@ -132,6 +185,8 @@ class OpenShards:
             if self.cache is not None:
                 return self.cache.open(self.store, shard)
             descriptor = os.open(name, os.O_RDONLY)
+        except UserError:  # some of them are OSErrors too
+            raise
         except FileNotFoundError:
             raise self._wrong(shard, "is missing") from None
         except OSError as error:

@@ -1,18 +1,21 @@
 """Try again for as long as a failure may pass, and say what is being waited for."""
 
 import logging
+import os
 import random
 import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from hardviews.errors import UserError
 from hardviews.storage.failures import Unreachable, in_words, verdict
 
 T = TypeVar("T")
 
 STARTING = 60.0  # seconds: what a command waits for a store that does not answer
 TRAINING = 600.0  # seconds: what a running training waits, for a store that is restarted
+VARIABLE = "HARDVIEWS_PATIENCE"  # environment variable: seconds in place of STARTING
 FIRST_PAUSE = 0.2  # seconds; doubles with every try, and the pause is drawn uniformly below it ("full jitter")
 LONGEST_PAUSE = 5.0  # a store that is back should not be kept waiting
 FIRST_WORD = 10.0  # seconds of failures after which the log says what is waited for
@@ -21,6 +24,18 @@ NEXT_WORD = 30.0  # seconds between such lines, over all threads of a process
 logger = logging.getLogger(__name__)
 
 _told = {"at": -NEXT_WORD}
+
+
+def usual() -> float:
+    """Seconds that a store is waited for where nobody says otherwise.
+
+    Raises UserError where the environment variable holds no number.
+    """
+    given = os.environ.get(VARIABLE, "")
+    try:
+        return float(given) if given else STARTING
+    except ValueError:
+        raise UserError(f"{VARIABLE} is {given!r}; give a number of seconds, for example 60.") from None
 
 
 class Patience:

@@ -14,7 +14,7 @@ from hardviews.errors import UserError
 from hardviews.storage.address import cache_folder, local_path, protocol_of
 from hardviews.storage.failures import NoBucket, Refused, Unreachable, is_taken
 from hardviews.storage.filesystem import file_system
-from hardviews.storage.patience import STARTING, TRAINING, Patience
+from hardviews.storage.patience import STARTING, TRAINING, Patience, usual
 
 __all__ = [
     "STARTING",
@@ -39,19 +39,20 @@ class Store:
 
     A file is named by its path inside the folder: `index.json`, `checkpoints/step-00000012/manifest.json`. The fsspec
     instance is made on first use in each process and is never carried across a fork or a pickle: connections and event
-    loops do not survive either. Failures of a remote store that may pass are waited out for `patience` seconds a call,
-    in jittered pauses; what cannot pass (a missing bucket, wrong credentials) is a UserError at once, and a missing
-    file a FileNotFoundError. After `patience`, or `close`, UserError (`Unreachable`).
+    loops do not survive either. Failures of a remote store that may pass are waited out, in jittered pauses, for
+    `patience` seconds a call (by default HARDVIEWS_PATIENCE, else a minute). What cannot pass (a missing bucket, wrong
+    credentials) is a UserError at once, and a missing file a FileNotFoundError. After `patience`, or `close`, UserError
+    (`Unreachable`).
     """
 
-    def __init__(self, url: str, patience: float = STARTING) -> None:
+    def __init__(self, url: str, patience: float | None = None) -> None:
         self.url = url.rstrip("/") or url
         if "://" in url and "://" not in self.url:
             raise UserError(f"{url} names no folder. Write {url.rstrip('/')}//bucket/folder.")
         self.path = local_path(url)
-        self.patience = patience
+        self.patience = usual() if patience is None else patience
         self.received = 0  # bytes
-        self._calls = Patience(patience)
+        self._calls = Patience(self.patience)
         self._fs: Any = None
         self._pid = os.getpid()
 
@@ -155,6 +156,11 @@ class Store:
             pool.shutdown(wait=True, cancel_futures=True)
             os.close(descriptor)
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file directly in a remote folder, where its listing tells them."""
+        found = {name: entry.get("size") for name, entry in self._listed("file").items()}
+        return {name: int(size) for name, size in found.items() if size is not None}
+
     def files(self) -> list[str]:
         """Names of the files directly in the folder, sorted; empty where the folder does not exist."""
         return self._names("file")
@@ -256,18 +262,25 @@ class Store:
     # Inside
 
     def _names(self, kind: str) -> list[str]:
+        if self.path is None:
+            return sorted(self._listed(kind))
+        wanted = os.DirEntry.is_file if kind == "file" else os.DirEntry.is_dir
         try:
-            if self.path is not None:
-                wanted = os.DirEntry.is_file if kind == "file" else os.DirEntry.is_dir
-                return sorted(entry.name for entry in os.scandir(self.path) if wanted(entry))
+            return sorted(entry.name for entry in os.scandir(self.path) if wanted(entry))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def _listed(self, kind: str) -> dict[str, Any]:
+        """What fsspec says of each file or folder directly in a remote folder."""
+        try:
             found = self._call(lambda: self.fs().ls(self.url, detail=True), "")
         except (FileNotFoundError, NotADirectoryError) as error:
             if isinstance(error, UserError):
                 raise
-            return []
-        paths = {str(entry["name"]).rstrip("/") for entry in found if entry["type"] == kind}
-        paths.discard(str(self.fs()._strip_protocol(self.url)))  # a console's placeholder for the folder itself
-        return sorted(path.rsplit("/", 1)[-1] for path in paths)
+            return {}
+        entries = {str(entry["name"]).rstrip("/"): entry for entry in found if entry["type"] == kind}
+        entries.pop(str(self.fs()._strip_protocol(self.url)), None)  # a console's placeholder for the folder itself
+        return {path.rsplit("/", 1)[-1]: entry for path, entry in entries.items()}
 
     def _place(self, file: str, new: bool, fill: Callable[[str], None]) -> None:
         """Fill a temporary file beside a local file, then give it the file's name."""
