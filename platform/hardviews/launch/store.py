@@ -86,6 +86,9 @@ def worker_store() -> tuple[Store, int, int]:
     """
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        # torchrun's agent serves the store itself, as it does unless it is told not to share it.
+        return connect(host, port, patience=300, timeout=300), rank, world
     # Our agent keeps the port for us; torchrun's has only looked for a free one.
     kept = ROUND_VARIABLE in os.environ
     store = listen(host, port, shared=kept) if rank == 0 else connect(host, port, patience=300, timeout=300)
