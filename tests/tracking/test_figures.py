@@ -7,6 +7,7 @@ from PIL import Image
 from hardviews.tracking import figures
 from hardviews.tracking.figures import confusion_matrix, iou_histogram, learning_curves, least_overlap_share
 from hardviews.tracking.gallery import Example, Tile, amplified, gallery
+from hardviews.tracking.lives import life_of_the_run
 
 rng = np.random.default_rng(0)
 
@@ -31,9 +32,22 @@ def test_curves_show_every_metric_and_bear_gaps(points):
 def test_running_mean_is_the_mean_around_a_point():
     values = rng.normal(size=50)
     values[[3, 20]] = np.nan
-    got = figures._running_mean(values, 7)
+    got = figures.running_mean(values, 7)
     for i, mean in enumerate(got):
         assert mean == pytest.approx(np.nanmean(values[max(0, i - 3) : i + 4]))
+
+
+@pytest.mark.parametrize("points", [1, 4, 300])
+def test_restarts_and_processes_stand_beside_the_loss(points):
+    x = np.arange(points) * 32
+    restarts = np.searchsorted([32, 64], x, side="right")
+    figure = life_of_the_run((x, rng.normal(size=points)), restarts, 3.0 - restarts)
+    _, texts = drawn(figure)
+    total = min(points - 1, 2)
+    assert f"Life of the run: {total} restart{'s' * (total != 1)}" in texts
+    lines = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_linestyle() == "--"]
+    assert lines == [16.0, 48.0][:total]
+    assert figure.axes[1].get_ylim() == (0, 3.5)
 
 
 def test_no_curve_at_all_is_an_empty_figure():

@@ -7,3 +7,6 @@ import hardviews.cli
 import hardviews.launch.worker
 import hardviews.recipes.overrides
 import hardviews.train.loop  # noqa: F401
+from hardviews.tracking.preload import preload_for_environment
+
+preload_for_environment()

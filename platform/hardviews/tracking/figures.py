@@ -36,9 +36,9 @@ def learning_curves(curves: Mapping[str, Curve], title: str = "Learning curves",
         many = len(y) > 2 * smooth
         axes.plot(x, y, color=PASSED_OVER, alpha=0.3 if many else 1.0, linewidth=1.0 if many else 1.6)
         if many:
-            axes.plot(x, _running_mean(y, smooth), color=PASSED_OVER, linewidth=1.8)
+            axes.plot(x, running_mean(y, smooth), color=PASSED_OVER, linewidth=1.8)
         axes.set_title(name, loc="left", fontsize=10)
-        _tidy(axes)
+        tidy(axes)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         if number > len(curves) - columns:
             axes.set_xlabel("samples seen")
@@ -71,7 +71,7 @@ def iou_histogram(chosen: Numbers, passed_over: Numbers, title: str = "Overlap o
     if means:
         axes.set_ylim(0, 1.3 * axes.get_ylim()[1])  # room for the legend
         axes.legend(framealpha=1, edgecolor="none", fontsize=9, loc="upper right")
-    _tidy(axes)
+    tidy(axes)
     return figure
 
 
@@ -87,7 +87,7 @@ def least_overlap_share(steps: Sequence[float], shares: Numbers, chance: float) 
     many = len(percent) > 30
     axes.plot(x, percent, color=CHOSEN, alpha=0.35 if many else 1.0, linewidth=1.2)
     if many:
-        axes.plot(x, _running_mean(percent, 15), color=CHOSEN, linewidth=1.9)
+        axes.plot(x, running_mean(percent, 15), color=CHOSEN, linewidth=1.9)
     axes.axhline(100 * chance, color=NEUTRAL, linestyle="--", linewidth=1.3)
     axes.annotate(
         f"chance ({100 * chance:.1f} %)",
@@ -105,7 +105,7 @@ def least_overlap_share(steps: Sequence[float], shares: Numbers, chance: float) 
     axes.set_xlabel("samples seen")
     axes.set_ylabel("share of images (%)")
     axes.set_title("Hardest pair is the least overlapping one", loc="left", fontweight="bold")
-    _tidy(axes)
+    tidy(axes)
     return figure
 
 
@@ -137,8 +137,8 @@ def confusion_matrix(counts: npt.NDArray[np.integer], classes: Sequence[str], ti
     return figure
 
 
-def _running_mean(values: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.float64]:
-    """Mean of the finite values among the `width` around each point, or as many of them as there are."""
+def running_mean(values: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.float64]:
+    """Return the mean of the finite values among the `width` around each point, or as many of them as there are."""
     finite = np.isfinite(values)
     total = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])
     count = np.concatenate([[0], np.cumsum(finite)])
@@ -149,7 +149,8 @@ def _running_mean(values: npt.NDArray[np.float64], width: int) -> npt.NDArray[np
     return mean
 
 
-def _tidy(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
+    """Leave out the frame that says nothing, and draw a pale grid behind."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)

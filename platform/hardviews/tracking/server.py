@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hardviews.errors import UserError
 from hardviews.tracking.errors import MissingRun, code, is_denied, is_final, unusable
+from hardviews.tracking.preload import preload
 from hardviews.tracking.scrub import scrub, scrub_item
 
 if TYPE_CHECKING:
@@ -25,14 +26,6 @@ _KIND = {"mlflow.experimentKind": "custom_model_development"}
 _KEY = "hardviews.key"
 # Seconds for which a new run waits for a server that is away, and between its attempts.
 _PATIENCE, _PAUSE = 15.0, 0.5
-# MLflow's own defaults retry for minutes inside a call; the spool retries outside.
-DEFAULTS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
-    # A training job reports to its owner's server, not to MLflow's authors.
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}
 
 
 class Server:
@@ -46,9 +39,8 @@ class Server:
     @staticmethod
     def connect(uri: str | None, folder: Path) -> Server:
         """Return the store at `uri`, else at MLFLOW_TRACKING_URI, else SQLite in `folder`; asks a server nothing."""
-        for name, value in DEFAULTS.items():
-            os.environ.setdefault(name, value)
-        from mlflow.tracking import MlflowClient  # takes seconds, and only the writing rank needs it
+        preload()  # takes seconds, and only the writing rank needs it
+        from mlflow.tracking import MlflowClient
 
         # How MLflow creates its tables is of no interest to the user.
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)

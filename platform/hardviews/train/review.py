@@ -16,6 +16,7 @@ from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.cutmix import CutMix
 from hardviews.tracking import figures
 from hardviews.tracking.gallery import Example, Tile, gallery
+from hardviews.tracking.lives import life_of_the_run
 from hardviews.tracking.run import Run
 from hardviews.train.history import History
 from hardviews.train.overlap import overlap
@@ -61,6 +62,9 @@ class Review:
         curves = {name: history.curve(name) for name in names}
         drawn = {name: curve for name, curve in curves.items() if curve[0]}
         self.run.log_figure(figures.learning_curves(drawn), "figures/curves.png")
+        restarts, world_size = history.curve("restarts")[1], history.curve("world_size")[1]
+        if max(restarts, default=0) > 0 and len(restarts) == len(world_size) == len(curves["loss"][0]):
+            self.run.log_figure(life_of_the_run(curves["loss"], restarts, world_size), "figures/lives.png")
         if self._overlaps:
             chosen, passed = (torch.cat(list(values)).numpy() for values in zip(*self._overlaps, strict=True))
             self.run.log_figure(figures.iou_histogram(chosen, passed), "figures/overlap.png")
