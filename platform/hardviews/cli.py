@@ -19,8 +19,10 @@ commands:
   demo      pretrain on a small data set (or your own images), evaluate, show the table: start here
   pack      turn a folder of images into shards
   pretrain  pretrain an encoder by a recipe
+  launch    the same on several nodes that come and go, all of them processes of this machine
   knn       score an encoder by its nearest neighbours
   linear    score an encoder by a linear probe
+  audit     prove that a run trained on every sample exactly once
   recipes   list the recipes, or show one: hardviews recipes show NAME
 
 next:
@@ -92,6 +94,13 @@ def _pretrain(words: list[str]) -> None:
         pretrain(recipe, where)
 
 
+def _launch(words: list[str]) -> None:
+    from hardviews.launch.launcher import run_launch
+
+    if code := run_launch(words):
+        raise SystemExit(code)
+
+
 def _pack(words: list[str]) -> None:
     from hardviews.arguments import parse
     from hardviews.data.packing import Packing
@@ -113,6 +122,13 @@ def _linear(words: list[str]) -> None:
     from hardviews.evaluation.report import show
 
     show([evaluate_linear(parse(Linear, words, "linear"))])
+
+
+def _audit(words: list[str]) -> None:
+    from hardviews.arguments import parse
+    from hardviews.audit import Audit, run_audit
+
+    run_audit(parse(Audit, words, "audit"))
 
 
 def _recipes(words: list[str]) -> None:
@@ -148,8 +164,10 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "demo": _demo,
     "pack": _pack,
     "pretrain": _pretrain,
+    "launch": _launch,
     "knn": _knn,
     "linear": _linear,
+    "audit": _audit,
     "recipes": _recipes,
 }
 

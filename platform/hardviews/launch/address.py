@@ -23,15 +23,15 @@ def address(variables: Mapping[str, str]) -> tuple[str, int] | None:
     return (host, int(port)) if host else None
 
 
-def reserve(host: str) -> socket.socket:
-    """Keeps a free port of an address of this machine from all others but the processes that share it.
+def reserve(host: str, port: int = 0) -> socket.socket:
+    """Keeps a port of an address of this machine, 0 for a free one, from all others but the processes that share it.
 
     The socket is bound but does not listen, so connections reach only the process that binds it as well, with
     SO_REUSEPORT.
     """
     holder = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    holder.bind((host, 0))
+    holder.bind((host, port))
     return holder
 
 

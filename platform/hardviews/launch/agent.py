@@ -28,7 +28,7 @@ from hardviews.launch.coordinator import FAILED
 from hardviews.launch.messages import Bounds, Round, State, Verdict, View
 from hardviews.launch.rendezvous import Rendezvous, RendezvousConfig
 from hardviews.launch.timeline import mark
-from hardviews.launch.worker import EVICTED, MISTAKE
+from hardviews.launch.worker import EVICTED, GRACE_VARIABLE, MISTAKE
 from hardviews.launch.workers import ForkServer, Workers
 
 TICK = 0.05  # seconds between two looks at everything
@@ -83,13 +83,12 @@ class Agent:
         self.reached: int | None = None
         self.server = ForkServer(PREPARED.get(command[0], command[0]))
         self.me = uuid.uuid4().hex
-        digest = hashlib.sha256("\0".join(command).encode()).hexdigest()
         self.rendezvous = Rendezvous(
             RendezvousConfig(
                 config.host,
                 config.port,
                 config.job,
-                digest,
+                digest(command),
                 self.me,
                 config.node,
                 config.processes,
@@ -188,10 +187,10 @@ class Agent:
         """Run the processes of a round until they have ended."""
         place = round.place(self.me)
         assert place is not None  # the round was chosen for it
-        variables = {}
+        variables = {GRACE_VARIABLE: str(self.config.grace)}
         if name := interface(round.members[place].address):
             # Else gloo takes the interface of whatever address the host's name has.
-            variables = {key: name for key in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME") if key not in os.environ}
+            variables |= {key: name for key in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME") if key not in os.environ}
         self.rendezvous.tell(State.RUNNING, round)
         workers = Workers(self.server, round, place, self.reached, variables, self.command)
         mark("workers_started", round=round.number)
@@ -253,7 +252,7 @@ class Agent:
         """Whether the coordinator says that this round cannot go on, or has gone on with another."""
         if view is None or view.round is None or view.round.number < round.number:
             return False
-        return view.round.number > round.number or view.broken
+        return view.round != round or view.broken
 
     def _after_an_end(self, workers: Workers, deadline: float | None, stopping: bool, now: float) -> float | None:
         """When one process has ended, or says that it fails, limit the time of the others of this node."""
@@ -301,6 +300,11 @@ class Agent:
             self._look()
             if self.asked is not None:
                 raise _Over(128 + self.asked)
+
+
+def digest(command: Sequence[str]) -> str:
+    """Return what tells a job's command from others."""
+    return hashlib.sha256("\0".join(command).encode()).hexdigest()
 
 
 def _reap() -> None:

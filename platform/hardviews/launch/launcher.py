@@ -1,0 +1,315 @@
+"""`hardviews launch`: an elastic job whose nodes are processes of this machine.
+
+It starts a coordinator and the nodes, and starts again what dies, as a cluster would: any process may be killed. Asked
+to stop, it has the nodes save and leave.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import FrameType
+from typing import IO, NoReturn
+
+from hardviews.errors import UserError
+from hardviews.launch.address import NODE_VARIABLE, RENDEZVOUS_VARIABLE, reserve
+from hardviews.launch.agent import digest
+from hardviews.launch.coordinator import FAILED
+from hardviews.launch.worker import MISTAKE
+
+LOOPBACK = "127.0.0.1"
+LEFT = (128 + signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGHUP)
+"""Exit codes of a node that was asked to leave."""
+
+_MODULE = "hardviews.cli"
+_END = 40.0  # seconds that nodes get to end after their coordinator has
+_QUICK = 5.0  # seconds; what dies younger is started again with a delay
+
+_DESCRIPTION = """Run an elastic job on this machine: a coordinator and some nodes, each of them a process that may be
+killed at any time; it is started again. Ctrl-C saves and stops; the same command goes on from there."""
+
+
+@dataclass(frozen=True)
+class LaunchConfig:
+    """An elastic job on this machine."""
+
+    least: int  # nodes
+    most: int
+    processes: int  # per node
+    start: int  # nodes at first
+    join: tuple[str, int] | None  # a running job to join with one node
+    port: int  # of the coordinator; 0: any
+    gather: float  # seconds
+    grace: float  # seconds
+    command: tuple[str, ...]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"hardviews launch: {message}. See hardviews launch --help.")
+
+
+def configure(words: Sequence[str]) -> LaunchConfig:
+    """Read the command line.
+
+    Raises:
+        UserError: it does not say what to launch.
+    """
+    parser = _Parser(prog="hardviews launch", description=_DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("--nnodes", default="1:2", metavar="MIN:MAX", help="nodes (default: %(default)s)")
+    parser.add_argument("--nproc", type=int, default=1, metavar="N", help="processes a node (default: %(default)s)")
+    parser.add_argument("--start", type=int, metavar="K", help="start only K nodes; others may join")
+    parser.add_argument("--join", metavar="HOST:PORT", help="join a running job of this machine with one more node")
+    parser.add_argument("--port", type=int, default=0, help="the coordinator's (default: a free one)")
+    parser.add_argument("--gather", type=float, metavar="SECONDS", help="wait for nodes that have yet to come")
+    parser.add_argument("--grace", type=float, default=60, metavar="SECONDS", help="to save and leave")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="pretrain ...", help="what each node runs")
+    options = parser.parse_args(words)
+    match = re.fullmatch(r"(?:(\d+):)?(\d+)", options.nnodes)
+    least, most = (int(match[1] or match[2]), int(match[2])) if match else (0, 0)
+    if not 1 <= least <= most:
+        raise UserError(
+            f"--nnodes {options.nnodes} is no range of nodes. Write MIN:MAX, for example 1:3, or one number."
+        )
+    start = most if options.start is None else options.start
+    if not 1 <= start <= most:
+        raise UserError(f"--start {start} is not between 1 and {most}, the most nodes that --nnodes allows.")
+    for name, least_value in (("nproc", 1), ("port", 0), ("grace", 0)):
+        if getattr(options, name) < least_value:
+            raise UserError(f"--{name} {getattr(options, name)} is too small: give {least_value} or more.")
+    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if command[:1] != ["pretrain"]:
+        said = f"not {command[0]}" if command else "and its arguments at the end of the line"
+        raise UserError(
+            f"hardviews launch runs pretrain, {said}: hardviews launch --nnodes 1:2 pretrain digits --data ..."
+        )
+    return LaunchConfig(
+        least=least,
+        most=most,
+        processes=options.nproc,
+        start=start,
+        join=_place(options.join) if options.join else None,
+        port=options.port,
+        # Who starts fewer nodes than may come does not mean to wait for the rest.
+        gather=options.gather if options.gather is not None else (15.0 if start == most else 0.0),
+        grace=options.grace,
+        command=(_MODULE, *command),
+    )
+
+
+def _place(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UserError(f"--join {text} is no address. Write HOST:PORT, as the running job has printed it.")
+    return host, int(port)
+
+
+class _Child:
+    """A process that is started again when it dies."""
+
+    def __init__(self, name: str, command: Sequence[str], variables: dict[str, str], prefix: str) -> None:
+        self.name = name
+        self.code: int | None = None  # of its end, once it is not to be started again
+        self._command = [sys.executable, "-m", *command]
+        self._variables = os.environ | variables
+        self._prefix = prefix
+        self._threads: list[threading.Thread] = []
+        self._delay = 0.0
+        self._again = 0.0
+        self._start()
+
+    def _start(self) -> None:
+        self._born = time.monotonic()
+        # In sessions of their own: Ctrl-C is for this process, which then has the others leave in good order.
+        self._process = subprocess.Popen(
+            self._command,
+            env=self._variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        for ours, theirs in ((sys.stdout, self._process.stdout), (sys.stderr, self._process.stderr)):
+            thread = threading.Thread(target=_copy, args=(theirs, ours, self._prefix), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def look(self, ends: Sequence[int]) -> int | None:
+        """Start it again if it has died, unless with one of the codes that are an end; return that code."""
+        code = self._process.poll()
+        if self.code is not None or code is None:
+            return self.code
+        if code in ends:
+            self.code = code
+        elif not self._again:
+            young = time.monotonic() - self._born < _QUICK
+            self._delay = min(10.0, 2 * self._delay or 1.0) if young else 0.0
+            self._again = time.monotonic() + self._delay
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            say(f"{self.name} {how}; starting it again" + (f" in {self._delay:.0f} s" if self._delay else ""))
+        if self._again and time.monotonic() >= self._again:
+            self._again = 0.0
+            self._start()
+        return self.code
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def signal(self, number: int) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+
+    def end(self, seconds: float) -> int | None:
+        """Wait for its end, and force it after that time; return the code, None where it was forced."""
+        code: int | None
+        try:
+            code = self._process.wait(max(0.0, seconds))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            code = None
+        for thread in self._threads:
+            thread.join(1)
+        return code
+
+
+class Launcher:
+    """Keeps the processes of a job alive until it is over."""
+
+    def __init__(self, config: LaunchConfig) -> None:
+        """Prepare; `run` starts."""
+        self.config = config
+        self.asked: list[int] = []  # signals
+
+    def run(self) -> int:
+        """Run the job; return its exit code."""
+        config = self.config
+        cores = len(os.sched_getaffinity(0))
+        if config.join is None and config.start * config.processes > cores:
+            say(f"{config.start * config.processes} processes share {cores} cores: this tries elasticity, not speed")
+        with ExitStack() as stack:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                stack.callback(signal.signal, number, signal.signal(number, self._ask))
+            if config.join:
+                return self._join(*config.join)
+            holder = stack.enter_context(reserve(LOOPBACK, config.port))
+            return self._run(f"local-{uuid.uuid4().hex[:8]}", LOOPBACK, holder.getsockname()[1])
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked.append(number)
+
+    def _node(self, name: str, job: str, host: str, port: int, nodes: str, prefix: str) -> _Child:
+        config = self.config
+        command = ["hardviews.launch.agent", "--job", job, "--nodes", nodes, "--processes", str(config.processes)]
+        command += ["--grace", str(config.grace), "--gather", str(config.gather), "--", *config.command]
+        return _Child(name, command, {RENDEZVOUS_VARIABLE: f"{host}:{port}", NODE_VARIABLE: name}, prefix)
+
+    def _run(self, job: str, host: str, port: int) -> int:
+        config = self.config
+        say(f"the coordinator is at {host}:{port}; another node joins with: hardviews launch --join {host}:{port} ...")
+        place = {RENDEZVOUS_VARIABLE: f"{host}:{port}", NODE_VARIABLE: "coordinator"}
+        coordinator = _Child("the coordinator", ["hardviews.launch.coordinator"], place, "")
+        nodes = [
+            self._node(name, job, host, port, f"{config.least}:{config.most}", f"[{name}] " if config.most > 1 else "")
+            for name in (f"node-{i}" for i in range(config.start))
+        ]
+        while (code := coordinator.look((0, FAILED))) is None and not self.asked:
+            time.sleep(0.1)
+            # A node that is killed comes back, as a pod would; one that was asked to leave was meant to.
+            if all(node.look((0, MISTAKE, FAILED, *LEFT)) in LEFT for node in nodes):
+                say("every node was asked to leave")
+                self.asked.append(signal.SIGTERM)
+        if self.asked:
+            return self._stop(nodes, coordinator)
+        ends = [node.end(_END) for node in nodes]
+        return MISTAKE if code and MISTAKE in ends else code or 0
+
+    def _stop(self, nodes: Sequence[_Child], coordinator: _Child | None) -> int:
+        """Have all nodes save and leave."""
+        number = self.asked[0]
+        say("stopping: the nodes save and leave (once more: at once)")
+        for node in nodes:
+            node.signal(signal.SIGTERM)
+        deadline = time.monotonic() + self.config.grace + 10
+        impatient = False
+        while any(node.running for node in nodes) and time.monotonic() < deadline:
+            time.sleep(0.1)
+            if len(self.asked) > 1 and not impatient:
+                impatient = True
+                for node in nodes:
+                    node.signal(signal.SIGTERM)
+        forced = [node.end(0) for node in nodes].count(None)
+        if coordinator:
+            coordinator.signal(signal.SIGTERM)
+            coordinator.end(5)
+        if forced:
+            say(f"{forced} of {len(nodes)} nodes did not end in time and were killed")
+        say("stopped; the same command goes on from the last checkpoint")
+        return 128 + number
+
+    def _join(self, host: str, port: int) -> int:
+        job, bounds, command = _ask_job(host, port)
+        if command != digest(self.config.command):
+            raise UserError(
+                f"The job at {host}:{port} runs another command. A node that joins must be given the same words after "
+                "the options of launch as the job was."
+            )
+        node = self._node(f"node-{uuid.uuid4().hex[:6]}", job, host, port, bounds, "")
+        while (code := node.look((0, MISTAKE, FAILED, *LEFT))) is None and not self.asked:
+            time.sleep(0.1)
+        return self._stop([node], None) if self.asked and code is None else code or 0
+
+
+def _ask_job(host: str, port: int) -> tuple[str, str, str]:
+    """Ask a coordinator for its job: name, bounds, digest of the command."""
+    connection = http.client.HTTPConnection(host, port, timeout=10)
+    try:
+        connection.request("GET", "/status")
+        said = json.loads(connection.getresponse().read())
+        bounds = said["bounds"]
+        if said["job"] is None:
+            raise UserError(f"The job at {host}:{port} has only begun. Try again in a moment.")
+        return str(said["job"]), f"{bounds['least']}:{bounds['most']}", str(said["command"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+        raise UserError(
+            f"No job answers at {host}:{port} ({error or type(error).__name__}). Give the address that the running job "
+            "has printed."
+        ) from None
+    finally:
+        connection.close()
+
+
+def say(text: str) -> None:
+    """Tell the user what the launcher does."""
+    print(f"launch: {text}", file=sys.stderr, flush=True)
+
+
+def _copy(theirs: IO[bytes], ours: IO[str], prefix: str) -> None:
+    """Copy the lines of a process to our own output."""
+    with theirs:
+        for line in theirs:
+            text = line.decode(errors="replace")
+            try:
+                ours.write(prefix + (text if text.endswith("\n") else text + "\n"))
+                ours.flush()
+            except (OSError, ValueError):
+                return  # nobody reads any more
+
+
+def run_launch(words: Sequence[str]) -> int:
+    """Run `hardviews launch WORDS`; return the exit code of the job."""
+    return Launcher(configure(words)).run()
