@@ -7,11 +7,14 @@ batch.
 Shape legend: B rows of this rank, G rows of all ranks.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+_MESSAGE = 64 * 2**20  # bytes of a broadcast
 
 
 def world_size() -> int:
@@ -68,3 +71,46 @@ class _Gather(torch.autograd.Function):
         dist.all_reduce(total)
         first = sum(ctx.counts[: rank()])
         return total[first : first + ctx.counts[rank()]], None
+
+
+def broadcast_tensors(tensors: Mapping[str, Tensor] | None, device: torch.device) -> dict[str, Tensor]:
+    """Give every rank the named CPU tensors that rank 0 holds; the others pass None.
+
+    They travel as bytes by way of `device`, many at a time, so that many small ones cost few messages.
+    """
+    if world_size() == 1:
+        return dict(tensors or {})
+    told: list[list[tuple[str, torch.dtype, torch.Size]] | None] = [None]
+    if tensors is not None:
+        told = [[(name, tensor.dtype, tensor.shape) for name, tensor in tensors.items()]]
+    dist.broadcast_object_list(told, src=0, device=device)
+    received: dict[str, Tensor] = {}
+    for portion in _portions(told[0] or []):
+        sizes = [shape.numel() * dtype.itemsize for _, dtype, shape in portion]
+        if tensors is not None:
+            parts = [tensors[name].detach().contiguous().reshape(-1).view(torch.uint8) for name, _, _ in portion]
+            message = torch.cat(parts).to(device)
+        else:
+            message = torch.empty(sum(sizes), dtype=torch.uint8, device=device)
+        dist.broadcast(message, src=0)
+        for (name, dtype, shape), part in zip(portion, message.cpu().split(sizes), strict=True):
+            # A copy starts where its type may start, which a place inside the message need not be.
+            received[name] = part.clone().view(dtype).reshape(shape)
+    return received
+
+
+def _portions(
+    entries: Sequence[tuple[str, torch.dtype, torch.Size]],
+) -> Iterator[list[tuple[str, torch.dtype, torch.Size]]]:
+    """Yield consecutive entries that make a message of at most some megabytes, or a single larger one."""
+    portion: list[tuple[str, torch.dtype, torch.Size]] = []
+    size = 0
+    for entry in entries:
+        bytes_ = entry[2].numel() * entry[1].itemsize
+        if portion and size + bytes_ > _MESSAGE:
+            yield portion
+            portion, size = [], 0
+        portion.append(entry)
+        size += bytes_
+    if portion:
+        yield portion

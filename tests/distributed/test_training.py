@@ -71,7 +71,7 @@ def test_where_one_is_asked_to_leave_all_save_and_leave_and_no_step_is_lost(pair
     recipe = simclr(1)
     pair.run(live, recipe, data, tmp_path / "whole")
     assert pair.run(live, recipe, data, tmp_path / "left", None, 3) == [(EVICTED, 4)] * 2
-    _, progress = Checkpoints(str(tmp_path / "left")).latest()
+    progress = Checkpoints(str(tmp_path / "left")).latest().progress
     assert (progress.step, progress.world) == (4, 2)
     assert pair.run(live, recipe, data, tmp_path / "left") == [("finished", STEPS)] * 2
     assert rows(tmp_path / "left") == rows(tmp_path / "whole")

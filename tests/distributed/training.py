@@ -27,8 +27,8 @@ def live(recipe: Recipe, data: str, output: Path, dies: int | None = None, leave
     stop = StopFlag()
     original = Trainer.step
 
-    def step(self: Trainer, raws: Any, clock: Any, asked: bool) -> Any:
-        report = original(self, raws, clock, asked or (clock.step == leave and dist.get_rank() == 1))
+    def step(self: Trainer, raws: Any, clock: Any, asked: bool, due: bool) -> Any:
+        report = original(self, raws, clock, asked or (clock.step == leave and dist.get_rank() == 1), due)
         if clock.step == dies:
             raise Killed
         return report

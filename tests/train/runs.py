@@ -30,8 +30,8 @@ from tests.data.helpers import Noise
 SAMPLES, BATCH, GROUP = 90, 16, 4
 STEPS = SAMPLES // BATCH  # an epoch; ten samples fill no batch
 
-# Metrics that tell how fast a run was, not what it computed.
-TIMES = ("images_per_second", "data_wait", "checkpoint_seconds")
+# Metrics that tell how fast a run was and how often it was started, not what it computed.
+TIMES = ("images_per_second", "data_wait", "checkpoint_stall", "checkpoint_seconds", "restarts", "world_size")
 
 
 def packed(folder: Path, samples: int = SAMPLES) -> str:
@@ -81,8 +81,8 @@ def dying(step: int) -> Iterator[None]:
     """Inside, a run ends without notice in the middle of a step, its weights changed and nothing saved of it."""
     original = Trainer.step
 
-    def deadly(self: Trainer, raws: Any, clock: Clock, stop: bool) -> StepReport:
-        report = original(self, raws, clock, stop)
+    def deadly(self: Trainer, raws: Any, clock: Clock, *flags: bool) -> StepReport:
+        report = original(self, raws, clock, *flags)
         if clock.step == step:
             raise Killed
         return report

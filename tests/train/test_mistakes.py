@@ -128,10 +128,10 @@ def test_a_diverging_run_stops_with_a_record_and_goes_on_from_its_checkpoint(dat
     output = untracked / "run"
     poisoned = Trainer.step
 
-    def step(self, raws, clock, stop):
+    def step(self, raws, clock, *flags):
         if clock.step == 4:
             self.objective.method.projector[0].weight.data[0, 0] = torch.nan
-        return poisoned(self, raws, clock, stop)
+        return poisoned(self, raws, clock, *flags)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "step", step)
@@ -148,8 +148,9 @@ def test_a_diverging_run_stops_with_a_record_and_goes_on_from_its_checkpoint(dat
     assert first["key"].startswith("noise_") and first["position"] == 4 * BATCH and first["loss"] == "nan"
     assert {"top", "left", "height", "width", "flip", "hue"} <= set(first["views"]["view 0"])
 
-    tensors, progress = Checkpoints(str(output)).latest()
-    assert progress.step == 4 and all(t.isfinite().all() for t in tensors.values() if t.is_floating_point())
+    saved = Checkpoints(str(output)).latest()
+    assert saved.progress.step == 4
+    assert all(t.isfinite().all() for t in saved.tensors.values() if t.is_floating_point())
     train(recipe, data, output)
     assert rows(output)[-1]["step"] == 2 * STEPS
 
@@ -158,8 +159,8 @@ def test_spoilt_weights_are_never_saved(data: str, untracked: Path, monkeypatch:
     """The loss was finite, and the step that followed made the weights infinite."""
     original = Trainer.step
 
-    def step(self, raws, clock, stop):
-        report = original(self, raws, clock, stop)
+    def step(self, raws, clock, *flags):
+        report = original(self, raws, clock, *flags)
         if clock.step == 3:
             self.objective.method.projector[0].weight.data[0, 0] = torch.inf
             assert first_not_finite(self.objective) == "method.projector.0.weight"
@@ -168,4 +169,4 @@ def test_spoilt_weights_are_never_saved(data: str, untracked: Path, monkeypatch:
     monkeypatch.setattr(Trainer, "step", step)
     with pytest.raises(UserError, match=r"method\.projector\.0\.weight is not finite after 4 steps"):
         train(simclr(1, checkpoint_steps=1), data, untracked / "run")
-    assert Checkpoints(str(untracked / "run")).latest()[1].step == 3
+    assert Checkpoints(str(untracked / "run")).latest().progress.step == 3

@@ -107,12 +107,15 @@ def test_views_without_boxes_have_no_overlap() -> None:
 
 
 def test_history_takes_over_what_was_saved_and_forgets_the_rest(tmp_path: Path) -> None:
-    history = History(str(tmp_path), 0, write=True)
+    history = History(str(tmp_path), b"", write=True)
     for step in range(1, 6):
         history.add({"step": step, "samples": 16 * step, "loss": 1 / step})
+        if step == 3:
+            saved = history.so_far()
     with history.path.open("a") as stream:
         stream.write('{"step": 6, "sam')  # killed while it wrote
-    again = History(str(tmp_path), 3, write=True)
+    # What a save beside the training writes later is what there was when it began.
+    again = History(str(tmp_path), saved(), write=True)
     again.add({"step": 4, "samples": 64, "loss": 9.0})
     assert [json.loads(line)["loss"] for line in history.path.read_text().splitlines()] == [1, 1 / 2, 1 / 3, 9]
     assert again.curve("loss") == ([16, 32, 48, 64], [1, 1 / 2, 1 / 3, 9])
@@ -121,7 +124,7 @@ def test_history_takes_over_what_was_saved_and_forgets_the_rest(tmp_path: Path) 
 
 
 def test_ranks_that_do_not_write_leave_the_file_alone(tmp_path: Path) -> None:
-    History(str(tmp_path), 0, write=False).add({"step": 1})
+    History(str(tmp_path), b"", write=False).add({"step": 1})
     assert not list(tmp_path.iterdir())
 
 
@@ -135,12 +138,12 @@ def test_pace_counts_what_was_done_since_the_last_report(clock: Clock) -> None:
     clock.now += 3
     watch.samples += 8
     assert watch.wait == 0.25
-    assert watch.report() == {"images_per_second": 2.0, "data_wait": 0.25, "checkpoint_seconds": 0.0}
+    assert watch.report() == {"images_per_second": 2.0, "data_wait": 0.25, "checkpoint_stall": 0.0}
     with watch.saved():
         clock.now += 2
     # A shorter interval, as the last of a run: its own samples over its own time.
     watch.samples += 4
-    assert watch.report() == {"images_per_second": 2.0, "data_wait": 0.0, "checkpoint_seconds": 2.0}
+    assert watch.report() == {"images_per_second": 2.0, "data_wait": 0.0, "checkpoint_stall": 1.0}
 
 
 # Display

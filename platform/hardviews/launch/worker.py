@@ -32,6 +32,9 @@ ROUND_VARIABLE = "HARDVIEWS_ROUND"
 REACHED_VARIABLE = "HARDVIEWS_REACHED"
 """Environment variable: the last step that any life of the job has told of."""
 
+GRACE_VARIABLE = "HARDVIEWS_GRACE"
+"""Environment variable: seconds that a process has to save and leave in after SIGTERM."""
+
 _PEER_LOST = ("connection", "gloo", "peer", "socket", "timed out", "broken pipe", "store", "nccl")
 
 

@@ -8,21 +8,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import fsspec
 import safetensors.torch
 import torch
-from fsspec.implementations.local import LocalFileSystem
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from hardviews.errors import UserError
 from hardviews.models.backbones import Backbone
+from hardviews.storage.store import Store
 from hardviews.views.augmentation import Normalisation
 
 WEIGHTS = "encoder.safetensors"
@@ -106,12 +103,12 @@ def exported_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save(encoder: Encoder, url: str | os.PathLike[str]) -> str:
-    """Write `encoder.safetensors` and `encoder.json` into the folder at a path or fsspec URL; return the
-    digest.
+    """Write `encoder.safetensors` and `encoder.json` into the folder at a path or URL; return the digest.
 
     The weights' file holds the description too (its header's metadata), so that it is complete by itself; the
-    JSON is written last, for readers. Each file appears whole or not at all. `timm.create_model(NAME,
-    num_classes=0, checkpoint_path="encoder.safetensors")` reads the weights where the stem is not small.
+    JSON is written last: where it is, the export is complete. Each file appears whole or not at all.
+    `timm.create_model(NAME, num_classes=0, checkpoint_path="encoder.safetensors")` reads the weights where the stem is
+    not small.
     """
     state = {key: value.detach().cpu().contiguous() for key, value in encoder.network.state_dict().items()}
     description = {
@@ -122,28 +119,32 @@ def save(encoder: Encoder, url: str | os.PathLike[str]) -> str:
         "provenance": encoder.provenance,
     }
     text = json.dumps(description, indent=1, sort_keys=True)
-    fs, folder = fsspec.core.url_to_fs(os.fspath(url))
-    fs.makedirs(folder, exist_ok=True)
-    _write(fs, f"{folder}/{WEIGHTS}", safetensors.torch.save(state, metadata={"hardviews": text}))
-    _write(fs, f"{folder}/{DESCRIPTION}", text.encode())
+    store = Store(os.fspath(url))
+    store.write(WEIGHTS, safetensors.torch.save(state, metadata={"hardviews": text}))
+    store.write(DESCRIPTION, text.encode())
     return str(description["digest"])
 
 
 def load(url: str | os.PathLike[str]) -> Encoder:
-    """Read the encoder at a path or fsspec URL: the weights' file, its folder, or a run's folder with
-    `encoder/` in it.
+    """Read the encoder at a path or URL: the weights' file, its folder, or a run's folder with `encoder/` in it.
 
     The weights are checked against their digest. Raises UserError for a missing, cut or foreign file.
     """
-    fs, path = fsspec.core.url_to_fs(os.fspath(url))
-    candidates = [path] if path.endswith(".safetensors") else [f"{path}/{WEIGHTS}", f"{path}/encoder/{WEIGHTS}"]
-    found = next((name for name in candidates if fs.exists(name)), None)
-    if found is None:
+    store, files = _places(os.fspath(url))
+    data, found = None, ""
+    for file in files:
+        try:
+            data, found = store.read(file), store.name(file)
+            break
+        except UserError:
+            raise  # a bucket that is not there is no missing file
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    if data is None:
         raise UserError(
-            f"There is no encoder at {url}: looked for {' and '.join(candidates)}. Give the output folder of "
-            f"a finished `hardviews pretrain`, or the folder that holds {WEIGHTS}."
+            f"There is no encoder at {url}: looked for {' and '.join(map(store.name, files))}. Give the output folder "
+            f"of a finished `hardviews pretrain`, or the folder that holds {WEIGHTS}."
         )
-    data = fs.cat_file(found)
     try:
         description = json.loads(_metadata(data)["hardviews"])
         state = safetensors.torch.load(data)
@@ -164,6 +165,14 @@ def load(url: str | os.PathLike[str]) -> Encoder:
     return encoder.eval()
 
 
+def _places(url: str) -> tuple[Store, list[str]]:
+    """Return a folder and the files in it that may hold the weights."""
+    if url.endswith(".safetensors"):
+        folder, _, file = url.rpartition("/")
+        return Store(folder or "."), [file]
+    return Store(url), [WEIGHTS, f"encoder/{WEIGHTS}"]
+
+
 def _metadata(data: bytes) -> dict[str, str]:
     """Return the metadata of a safetensors file: an 8-byte little-endian header length, then JSON."""
     length = int.from_bytes(data[:8], "little")
@@ -178,22 +187,3 @@ def _digest(architecture: Mapping[str, Any], state: Mapping[str, Tensor]) -> str
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _write(fs: Any, path: str, data: bytes) -> None:
-    """Write one file whole: object stores do by themselves, a local file system through a rename."""
-    if not isinstance(fs, LocalFileSystem):
-        fs.pipe_file(path, data)
-        return
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -25,6 +25,7 @@ _NEUTRAL = (
     "loader.reader.most_corrupt",
     "training.keep",
     "training.log_steps",
+    "training.checkpoint_seconds",
     "training.checkpoint_steps",
 )
 
@@ -39,8 +40,9 @@ class Training:
         group: samples that no rank boundary cuts.
         accumulate: micro-batches a step.
         seed: of weights, order and views.
-        checkpoint_steps: steps between checkpoints.
-        keep: checkpoints that stay.
+        checkpoint_seconds: time between checkpoints by the clock; 0 saves by none.
+        checkpoint_steps: steps between checkpoints, whatever the time; 0 counts none.
+        keep: checkpoints that stay; with 1 there is none to fall back to.
         log_steps: steps between metrics.
     """
 
@@ -49,15 +51,19 @@ class Training:
     group: int = 32
     accumulate: int = 1
     seed: int = 0
-    checkpoint_steps: int = 500
+    checkpoint_seconds: float = 60.0
+    checkpoint_steps: int = 0
     keep: int = 2
     log_steps: int = 20
 
     def __post_init__(self) -> None:
         """Refuse counts that are none."""
-        for name in ("epochs", "batch", "group", "accumulate", "checkpoint_steps", "keep", "log_steps"):
+        for name in ("epochs", "batch", "group", "accumulate", "keep", "log_steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"training.{name} is {getattr(self, name)}; it must be 1 or more.")
+        for name in ("checkpoint_seconds", "checkpoint_steps"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UserError(f"training.{name} is {getattr(self, name)}; it must be 0 (for never) or more.")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"training.seed is {self.seed}; it must be from 0 to {2**32 - 1}.")
 

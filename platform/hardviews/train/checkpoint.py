@@ -1,21 +1,24 @@
-"""Checkpoints: torch.distributed.checkpoint to a folder, committed by a manifest that is written last.
+"""Checkpoints: torch.distributed.checkpoint to a folder at a URL, committed by a manifest that is written last.
 
 A folder without a manifest was never finished and is not read. On load every file's size and checksum must be those of
-the manifest; a damaged newest checkpoint falls back to the one before. The manifest holds the numbers (step, epoch,
-consumed, run), the folder the tensors.
+the manifest; a damaged newest checkpoint falls back to the one before. The manifest holds the numbers (where the run
+stands, which samples it was trained on), the other files the tensors and the metrics so far.
+
+All processes train the same weights, so rank 0 alone writes and reads, and hands what it read to the others: nothing
+here waits for a process that is gone, and all go on from the same bytes.
 """
 
 import json
 import logging
-import os
 import re
-import shutil
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -24,14 +27,25 @@ from torch import Tensor
 from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
-from hardviews.collectives import rank, world_size
+from hardviews.collectives import broadcast_tensors, rank, world_size
 from hardviews.errors import UserError
+from hardviews.storage.store import STARTING, Store
+from hardviews.train.ledger import Range, from_json
+from hardviews.train.scratch import scratch
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+HISTORY = "history.jsonl"
+FORMAT = 2
+_NAMES = {"size": "size", "crc32": "checksum"}
 _CHUNK = 1 << 20
+_FOLDER = "checkpoints"
+_CPU = torch.device("cpu")
+_LOOKS = 3  # while a checkpoint is read, newer ones may be committed and it may be removed
 
 logger = logging.getLogger(__name__)
+
+# One process saves what all have: torch notes that it does so without a process group.
+warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,7 @@ class Progress:
     """The numbers of a checkpoint: where the run stands and what it is a run of.
 
     `consumed` counts samples of the epoch, `progress` samples since the run began; `recipe` and `dataset` are digests.
+    `life` counts the starts of the run's training, from 1.
     """
 
     step: int
@@ -49,115 +64,264 @@ class Progress:
     recipe: str
     dataset: str
     world: int
+    life: int = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a committed checkpoint says of itself. files: size and checksum of each other file, by name."""
+
+    progress: Progress
+    ranges: tuple[Range, ...]
+    files: Mapping[str, Mapping[str, int]]
+
+    def encode(self) -> bytes:
+        """Return the manifest's bytes, with a checksum of their own."""
+        content = {
+            "format": FORMAT,
+            "progress": asdict(self.progress),
+            "ledger": [asdict(entry) for entry in self.ranges],
+            "files": self.files,
+        }
+        return json.dumps(content | {"crc32": _own_checksum(content)}, indent=1).encode()
+
+    @staticmethod
+    def decode(data: bytes, name: str) -> "Manifest":
+        """Read a manifest; `name` is for messages.
+
+        Raises:
+            UserError: it is of another version. Damaged: it is none, or not as it was written.
+        """
+        try:
+            content = json.loads(data)
+            if content["format"] != FORMAT:
+                raise UserError(
+                    f"The checkpoint {name} has format {content['format']}, this version reads {FORMAT}. Resume it "
+                    "with the version that wrote it, or start with another output."
+                )
+            if content.pop("crc32") != _own_checksum(content):
+                raise Damaged(f"{MANIFEST} contradicts its own checksum")
+            return Manifest(Progress(**content["progress"]), from_json(content["ledger"]), dict(content["files"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Damaged(f"{MANIFEST} is cut or none ({type(error).__name__})") from error
+
+
+class Damaged(Exception):
+    """A committed checkpoint is not as it was written; the message says what is wrong."""
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A whole checkpoint: all tensors by name, the manifest's numbers, and the metrics so far as JSON lines."""
+
+    tensors: dict[str, Tensor]
+    progress: Progress
+    ranges: tuple[Range, ...]
+    history: bytes
 
 
 class Checkpoints:
-    """The checkpoints of one run, in the folder `checkpoints` of its output."""
+    """The checkpoints of one run, in the folder `checkpoints` of its output (a path or a URL)."""
 
-    def __init__(self, output: str, keep: int = 2) -> None:
-        """Name the folder; `keep` committed checkpoints stay, older ones go."""
-        self.folder = Path(output) / "checkpoints"
-        self.keep = keep
+    def __init__(self, output: str, keep: int = 2, patience: float = STARTING) -> None:
+        """Name the folder; `keep` committed checkpoints stay, older ones go. patience: seconds, as of a Store."""
+        self.output, self.keep = output, keep
+        self.store = Store(output, patience).inside(_FOLDER)
 
-    def save(self, tensors: Mapping[str, Tensor], progress: Progress) -> Path:
-        """Write and commit a checkpoint; every rank calls this with the same tensors."""
-        path = self.folder / f"step-{progress.step:08d}"
-        if rank() == 0:
-            shutil.rmtree(path, ignore_errors=True)
-            path.mkdir(parents=True)
-        _barrier()
-        with _quiet():
-            dcp.save(dict(tensors), storage_writer=FileSystemWriter(path), no_dist=world_size() == 1)
-        if rank() == 0:
-            files = {file.name: _fingerprint(file) for file in sorted(path.iterdir())}
-            manifest = {"format": FORMAT, "progress": asdict(progress), "files": files}
-            temporary = path / f".{MANIFEST}"
-            temporary.write_text(json.dumps(manifest, indent=1))
-            os.replace(temporary, path / MANIFEST)
-            self._forget_old()
-        _barrier()
-        return path
+    def patient(self, seconds: float) -> "Checkpoints":
+        """Return the same checkpoints behind a store that is waited for otherwise."""
+        return Checkpoints(self.output, self.keep, seconds)
 
-    def latest(self) -> tuple[dict[str, Tensor], Progress] | None:
-        """Return the tensors and numbers of the newest whole checkpoint, or None where there is none.
+    # Writing
+
+    def save(
+        self, tensors: Mapping[str, Tensor], progress: Progress, ranges: tuple[Range, ...] = (), history: bytes = b""
+    ) -> str:
+        """Write and commit a checkpoint of CPU tensors from this process alone; return its name.
 
         Raises:
-            UserError: this rank does not see the checkpoint that rank 0 chose.
+            OSError, UserError: the store did not take it. Then it is not committed, and those before are untouched.
         """
-        chosen: list[str | None] = [self._newest_whole() if rank() == 0 else None]
-        if world_size() > 1:
-            # One rank looks, so that all begin at the same step.
-            dist.broadcast_object_list(chosen, src=0)
-        if chosen[0] is None:
-            return None
-        path = self.folder / chosen[0]
-        progress = _progress(path)
-        if progress is None:
-            raise UserError(
-                f"Rank {rank()} does not see the checkpoint {path} that rank 0 found. --output must be a folder on a "
-                "disk that all nodes share."
-            )
-        return self._read(path), progress
+        name = _name_of(progress.step)
+        # What a killed process left; the manifest goes first, so that no reader takes the rest for whole.
+        self.store.remove(f"{name}/{MANIFEST}")
+        self.store.remove_folder(name)
+        with self._workplace(name) as folder:
+            dcp.save(dict(tensors), storage_writer=FileSystemWriter(folder, overwrite=True), no_dist=True)
+            (folder / HISTORY).write_bytes(history)
+            paths = sorted(path for path in folder.iterdir() if path.is_file())
+            files = {path.name: _fingerprint(path) for path in paths}
+            if not self.store.local:
+                with ThreadPoolExecutor(len(paths)) as pool:
+                    list(pool.map(lambda path: self.store.put(str(path), f"{name}/{path.name}", move=False), paths))
+        self.store.write(f"{name}/{MANIFEST}", Manifest(progress, ranges, files).encode())
+        self._forget_old()
+        return name
 
-    def _newest_whole(self) -> str | None:
-        committed = self._committed()
-        for path in committed:
-            if _verified(path) is not None:
-                return path.name
-            logger.warning("the checkpoint %s is damaged; looking for the one before it", path)
-        if committed:
-            logger.warning("no checkpoint in %s is whole; the run begins anew", self.folder)
-        return None
-
-    def _read(self, path: Path) -> dict[str, Tensor]:
-        stored = FileSystemReader(path).read_metadata().state_dict_metadata
-        tensors = {
-            name: torch.empty(entry.size, dtype=entry.properties.dtype)
-            for name, entry in stored.items()
-            if isinstance(entry, TensorStorageMetadata)
-        }
-        with _quiet():
-            dcp.load(tensors, storage_reader=FileSystemReader(path), no_dist=True)
-        return tensors
-
-    def _committed(self) -> list[Path]:
-        found = [p for p in self.folder.glob("step-*") if re.fullmatch(r"step-\d+", p.name) and (p / MANIFEST).exists()]
-        return sorted(found, reverse=True)
+    @contextmanager
+    def _workplace(self, name: str) -> Iterator[Path]:
+        """Where torch writes: in the folder itself where that is local, else in one that is uploaded from."""
+        if self.store.path is not None:
+            folder = Path(self.store.path) / name
+            folder.mkdir(parents=True, exist_ok=True)
+            yield folder
+        else:
+            with scratch() as folder:
+                yield folder
 
     def _forget_old(self) -> None:
-        kept = set(self._committed()[: self.keep])
-        newest = max(kept, default=None)
-        for path in self.folder.glob("step-*"):
-            if path not in kept and newest is not None and path < newest:
-                shutil.rmtree(path, ignore_errors=True)
+        """Remove all but the newest committed ones, and what was never finished before them."""
+        names = self.names()
+        kept = [name for name in names if self.store.size(f"{name}/{MANIFEST}") is not None][: self.keep]
+        for name in names:
+            if kept and name < kept[-1]:
+                self.store.remove(f"{name}/{MANIFEST}")
+                self.store.remove_folder(name)
 
+    # Reading
 
-def _verified(path: Path) -> Progress | None:
-    """Return the checkpoint's numbers if all of its files are whole."""
-    try:
-        files = json.loads((path / MANIFEST).read_text())["files"]
-        whole = all(_fingerprint(path / name) == entry for name, entry in files.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return _progress(path) if whole else None
+    def latest(self, device: torch.device = _CPU) -> Checkpoint | None:
+        """Return the newest whole checkpoint, or None where there is none; every rank calls this.
 
-
-def _progress(path: Path) -> Progress | None:
-    """Return the numbers in a checkpoint's manifest, None where it is not readable.
-
-    Raises:
-        UserError: it is of another version.
-    """
-    try:
-        manifest = json.loads((path / MANIFEST).read_text())
-        if manifest["format"] != FORMAT:
+        Raises:
+            UserError: on all ranks, where rank 0 cannot read the store or the checkpoint is of another version; or on
+            a rank that does not see the folder that rank 0 read.
+        """
+        found: Checkpoint | None = None
+        told: list[Any] = [None]
+        if rank() == 0:
+            try:
+                found = self._newest_whole()
+                told = [None if found is None else (found.progress, found.ranges, found.history)]
+            except UserError as error:
+                told = [error]
+        if world_size() > 1:
+            # One rank looks, so that all begin at the same step.
+            dist.broadcast_object_list(told, src=0, device=device)
+        if isinstance(told[0], UserError):
+            raise told[0]
+        if told[0] is None:
+            return None
+        progress, ranges, history = told[0]
+        name = _name_of(progress.step)
+        if self.store.local and self.store.size(f"{name}/{MANIFEST}") is None:
             raise UserError(
-                f"The checkpoint {path} has format {manifest['format']}, this version reads {FORMAT}. Resume it with "
-                "the version that wrote it, or start with another output."
+                f"Rank {rank()} does not see the checkpoint {self.store.name(name)} that rank 0 found. --output must "
+                "be a folder on a disk that all nodes share, or an address in an object store (s3://BUCKET/PREFIX)."
             )
-        return Progress(**manifest["progress"])
-    except (OSError, ValueError, KeyError, TypeError):
+        tensors = broadcast_tensors(None if found is None else found.tensors, device)
+        return Checkpoint(tensors, progress, ranges, history)
+
+    def manifest(self, name: str) -> Manifest | None:
+        """Return a checkpoint's manifest, None where it was never committed.
+
+        Raises:
+            Damaged, UserError: as `Manifest.decode`.
+        """
+        try:
+            return Manifest.decode(self.store.read(f"{name}/{MANIFEST}"), self.store.name(name))
+        except UserError:
+            raise
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def verify(self, name: str, manifest: Manifest) -> None:
+        """Read every file of a checkpoint.
+
+        Raises:
+            Damaged: a size or checksum is not that of the manifest.
+        """
+        with self._verified(name, manifest):
+            pass
+
+    def names(self) -> list[str]:
+        """Return the folders of all checkpoints, finished or not, newest first."""
+        return sorted((name for name in self.store.folders() if re.fullmatch(r"step-\d+", name)), reverse=True)
+
+    def _newest_whole(self) -> Checkpoint | None:
+        seen: list[str] = []
+        for _ in range(_LOOKS):
+            names = self.names()
+            if names == seen:
+                break
+            seen, committed = names, 0
+            for name in names:
+                try:
+                    manifest = self.manifest(name)
+                    if manifest is None:
+                        continue
+                    committed += 1
+                    return self._read(name, manifest)
+                except Damaged as error:
+                    committed += 1
+                    logger.warning(
+                        "the checkpoint %s is damaged (%s); looking for the one before it", self.store.name(name), error
+                    )
+            if not committed:
+                return None
+        if seen:
+            logger.warning("no checkpoint in %s is whole; the run begins anew", self.store.url)
         return None
+
+    def _read(self, name: str, manifest: Manifest) -> Checkpoint:
+        with self._verified(name, manifest) as folder:
+            reader = FileSystemReader(folder)
+            tensors = {
+                key: torch.empty(entry.size, dtype=entry.properties.dtype)
+                for key, entry in reader.read_metadata().state_dict_metadata.items()
+                if isinstance(entry, TensorStorageMetadata)
+            }
+            dcp.load(tensors, storage_reader=FileSystemReader(folder), no_dist=True)
+            history = (folder / HISTORY).read_bytes()
+        return Checkpoint(tensors, manifest.progress, manifest.ranges, history)
+
+    @contextmanager
+    def _verified(self, name: str, manifest: Manifest) -> Iterator[Path]:
+        """Yield a local folder with the checkpoint's files, whose sizes and checksums are those of the manifest.
+
+        Raises:
+            Damaged: naming the file.
+        """
+        if self.store.path is not None:
+            folder = Path(self.store.path) / name
+            for file, expected in manifest.files.items():
+                _check(folder / file, expected)
+            yield folder
+            return
+        with scratch() as folder, ThreadPoolExecutor(max(1, len(manifest.files))) as pool:
+
+            def fetch(file: str) -> None:
+                size = self.store.size(f"{name}/{file}")
+                if size is None or size != manifest.files[file].get("size"):
+                    raise Damaged(f"{file} is {'missing' if size is None else 'of another size'}")
+                self.store.download(f"{name}/{file}", str(folder / file), size)
+                _check(folder / file, manifest.files[file])
+
+            try:
+                list(pool.map(fetch, manifest.files))
+            except UserError:
+                raise
+            except FileNotFoundError as error:
+                raise Damaged(f"a file is missing ({error})") from error
+            yield folder
+
+
+def _name_of(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _own_checksum(content: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+
+
+def _check(path: Path, expected: Mapping[str, int]) -> None:
+    try:
+        found = _fingerprint(path)
+    except OSError as error:
+        raise Damaged(f"{path.name} is missing or cannot be read ({error.strerror})") from error
+    for what, value in found.items():
+        if expected.get(what) != value:
+            raise Damaged(f"{path.name} has another {_NAMES[what]} than it was written with")
 
 
 def _fingerprint(file: Path) -> dict[str, int]:
@@ -166,16 +330,3 @@ def _fingerprint(file: Path) -> dict[str, int]:
         while chunk := stream.read(_CHUNK):
             checksum = zlib.crc32(chunk, checksum)
     return {"size": file.stat().st_size, "crc32": checksum}
-
-
-def _barrier() -> None:
-    if world_size() > 1:
-        dist.barrier()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide torch's note that it saves without a process group, which is what one process means to do."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -89,11 +89,13 @@ class RawBatch:
     """What a worker ships: parameters and uint8 pixels of one micro-batch's share.
 
     pixels: by candidate (B, 3, H, W), or under None one canvas (B, 3, S, S). rows: by candidate (B, C) float32. bad:
-    samples that this worker newly found corrupt, and why.
+    samples that this worker newly found corrupt, and why. named: `index`, but where a sample stands in for a corrupt
+    one, the sample that the order names.
     """
 
     stop: int
     index: Tensor
+    named: Tensor
     position: Tensor
     rows: dict[Slot, Tensor]
     pixels: dict[Slot | None, Tensor]
@@ -187,7 +189,13 @@ class ShareDataset(IterableDataset[RawBatch | Refusal]):
         index = torch.tensor([sample.index for sample in samples], dtype=torch.int64)
         bad = {i: reason for i, reason in self.reader.bad.items() if i not in self._told}
         self._told.update(bad)
-        return RawBatch(share.stop, index, torch.from_numpy(position), rows, pixels, share.counters, bad)
+        named = index.clone()
+        if share.counters.substituted:
+            order = self.reader.order(place.seed, place.epoch, place.global_batch, place.group)
+            for i, asked in enumerate(order.indices(share.first, share.last)):
+                if int(asked) in self.reader.bad:
+                    named[i] = int(asked)
+        return RawBatch(share.stop, index, named, torch.from_numpy(position), rows, pixels, share.counters, bad)
 
 
 def _decode(sample: Sample) -> Decoded:

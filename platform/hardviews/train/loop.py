@@ -3,10 +3,13 @@
     torchx run -s local_cwd jobs/pretrain.py          two processes on this machine
     hardviews pretrain digits --data D --output O     one process
 
-Everything a user can get wrong is checked before anything is written.
+Everything a user can get wrong is checked before anything is written. The output is a folder, at a path or a URL, with
+`run.json`, `checkpoints/`, `lives/`, at the end `encoder/` and `history.jsonl`.
 """
 
+import os
 import sys
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +19,8 @@ from hardviews.batch import Batch, Clock
 from hardviews.data.reader import Reader
 from hardviews.data.shares import check_sizes
 from hardviews.errors import UserError
+from hardviews.launch.timeline import mark
+from hardviews.launch.worker import GRACE_VARIABLE, last_reached, leaving, reached
 from hardviews.models.encoder import Encoder, save
 from hardviews.recipes.recipe import Recipe
 from hardviews.tracking.params import flatten
@@ -25,6 +30,8 @@ from hardviews.train.checkpoint import Checkpoints, Progress
 from hardviews.train.damage import Damage
 from hardviews.train.display import Display
 from hardviews.train.history import History
+from hardviews.train.ledger import Ledger, Range
+from hardviews.train.life import End, LifeNotes
 from hardviews.train.loader import Place, RawBatch, ShareDataset, load, to_batch
 from hardviews.train.meter import Meter
 from hardviews.train.nonfinite import dump, refuse, refuse_weights
@@ -33,6 +40,7 @@ from hardviews.train.pace import Pace
 from hardviews.train.provenance import tags
 from hardviews.train.record import Record, check_same_run
 from hardviews.train.review import Review
+from hardviews.train.saver import Saver, State
 from hardviews.train.state import first_not_finite, from_tensors, to_tensors
 from hardviews.train.stop import StopFlag
 from hardviews.train.trainer import StepReport, Trainer
@@ -42,6 +50,9 @@ from hardviews.train.world import World, joined
 EVICTED = 75  # exit code (EX_TEMPFAIL): saved and left on request; start again to go on
 
 _METER, _DAMAGE = "meter.", "data.damage"  # names of tensors in a checkpoint
+_PATIENCE = 240.0  # seconds that the last save of a finished training waits for the store; less than a barrier waits
+_MARGIN = 5.0  # of these, kept for what follows the save
+_HURRY, _LIFE = 1.0, 5.0  # seconds for what a life leaves behind, where others wait for its end and where none do
 
 
 @dataclass
@@ -63,6 +74,7 @@ def pretrain(recipe: Recipe, where: Where) -> None:
     """
     # Before anything that a copy must not hold: the guard's thread is all that runs by now.
     with nursery(recipe.loader.worker_count()), joined(recipe.precision) as world, StopFlag().listening() as stop:
+        mark("joined", world=world.size)
         Pretraining(recipe, where, world, stop).run()
 
 
@@ -74,7 +86,8 @@ class Pretraining:
         self.recipe, self.where, self.world, self.stop = recipe, where, world, stop
         training = recipe.training
         check_sizes(training.batch, training.group, training.accumulate, world.size)
-        where.check()
+        if world.rank == 0:
+            where.check()
         self.reader = Reader(open_dataset(where.data), recipe.loader.reader)
         self.reader.check()
         length = self.reader.order(training.seed, 0, training.batch, training.group).length
@@ -83,8 +96,9 @@ class Pretraining:
             raise UserError(_too_small(len(self.reader), length, training.batch, training.group * training.accumulate))
         self.total = self.per_epoch * training.epochs
         self.trainer = Trainer(recipe, world)
+        self.at, self.ledger, self.history = Position(), Ledger(), b""
+        self.life = LifeNotes(where.output) if world.rank == 0 else None
         self.checkpoints = Checkpoints(where.output, training.keep)
-        self.at = Position()
         self.meter = Meter(world.device)
         self.damage = Damage(self.reader.index, recipe.loader.reader.most_corrupt)
         self.record = Record("", recipe.name, recipe.settings(), self.reader.index.digest)
@@ -93,23 +107,30 @@ class Pretraining:
     def _resume(self) -> None:
         """Take over the newest whole checkpoint of this output, and the tracking run that it belongs to."""
         before = Record.read(self.where.output)
-        found = self.checkpoints.latest()
-        progress = None if found is None else found[1]
+        found = self.checkpoints.latest(self.world.device)
+        progress = None if found is None else found.progress
         accept = self.where.accept_changes
         check_same_run(self.where.output, before, self.record, progress, self.recipe.digest(), accept)
         if found is not None and progress is not None:
-            tensors = found[0]
+            tensors = found.tensors
             from_tensors(tensors, self.trainer.objective, self.trainer.optimizer)
             self.meter.from_tensors({k.removeprefix(_METER): v for k, v in tensors.items() if k.startswith(_METER)})
             self.damage.from_tensor(tensors[_DAMAGE])
             self.at = Position(progress.step, progress.epoch, progress.consumed, progress.progress)
+            self.ledger, self.history = Ledger(found.ranges), found.history
+        every = self.recipe.training.checkpoint_seconds or None
+        self.saver = Saver(self.checkpoints, every, progress.step if progress else None, self.world.rank == 0)
+        mark("restored", step=self.at.step)
         run_id = before.run_id if before else progress.run_id if progress else ""
-        self.record = replace(self.record, run_id=run_id)
+        self.record = replace(self.record, run_id=run_id, key=before.key if before else "")
+        self._new = before is None
 
     def run(self) -> None:
         """Train to the end and export the encoder."""
+        self.where.check_shared(self.world.rank, self.world.size, self.world.device)
         run = self._open_run()
         status: Status | None = "FAILED"
+        end: End = "interrupted"
         try:
             self._say(
                 f"pretraining by {self.recipe.name} on {len(self.reader)} images: {self.total // self.per_epoch} "
@@ -117,37 +138,57 @@ class Pretraining:
             )
             with Display(self.total, self.at.progress, show=self.world.rank == 0) as display:
                 finished = self._train(run, display)
-            status = "FINISHED" if finished else None
+            status, end = ("FINISHED", "finished") if finished else (None, "evicted")
             if finished:
                 self._export(run)
-            else:
-                self._say(f"asked to leave: saved at step {self.at.step}; the same command goes on from there")
         except KeyboardInterrupt:
             status = "KILLED"
             raise
+        except UserError:
+            end = "failed"
+            raise
+        except BaseException:
+            # A peer is lost, as a rule: another life goes on with the run.
+            status = None
+            raise
         finally:
-            run.close(status)
+            self._end(run, status, end)
         if not finished:
             raise SystemExit(EVICTED)
+
+    def _end(self, run: Run, status: Status | None, end: End) -> None:
+        """Close what is open; a life that was interrupted makes room for the next one soon."""
+        hurried = end == "interrupted"
+        self.saver.close(_HURRY if hurried else 0.0)
+        if self.life is not None:
+            self.life.close(end, _HURRY if hurried else _LIFE)
+        run.close(status, timeout=_HURRY if hurried and status is None else None)
 
     def _train(self, run: Run, display: Display) -> bool:
         """Take steps until the end; return False if asked to leave before."""
         training, world, at = self.recipe.training, self.world, self.at
+        history = History(self.where.output, self.history, write=world.rank == 0)
+        if history.rows:
+            run.replay(history.rows)
         if at.progress >= self.total:
             return True
+        if self.life is not None:
+            self.life.begin(world.size, at.step, last_reached())
         batches = self._batches(at.epoch, at.consumed, training.epochs)
-        history = History(self.where.output, at.step, write=world.rank == 0)
         review = Review(self.reader, self.trainer.objective, run, show=world.rank == 0)
-        pace, system = Pace(), SystemMetrics()
+        pace, system, begun = Pace(), SystemMetrics(), at.step
         while at.progress < self.total:
             clock = Clock(training.seed, at.epoch, at.step, at.progress, self.total)
             if at.consumed == 0:
                 self.trainer.objective.method.begin_epoch(clock, partial(self._views, clock))
             with pace.waiting():
                 raws = list(islice(batches, training.accumulate))
-            report = self.trainer.step(raws, clock, self.stop.raised)
+            report = self.trainer.step(raws, clock, self.stop.raised, self.saver.due())
             self._check(report, raws)
-            self._advance()
+            self._advance(report)
+            # Should others end without notice now: those that survive know how many steps will be run again.
+            reached(at.step)
+            mark("first_step" if at.step == begun + 1 else "step", step=at.step)
             pace.samples += training.batch
             self.meter.add_losses(report.losses, self.trainer.objective.pairs)
             display.update(at.progress, clock.epoch, report.loss, pace.wait)
@@ -160,18 +201,31 @@ class Pretraining:
                     **self.meter.report(),
                     **self.damage.metrics(),
                     **pace.report(),
+                    **self.saver.metrics(),
+                    **self._job(),
                     "epoch": at.progress / self.per_epoch,
                 }
                 # The machine's figures go to the tracking alone: the history holds what a repeated run repeats.
                 run.log_metrics(metrics | system.sample(), at.progress)
                 history.add({"step": at.step, "samples": at.progress, **metrics})
-            if at.step % training.checkpoint_steps == 0 or finished or report.stop:
+            if finished or report.stop:
+                mark("stop_agreed", step=at.step, finished=finished)
+                with leaving():
+                    self._save_last(history, finished)
+                if not finished:
+                    return False
+            elif report.due or (training.checkpoint_steps and at.step % training.checkpoint_steps == 0):
                 with pace.saved():
-                    self._save()
-            if report.stop and not finished:
-                return False
+                    self.saver.save(self._state(history))
+        if world.rank == 0:
+            history.publish()
         review.finish(history)
         return True
+
+    def _job(self) -> dict[str, float]:
+        """Return what says how the job goes: how often it was started again, and how many train together."""
+        number = 1 if self.life is None else self.life.number
+        return {"restarts": float(number - 1), "world_size": float(self.world.size)}
 
     def _batches(self, epoch: int, consumed: int, epochs: int) -> Iterator[RawBatch]:
         """Yield this rank's shares from a place in an epoch on, until `epochs` are over."""
@@ -205,48 +259,96 @@ class Pretraining:
         if report.corrupt:
             self.damage.add({i: reason for raw in raws for i, reason in raw.bad.items()}, self.world.device)
 
-    def _advance(self) -> None:
+    def _advance(self, report: StepReport) -> None:
         """Move one global batch on; the samples at an epoch's end that fill no batch are left out."""
         at, batch = self.at, self.recipe.training.batch
         at.step += 1
+        number = 0 if self.life is None else self.life.number
+        self.ledger.add(
+            Range(
+                *(number, self.world.size, at.epoch, at.consumed, at.consumed + batch, at.step, at.step),
+                digest=report.digest,
+                substituted=report.substituted,
+            )
+        )
         at.progress += batch
         at.consumed += batch
         if at.consumed >= self.per_epoch:
             at.epoch, at.consumed = at.epoch + 1, 0
+        if self.life is not None:
+            self.life.reached(at.step)
 
-    def _save(self) -> None:
-        """Save everything, unless the weights are spoilt: the checkpoint before is worth more then."""
+    def _state(self, history: History) -> State:
+        """Return all that a checkpoint holds, unless the weights are spoilt: the one before is worth more then.
+
+        Every rank calls this.
+        """
         at = self.at
         spoilt = first_not_finite(self.trainer.objective)
         if spoilt is not None:
             refuse_weights(at.step, spoilt)
+        number = 0 if self.life is None else self.life.number
         progress = Progress(
-            at.step,
-            at.epoch,
-            at.consumed,
-            at.progress,
-            self.record.run_id,
-            self.recipe.digest(),
-            self.reader.index.digest,
-            self.world.size,
+            *(at.step, at.epoch, at.consumed, at.progress),
+            run_id=self.record.run_id,
+            recipe=self.recipe.digest(),
+            dataset=self.reader.index.digest,
+            world=self.world.size,
+            life=number,
         )
-        tensors = to_tensors(self.trainer.objective, self.trainer.optimizer)
-        tensors |= {_METER + name: tensor for name, tensor in self.meter.to_tensors().items()}
-        tensors[_DAMAGE] = self.damage.to_tensor()
-        self.checkpoints.save(tensors, progress)
+        tensors = {_METER + name: tensor for name, tensor in self.meter.to_tensors().items()}
+        if self.world.rank == 0:
+            tensors |= to_tensors(self.trainer.objective, self.trainer.optimizer)
+            tensors[_DAMAGE] = self.damage.to_tensor()
+        return State(tensors, progress, self.ledger.ranges, history.so_far())
+
+    def _save_last(self, history: History, finished: bool) -> None:
+        """Save and wait for it: a life ends here, and the next one begins where this one stands."""
+        patience = _PATIENCE if finished else max(1.0, float(os.environ.get(GRACE_VARIABLE, "30")) - _MARGIN)
+        saved = self.saver.finish(self._state(history), patience)
+        # All leave together: who began anew before the save is done would begin from the one before.
+        self.trainer.synchronise()
+        step = self.at.step
+        if saved and not finished:
+            self._say(f"asked to leave: saved at step {step}; the same command goes on from there")
+        elif saved:
+            return
+        elif finished:
+            raise UserError(
+                f"The training is complete, but {self.checkpoints.store.url} did not take its last checkpoint for "
+                f"{patience:.0f} s. Once it answers, start again: the run goes on from step "
+                f"{self.saver.saved_step or 0}."
+            )
+        else:
+            self._say(
+                f"asked to leave at step {step}, but {self.checkpoints.store.url} did not take a checkpoint for "
+                f"{patience:.0f} s; the same command goes on from step {self.saver.saved_step or 0}"
+            )
 
     def _open_run(self) -> Run:
+        first = self.world.rank == 0 and not self.record.run_id
+        if first:
+            self.record = replace(self.record, key=self.record.key or uuid.uuid4().hex)
+            self.record.write(self.where.output)
         index = self.reader.index
-        run = Run.start(
-            self.recipe.experiment,
-            f"{self.recipe.name} on {_dataset_name(index.url)}",
-            run_id=self.record.run_id or None,
-            tags=tags(index, self.recipe, self.world),
-            folder=self.where.project,
-            rank=self.world.rank,
-        )
+        try:
+            run = Run.start(
+                self.recipe.experiment,
+                f"{self.recipe.name} on {_dataset_name(index.url)}",
+                run_id=self.record.run_id or None,
+                tags=tags(index, self.recipe, self.world, first),
+                folder=self.where.project,
+                rank=self.world.rank,
+                life=0 if self.life is None else self.life.number,
+                key=self.record.key or None,
+            )
+        except UserError:
+            if first and self._new:
+                Record.remove(self.where.output)
+            raise
         if self.world.rank == 0:
-            self.record = replace(self.record, run_id=run.run_id)
+            if first:
+                self.record = replace(self.record, run_id=run.run_id)
             self.record.write(self.where.output)
             run.log_params(self.recipe)
             run.log_dict(flatten(self.recipe), "recipe.json")

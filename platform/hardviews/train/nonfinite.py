@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +10,7 @@ from hardviews.batch import Batch
 from hardviews.data.reader import Reader
 from hardviews.errors import UserError
 from hardviews.objective import Losses
+from hardviews.storage.store import Store
 from hardviews.views.params import Column
 
 _ADVICE = (
@@ -20,23 +19,21 @@ _ADVICE = (
 )
 
 
-def dump(output: str, losses: Losses, reader: Reader, rank: int) -> Path | None:
-    """Write which samples had a non-finite loss, under which views; None where this rank had none."""
+def dump(output: str, losses: Losses, reader: Reader, rank: int) -> str | None:
+    """Write which samples had a non-finite loss, under which views, and return where; None if this rank had none."""
     batch, found = losses.batch, []
     for term, losses_B in losses.terms:
         for i in (~losses_B.isfinite()).nonzero().squeeze(1).tolist():
             found.append(_describe(term.name, i, losses_B[i].item(), batch, reader))
     if not found:
         return None
-    path = Path(output) / f"nonfinite-step-{batch.clock.step:08d}-rank-{rank}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"step": batch.clock.step, "epoch": batch.clock.epoch, "samples": found}, indent=1))
-    os.replace(temporary, path)
-    return path
+    store, file = Store(output), f"nonfinite-step-{batch.clock.step:08d}-rank-{rank}.json"
+    told = {"step": batch.clock.step, "epoch": batch.clock.epoch, "samples": found}
+    store.write(file, json.dumps(told, indent=1).encode())
+    return store.name(file)
 
 
-def refuse(step: int, path: Path | None, output: str) -> None:
+def refuse(step: int, path: str | None, output: str) -> None:
     """Stop on a loss that is not finite, with the advice that usually helps.
 
     Raises:

@@ -27,7 +27,7 @@ class Pace:
 
     @contextmanager
     def saved(self) -> Iterator[None]:
-        """Inside, time is spent on a checkpoint."""
+        """Inside, a checkpoint holds the steps."""
         began = time.monotonic()
         yield
         self.saving += time.monotonic() - began
@@ -38,12 +38,12 @@ class Pace:
         return self.waited / max(time.monotonic() - self.began, 1e-9)
 
     def report(self) -> dict[str, float]:
-        """Return images per second, the share of time waited for data and seconds spent on checkpoints; start anew."""
+        """Return images per second, and the shares of time waited for data and held by checkpoints; start anew."""
         elapsed = max(time.monotonic() - self.began, 1e-9)
         told = {
             "images_per_second": self.samples / elapsed,
             "data_wait": self.waited / elapsed,
-            "checkpoint_seconds": self.saving,
+            "checkpoint_stall": self.saving / elapsed,
         }
         self._restart()
         return told

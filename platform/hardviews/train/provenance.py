@@ -10,8 +10,11 @@ from hardviews.recipes.recipe import Recipe
 from hardviews.train.world import World
 
 
-def tags(index: Index, recipe: Recipe, world: World) -> dict[str, str]:
-    """Return what identifies the code, the dataset, the recipe and the job."""
+def tags(index: Index, recipe: Recipe, world: World, first: bool) -> dict[str, str]:
+    """Return what identifies the code, the dataset, the recipe and the job.
+
+    first: whether the run begins. A later life does not ask git, which takes its time.
+    """
     found = {
         "hardviews.version": hardviews.__version__,
         "hardviews.recipe": recipe.name,
@@ -20,10 +23,11 @@ def tags(index: Index, recipe: Recipe, world: World) -> dict[str, str]:
         "hardviews.samples": str(len(index)),
         "hardviews.world_size": str(world.size),
     }
-    commit = _git_commit()
+    # An image knows the commit that it was built from; it holds no checkout.
+    commit = os.environ.get("HARDVIEWS_COMMIT") or (_git_commit() if first else None)
     if commit:
         found["mlflow.source.git.commit"] = commit
-    for variable in ("TORCHX_JOB_ID", "TORCHELASTIC_RUN_ID"):
+    for variable in ("TORCHX_JOB_ID", "TORCHELASTIC_RUN_ID", "HARDVIEWS_IMAGE"):
         if variable in os.environ:
             found[variable.lower()] = os.environ[variable]
     return found

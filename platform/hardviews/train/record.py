@@ -1,12 +1,11 @@
 """What run an output folder holds: `run.json`, written when the run begins."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from hardviews.errors import UserError
+from hardviews.storage.store import Store
 from hardviews.train.checkpoint import Progress
 
 _NAME = "run.json"
@@ -16,38 +15,46 @@ _ORDER = ("training.batch", "training.group", "training.seed", "loader.reader.st
 
 @dataclass(frozen=True)
 class Record:
-    """A run's tracking id, recipe by name and by every setting that its weights depend on, and dataset's digest."""
+    """A run's tracking id, recipe by name and by every setting that its weights depend on, and dataset's digest.
+
+    key: stands for the run while its tracking id is not known yet, so that a life that ends before it could note the
+    id leaves no second run behind.
+    """
 
     run_id: str
     recipe: str
     settings: Mapping[str, str]
     dataset: str
+    key: str = ""
 
     @staticmethod
     def read(output: str) -> "Record | None":
-        """Return the record in a folder, None where no run began.
+        """Return the record in a folder, at a path or URL, None where no run began.
 
         Raises:
-            UserError: the file is not one of ours.
+            UserError: the file is not one of ours, or cannot be read.
         """
-        path = Path(output) / _NAME
+        store = Store(output)
         try:
-            return Record(**json.loads(path.read_text()))
-        except FileNotFoundError:
+            return Record(**json.loads(store.read(_NAME)))
+        except UserError:
+            raise
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, TypeError) as error:
             raise UserError(
-                f"{path} is damaged or not the record of a run ({type(error).__name__}). Give another --output, or "
-                "remove it to begin a new tracking run from the checkpoints beside it."
+                f"{store.name(_NAME)} is damaged or not the record of a run ({type(error).__name__}). Give another "
+                "--output, or remove it to begin a new tracking run from the checkpoints beside it."
             ) from error
 
     def write(self, output: str) -> None:
         """Write the record; it appears whole or not at all."""
-        folder = Path(output)
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{_NAME}"
-        temporary.write_text(json.dumps(asdict(self), indent=1))
-        os.replace(temporary, folder / _NAME)
+        Store(output).write(_NAME, json.dumps(asdict(self), indent=1).encode())
+
+    @staticmethod
+    def remove(output: str) -> None:
+        """Take the record back."""
+        Store(output).remove(_NAME)
 
 
 def check_same_run(

@@ -68,7 +68,10 @@ def from_tensors(tensors: Mapping[str, Tensor], module: nn.Module, optimizer: to
 
 def first_not_finite(module: nn.Module) -> str | None:
     """Return the name of a weight that is NaN or infinite, None where all are finite."""
-    return next((name for name, weight in module.named_parameters() if not bool(weight.isfinite().all())), None)
+    named = list(module.named_parameters())
+    # One question to the device for all weights.
+    finite = torch.stack([weight.detach().isfinite().all() for _, weight in named]).tolist()
+    return next((name for (name, _), good in zip(named, finite, strict=True) if not good), None)
 
 
 def _named(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[Tensor, str]:

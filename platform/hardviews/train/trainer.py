@@ -16,6 +16,7 @@ from hardviews.collectives import sum_over_ranks
 from hardviews.methods.method import Encoded, concatenate
 from hardviews.objective import Losses, Objective
 from hardviews.recipes.recipe import Recipe
+from hardviews.train.ledger import digest
 from hardviews.train.loader import RawBatch, to_batch
 from hardviews.train.world import World
 from hardviews.views.random import Purpose, words
@@ -26,15 +27,18 @@ class StepReport:
     """A step's outcome, equal on all ranks but for `losses` (this rank's share of its last micro-batch).
 
     `taken` is false where the loss was not finite: then nothing was changed. `stop` tells that some rank was asked to
-    leave. `corrupt` counts samples that the ranks newly found corrupt, `substituted` those that others stood in for.
+    leave, `due` that it is time for a checkpoint. `corrupt` counts samples that the ranks newly found corrupt,
+    `substituted` those that others stood in for. `digest` is the ledger's, of the global batch.
     """
 
     loss: float
     rate: float
     taken: bool
     stop: bool
+    due: bool
     corrupt: int
     substituted: int
+    digest: int
     losses: Losses
 
 
@@ -49,6 +53,7 @@ class Trainer:
         self.objective = Objective(method, recipe.strategy).train()
         # channels_last is what convolutions run fastest in, on CPU as on GPU.
         self.objective.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        recipe.precision.cast(self.objective, method.backbone)
         self.optimizer = recipe.optimizer.build(method, recipe.training.batch)
         self.peak = recipe.optimizer.peak(recipe.training.batch)
         self._module: Objective | DistributedDataParallel = self.objective
@@ -61,14 +66,14 @@ class Trainer:
                 find_unused_parameters=recipe.strategy.adversarial_branch,
             )
 
-    def step(self, raws: Iterable[RawBatch], clock: Clock, stop: bool) -> StepReport:
+    def step(self, raws: Iterable[RawBatch], clock: Clock, stop: bool, due: bool = False) -> StepReport:
         """Train on one global batch, given as this rank's shares of its micro-batches."""
         training = self.recipe.training
         rate = self.recipe.schedule.apply(self.optimizer, self.peak, clock)
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.world.device)
         parts: list[Encoded] = []
-        indices, corrupt, substituted = [], 0, 0
+        indices, corrupt, substituted, trained_on = [], 0, 0, 0
         for micro, raw in enumerate(raws):
             last = micro == training.accumulate - 1
             batch = to_batch(raw, self.objective, clock, training.group, self.world.device)
@@ -88,16 +93,20 @@ class Trainer:
             indices.append(losses.index)
             corrupt += len(raw.bad)
             substituted += raw.counters.substituted
-        # One small all-reduce a step carries the loss, the counts, and whether someone was asked to stop.
-        told = torch.tensor([float(stop), corrupt, substituted], device=total.device)
-        shared = sum_over_ranks(torch.cat([(total / self.world.size).reshape(1), told]))
-        loss, asked, corrupt, substituted = shared.tolist()
+            trained_on += digest(clock.epoch, raw.position.numpy(), raw.named.numpy())
+        # One small all-reduce a step carries the loss, the counts, and whether someone was asked to stop. In double
+        # precision sums of digests stay exact: below 2^53 for batches of up to 2^21 samples.
+        told = torch.tensor([stop, due, corrupt, substituted, trained_on], dtype=torch.float64, device=total.device)
+        shared = sum_over_ranks(torch.cat([(total / self.world.size).double().reshape(1), told]))
+        loss, asked, wanted, corrupt, substituted, trained_on = shared.tolist()
         taken = loss == loss and abs(loss) != float("inf")
         if taken:
             self.optimizer.step()
             encoded = concatenate(parts)
             self.objective.method.update(encoded, clock, torch.cat(indices))
-        return StepReport(loss, rate, taken, asked > 0, int(corrupt), int(substituted), losses)
+        return StepReport(
+            loss, rate, taken, asked > 0, wanted > 0, int(corrupt), int(substituted), int(trained_on), losses
+        )
 
     def _seed(self, clock: Clock, micro: int) -> None:
         place = torch.tensor([clock.step])

@@ -1,11 +1,14 @@
 """What a run reads and where it writes, checked before anything is written."""
 
-import tempfile
+import uuid
 from dataclasses import dataclass
-from pathlib import Path
 
-from hardviews.data.index import Index
+import torch
+import torch.distributed as dist
+
+from hardviews.data.index import INDEX_NAME, Index
 from hardviews.errors import UserError
+from hardviews.storage.store import Store
 
 
 @dataclass(frozen=True)
@@ -14,7 +17,7 @@ class Where:
 
     Attributes:
         data: URL of a packed dataset, or of a folder with one named `train`.
-        output: folder for checkpoints and the encoder; a run that is there already goes on.
+        output: folder or URL (s3://BUCKET/PREFIX) for checkpoints and encoder; a run that is there already goes on.
         project: folder of the tracking record, where MLFLOW_TRACKING_URI names no server.
         accept_changes: go on with the run in the output although settings of its recipe are others now.
     """
@@ -25,27 +28,41 @@ class Where:
     accept_changes: bool = False
 
     def check(self) -> None:
-        """Refuse folders that cannot be written, without leaving anything there.
+        """Refuse places that cannot be written, without leaving anything there.
 
         Raises:
-            UserError: naming the folder.
+            UserError: naming the place.
         """
-        if "://" in self.output and not self.output.startswith("file://"):
-            raise UserError(
-                f"--output {self.output} is not a local path; this version keeps checkpoints on a local or shared disk."
-            )
         for name, folder in (("output", self.output), ("project", self.project)):
-            nearest = Path(folder).absolute()
-            while not nearest.exists():
-                nearest = nearest.parent
             try:
-                # Permission bits do not tell: root, read-only mounts, full disks.
-                tempfile.TemporaryFile(dir=nearest).close()
-            except OSError as error:
-                raise UserError(
-                    f"--{name} {folder} cannot be written: {nearest} is not a folder that we may write to "
-                    f"({error.strerror}). Give another one."
-                ) from error
+                Store(folder).check_writable()
+            except UserError as error:
+                raise UserError(f"--{name}: {error}") from error
+
+    def check_shared(self, rank: int, world: int, device: torch.device) -> None:
+        """Refuse a local output that the processes do not share; every rank calls this.
+
+        Raises:
+            UserError: on the ranks that do not see what rank 0 writes there.
+        """
+        store = Store(self.output)
+        if world == 1 or not store.local:
+            return
+        told = [f".shared-{uuid.uuid4().hex}"]
+        dist.broadcast_object_list(told, src=0, device=device)
+        if rank == 0:
+            store.write(told[0], b"")
+        dist.barrier()
+        seen = store.size(told[0]) is not None
+        dist.barrier()
+        if rank == 0:
+            store.remove(told[0])
+        if not seen:
+            raise UserError(
+                f"--output {self.output} is a folder of each machine's own: rank {rank} does not see what rank 0 "
+                "writes there, so another one could not go on with the run. Give a folder on a disk that all share, "
+                "or an address in an object store (s3://BUCKET/PREFIX)."
+            )
 
 
 def open_dataset(data: str) -> Index:
@@ -55,6 +72,6 @@ def open_dataset(data: str) -> Index:
         UserError: neither is a packed dataset.
     """
     inside = f"{data.rstrip('/')}/train"
-    if "://" not in data and not Path(data, "index.json").exists() and Path(inside, "index.json").exists():
+    if Store(data).size(INDEX_NAME) is None and Store(inside).size(INDEX_NAME) is not None:
         return Index.load(inside)
     return Index.load(data)

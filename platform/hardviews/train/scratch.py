@@ -1,0 +1,40 @@
+"""Folders for files on their way between this machine and a store, which no killed process leaves behind for good."""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_LOCK = ".lock"
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Yield an empty folder, removed afterwards; those that killed processes left are removed before.
+
+    A live process holds a lock inside its folder, which goes with it however it ends.
+    """
+    prefix = f"hardviews-{os.getuid()}-"
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        _remove_if_abandoned(left)
+    outer = Path(tempfile.mkdtemp(prefix=prefix))
+    try:
+        with open(outer / _LOCK, "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            folder = outer / "files"
+            folder.mkdir()
+            yield folder
+    finally:
+        shutil.rmtree(outer, ignore_errors=True)
+
+
+def _remove_if_abandoned(folder: Path) -> None:
+    try:
+        with open(folder / _LOCK) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        return  # in use, or made this moment
