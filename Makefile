@@ -22,7 +22,7 @@ FROM_TORCH := ^(torch|torchvision|triton|nvidia-.*|cuda-.*)==
 
 .PHONY: help
 help:  ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
 	@echo
 	@echo '  make demo DATA=FOLDER      the same on your own images, one folder a class'
 	@echo '  make test TORCH_INDEX=URL  install torch from another package index'
@@ -54,6 +54,10 @@ endif
 lock: $(UV)  ## compile the dependencies of pyproject.toml into requirements/
 	$(UV) pip compile --quiet --universal --generate-hashes --extra test --extra dev --python-version 3.11 \
 	  --custom-compile-command 'make lock' --output-file $(LOCK) pyproject.toml
+	$(UV) pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11 --constraint $(LOCK) \
+	  --custom-compile-command 'make lock' --output-file .venv/runtime.txt pyproject.toml
+	awk '/^[a-z]/ { keep = $$0 ~ /$(FROM_TORCH)/ } keep || /^#/' .venv/runtime.txt > requirements/torch.txt
+	awk '/^[a-z]/ { keep = $$0 !~ /$(FROM_TORCH)/ } keep || /^#/' .venv/runtime.txt > requirements/runtime.txt
 	$(UV) pip compile --quiet --universal --generate-hashes --custom-compile-command 'make lock' --python-version 3.11 \
 	  --output-file requirements/uv.txt requirements/uv.in
 
@@ -72,6 +76,10 @@ test: lint  ## style, types and the fast tests (PYTEST='-k name' for some)
 laws: $(STAMP)  ## every law on every method, strategy and network: long
 	.venv/bin/python -m pytest -m laws $(PYTEST)
 
+.PHONY: test-cluster
+test-cluster: $(STAMP)  ## pods killed on a real cluster: KUBECONFIG, HARDVIEWS_IMAGE and OBJECT_STORE_IMAGE say which
+	.venv/bin/python -m pytest -m cluster tests/cluster $(PYTEST)
+
 .PHONY: demo
 demo: $(STAMP)  ## pretrain on a small dataset with hard views, evaluate, show the table
 	.venv/bin/hardviews demo $(if $(DATA),--data '$(DATA)') $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED))
@@ -79,6 +87,30 @@ demo: $(STAMP)  ## pretrain on a small dataset with hard views, evaluate, show t
 .PHONY: bench
 bench: $(STAMP)  ## print every published figure
 	for program in benchmarks/*.py; do echo "== $$program"; .venv/bin/python "$$program"; done
+
+# Whatever builds images here: the first that works.
+BUILDERS := docker podman buildah
+BUILDER = $(or $(firstword $(foreach b,$(BUILDERS),$(shell $(b) info >/dev/null 2>&1 && echo $(b)))),none)
+IMAGE ?= hardviews
+TARGET ?= gpu
+BASE ?= debian:bookworm-slim
+PUSH ?=
+NEEDS_BUILDER = test '$(BUILDER)' != none || { echo 'To build images, one of $(BUILDERS) has to work here.' >&2; exit 1; }
+BUILD = $(BUILDER) build $(if $(filter buildah,$(BUILDER)),--layers) --build-arg BASE='$(BASE)'
+
+.PHONY: image
+image:  ## build the container image (IMAGE=NAME TARGET=cpu|gpu BASE=IMAGE PUSH=1)
+	@$(NEEDS_BUILDER)
+	@test '$(TARGET)' = gpu -o -n '$(TORCH_INDEX)' || { echo 'Add TORCH_INDEX=ADDRESS of CPU builds (see pytorch.org).' >&2; exit 1; }
+	$(BUILD) --file docker/Dockerfile --target '$(TARGET)' --build-arg TORCH_INDEX='$(TORCH_INDEX)' \
+	  --build-arg COMMIT="$$(git describe --always --abbrev=40 --dirty=+changes 2>/dev/null)" --tag '$(IMAGE)' .
+	$(if $(PUSH),$(BUILDER) push '$(IMAGE)')
+
+.PHONY: store
+store:  ## build the image of a small S3 server, for tests and laptops (IMAGE=NAME PUSH=1)
+	@$(NEEDS_BUILDER)
+	$(BUILD) --file docker/object-store.Dockerfile --tag '$(IMAGE)' .
+	$(if $(PUSH),$(BUILDER) push '$(IMAGE)')
 
 .PHONY: clean
 clean:  ## remove .venv and caches; runs and data stay
