@@ -79,10 +79,10 @@ class Cluster:
             self._api, self._namespace = open_client()
         return self._api
 
-    def namespace(self) -> str:
-        """The namespace that the kubeconfig's context names, else `default`."""
+    def namespace(self) -> str | None:
+        """The namespace that the kubeconfig's context names, if it does."""
         self.client()
-        return self._namespace or "default"
+        return self._namespace
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         """Reads an object or a list."""

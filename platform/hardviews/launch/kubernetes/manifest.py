@@ -28,13 +28,16 @@ ANSWER = 30  # seconds beyond the grace period until a process is killed
 
 _PREEMPTABLE = "volcano.sh/preemptable"
 
-# A coordinator's pod that is deleted, drained or preempted fails too before it goes, and runs again a moment later:
-# then the restart of the job is called off. It is for one that stays failed.
+# A pod that is deleted, drained or preempted fails before it goes, and one in its place runs a moment later: then
+# the action is called off. It is for pods that stay failed, which Volcano would never replace.
+_PATIENCE = "60s"
 _COORDINATOR_POLICIES = [
     {"exitCode": FAILED_FOR_GOOD, "action": "TerminateJob"},
     {"event": "TaskCompleted", "action": "CompleteJob"},
-    {"event": "PodFailed", "action": "RestartJob", "timeout": "60s"},
+    {"event": "PodFailed", "action": "RestartJob", "timeout": _PATIENCE},
 ]
+# The kubelet restarts containers; this is for a trainer that its node has evicted for want of memory or disk.
+_TRAINER_POLICIES = [{"event": "PodFailed", "action": "RestartPod", "timeout": _PATIENCE}]
 _SINGLE_POLICIES = [
     {"exitCode": MISTAKE, "action": "TerminateJob"},
     {"event": "TaskCompleted", "action": "CompleteJob"},
@@ -63,6 +66,7 @@ def refine(manifest: Mapping[str, Any], app: AppDef, site: PodOptions) -> dict[s
         if part == AGENT:
             merged.add(index)
             task |= {"name": role.name, "replicas": role.num_replicas, "minAvailable": role.min_replicas}
+            task["policies"] = _TRAINER_POLICIES
         elif part is not None and len(app.roles) == 1:
             task["policies"] = _SINGLE_POLICIES
         elif part == COORDINATOR:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from torchx.specs import AppDef, DeviceMount, Role
 
-from hardviews.launch.component import module
+from hardviews.launch.component import COORDINATOR, module
 from hardviews.launch.kubernetes.options import PodOptions
 from hardviews.launch.site import TRACKING
 
@@ -65,7 +65,7 @@ def _amounts(role: Role, options: PodOptions) -> Iterator[str]:
         yield f"The role {role.name} asks for {resource.cpu} CPU. Give at least one core: --cpu 1."
     if resource.memMB <= 0:
         yield f"The role {role.name} asks for {resource.memMB} MB of memory. Give --memMB, for example 4096."
-    elif options.shm is not None and options.shm > resource.memMB:
+    elif options.shm is not None and options.shm > resource.memMB and module(role) != COORDINATOR:
         yield (
             f"--shm {options.shm} MB of shared memory are part of the pod's memory, which is {resource.memMB} MB. Give "
             "less, or more --memMB."

@@ -29,6 +29,7 @@ from hardviews.launch.kubernetes.status import STATES, phase, response
 _LIST, _PAIRS = List[str], Dict[str, str]  # noqa: UP006
 _JOB_LABEL = "volcano.sh/job-name"
 _COMMANDS = "/apis/bus.volcano.sh/v1alpha1"
+_ASKED_PODS = 4
 _LOOK_AGAIN = 3.0  # seconds between two looks at the state of a job whose log is followed
 
 
@@ -97,10 +98,14 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
         return f"{namespace}:{made['metadata']['name']}"
 
     def _namespace(self, cfg: Mapping[str, Any] | None = None) -> str:
+        return self._named(cfg) or "default"
+
+    def _named(self, cfg: Mapping[str, Any] | None = None) -> str | None:
+        """The namespace that the run options, the site's settings or the kubeconfig name."""
         if cfg is None:
             cfg = {}
             apply("kubernetes", cfg)
-        return str(cfg.get("namespace") or self._cluster.namespace())
+        return cfg.get("namespace") or self._cluster.namespace()
 
     # Jobs that are there
 
@@ -111,30 +116,35 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
             if job is None:
                 return None
             pods = self._cluster.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"{_JOB_LABEL}={name}")
-            return response(f"{namespace}:{name}", job, pods["items"], self._events(namespace, job))
+            return response(f"{namespace}:{name}", job, pods["items"], self._events(namespace, job, pods["items"]))
         except Refused as error:
             raise _forbidden(f"the job {name}", namespace, error) from error
 
-    def _events(self, namespace: str, job: Mapping[str, Any]) -> List[Any]:  # noqa: UP006
-        found = []
+    def _events(self, namespace: str, job: Mapping[str, Any], pods: List[Any]) -> List[Any]:  # noqa: UP006
+        """What was said about the job, its pod group, and the first few pods that have not started."""
         name, uid = job["metadata"]["name"], job["metadata"]["uid"]
-        for involved in (name, f"{name}-{uid}"):  # the job and its pod group
+        starting = [pod["metadata"]["name"] for pod in pods if pod.get("status", {}).get("phase") == "Pending"]
+        found: List[Any] = []  # noqa: UP006
+        for involved in (name, f"{name}-{uid}", *starting[:_ASKED_PODS]):
+            query = f"involvedObject.name={involved}"
             try:
-                query = f"involvedObject.name={involved}"
                 found += self._cluster.get(f"/api/v1/namespaces/{namespace}/events", fieldSelector=query)["items"]
             except Refused:
                 return []  # who may see jobs need not be allowed to see events
         return found
 
     def list(self) -> List[ListAppResponse]:  # noqa: UP006
-        namespace = self._namespace()
+        """Lists the jobs of the namespace that the site or the kubeconfig names, where none is, all we may see."""
+        namespace = self._named()
         try:
-            jobs = self._cluster.get(f"{JOBS}/namespaces/{namespace}/jobs")["items"]
+            jobs = self._cluster.get(f"{JOBS}/namespaces/{namespace}/jobs" if namespace else f"{JOBS}/jobs")["items"]
         except Refused as error:
-            raise _forbidden("jobs", namespace, error) from error
+            if namespace is not None or error.status != 403:
+                raise _forbidden("jobs", namespace or "default", error) from error
+            jobs = self._cluster.get(f"{JOBS}/namespaces/default/jobs")["items"]
         return [
             ListAppResponse(
-                app_id=f"{namespace}:{job['metadata']['name']}",
+                app_id=f"{job['metadata']['namespace']}:{job['metadata']['name']}",
                 state=STATES.get(phase(job), AppState.UNKNOWN),
             )
             for job in sorted(jobs, key=lambda job: str(job["metadata"]["creationTimestamp"]))

@@ -204,7 +204,7 @@ def diagnose(job: Object, there: Sequence[Replica], events: Sequence[Object]) ->
         for replica in there:
             if text := looks(replica):
                 return text
-    return _refused(job, events) or _waiting(job, there, events) or _restarting(job, there)
+    return _refused(job, events) or _waiting(job, there, events) or _starting(there, events) or _restarting(job, there)
 
 
 def _failure(job: Object, there: Sequence[Replica]) -> str:
@@ -292,6 +292,23 @@ def _waiting(job: Object, there: Sequence[Replica], events: Sequence[Object]) ->
         return f"The job runs with {running} of {len(there)} pods; {names} wait for room: {why}"
     least = int(job["spec"].get("minAvailable", 0))
     return f"The job waits for room for {least} pods at once; {names} have no node: {why}"
+
+
+def _starting(there: Sequence[Replica], events: Sequence[Object]) -> str:
+    """What keeps containers from starting on their nodes: an image on its way, a volume that is not there."""
+    for replica in there:
+        if replica.state != ReplicaState.PENDING or not replica.pod.get("spec", {}).get("nodeName"):
+            continue
+        name, node = replica.pod["metadata"]["name"], replica.pod["spec"]["nodeName"]
+        for event in _latest(events):
+            if event.get("involvedObject", {}).get("name") != name:
+                continue
+            if event.get("type") == "Warning":
+                return f"{replica} does not start on {node}: {_one_line(event.get('message', ''))}"
+            if event.get("reason") == "Pulling":
+                return f"{replica} waits for its image on {node}: {_one_line(event.get('message', ''))}"
+        return f"{replica} is being started on {node}."
+    return ""
 
 
 def _alive(replica: Replica) -> bool:

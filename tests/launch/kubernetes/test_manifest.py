@@ -1,0 +1,138 @@
+"""The manifests of jobs, compared with what was written down and with what they must hold."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torchx.specs as specs
+import yaml
+
+from jobs.knn import knn
+from jobs.pack import pack
+from tests.launch.kubernetes.jobs import job, manifest, pods
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "manifests"
+
+RICH = {
+    "j": "2:4x8",
+    "cpu": 16,
+    "gpu": 8,
+    "memMB": 64000,
+    "grace": 120,
+    "secret": ["s3", "mlflow"],
+    "mount": ["type=volume", "src=claim", "dst=/data"],
+    "shm": 16000,
+    "scratch": 100000,
+    "toleration": ["nvidia.com/gpu:NoSchedule", "dedicated=vision:NoExecute"],
+    "node_selector": {"gpu": "h100"},
+    "priority": "high",
+    "ttl": 3600,
+    "env": {"AWS_REGION": "eu-west-1"},
+}
+SITE = {"image_pull_secrets": ["registry"], "service_account": "trainer", "run_as_user": 2000, "labels": {"team": "a"}}
+
+
+def normalised(made):
+    """Without the name that TorchX draws anew for every submission."""
+    return json.loads(json.dumps(made).replace(made["metadata"]["name"], "NAME"))
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        ("pretrain", lambda: manifest(job())),
+        ("pretrain_rich", lambda: manifest(job("--training.epochs", "3", **RICH), **SITE)),
+        ("knn", lambda: manifest(knn(image="i", data="s3://b/d", output="s3://b/o", tracking="http://m:5000"))),
+        ("pack", lambda: manifest(pack(source="/images", image="i", data="s3://b/d", secret=["s3"]))),
+    ],
+)
+def test_manifests_are_those_that_were_written_down(name, made):
+    file = GOLDEN / f"{name}.yaml"
+    found = yaml.safe_dump(normalised(made()))
+    if os.environ.get("HARDVIEWS_WRITE_GOLDEN"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(found)
+    assert found == file.read_text()
+
+
+def test_any_min_of_max_trainers_suffice_beside_the_coordinator():
+    spec = manifest(job(j="2:5x1"))["spec"]
+    coordinator, trainer = spec["tasks"]
+    assert (coordinator["replicas"], coordinator["minAvailable"]) == (1, 1)
+    assert (trainer["name"], trainer["replicas"], trainer["minAvailable"]) == ("trainer", 5, 2)
+    assert spec["minAvailable"] == 3
+    assert spec["maxRetry"] > 100  # 0 would become 3
+
+
+def test_trainers_find_the_coordinator_by_the_variable_that_volcano_makes_of_its_task():
+    spec = manifest(job())["spec"]
+    command = pods({"spec": spec})[1]["containers"][0]["command"]
+    variable = command[command.index("--host-variable") + 1]
+    assert variable == f"VC_{spec['tasks'][0]['name'].replace('-', '_').upper()}_HOSTS"
+
+
+def test_the_coordinator_decides_how_the_job_ends_and_a_trainer_never_does():
+    coordinator, trainer = manifest(job())["spec"]["tasks"]
+    assert [(p.get("exitCode", p.get("event")), p["action"]) for p in coordinator["policies"]] == [
+        (3, "TerminateJob"),
+        ("TaskCompleted", "CompleteJob"),
+        ("PodFailed", "RestartJob"),
+    ]
+    assert coordinator["template"]["spec"]["restartPolicy"] == "Never"
+    assert trainer["template"]["spec"]["restartPolicy"] == "OnFailure"
+    assert {policy["action"] for policy in trainer.get("policies", [])} <= {"RestartPod"}
+    labels = [task["template"]["metadata"]["labels"]["volcano.sh/preemptable"] for task in (coordinator, trainer)]
+    assert labels == ["false", "true"]
+
+
+@pytest.mark.parametrize("app", [job(), pack(source="/i", image="i", data="s3://b/d")], ids=["pretrain", "pack"])
+def test_pods_are_restricted_and_may_write_to_two_folders(app):
+    for pod in pods(manifest(app)):
+        container = pod["containers"][0]
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        }
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False
+        assert {"/tmp", "/scratch", "/dev/shm"} <= {mount["mountPath"] for mount in container["volumeMounts"]}
+        assert {"name": "HOME", "value": "/scratch"} in container["env"]
+        assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+
+
+def test_what_is_asked_for_is_what_is_requested():
+    pod = pods(manifest(job(cpu=4, memMB=8000, gpu=1)))[1]
+    resources = pod["containers"][0]["resources"]
+    assert resources["requests"] == resources["limits"] == {"cpu": "4000m", "memory": "8000M", "nvidia.com/gpu": "1"}
+    shared = next(volume for volume in pod["volumes"] if volume["name"] == "dshm")
+    assert shared["emptyDir"] == {"medium": "Memory", "sizeLimit": "4000M"}
+
+
+def test_secrets_are_names_for_the_training_processes_alone():
+    coordinator, trainer = pods(manifest(job(secret=["mine"]), secrets=["site"]))
+    assert trainer["containers"][0]["envFrom"] == [{"secretRef": {"name": "site"}}, {"secretRef": {"name": "mine"}}]
+    assert "envFrom" not in coordinator["containers"][0]
+
+
+def test_the_grace_period_leaves_time_beyond_the_save():
+    assert pods(manifest(job(grace=100)))[1]["terminationGracePeriodSeconds"] >= 130
+
+
+def test_jobs_of_others_keep_their_tasks_and_commands():
+    roles = [specs.Role(name="main", image="i", entrypoint="sh", args=["-c", "x"], num_replicas=2, min_replicas=1)]
+    made = manifest(specs.AppDef("other", roles))
+    assert [task["name"] for task in made["spec"]["tasks"]] == ["main-0", "main-1"]
+    assert [task["minAvailable"] for task in made["spec"]["tasks"]] == [1, 0]
+    for pod in pods(made):
+        assert pod["restartPolicy"] == "Never"
+        assert "workingDir" not in pod["containers"][0]
+        assert pod["containers"][0]["resources"] == {"requests": {}, "limits": {}}
+
+
+def test_a_dry_run_is_a_function_of_the_job_and_the_options():
+    first, second = (normalised(manifest(job(**RICH), **SITE)) for _ in range(2))
+    assert first == second
