@@ -126,7 +126,7 @@ def _linear(words: list[str]) -> None:
 
 def _audit(words: list[str]) -> None:
     from hardviews.arguments import parse
-    from hardviews.audit import Audit, run_audit
+    from hardviews.train.audit import Audit, run_audit
 
     run_audit(parse(Audit, words, "audit"))
 
