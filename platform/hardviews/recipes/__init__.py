@@ -7,8 +7,9 @@ from hardviews.errors import UserError
 from hardviews.recipes.digits import digits
 from hardviews.recipes.photos import photos
 from hardviews.recipes.recipe import Recipe
+from hardviews.recipes.smoke import smoke
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"digits": digits, "photos": photos}
+RECIPES: dict[str, Callable[[], Recipe]] = {"digits": digits, "photos": photos, "smoke": smoke}
 
 
 def recipe_named(name: str) -> Recipe:

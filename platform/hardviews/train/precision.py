@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor, nn
 
 from hardviews.errors import UserError
 
@@ -15,11 +16,13 @@ class Precision:
 
     Attributes:
         device: `auto` takes a GPU where there is one.
-        compute: `auto` takes bfloat16 on a GPU that has it.
+        compute: `auto` takes bfloat16 on a GPU that has it. `float64` is for comparisons: rounding differs with the
+            number of processes, and choices (the hardest pair, the sign of a gradient) make large differences of small
+            ones within a few dozen steps, unless they begin at 1e-16.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    compute: Literal["auto", "float32", "bfloat16"] = "auto"
+    compute: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
 
     def choose_device(self, local_rank: int) -> torch.device:
         """Return this process's device.
@@ -46,6 +49,16 @@ class Precision:
         wanted = self.compute
         if wanted == "auto":
             wanted = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-        if wanted == "float32":
+        if wanted in ("float32", "float64"):
             return nullcontext()
         return torch.autocast(device.type, torch.bfloat16)
+
+    def cast(self, module: nn.Module, backbone: nn.Module) -> None:
+        """Give the module weights of the precision asked for, and its backbone images of the same."""
+        if self.compute == "float64":
+            module.double()
+            backbone.register_forward_pre_hook(_double)
+
+
+def _double(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(tensor.double() for tensor in inputs)

@@ -1,0 +1,49 @@
+"""Everything at once, very small: hard views, attacks and cut-mix on digits, to try out a cluster in minutes.
+
+command   torchx run -s kubernetes jobs/pretrain.py --recipe smoke
+data      hardviews pack --source turned-digits (4,326 images to train on)
+hardware  2 CPU cores, one to three processes
+time      about 2 minutes
+expected  the run's losses are those of an undisturbed one within 1e-6, whatever was killed on the way:
+          `make test-cluster` shows it
+
+Numbers are double precision, and attacks start from noise, for the sake of that comparison. Sums depend in their last
+digits on how many processes share a batch; hardest pairs and signs of gradients make large differences of those within
+a few dozen steps in single precision. Where an image is flat, max-pooling has ties, which the last digit decides, and
+with them which pixel an attack moves: noise breaks the ties.
+"""
+
+from hardviews.methods.simclr import SimCLRConfig
+from hardviews.models.backbones import Backbone
+from hardviews.optim.optimizer import Optimizer
+from hardviews.optim.schedule import Schedule
+from hardviews.recipes.recipe import Recipe, Training
+from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.cutmix import CutMix
+from hardviews.strategies.hard_views import HardViews
+from hardviews.strategies.strategy import Chain, Clean, Sum
+from hardviews.train.loader import LoaderConfig
+from hardviews.train.precision import Precision
+from hardviews.views.augmentation import Augmentation, Jitter
+
+
+def smoke() -> Recipe:
+    """SimCLR on hard views (N=4), each pair also attacked and cut-mixed, on 32-pixel digits: tries out a cluster."""
+    view = Augmentation(size=32, scale=(0.3, 1.0), flip=0.0, jitter=Jitter(0.4, 0.4, 0.0, 0.0), grayscale=0.0, blur=0.0)
+    hexa = Sum(
+        (1.0, Clean()),
+        (0.5, Adversarial(epsilon=2 / 255, step_size=2 / 255, start="uniform")),
+        (0.5, CutMix()),
+        average=True,
+    )
+    return Recipe(
+        "smoke",
+        SimCLRConfig(hidden=64, output=32, temperature=0.2, view=view),
+        Backbone("test_resnet"),
+        Chain(HardViews(4), hexa),
+        Training(epochs=4, batch=192, checkpoint_steps=5, log_steps=1),
+        Optimizer(learning_rate=0.1, weight_decay=1e-4),
+        Schedule(warmup=0.05),
+        LoaderConfig(workers=0),
+        Precision(device="cpu", compute="float64"),
+    )
