@@ -12,20 +12,21 @@ class Gate:
     server, answers are cut off).
     """
 
-    def __init__(self, server_port):
+    def __init__(self, server_port, host="127.0.0.1"):
         self._server_port = server_port
+        self._host = host
         self.mode = "shut"
         self.cut = 0
         self._listener = None
         self._pairs = []
         with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
+            sock.bind((host, 0))
             self.port = sock.getsockname()[1]
         self.set("open")
 
     @property
     def uri(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self._host}:{self.port}"
 
     def set(self, mode):
         """Change the way from now on; connections that stand are cut, those in a black hole too."""
@@ -43,7 +44,7 @@ class Gate:
         elif mode != "shut" and self._listener is None:
             self._listener = socket.socket()
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._listener.bind(("127.0.0.1", self.port))
+            self._listener.bind((self._host, self.port))
             self._listener.listen(32)
             threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 

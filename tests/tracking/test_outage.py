@@ -1,5 +1,6 @@
 """A real server that is killed, frozen, out of reach, late or deaf, and a job that is killed: every step once."""
 
+import http.server
 import os
 import shutil
 import signal
@@ -10,6 +11,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from hardviews.errors import UserError
+from hardviews.evaluation.protocol import Result
+from hardviews.evaluation.report import show
 from hardviews.tracking import sender as sender_module
 from hardviews.tracking import spool as spool_module
 from hardviews.tracking.errors import MissingRun
@@ -252,6 +255,7 @@ def test_of_two_processes_that_hold_the_run_the_later_one_writes(direct, gate, t
     assert direct.get_run(old.run_id).info.status == "RUNNING"
     assert new.close() == 0
     check(direct, new.run_id, 10)
+    assert direct.get_run(new.run_id).data.tags["hardviews.restarts"] == "1"
 
 
 def test_a_new_run_waits_for_a_server_that_is_late(direct, gate, tmp_path):
@@ -310,6 +314,63 @@ def test_a_run_that_the_server_does_not_know_is_told_early_or_late(gate, tmp_pat
     time.sleep(1)
     run.close(timeout=0.2)
     assert "not in the tracking store" in caplog.text
+
+
+def test_a_server_that_does_not_know_its_name_is_told_in_words(server, direct, gate, tmp_path, caplog):
+    other = Gate(server["port"], host="127.0.0.2")
+    try:
+        name = f"127.0.0.2:{other.port}"
+        with pytest.raises(UserError, match=f"--allowed-hosts {name}"):
+            opened(other, tmp_path)
+        run = opened(gate, tmp_path)
+        run.close(None)
+        again = opened(other, tmp_path, run.run_id)
+        log(again, 1, 3)
+        assert again.close(timeout=0.2) > 0
+        assert f"--allowed-hosts {name}" in caplog.text
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_credentials_are_told_in_words_and_not_shown(tmp_path, monkeypatch, status):
+    class Denies(http.server.BaseHTTPRequestHandler):
+        asked = 0
+
+        def do_GET(self):
+            Denies.asked += 1
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"no")
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Denies) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        begun = time.monotonic()
+        with pytest.raises(UserError, match="refuses our credentials") as caught:
+            Run.start("e", "x", uri=f"http://127.0.0.1:{httpd.server_port}", folder=tmp_path)
+        httpd.shutdown()
+    assert time.monotonic() - begun < 5 and Denies.asked == 1
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_evaluation_that_is_not_logged_says_so(gate, tmp_path, monkeypatch):
+    monkeypatch.setattr("hardviews.tracking.run._AT_THE_END", 0.3)
+    parent = opened(gate, tmp_path)
+    assert parent.close() == 0
+    with opened(gate, tmp_path, parent=parent.run_id) as child:
+        child.log_metrics({"knn_top1_k20": 50.0}, 1)
+        assert child.drain(10)
+        gate.set("shut")
+        child.log_metrics({"knn_top1_k10": 50.0}, 1)
+    assert child.unsent == 2
+    result = Result("knn", {"pretrained": {"knn_top1_k20": 50.0}}, "d", child.run_id, logged=child.unsent == 0)
+    with pytest.raises(UserError, match=f"{child.run_id} lacks some"):
+        show([result])
 
 
 def test_files_that_cannot_be_stored_do_not_hold_up_lines(server, direct, gate, tmp_path):

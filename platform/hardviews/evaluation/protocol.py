@@ -5,8 +5,10 @@ it.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -18,6 +20,7 @@ from hardviews.errors import UserError
 from hardviews.evaluation.features import Embed, Features, Preprocess, Source, embedding, extract
 from hardviews.models.encoder import Encoder, load
 from hardviews.tracking.errors import MissingRun
+from hardviews.tracking.job import JOB, job_tags
 from hardviews.tracking.run import Run
 
 logger = logging.getLogger(__name__)
@@ -87,13 +90,14 @@ class Scores:
 @dataclass(frozen=True)
 class Result:
     """An evaluation's outcome: metrics by source of features, the encoder's digest, and the run it is logged
-    to.
+    to; logged: whether all of it arrived there.
     """
 
     name: str
     metrics: Mapping[Source, Mapping[str, float]]
     digest: str
     run_id: str
+    logged: bool = True
 
 
 Score = Callable[[Features, Features, int, torch.device], Scores]
@@ -137,7 +141,7 @@ def evaluate(config: Evaluation, name: str, score: Score) -> Result:
         if encoder.digest != digest:
             raise RuntimeError("a weight of the frozen encoder moved during the evaluation")
         run_id = run.run_id
-    return Result(name, outcome, digest, run_id)
+    return Result(name, outcome, digest, run_id, logged=run.unsent == 0)
 
 
 def top(n: int, scores_ML: Tensor, labels_M: Tensor) -> float:
@@ -188,13 +192,16 @@ def _extract(config: Evaluation, index: Index, embed: Embed, preprocess: Preproc
 
 def _open_run(config: Evaluation, name: str, encoder: Encoder) -> Run:
     parent = encoder.provenance.get("run_id")
-    tags = {"hardviews.evaluation": name}
+    tags = {"hardviews.evaluation": name, **job_tags()}
+    job = os.environ.get(JOB)
+    # A job that is started again after its node was lost goes on in the run that it began.
+    key = f"{job} {name} of {encoder.digest}" if job else None
+    start = partial(Run.start, config.experiment, name, folder=config.project, key=key)
     try:
-        return Run.start(config.experiment, name, parent=parent, tags=tags, folder=config.project)
+        return start(parent=parent, tags=tags)
     except MissingRun as error:
         logger.warning("%s The evaluation is logged as a run of its own.", error)
-        tags["hardviews.pretraining_run"] = str(parent)
-        return Run.start(config.experiment, name, tags=tags, folder=config.project)
+        return start(tags=tags | {"hardviews.pretraining_run": str(parent)})
 
 
 def _log_confusion(run: Run, name: str, scores: Scores, test: Features, classes: tuple[str, ...]) -> None:

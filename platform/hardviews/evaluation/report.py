@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from hardviews.errors import UserError
 from hardviews.evaluation.features import Source
 from hardviews.evaluation.protocol import Result
 
@@ -45,8 +46,17 @@ def table(results: Sequence[Result], columns: Sequence[str] | None = None) -> Ta
 
 
 def show(results: Sequence[Result]) -> None:
-    """Print the table."""
+    """Print the table.
+
+    Raises UserError where the tracking server did not take it all.
+    """
     Console().print(table(results))
+    missed = [result for result in results if not result.logged]
+    if missed:
+        raise UserError(
+            f"These scores are not all in the tracking store: it did not answer when the evaluation ended. Run "
+            f"{missed[0].run_id} lacks some; evaluate again when it does."
+        )
 
 
 def _is_accuracy(name: str) -> bool:

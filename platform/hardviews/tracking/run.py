@@ -23,7 +23,7 @@ from hardviews.errors import UserError
 from hardviews.tracking.params import flatten
 from hardviews.tracking.scrub import scrub, scrub_item
 from hardviews.tracking.sender import WRITER, FileSender, LineSender
-from hardviews.tracking.server import Server
+from hardviews.tracking.server import Server, in_a_pod
 from hardviews.tracking.spool import Record, Spool
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ class Run:
         self._uploads = Spool(folder / f"{life}{_UPLOADS}", FileSender(server, run_id))
         self._count = 0
         self._closed = False
+        self.unsent = 0
+        """Records that could not be sent in time, once the run is closed."""
 
     @staticmethod
     def start(
@@ -90,12 +92,14 @@ class Run:
         both hold the run the later one writes; by default their clocks tell. key: what a new run is the record of;
         where a life ended before it could note the id, the run that it made is taken.
 
-        Raises UserError where a new run cannot be made because the server does not answer for 15 s, or at once where
-        it refuses; MissingRun where the server says within 2 s that it does not know `run_id`. A resumed run does
-        without a server until it is back.
+        Raises UserError where a new run cannot be made because the server does not answer for 15 s (60 in a pod, whose
+        server may have been started with it), or at once where it refuses; MissingRun where the server says within 2 s
+        that it does not know `run_id`. A resumed run does without a server until it is back.
         """
         if rank != 0:
             return NullRun(run_id or "")
+        if life > 1:
+            tags = {**(tags or {}), "hardviews.restarts": str(life - 1)}
         place = Path(folder).absolute()
         server = Server.connect(uri, place)
         own = f"{life:06d}-{time.time_ns() // 1_000_000:013d}-{uuid.uuid4().hex[:6]}"
@@ -200,6 +204,7 @@ class Run:
         else:
             alone = not any(self._folder.glob("*.jsonl"))
             shutil.rmtree(self._folder if alone else self._files, ignore_errors=True)
+        self.unsent = unsent
         return unsent
 
     def __enter__(self) -> Run:
@@ -271,6 +276,7 @@ class NullRun(Run):
 
     def __init__(self, run_id: str = "") -> None:
         self.run_id = run_id
+        self.unsent = 0
 
     def replay(self, rows: Iterable[Mapping[str, Any]]) -> None: ...
     def log_params(self, config: Any) -> None: ...
@@ -305,4 +311,4 @@ def _newer(values: Mapping[str, float], step: int, known: Mapping[str, int]) -> 
 def _patience(status: Status | None) -> float:
     if status != "FINISHED":
         return _IN_BETWEEN
-    return _AT_A_PODS_END if "KUBERNETES_SERVICE_HOST" in os.environ else _AT_THE_END
+    return _AT_A_PODS_END if in_a_pod() else _AT_THE_END

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hardviews.errors import UserError
-from hardviews.tracking.errors import MissingRun, code, is_denied, is_final, unusable
+from hardviews.tracking.errors import MissingRun, code, explain, is_denied, is_final, unusable
 from hardviews.tracking.preload import preload
 from hardviews.tracking.scrub import scrub, scrub_item
 
@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
     from mlflow.tracking import MlflowClient
 
+logger = logging.getLogger(__name__)
+
 # Opens the experiment in the part of MLflow's pages that is about training, not about language models.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 # Identifies a run before its id is known: an answer may get lost, or the process end, after it was made.
 _KEY = "hardviews.key"
-# Seconds for which a new run waits for a server that is away, and between its attempts.
-_PATIENCE, _PAUSE = 15.0, 0.5
+# Seconds for which a new run waits for a server that is away; in a pod, whose server may have been started with it or
+# be moving to another node; and between attempts.
+_PATIENCE, _PATIENCE_OF_A_POD, _PAUSE = 15.0, 60.0, 0.5
 
 
 class Server:
@@ -71,16 +74,18 @@ class Server:
         """Make a run (in its parent's experiment, where it has one); return its id and whether it is new.
 
         key: says what this run is the record of; one that was made before with the same key is returned instead.
-        Waits 15 s for a server that is away or hangs. Raises UserError after that, and at once where it refuses.
+        Waits 15 s (60 in a pod) for a server that is away or hangs. Raises UserError after that, and at once where it
+        refuses.
         """
         found: list[tuple[str, bool]] = []
         failed: list[Exception] = []
         over = threading.Event()
-        tags[_KEY] = key or uuid.uuid4().hex
+        tags[_KEY] = (key or uuid.uuid4().hex).replace("'", "")  # it is quoted when it is searched for
+        patience = _PATIENCE_OF_A_POD if in_a_pod() else _PATIENCE
 
         def attempt() -> None:
             # A request that hangs holds this thread, never the training.
-            deadline, again = time.monotonic() + _PATIENCE, key is not None
+            deadline, again = time.monotonic() + patience, key is not None
             while not over.is_set():
                 try:
                     found.append(self._create_run(experiment, name, parent, tags, again))
@@ -90,12 +95,15 @@ class Server:
                     final = isinstance(error, UserError) or is_final(error) or is_denied(error) or not self.remote
                     if final or time.monotonic() + _PAUSE > deadline:
                         return
+                    if len(failed) == 1:
+                        reason = explain(self.uri, error)
+                        logger.warning("tracking: waiting %.0f s for %s (%s)", patience, scrub(self.uri), reason)
                 again = True  # the answer may have been lost, not the request
                 over.wait(_PAUSE)
 
         thread = threading.Thread(target=attempt, name="tracking-start", daemon=True)
         thread.start()
-        thread.join(_PATIENCE)
+        thread.join(patience)
         over.set()
         if found:
             return found[0]
@@ -151,6 +159,11 @@ class Server:
             if found is None:
                 raise
             return str(found.experiment_id)
+
+
+def in_a_pod() -> bool:
+    """Whether this process runs in a pod of Kubernetes, whose disk goes with it."""
+    return "KUBERNETES_SERVICE_HOST" in os.environ
 
 
 def default_uri(folder: Path) -> str:

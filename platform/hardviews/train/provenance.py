@@ -1,12 +1,12 @@
 """Where a run comes from, as tags: code, data, job."""
 
-import os
 import subprocess
 from pathlib import Path
 
 import hardviews
 from hardviews.data.index import Index
 from hardviews.recipes.recipe import Recipe
+from hardviews.tracking.job import job_tags
 from hardviews.train.world import World
 
 
@@ -23,13 +23,11 @@ def tags(index: Index, recipe: Recipe, world: World, first: bool) -> dict[str, s
         "hardviews.samples": str(len(index)),
         "hardviews.world_size": str(world.size),
     }
+    found |= job_tags()
     # An image knows the commit that it was built from; it holds no checkout.
-    commit = os.environ.get("HARDVIEWS_COMMIT") or (_git_commit() if first else None)
-    if commit:
-        found["mlflow.source.git.commit"] = commit
-    for variable in ("TORCHX_JOB_ID", "TORCHELASTIC_RUN_ID", "HARDVIEWS_IMAGE"):
-        if variable in os.environ:
-            found[variable.lower()] = os.environ[variable]
+    if first and "mlflow.source.git.commit" not in found:
+        commit = _git_commit()
+        found |= {"mlflow.source.git.commit": commit} if commit else {}
     return found
 
 

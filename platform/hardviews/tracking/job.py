@@ -1,0 +1,18 @@
+"""Which job a process belongs to, as tags: what its launcher and its image say of themselves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+JOB = "TORCHX_JOB_ID"
+"""Environment variable: the job, as SCHEDULER://SESSION/NAME."""
+
+_TAGS = {JOB: "hardviews.job", "HARDVIEWS_IMAGE": "hardviews.image", "HARDVIEWS_COMMIT": "mlflow.source.git.commit"}
+
+
+def job_tags(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the job, its scheduler, its image and the commit that the image was built from, where they are known."""
+    found = {tag: variables[name] for name, tag in _TAGS.items() if variables.get(name)}
+    scheduler, separator, _ = variables.get(JOB, "").partition("://")
+    return found | ({"hardviews.scheduler": scheduler} if separator else {})
