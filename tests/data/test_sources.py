@@ -20,6 +20,7 @@ from hardviews.data.sources import (
     image_folder,
     iterate,
     torchvision_dataset,
+    turned_digits,
 )
 from hardviews.errors import UserError
 from tests.data.helpers import Noise
@@ -43,6 +44,18 @@ def test_digits_are_split_by_class_and_are_the_originals() -> None:
     assert image.shape == (32, 32, 3)
     assert item.label == load_digits().target[number]
     assert np.corrcoef(image[2::4, 2::4, 0].ravel(), load_digits().images[number].ravel())[0, 1] > 0.9
+
+
+def test_turned_digits_are_three_of_each_and_keep_the_parts_apart() -> None:
+    train, test, plain = turned_digits("train"), turned_digits("test"), digits("train")
+    assert (len(train), len(test)) == (3 * 1442, 3 * 355)
+    numbers = [{source.key(i)[:10] for i in range(len(source))} for source in (train, test)]
+    assert not numbers[0] & numbers[1]
+    assert len({train.key(i) for i in range(len(train))}) == len(train)
+    assert [train.read(i).label for i in range(6)] == [plain.read(i // 3).label for i in range(6)]
+    pictures = [train.read(i).data for i in range(3)]
+    assert pictures[0] == plain.read(0).data
+    assert len(set(pictures)) == 3
 
 
 def test_a_folder_of_class_folders(tmp_path: Path) -> None:
