@@ -230,7 +230,8 @@ class Launcher:
         while (code := coordinator.look((0, FAILED))) is None and not self.asked:
             time.sleep(0.1)
             # A node that is killed comes back, as a pod would; one that was asked to leave was meant to.
-            if all(node.look((0, MISTAKE, FAILED, *LEFT)) in LEFT for node in nodes):
+            codes = [node.look((0, MISTAKE, FAILED, *LEFT)) for node in nodes]
+            if all(code in LEFT for code in codes):
                 say("every node was asked to leave")
                 self.asked.append(signal.SIGTERM)
         if self.asked:

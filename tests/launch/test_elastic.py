@@ -1,0 +1,286 @@
+"""Real agents and a real coordinator through what happens to a job: kills, a power cut, leaving, joining, the end.
+
+The tests share three nodes, in the order in which they stand here: each begins with a job that is whole.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hardviews.launch.address import reserve
+from tests.launch.processes import descendants
+
+NODES = 3
+
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.xdist_group("elastic"),
+    pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes through /proc"),
+]
+
+
+class Job:
+    """A coordinator and nodes of the toy, each a process of its own."""
+
+    def __init__(self, folder: Path, *options: str, nodes: int = NODES) -> None:
+        self.folder = folder
+        self.gather = 10 if nodes == NODES else 0.5 * nodes
+        self.options = options
+        self.holder = reserve("127.0.0.1")
+        self.place = f"127.0.0.1:{self.holder.getsockname()[1]}"
+        self.log = (folder / "log").open("ab")
+        self.everything: list[subprocess.Popen[bytes]] = []
+        self.nodes: dict[str, subprocess.Popen[bytes]] = {}
+        self.coordinator = self.start_coordinator()
+        for number in range(nodes):
+            self.start_node(f"n{number}")
+
+    def _start(self, *words: str, **variables: str) -> subprocess.Popen[bytes]:
+        environment = os.environ | {"HARDVIEWS_RENDEZVOUS": self.place} | variables
+        process = subprocess.Popen(
+            [sys.executable, "-m", *words], env=environment, stdout=self.log, stderr=self.log, start_new_session=True
+        )
+        self.everything.append(process)
+        return process
+
+    def start_coordinator(self) -> subprocess.Popen[bytes]:
+        self.coordinator = self._start("hardviews.launch.coordinator")
+        return self.coordinator
+
+    def start_node(self, name: str) -> subprocess.Popen[bytes]:
+        words = ["--job", "toy", "--nodes", f"1:{NODES}", "--gather", str(self.gather), "--grace", "20", "--"]
+        words += ["tests.launch.toy_member", str(self.folder), *self.options]
+        self.nodes[name] = self._start("hardviews.launch.agent", *words, HARDVIEWS_NODE=name)
+        return self.nodes[name]
+
+    def kill_node(self, name: str) -> None:
+        """As a crash of the node does: everything at once."""
+        for pid in descendants(self.nodes[name].pid):
+            os.kill(pid, signal.SIGKILL)
+
+    def lines(self, name: str) -> list[dict]:
+        file = self.folder / name
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def life(self, node: str) -> dict:
+        """The newest life of a node's process."""
+        return [life for life in self.lines("lives") if life["node"] == node][-1]
+
+    def leader(self) -> str:
+        return next(life["node"] for life in reversed(self.lines("lives")) if life["rank"] == 0)
+
+    def step(self) -> dict:
+        return self.lines("steps")[-1]
+
+    def stepping(self, world: int, since: float) -> bool:
+        """Whether a world of that size has taken steps since a time."""
+        steps = self.lines("steps")
+        return bool(steps) and steps[-1]["world"] == world and steps[-1]["time"] > since
+
+    def said(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")
+
+    def until(self, what: Callable[[], object], seconds: float = 30) -> float:
+        """Wait for something; return how long it took."""
+        began = time.monotonic()
+        while not what():
+            assert time.monotonic() - began < seconds, self.said()
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+    def until_stepping(self, world: int, seconds: float = 30) -> float:
+        since = time.time()
+        return self.until(lambda: self.stepping(world, since), seconds)
+
+    def make_whole(self) -> None:
+        """Start again what has ended, and wait until all nodes train."""
+        if self.coordinator.poll() is not None:
+            self.start_coordinator()
+        for name, process in list(self.nodes.items()):
+            if process.poll() is not None:
+                self.start_node(name)
+        self.until_stepping(NODES)
+
+    def close(self) -> None:
+        pids = [pid for process in self.everything for pid in descendants(process.pid)]
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        for process in self.everything:
+            process.wait(10)
+        self.holder.close()
+        self.log.close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
+    job = Job(tmp_path_factory.mktemp("elastic"))
+    yield job
+    job.close()
+
+
+@pytest.fixture
+def job(shared: Job) -> Job:
+    shared.make_whole()
+    return shared
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Callable[..., Job]]:
+    made: list[Job] = []
+
+    def make(*options: str, nodes: int = 1) -> Job:
+        made.append(Job(tmp_path, *options, nodes=nodes))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_the_first_round_has_all_nodes(job):
+    first = [life for life in job.lines("lives") if life["round"] == 1]
+    assert sorted(life["rank"] for life in first) == [0, 1, 2]
+    assert {life["world"] for life in first} == {NODES}
+    assert {life["last_reached"] for life in first} == {None}
+
+
+def test_a_killed_process_is_replaced_and_all_nodes_go_on(job):
+    victim = job.life("n1")
+    reached = job.step()["step"]
+    os.kill(victim["pid"], signal.SIGKILL)
+    job.until(lambda: job.life("n1")["pid"] != victim["pid"])
+    job.until_stepping(NODES)
+    assert job.life("n1")["last_reached"] >= reached
+
+
+def test_the_node_of_rank_0_is_killed_and_the_others_go_on_without_it(job):
+    leader = job.leader()
+    job.kill_node(leader)
+    assert job.until_stepping(NODES - 1, 10) < 8
+    job.start_node(leader)
+    job.until_stepping(NODES)
+
+
+def test_a_killed_agent_takes_its_process_with_it(job):
+    victim = job.life("n2")
+    job.nodes["n2"].kill()
+    job.nodes["n2"].wait()
+    job.until(lambda: not Path(f"/proc/{victim['pid']}").exists(), 5)
+    job.until_stepping(NODES - 1, 10)
+
+
+def test_power_is_cut_and_comes_back(job):
+    """Everything of a node stands still, its connections stay open: only time tells."""
+    stopped = descendants(job.nodes["n0"].pid)
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        took = job.until_stepping(NODES - 1, 30)
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    assert took > 5  # a machine that is only slow is not given up at once
+    job.until_stepping(NODES)
+    assert job.nodes["n0"].poll() is None
+
+
+def test_a_node_leaves_in_good_order_and_no_step_is_lost(job):
+    before = len(job.lines("steps"))
+    job.nodes["n1"].terminate()
+    assert job.nodes["n1"].wait(20) == 128 + signal.SIGTERM
+    job.until_stepping(NODES - 1)
+    steps = [line["step"] for line in job.lines("steps")][before:]
+    assert steps == list(range(steps[0], steps[0] + len(steps)))
+
+
+def test_a_node_that_joins_interrupts_in_good_order(job):
+    job.nodes["n1"].terminate()
+    job.nodes["n1"].wait(20)
+    job.until_stepping(NODES - 1)
+    before = len(job.lines("steps"))
+    job.start_node("n1")
+    job.until_stepping(NODES)
+    steps = [line["step"] for line in job.lines("steps")][before:]
+    assert steps == list(range(steps[0], steps[0] + len(steps)))
+
+
+def test_training_goes_on_while_the_coordinator_is_away_and_a_failure_waits_for_it(job):
+    rounds = job.life("n0")["round"]
+    job.coordinator.kill()
+    job.coordinator.wait()
+    since = time.time() + 2
+    job.until(lambda: job.stepping(NODES, since))
+    victim = job.life("n1")
+    os.kill(victim["pid"], signal.SIGKILL)
+    time.sleep(1.5)
+    assert job.step()["time"] < time.time() - 1
+    job.start_coordinator()
+    job.until_stepping(NODES)
+    assert job.life("n0")["round"] == rounds + 1
+
+
+def test_a_new_coordinator_takes_over_without_an_interruption(job):
+    before = job.life("n0")
+    job.coordinator.kill()
+    job.coordinator.wait()
+    job.start_coordinator()
+    since = time.time() + 4
+    job.until(lambda: job.stepping(NODES, since))
+    assert job.life("n0") == before
+
+
+def test_the_end_reaches_all_and_one_that_comes_late(job):
+    (job.folder / "enough").touch()
+    assert [node.wait(30) for node in job.nodes.values()] == [0] * NODES
+    assert job.coordinator.wait(30) == 0
+
+
+def test_a_coordinator_that_dies_at_the_end_is_told_again(other):
+    job = other(nodes=2)
+    job.until(lambda: job.lines("steps"))
+    job.coordinator.kill()
+    job.coordinator.wait()
+    (job.folder / "enough").touch()
+    time.sleep(1)
+    assert [node.poll() for node in job.nodes.values()] == [None, None]
+    job.start_coordinator()
+    late = job.start_node("late")
+    assert [node.wait(30) for node in job.nodes.values()] == [0, 0, 0]
+    assert late.returncode == 0
+    assert job.coordinator.wait(30) == 0
+
+
+def test_a_mistake_in_the_code_is_given_up(other):
+    job = other("--fail")
+    assert job.coordinator.wait(60) == 3
+    assert job.nodes["n0"].wait(20) == 3
+    reason = "rank 0 failed 3 times in a row without a step between: ValueError: a mistake in the code"
+    assert f"the job failed: {reason}" in job.said()
+
+
+def test_a_mistake_of_the_user_ends_the_job_on_all_nodes(other):
+    job = other("--fail-user", nodes=2)
+    assert job.coordinator.wait(30) == 3
+    assert [node.wait(20) for node in job.nodes.values()] == [2, 2]
+    assert "the job failed: The data is not there. Put it there." in job.said()
+    assert "Traceback" not in job.said()
+
+
+def test_a_node_of_another_command_is_refused_and_does_no_harm(other):
+    job = other()
+    job.until(lambda: job.lines("steps"))
+    job.options = ("--fail",)
+    stranger = job.start_node("stranger")
+    assert stranger.wait(20) == 2
+    assert "run another command" in job.said()
+    job.until_stepping(1)
