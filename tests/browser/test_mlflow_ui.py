@@ -34,13 +34,23 @@ def test_the_runs_page_shows_what_was_logged(project, tmp_path):
     with Run.start("photographs", "pretrain-demo", folder=project) as run:
         run.log_params({"method": "SimSiam", "rate": 0.05})
         for step in range(0, 640, 32):
-            run.log_metrics({"loss": -0.9 + 1 / (step + 1), "hardness": 0.1}, step)
+            run.log_metrics({"loss": -0.9 + 1 / (step + 1), "hardness": 0.1, "world_size": 2, "restarts": 1}, step)
         run.log_figure(learning_curves({"loss": (range(9), np.arange(9.0))}), "figures/curves.png")
     with Run.start("photographs", "knn", parent=run.run_id, folder=project) as child:
         child.log_metrics({"knn_top1_k20": 91.5}, 640)
     with mlflow_server(project, free_port()) as uri:
         experiment = run._server.client.get_run(run.run_id).info.experiment_id
-        wanted = ["pretrain-demo", "loss", "hardness", "method", "SimSiam", "knn", "Model training"]
+        wanted = [
+            "pretrain-demo",
+            "loss",
+            "hardness",
+            "world_size",
+            "restarts",
+            "method",
+            "SimSiam",
+            "knn",
+            "Model training",
+        ]
         text = page_text(f"{uri}/#/experiments/{experiment}/runs/{run.run_id}", tmp_path / "profile", wanted)
         missing = [word for word in wanted if word not in text]
         assert not missing, f"{missing} not in: {re.sub(r'[ ]+', ' ', text)[:3000]}"
