@@ -31,7 +31,10 @@ SAMPLES, BATCH, GROUP = 90, 16, 4
 STEPS = SAMPLES // BATCH  # an epoch; ten samples fill no batch
 
 # Metrics that tell how fast a run was and how often it was started, not what it computed.
-TIMES = ("images_per_second", "data_wait", "checkpoint_stall", "checkpoint_seconds", "restarts", "world_size")
+TIMES = (
+    *("images_per_second", "data_wait", "restarts", "world_size"),
+    *("checkpoint_stall", "checkpoint_seconds", "checkpoint_failures"),
+)
 
 
 def packed(folder: Path, samples: int = SAMPLES) -> str:

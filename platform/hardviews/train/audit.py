@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -36,12 +37,12 @@ class Audit:
 
     Attributes:
         run: output of a pretraining, a folder or URL.
-        data: URL of the dataset that it was trained on.
+        data: URL of the dataset that it was trained on; None takes it where the run did.
         json: print the report as JSON.
     """
 
-    run: str
-    data: str
+    run: tyro.conf.Positional[str]
+    data: str | None = None
     json: bool = False
 
 
@@ -121,8 +122,8 @@ def run_audit(config: Audit) -> None:
         raise SystemExit(1)
 
 
-def audit(run: str, data: str) -> Report:
-    """Audit the run in an output on the dataset that it was trained on.
+def audit(run: str, data: str | None = None) -> Report:
+    """Audit the run in an output on the dataset that it was trained on, which may lie elsewhere now.
 
     Raises:
         UserError: there is no run or no checkpoint, or the dataset is another one.
@@ -130,11 +131,11 @@ def audit(run: str, data: str) -> Report:
     record = Record.read(run)
     if record is None:
         raise UserError(f"There is no run at {run} (no run.json). Give the --output of a `hardviews pretrain`.")
-    index = open_dataset(data)
+    index = open_dataset(data or record.data)
     if index.digest != record.dataset:
         raise UserError(
-            f"The run at {run} was trained on another dataset (digest {record.dataset[:12]}) than the one at {data} "
-            f"({index.digest[:12]}). Give --data as it was given to the training."
+            f"The run at {run} was trained on another dataset (digest {record.dataset[:12]}) than the one at "
+            f"{index.url} ({index.digest[:12]}). Give --data as it was given to the training."
         )
     name, manifest, problems = _newest_whole(Checkpoints(run))
     orders = _Orders(index, record.settings)

@@ -29,7 +29,7 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from hardviews.collectives import broadcast_tensors, rank, world_size
 from hardviews.errors import UserError
-from hardviews.storage.store import STARTING, Store
+from hardviews.storage.store import Store
 from hardviews.train.ledger import Range, from_json
 from hardviews.train.scratch import scratch
 
@@ -123,7 +123,7 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of one run, in the folder `checkpoints` of its output (a path or a URL)."""
 
-    def __init__(self, output: str, keep: int = 2, patience: float = STARTING) -> None:
+    def __init__(self, output: str, keep: int = 2, patience: float | None = None) -> None:
         """Name the folder; `keep` committed checkpoints stay, older ones go. patience: seconds, as of a Store."""
         self.output, self.keep = output, keep
         self.store = Store(output, patience).inside(_FOLDER)

@@ -76,13 +76,13 @@ def read_lives(output: str) -> list[Life]:
 class LifeNotes:
     """Keeps the file of the present life."""
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, patience: float | None = None) -> None:
         """Find out which life this is; writes nothing.
 
         Raises:
             UserError: the output cannot be read.
         """
-        self.store = Store(output).inside(_FOLDER)
+        self.store = Store(output, patience).inside(_FOLDER)
         files = _numbered(self.store.files())
         self.number = int(files[-1].removesuffix(".json")) + 1 if files else 1
         self._before = self._read(files[-1]) if files else None

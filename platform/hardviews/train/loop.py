@@ -44,7 +44,7 @@ from hardviews.train.saver import Saver, State
 from hardviews.train.state import first_not_finite, from_tensors, to_tensors
 from hardviews.train.stop import StopFlag
 from hardviews.train.trainer import StepReport, Trainer
-from hardviews.train.where import Where, open_dataset
+from hardviews.train.where import Where, open_dataset, patience
 from hardviews.train.world import World, joined
 
 EVICTED = 75  # exit code (EX_TEMPFAIL): saved and left on request; start again to go on
@@ -97,17 +97,17 @@ class Pretraining:
         self.total = self.per_epoch * training.epochs
         self.trainer = Trainer(recipe, world)
         self.at, self.ledger, self.history = Position(), Ledger(), b""
-        self.life = LifeNotes(where.output) if world.rank == 0 else None
+        self.life = LifeNotes(where.output, patience()) if world.rank == 0 else None
         self.checkpoints = Checkpoints(where.output, training.keep)
         self.meter = Meter(world.device)
         self.damage = Damage(self.reader.index, recipe.loader.reader.most_corrupt)
-        self.record = Record("", recipe.name, recipe.settings(), self.reader.index.digest)
+        self.record = Record("", recipe.name, recipe.settings(), self.reader.index.digest, data=where.data)
         self._resume()
 
     def _resume(self) -> None:
         """Take over the newest whole checkpoint of this output, and the tracking run that it belongs to."""
-        before = Record.read(self.where.output)
-        found = self.checkpoints.latest(self.world.device)
+        before = Record.read(self.where.output, patience())
+        found = self.checkpoints.patient(patience()).latest(self.world.device)
         progress = None if found is None else found.progress
         accept = self.where.accept_changes
         check_same_run(self.where.output, before, self.record, progress, self.recipe.digest(), accept)
@@ -304,8 +304,8 @@ class Pretraining:
 
     def _save_last(self, history: History, finished: bool) -> None:
         """Save and wait for it: a life ends here, and the next one begins where this one stands."""
-        patience = _PATIENCE if finished else max(1.0, float(os.environ.get(GRACE_VARIABLE, "30")) - _MARGIN)
-        saved = self.saver.finish(self._state(history), patience)
+        wait = _PATIENCE if finished else max(1.0, float(os.environ.get(GRACE_VARIABLE, "30")) - _MARGIN)
+        saved = self.saver.finish(self._state(history), wait)
         # All leave together: who began anew before the save is done would begin from the one before.
         self.trainer.synchronise()
         step = self.at.step
@@ -316,13 +316,13 @@ class Pretraining:
         elif finished:
             raise UserError(
                 f"The training is complete, but {self.checkpoints.store.url} did not take its last checkpoint for "
-                f"{patience:.0f} s. Once it answers, start again: the run goes on from step "
+                f"{wait:.0f} s. Once it answers, start again: the run goes on from step "
                 f"{self.saver.saved_step or 0}."
             )
         else:
             self._say(
                 f"asked to leave at step {step}, but {self.checkpoints.store.url} did not take a checkpoint for "
-                f"{patience:.0f} s; the same command goes on from step {self.saver.saved_step or 0}"
+                f"{wait:.0f} s; the same command goes on from step {self.saver.saved_step or 0}"
             )
 
     def _open_run(self) -> Run:

@@ -17,6 +17,7 @@ _ORDER = ("training.batch", "training.group", "training.seed", "loader.reader.st
 class Record:
     """A run's tracking id, recipe by name and by every setting that its weights depend on, and dataset's digest.
 
+    data: where the dataset lay when the run was last started; it may lie elsewhere now.
     key: stands for the run while its tracking id is not known yet, so that a life that ends before it could note the
     id leaves no second run behind.
     """
@@ -26,15 +27,16 @@ class Record:
     settings: Mapping[str, str]
     dataset: str
     key: str = ""
+    data: str = ""
 
     @staticmethod
-    def read(output: str) -> "Record | None":
+    def read(output: str, patience: float | None = None) -> "Record | None":
         """Return the record in a folder, at a path or URL, None where no run began.
 
         Raises:
             UserError: the file is not one of ours, or cannot be read.
         """
-        store = Store(output)
+        store = Store(output, patience)
         try:
             return Record(**json.loads(store.read(_NAME)))
         except UserError:

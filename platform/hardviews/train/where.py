@@ -1,5 +1,6 @@
 """What a run reads and where it writes, checked before anything is written."""
 
+import os
 import uuid
 from dataclasses import dataclass
 
@@ -8,7 +9,8 @@ import torch.distributed as dist
 
 from hardviews.data.index import INDEX_NAME, Index
 from hardviews.errors import UserError
-from hardviews.storage.store import Store
+from hardviews.storage.patience import usual
+from hardviews.storage.store import TRAINING, Store
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Where:
         """
         for name, folder in (("output", self.output), ("project", self.project)):
             try:
-                Store(folder).check_writable()
+                Store(folder, patience()).check_writable()
             except UserError as error:
                 raise UserError(f"--{name}: {error}") from error
 
@@ -72,6 +74,12 @@ def open_dataset(data: str) -> Index:
         UserError: neither is a packed dataset.
     """
     inside = f"{data.rstrip('/')}/train"
-    if Store(data).size(INDEX_NAME) is None and Store(inside).size(INDEX_NAME) is not None:
-        return Index.load(inside)
-    return Index.load(data)
+    wait = patience()
+    if Store(data, wait).size(INDEX_NAME) is None and Store(inside, wait).size(INDEX_NAME) is not None:
+        return Index.load(inside, wait)
+    return Index.load(data, wait)
+
+
+def patience() -> float:
+    """Return how many seconds a start waits for a store: long where a job that ran already is going on."""
+    return TRAINING if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" else usual()

@@ -1,0 +1,87 @@
+"""Saves beside the training write what was there when they began, and a store that is away stops nothing."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from hardviews.storage.store import Store
+from hardviews.train.checkpoint import Checkpoints
+from hardviews.train.saver import Saver, State
+from tests.s3 import s3, s3_server  # noqa: F401
+from tests.train.runs import rows, simclr, train, weights
+from tests.train.test_checkpoint import PROGRESS, RANGES
+
+
+def state(step: int, tensor: torch.Tensor) -> State:
+    return State({"weight": tensor}, replace(PROGRESS, step=step), RANGES, lambda: b"")
+
+
+def slow(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    write = Store.write
+    monkeypatch.setattr(Store, "write", lambda *words: (time.sleep(seconds), write(*words))[1])
+
+
+def test_steps_go_on_and_change_nothing_of_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow(monkeypatch, 0.3)
+    saver = Saver(Checkpoints(str(tmp_path)), None, None, active=True)
+    weight = torch.zeros(1000)
+    began = time.monotonic()
+    assert saver.save(state(1, weight)) and saver.busy
+    assert time.monotonic() - began < 0.2
+    weight += 7
+    saver.close(10)
+    assert saver.saved_step == 1 and saver.metrics()["checkpoint_failures"] == 0
+    found = Checkpoints(str(tmp_path)).latest()
+    assert found is not None and torch.equal(found.tensors["weight"], torch.zeros(1000))
+    # The next one uses the same buffers, and does so when the one before is done.
+    assert saver.save(state(2, weight)) and saver.save(state(3, weight + 1))
+    saver.close(10)
+    found = Checkpoints(str(tmp_path)).latest()
+    assert found is not None and found.progress.step == 3 and torch.equal(found.tensors["weight"], weight + 1)
+
+
+def test_the_clock_waits_for_the_save_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow(monkeypatch, 0.3)
+    saver = Saver(Checkpoints(str(tmp_path)), 0.1, None, active=True)
+    assert not saver.due()
+    time.sleep(0.11)
+    assert saver.due()
+    saver.save(state(1, torch.zeros(3)))
+    time.sleep(0.15)
+    assert saver.busy and not saver.due()
+    saver.close(10)
+    assert saver.due()
+    assert not Saver(Checkpoints(str(tmp_path)), None, None, active=True).due()
+    assert not Saver(Checkpoints(str(tmp_path)), 0.0, None, active=False).due()
+
+
+def test_a_step_that_is_saved_already_is_not_written_again(tmp_path: Path) -> None:
+    saver = Saver(Checkpoints(str(tmp_path)), None, 5, active=True)
+    assert not saver.save(state(5, torch.zeros(3))) and saver.finish(state(5, torch.zeros(3)), 1.0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_store_does_not_take_is_told_and_tried_again(s3, caplog: pytest.LogCaptureFixture) -> None:  # noqa: F811
+    checkpoints = Checkpoints(f"{s3.bucket()}/run", patience=0.2)
+    saver = Saver(checkpoints, None, None, active=True)
+    s3.stop()
+    assert saver.save(state(1, torch.zeros(3)))
+    saver.close(20)
+    assert saver.saved_step is None and saver.metrics()["checkpoint_failures"] == 1
+    assert "step 1 could not be saved" in caplog.text
+    assert not saver.finish(state(2, torch.zeros(3)), 1.0)
+    s3.start()
+    assert saver.finish(state(3, torch.zeros(3)), 20.0) and saver.saved_step == 3
+    found = checkpoints.patient(20).latest()
+    assert found is not None and found.progress.step == 3
+
+
+def test_saves_do_not_change_what_is_trained(data: str, untracked: Path) -> None:
+    never = train(simclr(1, checkpoint_steps=0, checkpoint_seconds=0.0), data, untracked / "never")
+    always = train(simclr(1, checkpoint_steps=0, checkpoint_seconds=1e-6), data, untracked / "always")
+    assert weights(always) == weights(never) and rows(always) == rows(never)
+    assert Checkpoints(str(never)).names() == ["step-00000005"]
+    assert len(Checkpoints(str(always)).names()) == 2
