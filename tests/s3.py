@@ -5,7 +5,6 @@ Every test may ask for the fixture `s3`: `data = s3.bucket() + "/data"`.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import random
@@ -114,6 +113,12 @@ class SeaweedFS:
             for grpc, kind in enumerate(("", ".grpc"))
         ]
         command = [
+            "sh",
+            "-c",
+            # Killed when this process ends, however that happens: then the pipe closes. (The kernel's own signal to
+            # children goes by the thread that started them, and a test may start the server from one.)
+            '"$@" </dev/null & read gone; kill -9 $!',
+            "sh",
             str(_WEED),
             "-logtostderr=true",
             "server",
@@ -138,7 +143,12 @@ class SeaweedFS:
         ]
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
-                command, cwd=self._folder, stdout=log, stderr=log, start_new_session=True, preexec_fn=_die_with_parent
+                command,
+                cwd=self._folder,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         self._wait()
 
@@ -183,11 +193,6 @@ class SeaweedFS:
                     self.stop()
                     raise RuntimeError(f"{error}\n{self.log.read_text()[-3000:]}") from error
                 time.sleep(0.1)
-
-
-def _die_with_parent() -> None:
-    """For the child: be killed when the process that runs the tests ends, however it ends."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
 def _free_ports(count: int) -> list[int]:

@@ -27,21 +27,14 @@ import numpy.typing as npt
 import simplejpeg
 import webdataset
 from PIL import Image
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
+from hardviews.data.claim import Claim
 from hardviews.data.index import INDEX_NAME, SAMPLE, SAMPLES_NAME, Index, Shard, encode_index, encode_table
 from hardviews.data.order import permutation
 from hardviews.data.sources import Item, Source
 from hardviews.errors import UserError
-from hardviews.storage.store import Store
+from hardviews.progress import progress as shown
+from hardviews.storage.store import TRAINING, Store
 from hardviews.views.decode import DecodeError, decode
 
 REJECTS_NAME = "rejects.jsonl"
@@ -49,6 +42,7 @@ SHARD_BYTES = 128 * 2**20
 
 _HEADER = 512  # bytes of a tar header and of a tar block
 _STAGING = ".packing-"
+_LEAVING = 10.0  # seconds that taking back waits for a store that does not answer
 _KEY = re.compile(r"[^./]{1,90}")
 _OURS = re.compile(r"shard-\d{6}\.tar")
 
@@ -103,24 +97,13 @@ def pack(
         )
     if not overwrite:
         refuse_packed(out_url)
-    target = Store(out_url)
+    refuse_unwritable(out_url)
+    target = Store(out_url, TRAINING)
     present = target.files()
     with _Writer(target, shard_bytes, stale=[name for name in present if _is_ours(name)]) as writer:
-        bar = Progress(
-            TextColumn("packing"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("images, elapsed"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not progress,
-        )
-        with bar:
-            order = permutation(len(source), seed, 0, 0, 0)
-            for ready in bar.track(_prepared(source, order, short, quality, threads), total=len(source)):
-                writer.add(ready)
+        order = permutation(len(source), seed, 0, 0, 0)
+        for ready in shown(_prepared(source, order, short, quality, threads), len(source), "packing images", progress):
+            writer.add(ready)
         return writer.commit(source.classes)
 
 
@@ -130,6 +113,13 @@ def refuse_packed(out_url: str) -> None:
         raise UserError(
             f"{out_url!r} already holds a packed dataset. Choose another folder, or replace it with --overwrite."
         )
+
+
+def refuse_unwritable(out_url: str) -> None:
+    """Raise UserError where a URL cannot be written to; of a local folder, only filling it tells."""
+    store = Store(out_url)
+    if not store.local:
+        store.check_writable()
 
 
 def _prepared(
@@ -176,7 +166,8 @@ class _Writer:
     """Collects samples into shards, publishes them, and takes back what it published where packing fails.
 
     A local target is filled at the end, from a hidden folder inside it. A remote one gets each shard when it
-    is full.
+    is full, while the next is being filled: two shards of local disk are all that is needed. Killed outright, it leaves
+    shards without an index, which are no dataset and which the next pack into the folder replaces.
     """
 
     def __init__(self, target: Store, shard_bytes: int, stale: list[str]) -> None:
@@ -190,6 +181,9 @@ class _Writer:
         self._tar: Any = None
         self._started = False
         self._made_target = False
+        self._claim = None if target.local else Claim(target)
+        self._uploads = None if target.local else concurrent.futures.ThreadPoolExecutor(1, "upload")
+        self._uploading: concurrent.futures.Future[None] | None = None
 
     def __enter__(self) -> _Writer:
         parent = None
@@ -207,6 +201,8 @@ class _Writer:
                     f"The folder {self._target.url!r} cannot be written to: {error.strerror}. Choose another."
                 ) from error
         else:
+            assert self._claim is not None
+            self._claim.take()
             self._folder = tempfile.mkdtemp(prefix="hardviews-packing-")
         self._lock = os.open(self._folder, os.O_RDONLY)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -216,14 +212,29 @@ class _Writer:
         if self._tar is not None:
             self._tar.close()
             self._stream.close()
+        if self._uploads is not None:
+            self._uploads.shutdown(wait=True, cancel_futures=True)
         shutil.rmtree(self._folder, ignore_errors=True)
         os.close(self._lock)
-        if kind is not None:
+        if self._claim is not None:
+            # A store that is away was waited for already.
+            with contextlib.suppress(UserError) if kind is not None else contextlib.nullcontext():
+                self._leave_remote(Store(self._target.url, _LEAVING), failed=kind is not None)
+        elif kind is not None:
             for name in self._published:
                 self._target.remove(name)
-            if self._made_target and self._target.path is not None:
-                with contextlib.suppress(OSError):
-                    os.rmdir(self._target.path)
+        if kind is not None and self._made_target and self._target.path is not None:
+            with contextlib.suppress(OSError):
+                os.rmdir(self._target.path)
+
+    def _leave_remote(self, target: Store, failed: bool) -> None:
+        """Take back what was published where packing failed, unless the folder is somebody else's by now."""
+        assert self._claim is not None
+        self._claim.store = target
+        if self._claim.holds():
+            for name in self._published if failed else ():
+                target.remove(name)
+            self._claim.drop()
 
     def add(self, ready: _Ready | _Reject) -> None:
         """Append a sample to the open shard, or note that it was rejected."""
@@ -280,9 +291,12 @@ class _Writer:
             for shard in shards:
                 self._publish(shard.name)
         for name, content in files.items():
-            with open(os.path.join(self._folder, name), "wb") as stream:
-                stream.write(content)
-            self._publish(name)
+            if self._target.local:
+                with open(os.path.join(self._folder, name), "wb") as stream:
+                    stream.write(content)
+                self._publish(name)
+            else:
+                self._send(name, content)
         for name in set(self._stale) - set(files) - {shard.name for shard in shards}:
             self._target.remove(name)
         return Index.load(self._target.url)
@@ -317,8 +331,35 @@ class _Writer:
             self._publish(self._name)
 
     def _publish(self, name: str) -> None:
+        """Move a file of the hidden folder to the target; of a remote one, in the background."""
+        source = os.path.join(self._folder, name)
+        if self._claim is None or self._uploads is None:
+            self._published.append(name)
+            self._target.put(source, name)
+            return
+        self._uploaded()
+        self._claim.check()
         self._published.append(name)
-        self._target.put(os.path.join(self._folder, name), name)
+        self._uploading = self._uploads.submit(self._target.put, source, name)
+
+    def _uploaded(self) -> None:
+        """Wait for the shard that is being uploaded; raises what prevented it."""
+        if self._uploading is not None:
+            self._uploading.result()
+
+    def _send(self, name: str, content: bytes) -> None:
+        """Write a small file to a remote target; the index only where there is none."""
+        assert self._claim is not None
+        self._uploaded()
+        self._claim.check()
+        try:
+            self._target.write(name, content, new=name == INDEX_NAME)
+            self._published.append(name)
+        except FileExistsError:
+            raise UserError(
+                f"Another process packed a dataset into {self._target.url!r} in the meantime. Pack into a folder of "
+                "its own."
+            ) from None
 
 
 def _clear_interrupted(folder: str) -> None:

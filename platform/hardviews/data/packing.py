@@ -1,14 +1,37 @@
 """`hardviews pack`: a source becomes a packed training part and, where it can be had, a test part."""
 
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from hardviews.data.folder import has_split_folders, image_folder
 from hardviews.data.index import Index
-from hardviews.data.pack import SHARD_BYTES, pack, refuse_packed
+from hardviews.data.pack import SHARD_BYTES, pack, refuse_packed, refuse_unwritable
 from hardviews.data.source import Source, Split, hold_out
-from hardviews.data.sources import digits, has_test_part, torchvision_dataset
+from hardviews.data.sources import digits, has_test_part, torchvision_dataset, turned_digits
 from hardviews.errors import UserError
+
+_DIGITS = {"digits": digits, "turned-digits": turned_digits}
+
+
+@contextmanager
+def _leaving_on_request() -> Iterator[None]:
+    """Inside, SIGTERM ends the process as an error does: what was published is taken back."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @dataclass(frozen=True)
@@ -17,7 +40,8 @@ class Packing:
 
     Attributes:
         source: a folder with one sub-folder per class (or with `train` and `test` folders of such), a flat
-            folder of unlabelled images, or `digits` for scikit-learn's handwritten digits.
+            folder of unlabelled images, `digits` for scikit-learn's handwritten digits, or `turned-digits`
+            for three times as many.
         out: folder or URL.
         torchvision: class name of a torchvision dataset that lies in the folder `source`, e.g. CIFAR10.
         download: let torchvision fetch the dataset where it can.
@@ -43,8 +67,8 @@ class Packing:
 
     def open(self, split: Split | None) -> Source:
         """Open a part of the source, or all of it."""
-        if self.source == "digits" and self.torchvision is None:
-            return digits(split)
+        if self.torchvision is None and self.source in _DIGITS:
+            return _DIGITS[self.source](split)
         place = os.path.expanduser(self.source)
         if self.torchvision is None:
             return image_folder(place, split, self.hold_out)
@@ -60,21 +84,23 @@ class Packing:
             )
         parts = self._parts()
         outs = {split: f"{self.out.rstrip('/')}/{split}" for split in parts}
-        if not self.overwrite:
-            for out in outs.values():
+        for out in outs.values():
+            if not self.overwrite:
                 refuse_packed(out)
+            refuse_unwritable(out)
         packed: dict[Split, Index] = {}
         for split, source in parts.items():
             out = outs[split]
-            packed[split] = pack(
-                source,
-                out,
-                shard_bytes=self.shard_bytes,
-                seed=self.seed,
-                short=self.short,
-                quality=self.quality,
-                overwrite=self.overwrite,
-            )
+            with _leaving_on_request():
+                packed[split] = pack(
+                    source,
+                    out,
+                    shard_bytes=self.shard_bytes,
+                    seed=self.seed,
+                    short=self.short,
+                    quality=self.quality,
+                    overwrite=self.overwrite,
+                )
             index = packed[split]
             rejected = f", {index.rejected} unreadable, listed in {out}/rejects.jsonl" if index.rejected else ""
             print(f"{out}: {len(index)} images of {len(index.classes)} classes in {len(index.shards)} shards{rejected}")
@@ -91,4 +117,4 @@ class Packing:
     def _own_parts(self) -> bool:
         if self.torchvision is not None:
             return has_test_part(self.torchvision)
-        return self.source == "digits" or has_split_folders(os.path.expanduser(self.source))
+        return self.source in _DIGITS or has_split_folders(os.path.expanduser(self.source))

@@ -5,8 +5,6 @@ Shape suffixes: N samples, B a batch of them, C channels, H rows, W columns, D f
 
 from __future__ import annotations
 
-import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,12 +14,11 @@ from typing import Literal, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from hardviews.errors import UserError
 from hardviews.models.encoder import Encoder
+from hardviews.progress import progress
 from hardviews.views.decode import DecodeError, decode
 
 Source = Literal["pretrained", "untrained", "pixels"]
@@ -149,7 +146,7 @@ def extract(
     labels: list[int] = []
     values_ND = torch.empty(0, 0)
     with torch.no_grad():
-        for batch in _batches(_progress(_ahead(load, samples, workers), total, title), batch_size):
+        for batch in _batches(progress(_ahead(load, samples, workers), total, title), batch_size):
             values_BD = embed(torch.stack([image for _, _, image in batch]))
             if not indices:
                 # One allocation: a list of parts and their concatenation would take twice the memory.
@@ -192,20 +189,3 @@ def _ahead(function: Callable[[T], U], items: Iterable[T], workers: int) -> Iter
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def _progress(items: Iterable[T], total: int, title: str) -> Iterator[T]:
-    """Show how far it is and how long it will take: a bar on a terminal, else a line every 30 seconds."""
-    if sys.stderr.isatty():
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            yield from bar.track(items, total=total, description=title)
-        return
-    begun = said = time.monotonic()
-    for count, item in enumerate(items, 1):
-        yield item
-        now = time.monotonic()
-        if now - said > 30:
-            said = now
-            left = (now - begun) / count * (total - count)
-            print(f"{title}: {count} of {total}, {left:.0f} s left", file=sys.stderr, flush=True)

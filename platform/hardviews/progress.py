@@ -1,0 +1,34 @@
+"""How far a long command is and how long it will take."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+_EVERY = 30.0  # seconds between lines where there is no terminal
+
+
+def progress(items: Iterable[T], total: int, title: str, show: bool = True) -> Iterator[T]:
+    """Yield the items and show progress on stderr: a bar on a terminal, else a line every 30 seconds."""
+    if not show:
+        yield from items
+        return
+    if sys.stderr.isatty():
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        left = (TextColumn("left"), TimeRemainingColumn())
+        with Progress(*columns, *left, console=Console(stderr=True), transient=True) as bar:
+            yield from bar.track(items, total=total, description=title)
+        return
+    began = said = time.monotonic()
+    for count, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - said > _EVERY:
+            said = now
+            seconds = (now - began) / count * (total - count)
+            print(f"{title}: {count} of {total}, {seconds:.0f} s left", file=sys.stderr, flush=True)
