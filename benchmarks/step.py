@@ -64,7 +64,7 @@ class Ours:
         slots = [Slot("view", number) for number in range(len(views))]
         place = torch.arange(self.batch)
         self.raw = RawBatch(
-            self.batch, place, place, dict.fromkeys(slots, rows), dict(zip(slots, views, strict=True)), Counters()
+            self.batch, place, place, place, dict.fromkeys(slots, rows), dict(zip(slots, views, strict=True)), Counters()
         )
         self.steps = 0
 
