@@ -4,6 +4,7 @@ it.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -18,10 +19,12 @@ from hardviews.data.index import Index
 from hardviews.data.reader import Reader
 from hardviews.errors import UserError
 from hardviews.evaluation.features import Embed, Features, Preprocess, Source, embedding, extract
+from hardviews.evaluation.waiting import wait_for_encoder
 from hardviews.models.encoder import Encoder, load
 from hardviews.tracking.errors import MissingRun
 from hardviews.tracking.job import JOB, job_tags
 from hardviews.tracking.run import Run
+from hardviews.train.checkpoint import Checkpoints, Damaged
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +35,7 @@ class Evaluation:
 
     Attributes:
         run: the output folder of a pretraining job, or an exported encoder's folder or file (path or URL).
-        data: the folder with packed `train` and `test` datasets.
+        data: the folder with packed `train` and `test` datasets (path or URL).
         train: the training dataset, instead of the one in `data`.
         test: the test dataset, instead of the one in `data`.
         baselines: score raw pixels and the same network with random weights too.
@@ -44,6 +47,7 @@ class Evaluation:
         seed: of the random weights and of what the protocol draws.
         project: folder of the tracking record, where MLFLOW_TRACKING_URI names no server.
         experiment: MLflow experiment that the evaluation is logged to.
+        wait: seconds to wait for the encoder of a run that is still being trained.
     """
 
     run: str
@@ -59,6 +63,7 @@ class Evaluation:
     seed: int = 0
     project: str = ".hardviews"
     experiment: str = "hardviews"
+    wait: float = 0.0
 
     def urls(self) -> tuple[str, str]:
         """The addresses of the training and the test dataset."""
@@ -110,8 +115,9 @@ def evaluate(config: Evaluation, name: str, score: Score) -> Result:
     an encoder's weight moved.
     """
     device = choose_device(config.device)
-    encoder = load(config.run).to(device).to(memory_format=torch.channels_last)
     train_url, test_url = config.urls()
+    wait_for_encoder(config.run, config.wait)
+    encoder = load(config.run).to(device).to(memory_format=torch.channels_last)
     train, test = Index.load(train_url), Index.load(test_url)
     check_datasets(train, test)
     digest = encoder.digest
@@ -123,6 +129,7 @@ def evaluate(config: Evaluation, name: str, score: Score) -> Result:
         run.set_tags(
             {
                 "hardviews.encoder": digest,
+                **_checkpoint(config.run, encoder),
                 "hardviews.dataset.train": train.digest,
                 "hardviews.dataset.test": test.digest,
             }
@@ -179,6 +186,20 @@ def check_datasets(train: Index, test: Index) -> None:
             f"Evaluation: {train.url} and {test.url} hold the same dataset, so the test would be on its own "
             "training samples. Give a test dataset that was held out."
         )
+
+
+def _checkpoint(run: str, encoder: Encoder) -> dict[str, str]:
+    """The checkpoint that the encoder was exported from, by name and digest, where it is still there."""
+    checkpoints = Checkpoints(run)
+    for name in checkpoints.names():
+        try:
+            manifest = checkpoints.manifest(name)
+        except Damaged:
+            continue
+        if manifest is not None and manifest.progress.progress == encoder.provenance.get("samples"):
+            digest = hashlib.sha256(manifest.encode()).hexdigest()
+            return {"hardviews.checkpoint": name, "hardviews.checkpoint.digest": digest}
+    return {}
 
 
 def _extract(config: Evaluation, index: Index, embed: Embed, preprocess: Preprocess, title: str) -> Features:

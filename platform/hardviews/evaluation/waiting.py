@@ -1,0 +1,78 @@
+"""Wait for the encoder of a run that is still being trained."""
+
+import logging
+import time
+
+from hardviews.errors import UserError
+from hardviews.models.encoder import DESCRIPTION, WEIGHTS
+from hardviews.storage.store import TRAINING, Store, Unreachable
+from hardviews.train.life import Life, read_lives
+
+logger = logging.getLogger(__name__)
+
+POLL = 5.0  # seconds between looks
+EVERY = 60.0  # seconds between words
+
+
+def wait_for_encoder(run: str, seconds: float) -> None:
+    """Return once the encoder of a run is exported, at once where it is or where `seconds` is 0.
+
+    run: as `models.encoder.load` takes it. What is waited for, and how far the run came, is logged every minute. A
+    failure from before the wait began is not taken for the end: the run may be about to be started again.
+
+    Raises:
+        UserError: the run failed meanwhile, or the time is up.
+    """
+    if seconds < 0:
+        raise UserError(f"--wait is {seconds:g}; it is a number of seconds, 0 for not waiting.")
+    began, said = time.monotonic(), -EVERY
+    first: Life | None = None
+    looked = False
+    while seconds and not _exported(run):
+        life = _last_life(run)
+        if not looked:
+            first, looked = life, True
+        if life is not None and life.end == "failed" and life != first:
+            raise UserError(
+                f"The run at {run} failed at step {life.reached}, so there is no encoder to evaluate. Its own log says "
+                "why; start it again, it goes on from its last checkpoint."
+            )
+        waited = time.monotonic() - began
+        if waited >= seconds:
+            raise UserError(
+                f"The run at {run} exported no encoder within {seconds:g} s: {_state(life)}. Wait longer with --wait, "
+                "or evaluate once it is finished."
+            )
+        if waited - said >= EVERY:
+            said = waited
+            logger.warning(
+                "waiting for the encoder of %s since %.0f s, at most %.0f s: %s", run, waited, seconds, _state(life)
+            )
+        time.sleep(min(POLL, seconds - waited))
+
+
+def _exported(run: str) -> bool:
+    """Whether the export is complete: its description is written last."""
+    folder, _, file = run.rpartition("/")
+    if file.endswith(".safetensors"):
+        return Store(folder or ".", TRAINING).size(file) is not None
+    store = Store(run, TRAINING)
+    return any(store.size(f"{place}{DESCRIPTION}") is not None for place in ("encoder/", "")) or (
+        store.size(WEIGHTS) is not None
+    )
+
+
+def _last_life(run: str) -> Life | None:
+    try:
+        lives = read_lives(run)
+    except Unreachable as error:
+        logger.warning("%s", error)
+        return None
+    return lives[-1] if lives else None
+
+
+def _state(life: Life | None) -> str:
+    if life is None:
+        return "no training has begun there"
+    ended = {None: "training", "finished": "finished, the export is under way"}.get(life.end, f"{life.end}")
+    return f"its life {life.number} is {ended}, at step {life.reached} or later"
