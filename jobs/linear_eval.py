@@ -14,6 +14,7 @@ def linear_eval(
     data: Optional[str] = None,
     output: Optional[str] = None,
     tracking: Optional[str] = None,
+    wait: int = 86400,
     cpu: int = 2,
     memMB: int = 4096,
     gpu: int = 0,
@@ -38,6 +39,7 @@ def linear_eval(
         data: URL of the packed dataset
         output: URL under which the pretraining job keeps its checkpoints
         tracking: address of the MLflow server
+        wait: seconds to wait for the encoder of a run that is still being trained
         cpu: cores
         memMB: memory in MB
         gpu: GPUs
@@ -59,6 +61,7 @@ def linear_eval(
         data=data,
         output=output,
         tracking=tracking,
+        wait=wait,
         resource=specs.Resource(cpu=cpu, gpu=gpu, memMB=memMB),
         env=env,
         pod=PodOptions.of_job(secret, toleration, node_selector, priority, shm, scratch, ttl),

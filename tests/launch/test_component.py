@@ -33,9 +33,10 @@ def test_nodes_are_read_as_torchx_writes_them(least, more, processes):
     assert component.Nodes.parse(f"{least}:{most}x{processes}") == component.Nodes(least, most, processes)
     assert component.Nodes.parse(f"{most}x{processes}") == component.Nodes(most, most, processes)
     assert component.Nodes.parse(f"{processes}") == component.Nodes(1, 1, processes)
+    assert component.Nodes.parse(f"{least}:{most}") == component.Nodes(least, most, 1)
 
 
-@pytest.mark.parametrize("text", ["", "x", "2x", "0", "0x1", "3:2x1", "1:2", "1:2x0", "-1x1", "1x2x3", " 1"])
+@pytest.mark.parametrize("text", ["", "x", "2x", "0", "0x1", "3:2x1", "3:2", "1:2x0", "-1x1", "1x2x3", " 1"])
 def test_nodes_that_make_no_sense_are_refused(text):
     with pytest.raises(UserError, match="-j"):
         component.Nodes.parse(text)
@@ -59,13 +60,13 @@ def test_evaluations_and_packing_call_their_commands():
         component.command_lines(app)
         for app in (
             knn("--k", "5", data="d", output="o"),
-            linear_eval(data="d", output="o"),
+            linear_eval(data="d", output="o", wait=0),
             pack(source="s", data="d"),
         )
     ]
     assert lines == [
-        {"evaluation": "python -m hardviews.cli knn --run o --data d --k 5"},
-        {"evaluation": "python -m hardviews.cli linear --run o --data d"},
+        {"evaluation": "python -m hardviews.cli knn --run o --data d --wait 86400 --k 5"},
+        {"evaluation": "python -m hardviews.cli linear --run o --data d --wait 0"},
         {"packer": "python -m hardviews.cli pack --source s --out d"},
     ]
 

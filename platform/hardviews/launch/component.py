@@ -45,8 +45,8 @@ class Nodes:
 
     @classmethod
     def parse(cls, text: str) -> Nodes:
-        """Reads `MIN:MAXxPROCESSES`, `NODESxPROCESSES` or `PROCESSES`, as TorchX's own components do."""
-        match = re.fullmatch(r"(?:(?:(\d+):)?(\d+)x)?(\d+)", text)
+        """Reads `MIN:MAXxPROCESSES`, `NODESxPROCESSES` or `PROCESSES`, as TorchX's own components do, and `MIN:MAX`."""
+        match = re.fullmatch(r"(?:(?:(\d+):)?(\d+)x)?(\d+)", f"{text}x1" if re.fullmatch(r"\d+:\d+", text) else text)
         if match:
             most = int(match[2] or 1)
             nodes = cls(int(match[1] or most), most, int(match[3]))
@@ -165,6 +165,7 @@ def evaluation(
     data: str | None,
     output: str | None,
     tracking: str | None,
+    wait: int,
     resource: Resource,
     env: Mapping[str, str] | None,
     pod: PodOptions | None = None,
@@ -179,6 +180,8 @@ def evaluation(
         OUTPUT.resolve(output),
         "--data",
         DATA.resolve(data),
+        "--wait",
+        str(wait),
         *overrides,
     ]
     env = {TRACKING.variable: TRACKING.resolve(tracking)} | dict(env or {})

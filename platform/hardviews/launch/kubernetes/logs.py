@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -79,17 +79,19 @@ def _split(response: Any) -> Iterator[Line]:
     rest = b""
     for piece in response.stream(amt=2**16):
         *whole, rest = (rest + piece).split(b"\n")
-        yield from map(_dated, whole)
-    if rest:
-        yield _dated(rest)
+        yield from _dated(whole)
+    yield from _dated([rest])
 
 
-def _dated(line: bytes) -> Line:
-    when, _, text = line.decode("utf-8", "replace").partition(" ")
-    return _comparable(when), text + "\n"
+def _dated(written: Iterable[bytes]) -> Iterator[Line]:
+    """Splits lines into time and text; what has no time is a remark of the kubelet and none of the container."""
+    for line in written:
+        when, _, text = line.decode("utf-8", "replace").partition(" ")
+        if time_of := _comparable(when):
+            yield time_of, text + "\n"
 
 
 def _comparable(when: str) -> str:
-    """A UTC time with nine decimals; servers leave out zeros at the end."""
+    """A UTC time with nine decimals, for servers leave out zeros at the end; empty where it is none."""
     match = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?", when)
-    return f"{match[1]}.{(match[2] or '').ljust(9, '0')}" if match else when
+    return f"{match[1]}.{(match[2] or '').ljust(9, '0')}" if match else ""

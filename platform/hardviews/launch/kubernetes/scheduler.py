@@ -116,7 +116,10 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
             if job is None:
                 return None
             pods = self._cluster.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"{_JOB_LABEL}={name}")
-            return response(f"{namespace}:{name}", job, pods["items"], self._events(namespace, job, pods["items"]))
+            unplaced = any(not pod["spec"].get("nodeName") for pod in pods["items"])
+            nodes = self._seen("/api/v1/nodes") if unplaced else []
+            events = self._events(namespace, job, pods["items"])
+            return response(f"{namespace}:{name}", job, pods["items"], events, nodes)
         except Refused as error:
             raise _forbidden(f"the job {name}", namespace, error) from error
 
@@ -124,14 +127,16 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
         """What was said about the job, its pod group, and the first few pods that have not started."""
         name, uid = job["metadata"]["name"], job["metadata"]["uid"]
         starting = [pod["metadata"]["name"] for pod in pods if pod.get("status", {}).get("phase") == "Pending"]
-        found: List[Any] = []  # noqa: UP006
-        for involved in (name, f"{name}-{uid}", *starting[:_ASKED_PODS]):
-            query = f"involvedObject.name={involved}"
-            try:
-                found += self._cluster.get(f"/api/v1/namespaces/{namespace}/events", fieldSelector=query)["items"]
-            except Refused:
-                return []  # who may see jobs need not be allowed to see events
-        return found
+        query = [f"involvedObject.name={involved}" for involved in (name, f"{name}-{uid}", *starting[:_ASKED_PODS])]
+        found = (self._seen(f"/api/v1/namespaces/{namespace}/events", fieldSelector=text) for text in query)
+        return [event for events in found for event in events]
+
+    def _seen(self, path: str, **query: str) -> List[Any]:  # noqa: UP006
+        """Reads a list; who may see jobs need not be allowed to see events and nodes."""
+        try:
+            return [*self._cluster.get(path, **query)["items"]]
+        except Refused:
+            return []
 
     def list(self) -> List[ListAppResponse]:  # noqa: UP006
         """Lists the jobs of the namespace that the site or the kubeconfig names, where none is, all we may see."""

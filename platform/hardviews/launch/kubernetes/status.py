@@ -38,6 +38,19 @@ _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNever
 _CONFIGURATION = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "ContainerCannotRun")
 _SIGNALLED = 128  # exit codes above it: by the signal that many higher
 
+_UNITS = {
+    "m": 1e-3,
+    "k": 1e3,
+    "M": 1e6,
+    "G": 1e9,
+    "T": 1e12,
+    "Ki": 2.0**10,
+    "Mi": 2.0**20,
+    "Gi": 2.0**30,
+    "Ti": 2.0**40,
+}
+_SAID = 5  # lines of a log that stand for it, where the container has left no message
+
 Object = Mapping[str, Any]
 
 
@@ -92,8 +105,18 @@ def replicas(job: Object, pods: Sequence[Object]) -> list[Replica]:
     return sorted(found, key=lambda r: (order.index(r.role) if r.role in order else len(order), r.number))
 
 
-def response(app_id: str, job: Object, pods: Sequence[Object], events: Sequence[Object]) -> DescribeAppResponse:
-    """Answers what TorchX asks about a job."""
+def response(
+    app_id: str, job: Object, pods: Sequence[Object], events: Sequence[Object], nodes: Sequence[Object]
+) -> DescribeAppResponse:
+    """Answers what TorchX asks about a job.
+
+    Args:
+        app_id: the job's, in TorchX's words.
+        job: Volcano's object.
+        pods: of the job.
+        events: about it and its pods, as far as we may see them.
+        nodes: of the cluster, as far as we may see them.
+    """
     there = replicas(job, pods)
     status = job.get("status") or {}
     roles = described(job)
@@ -105,7 +128,7 @@ def response(app_id: str, job: Object, pods: Sequence[Object], events: Sequence[
         app_id=app_id,
         state=STATES.get(phase(job), AppState.UNKNOWN),
         num_restarts=int(status.get("retryCount", 0)),
-        msg=diagnose(job, there, events),
+        msg=diagnose(job, there, events, nodes),
         roles_statuses=statuses,
         roles=roles,
     )
@@ -143,9 +166,9 @@ def described(job: Object) -> list[Role]:
             num_replicas=count,
             min_replicas=least,
             resource=Resource(
-                cpu=_number(limits.get("cpu", "0"), {"m": 1e-3}),
+                cpu=_number(limits.get("cpu", "0"), _UNITS),
                 gpu=int(limits.get("nvidia.com/gpu", 0)),
-                memMB=int(_number(limits.get("memory", "0"), {"M": 1, "G": 1000, "Mi": 1.048576, "Gi": 1073.741824})),
+                memMB=int(_number(limits.get("memory", "0"), _UNITS) / 1e6),
             ),
             port_map={port.get("name", ""): port["containerPort"] for port in container.get("ports", [])},
         )
@@ -189,7 +212,7 @@ def _seconds(when: str) -> float:
         return 0.0
 
 
-def diagnose(job: Object, there: Sequence[Replica], events: Sequence[Object]) -> str:
+def diagnose(job: Object, there: Sequence[Replica], events: Sequence[Object], nodes: Sequence[Object]) -> str:
     """Says what is wrong with a job, or what it waits for, in one paragraph; empty where all is well."""
     now = phase(job)
     if now == "Completed":
@@ -204,7 +227,12 @@ def diagnose(job: Object, there: Sequence[Replica], events: Sequence[Object]) ->
         for replica in there:
             if text := looks(replica):
                 return text
-    return _refused(job, events) or _waiting(job, there, events) or _starting(there, events) or _restarting(job, there)
+    return (
+        _refused(job, events)
+        or _waiting(job, there, events, nodes)
+        or _starting(there, events)
+        or _restarting(job, there)
+    )
 
 
 def _failure(job: Object, there: Sequence[Replica]) -> str:
@@ -213,12 +241,12 @@ def _failure(job: Object, there: Sequence[Replica]) -> str:
         # The coordinator knows why the job failed; it is the first role.
         return _ending(ended[0])
     retries = int((job.get("status") or {}).get("retryCount", 0))
-    again = f" after {retries} restarts" if retries else ""
+    again = f", having been restarted {_times(retries)}" if retries else ""
     return f"The job failed{again}; its pods are gone. kubectl describe job.batch.volcano.sh shows its events."
 
 
-def _ending(replica: Replica) -> str:
-    """Why a replica's container ended."""
+def _ending(replica: Replica, lines: int = _SAID) -> str:
+    """Why a replica's container ended, with the last lines that it said."""
     ended, status = replica.ended, replica.pod.get("status", {})
     if ended.get("reason") == "OOMKilled":
         memory = replica.pod["spec"]["containers"][0].get("resources", {}).get("limits", {}).get("memory", "its limit")
@@ -227,7 +255,7 @@ def _ending(replica: Replica) -> str:
         return f"{replica} was ended by its node: {status['reason']}: {status.get('message', '')}".rstrip(": ")
     code = int(ended.get("exitCode", 0))
     how = f"was killed by signal {code - _SIGNALLED}" if code > _SIGNALLED else f"ended with exit code {code}"
-    said = str(ended.get("message") or "").strip()
+    said = "\n".join(str(ended.get("message") or "").strip().splitlines()[-lines:])
     return f"{replica} {how}" + (f": {said}" if said else "; torchx log shows what it said.")
 
 
@@ -255,7 +283,7 @@ def _configuration(replica: Replica) -> str:
 
 def _failing(replica: Replica) -> str:
     if replica.waiting.get("reason") == "CrashLoopBackOff" or replica.state == ReplicaState.FAILED:
-        times = f" It has been restarted {replica.restarts} times." if replica.restarts else ""
+        times = f" It has been restarted {_times(replica.restarts)}." if replica.restarts else ""
         return _ending(replica) + times
     return ""
 
@@ -272,26 +300,59 @@ def _refused(job: Object, events: Sequence[Object]) -> str:
     return ""
 
 
-def _waiting(job: Object, there: Sequence[Replica], events: Sequence[Object]) -> str:
+def _waiting(job: Object, there: Sequence[Replica], events: Sequence[Object], nodes: Sequence[Object]) -> str:
     """Why pods have no node."""
-    pending = [replica for replica in there if not replica.pod.get("spec", {}).get("nodeName") and _alive(replica)]
     if not there and phase(job) in ("", "Pending"):
         queue = job["spec"].get("queue", "default")
         for event in _latest(events):
             if event.get("type") == "Warning" or event.get("reason") in ("Unschedulable", "PodGroupPending"):
                 return f"The job waits in the queue {queue}: {_one_line(event.get('message', ''))}"
         return f"The job waits in the queue {queue} for its turn."
+    pending = [
+        replica
+        for replica in there
+        if replica.state == ReplicaState.PENDING
+        and not replica.pod.get("spec", {}).get("nodeName")
+        and "deletionTimestamp" not in replica.pod["metadata"]
+    ]
     if not pending:
         return ""
     names = ", ".join(map(str, pending))
-    why = next(filter(None, (_unschedulable(replica) for replica in pending)), "")
-    if not why:
-        return ""
+    why = _why_unplaced(pending, events, nodes)
     if phase(job) == "Running":
         running = sum(replica.state == ReplicaState.RUNNING for replica in there)
-        return f"The job runs with {running} of {len(there)} pods; {names} wait for room: {why}"
-    least = int(job["spec"].get("minAvailable", 0))
-    return f"The job waits for room for {least} pods at once; {names} have no node: {why}"
+        return f"The job goes on with {running} of {len(there)} pods; no room yet for {names}: {why}"
+    least = int(job["spec"].get("minAvailable", 1))
+    together = f" {least} pods at once" if least > 1 else " its pod"
+    return f"The job waits for room for{together}; no node yet for {names}: {why}"
+
+
+def _why_unplaced(pending: Sequence[Replica], events: Sequence[Object], nodes: Sequence[Object]) -> str:
+    """The scheduler's reason where it names one, else what the pods ask for; of its gangs nobody wants to know."""
+    for replica in pending:
+        asked = replica.pod["spec"]["containers"][0].get("resources", {}).get("requests", {})
+        if lacking := _too_large(asked, nodes):
+            return f"{replica} asks for {lacking}."
+    names = {replica.pod["metadata"]["name"] for replica in pending}
+    said = [_unschedulable(replica) for replica in pending]
+    said += [e.get("message", "") for e in _latest(events) if e.get("involvedObject", {}).get("name") in names]
+    for text in said:
+        if "nodes are" in text or "Insufficient" in text:
+            return _one_line(text)
+    asked = pending[-1].pod["spec"]["containers"][0].get("resources", {}).get("requests", {})
+    amounts = ", ".join(f"{amount} of {name}" for name, amount in sorted(asked.items()))
+    return f"no node has {amounts or 'what it asks for'} free now ({pending[-1]} asks for that)."
+
+
+def _too_large(asked: Mapping[str, str], nodes: Sequence[Object]) -> str:
+    """Names what no node has even when it is empty."""
+    for name, amount in asked.items():
+        most = max((_number(node["status"]["allocatable"].get(name, "0"), _UNITS) for node in nodes), default=None)
+        if most is not None and _number(amount, _UNITS) > most:
+            unit = " MB" if name == "memory" else ""
+            least = _number(amount, _UNITS) / (1e6 if unit else 1)
+            return f"{least:g}{unit} of {name}, and the largest node has {most / (1e6 if unit else 1):g}{unit} of it"
+    return ""
 
 
 def _starting(there: Sequence[Replica], events: Sequence[Object]) -> str:
@@ -311,10 +372,6 @@ def _starting(there: Sequence[Replica], events: Sequence[Object]) -> str:
     return ""
 
 
-def _alive(replica: Replica) -> bool:
-    return replica.state == ReplicaState.PENDING and "deletionTimestamp" not in replica.pod["metadata"]
-
-
 def _unschedulable(replica: Replica) -> str:
     for condition in replica.pod.get("status", {}).get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
@@ -327,9 +384,13 @@ def _restarting(job: Object, there: Sequence[Replica]) -> str:
         return "The coordinator was lost; the job's pods save, end and start again."
     again = [replica for replica in there if replica.restarts]
     if again:
-        counts = ", ".join(f"{replica} {replica.restarts} times" for replica in again)
-        return f"All is well now. Containers that were restarted: {counts}; the last time {_ending(again[-1])}"
+        counts = ", ".join(f"{replica} {_times(replica.restarts)}" for replica in again)
+        return f"Running. Containers were restarted before, {counts}; the last time {_ending(again[-1], lines=1)}"
     return ""
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _latest(events: Sequence[Object]) -> Iterator[Object]:

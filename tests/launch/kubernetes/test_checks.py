@@ -1,0 +1,115 @@
+"""What a cluster lacks for a job."""
+
+import pytest
+
+from hardviews.errors import UserError
+from hardviews.launch.kubernetes.checks import ask
+from hardviews.launch.kubernetes.cluster import JOBS, Cluster, reason
+from tests.launch.kubernetes.clusters import HOME, QUEUES, Few, refusal
+from tests.launch.kubernetes.jobs import job, manifest
+
+KEYS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
+
+
+def asked(cluster, **changes):
+    cfg = {name: changes.pop(name) for name in ("service_account", "image_pull_secrets") if name in changes}
+    return ask(cluster, manifest(job(**changes), **cfg), "n", rehearse=True)
+
+
+def test_a_cluster_that_has_everything_is_only_rehearsed_on():
+    cluster = Few()
+    cluster.objects[f"{HOME}/secrets/s3"] = {"data": KEYS}
+    assert asked(cluster, secret=["s3"]) == []
+    assert {query["dryRun"] for _, _, query in cluster.created} == {"All"}
+    assert [path.rpartition("/")[2] for path, _, _ in cluster.created] == ["jobs", "pods", "pods"]
+
+
+@pytest.mark.parametrize(
+    ("path", "found", "words"),
+    [
+        (HOME, None, ["no namespace n", "kubectl create namespace n"]),
+        (JOBS, None, ["no Volcano", "docs/cluster.md"]),
+        (f"{QUEUES}/default", None, ["no queue default", "-cfg"]),
+        (f"{QUEUES}/default", {"status": {"state": "Closed"}}, ["queue default takes no jobs", "Closed"]),
+        (f"{HOME}/secrets/s3", None, ["no secret s3", "kubectl -n n create secret", "--secret"]),
+        (f"{HOME}/secrets/s3", {"data": {"access-key": "x"}}, ["access-key", "AWS_ACCESS_KEY_ID"]),
+        (f"{HOME}/secrets/s3", {"data": {"AWS_ACCESS_KEY_ID": "x"}}, ["no AWS_SECRET_ACCESS_KEY"]),
+        (f"{HOME}/secrets/pull", None, ["no secret pull", "docker-registry"]),
+        (f"{HOME}/serviceaccounts/sa", None, ["no service account sa"]),
+        (f"{HOME}/persistentvolumeclaims/claim", None, ["no volume claim claim"]),
+        ("/apis/scheduling.k8s.io/v1/priorityclasses/high", None, ["no priority class high"]),
+        (HOME, refusal(500, "etcd is full"), ["refused a question", "etcd is full"]),
+        (HOME, UserError("The cluster does not answer."), ["does not answer"]),
+    ],
+)
+def test_what_is_not_there_is_named_with_its_remedy(path, found, words):
+    cluster = Few()
+    cluster.objects |= {
+        f"{HOME}/secrets/s3": {"data": KEYS},
+        f"{HOME}/secrets/pull": {"data": {}},
+        f"{HOME}/serviceaccounts/sa": {},
+        f"{HOME}/persistentvolumeclaims/claim": {},
+        "/apis/scheduling.k8s.io/v1/priorityclasses/high": {},
+    }
+    changes = {
+        "secret": ["s3"],
+        "priority": "high",
+        "mount": ["type=volume", "src=claim", "dst=/d"],
+        "service_account": "sa",
+        "image_pull_secrets": ["pull"],
+    }
+    assert asked(cluster, **changes) == []
+    if found is None:
+        del cluster.objects[path]
+    else:
+        cluster.objects[path] = found
+    (text,) = asked(cluster, **changes)
+    for word in words:
+        assert word in text
+
+
+def test_all_that_is_missing_is_named_at_once():
+    assert len(asked(Few(), secret=["a", "b"], priority="high")) == 3
+
+
+def test_what_we_may_not_ask_is_not_checked():
+    cluster = Few()
+    for path in (HOME, JOBS, f"{QUEUES}/default", f"{HOME}/secrets/s3"):
+        cluster.objects[path] = refusal(403, "forbidden")
+    cluster.refuses["pods"] = refusal(403, "cannot create resource pods")
+    assert asked(cluster, secret=["s3"]) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [("jobs", refusal(400, "no such policy")), ("pods", refusal(403, "violates PodSecurity restricted"))],
+)
+def test_what_the_cluster_would_refuse_is_refused(kind, error):
+    cluster = Few()
+    cluster.refuses[kind] = error
+    texts = asked(cluster)
+    assert texts
+    assert all(error.message in text for text in texts)
+
+
+def test_a_cluster_that_does_not_answer_is_one_sentence(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="No Kubernetes cluster is known here"):
+        Cluster().get("/api")
+    file = tmp_path / "kubeconfig"
+    file.write_text(
+        "apiVersion: v1\nkind: Config\ncurrent-context: c\n"
+        "clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}]\n"
+        "users: [{name: u, user: {token: t}}]\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n"
+    )
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(file))
+    cluster = Cluster()
+    with pytest.raises(UserError, match=r"cluster at http://127\.0\.0\.1:1 does not answer .*refused.*KUBECONFIG"):
+        cluster.get("/api")
+    assert cluster.namespace() is None
+
+
+def test_the_innermost_cause_is_what_is_said():
+    outer = OSError("outer")
+    outer.reason = OSError("<x object at 0x7f>: no route")  # type: ignore[attr-defined]
+    assert reason(outer) == "no route"
