@@ -34,6 +34,7 @@ def test_nodes_are_read_as_torchx_writes_them(least, more, processes):
     assert component.Nodes.parse(f"{most}x{processes}") == component.Nodes(most, most, processes)
     assert component.Nodes.parse(f"{processes}") == component.Nodes(1, 1, processes)
     assert component.Nodes.parse(f"{least}:{most}") == component.Nodes(least, most, 1)
+    assert component.Nodes.parse(f"{least}:{most}") == component.Nodes(least, most, 1)
 
 
 @pytest.mark.parametrize("text", ["", "x", "2x", "0", "0x1", "3:2x1", "3:2", "1:2x0", "-1x1", "1x2x3", " 1"])

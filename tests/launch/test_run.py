@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from torchx.schedulers import DEFAULT_SCHEDULER_MODULES, get_scheduler_factories
 from torchx.specs.file_linter import validate
 from torchx.specs.finder import get_components
 
@@ -95,8 +96,57 @@ def test_a_failing_job_fails_the_command_and_an_ordinary_one_shows_its_output():
     assert "good day" in said.stderr
 
 
+def test_all_mistakes_of_a_submission_are_named_at_once(tmp_path):
+    said = ["--data", "/d", "--output", "s3://b/o", "--tracking", "http://me:word@mlflow", "--memMB", "0"]
+    words = ["run", "-s", "kubernetes", "-cfg", "speed=high", "jobs/pretrain.py", "--j", "3:1x1", *said]
+    refused = torchx(*words, KUBECONFIG=str(tmp_path / "none"))
+    assert refused.returncode == 2
+    assert refused.stdout == ""
+    for part in ("speed is no run option", "-j 3:1x1", "--image", "0 MB", "password", "--data /d", "No Kubernetes"):
+        assert part in refused.stderr
+    assert "7 things are wrong" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_dry_run_refuses_what_no_cluster_could_run_and_asks_none(tmp_path):
+    refused = torchx("run", "-s", "kubernetes", "--dryrun", "jobs/pretrain.py", "--cpu", "0", KUBECONFIG=str(tmp_path))
+    assert refused.returncode == 2
+    assert "0 CPU" in refused.stderr
+    assert "cluster" not in refused.stderr
+
+
+def test_options_in_the_file_are_read_and_unknown_ones_refused(tmp_path):
+    file = tmp_path / "config"
+    file.write_text("[kubernetes]\nqueue = vision\nttl = 60\ntolerations = dedicated=vision:NoSchedule\n")
+    shown = torchx("run", "-s", "kubernetes", "--dryrun", "jobs/knn.py", TORCHXCONFIG=str(file))
+    assert shown.returncode == 0, shown.stderr
+    for part in ("queue: vision", "ttlSecondsAfterFinished: 60", "value: vision"):
+        assert part in shown.stdout
+    file.write_text("[kubernetes]\nqueue = vision\ntlt = 60\n")
+    refused = torchx("run", "-s", "kubernetes", "--dryrun", "jobs/knn.py", TORCHXCONFIG=str(file))
+    assert (refused.returncode, f"[kubernetes] in {file}: tlt is no run option" in refused.stderr) == (2, True)
+    file.write_text("[kubernetes]\nqueue = vision\nttl = soon\n")
+    refused = torchx("run", "-s", "kubernetes", "--dryrun", "jobs/knn.py", TORCHXCONFIG=str(file))
+    assert (refused.returncode, f"{file} cannot be read" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["list", "-s", "kubernetes"], ["status", "kubernetes://torchx/n:x"], ["log", "kubernetes://torchx/n:x"]],
+    ids=lambda words: words[0],
+)
+def test_commands_without_a_cluster_say_so_in_one_paragraph(words, tmp_path):
+    refused = torchx(*words, KUBECONFIG=str(tmp_path / "none"))
+    assert refused.returncode == 2
+    assert "No Kubernetes cluster is known here" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 def test_components_and_schedulers_of_torchx_stay():
     assert {"dist.ddp", "utils.echo", "utils.sh"} <= get_components().keys()
-    listed = torchx("runopts").stdout
-    for scheduler in ("local_cwd", "local_docker", "kubernetes", "slurm"):
-        assert f"{scheduler}:" in listed
+    assert set(get_scheduler_factories()) == set(DEFAULT_SCHEDULER_MODULES)
+    listed = torchx("runopts")
+    assert listed.returncode == 0
+    for scheduler in DEFAULT_SCHEDULER_MODULES:
+        assert f"{scheduler}:" in listed.stdout
+    assert "secrets=SECRETS" in listed.stdout  # the kubernetes of the list is ours

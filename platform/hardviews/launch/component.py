@@ -45,11 +45,10 @@ class Nodes:
 
     @classmethod
     def parse(cls, text: str) -> Nodes:
-        """Reads `MIN:MAXxPROCESSES`, `NODESxPROCESSES` or `PROCESSES`, as TorchX's own components do, and `MIN:MAX`."""
-        match = re.fullmatch(r"(?:(?:(\d+):)?(\d+)x)?(\d+)", f"{text}x1" if re.fullmatch(r"\d+:\d+", text) else text)
-        if match:
-            most = int(match[2] or 1)
-            nodes = cls(int(match[1] or most), most, int(match[3]))
+        """Reads `MIN:MAXxPROCESSES`, `NODESxPROCESSES` or `PROCESSES`, as TorchX's own components do, or `MIN:MAX`."""
+        if match := re.fullmatch(r"(?:(?:(\d+):)?(\d+)x)?(\d+)|(\d+):(\d+)", text):
+            most = int(match[5] or match[2] or 1)
+            nodes = cls(int(match[4] or match[1] or most), most, int(match[3] or 1))
             if nodes.least > nodes.most:
                 raise UserError(
                     f"-j {text} asks for at least {nodes.least} nodes and at most {nodes.most}: the first number is "
