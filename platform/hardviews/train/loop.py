@@ -43,6 +43,7 @@ from hardviews.train.review import Review
 from hardviews.train.saver import Saver, State
 from hardviews.train.state import first_not_finite, from_tensors, to_tensors
 from hardviews.train.stop import StopFlag
+from hardviews.train.traffic import Traffic
 from hardviews.train.trainer import StepReport, Trainer
 from hardviews.train.where import Where, open_dataset, patience
 from hardviews.train.world import World, joined
@@ -177,6 +178,7 @@ class Pretraining:
         batches = self._batches(at.epoch, at.consumed, training.epochs)
         review = Review(self.reader, self.trainer.objective, run, show=world.rank == 0)
         pace, system, begun = Pace(), SystemMetrics(), at.step
+        traffic = Traffic(self.reader.index.url, history.rows, world.device)
         while at.progress < self.total:
             clock = Clock(training.seed, at.epoch, at.step, at.progress, self.total)
             if at.consumed == 0:
@@ -190,6 +192,7 @@ class Pretraining:
             reached(at.step)
             mark("first_step" if at.step == begun + 1 else "step", step=at.step)
             pace.samples += training.batch
+            traffic.add(raws)
             self.meter.add_losses(report.losses, self.trainer.objective.pairs)
             display.update(at.progress, clock.epoch, report.loss, pace.wait)
             review.see(report.losses)
@@ -200,6 +203,7 @@ class Pretraining:
                     "learning_rate": report.rate,
                     **self.meter.report(),
                     **self.damage.metrics(),
+                    **traffic.report(),
                     **pace.report(),
                     **self.saver.metrics(),
                     **self._job(),
