@@ -63,9 +63,8 @@ class Ours:
         rows = torch.zeros(self.batch, 1)
         slots = [Slot("view", number) for number in range(len(views))]
         place = torch.arange(self.batch)
-        self.raw = RawBatch(
-            self.batch, place, place, place, dict.fromkeys(slots, rows), dict(zip(slots, views, strict=True)), Counters()
-        )
+        pixels = dict(zip(slots, views, strict=True))
+        self.raw = RawBatch(self.batch, place, place, place, dict.fromkeys(slots, rows), pixels, Counters())
         self.steps = 0
 
     def step(self) -> float:
