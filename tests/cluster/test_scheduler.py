@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.cluster import Cluster, wait_for
+from tests.cluster.conftest import _queue_gone, _unusable
 from tests.launch.kubernetes.jobs import job, manifest
 
 ROOT = Path(__file__).parents[2]
@@ -37,10 +39,29 @@ def torchx(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A namespace that admits restricted pods only, and a queue of the same name without limits."""
+    if reason := _unusable():
+        pytest.skip(reason)
+    space = Cluster(f"hardviews-test-{secrets.token_hex(3)}")
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    queue = {"apiVersion": "scheduling.volcano.sh/v1beta1", "kind": "Queue", "spec": {"weight": 1}}
+    try:
+        space.apply(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space.namespace, "labels": labels}},
+            queue | {"metadata": {"name": space.namespace}},
+        )
+        yield space
+    finally:
+        space.kubectl("delete", "namespace", space.namespace, "--wait=true", timeout=180, check=False)
+        wait_for("the queue's end", lambda: _queue_gone(space, space.namespace), 60, every=2)
+
+
 @pytest.fixture
-def room(cluster: Cluster, queue: str) -> Iterator[str]:
+def room(cluster: Cluster) -> Iterator[str]:
     """The options that name our namespace and queue; what a test leaves is removed."""
-    yield f"namespace={cluster.namespace},queue={queue}"
+    yield f"namespace={cluster.namespace},queue={cluster.namespace}"
     cluster.kubectl("delete", "jobs.batch.volcano.sh", "--all", "--wait=false")
 
 
@@ -126,10 +147,10 @@ def test_a_job_is_listed_followed_cancelled_and_deleted(cluster, room):
 
 
 @pytest.fixture
-def stand_ins(cluster: Cluster, queue: str, room: str) -> str:
+def stand_ins(cluster: Cluster, room: str) -> str:
     """A job of three trainers, any one of which suffices, whose processes are stand-ins; its name."""
     image = os.environ["HARDVIEWS_IMAGE"]
-    made = manifest(job(image=image, j="1:3", cpu=0.1, memMB=200), queue=queue)
+    made = manifest(job(image=image, j="1:3", cpu=0.1, memMB=200), queue=cluster.namespace)
     for task in made["spec"]["tasks"]:
         container = task["template"]["spec"]["containers"][0]
         container |= {"command": ["python", "-c", STAND_IN]}
