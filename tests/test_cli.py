@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -253,3 +254,15 @@ def test_damaged_data_leaves_nothing(name: str, data: str, capfd: pytest.Capture
 def test_a_server_that_does_not_answer(data: str, capfd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert "http://127.0.0.1:9 cannot be used" in pretrain(capfd, data)
+
+
+def test_the_first_process_of_a_container_leaves_when_it_is_told_to(monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    try:
+        main(["recipes"])
+        with pytest.raises(SystemExit) as caught:
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught.value.code == 128 + signal.SIGTERM

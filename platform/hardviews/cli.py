@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import select
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -40,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Torch's threads, which are not loaded yet, shall sleep and not spin where others use the cores too: on two busy
     # cores that was 210 images a second instead of 13.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if os.getpid() == 1:
+        # The first process of a container is spared the signals that it does not handle: it would be killed only
+        # when the grace period is over.
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         _run(words)
         sys.stdout.flush()
