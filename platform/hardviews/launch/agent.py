@@ -62,6 +62,21 @@ class AgentConfig:
         return max(1, cores // self.processes)
 
 
+def prepared(config: AgentConfig) -> dict[str, str]:
+    """Variables that have to stand in the environment before libraries are loaded for the processes."""
+    return {
+        "OMP_NUM_THREADS": str(config.threads),
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+        # Threads of numpy's and Arrow's own (by pandas, by MLflow) would be there before the fork.
+        "OPENBLAS_NUM_THREADS": "1",
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",
+        # Counting GPUs through the driver would make it unusable after the fork.
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+        "TORCHELASTIC_RUN_ID": config.job,
+        NODE_VARIABLE: config.node,
+    }
+
+
 class _Over(Exception):
     """The agent's work is over, with this exit code."""
 
@@ -101,7 +116,7 @@ class Agent:
         mark("agent_started")
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._ask)
-        os.environ.update(self._variables())
+        os.environ.update(prepared(self.config))
         self.server.warm_up()
         self.rendezvous.start()
         try:
@@ -117,20 +132,6 @@ class Agent:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.hasty = self.asked is not None
         self.asked = number
-
-    def _variables(self) -> dict[str, str]:
-        """Variables that have to stand in the environment before libraries are loaded."""
-        told = {
-            "OMP_NUM_THREADS": str(self.config.threads),
-            # numpy's and scipy's own: their threads would be there before the fork.
-            "OPENBLAS_NUM_THREADS": "1",
-            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
-            # Counting GPUs through the driver would make it unusable after the fork.
-            "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-            "TORCHELASTIC_RUN_ID": self.config.job,
-            NODE_VARIABLE: self.config.node,
-        }
-        return told
 
     def _look(self) -> View | None:
         """Let a moment pass; return how the job stands.

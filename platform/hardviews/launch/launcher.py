@@ -91,10 +91,8 @@ def configure(words: Sequence[str]) -> LaunchConfig:
             raise UserError(f"--{name} {getattr(options, name)} is too small: give {least_value} or more.")
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if command[:1] != ["pretrain"]:
-        said = f"not {command[0]}" if command else "and its arguments at the end of the line"
-        raise UserError(
-            f"hardviews launch runs pretrain, {said}: hardviews launch --nnodes 1:2 pretrain digits --data ..."
-        )
+        said = f"runs pretrain, not {command[0]}" if command else "is told what to run at the end of the line"
+        raise UserError(f"hardviews launch {said}: hardviews launch --nnodes 1:2 pretrain digits --data D --output O")
     return LaunchConfig(
         least=least,
         most=most,

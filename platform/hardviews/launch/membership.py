@@ -18,10 +18,10 @@ class Patience:
 
     dead: float = 10.0  # without a pulse: a machine under load may be slow
     suspect: float = 1.5  # the same, where another member has failed already
-    cut: float = 1.0  # the same, where its connection was closed: a process that lives opens another
+    cut: float = 0.7  # the same, where its connection was closed: a process that lives opens another
     silent: float = 3.0  # a member that was chosen but does not take up the round
     stale: float = 1.5  # a waiting agent that is not heard of for so long is not chosen
-    settle: float = 0.5  # without an arrival, before a round with fewer than the most begins
+    settle: float = 0.5  # without an arrival, before the first round begins with fewer than the most
     join: float = 2.0  # without an arrival, before those who run are interrupted for the waiting
     join_at_most: float = 10.0  # from the first arrival on
     work: float = 20.0  # a round without a step is not interrupted for so long
@@ -38,6 +38,7 @@ class _Agent:
     arrived: float  # when it began to wait for a round
     left: float = 0.0  # when it began to leave
     cut: float | None = None  # when its connection was closed
+    believed: bool = False  # another told of it
 
 
 @dataclass
@@ -151,10 +152,8 @@ class Membership:
         self._enough = None
         for member in told.members:
             if member.agent not in self._agents:
-                # As if heard of just before it counts as dead, but for the time in which it may report.
-                heard = now - self.patience.dead + self.patience.takeover
                 believed = Pulse(pulse.job, pulse.command, member, pulse.bounds, State.RUNNING, told)
-                self._agents[member.agent] = _Agent(believed, heard, heard)
+                self._agents[member.agent] = _Agent(believed, now, now, believed=True)
             self._present.taken_up.add(member.agent)
 
     def _note(self, pulse: Pulse) -> None:
@@ -174,7 +173,9 @@ class Membership:
             silence = now - agent.heard
             member = present is not None and not present.over and present.round.place(name) is not None
             limit = self.patience.dead
-            if member and present is not None:
+            if agent.believed:
+                limit = self.patience.takeover
+            elif member and present is not None:
                 if suspicion:
                     limit = min(limit, self.patience.suspect)
                 if name not in present.taken_up:
@@ -279,14 +280,12 @@ class Membership:
             return
         if self._enough is None:
             self._enough = now
-        last = max(agent.arrived for agent in waiting)
-        if len(waiting) < most:
-            if now - last < self.patience.settle:
-                return
-            if self._present is None and (
-                now - self._enough < self.bounds.gather
-                or (self._preparing(now) and now - self._enough < 4 * self.bounds.gather)
-            ):
+        # Later rounds begin at once: all that were in the last one and live are here by then.
+        if self._present is None and len(waiting) < most:
+            last = max(agent.arrived for agent in waiting)
+            waited = now - self._enough
+            late = self._preparing(now) and waited < 4 * self.bounds.gather
+            if now - last < self.patience.settle or waited < self.bounds.gather or late:
                 return
         number = self._present.round.number + 1 if self._present else 1
         members = tuple(agent.pulse.member for agent in waiting[:most])

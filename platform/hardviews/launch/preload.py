@@ -3,6 +3,8 @@
 Nothing here may start a thread, open a connection or touch a GPU: none of these survives a fork.
 """
 
+import s3fs  # noqa: F401
+
 import hardviews.cli
 import hardviews.launch.worker
 import hardviews.recipes.overrides

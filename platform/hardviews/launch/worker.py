@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import signal
 import sys
@@ -154,4 +155,6 @@ def run_worker(
 
 def _summary(error: BaseException) -> str:
     first = (str(error).splitlines() or [""])[0]
+    # gloo begins with the place in its source and ends with general advice.
+    first = re.sub(r"^\[\S+:\d+\] ", "", first).partition(" This is typically")[0]
     return f"{type(error).__name__}: {first}"[:1000]

@@ -1,0 +1,134 @@
+"""`hardviews launch`: its command line, and one real elastic training in which a node is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hardviews.data.pack import pack
+from hardviews.errors import UserError
+from hardviews.launch.launcher import configure
+from tests.data.helpers import Noise
+from tests.launch.processes import descendants
+
+HARDVIEWS = Path(sys.executable).parent / "hardviews"
+
+
+def test_the_command_line_in_full():
+    config = configure(["--nnodes", "1:3", "--nproc", "2", "--start", "2", "pretrain", "digits", "--nnodes", "x"])
+    assert (config.least, config.most, config.processes, config.start) == (1, 3, 2, 2)
+    assert config.command == ("hardviews.cli", "pretrain", "digits", "--nnodes", "x")
+    assert config.gather == 0  # the third node comes when it is asked to
+    assert configure(["--nnodes", "2", "--", "pretrain", "digits"]).least == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--nnodes", "3:1", "pretrain"], "--nnodes 3:1 is no range"),
+        (["--nnodes", "0:1", "pretrain"], "--nnodes 0:1 is no range"),
+        (["--nnodes", "many", "pretrain"], "--nnodes many is no range"),
+        (["--start", "3", "pretrain"], "--start 3 is not between 1 and 2"),
+        (["--nproc", "0", "pretrain"], "--nproc 0 is too small"),
+        (["--join", "somewhere", "pretrain"], "--join somewhere is no address"),
+        (["--nodes", "2", "pretrain"], "--nodes"),
+        (["knn", "--run", "x"], "runs pretrain, not knn"),
+        ([], "what to run at the end of the line"),
+    ],
+)
+def test_a_mistake_is_one_paragraph(words, said):
+    with pytest.raises(UserError) as error:
+        configure(words)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_joining_where_no_job_is():
+    done = subprocess.run(
+        [HARDVIEWS, "launch", "--join", "127.0.0.1:1", "pretrain", "digits"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("hardviews: No job answers at 127.0.0.1:1")
+
+
+class Launch:
+    """A launched job, its timeline and what it said."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        self.timeline = folder / "timeline"
+        self.log = folder / "log"
+        variables = {"HARDVIEWS_TIMELINE": str(self.timeline), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [HARDVIEWS, "launch", *words], env=os.environ | variables, stdout=log, stderr=log, cwd=folder
+            )
+
+    def events(self, *names: str) -> list[dict]:
+        lines = self.timeline.read_text().splitlines() if self.timeline.exists() else []
+        return [event for event in map(json.loads, lines) if event["event"] in names]
+
+    def until(self, what, seconds: float = 120):
+        deadline = time.monotonic() + seconds
+        while not (found := what()):
+            assert time.monotonic() < deadline and self.process.poll() is None, self.log.read_text()
+            time.sleep(0.05)
+        return found
+
+    def close(self) -> None:
+        for pid in descendants(self.process.pid):
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait(10)
+
+
+@pytest.fixture
+def launched(tmp_path) -> Iterator[list[Launch]]:
+    jobs: list[Launch] = []
+    yield jobs
+    for job in jobs:
+        if job.process.poll() is None:
+            job.close()
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.xdist_group("elastic")
+def test_a_node_is_killed_the_others_train_on_it_comes_back_and_an_interrupt_saves(tmp_path, launched):
+    pack(Noise(90), str(tmp_path / "data"), shard_bytes=40_000)
+    output = tmp_path / "run"
+    words = ["--nnodes", "1:2", "--grace", "40", "pretrain", "digits", "--data", str(tmp_path / "data")]
+    words += ["--output", str(output), "--training.batch", "16", "--training.group", "4"]
+    words += ["--training.epochs", "1000", "--training.checkpoint-steps", "5", "--strategy.candidates", "2"]
+    job = Launch(tmp_path, *words)
+    launched.append(job)
+
+    def whole(after: int = 0) -> list[dict]:
+        """Steps of a round of both nodes that is newer than another."""
+        done = [e["round"] for e in job.events("rendezvous_done") if e["nodes"] == 2 and e["round"] > after]
+        return [e for e in job.events("step") if done and e["round"] == max(done)]
+
+    first = job.until(whole)[0]["round"]
+    job.until(lambda: len(whole()) > 8)
+    leader = next(e["node"] for e in job.events("joined") if e["round"] == first and e["rank"] == 0)
+    agent = next(e["pid"] for e in job.events("agent_started") if e["node"] == leader)
+    for pid in descendants(agent):
+        os.kill(pid, signal.SIGKILL)
+    killed = time.time()
+    alone = job.until(lambda: [e for e in job.events("first_step") if e["round"] > first and e["time"] > killed])[0]
+    assert alone["node"] != leader
+    assert alone["time"] - killed < 20
+    second = job.until(lambda: whole(first))[0]["round"]
+    job.until(lambda: len(whole(second - 1)) > 3)
+    job.process.send_signal(signal.SIGINT)
+    assert job.process.wait(60) == 130, job.log.read_text()
+    said = job.log.read_text()
+    assert f"launch: {leader} was killed by SIGKILL; starting it again" in said
+    assert "Traceback" not in said
+    # The last step that was taken is the one that was saved.
+    last = max(e["step"] for e in job.events("first_step", "step"))
+    assert json.loads(max(output.glob("checkpoints/step-*/manifest.json")).read_text())["progress"]["step"] == last
+    assert [pid for pid in descendants(job.process.pid) if Path(f"/proc/{pid}").exists()] == []
