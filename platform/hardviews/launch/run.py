@@ -21,7 +21,7 @@ from torchx.runner import Runner
 from torchx.runner.config import apply, find_configs, load_sections
 from torchx.schedulers import get_scheduler_factories
 from torchx.schedulers.local_scheduler import SignalException
-from torchx.specs import AppDef, AppDryRunInfo, AppHandle, CfgVal
+from torchx.specs import AppDef, AppDryRunInfo, AppHandle, AppStatus, CfgVal
 from torchx.specs.builders import materialize_appdef
 from torchx.specs.finder import ComponentNotFoundException, ComponentValidationException, get_component
 from torchx.util.types import to_dict
@@ -30,6 +30,7 @@ from hardviews.errors import UserError
 from hardviews.launch import local, site
 from hardviews.launch.commands import in_words, keep_default_scheduler
 from hardviews.launch.component import Mistaken
+from hardviews.launch.kubernetes.cluster import patiently
 from hardviews.launch.kubernetes.mistakes import unknown_options
 from hardviews.launch.kubernetes.scheduler import ElasticKubernetesScheduler
 
@@ -134,6 +135,10 @@ class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
             whole = "".join(super().log_lines(app_handle, *args, should_tail=False, **options))
             if len(whole) > shown:
                 yield whole[shown:]
+
+    def status(self, app_handle: AppHandle) -> AppStatus | None:
+        """Waiting for a job (`--wait`, `--log`) outlasts a minute in which the cluster does not answer."""
+        return patiently(lambda: super(JobRunner, self).status(app_handle))
 
     def schedule(self, dryrun_info: AppDryRunInfo) -> AppHandle:
         handle = super().schedule(dryrun_info)

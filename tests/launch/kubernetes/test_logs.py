@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import pytest
 
 from hardviews.launch.kubernetes import logs
+from hardviews.launch.kubernetes.cluster import Silent, patiently
 from tests.launch.kubernetes.clusters import HOME, Few
 
 POD = f"{HOME}/pods/p"
@@ -86,3 +87,25 @@ def test_a_pod_that_was_replaced_goes_on():
 def test_remarks_of_the_kubelet_are_no_lines():
     data = b"unable to retrieve container logs for containerd://0f3a\n" + stamped(1, "a")
     assert read(Pod({"log": data})) == ["a\n"]
+
+
+def test_a_log_is_followed_through_a_cluster_that_does_not_answer(monkeypatch):
+    class Flaky(Pod):
+        silences = 3
+
+        def find(self, path):
+            if self.silences:
+                self.silences -= 1
+                raise Silent("no answer")
+            return super().find(path)
+
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    assert read(Flaky({"log": stamped(1, "a")})) == ["a\n"]
+
+
+def test_patience_ends():
+    def silent():
+        raise Silent("no answer")
+
+    with pytest.raises(Silent):
+        patiently(silent, seconds=0)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from kubernetes import client, config
 from kubernetes.client.rest import ApiException
@@ -15,10 +16,17 @@ from urllib3.exceptions import HTTPError
 
 from hardviews.errors import UserError
 
+Found = TypeVar("Found")
+
 JOBS = "/apis/batch.volcano.sh/v1alpha1"
 
 _TIMEOUT = (5, 30)  # seconds to connect, and between two pieces of an answer
+_QUIET = 60  # seconds without a word until a stream is opened again: its node may have gone
 _HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
+
+
+class Silent(UserError):
+    """The API server does not answer."""
 
 
 class Refused(Exception):
@@ -65,7 +73,7 @@ class Cluster:
     """Requests to one API server.
 
     Raises, from every method:
-        UserError: no cluster is known, it does not answer, or it does not know us.
+        UserError: no cluster is known, it does not answer (`Silent`), or it does not know us.
         Refused: any other answer than success.
     """
 
@@ -107,8 +115,8 @@ class Cluster:
 
     @contextmanager
     def stream(self, path: str, **query: str) -> Iterator[Any]:
-        """Opens an endless answer, read as it comes."""
-        response = self._call("GET", path, query, preload=False, timeout=(_TIMEOUT[0], None))
+        """Opens an endless answer, read as it comes; reading raises urllib3's HTTPError."""
+        response = self._call("GET", path, query, preload=False, timeout=(_TIMEOUT[0], _QUIET))
         try:
             yield response
         finally:
@@ -121,7 +129,7 @@ class Cluster:
         query: Mapping[str, str],
         body: Mapping[str, Any] | None = None,
         preload: bool = True,
-        timeout: tuple[float, float | None] = _TIMEOUT,
+        timeout: tuple[float, float] = _TIMEOUT,
     ) -> Any:
         api = self.client()
         logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -146,10 +154,22 @@ class Cluster:
                 ) from error
             raise Refused(error) from error
         except (HTTPError, OSError) as error:
-            raise UserError(
+            raise Silent(
                 f"The cluster at {api.configuration.host} does not answer ({reason(error)}). See that it runs and that "
                 "this machine reaches it (VPN, proxy); KUBECONFIG chooses another."
             ) from error
+
+
+def patiently(call: Callable[[], Found], seconds: float = 60.0, pause: float = 2.0) -> Found:
+    """Calls until the API server answers; the last failure is raised when it has been silent for so long."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return call()
+        except Silent:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(pause)
 
 
 def reason(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from urllib3.exceptions import HTTPError
 
-from hardviews.launch.kubernetes.cluster import Cluster, Refused
+from hardviews.launch.kubernetes.cluster import Cluster, Refused, Silent, patiently, reason
 
 _PAUSE = 1.0  # seconds between two looks at a pod that has nothing to say
 _SLACK = 10  # seconds of log that are read twice rather than missed; clocks of nodes differ
@@ -41,22 +41,26 @@ def lines(
     last = _comparable(since.astimezone(UTC).isoformat()) if since else ""
     restarts, uid = 0, ""
     while True:
-        ended = over()  # asked first: what is read below is then all there is
-        there = cluster.find(path)
+        ended = patiently(over)  # asked first: what is read below is then all there is
+        there = patiently(lambda: cluster.find(path))
         container = ((there or {}).get("status", {}).get("containerStatuses") or [{}])[0]
         if there is not None and container.get("containerID"):
             again = int(container.get("restartCount", 0))
-            if there["metadata"]["uid"] == uid and again > restarts:
-                yield from (text for when, text in _read(cluster, path, last, previous="true") if when > last)
-            uid, restarts = there["metadata"]["uid"], again
             running = follow and bool(container.get("state", {}).get("running"))
+            readings: list[dict[str, str]] = [{"follow": "true"} if running else {}]
+            if there["metadata"]["uid"] == uid and again > restarts:
+                readings.insert(0, {"previous": "true"})
             try:
-                for when, text in _read(cluster, path, last, **({"follow": "true"} if running else {})):
-                    if when > last:
-                        last = when
-                        yield text
-            except HTTPError:
-                pass  # the stream broke; the next look tells whether there is more
+                for query in readings:
+                    for when, text in _read(cluster, path, last, **query):
+                        if when > last:
+                            last = when
+                            yield text
+                uid, restarts = there["metadata"]["uid"], again
+            except (HTTPError, Silent) as error:
+                if not follow:
+                    raise Silent(f"The log of {pod} broke off ({reason(error)}). Ask for it again.") from error
+                # The stream broke, or nobody spoke for a while; the next look tells whether there is more.
         if not follow or ended:
             return
         time.sleep(_PAUSE)
