@@ -1,6 +1,10 @@
 """Our reader against plain webdataset on the same local shards, in alternating rounds.
 
-    python benchmarks/reader.py [--images 6000] [--rounds 7] [--workers 0]
+    python benchmarks/reader.py [--images 6000] [--rounds 7] [--workers 0] [--s3 [--latency 20]]
+
+With --s3 the shards lie in a local S3 server (SeaweedFS): webdataset streams them through `pipe:curl`, ours copies them
+into an empty cache, verifies and reads them, and the first batch and all that it waits for are part of the time. With
+--latency a proxy (reading/distance.py) lets each request wait so many milliseconds and a connection carry 85 MB/s.
 
 Both deliver every sample's encoded bytes and label, shuffled (webdataset with a buffer of 1,000, ours fully),
 in batches of 256, once from the page cache. Ours checks every sample's CRC-32, which webdataset does not.
@@ -10,14 +14,21 @@ Prints images a second of each and the median of the rounds' ratios.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
+import socket
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests know how to run real servers
 
 import numpy as np
 import simplejpeg
@@ -27,6 +38,10 @@ import webdataset
 from hardviews.data.pack import pack
 from hardviews.data.reader import Reader
 from hardviews.data.source import Item
+from hardviews.storage.filesystem import file_system
+from hardviews.storage.store import Store
+from tests.s3 import SeaweedFS
+from tests.tracking.servers import free_port
 
 BATCH = 256
 
@@ -71,13 +86,63 @@ def theirs(names: list[str], epoch: int) -> Any:
     return data.shuffle(1000).to_tuple("jpg", "cls").batched(BATCH, partial=True)
 
 
-def rate(batches: Callable[[], Any], workers: int, size: Callable[[Any], int]) -> float:
-    """Images a second over one pass, the start of worker processes apart."""
-    loader = iter(torch.utils.data.DataLoader(batches(), batch_size=None, num_workers=workers))
-    next(loader)
+def rate(batches: Callable[[], Any], workers: int, size: Callable[[Any], int], whole: bool = False) -> float:
+    """Images a second over one pass, the start of worker processes and their first batch apart unless `whole`."""
+    context = "forkserver" if workers and whole else None
+    made = torch.utils.data.DataLoader(batches(), batch_size=None, num_workers=workers, multiprocessing_context=context)
     began = time.perf_counter()
-    images = sum(size(batch) for batch in loader)
+    loader = iter(made)
+    images = size(next(loader))
+    if not whole:
+        images, began = 0, time.perf_counter()
+    images += sum(size(batch) for batch in loader)
     return images / (time.perf_counter() - began)
+
+
+@contextlib.contextmanager
+def empty_cache() -> Iterator[None]:
+    """Inside, nothing has been fetched yet."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["HARDVIEWS_CACHE"] = folder
+        yield
+
+
+@contextlib.contextmanager
+def distance(server: SeaweedFS, latency: float) -> Iterator[None]:
+    """Inside, clients reach the server through a proxy that holds them up."""
+    port = free_port()
+    program = [sys.executable, str(Path(__file__).parent / "reading" / "distance.py")]
+    process = subprocess.Popen([*program, f"--target={server.port}", f"--port={port}", f"--latency={latency}"])
+    try:
+        while process.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.05)
+        os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{port}"
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def ours_from_s3(url: str, epoch: int, workers: int) -> float:
+    with empty_cache():
+        return rate(lambda: Ours(url, epoch), workers, len, whole=True)
+
+
+def compare(pair: list[Callable[[int], float]], rounds: int) -> None:
+    """Print each round's rates and the median of their ratios."""
+    ratios = []
+    for number in range(rounds):
+        # Which goes first alternates, so that neither always profits from what the other left.
+        found = {which: pair[which](number) for which in ((0, 1) if number % 2 == 0 else (1, 0))}
+        ratios.append(found[0] / found[1])
+        print(
+            f"round {number}: hardviews {found[0]:9.0f} images/s, webdataset {found[1]:9.0f} images/s, "
+            f"ratio {ratios[-1]:.2f}",
+            flush=True,
+        )
+    print(f"median ratio {statistics.median(ratios):.2f} (at least as fast: 1 or more)")
 
 
 def main() -> None:
@@ -85,32 +150,42 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=6000)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--s3", action="store_true", help="shards in a local S3 server")
+    parser.add_argument("--latency", type=float, default=0.0, help="milliseconds that each request waits")
     arguments = parser.parse_args()
+    workers = arguments.workers
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         index = pack(Photographs(arguments.images), folder, shard_bytes=40 * 2**20)
         names = [os.path.join(folder, shard.name) for shard in index.shards]
         size = sum(shard.size for shard in index.shards)
-        print(f"{len(index)} images, {size / 1e6:.0f} MB in {len(names)} shards, {arguments.workers} workers")
+        print(f"{len(index)} images, {size / 1e6:.0f} MB in {len(names)} shards, {workers} workers")
         print(
             f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, "
             f"webdataset {webdataset.__version__}"
         )
-        ratios = []
-        for number in range(arguments.rounds):
+        if not arguments.s3:
             pair = [
-                lambda n=number: rate(lambda: Ours(folder, n), arguments.workers, len),
-                lambda n=number: rate(lambda: theirs(names, n), arguments.workers, lambda batch: len(batch[0])),
+                lambda n: rate(lambda: Ours(folder, n), workers, len),
+                lambda n: rate(lambda: theirs(names, n), workers, lambda batch: len(batch[0])),
             ]
-            # Which goes first alternates, so that neither always profits from what the other left.
-            order = (0, 1) if number % 2 == 0 else (1, 0)
-            found = {which: pair[which]() for which in order}
-            ratios.append(found[0] / found[1])
-            print(
-                f"round {number}: hardviews {found[0]:9.0f} images/s, webdataset {found[1]:9.0f} images/s, "
-                f"ratio {ratios[-1]:.2f}"
-            )
-        print(f"median ratio {statistics.median(ratios):.2f} (at least as fast: 1 or more)")
+        else:
+            server = SeaweedFS()
+            stack.callback(server.close)
+            os.environ.update(server.environment)
+            url = f"{server.bucket()}/data"
+            for path in sorted(Path(folder).iterdir()):
+                Store(url).put(str(path), path.name, move=False)
+            if arguments.latency:
+                stack.enter_context(distance(server, arguments.latency))
+            signed = [file_system("s3").sign(f"{url}/{shard.name}") for shard in index.shards]
+            pipes = [f"pipe:curl -s '{address}'" for address in signed]
+            pair = [
+                lambda n: ours_from_s3(url, n, workers),
+                lambda n: rate(lambda: theirs(pipes, n), workers, lambda batch: len(batch[0]), whole=True),
+            ]
+        compare(pair, arguments.rounds)
 
 
 if __name__ == "__main__":
