@@ -176,3 +176,9 @@ def test_closing_ends_a_wait(flaky: Store) -> None:
     with pytest.raises(Unreachable):
         store.read("file")
     assert time.monotonic() - began < 10
+
+
+def test_a_web_server_is_not_written_to() -> None:
+    store = Store("http://127.0.0.1:9/folder", patience=0.1)
+    with pytest.raises(UserError, match="can only be read"):
+        store.write("file", b"")

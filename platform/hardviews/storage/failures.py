@@ -77,8 +77,6 @@ def verdict(error: Exception, url: str, name: str) -> UserError | None:
         )
     if s3 and (isinstance(error, ValueError) or "ParamValidationError" in kinds):
         return Refused(f"{url} is not an address of a file store ({_short(error)}). Write s3://bucket/folder.")
-    if isinstance(error, NotImplementedError):
-        return Refused(f"{url} can only be read. Give a local folder or s3://bucket/folder.")
     if isinstance(error, FileNotFoundError | FileExistsError | IsADirectoryError) or code in _PASSING:
         return None
     if status is None or status in _PASSING_STATUS or status >= 500:

@@ -180,6 +180,7 @@ class Store:
         if self.path is not None:
             self._place(file, new, lambda temporary: _spill(temporary, data))
             return
+        self._check_kind()
         # Conditional writes are what S3 has; elsewhere fsspec ignores the mode, or looks first.
         mode = {"mode": "create"} if new else {}
         name, tries = self.name(file), 0
@@ -206,6 +207,7 @@ class Store:
         if self.path is not None:
             self._place(file, False, lambda temporary: _shift(source, temporary, move))
             return
+        self._check_kind()
         parts = {"chunksize": PART, "max_concurrency": IN_FLIGHT} if protocol_of(self.url) == "s3" else {}
         self._call(lambda: self.fs().put_file(source, self.name(file), **parts), file)
         if move:
@@ -281,6 +283,10 @@ class Store:
         entries = {str(entry["name"]).rstrip("/"): entry for entry in found if entry["type"] == kind}
         entries.pop(str(self.fs()._strip_protocol(self.url)), None)  # a console's placeholder for the folder itself
         return {path.rsplit("/", 1)[-1]: entry for path, entry in entries.items()}
+
+    def _check_kind(self) -> None:
+        if protocol_of(self.url) in ("http", "https"):
+            raise Refused(f"{self.url} can only be read. Give a local folder or s3://bucket/folder to write to.")
 
     def _place(self, file: str, new: bool, fill: Callable[[str], None]) -> None:
         """Fill a temporary file beside a local file, then give it the file's name."""
