@@ -17,6 +17,7 @@ import torch.distributed as dist
 WORLD = 2
 # A process that fails leaves the other one waiting in a collective for so long.
 PATIENCE = timedelta(seconds=30)
+START = 150.0  # seconds until both have imported everything and found each other
 
 
 class Pair:
@@ -73,13 +74,22 @@ class Pair:
             theirs.close()
             self.processes.append(process)
             self.pipes.append(ours)
+        # Imports take long on a busy machine; what is run afterwards has its own patience.
+        for pipe in self.pipes:
+            if not pipe.poll(START):
+                self.stop()
+                raise RuntimeError("the pair did not start")
+            pipe.recv_bytes()
 
 
 def serve(rank: int, store: str, pipe: Connection) -> None:
     """Join the group and answer requests until the other end closes."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
     torch.set_num_threads(1)
+    import hardviews.train.loop  # noqa: F401  (all that a test may need)
+
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=WORLD, timeout=PATIENCE)
+    pipe.send_bytes(b"ready")
     while True:
         try:
             function, arguments = pickle.loads(pipe.recv_bytes())

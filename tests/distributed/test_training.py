@@ -10,12 +10,13 @@ from hardviews.data.reader import ReaderConfig
 from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
 from hardviews.recipes.recipe import Recipe
+from hardviews.train.audit import audit
 from hardviews.train.checkpoint import Checkpoints
 from hardviews.train.loader import LoaderConfig
 from hardviews.train.loop import EVICTED
 from tests.data.helpers import flip_bit
 from tests.distributed.training import live
-from tests.train.runs import STEPS, everything, packed, rows, simclr, train, weights
+from tests.train.runs import STEPS, dying, everything, packed, rows, simclr, train, weights
 
 # Sums over two ranks are made in another order: some 1e-6 a step, more where two views are equally hard within that.
 TOLERANCE = 2e-3
@@ -115,3 +116,18 @@ def _damage(data: str, wanted: int) -> int:
         shard = reader.index.shards[int(row["shard"])].name
         flip_bit(f"{data}/{shard}", int(row["offset"]) + 20)
     return wanted
+
+
+def test_two_processes_save_by_the_clock_of_one_and_the_audit_holds(pair, alone, data: str, tmp_path: Path):
+    """Killed, handed over to one process and back to two: each range of the ledger says who trained on it."""
+    recipe = simclr(2, batch=20, checkpoint_steps=0, checkpoint_seconds=1e-3)
+    output = tmp_path / "run"
+    assert {end for end, _ in pair.run(live, recipe, data, output, 3)} == {"killed"}
+    with dying(6):
+        train(recipe, data, output)
+    assert pair.run(live, recipe, data, output)[0] == ("finished", 8)
+    report = audit(str(output), data)
+    assert not report.problems and (report.lost, report.repeated) == (0, 0)
+    assert [life.world for life in report.lives] == [2, 1, 2]
+    ranges = Checkpoints(str(output)).latest().ranges
+    assert {(entry.life, entry.world) for entry in ranges} == {(1, 2), (2, 1), (3, 2)}
