@@ -79,8 +79,8 @@ def shown(handle: str) -> str:
     return " ".join(done.stdout.split())
 
 
-def shows(handle: str, *words: str, seconds: float = 90) -> str:
-    """Waits until `torchx status` shows all of the words."""
+def shows(handle: str, *words: str, seconds: float = 400) -> str:
+    """Waits until `torchx status` shows all of the words; a node may have to pull the image first."""
 
     def look() -> str | None:
         text = shown(handle)
@@ -157,7 +157,7 @@ def stand_ins(cluster: Cluster, room: str) -> str:
         container["resources"] = {key: value | {"cpu": "100m"} for key, value in container["resources"].items()}
     cluster.apply(made)
     name = str(made["metadata"]["name"])
-    wait_for("all pods", lambda: len(cluster.running(name, "trainer")) == 3, 180)
+    wait_for("all pods", lambda: len(cluster.running(name, "trainer")) == 3, 400)
     wait_for("the coordinator", lambda: cluster.running(name, "coordinator"), 60)
     return name
 

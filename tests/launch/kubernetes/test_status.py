@@ -56,15 +56,15 @@ def node(cpu: str) -> dict[str, Any]:
     return {"status": {"allocatable": {"cpu": cpu, "memory": "24376896Ki"}}}
 
 
-def message(phase, pods, events=(), nodes=(), retries=0) -> str:
-    return status.response("n:x", job(phase, retries), pods, events, nodes).msg
+def message(phase, pods, events=(), nodes=(), queue=None, retries=0) -> str:
+    return status.response("n:x", job(phase, retries), pods, status.Surroundings(events, nodes, queue)).msg
 
 
 RUNNING = [pod("coordinator-0-0", running={}), pod("trainer-0", running={}), pod("trainer-1", running={})]
 
 
 def test_a_healthy_job_has_its_replicas_and_no_message():
-    answer = status.response("n:x", job("Running"), list(reversed(RUNNING)), [], [])
+    answer = status.response("n:x", job("Running"), list(reversed(RUNNING)), status.Surroundings())
     assert answer.state == AppState.RUNNING
     assert answer.msg == ""
     shown = [(r.role, r.id, r.state, r.hostname) for role in answer.roles_statuses for r in role.replicas]
@@ -99,7 +99,7 @@ def test_roles_are_described_from_the_manifest():
     ],
 )
 def test_every_phase_has_a_state(phase, state):
-    assert status.response("n:x", job(phase), [], [], []).state == state
+    assert status.response("n:x", job(phase), [], status.Surroundings()).state == state
 
 
 def test_an_image_that_cannot_be_pulled_is_named_with_the_registrys_answer():
@@ -136,7 +136,7 @@ def test_a_failed_job_says_what_the_coordinator_said():
         pod("coordinator-0-0", "Failed", terminated=ended),
         pod("trainer-0", "Failed", terminated={"exitCode": 143}),
     ]
-    answer = status.response("n:x", job("Terminated"), pods, [], [])
+    answer = status.response("n:x", job("Terminated"), pods, status.Surroundings())
     assert answer.msg == "coordinator/0 ended with exit code 3: the data is gone"
     shown = AppStatus(answer.state, roles=answer.roles_statuses, msg=answer.msg).format()
     assert "coordinator[0]:FAILED (exitcode: 3)" in shown
@@ -159,6 +159,15 @@ def test_pods_that_fit_no_node_even_when_it_is_empty():
         "The job waits for room for 2 pods at once; no node yet for coordinator/0, trainer/0: coordinator/0 asks for 3 "
         "of cpu, and the largest node has 2 of it."
     )
+
+
+@pytest.mark.parametrize("pods", [[], [unplaced("coordinator-0-0", NOT_READY), unplaced("trainer-0", NOT_READY)]])
+def test_a_full_queue_is_named(pods):
+    queue = {"spec": {"capability": {"cpu": "3", "memory": "1Ti"}}, "status": {"allocated": {"cpu": "1"}}}
+    text = message("Pending", pods, queue=queue)
+    assert "the queue default allows 3 of cpu in all, 1 are in use, and 2.25 more are asked for" in text
+    queue["status"] = {"allocated": {"cpu": "500m"}}
+    assert "allows" not in message("Pending", pods, queue=queue)
 
 
 def test_the_schedulers_reason_is_preferred_to_its_words_on_gangs():
@@ -208,6 +217,6 @@ def test_restarts_of_the_past_are_mentioned():
 
 def test_a_status_can_be_printed_and_dumped():
     pods = [pod("trainer-0", "Failed", terminated={"exitCode": 0, "finishedAt": "never"})]
-    answer = status.response("n:x", job("Failed"), pods, [], [])
+    answer = status.response("n:x", job("Failed"), pods, status.Surroundings())
     assert "FAILED" in AppStatus(answer.state, roles=answer.roles_statuses).format()
     assert json.dumps(answer.msg)

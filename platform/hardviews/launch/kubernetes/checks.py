@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hardviews.errors import UserError
-from hardviews.launch.kubernetes.cluster import JOBS, Cluster, Refused
+from hardviews.launch.kubernetes.cluster import JOBS, QUEUES, Cluster, Refused
 
-_QUEUES = "/apis/scheduling.volcano.sh/v1beta1/queues"
 _S3 = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
@@ -61,9 +60,9 @@ Look = Callable[[str], "dict[str, Any] | None"]
 
 
 def _queue(look: Look, queue: str) -> Iterator[str]:
-    there = look(f"{_QUEUES}/{queue}")
+    there = look(f"{QUEUES}/{queue}")
     if there is None:
-        names = [item["metadata"]["name"] for item in (look(_QUEUES) or {}).get("items", [])]
+        names = [item["metadata"]["name"] for item in (look(QUEUES) or {}).get("items", [])]
         known = ", ".join(sorted(set(names) - {"root"}))
         yield (
             f"The cluster has no queue {queue}" + (f"; it has {known}" if known else "") + ". Choose one by -cfg "

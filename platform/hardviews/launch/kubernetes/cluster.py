@@ -19,6 +19,7 @@ from hardviews.errors import UserError
 Found = TypeVar("Found")
 
 JOBS = "/apis/batch.volcano.sh/v1alpha1"
+QUEUES = "/apis/scheduling.volcano.sh/v1beta1/queues"
 
 _TIMEOUT = (5, 30)  # seconds to connect, and between two pieces of an answer
 _QUIET = 60  # seconds without a word until a stream is opened again: its node may have gone

@@ -18,12 +18,12 @@ from torchx.specs import AppDef, AppState, is_terminal, runopts
 
 from hardviews.errors import UserError
 from hardviews.launch.kubernetes.checks import ask
-from hardviews.launch.kubernetes.cluster import JOBS, Cluster, Refused
+from hardviews.launch.kubernetes.cluster import JOBS, QUEUES, Cluster, Refused
 from hardviews.launch.kubernetes.logs import lines
 from hardviews.launch.kubernetes.manifest import refine
 from hardviews.launch.kubernetes.mistakes import validate
 from hardviews.launch.kubernetes.options import PodOptions
-from hardviews.launch.kubernetes.status import STATES, phase, response
+from hardviews.launch.kubernetes.status import STATES, Surroundings, phase, response
 
 # TorchX 0.7.0 compares with these spellings.
 _LIST, _PAIRS = List[str], Dict[str, str]  # noqa: UP006
@@ -116,27 +116,39 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
             if job is None:
                 return None
             pods = self._cluster.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"{_JOB_LABEL}={name}")
-            unplaced = any(not pod["spec"].get("nodeName") for pod in pods["items"])
-            nodes = self._seen("/api/v1/nodes") if unplaced else []
-            events = self._events(namespace, job, pods["items"])
-            return response(f"{namespace}:{name}", job, pods["items"], events, nodes)
+            return response(
+                f"{namespace}:{name}", job, pods["items"], self._surroundings(namespace, job, pods["items"])
+            )
         except Refused as error:
             raise _forbidden(f"the job {name}", namespace, error) from error
 
-    def _events(self, namespace: str, job: Mapping[str, Any], pods: List[Any]) -> List[Any]:  # noqa: UP006
-        """What was said about the job, its pod group, and the first few pods that have not started."""
+    def _surroundings(
+        self,
+        namespace: str,
+        job: Mapping[str, Any],
+        pods: List[Any],  # noqa: UP006
+    ) -> Surroundings:
+        """What was said about the job, its pod group and its first few waiting pods; room, where pods wait for it."""
         name, uid = job["metadata"]["name"], job["metadata"]["uid"]
         starting = [pod["metadata"]["name"] for pod in pods if pod.get("status", {}).get("phase") == "Pending"]
-        query = [f"involvedObject.name={involved}" for involved in (name, f"{name}-{uid}", *starting[:_ASKED_PODS])]
-        found = (self._seen(f"/api/v1/namespaces/{namespace}/events", fieldSelector=text) for text in query)
-        return [event for events in found for event in events]
+        events: List[Any] = []  # noqa: UP006
+        for involved in (name, f"{name}-{uid}", *starting[:_ASKED_PODS]):
+            query = f"involvedObject.name={involved}"
+            events += self._seen(f"/api/v1/namespaces/{namespace}/events", fieldSelector=query).get("items", [])
+        if phase(job) not in ("", "Pending") and not starting:
+            return Surroundings(events)
+        return Surroundings(
+            events,
+            self._seen("/api/v1/nodes").get("items", []),
+            self._seen(f"{QUEUES}/{job['spec'].get('queue', 'default')}"),
+        )
 
-    def _seen(self, path: str, **query: str) -> List[Any]:  # noqa: UP006
-        """Reads a list; who may see jobs need not be allowed to see events and nodes."""
+    def _seen(self, path: str, **query: str) -> dict[str, Any]:
+        """Reads what it can: who may see jobs need not be allowed to see events, nodes and queues."""
         try:
-            return [*self._cluster.get(path, **query)["items"]]
+            return self._cluster.get(path, **query)
         except Refused:
-            return []
+            return {}
 
     def list(self) -> List[ListAppResponse]:  # noqa: UP006
         """Lists the jobs of the namespace that the site or the kubeconfig names, where none is, all we may see."""

@@ -55,6 +55,21 @@ Object = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class Surroundings:
+    """What is said and known around a job, as far as we may see it.
+
+    Attributes:
+        events: about the job, its pod group and its pods.
+        nodes: of the cluster.
+        queue: the job's.
+    """
+
+    events: Sequence[Object] = ()
+    nodes: Sequence[Object] = ()
+    queue: Object | None = None
+
+
+@dataclass(frozen=True)
 class Replica:
     """One pod of a job."""
 
@@ -105,17 +120,14 @@ def replicas(job: Object, pods: Sequence[Object]) -> list[Replica]:
     return sorted(found, key=lambda r: (order.index(r.role) if r.role in order else len(order), r.number))
 
 
-def response(
-    app_id: str, job: Object, pods: Sequence[Object], events: Sequence[Object], nodes: Sequence[Object]
-) -> DescribeAppResponse:
+def response(app_id: str, job: Object, pods: Sequence[Object], seen: Surroundings) -> DescribeAppResponse:
     """Answers what TorchX asks about a job.
 
     Args:
         app_id: the job's, in TorchX's words.
         job: Volcano's object.
         pods: of the job.
-        events: about it and its pods, as far as we may see them.
-        nodes: of the cluster, as far as we may see them.
+        seen: what is around it.
     """
     there = replicas(job, pods)
     status = job.get("status") or {}
@@ -128,7 +140,7 @@ def response(
         app_id=app_id,
         state=STATES.get(phase(job), AppState.UNKNOWN),
         num_restarts=int(status.get("retryCount", 0)),
-        msg=diagnose(job, there, events, nodes),
+        msg=diagnose(job, there, seen),
         roles_statuses=statuses,
         roles=roles,
     )
@@ -212,7 +224,7 @@ def _seconds(when: str) -> float:
         return 0.0
 
 
-def diagnose(job: Object, there: Sequence[Replica], events: Sequence[Object], nodes: Sequence[Object]) -> str:
+def diagnose(job: Object, there: Sequence[Replica], seen: Surroundings) -> str:
     """Says what is wrong with a job, or what it waits for, in one paragraph; empty where all is well."""
     now = phase(job)
     if now == "Completed":
@@ -228,9 +240,9 @@ def diagnose(job: Object, there: Sequence[Replica], events: Sequence[Object], no
             if text := looks(replica):
                 return text
     return (
-        _refused(job, events)
-        or _waiting(job, there, events, nodes)
-        or _starting(there, events)
+        _refused(job, seen.events)
+        or _waiting(job, there, seen)
+        or _starting(there, seen.events)
         or _restarting(job, there)
     )
 
@@ -300,10 +312,13 @@ def _refused(job: Object, events: Sequence[Object]) -> str:
     return ""
 
 
-def _waiting(job: Object, there: Sequence[Replica], events: Sequence[Object], nodes: Sequence[Object]) -> str:
+def _waiting(job: Object, there: Sequence[Replica], seen: Surroundings) -> str:
     """Why pods have no node."""
+    events = seen.events
     if not there and phase(job) in ("", "Pending"):
         queue = job["spec"].get("queue", "default")
+        if full := _full(job, seen.queue, asked=_lacking(job, there)):
+            return f"The job waits: {full}"
         for event in _latest(events):
             if event.get("type") == "Warning" or event.get("reason") in ("Unschedulable", "PodGroupPending"):
                 return f"The job waits in the queue {queue}: {_one_line(event.get('message', ''))}"
@@ -318,8 +333,10 @@ def _waiting(job: Object, there: Sequence[Replica], events: Sequence[Object], no
     if not pending:
         return ""
     names = ", ".join(map(str, pending))
-    why = _why_unplaced(pending, events, nodes)
-    if phase(job) == "Running":
+    running_on = phase(job) == "Running"
+    full = _full(job, seen.queue, asked=_asked(pending[0].pod["spec"]) if running_on else _lacking(job, there))
+    why = full or _why_unplaced(pending, events, seen.nodes)
+    if running_on:
         running = sum(replica.state == ReplicaState.RUNNING for replica in there)
         return f"The job goes on with {running} of {len(there)} pods; no room yet for {names}: {why}"
     least = int(job["spec"].get("minAvailable", 1))
@@ -342,6 +359,38 @@ def _why_unplaced(pending: Sequence[Replica], events: Sequence[Object], nodes: S
     asked = pending[-1].pod["spec"]["containers"][0].get("resources", {}).get("requests", {})
     amounts = ", ".join(f"{amount} of {name}" for name, amount in sorted(asked.items()))
     return f"no node has {amounts or 'what it asks for'} free now ({pending[-1]} asks for that)."
+
+
+def _full(job: Object, queue: Object | None, asked: Mapping[str, float]) -> str:
+    """Whether a queue's limit is what keeps pods waiting; its objects may not be ours to see."""
+    allowed = (queue or {}).get("spec", {}).get("capability") or {}
+    used = (queue or {}).get("status", {}).get("allocated") or {}
+    for name, limit in allowed.items():
+        most, taken = _number(limit, _UNITS), _number(used.get(name, "0"), _UNITS)
+        if name in asked and taken + asked[name] > most:
+            return (
+                f"the queue {job['spec'].get('queue')} allows {most:g} of {name} in all, {taken:g} are in use, and "
+                f"{asked[name]:g} more are asked for."
+            )
+    return ""
+
+
+def _lacking(job: Object, there: Sequence[Replica]) -> dict[str, float]:
+    """What the pods that the job cannot do without, and that have no node yet, ask for together."""
+    total: dict[str, float] = {}
+    for task in job["spec"]["tasks"]:
+        for name, amount in _asked(task["template"]["spec"]).items():
+            total[name] = total.get(name, 0.0) + amount * int(task.get("minAvailable", task.get("replicas", 1)))
+    for replica in there:
+        if replica.pod.get("spec", {}).get("nodeName"):
+            for name, amount in _asked(replica.pod["spec"]).items():
+                total[name] = total.get(name, 0.0) - amount
+    return {name: amount for name, amount in total.items() if amount > 0}
+
+
+def _asked(pod: Object) -> dict[str, float]:
+    requests = pod["containers"][0].get("resources", {}).get("requests", {})
+    return {name: _number(amount, _UNITS) for name, amount in requests.items()}
 
 
 def _too_large(asked: Mapping[str, str], nodes: Sequence[Object]) -> str:
