@@ -54,7 +54,7 @@ def cluster() -> Iterator[Cluster]:
         )
         yield space
     finally:
-        space.kubectl("delete", "namespace", space.namespace, "--wait=true", timeout=180, check=False)
+        space.kubectl("delete", "namespace", space.namespace, "--wait=true", "--timeout=400s", timeout=410, check=False)
         wait_for("the queue's end", lambda: _queue_gone(space, space.namespace), 60, every=2)
 
 

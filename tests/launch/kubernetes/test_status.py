@@ -7,6 +7,7 @@ import pytest
 from torchx.specs import AppState, AppStatus, ReplicaState
 
 from hardviews.launch.kubernetes import status
+from hardviews.launch.kubernetes.observed import Surroundings
 from tests.launch.kubernetes.jobs import job as application
 from tests.launch.kubernetes.jobs import manifest
 
@@ -57,14 +58,14 @@ def node(cpu: str) -> dict[str, Any]:
 
 
 def message(phase, pods, events=(), nodes=(), queue=None, retries=0) -> str:
-    return status.response("n:x", job(phase, retries), pods, status.Surroundings(events, nodes, queue)).msg
+    return status.response("n:x", job(phase, retries), pods, Surroundings(events, nodes, queue)).msg
 
 
 RUNNING = [pod("coordinator-0-0", running={}), pod("trainer-0", running={}), pod("trainer-1", running={})]
 
 
 def test_a_healthy_job_has_its_replicas_and_no_message():
-    answer = status.response("n:x", job("Running"), list(reversed(RUNNING)), status.Surroundings())
+    answer = status.response("n:x", job("Running"), list(reversed(RUNNING)), Surroundings())
     assert answer.state == AppState.RUNNING
     assert answer.msg == ""
     shown = [(r.role, r.id, r.state, r.hostname) for role in answer.roles_statuses for r in role.replicas]
@@ -99,7 +100,7 @@ def test_roles_are_described_from_the_manifest():
     ],
 )
 def test_every_phase_has_a_state(phase, state):
-    assert status.response("n:x", job(phase), [], status.Surroundings()).state == state
+    assert status.response("n:x", job(phase), [], Surroundings()).state == state
 
 
 def test_an_image_that_cannot_be_pulled_is_named_with_the_registrys_answer():
@@ -136,7 +137,7 @@ def test_a_failed_job_says_what_the_coordinator_said():
         pod("coordinator-0-0", "Failed", terminated=ended),
         pod("trainer-0", "Failed", terminated={"exitCode": 143}),
     ]
-    answer = status.response("n:x", job("Terminated"), pods, status.Surroundings())
+    answer = status.response("n:x", job("Terminated"), pods, Surroundings())
     assert answer.msg == "coordinator/0 ended with exit code 3: the data is gone"
     shown = AppStatus(answer.state, roles=answer.roles_statuses, msg=answer.msg).format()
     assert "coordinator[0]:FAILED (exitcode: 3)" in shown
@@ -217,6 +218,6 @@ def test_restarts_of_the_past_are_mentioned():
 
 def test_a_status_can_be_printed_and_dumped():
     pods = [pod("trainer-0", "Failed", terminated={"exitCode": 0, "finishedAt": "never"})]
-    answer = status.response("n:x", job("Failed"), pods, status.Surroundings())
+    answer = status.response("n:x", job("Failed"), pods, Surroundings())
     assert "FAILED" in AppStatus(answer.state, roles=answer.roles_statuses).format()
     assert json.dumps(answer.msg)

@@ -22,8 +22,9 @@ from hardviews.launch.kubernetes.cluster import JOBS, QUEUES, Cluster, Refused
 from hardviews.launch.kubernetes.logs import lines
 from hardviews.launch.kubernetes.manifest import refine
 from hardviews.launch.kubernetes.mistakes import validate
+from hardviews.launch.kubernetes.observed import Surroundings, phase
 from hardviews.launch.kubernetes.options import PodOptions
-from hardviews.launch.kubernetes.status import STATES, Surroundings, phase, response
+from hardviews.launch.kubernetes.status import STATES, response
 
 # TorchX 0.7.0 compares with these spellings.
 _LIST, _PAIRS = List[str], Dict[str, str]  # noqa: UP006

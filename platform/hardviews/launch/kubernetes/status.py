@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from torchx.schedulers.api import DescribeAppResponse
-from torchx.schedulers.kubernetes_scheduler import LABEL_REPLICA_ID, LABEL_ROLE_NAME
 from torchx.specs import AppState, ReplicaState, ReplicaStatus, Resource, Role, RoleStatus
+
+from hardviews.launch.kubernetes.observed import (
+    Object,
+    Replica,
+    Surroundings,
+    latest,
+    number,
+    one_line,
+    phase,
+    replicas,
+    role_name,
+)
+from hardviews.launch.kubernetes.room import waiting
 
 STATES = {
     "": AppState.SUBMITTED,
@@ -28,96 +38,11 @@ STATES = {
 }
 """Every phase of a Volcano job."""
 
-_PHASES = {
-    "Pending": ReplicaState.PENDING,
-    "Running": ReplicaState.RUNNING,
-    "Succeeded": ReplicaState.SUCCEEDED,
-    "Failed": ReplicaState.FAILED,
-}
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 _CONFIGURATION = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "ContainerCannotRun")
 _SIGNALLED = 128  # exit codes above it: by the signal that many higher
 
-_UNITS = {
-    "m": 1e-3,
-    "k": 1e3,
-    "M": 1e6,
-    "G": 1e9,
-    "T": 1e12,
-    "Ki": 2.0**10,
-    "Mi": 2.0**20,
-    "Gi": 2.0**30,
-    "Ti": 2.0**40,
-}
 _SAID = 5  # lines of a log that stand for it, where the container has left no message
-
-Object = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What is said and known around a job, as far as we may see it.
-
-    Attributes:
-        events: about the job, its pod group and its pods.
-        nodes: of the cluster.
-        queue: the job's.
-    """
-
-    events: Sequence[Object] = ()
-    nodes: Sequence[Object] = ()
-    queue: Object | None = None
-
-
-@dataclass(frozen=True)
-class Replica:
-    """One pod of a job."""
-
-    role: str
-    number: int
-    pod: Object
-
-    @property
-    def container(self) -> Object:
-        statuses = self.pod.get("status", {}).get("containerStatuses") or [{}]
-        return dict(statuses[0])
-
-    @property
-    def waiting(self) -> Object:
-        return dict(self.container.get("state", {}).get("waiting") or {})
-
-    @property
-    def ended(self) -> Object:
-        """How the container ended, now or the last time; empty where it never has."""
-        for state in (self.container.get("state", {}), self.container.get("lastState", {})):
-            if state.get("terminated"):
-                return dict(state["terminated"])
-        return {}
-
-    @property
-    def restarts(self) -> int:
-        return int(self.container.get("restartCount", 0))
-
-    @property
-    def state(self) -> ReplicaState:
-        status = self.pod.get("status", {})
-        if status.get("phase") == "Running" and self.waiting:
-            return ReplicaState.PENDING  # between two tries of its container
-        return _PHASES.get(status.get("phase", "Pending"), ReplicaState.UNKNOWN)
-
-    def __str__(self) -> str:
-        return f"{self.role}/{self.number}"
-
-
-def replicas(job: Object, pods: Sequence[Object]) -> list[Replica]:
-    """Sorts the pods of a job by role and number."""
-    order = [_role_name(task) for task in job["spec"]["tasks"]]
-    found = []
-    for pod in pods:
-        labels = pod["metadata"].get("labels", {})
-        number = labels.get(LABEL_REPLICA_ID) or pod["metadata"]["name"].rpartition("-")[2]
-        found.append(Replica(labels.get(LABEL_ROLE_NAME, "?"), int(number) if number.isdigit() else 0, pod))
-    return sorted(found, key=lambda r: (order.index(r.role) if r.role in order else len(order), r.number))
 
 
 def response(app_id: str, job: Object, pods: Sequence[Object], seen: Surroundings) -> DescribeAppResponse:
@@ -146,21 +71,11 @@ def response(app_id: str, job: Object, pods: Sequence[Object], seen: Surrounding
     )
 
 
-def phase(job: Object) -> str:
-    """The phase of a job; empty until Volcano has looked at it."""
-    return str(((job.get("status") or {}).get("state") or {}).get("phase", ""))
-
-
-def _role_name(task: Object) -> str:
-    labels = task["template"]["metadata"].get("labels", {})
-    return str(labels.get(LABEL_ROLE_NAME, task["name"]))
-
-
 def described(job: Object) -> list[Role]:
     """The roles of a job, as far as its manifest tells them."""
     found: dict[str, Role] = {}
     for task in job["spec"]["tasks"]:
-        name = _role_name(task)
+        name = role_name(task)
         count, least = int(task.get("replicas", 1)), int(task.get("minAvailable", task.get("replicas", 1)))
         if name in found:
             found[name].num_replicas += count
@@ -178,9 +93,9 @@ def described(job: Object) -> list[Role]:
             num_replicas=count,
             min_replicas=least,
             resource=Resource(
-                cpu=_number(limits.get("cpu", "0"), _UNITS),
+                cpu=number(limits.get("cpu", "0")),
                 gpu=int(limits.get("nvidia.com/gpu", 0)),
-                memMB=int(_number(limits.get("memory", "0"), _UNITS) / 1e6),
+                memMB=int(number(limits.get("memory", "0")) / 1e6),
             ),
             port_map={port.get("name", ""): port["containerPort"] for port in container.get("ports", [])},
         )
@@ -188,11 +103,6 @@ def described(job: Object) -> list[Role]:
         if role.min_replicas == role.num_replicas:
             role.min_replicas = None
     return list(found.values())
-
-
-def _number(text: str, units: Mapping[str, float]) -> float:
-    match = re.fullmatch(r"([\d.]+)([A-Za-z]*)", str(text))
-    return float(match[1]) * units.get(match[2], 1) if match else 0.0
 
 
 def _replica_status(replica: Replica) -> ReplicaStatus:
@@ -208,7 +118,7 @@ def _replica_status(replica: Replica) -> ReplicaStatus:
         status.structured_error_msg = json.dumps(
             {
                 "message": {
-                    "message": _one_line(_ending(replica)),
+                    "message": one_line(_ending(replica)),
                     "errorCode": replica.ended.get("exitCode", 0),
                     "extraInfo": {"timestamp": str(int(_seconds(when)))},
                 }
@@ -241,7 +151,7 @@ def diagnose(job: Object, there: Sequence[Replica], seen: Surroundings) -> str:
                 return text
     return (
         _refused(job, seen.events)
-        or _waiting(job, there, seen)
+        or waiting(job, there, seen)
         or _starting(there, seen.events)
         or _restarting(job, there)
     )
@@ -302,7 +212,7 @@ def _failing(replica: Replica) -> str:
 
 def _refused(job: Object, events: Sequence[Object]) -> str:
     """What the API or Volcano said against the job's pods."""
-    for event in _latest(events):
+    for event in latest(events):
         if event.get("type") == "Warning" and event.get("reason") in ("FailedCreate", "PluginError", "PodGroupError"):
             text = str(event.get("message", ""))
             inner = re.search(r'Message:"((?:[^"\\]|\\.)*)"', text)
@@ -312,119 +222,20 @@ def _refused(job: Object, events: Sequence[Object]) -> str:
     return ""
 
 
-def _waiting(job: Object, there: Sequence[Replica], seen: Surroundings) -> str:
-    """Why pods have no node."""
-    events = seen.events
-    if not there and phase(job) in ("", "Pending"):
-        queue = job["spec"].get("queue", "default")
-        if full := _full(job, seen.queue, asked=_lacking(job, there)):
-            return f"The job waits: {full}"
-        for event in _latest(events):
-            if event.get("type") == "Warning" or event.get("reason") in ("Unschedulable", "PodGroupPending"):
-                return f"The job waits in the queue {queue}: {_one_line(event.get('message', ''))}"
-        return f"The job waits in the queue {queue} for its turn."
-    pending = [
-        replica
-        for replica in there
-        if replica.state == ReplicaState.PENDING
-        and not replica.pod.get("spec", {}).get("nodeName")
-        and "deletionTimestamp" not in replica.pod["metadata"]
-    ]
-    if not pending:
-        return ""
-    names = ", ".join(map(str, pending))
-    running_on = phase(job) == "Running"
-    full = _full(job, seen.queue, asked=_asked(pending[0].pod["spec"]) if running_on else _lacking(job, there))
-    why = full or _why_unplaced(pending, events, seen.nodes)
-    if running_on:
-        running = sum(replica.state == ReplicaState.RUNNING for replica in there)
-        return f"The job goes on with {running} of {len(there)} pods; no room yet for {names}: {why}"
-    least = int(job["spec"].get("minAvailable", 1))
-    together = f" {least} pods at once" if least > 1 else " its pod"
-    return f"The job waits for room for{together}; no node yet for {names}: {why}"
-
-
-def _why_unplaced(pending: Sequence[Replica], events: Sequence[Object], nodes: Sequence[Object]) -> str:
-    """The scheduler's reason where it names one, else what the pods ask for; of its gangs nobody wants to know."""
-    for replica in pending:
-        asked = replica.pod["spec"]["containers"][0].get("resources", {}).get("requests", {})
-        if lacking := _too_large(asked, nodes):
-            return f"{replica} asks for {lacking}."
-    names = {replica.pod["metadata"]["name"] for replica in pending}
-    said = [_unschedulable(replica) for replica in pending]
-    said += [e.get("message", "") for e in _latest(events) if e.get("involvedObject", {}).get("name") in names]
-    for text in said:
-        if "nodes are" in text or "Insufficient" in text:
-            return _one_line(text)
-    asked = pending[-1].pod["spec"]["containers"][0].get("resources", {}).get("requests", {})
-    amounts = ", ".join(f"{amount} of {name}" for name, amount in sorted(asked.items()))
-    return f"no node has {amounts or 'what it asks for'} free now ({pending[-1]} asks for that)."
-
-
-def _full(job: Object, queue: Object | None, asked: Mapping[str, float]) -> str:
-    """Whether a queue's limit is what keeps pods waiting; its objects may not be ours to see."""
-    allowed = (queue or {}).get("spec", {}).get("capability") or {}
-    used = (queue or {}).get("status", {}).get("allocated") or {}
-    for name, limit in allowed.items():
-        most, taken = _number(limit, _UNITS), _number(used.get(name, "0"), _UNITS)
-        if name in asked and taken + asked[name] > most:
-            return (
-                f"the queue {job['spec'].get('queue')} allows {most:g} of {name} in all, {taken:g} are in use, and "
-                f"{asked[name]:g} more are asked for."
-            )
-    return ""
-
-
-def _lacking(job: Object, there: Sequence[Replica]) -> dict[str, float]:
-    """What the pods that the job cannot do without, and that have no node yet, ask for together."""
-    total: dict[str, float] = {}
-    for task in job["spec"]["tasks"]:
-        for name, amount in _asked(task["template"]["spec"]).items():
-            total[name] = total.get(name, 0.0) + amount * int(task.get("minAvailable", task.get("replicas", 1)))
-    for replica in there:
-        if replica.pod.get("spec", {}).get("nodeName"):
-            for name, amount in _asked(replica.pod["spec"]).items():
-                total[name] = total.get(name, 0.0) - amount
-    return {name: amount for name, amount in total.items() if amount > 0}
-
-
-def _asked(pod: Object) -> dict[str, float]:
-    requests = pod["containers"][0].get("resources", {}).get("requests", {})
-    return {name: _number(amount, _UNITS) for name, amount in requests.items()}
-
-
-def _too_large(asked: Mapping[str, str], nodes: Sequence[Object]) -> str:
-    """Names what no node has even when it is empty."""
-    for name, amount in asked.items():
-        most = max((_number(node["status"]["allocatable"].get(name, "0"), _UNITS) for node in nodes), default=None)
-        if most is not None and _number(amount, _UNITS) > most:
-            unit = " MB" if name == "memory" else ""
-            least = _number(amount, _UNITS) / (1e6 if unit else 1)
-            return f"{least:g}{unit} of {name}, and the largest node has {most / (1e6 if unit else 1):g}{unit} of it"
-    return ""
-
-
 def _starting(there: Sequence[Replica], events: Sequence[Object]) -> str:
     """What keeps containers from starting on their nodes: an image on its way, a volume that is not there."""
     for replica in there:
         if replica.state != ReplicaState.PENDING or not replica.pod.get("spec", {}).get("nodeName"):
             continue
         name, node = replica.pod["metadata"]["name"], replica.pod["spec"]["nodeName"]
-        for event in _latest(events):
+        for event in latest(events):
             if event.get("involvedObject", {}).get("name") != name:
                 continue
             if event.get("type") == "Warning":
-                return f"{replica} does not start on {node}: {_one_line(event.get('message', ''))}"
+                return f"{replica} does not start on {node}: {one_line(event.get('message', ''))}"
             if event.get("reason") == "Pulling":
-                return f"{replica} waits for its image on {node}: {_one_line(event.get('message', ''))}"
+                return f"{replica} waits for its image on {node}: {one_line(event.get('message', ''))}"
         return f"{replica} is being started on {node}."
-    return ""
-
-
-def _unschedulable(replica: Replica) -> str:
-    for condition in replica.pod.get("status", {}).get("conditions") or []:
-        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return _one_line(condition.get("message", ""))
     return ""
 
 
@@ -440,14 +251,3 @@ def _restarting(job: Object, there: Sequence[Replica]) -> str:
 
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
-
-
-def _latest(events: Sequence[Object]) -> Iterator[Object]:
-    def when(event: Object) -> str:
-        return str(event.get("lastTimestamp") or event.get("eventTime") or "")
-
-    return iter(sorted(events, key=when, reverse=True))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(str(text).split())
