@@ -26,6 +26,7 @@ class Node:
     round: Round | None = None
     view: View | None = None
     reached: int = 0
+    since: int = 0  # steps in this round
     failure: Failure | None = None
     dead: bool = False
     frozen_until: float = -1.0
@@ -37,7 +38,16 @@ class Node:
     def pulse(self, bounds: Bounds) -> Pulse:
         member = Member(self.name, self.slot, self.name, 1, 2)
         return Pulse(
-            "j", "c", member, bounds, self.state, self.round, self.reached, self.failure, finished=self.finished
+            "j",
+            "c",
+            member,
+            bounds,
+            self.state,
+            self.round,
+            stepped=bool(self.since),
+            reached=self.reached,
+            failure=self.failure,
+            finished=self.finished,
         )
 
     def fail(self) -> None:
@@ -55,7 +65,7 @@ class Node:
         present = view.round
         new = present is not None and (self.round is None or present.number > self.round.number)
         if self.state == State.WAITING and new and present is not None and present.place(self.name) is not None:
-            self.round, self.failure = present, None
+            self.round, self.failure, self.since = present, None, 0
             self.state = State.WAITING if view.broken else State.RUNNING
             self.entered.append(present.number)
         elif self.state == State.RUNNING:
@@ -64,7 +74,7 @@ class Node:
             elif view.joining:
                 self.saving = 3
             else:
-                self.reached += 1
+                self.reached, self.since = self.reached + 1, self.since + 1
 
 
 class World:
@@ -352,7 +362,7 @@ class Lives:
         self.bounds = Bounds(1, 1, gather=0, tolerance=tolerance)
         self.now = 0.0
 
-    def life(self, failure: Failure, reached: int | None = None) -> View:
+    def life(self, failure: Failure, stepped: bool = False) -> View:
         member = Member("a", "n", "x", 1, 1)
         view = View()
         last = None if self.membership.view(self.now).round is None else self.membership.view(self.now).round
@@ -363,7 +373,7 @@ class Lives:
                 break
         if view.failed:
             return view
-        self.membership.hear(Pulse("j", "c", member, self.bounds, State.RUNNING, view.round, reached), self.now)
+        self.membership.hear(Pulse("j", "c", member, self.bounds, State.RUNNING, view.round, stepped), self.now)
         return self.membership.hear(
             Pulse("j", "c", member, self.bounds, State.WAITING, view.round, failure=failure), self.now
         )
@@ -381,8 +391,8 @@ def test_the_same_failure_without_a_step_ends_the_job():
 
 def test_a_step_between_two_failures_counts_them_anew():
     job = Lives(tolerance=3)
-    for step in range(1, 9):
-        assert job.life(Failure(0, "ValueError: no"), reached=step).failed is None
+    for life in range(12):
+        assert job.life(Failure(0, "ValueError: no"), stepped=life % 3 == 2).failed is None
 
 
 def test_a_process_that_is_killed_is_given_more_time():

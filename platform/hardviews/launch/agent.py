@@ -226,9 +226,7 @@ class Agent:
             if now - beaten >= BEAT:
                 workers.beat()
                 beaten = now
-            if workers.reached is not None and workers.reached > (self.reached or 0):
-                self.reached = workers.reached
-                self.rendezvous.tell(reached=self.reached)
+            self._tell_steps(workers)
             if (self.asked is not None or (view and view.joining)) and not stopping:
                 stopping = True
                 workers.signal(signal.SIGTERM)
@@ -247,7 +245,13 @@ class Agent:
             if deadline is not None and now >= deadline:
                 workers.kill()
         workers.listen()
+        self._tell_steps(workers)
         self._conclude(workers, round, stopping)
+
+    def _tell_steps(self, workers: Workers) -> None:
+        if workers.reached is not None:
+            self.reached = max(workers.reached, self.reached or 0)
+            self.rendezvous.tell(stepped=True, reached=self.reached)
 
     def _is_broken(self, view: View | None, round: Round) -> bool:
         """Whether the coordinator says that this round cannot go on, or has gone on with another."""

@@ -47,7 +47,7 @@ class _Present:
 
     round: Round
     formed: float
-    reached: int  # by the job when it was formed
+    stepped: bool = False  # a step was taken in it
     taken_up: set[str] = field(default_factory=set)  # agents that have said so
     lost: list[str] = field(default_factory=list)  # agents
     failures: list[Failure] = field(default_factory=list)
@@ -148,7 +148,7 @@ class Membership:
         told = pulse.round
         if told is None or (self._present and self._present.round.number >= told.number):
             return
-        self._present = _Present(told, now, reached=self.reached or 0)
+        self._present = _Present(told, now)
         self._enough = None
         for member in told.members:
             if member.agent not in self._agents:
@@ -162,6 +162,7 @@ class Membership:
         if present is None or pulse.round is None or pulse.round.number != present.round.number:
             return
         present.taken_up.add(pulse.member.agent)
+        present.stepped = present.stepped or pulse.stepped
         if pulse.failure and pulse.failure not in present.failures:
             present.failures.append(pulse.failure)
 
@@ -231,7 +232,7 @@ class Membership:
         """After a round: give up when one failure follows the other and nothing is reached."""
         if self.over:
             return
-        if (self.reached or 0) > present.reached:
+        if present.stepped:
             self._streak = 0
         elif present.failures and not present.lost:
             self._streak += 1
@@ -289,7 +290,7 @@ class Membership:
                 return
         number = self._present.round.number + 1 if self._present else 1
         members = tuple(agent.pulse.member for agent in waiting[:most])
-        self._present = _Present(Round(number, members), now, reached=self.reached or 0)
+        self._present = _Present(Round(number, members), now)
         self._enough = None
 
     def _joining(self, waiting: list[_Agent], now: float) -> int:
@@ -298,7 +299,7 @@ class Membership:
         if present is None or present.over or self.over or not waiting or self._broken(present):
             return 0
         room = self.bounds.most - len(present.round.members)
-        worked = (self.reached or 0) > present.reached or now - present.formed > self.patience.work
+        worked = present.stepped or now - present.formed > self.patience.work
         if room <= 0 or not worked:
             return 0
         first = min(agent.arrived for agent in waiting)

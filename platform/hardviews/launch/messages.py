@@ -94,7 +94,8 @@ class Pulse:
     bounds: Bounds
     state: State
     round: Round | None = None  # the last one it took part in
-    reached: int | None = None  # step
+    stepped: bool = False  # its processes have taken a step in that round
+    reached: int | None = None  # the furthest step of any round
     failure: Failure | None = None  # in that round
     finished: bool = False  # the training is complete
     failed: Verdict | None = None
@@ -118,6 +119,7 @@ class Pulse:
                 bounds=Bounds(**said["bounds"]),
                 state=State(said["state"]),
                 round=_round(said.get("round")),
+                stepped=bool(said.get("stepped")),
                 reached=None if said.get("reached") is None else int(said["reached"]),
                 failure=Failure(**_cut(said["failure"])) if said.get("failure") else None,
                 finished=bool(said.get("finished")),

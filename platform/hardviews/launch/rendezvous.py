@@ -60,6 +60,7 @@ class Rendezvous(threading.Thread):
         self,
         state: State | None = None,
         round: Round | None = None,
+        stepped: bool = False,
         reached: int | None = None,
         failure: Failure | None = None,
         finished: bool = False,
@@ -73,10 +74,11 @@ class Rendezvous(threading.Thread):
         with self._changed:
             pulse = self._pulse
             if round is not None and round != pulse.round:
-                pulse = replace(pulse, round=round, failure=None)
+                pulse = replace(pulse, round=round, stepped=False, failure=None)
             told = replace(
                 pulse,
                 state=state or pulse.state,
+                stepped=stepped or pulse.stepped,
                 failure=failure or pulse.failure,
                 finished=finished or pulse.finished,
                 failed=failed or pulse.failed,
