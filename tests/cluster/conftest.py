@@ -6,6 +6,7 @@ OBJECT_STORE_IMAGE. Everything is removed afterwards.
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 import shutil
@@ -16,12 +17,13 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from mlflow.tracking import MlflowClient
 
-from tests.cluster import services
 from tests.cluster.cluster import Cluster, wait_for
+from tests.cluster.guide import Guide, torchxconfig
 
 ROOT = Path(__file__).parents[2]
-BUCKET = "hardviews"
+S3_PORT, MLFLOW_PORT = 8333, 5000
 
 
 def _unusable() -> str | None:
@@ -46,119 +48,107 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class Site:
-    """A namespace with servers, and how this machine and the pods reach them."""
+    """A namespace with servers, and how this machine reaches them."""
 
     cluster: Cluster
     queue: str
     image: str
-    access_key: str
-    secret_key: str
-    s3: str  # address for this machine
-    mlflow: str
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """For commands on this machine that read and write the store themselves."""
-        return {
-            "AWS_ENDPOINT_URL": self.s3,
-            "AWS_ACCESS_KEY_ID": self.access_key,
-            "AWS_SECRET_ACCESS_KEY": self.secret_key,
-            "AWS_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "MLFLOW_TRACKING_URI": self.mlflow,
-        }
+    environment: dict[str, str]  # for commands on this machine that read and write the store themselves
+    variables: dict[str, str]  # for commands that submit jobs
+    guide: Guide
 
     def files(self) -> fsspec.AbstractFileSystem:
         """The store's files, by the port that leads to it."""
         return fsspec.filesystem(
             "s3",
-            key=self.access_key,
-            secret=self.secret_key,
-            endpoint_url=self.s3,
+            key=self.environment["AWS_ACCESS_KEY_ID"],
+            secret=self.environment["AWS_SECRET_ACCESS_KEY"],
+            endpoint_url=self.environment["AWS_ENDPOINT_URL"],
             client_kwargs={"region_name": "us-east-1"},
             use_listings_cache=False,
             skip_instance_cache=True,
         )
 
+    def tracking(self) -> MlflowClient:
+        return MlflowClient(self.environment["MLFLOW_TRACKING_URI"])
+
+    def torchx(self, *words: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run torchx in the checkout, as the document does."""
+        done = subprocess.run(
+            ["torchx", *words], cwd=ROOT, env=self.guide.variables, capture_output=True, text=True, timeout=timeout
+        )
+        assert not check or done.returncode == 0, f"torchx {' '.join(words)}: {done.stdout}{done.stderr}"
+        return done
+
+    def submit(self, *words: str) -> str:
+        """Submit a job to the namespace; returns its handle."""
+        return self.torchx("run", "-s", "kubernetes", *words).stdout.strip()
+
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """A namespace that admits restricted pods only; it and all in it are gone afterwards."""
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A namespace that admits restricted pods only, a queue, and the servers, as the document makes them.
+
+    All of it is gone afterwards.
+    """
     if reason := _unusable():
         pytest.skip(reason)
-    space = Cluster(f"hardviews-test-{secrets.token_hex(3)}")
-    labels = {"pod-security.kubernetes.io/enforce": "restricted", "hardviews.test": "true"}
-    space.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space.namespace, "labels": labels}})
+    folder = tmp_path_factory.mktemp("site")
+    name = f"hardviews-test-{secrets.token_hex(3)}"
+    cluster = Cluster(name)
+    image = os.environ["HARDVIEWS_IMAGE"]
+    # The document makes the namespace the context's: in a copy of the kubeconfig.
+    kubeconfig = folder / "kubeconfig"
+    kubeconfig.touch(mode=0o600)
+    kubeconfig.write_text(cluster.kubectl("config", "view", "--raw", "--flatten", "--minify"))
+    (folder / "torchxconfig").write_text(torchxconfig(name, image))
+    variables = {
+        "KUBECONFIG": str(kubeconfig),
+        "TORCHXCONFIG": str(folder / "torchxconfig"),
+        "NAMESPACE": name,
+        "QUEUE": name,
+        "HARDVIEWS_IMAGE": image,
+        "OBJECT_STORE_IMAGE": os.environ["OBJECT_STORE_IMAGE"],
+        "HARDVIEWS_DATA": "s3://hardviews/digits",
+        "HARDVIEWS_OUTPUT": "s3://hardviews/first",
+        "MLFLOW_TRACKING_URI": f"http://mlflow:{MLFLOW_PORT}",
+    }
+    guide = Guide(variables)
     try:
-        yield space
+        guide.run("kubectl create namespace")
+        guide.run("kubectl label namespace")
+        guide.run("kubectl config set-context")
+        guide.run('sed "s|QUEUE|')
+        guide.run("kubectl create secret generic store")
+        guide.run('sed "s|OBJECT_STORE_IMAGE|')
+        guide.run("kubectl rollout status deployment/store", timeout=310)
+        guide.run("kubectl rollout status deployment/mlflow", timeout=310)
+        with (
+            cluster.forwarded("store", S3_PORT, folder) as s3,
+            cluster.forwarded("mlflow", MLFLOW_PORT, folder) as mlflow,
+        ):
+            secret = cluster.get("secret", "store")["data"]
+            environment = {key: base64.b64decode(value).decode() for key, value in secret.items()}
+            environment |= {
+                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3}",
+                "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{mlflow}",
+            }
+            made = Site(cluster, name, image, environment, variables, guide)
+            wait_for("a bucket", lambda: _bucket(made), 60, every=1)
+            yield made
     finally:
-        space.kubectl("delete", "namespace", space.namespace, "--wait=false")
-
-
-@pytest.fixture(scope="session")
-def queue(cluster: Cluster) -> Iterator[str]:
-    """A Volcano queue of our own, so that a test may say how much room there is."""
-    name = cluster.namespace
-    cluster.apply(
-        {
-            "apiVersion": "scheduling.volcano.sh/v1beta1",
-            "kind": "Queue",
-            "metadata": {"name": name},
-            "spec": {"weight": 1},
-        }
-    )
-    try:
-        yield name
-    finally:
-        cluster.kubectl("delete", "jobs.batch.volcano.sh", "--all", "--wait=true", check=False)
+        cluster.kubectl("delete", "jobs.batch.volcano.sh", "--all", "--wait=true", check=False, timeout=150)
+        cluster.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false", check=False)
         # A queue goes only when it is empty.
         wait_for("the queue's end", lambda: _queue_gone(cluster, name), 60, every=2)
+
+
+def _bucket(site: Site) -> bool:
+    """Whether the store has the bucket: its parts find each other some time after it listens."""
+    site.guide.run("kubectl exec deployment/store")
+    return bool(site.files().exists("hardviews"))
 
 
 def _queue_gone(cluster: Cluster, name: str) -> bool:
     cluster.kubectl("delete", "queues.scheduling.volcano.sh", name, "--ignore-not-found", "--wait=false", check=False)
     return cluster.get("queues.scheduling.volcano.sh", name) is None
-
-
-@pytest.fixture(scope="session")
-def site(cluster: Cluster, queue: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The servers, and a Secret `store` with what a job needs to reach the store."""
-    folder = tmp_path_factory.mktemp("forwards")
-    access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
-    credentials = {
-        "AWS_ENDPOINT_URL": f"http://store:{services.S3_PORT}",
-        "AWS_ACCESS_KEY_ID": access_key,
-        "AWS_SECRET_ACCESS_KEY": secret_key,
-        "AWS_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    cluster.apply(
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "store"}, "stringData": credentials},
-        *services.object_store(os.environ["OBJECT_STORE_IMAGE"], access_key, secret_key),
-        *services.mlflow(os.environ["HARDVIEWS_IMAGE"]),
-    )
-    for name in ("store", "mlflow"):
-        cluster.kubectl("rollout", "status", f"deployment/{name}", "--timeout=300s", timeout=310)
-    with (
-        cluster.forwarded("store", services.S3_PORT, folder) as s3,
-        cluster.forwarded("mlflow", services.MLFLOW_PORT, folder) as mlflow,
-    ):
-        made = Site(
-            cluster,
-            queue,
-            os.environ["HARDVIEWS_IMAGE"],
-            access_key,
-            secret_key,
-            f"http://127.0.0.1:{s3}",
-            f"http://127.0.0.1:{mlflow}",
-        )
-        wait_for("a bucket", lambda: _made_bucket(made), 60)
-        yield made
-
-
-def _made_bucket(site: Site) -> bool:
-    try:
-        site.files().mkdir(BUCKET)
-    except OSError:  # the parts of the server find each other some time after it listens
-        return False
-    return True

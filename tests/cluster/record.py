@@ -1,0 +1,66 @@
+"""What a run left behind: its own record in the store, and its MLflow run."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import fsspec
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+PARENT = "mlflow.parentRunId"
+
+
+class Output:
+    """The folder of a run in the store."""
+
+    def __init__(self, files: fsspec.AbstractFileSystem, url: str) -> None:
+        self._files = files
+        self._folder = url.removeprefix("s3://")
+
+    def _read(self, name: str) -> bytes:
+        return bytes(self._files.cat_file(f"{self._folder}/{name}"))
+
+    def step(self) -> int:
+        """The step of the newest whole checkpoint; 0 before there is one."""
+        manifests = self._files.glob(f"{self._folder}/checkpoints/step-*/manifest.json")
+        return max((int(re.findall(r"step-(\d+)", name)[-1]) for name in manifests), default=0)
+
+    def lives(self) -> list[dict[str, Any]]:
+        """The starts of its training, the first one first."""
+        files = sorted(self._files.glob(f"{self._folder}/lives/*.json"))
+        return [json.loads(self._files.cat_file(file)) for file in files]
+
+    def rows(self) -> list[dict[str, float]]:
+        """The reports of a run that is done."""
+        return [json.loads(line) for line in self._read("history.jsonl").splitlines()]
+
+    def dataset(self, data: str) -> dict[str, Any]:
+        """The index of the training part of a dataset in the same store."""
+        found = json.loads(self._files.cat_file(f"{data.removeprefix('s3://')}/train/index.json"))
+        return dict(found)
+
+
+def pretraining_runs(client: MlflowClient) -> list[Run]:
+    """The runs that are children of none."""
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return [run for run in client.search_runs(experiments) if PARENT not in run.data.tags]
+
+
+def children(client: MlflowClient, parent: Run) -> list[Run]:
+    return list(client.search_runs([parent.info.experiment_id], f"tags.`{PARENT}` = '{parent.info.run_id}'"))
+
+
+def series(client: MlflowClient, run: Run, metric: str) -> list[tuple[int, float]]:
+    """A metric's steps and values in the order in which the server got them."""
+    return [(entry.step, entry.value) for entry in client.get_metric_history(run.info.run_id, metric)]
+
+
+def parting(rows: list[dict[str, float]], others: list[dict[str, float]], metric: str) -> float:
+    """The largest relative difference of a metric between two runs with the same steps."""
+    assert [row["step"] for row in rows] == [row["step"] for row in others]
+    pairs = [(row[metric], other[metric]) for row, other in zip(rows, others, strict=True) if metric in row]
+    assert pairs
+    return max(abs(a - b) / abs(b) for a, b in pairs)
