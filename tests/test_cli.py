@@ -206,7 +206,7 @@ def test_frames_become_sentences() -> None:
         ("--training.batch 96", "at most 88"),
         ("--training.accumulate 3", "must be a multiple of 12"),
         ("--strategy.candidates 3", "multiple of 2"),
-        ("--output s3://bucket/run", "not a local path"),
+        ("--output gopher://bucket/run", "--output: No way to open addresses that begin with 'gopher://'"),
         ("--output shards/index.json/run", "cannot be written"),
         ("--project shards/index.json", "--project"),
         ("--optimizer.name bnbadamw", "on this machine"),

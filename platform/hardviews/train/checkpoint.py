@@ -147,7 +147,9 @@ class Checkpoints:
         self.store.remove(f"{name}/{MANIFEST}")
         self.store.remove_folder(name)
         with self._workplace(name) as folder:
-            dcp.save(dict(tensors), storage_writer=FileSystemWriter(folder, overwrite=True), no_dist=True)
+            # What is uploaded from here need not outlive the power.
+            writer = FileSystemWriter(folder, sync_files=self.store.local)
+            dcp.save(dict(tensors), storage_writer=writer, no_dist=True)
             (folder / HISTORY).write_bytes(history)
             paths = sorted(path for path in folder.iterdir() if path.is_file())
             files = {path.name: _fingerprint(path) for path in paths}
