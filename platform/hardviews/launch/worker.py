@@ -9,6 +9,7 @@ import json
 import os
 import re
 import runpy
+import select
 import signal
 import sys
 import threading
@@ -50,6 +51,9 @@ class _Line:
     def say(self, **message: object) -> None:
         try:
             with self._lock:
+                # An agent that stands still for a moment must not hold up the steps; it will hear of a later one.
+                if "step" in message and not select.select([], [self._channel], [], 0)[1]:
+                    return
                 self._channel.send_bytes(json.dumps(message).encode())
         except OSError:
             return  # the agent is gone: the guard ends this process
