@@ -41,7 +41,7 @@ def smoke() -> Recipe:
         SimCLRConfig(hidden=64, output=32, temperature=0.2, view=view),
         Backbone("test_resnet"),
         Chain(HardViews(4), hexa),
-        Training(epochs=4, batch=192, checkpoint_steps=5, log_steps=1),
+        Training(epochs=2, batch=192, checkpoint_steps=3, log_steps=1),
         Optimizer(learning_rate=0.1, weight_decay=1e-4),
         Schedule(warmup=0.05),
         LoaderConfig(workers=0),
