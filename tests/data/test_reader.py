@@ -246,10 +246,25 @@ def test_a_remote_dataset_is_read_through_the_cache(
         # A copy that rots on disk is fetched again; nobody notices.
         row = local.samples[100]
         reader = Reader(url, ReaderConfig())
-        reader.read([100])
+        reader.read(range(64, 128))
         flip_bit(str(tmp_path / f"{local.shards[int(row['shard'])].sha256}.tar"), int(row["offset"]))
         assert reader.read([100])[0].data == content(100)
         assert reader.counters.corrupt == 0
+        reader.close()
+
+
+def test_a_few_samples_are_read_without_their_shards(
+    datasets: list[Index], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARDVIEWS_CACHE", str(tmp_path))
+    with web_server(datasets[4].url) as url:
+        reader = Reader(url)
+        assert [s.data for s in reader.read([3, 100, 300])] == [content(i) for i in (3, 100, 300)]
+        assert (reader.counters.direct, reader.counters.fetched) == (3, 0)
+        reader.read(range(64))
+        assert (reader.counters.direct, reader.counters.fetched) == (3, 1)
+        reader.read([3])  # its shard is here by now
+        assert reader.counters.direct == 3
         reader.close()
 
 

@@ -17,6 +17,7 @@ import webdataset
 from webdataset.gopen import gopen_schemes
 
 from hardviews.data import pack as packing
+from hardviews.data.claim import Claim
 from hardviews.data.index import Index
 from hardviews.data.pack import pack
 from hardviews.data.reader import Counters, Reader, ReaderConfig
@@ -98,23 +99,34 @@ _PACK = (
 )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_pack_is_no_dataset(s3: SeaweedFS, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_pack_that_is_asked_to_leave_takes_back_what_it_published(s3: SeaweedFS, tmp_path: Path) -> None:
     url = s3.bucket()
     folder = Store(f"{url}/train")
     with open(tmp_path / "said", "w") as said:
         process = subprocess.Popen([sys.executable, "-c", _PACK, url], stderr=said, stdout=said)
     try:
         wait_until(lambda: "shard-000001.tar" in folder.files())
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         assert process.wait(60) != 0
     finally:
         process.kill()
-    with pytest.raises(UserError, match="no packed dataset"):
-        Index.load(folder.url)
-    if number == signal.SIGTERM:
-        assert folder.files() == []
+    assert folder.files() == []
     assert "Traceback" not in (tmp_path / "said").read_text()
+
+
+def test_what_a_killed_pack_left_is_no_dataset_and_is_replaced(
+    s3: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARDVIEWS_CACHE", str(tmp_path / "cache"))
+    store = Store(f"{s3.bucket()}/data")
+    Claim(store).take()
+    for number in range(3):
+        store.write(f"shard-{number:06d}.tar", b"of another packing")
+    with pytest.raises(UserError, match="no packed dataset"):
+        Index.load(store.url)
+    pack(Noise(3), store.url, progress=False)
+    assert store.files() == ["index.json", "samples.npy", "shard-000000.tar"]
+    assert len(Reader(store.url).read(range(3))) == 3
 
 
 def test_a_pack_goes_on_when_the_server_is_back(s3: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +265,7 @@ def test_a_lasting_lie_about_a_shard_is_an_error(remote: tuple[str, Index], thro
     url, _ = remote
     through.choose = lambda line, number: "flip" if "shard-000003" in line else ""
     with pytest.raises(UserError, match=r"shard-000003\.tar does not hold the bytes"):
-        Reader(url).read(range(180, 190))
+        Reader(url).read(range(180, 240))
 
 
 def test_a_restarted_server_pauses_the_reading(

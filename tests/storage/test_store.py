@@ -74,7 +74,7 @@ def test_downloads_survive_cut_answers(flaky: Store, tmp_path: Path, monkeypatch
 
 def test_lasting_failures_name_the_file_and_the_reason(flaky: Store) -> None:
     Flaky.failures = [OSError("500 InternalError")] * 9999
-    with pytest.raises(Unreachable, match=r"flaky://bucket/file could not be had.*500 InternalError"):
+    with pytest.raises(Unreachable, match=r"flaky://bucket/file could not be reached.*500 InternalError"):
         flaky.read("file")
 
 

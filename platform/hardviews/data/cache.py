@@ -148,9 +148,9 @@ class ShardCache:
                     used -= length
             if used + size > self.limit:
                 raise CacheFull(
-                    f"The shard cache in {self.folder!r} is bounded to {self.limit / 1e9:.2f} GB, "
-                    f"{used / 1e9:.2f} GB of it are in use by open shards, and a shard of {size / 1e9:.2f} "
-                    "GB is needed now. Raise the reader's cache_bytes, or lower its window."
+                    f"The shard cache in {self.folder!r} is bounded to {_size(self.limit)}, {_size(used)} of it are in "
+                    f"use by open shards, and a shard of {_size(size)} is needed now. Raise the reader's cache_bytes, "
+                    "or lower its window."
                 )
             descriptor = os.open(part, os.O_RDWR | os.O_CREAT, 0o644)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -166,6 +166,12 @@ class ShardCache:
             yield
         finally:
             os.close(descriptor)
+
+
+def _size(count: int) -> str:
+    """Bytes, for people."""
+    unit, name = next(((unit, name) for unit, name in ((1e9, "GB"), (1e6, "MB")) if count >= unit), (1e3, "kB"))
+    return f"{count / unit:.3g} {name}"
 
 
 def _unlink_unused(path: str) -> bool:

@@ -8,6 +8,7 @@ import concurrent.futures
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable
 
 from hardviews.data.cache import CacheFull, ShardCache
@@ -18,6 +19,7 @@ from hardviews.storage.store import TRAINING, Store, cache_folder
 
 logger = logging.getLogger(__name__)
 
+_MUCH = 0.25  # share of a shard's bytes from which on the whole of it is fetched
 _AGAIN = 5.0  # seconds after which a shard that the cache had no room for is tried again
 
 
@@ -37,9 +39,11 @@ class OpenShards:
         self.cache = None if self.store.local else ShardCache(folder or cache_folder(), limit)
         self._open: dict[int, int] = {}
         self._live: set[int] = set()
+        self._kept: set[int] = set()  # the live ones and those needed soon
         self._fetching: dict[int, concurrent.futures.Future[int]] = {}
         self._leaving: list[concurrent.futures.Future[int]] = []
         self._pool: concurrent.futures.ThreadPoolExecutor | None = None
+        self._probed: set[int] = set()  # shards of which little is wanted
         self._outside: dict[int, float] = {}  # shards without room in the cache, and since when
         self._refetched: set[int] = set()
         self._warned = False
@@ -54,10 +58,19 @@ class OpenShards:
         return self.ranges.read((self._index.shards[number].name, offset, size))
 
     def expect(self, wanted: Iterable[tuple[int, int, int]]) -> None:
-        """Ask ahead for ranges (shard, offset, size) of those shards that are not on this machine."""
-        if self.cache is not None:
-            shards = self._index.shards
-            self.ranges.expect([(shards[n].name, offset, size) for n, offset, size in wanted if not self._inside(n)])
+        """Say what is read next, as ranges (shard, offset, size): of shards that are not on this machine they are
+        asked for now.
+
+        A shard that nobody said to keep is copied where much of it is wanted, and else read by these ranges.
+        """
+        if self.cache is None:
+            return
+        wanted, shards = list(wanted), self._index.shards
+        bytes_of: Counter[int] = Counter()
+        for number, _, size in wanted:
+            bytes_of[number] += size
+        self._probed = {number for number, size in bytes_of.items() if size < _MUCH * shards[number].size}
+        self.ranges.expect([(shards[n].name, offset, size) for n, offset, size in wanted if not self._inside(n)])
 
     def again(self, number: int) -> bool:
         """Whether damaged bytes of a shard may be read again with another outcome: not those of a local one.
@@ -80,6 +93,8 @@ class OpenShards:
         """Whether a shard lies on this machine, opened now if need be."""
         if number in self._open:
             return True
+        if number in self._probed - self._kept and self.cache is not None:
+            return False
         if time.monotonic() - self._outside.get(number, -_AGAIN) < _AGAIN:
             return False
         try:
@@ -87,7 +102,7 @@ class OpenShards:
         except CacheFull as error:
             self._outside[number] = time.monotonic()
             if not self._warned:
-                logger.warning("%s Until then, samples are read one by one from %s.", error, self.store.url)
+                logger.warning("%s What does not fit is read one by one from %s.", error, self.store.url)
             self._warned = True
             return False
         self._outside.pop(number, None)
@@ -112,7 +127,7 @@ class OpenShards:
         Where the cache cannot hold them all, those needed soon give way.
         """
         live, soon = list(live), list(soon)
-        self._live = set(live)
+        self._live, self._kept = set(live), {*live, *soon}
         self._release({*live, *soon})
         for number in [number for number in self._outside if number not in self._live]:
             del self._outside[number]

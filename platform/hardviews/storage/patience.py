@@ -80,8 +80,8 @@ class Patience:
                 words = in_words(error, url)
                 if waited + pause > self.seconds or self._over.is_set():
                     raise Unreachable(
-                        f"{name} could not be had or written for {waited:.0f} s ({tries} tries): {words}. Check that "
-                        "the address is right and that the server runs."
+                        f"{name} could not be reached for {waited:.0f} s ({tries} tries): {words}. Check that the "
+                        "address is right and that the server runs."
                     ) from error
                 with self._lock:
                     self.retries += 1
