@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from recovering.processes import alive, below, kill_tree, tree
-from recovering.timeline import Event, parse
+from recovering.timeline import Event, Tail, by_time
 
 NODES = 2
 
@@ -27,10 +27,11 @@ class Contestant:
     def __init__(self, words: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
         self.words, self.folder = list(words), folder
         folder.mkdir(parents=True)
-        self.timeline = folder / "timeline.jsonl"
+        timeline = folder / "timeline.jsonl"
+        self.tail = Tail(timeline)
         self.environment = {
             **environment,
-            "HARDVIEWS_TIMELINE": str(self.timeline),
+            "HARDVIEWS_TIMELINE": str(timeline),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # TorchX looks for torchrun there
         }
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -47,12 +48,12 @@ class Contestant:
         return [process.pid for process in self.processes]
 
     def over(self) -> bool:
-        """Return whether the job has ended."""
+        """Return whether the job has ended, or was never started."""
         return all(process.poll() is not None for process in self.processes)
 
     def events(self) -> list[Event]:
         """Return what the processes have noted so far."""
-        return parse(self.timeline.read_text().splitlines()) if self.timeline.exists() else []
+        return by_time(self.tail.events())
 
     def living(self, who: str) -> bool:
         """Return whether a process runs."""
@@ -92,7 +93,7 @@ class Hardviews(Contestant):
 
     def start(self) -> None:
         """Start coordinator and nodes; those that die are started again by it."""
-        self.run([_program("hardviews"), "launch", "--nnodes", f"1:{NODES}", *self.words])
+        self.run([program("hardviews"), "launch", "--nnodes", f"1:{NODES}", *self.words])
 
 
 class Torchrun(Contestant):
@@ -122,7 +123,7 @@ class Torchrun(Contestant):
     def _start_node(self) -> None:
         rendezvous = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{self.port}", "--rdzv-id", "recovery"]
         node = ["--nnodes", f"1:{NODES}", "--nproc-per-node", "1"]
-        self.run([_program("torchrun"), *node, *rendezvous, "-m", "hardviews.cli", *self.words])
+        self.run([program("torchrun"), *node, *rendezvous, "-m", "hardviews.cli", *self.words])
 
 
 class DistDdp(Contestant):
@@ -133,7 +134,7 @@ class DistDdp(Contestant):
     def start(self) -> None:
         """Start the job."""
         component = ["dist.ddp", "-j", f"1:{NODES}x1", "-m", "hardviews.cli", "--", *self.words]
-        self.run([_program("torchx"), "run", "-s", "local_cwd", "-cfg", f"log_dir={self.folder}/logs", *component])
+        self.run([program("torchx"), "run", "-s", "local_cwd", "-cfg", f"log_dir={self.folder}/logs", *component])
 
     def end(self) -> None:
         """End it, and forget its logs, in which TorchX would refuse to run again."""
@@ -141,7 +142,7 @@ class DistDdp(Contestant):
         shutil.rmtree(self.folder / "logs", ignore_errors=True)
 
 
-def until(seconds: float, done: Callable[[], object], interval: float = 0.05) -> bool:
+def until(seconds: float, done: Callable[[], object], interval: float = 0.1) -> bool:
     """Wait until a function returns something true, for so long at most; return whether it has."""
     deadline = time.monotonic() + seconds
     while not done():
@@ -151,5 +152,6 @@ def until(seconds: float, done: Callable[[], object], interval: float = 0.05) ->
     return True
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
+    """Return the path of a command that is installed beside this Python."""
     return str(Path(sys.executable).parent / name)

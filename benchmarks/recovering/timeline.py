@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 NOTICED = ("peer_lost", "worker_failed", "rendezvous_began")
@@ -33,9 +34,33 @@ def parse(lines: Iterable[str], place: str = "") -> list[Event]:
         try:
             told = json.loads(line[start:])
         except ValueError:
-            continue  # still being written
+            continue  # cut by something else that was said
         found.append(Event(told["time"], told["event"], f"{place}{told['pid']}", told))
-    return sorted(found, key=lambda event: event.time)
+    return found
+
+
+class Tail:
+    """The events in a file that grows; each line is read once, for whoever watches takes time from whom is watched."""
+
+    def __init__(self, path: Path, place: str = "") -> None:
+        self.path, self.place = path, place
+        self._offset = 0
+        self._events: list[Event] = []
+
+    def events(self) -> list[Event]:
+        """Return all events so far."""
+        if self.path.exists():
+            with self.path.open("rb") as stream:
+                stream.seek(self._offset)
+                whole = stream.read().rpartition(b"\n")
+            self._offset += len(whole[0]) + len(whole[1])
+            self._events += parse(whole[0].decode(errors="replace").splitlines(), self.place)
+        return self._events
+
+
+def by_time(events: Iterable[Event]) -> list[Event]:
+    """Return events in the order in which they happened."""
+    return sorted(events, key=lambda event: event.time)
 
 
 @dataclass(frozen=True)
