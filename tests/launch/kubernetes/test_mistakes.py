@@ -107,3 +107,10 @@ def test_a_role_that_could_not_be_found_again_is_refused():
 def test_names_too_long_for_a_host_are_refused():
     (found,) = validate(specs.AppDef("a" * 50, job().roles), NOTHING)
     assert "63" in found
+
+
+def test_sources_that_are_no_folders_are_known():
+    from hardviews.data.packing import _DIGITS
+    from hardviews.launch.kubernetes.mistakes import _MADE
+
+    assert set(_DIGITS) == _MADE
