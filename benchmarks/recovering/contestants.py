@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from recovering.timeline import Event, Tail, by_time
 NODES = 2
 
 
-class Contestant:
+class Contestant(ABC):
     """A job on this machine that can be started, disturbed and ended.
 
     `words` are the arguments of `hardviews`, `environment` that of all processes; `folder` keeps logs and timeline.
@@ -36,12 +37,13 @@ class Contestant:
         }
         self.processes: list[subprocess.Popen[bytes]] = []
 
+    @abstractmethod
     def start(self) -> None:
         """Start the job, or start it again where it has ended."""
-        raise NotImplementedError
 
     def revive(self) -> None:
         """Start the nodes that were killed, where the job does not do that itself."""
+        return
 
     def bosses(self) -> list[int]:
         """Return the processes whose children are nodes."""

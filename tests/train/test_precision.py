@@ -1,4 +1,4 @@
-"""Double precision is what makes runs of different numbers of processes comparable; a run in it is double throughout."""
+"""Double precision is what makes runs of different numbers of processes comparable."""
 
 from dataclasses import replace
 from pathlib import Path

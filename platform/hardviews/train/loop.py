@@ -10,7 +10,7 @@ Everything a user can get wrong is checked before anything is written. The outpu
 import os
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -101,6 +101,7 @@ class Pretraining:
         self.life = LifeNotes(where.output, patience()) if world.rank == 0 else None
         self.checkpoints = Checkpoints(where.output, training.keep)
         self.meter = Meter(world.device)
+        self._reading: Generator[RawBatch, None, None] | None = None
         self.damage = Damage(self.reader.index, recipe.loader.reader.most_corrupt)
         self.record = Record("", recipe.name, recipe.settings(), self.reader.index.digest, data=where.data)
         self._resume()
@@ -160,6 +161,8 @@ class Pretraining:
     def _end(self, run: Run, status: Status | None, end: End) -> None:
         """Close what is open; a life that was interrupted makes room for the next one soon."""
         hurried = end == "interrupted"
+        if self._reading is not None:
+            self._reading.close()
         self.saver.close(_HURRY if hurried else 0.0)
         if self.life is not None:
             self.life.close(end, _HURRY if hurried else _LIFE)
@@ -172,10 +175,11 @@ class Pretraining:
         if history.rows:
             run.replay(history.rows)
         if at.progress >= self.total:
+            Review(self.reader, self.trainer.objective, run, show=world.rank == 0).finish(history)
             return True
         if self.life is not None:
             self.life.begin(world.size, at.step, last_reached())
-        batches = self._batches(at.epoch, at.consumed, training.epochs)
+        batches = self._reading = self._batches(at.epoch, at.consumed, training.epochs)
         review = Review(self.reader, self.trainer.objective, run, show=world.rank == 0)
         pace, system, begun = Pace(), SystemMetrics(), at.step
         traffic = Traffic(self.reader.index.url, history.rows, world.device)
@@ -231,7 +235,7 @@ class Pretraining:
         number = 1 if self.life is None else self.life.number
         return {"restarts": float(number - 1), "world_size": float(self.world.size)}
 
-    def _batches(self, epoch: int, consumed: int, epochs: int) -> Iterator[RawBatch]:
+    def _batches(self, epoch: int, consumed: int, epochs: int) -> Generator[RawBatch, None, None]:
         """Yield this rank's shares from a place in an epoch on, until `epochs` are over."""
         recipe, training = self.recipe, self.recipe.training
         place = Place(

@@ -1,7 +1,9 @@
 """What run an output folder holds: `run.json`, written when the run begins."""
 
 import json
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from hardviews.errors import UserError
@@ -55,8 +57,12 @@ class Record:
 
     @staticmethod
     def remove(output: str) -> None:
-        """Take the record back."""
-        Store(output).remove(_NAME)
+        """Take the record back, and the folder that was made for it."""
+        store = Store(output)
+        store.remove(_NAME)
+        if store.path is not None:
+            with suppress(OSError):
+                os.rmdir(store.path)
 
 
 def check_same_run(

@@ -52,10 +52,11 @@ class Review:
                 self._overlaps.append((measured.chosen.cpu(), measured.passed_over.cpu()))
 
     def finish(self, history: History) -> None:
-        """Draw everything and log it; every rank calls this."""
-        if self._last is None:
-            return
-        hard = self._hard(self._last)
+        """Draw everything and log it; every rank calls this.
+
+        A life that had no step left to take draws what the history alone shows.
+        """
+        hard = {} if self._last is None else self._hard(self._last)
         if not self.show:
             return
         names = ("loss", "hardness/chosen", "hardness/mean", "learning_rate", "spread")
@@ -71,6 +72,8 @@ class Review:
             steps, shares = history.curve("overlap/hardest_is_least")
             chance = history.curve("overlap/chance")[1][-1]
             self.run.log_figure(figures.least_overlap_share(steps, shares, chance), "figures/hardest_is_least.png")
+        if self._last is None:
+            return
         batch = self._last.batch
         examples = [self._example(batch, hard, i) for i in range(min(_EXAMPLES, len(batch)))]
         self.run.log_figure(gallery(examples), "figures/gallery.png")
