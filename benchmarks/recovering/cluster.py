@@ -39,7 +39,7 @@ class Pods:
         return by_time(event for tail in self._tails.values() for event in tail.events())
 
     def delete(self, pod: str) -> None:
-        """Delete a pod at once: nothing in it is told."""
+        """Delete a pod at once; its processes get SIGTERM, and the kubelet kills them some two seconds later."""
         self.api.delete_namespaced_pod(pod, self.namespace, grace_period_seconds=0)
 
     def close(self) -> None:

@@ -128,5 +128,7 @@ def recovery(events: Sequence[Event], killed: float, rank: int, gone: Callable[[
         at = marks[name]
         phases[name] = None if at is None else at - last
         last = last if at is None else at
-    done = max((event.step for event in events if event.event == "step" and event.time <= killed), default=0)
+    # A pod's processes may take a step or two more before they are gone.
+    earlier = [event for event in events if event.event == "step" and event.time < first.time]
+    done = max((event.step for event in earlier if event.who not in joined), default=0)
     return Recovery(rank, first.time - killed, phases, max(0, done - first.step + 1), joined[who].fields["world"])
