@@ -9,6 +9,8 @@ import torch
 
 from hardviews.storage.store import Store
 from hardviews.train.checkpoint import Checkpoints
+from hardviews.train.life import LifeNotes
+from hardviews.train.loop import EVICTED
 from hardviews.train.saver import Saver, State
 from tests.s3 import s3, s3_server  # noqa: F401
 from tests.train.runs import rows, simclr, train, weights
@@ -85,3 +87,45 @@ def test_saves_do_not_change_what_is_trained(data: str, untracked: Path) -> None
     assert weights(always) == weights(never) and rows(always) == rows(never)
     assert Checkpoints(str(never)).names() == ["step-00000005"]
     assert len(Checkpoints(str(always)).names()) == 2
+
+
+def test_a_life_that_another_has_followed_writes_nothing_more(tmp_path: Path) -> None:
+    """Cut off from its job but not from the store, it trains on until it looks; not even a save under way counts."""
+    run = str(tmp_path)
+    old, other = LifeNotes(run), LifeNotes(run)
+    old.begin(1, 0, None)
+    looks = iter(range(4))
+
+    def check() -> None:
+        if next(looks) == 3:  # the second save is written and not yet committed
+            # Both had found no life before them: the number of this one is taken, so it takes the next.
+            other.begin(1, 1, None)
+        old.check_newest()
+
+    saver = Saver(Checkpoints(run), None, None, active=True, check=check)
+    assert saver.finish(state(1, torch.zeros(3)), 10.0)
+    assert saver.save(state(2, torch.zeros(3)))
+    saver.close(10)
+    assert other.number == 2 and saver.superseded and not saver.due()
+    assert not saver.save(state(3, torch.zeros(3))) and not saver.finish(state(3, torch.zeros(3)), 1.0)
+    found = Checkpoints(run).latest()
+    assert found is not None and found.progress.step == 1
+    old.close("interrupted")
+    other.close("finished")
+
+
+def test_a_training_that_another_has_followed_leaves(
+    data: str, untracked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = untracked / "run"
+    begin = Saver.save
+
+    def follow(self: Saver, state: State) -> bool:
+        LifeNotes(str(output)).begin(1, 0, None)
+        return begin(self, state)
+
+    monkeypatch.setattr(Saver, "save", follow)
+    with pytest.raises(SystemExit) as ended:
+        train(simclr(epochs=4), data, output)
+    assert ended.value.code == EVICTED and not (output / "encoder").exists()
+    assert Checkpoints(str(output)).latest() is None

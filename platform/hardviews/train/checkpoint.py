@@ -13,7 +13,7 @@ import logging
 import re
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -120,6 +120,10 @@ class Checkpoint:
     history: bytes
 
 
+def _nothing() -> None:
+    """Allow it."""
+
+
 class Checkpoints:
     """The checkpoints of one run, in the folder `checkpoints` of its output (a path or a URL)."""
 
@@ -135,13 +139,21 @@ class Checkpoints:
     # Writing
 
     def save(
-        self, tensors: Mapping[str, Tensor], progress: Progress, ranges: tuple[Range, ...] = (), history: bytes = b""
+        self,
+        tensors: Mapping[str, Tensor],
+        progress: Progress,
+        ranges: tuple[Range, ...] = (),
+        history: bytes = b"",
+        check: Callable[[], None] = _nothing,
     ) -> str:
         """Write and commit a checkpoint of CPU tensors from this process alone; return its name.
+
+        check: called before anything is written and again before it is committed; raises where it must not be.
 
         Raises:
             OSError, UserError: the store did not take it. Then it is not committed, and those before are untouched.
         """
+        check()
         name = _name_of(progress.step)
         # What a killed process left; the manifest goes first, so that no reader takes the rest for whole.
         self.store.remove(f"{name}/{MANIFEST}")
@@ -156,6 +168,7 @@ class Checkpoints:
             if not self.store.local:
                 with ThreadPoolExecutor(len(paths)) as pool:
                     list(pool.map(lambda path: self.store.put(str(path), f"{name}/{path.name}", move=False), paths))
+        check()
         self.store.write(f"{name}/{MANIFEST}", Manifest(progress, ranges, files).encode())
         self._forget_old()
         return name

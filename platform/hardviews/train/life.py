@@ -61,6 +61,10 @@ class Life:
         return max(0, (self.before or 0) - self.resumed)
 
 
+class Superseded(UserError):
+    """Another life of the run has begun since: this one, which its job has given up for lost, must not write."""
+
+
 def read_lives(output: str) -> list[Life]:
     """Return the lives of a run, the first one first; a file that cannot be read is left out, and said."""
     store = Store(output).inside(_FOLDER)
@@ -113,10 +117,23 @@ class LifeNotes:
             exact=exact,
             told=survivors,
         )
-        self._write(life)
-        self._life = life
+        self._life = self._claim(life)
         self.store = Store(self.store.url, _LAST)
         self._thread.start()
+
+    def check_newest(self) -> None:
+        """Make sure that no other life has begun since this one.
+
+        A node that is cut off from its job, but not from the store, cannot know that the others went on without it.
+
+        Raises:
+            Superseded: one has.
+        """
+        newest = max((int(file.removesuffix(".json")) for file in _numbered(self.store.files())), default=0)
+        if newest > self.number:
+            raise Superseded(
+                f"life {newest} of the run in {self.store.url} has begun since this one, life {self.number}"
+            )
 
     def reached(self, step: int) -> None:
         """Take note of a step; never waits."""
@@ -151,8 +168,18 @@ class LifeNotes:
         except (ValueError, TypeError, FileNotFoundError):
             return None
 
-    def _write(self, life: Life) -> None:
-        self.store.write(f"{life.number:04d}.json", json.dumps(asdict(life), indent=1).encode())
+    def _claim(self, life: Life) -> Life:
+        """Write the first note of a life under a number that nobody else has taken meanwhile."""
+        while True:
+            try:
+                self._write(life, new=True)
+                return life
+            except FileExistsError:
+                self.number += 1
+                life = replace(life, number=self.number)
+
+    def _write(self, life: Life, new: bool = False) -> None:
+        self.store.write(f"{life.number:04d}.json", json.dumps(asdict(life), indent=1).encode(), new)
 
 
 def _numbered(files: list[str]) -> list[str]:

@@ -121,7 +121,8 @@ class Pretraining:
             self.at = Position(progress.step, progress.epoch, progress.consumed, progress.progress)
             self.ledger, self.history = Ledger(found.ranges), found.history
         every = self.recipe.training.checkpoint_seconds or None
-        self.saver = Saver(self.checkpoints, every, progress.step if progress else None, self.world.rank == 0)
+        check = self.life.check_newest if self.life is not None else None
+        self.saver = Saver(self.checkpoints, every, progress.step if progress else None, self.world.rank == 0, check)
         mark("restored", step=self.at.step)
         run_id = before.run_id if before else progress.run_id if progress else ""
         self.record = replace(self.record, run_id=run_id, key=before.key if before else "")
@@ -189,7 +190,7 @@ class Pretraining:
                 self.trainer.objective.method.begin_epoch(clock, partial(self._views, clock))
             with pace.waiting():
                 raws = list(islice(batches, training.accumulate))
-            report = self.trainer.step(raws, clock, self.stop.raised, self.saver.due())
+            report = self.trainer.step(raws, clock, self.stop.raised or self.saver.superseded, self.saver.due())
             self._check(report, raws)
             self._advance(report)
             # Should others end without notice now: those that survive know how many steps will be run again.
@@ -317,6 +318,8 @@ class Pretraining:
         # All leave together: who began anew before the save is done would begin from the one before.
         self.trainer.synchronise()
         step = self.at.step
+        if self.saver.superseded:
+            raise SystemExit(EVICTED)
         if saved and not finished:
             self._say(f"asked to leave: saved at step {step}; the same command goes on from there")
         elif saved:

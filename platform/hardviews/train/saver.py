@@ -17,6 +17,7 @@ from torch import Tensor
 from hardviews.launch.timeline import mark
 from hardviews.train.checkpoint import Checkpoints, Progress
 from hardviews.train.ledger import Range
+from hardviews.train.life import Superseded
 
 _TURN = 5.0  # seconds that a save at a counted step waits for the one before
 
@@ -36,13 +37,23 @@ class State:
 class Saver:
     """Writes checkpoints of one life of a run from rank 0; on other ranks nothing is ever due."""
 
-    def __init__(self, checkpoints: Checkpoints, every: float | None, step: int | None, active: bool) -> None:
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        every: float | None,
+        step: int | None,
+        active: bool,
+        check: Callable[[], None] | None = None,
+    ) -> None:
         """Begin with the checkpoint of `step` in the store, if there is one.
 
-        every: seconds between saves by the clock. active: whether this process writes.
+        every: seconds between saves by the clock. active: whether this process writes. check: raises Superseded where
+        another life of the run has begun.
         """
         self.checkpoints, self.every, self.active = checkpoints, every, active
+        self.check: Callable[[], None] = check or _nothing
         self.saved_step = step
+        self.superseded = False  # nothing is written any more
         self.failures = 0
         self.seconds = 0.0  # that the last save took, steps going on
         self._began = time.monotonic()
@@ -56,6 +67,8 @@ class Saver:
 
     def due(self) -> bool:
         """Return whether it is time for a save by the clock, and none is under way."""
+        if self.superseded:
+            return False
         return self.active and self.every is not None and not self.busy and time.monotonic() - self._began >= self.every
 
     def save(self, state: State) -> bool:
@@ -63,7 +76,7 @@ class Saver:
 
         The state may change as soon as this returns.
         """
-        if not self.active or state.progress.step == self.saved_step:
+        if not self.active or self.superseded or state.progress.step == self.saved_step:
             return False
         if not self._turn(_TURN):
             logger.warning("step %d is not saved: the save before is still under way", state.progress.step)
@@ -76,7 +89,7 @@ class Saver:
         if not self.active:
             return True
         deadline = time.monotonic() + patience
-        if not self._turn(patience):
+        if not self._turn(patience) or self.superseded:
             return False
         if self.saved_step == state.progress.step:
             return True
@@ -124,7 +137,11 @@ class Saver:
     def _write(self, checkpoints: Checkpoints, state: State) -> None:
         began = time.monotonic()
         try:
-            checkpoints.save(state.tensors, state.progress, state.ranges, state.history())
+            checkpoints.save(state.tensors, state.progress, state.ranges, state.history(), self.check)
+        except Superseded as error:
+            self.superseded = True
+            logger.warning("%s: it writes nothing more and leaves", error)
+            return
         except Exception as error:
             self.failures += 1
             logger.warning("step %d could not be saved: %s", state.progress.step, str(error) or type(error).__name__)
@@ -132,3 +149,7 @@ class Saver:
         self.seconds = time.monotonic() - began
         self.saved_step = state.progress.step
         mark("saved", step=state.progress.step, seconds=round(self.seconds, 3))
+
+
+def _nothing() -> None:
+    """Find nothing wrong."""
