@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -129,3 +133,57 @@ def test_a_folder_that_cannot_be_used_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="HARDVIEWS_CACHE"):
         ShardCache(str(tmp_path / "file"), 1)
+
+
+def test_threads_that_fetch_and_evict_in_a_small_cache_do_not_trip_over_each_other(tmp_path: Path) -> None:
+    """While one looks through the folder, others rename what they fetched and drop what nobody uses."""
+    index = write_dataset(str(tmp_path / "data"), [1] * 12)
+    store = Store(f"file://{tmp_path / 'data'}")
+    largest = max(shard.size for shard in index.shards)
+    caches = [ShardCache(str(tmp_path / "cache"), 7 * largest) for _ in range(2)]
+
+    def use(worker: int) -> None:
+        for turn in range(150):
+            shard = index.shards[(7 * worker + 5 * turn) % len(index.shards)]
+            descriptor = caches[worker % 2].open(store, shard)
+            assert os.fstat(descriptor).st_size == shard.size
+            os.close(descriptor)
+
+    often = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            for done in [pool.submit(use, worker) for worker in range(6)]:
+                done.result()
+    finally:
+        sys.setswitchinterval(often)
+    assert sum(cache.counts.evicted for cache in caches) > 50
+    assert sum(os.path.getsize(tmp_path / "cache" / name) for name in cached(tmp_path)) <= 7 * largest
+
+
+def test_many_at_once_in_a_narrow_cache_miss_nothing(tmp_path: Path) -> None:
+    """Files are counted, evicted, published and pinned at the same time: none may vanish under anybody."""
+    index = write_dataset(str(tmp_path / "data"), [2] * 8)
+    contents = {shard: (tmp_path / "data" / shard.name).read_bytes() for shard in index.shards}
+
+    class Far(Store):
+        """A folder that is downloaded from without any delay."""
+
+        def download(self, file: str, target: str, size: int) -> None:
+            Path(target).write_bytes((tmp_path / "data" / file).read_bytes())
+
+    # Five at once hold one shard each, and the cache holds five: it is always full.
+    room = 5 * max(shard.size for shard in index.shards)
+
+    def work(seed: int) -> int:
+        cache, random = ShardCache(str(tmp_path / "cache"), room), Random(seed)
+        store = Far(str(tmp_path / "data"))
+        for _ in range(400):
+            shard = random.choice(index.shards)
+            descriptor = cache.open(store, shard)
+            assert os.pread(descriptor, shard.size, 0) == contents[shard]
+            os.close(descriptor)
+        return cache.counts.evicted
+
+    with ThreadPoolExecutor(5) as pool:
+        assert sum(pool.map(work, range(5))) > 100

@@ -64,11 +64,7 @@ class ShardCache:
             if descriptor is not None:
                 self.counts.hits += 1
                 return descriptor
-            self._fetch(store, shard, name)
-            descriptor = self._pin(name, shard.size)
-        if descriptor is None:
-            raise OSError(f"{os.path.join(self.folder, name)} vanished while it was in use")
-        return descriptor
+            return self._fetch(store, shard, name)
 
     def discard(self, shard: Shard) -> None:
         """Forget a shard whose file on disk turned out to be damaged."""
@@ -91,8 +87,8 @@ class ShardCache:
         os.utime(path)  # the time of last use, by which eviction goes
         return descriptor
 
-    def _fetch(self, store: Store, shard: Shard, name: str) -> None:
-        """Reserve room, download, verify, publish."""
+    def _fetch(self, store: Store, shard: Shard, name: str) -> int:
+        """Reserve room, download, verify, publish; return the descriptor that pins the shard."""
         part = os.path.join(self.folder, name + _PART)
         descriptor = self._reserve(part, shard.size)
         try:
@@ -107,12 +103,17 @@ class ShardCache:
                         f"(fetched {_TRIES} times). It was damaged or replaced: copy it again from where it "
                         "is whole, or pack the dataset again."
                     )
-            os.replace(part, os.path.join(self.folder, name))
+            with self._locked("cache" + _LOCK):
+                # Nobody counts files or evicts meanwhile: the shard is pinned from its first moment on.
+                os.replace(part, os.path.join(self.folder, name))
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
             self.counts.fetched += 1
-        finally:
+            return descriptor
+        except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(part)
             os.close(descriptor)
+            raise
 
     def _download(self, store: Store, shard: Shard, part: str) -> None:
         try:
@@ -137,7 +138,10 @@ class ShardCache:
                 # An unlocked part was left by a process that died while it was fetching.
                 if entry.name.endswith(_PART) and _unlink_unused(entry.path):
                     continue
-                stat = entry.stat()
+                try:
+                    stat = entry.stat()
+                except FileNotFoundError:  # what failed, or was damaged, goes without asking
+                    continue
                 used += stat.st_size
                 files.append((stat.st_mtime, stat.st_size, entry.path))
             for _, length, path in sorted(files):
