@@ -187,3 +187,37 @@ def test_many_at_once_in_a_narrow_cache_miss_nothing(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(5) as pool:
         assert sum(pool.map(work, range(5))) > 100
+
+
+def test_a_file_that_goes_while_the_folder_is_looked_through_is_no_missing_shard(
+    remote: tuple[Store, Index], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, index = remote
+    cache = ShardCache(str(tmp_path / "cache"), 10**6)
+    (tmp_path / "cache" / "another.tar.part").write_bytes(b"being fetched")
+
+    def gone(path: str) -> bool:
+        os.unlink(path)
+        return False
+
+    monkeypatch.setattr("hardviews.data.cache._unlink_unused", gone)
+    os.close(cache.open(store, index.shards[0]))
+
+
+def test_a_shard_that_is_evicted_before_it_could_be_used_is_fetched_again(
+    remote: tuple[Store, Index], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, index = remote
+    cache = ShardCache(str(tmp_path / "cache"), 10**6)
+    fetch, evicted = cache._fetch, []
+
+    def fetch_and_lose(store, shard, name) -> None:  # type: ignore[no-untyped-def]
+        fetch(store, shard, name)
+        if len(evicted) < 2:
+            evicted.append(name)
+            os.unlink(tmp_path / "cache" / name)
+
+    monkeypatch.setattr(cache, "_fetch", fetch_and_lose)
+    os.close(cache.open(store, index.shards[0]))
+    assert len(evicted) == 2
+    assert cache.counts.fetched == 3

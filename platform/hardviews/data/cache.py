@@ -81,8 +81,9 @@ class ShardCache:
         # It may have been evicted between opening and locking, or damaged since it was verified.
         if os.fstat(descriptor).st_nlink == 0 or os.fstat(descriptor).st_size != size:
             os.close(descriptor)
-            if os.path.exists(path) and os.path.getsize(path) != size:
-                os.unlink(path)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.getsize(path) != size:
+                    os.unlink(path)
             return None
         os.utime(path)  # the time of last use, by which eviction goes
         return descriptor
