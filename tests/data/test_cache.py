@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import multiprocessing
 import os
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -135,32 +133,6 @@ def test_a_folder_that_cannot_be_used_is_a_user_error(tmp_path: Path) -> None:
         ShardCache(str(tmp_path / "file"), 1)
 
 
-def test_threads_that_fetch_and_evict_in_a_small_cache_do_not_trip_over_each_other(tmp_path: Path) -> None:
-    """While one looks through the folder, others rename what they fetched and drop what nobody uses."""
-    index = write_dataset(str(tmp_path / "data"), [1] * 12)
-    store = Store(f"file://{tmp_path / 'data'}")
-    largest = max(shard.size for shard in index.shards)
-    caches = [ShardCache(str(tmp_path / "cache"), 7 * largest) for _ in range(2)]
-
-    def use(worker: int) -> None:
-        for turn in range(150):
-            shard = index.shards[(7 * worker + 5 * turn) % len(index.shards)]
-            descriptor = caches[worker % 2].open(store, shard)
-            assert os.fstat(descriptor).st_size == shard.size
-            os.close(descriptor)
-
-    often = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with concurrent.futures.ThreadPoolExecutor(6) as pool:
-            for done in [pool.submit(use, worker) for worker in range(6)]:
-                done.result()
-    finally:
-        sys.setswitchinterval(often)
-    assert sum(cache.counts.evicted for cache in caches) > 50
-    assert sum(os.path.getsize(tmp_path / "cache" / name) for name in cached(tmp_path)) <= 7 * largest
-
-
 def test_many_at_once_in_a_narrow_cache_miss_nothing(tmp_path: Path) -> None:
     """Files are counted, evicted, published and pinned at the same time: none may vanish under anybody."""
     index = write_dataset(str(tmp_path / "data"), [2] * 8)
@@ -202,22 +174,3 @@ def test_a_file_that_goes_while_the_folder_is_looked_through_is_no_missing_shard
 
     monkeypatch.setattr("hardviews.data.cache._unlink_unused", gone)
     os.close(cache.open(store, index.shards[0]))
-
-
-def test_a_shard_that_is_evicted_before_it_could_be_used_is_fetched_again(
-    remote: tuple[Store, Index], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, index = remote
-    cache = ShardCache(str(tmp_path / "cache"), 10**6)
-    fetch, evicted = cache._fetch, []
-
-    def fetch_and_lose(store, shard, name) -> None:  # type: ignore[no-untyped-def]
-        fetch(store, shard, name)
-        if len(evicted) < 2:
-            evicted.append(name)
-            os.unlink(tmp_path / "cache" / name)
-
-    monkeypatch.setattr(cache, "_fetch", fetch_and_lose)
-    os.close(cache.open(store, index.shards[0]))
-    assert len(evicted) == 2
-    assert cache.counts.fetched == 3
