@@ -80,6 +80,10 @@ laws: $(STAMP)  ## every law on every method, strategy and network: long
 test-cluster: $(STAMP)  ## pods killed on a real cluster: KUBECONFIG, HARDVIEWS_IMAGE and OBJECT_STORE_IMAGE say which
 	.venv/bin/python -m pytest -m cluster tests/cluster $(PYTEST)
 
+.PHONY: chaos
+chaos: $(STAMP)  ## kill, freeze and restart everything at random while it trains (CHAOS_SEED, CHAOS_FAULTS)
+	.venv/bin/python -m pytest -m chaos tests/chaos -s $(PYTEST)
+
 .PHONY: demo
 demo: $(STAMP)  ## pretrain on a small dataset with hard views, evaluate, show the table
 	.venv/bin/hardviews demo $(if $(DATA),--data '$(DATA)') $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED))

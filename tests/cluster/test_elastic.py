@@ -80,7 +80,7 @@ def test_nothing_is_lost_whatever_is_killed(reference, site):
         )
 
     try:
-        wait_for("two trainers", lambda: len(cluster.running(job, "trainer")) == 2, 120)
+        wait_for("two trainers", lambda: len(cluster.running(job, "trainer")) == 2, 300)
         say("two trainers run, there is no room for the third")
         assert "RUNNING" in guide.run("torchx status")
         assert handle.rpartition("/")[2] in guide.run("torchx list")
@@ -94,7 +94,7 @@ def test_nothing_is_lost_whatever_is_killed(reference, site):
         new_life(lives)
         say(f"trained to step {trained(3)}")
 
-        wait_for("two trainers", lambda: len(cluster.running(job, "trainer")) == 2, 120)
+        wait_for("two trainers", lambda: len(cluster.running(job, "trainer")) == 2, 300)
         (other,) = [pod for pod in cluster.running(job, "trainer") if pod != first]
         lives = output.lives()
         cluster.evict(other)
@@ -114,8 +114,8 @@ def test_nothing_is_lost_whatever_is_killed(reference, site):
         wait_for("a third trainer", lambda: len(cluster.running(job, "trainer")) == 3, 120)
         new_life(lives, lambda life: life["world"] == 3)
         say("room for a third trainer; it has joined")
-        assert "hardviews" in guide.run("torchx log", timeout=300)
-        wait_for("the end", lambda: cluster.phase(job) == "Completed", 300)
+        assert "hardviews" in guide.run("torchx log", timeout=600)
+        wait_for("the end", lambda: cluster.phase(job) == "Completed", 600)
         say("pretraining is complete")
     except AssertionError:
         print(cluster.logs(job))
