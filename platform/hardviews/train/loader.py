@@ -7,9 +7,9 @@ Shape legend: B samples of this rank's share, C columns of parameters.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data._utils import signal_handling
 
 from hardviews.batch import Batch, Clock, Crops, Source, View
 from hardviews.data.reader import Counters, Reader, ReaderConfig, Sample, Share
@@ -131,7 +132,10 @@ class ShareDataset(IterableDataset[RawBatch | Refusal]):
         """
         info = torch.utils.data.get_worker_info()
         if info is None:
-            yield from self._batches(0, 1)
+            try:
+                yield from self._batches(0, 1)
+            finally:
+                self.reader.close()  # a store that is away is not waited for any more
             return
         leave_with_parent()
         # One thread a worker: the workers are the parallelism.
@@ -202,8 +206,10 @@ def _decode(sample: Sample) -> Decoded:
     return sample, decode(sample.data)
 
 
-def load(config: LoaderConfig, dataset: ShareDataset, device: torch.device) -> Iterator[RawBatch]:
+def load(config: LoaderConfig, dataset: ShareDataset, device: torch.device) -> Generator[RawBatch, None, None]:
     """Yield the batches from the dataset's place to the end of the run, in order whatever the number of workers.
+
+    Closing it ends the workers, also one that waits for a store that is away.
 
     Raises:
         UserError: a worker met a mistake of the user.
@@ -218,10 +224,31 @@ def load(config: LoaderConfig, dataset: ShareDataset, device: torch.device) -> I
         # Workers started from a clean process (see `nursery`): clients of object stores do not survive a fork.
         multiprocessing_context="forkserver" if workers else None,
     )
-    for made in loader:
-        if isinstance(made, Refusal):
-            raise UserError(made.message)
-        yield made
+    batches = iter(loader)
+    try:
+        for made in batches:
+            if isinstance(made, Refusal):
+                raise UserError(made.message)
+            yield made
+    finally:
+        _end(batches)
+
+
+def _end(batches: Any) -> None:
+    """End the workers of a data loader's iterator, if it has any, without waiting for what they are doing.
+
+    They only read, and a reader may be killed at any moment. Left to itself, the data loader asks them to leave and
+    waits; they refuse signals (see `leave_with_parent`).
+    """
+    if not getattr(batches, "_workers", None) or batches._shutdown:
+        return
+    if not hasattr(batches, "_pin_memory_thread"):  # which would wait for the rest of a batch that was half sent
+        # The loader would take their deaths for failures.
+        signal_handling._remove_worker_pids(id(batches))
+        batches._worker_pids_set = False
+        for worker in batches._workers:
+            worker.kill()
+    batches._shutdown_workers()
 
 
 def to_batch(raw: RawBatch, objective: Objective, clock: Clock, group: int, device: torch.device) -> Batch:

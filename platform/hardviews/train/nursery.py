@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import connection, forkserver, resource_tracker, util
 from typing import Any
 
+import cv2
 import torch
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -59,6 +60,9 @@ def _copy() -> tuple[str, int, int]:
             os.chmod(address, 0o600)
         listener.listen()
         alive_r, alive_w = os.pipe()
+        # OpenCV's threads do not survive a fork, and a copy that sets their number would wait for them for ever.
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
         with warnings.catch_warnings():
             # Newer Pythons warn of threads; those that we have by now only watch other processes.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -72,6 +76,7 @@ def _copy() -> tuple[str, int, int]:
             finally:
                 os._exit(1)
         os.close(alive_r)
+        cv2.setNumThreads(threads)
     return address, alive_w, pid
 
 
