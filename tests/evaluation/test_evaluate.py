@@ -1,3 +1,6 @@
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +17,7 @@ from hardviews.evaluation.report import table
 from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder, save
 from hardviews.tracking.run import Run
+from hardviews.train.checkpoint import Checkpoints, Progress
 from hardviews.views.augmentation import Normalisation
 
 CLASSES = ("blue", "green", "red")
@@ -142,3 +146,16 @@ def test_top_counts_the_label_among_the_best():
     assert top(1, scores, labels) == pytest.approx(100 / 3)
     assert top(2, scores, labels) == pytest.approx(200 / 3)
     assert top(5, scores, labels) == 100
+
+
+def test_the_checkpoint_that_the_encoder_came_from_is_named(data, project, client, pretrained):
+    output, run_id = pretrained
+    checkpoints = Checkpoints(output)
+    for step, samples in ((10, 320), (20, 640)):
+        progress = Progress(step, 0, samples, samples, run_id, "recipe", "dataset", 1)
+        checkpoints.save({"x": torch.zeros(3)}, progress)
+    result = evaluate_knn(Knn(output, data=str(data), project=str(project), device="cpu"))
+    tags = client.get_run(result.run_id).data.tags
+    assert tags["hardviews.checkpoint"] == "step-00000020"
+    manifest = Path(output, "checkpoints", "step-00000020", "manifest.json").read_bytes()
+    assert tags["hardviews.checkpoint.digest"] == hashlib.sha256(manifest).hexdigest()
