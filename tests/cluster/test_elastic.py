@@ -119,7 +119,8 @@ def test_nothing_is_lost_whatever_is_killed(reference, site):
         say("pretraining is complete")
     except AssertionError:
         print(cluster.logs(job))
-        print(cluster.kubectl("get", "pods,events", "--sort-by=.metadata.creationTimestamp", check=False))
+        for what in ("pods", "events", "endpointslices", "jobs.batch.volcano.sh"):
+            print(cluster.kubectl("get", what, "--output=wide", check=False))
         raise
     assert "SUCCEEDED" in guide.run("torchx status")
 
