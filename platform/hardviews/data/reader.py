@@ -251,17 +251,17 @@ class Reader:
         """One sample's bytes, verified."""
         began = time.perf_counter()
         row = self.index.samples[index]
-        shard, offset, size = self._range(index)
+        shard, offset, size, crc32 = int(row["shard"]), int(row["offset"]), int(row["size"]), int(row["crc32"])
         for attempt in range(_READS):
-            found = self._shards.read(shard, offset, size)
-            data = found[_HEADER:]
-            if zlib.crc32(data) == int(row["crc32"]) or attempt == _READS - 1 or not self._shards.again(shard):
+            head, data = self._shards.read(shard, offset - _HEADER, _HEADER, size)
+            intact = zlib.crc32(data) == crc32
+            if intact or attempt == _READS - 1 or not self._shards.again(shard):
                 break
         self._counters.wait += time.perf_counter() - began
         self._counters.bytes += len(data)
-        key = found[:_NAME].split(b"\0", 1)[0].split(b".", 1)[0].decode("utf-8", "replace")
-        if zlib.crc32(data) != int(row["crc32"]):
-            raise CorruptSample(f"the checksum of its {size - _HEADER} bytes is not the one in the index", key)
+        key = head[:_NAME].split(b"\0", 1)[0].split(b".", 1)[0].decode("utf-8", "replace")
+        if not intact:
+            raise CorruptSample(f"the checksum of its {size} bytes is not the one in the index", key)
         return Sample(index, position, key, data, int(row["label"]))
 
     def _range(self, index: int) -> tuple[int, int, int]:

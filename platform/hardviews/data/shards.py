@@ -48,14 +48,17 @@ class OpenShards:
         self._refetched: set[int] = set()
         self._warned = False
 
-    def read(self, number: int, offset: int, size: int) -> bytes:
-        """Bytes of a shard; fewer where it ends before.
+    def read(self, number: int, offset: int, head: int, size: int) -> tuple[bytes, bytes]:
+        """The first `head` and the last bytes of `head + size` at an offset of a shard; fewer where it ends before.
 
         Raises UserError where the shard is missing, cut or replaced, or cannot be reached.
         """
         if self._inside(number):
-            return os.pread(self._open[number], size, offset)
-        return self.ranges.read((self._index.shards[number].name, offset, size))
+            descriptor = self._open[number]
+            # Two calls are cheaper than to cut, and copy, what one would bring.
+            return os.pread(descriptor, head, offset), os.pread(descriptor, size, offset + head)
+        found = self.ranges.read((self._index.shards[number].name, offset, head + size))
+        return found[:head], found[head:]
 
     def expect(self, wanted: Iterable[tuple[int, int, int]]) -> None:
         """Say what is read next, as ranges (shard, offset, size): of shards that are not on this machine they are
