@@ -37,10 +37,11 @@ ELSEWHERE = {
         "$ torchx run -s local_cwd jobs/{job}",
     ),
 }
-# Options of `torchx run`, of `mlflow server`, and of a benchmark.
-OTHERS = {"--dryrun", "--wait", "--allowed-hosts", "--serve-artifacts", "--artifacts-destination", "--cluster"}
+# Options of `torchx run` and `mlflow server`, and of the benchmarks.
+OTHERS = {"--dryrun", "--wait", "--allowed-hosts", "--serve-artifacts", "--artifacts-destination"}
+OTHERS |= {"--cluster", "--s3", "--latency"}
 # Outputs, prefixes of metrics, and what a house rule forbids.
-NO_PATHS = {"checkpoints/step-XXXXXXXX/", "encoder/", "figures/", "pixels/", "untrained/", "utils.py"}
+NO_PATHS = {"checkpoints/step-XXXXXXXX/", "lives/", "encoder/", "figures/", "pixels/", "untrained/", "utils.py"}
 VARIABLES = {"HARDVIEWS_DATA", "HARDVIEWS_OUTPUT", "MLFLOW_TRACKING_URI"}
 
 

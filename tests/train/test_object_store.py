@@ -11,7 +11,6 @@ from hardviews.train.audit import audit
 from hardviews.train.checkpoint import Checkpoints
 from hardviews.train.loop import pretrain
 from hardviews.train.where import Where
-from tests.s3 import s3, s3_server  # noqa: F401
 from tests.train.runs import TIMES, dying, rows, simclr, train, weights
 
 
@@ -27,7 +26,7 @@ def live(recipe, data: str, output: str, folder: Path, dies: tuple[int, ...] = (
 def test_killed_and_damaged_in_a_bucket_it_is_the_run_in_a_folder(
     data: str,
     untracked: Path,
-    s3,  # noqa: F811
+    s3,
 ) -> None:
     recipe = simclr(2)
     whole = train(recipe, data, untracked / "whole")
@@ -55,7 +54,7 @@ def test_killed_and_damaged_in_a_bucket_it_is_the_run_in_a_folder(
     assert not audit(output).problems
 
 
-def test_the_store_goes_away_during_a_save_and_comes_back(data: str, untracked: Path, s3, monkeypatch) -> None:  # noqa: F811
+def test_the_store_goes_away_during_a_save_and_comes_back(data: str, untracked: Path, s3, monkeypatch) -> None:
     """Steps go on meanwhile; the last save waits for it."""
     from hardviews.train.trainer import Trainer
 

@@ -31,7 +31,7 @@ def test_figures_are_drawn_and_leave_no_trace(recipe: Recipe, data: str, tmp_pat
     trainer, reports = steps(recipe, data)
     run = Kept()
     review = Review(Reader(data), trainer.objective, run, show=True)
-    history = History(str(tmp_path), 0, write=False)
+    history = History(str(tmp_path), b"", write=False)
     for step, report in enumerate(reports, start=1):
         review.see(report.losses)
         history.add(
@@ -59,5 +59,5 @@ def test_figures_are_drawn_and_leave_no_trace(recipe: Recipe, data: str, tmp_pat
 def test_a_run_without_a_step_draws_nothing(data: str, tmp_path: Path) -> None:
     trainer, _ = steps(simclr(), data, 1)
     run = Kept()
-    Review(Reader(data), trainer.objective, run, show=True).finish(History(str(tmp_path), 0, write=False))
+    Review(Reader(data), trainer.objective, run, show=True).finish(History(str(tmp_path), b"", write=False))
     assert run.figures == {}

@@ -12,7 +12,6 @@ from hardviews.train.checkpoint import Checkpoints
 from hardviews.train.life import LifeNotes
 from hardviews.train.loop import EVICTED
 from hardviews.train.saver import Saver, State
-from tests.s3 import s3, s3_server  # noqa: F401
 from tests.train.runs import rows, simclr, train, weights
 from tests.train.test_checkpoint import PROGRESS, RANGES
 
@@ -66,7 +65,7 @@ def test_a_step_that_is_saved_already_is_not_written_again(tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_store_does_not_take_is_told_and_tried_again(s3, caplog: pytest.LogCaptureFixture) -> None:  # noqa: F811
+def test_what_a_store_does_not_take_is_told_and_tried_again(s3, caplog: pytest.LogCaptureFixture) -> None:
     checkpoints = Checkpoints(f"{s3.bucket()}/run", patience=0.2)
     saver = Saver(checkpoints, None, None, active=True)
     s3.stop()

@@ -57,7 +57,7 @@ class Review:
         A life that had no step left to take draws what the history alone shows.
         """
         hard = {} if self._last is None else self._hard(self._last)
-        if not self.show:
+        if not self.show or not history.rows:
             return
         names = ("loss", "hardness/chosen", "hardness/mean", "learning_rate", "spread")
         curves = {name: history.curve(name) for name in names}
