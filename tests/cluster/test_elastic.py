@@ -89,13 +89,13 @@ def test_nothing_is_lost_whatever_is_killed(reference, site):
 
         lives = output.lives()
         first = lives[-1]["host"]
+        (other,) = [pod for pod in cluster.running(job, "trainer") if pod != first]
         guide.run("kubectl delete pod $POD --force", POD=first)
         say(f"rank 0's pod {first} killed")
         new_life(lives)
         say(f"trained to step {trained(3)}")
 
         wait_for("two trainers", lambda: len(cluster.running(job, "trainer")) == 2, 300)
-        (other,) = [pod for pod in cluster.running(job, "trainer") if pod != first]
         lives = output.lives()
         cluster.evict(other)
         say(f"the other pod {other} evicted")
