@@ -163,9 +163,10 @@ def test_nothing_is_lost_whatever_is_killed(reference, site):
     (bound,) = re.findall(r"cache-bytes (\d+)", " ".join(commands()))
     assert int(bound) < size < fetched
 
-    distances = {
-        name: parting(rows, reference, name) for name in ("loss", "loss/clean", "loss/adversarial", "loss/cutmix")
-    }
+    say("all is there; now the undisturbed run")
+    others = reference()
+    losses = ("loss", "loss/clean", "loss/adversarial", "loss/cutmix")
+    distances = {name: parting(rows, others, name) for name in losses}
     say(f"{len(rows)} steps, {restarts:.0f} restarts; losses part from the undisturbed run by {distances}")
     assert all(math.isfinite(row["loss"]) for row in rows)
     assert max(distances.values()) <= TOLERANCE
