@@ -136,6 +136,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             made = Site(cluster, name, image, environment, variables, guide)
             wait_for("a bucket", lambda: _bucket(made), 60, every=1)
             yield made
+            cluster.kubectl("delete", "jobs.batch.volcano.sh", "--all", "--wait=true", timeout=150)
+            guide.run("kubectl delete namespace", timeout=200)
+            wait_for("an empty queue", lambda: _empty(cluster, name), 60)
+            guide.run("kubectl delete queue")
     finally:
         cluster.kubectl("delete", "jobs.batch.volcano.sh", "--all", "--wait=true", check=False, timeout=150)
         cluster.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false", check=False)
@@ -147,6 +151,11 @@ def _bucket(site: Site) -> bool:
     """Whether the store has the bucket: its parts find each other some time after it listens."""
     site.guide.run("kubectl exec deployment/store")
     return bool(site.files().exists("hardviews"))
+
+
+def _empty(cluster: Cluster, name: str) -> bool:
+    groups = cluster.get("podgroups.scheduling.volcano.sh", "--all-namespaces") or []
+    return all(group["spec"].get("queue") != name for group in groups)
 
 
 def _queue_gone(cluster: Cluster, name: str) -> bool:
