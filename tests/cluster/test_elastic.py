@@ -8,6 +8,7 @@ import shlex
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from statistics import mean
 from typing import Any
 
 import pytest
@@ -170,8 +171,8 @@ def test_nothing_is_lost_whatever_is_killed(reference, site):
     say(f"{len(rows)} steps, {restarts:.0f} restarts; losses part from the undisturbed run by {distances}")
     assert all(math.isfinite(row["loss"]) for row in rows)
     assert max(distances.values()) <= TOLERANCE
-    # The losses depend on what was trained: one that stands still would show nothing.
-    assert rows[-1]["loss"] < 0.98 * rows[0]["loss"]
+    # It learns slowly, but by more than the tolerance: losses of another history would differ.
+    assert mean(row["loss"] for row in rows[-5:]) < (1 - 5 * TOLERANCE) * mean(row["loss"] for row in rows[:5])
 
     guide.run("torchx cancel")
     # What is left removes the namespace and the queue, after the last test.

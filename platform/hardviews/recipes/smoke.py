@@ -7,10 +7,11 @@ time      about 2 minutes
 expected  the run's losses are those of an undisturbed one within 1e-6, whatever was killed on the way:
           `make test-cluster` shows it
 
-Numbers are double precision, and attacks start from noise, for the sake of that comparison. Sums depend in their last
-digits on how many processes share a batch; hardest pairs and signs of gradients make large differences of those within
-a few dozen steps in single precision. Where an image is flat, max-pooling has ties, which the last digit decides, and
-with them which pixel an attack moves: noise breaks the ties.
+Numbers are double precision, attacks start from noise and the learning rate is low, for the sake of that comparison. Sums
+depend in their last digits on how many processes share a batch, and training makes large differences of small ones: at a
+learning rate of 0.001 those of 1e-16 are 1e-4 after 24 steps. It shows that nothing is lost, not how well it learns. Where
+an image is flat, max-pooling has ties, which the last digit decides, and with them which pixel an attack moves: noise
+breaks the ties.
 """
 
 from hardviews.methods.simclr import SimCLRConfig
@@ -38,11 +39,11 @@ def smoke() -> Recipe:
     )
     return Recipe(
         "smoke",
-        SimCLRConfig(hidden=64, output=32, temperature=0.2, view=view),
+        SimCLRConfig(hidden=64, output=32, temperature=0.5, view=view),
         Backbone("test_resnet"),
         Chain(HardViews(4), hexa),
         Training(epochs=2, batch=192, checkpoint_steps=3, log_steps=1),
-        Optimizer(learning_rate=0.1, weight_decay=1e-4),
+        Optimizer(learning_rate=0.0004, weight_decay=1e-4),
         Schedule(warmup=0.05),
         LoaderConfig(workers=0),
         Precision(device="cpu", compute="float64"),
