@@ -4,14 +4,14 @@ command   torchx run -s kubernetes jobs/pretrain.py --recipe smoke
 data      hardviews pack --source turned-digits (4,326 images to train on)
 hardware  2 CPU cores, one to three processes
 time      about 2 minutes
-expected  the run's losses are those of an undisturbed one within 1e-6, whatever was killed on the way:
+expected  the run's losses are those of an undisturbed one within 1e-3, whatever was killed on the way:
           `make test-cluster` shows it
 
-Numbers are double precision, attacks start from noise and the learning rate is low, for the sake of that comparison. Sums
-depend in their last digits on how many processes share a batch, and training makes large differences of small ones: at a
-learning rate of 0.001 those of 1e-16 are 1e-4 after 24 steps. It shows that nothing is lost, not how well it learns. Where
-an image is flat, max-pooling has ties, which the last digit decides, and with them which pixel an attack moves: noise
-breaks the ties.
+Numbers are double precision, attacks start from noise and the learning rate is low, for the sake of that comparison.
+Sums depend in their last digits on how many processes share a batch, and training makes large differences of small
+ones: at a learning rate of 0.001 those of 1e-16 are 1e-4 after 24 steps. It shows that nothing is lost, not how well
+it learns. Where an image is flat, max-pooling has ties, which the last digit decides, and with them which pixel an
+attack moves: noise breaks the ties.
 """
 
 from hardviews.methods.simclr import SimCLRConfig
