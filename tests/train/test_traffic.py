@@ -101,6 +101,7 @@ def test_a_server_that_restarts_only_pauses_training(folder: str, bucket: str, u
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_who_interrupts_does_not_wait_for_a_store(bucket: str, untracked: Path, s3, workers: int) -> None:
+    others = set(multiprocessing.active_children())  # of other tests that this process runs
     began = 0.0
 
     def interrupt() -> None:
@@ -113,4 +114,4 @@ def test_who_interrupts_does_not_wait_for_a_store(bucket: str, untracked: Path, 
     with at_step(2, interrupt), pytest.raises(KeyboardInterrupt):
         train(streaming(Index.load(bucket), workers), bucket, untracked / "streamed")
     assert time.monotonic() - began < 15
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= others
