@@ -25,8 +25,8 @@ from tests.launch.processes import descendants
 from tests.tracking.servers import free_port, mlflow_server
 
 HARDVIEWS = Path(sys.executable).parent / "hardviews"
-OVERRIDES = ("--training.batch", "96", "--training.checkpoint-seconds", "4")
-PACKING = ("--source", "digits", "--shard-bytes", "300000")
+OVERRIDES = ("--training.checkpoint-seconds", "4")
+PACKING = ("--source", "photographs", "--shard-bytes", "1000000")
 TOLERANCE = 1e-3  # of the losses, relative
 
 
@@ -136,8 +136,8 @@ def test_faults_at_random_change_nothing(s3, tmp_path):
     rows = undisturbed(tmp_path, "smoke", OVERRIDES, PACKING)
 
     bucket = s3.bucket()
-    data, url = f"{bucket}/digits", f"{bucket}/run"
-    Packing("digits", data, shard_bytes=300_000).run()
+    data, url = f"{bucket}/photographs", f"{bucket}/run"
+    Packing("photographs", data, shard_bytes=1_000_000).run()
     served = tmp_path / "mlflow"
     served.mkdir()
     mlflow = Server(served)

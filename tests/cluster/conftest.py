@@ -109,7 +109,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         "QUEUE": name,
         "HARDVIEWS_IMAGE": image,
         "OBJECT_STORE_IMAGE": os.environ["OBJECT_STORE_IMAGE"],
-        "HARDVIEWS_DATA": "s3://hardviews/digits",
+        "HARDVIEWS_DATA": "s3://hardviews/photographs",
         "HARDVIEWS_OUTPUT": "s3://hardviews/first",
         "MLFLOW_TRACKING_URI": f"http://mlflow:{MLFLOW_PORT}",
     }

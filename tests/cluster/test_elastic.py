@@ -31,7 +31,7 @@ def words_after(beginning: str) -> tuple[str, ...]:
 @pytest.fixture
 def reference(tmp_path):
     """Trains the undisturbed run when it is called."""
-    packing = ("--source", "turned-digits", *words_after("jobs/pack.py"))
+    packing = ("--source", "photographs", *words_after("jobs/pack.py"))
     overrides = words_after("jobs/pretrain.py")
     return lambda: undisturbed(tmp_path, "smoke", overrides, packing)
 
@@ -171,8 +171,8 @@ def test_nothing_is_lost_whatever_is_killed(reference, site):
     say(f"{len(rows)} steps, {restarts:.0f} restarts; losses part from the undisturbed run by {distances}")
     assert all(math.isfinite(row["loss"]) for row in rows)
     assert max(distances.values()) <= TOLERANCE
-    # It learns slowly, but by more than the tolerance: losses of another history would differ.
-    assert mean(row["loss"] for row in rows[-5:]) < (1 - 5 * TOLERANCE) * mean(row["loss"] for row in rows[:5])
+    # The losses depend on what was trained: one that stands still would show nothing.
+    assert mean(row["loss"] for row in rows[-5:]) < 0.9 * mean(row["loss"] for row in rows[:5])
 
     guide.run("torchx cancel")
     # What is left removes the namespace and the queue, after the last test.

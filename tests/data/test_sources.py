@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hardviews.data.folder import _keys
+from hardviews.data.photographs import photographs
 from hardviews.data.sources import (
     TorchvisionDataset,
     digits,
@@ -20,7 +21,6 @@ from hardviews.data.sources import (
     image_folder,
     iterate,
     torchvision_dataset,
-    turned_digits,
 )
 from hardviews.errors import UserError
 from tests.data.helpers import Noise
@@ -46,16 +46,25 @@ def test_digits_are_split_by_class_and_are_the_originals() -> None:
     assert np.corrcoef(image[2::4, 2::4, 0].ravel(), load_digits().images[number].ravel())[0, 1] > 0.9
 
 
-def test_turned_digits_are_three_of_each_and_keep_the_parts_apart() -> None:
-    train, test, plain = turned_digits("train"), turned_digits("test"), digits("train")
-    assert (len(train), len(test)) == (3 * 1442, 3 * 355)
-    numbers = [{source.key(i)[:10] for i in range(len(source))} for source in (train, test)]
-    assert not numbers[0] & numbers[1]
-    assert len({train.key(i) for i in range(len(train))}) == len(train)
-    assert [train.read(i).label for i in range(6)] == [plain.read(i // 3).label for i in range(6)]
-    pictures = [train.read(i).data for i in range(3)]
-    assert pictures[0] == plain.read(0).data
-    assert len(set(pictures)) == 3
+def test_photographs_are_tiles_and_no_pixel_is_in_both_parts() -> None:
+    train, test = photographs("train"), photographs("test")
+    assert (len(train), len(test)) == (4442, 773)
+    assert set(train.classes) == {"china", "flower", "hopper"}
+    for part in (train, test):
+        assert {item.label for item in iterate(part)} == {0, 1, 2}
+        assert len({part.key(i) for i in range(len(part))}) == len(part)
+    for photograph in range(3):
+        right = max(left + train.size for p, _, left in train.places if p == photograph)
+        assert right <= min(left for p, _, left in test.places if p == photograph)
+
+
+def test_a_tile_is_a_part_of_its_photograph() -> None:
+    from sklearn.datasets import load_sample_image
+
+    tiles = photographs()
+    i = tiles.places.index((0, 32, 64))
+    assert tiles.key(i) == "china_0032_0064"
+    assert np.array_equal(Image.open(io.BytesIO(tiles.read(i).data)), load_sample_image("china.jpg")[32:80, 64:112])
 
 
 def test_a_folder_of_class_folders(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from hardviews.data.folder import has_split_folders, image_folder
 from hardviews.data.index import Index
 from hardviews.data.pack import SHARD_BYTES, pack, refuse_packed, refuse_unwritable
+from hardviews.data.photographs import photographs
 from hardviews.data.source import Source, Split, hold_out
-from hardviews.data.sources import digits, has_test_part, torchvision_dataset, turned_digits
+from hardviews.data.sources import digits, has_test_part, torchvision_dataset
 from hardviews.errors import UserError
 
-_DIGITS = {"digits": digits, "turned-digits": turned_digits}
+_SHIPPED = {"digits": digits, "photographs": photographs}
 
 
 @contextmanager
@@ -40,8 +41,8 @@ class Packing:
 
     Attributes:
         source: a folder with one sub-folder per class (or with `train` and `test` folders of such), a flat
-            folder of unlabelled images, `digits` for scikit-learn's handwritten digits, or `turned-digits`
-            for three times as many.
+            folder of unlabelled images, `digits` for scikit-learn's handwritten digits, or `photographs` for
+            tiles of three photographs that Python packages ship.
         out: folder or URL.
         torchvision: class name of a torchvision dataset that lies in the folder `source`, e.g. CIFAR10.
         download: let torchvision fetch the dataset where it can.
@@ -67,8 +68,8 @@ class Packing:
 
     def open(self, split: Split | None) -> Source:
         """Open a part of the source, or all of it."""
-        if self.torchvision is None and self.source in _DIGITS:
-            return _DIGITS[self.source](split)
+        if self.torchvision is None and self.source in _SHIPPED:
+            return _SHIPPED[self.source](split)
         place = os.path.expanduser(self.source)
         if self.torchvision is None:
             return image_folder(place, split, self.hold_out)
@@ -117,4 +118,4 @@ class Packing:
     def _own_parts(self) -> bool:
         if self.torchvision is not None:
             return has_test_part(self.torchvision)
-        return self.source in _DIGITS or has_split_folders(os.path.expanduser(self.source))
+        return self.source in _SHIPPED or has_split_folders(os.path.expanduser(self.source))

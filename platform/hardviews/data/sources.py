@@ -29,7 +29,6 @@ __all__ = [
     "image_folder",
     "iterate",
     "torchvision_dataset",
-    "turned_digits",
 ]
 
 
@@ -108,41 +107,27 @@ def _torchvision_class(name: str) -> Any:
 
 @dataclass(frozen=True)
 class Digits:
-    """Handwritten digits that ship with scikit-learn: 8x8 pixels, enlarged to `size` x `size` RGB PNGs.
-
-    Each is there once for every angle, in degrees, that it is turned by.
-    """
+    """Handwritten digits that ship with scikit-learn: 8x8 pixels, enlarged to `size` x `size` RGB PNGs."""
 
     pixels: Any
     labels: tuple[int, ...]
     numbers: tuple[int, ...]
     size: int
-    angles: tuple[int, ...] = (0,)
 
     classes = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
     def __len__(self) -> int:
-        return len(self.numbers) * len(self.angles)
+        return len(self.numbers)
 
     def key(self, i: int) -> str:
-        digit, angle = divmod(i, len(self.angles))
-        name = f"digit_{self.numbers[digit]:04d}"
-        return name if len(self.angles) == 1 else f"{name}_{angle}"
+        return f"digit_{self.numbers[i]:04d}"
 
     def read(self, i: int) -> Item:
-        digit, angle = divmod(i, len(self.angles))
-        image = Image.fromarray(self.pixels[digit]).resize((self.size, self.size), Image.Resampling.BILINEAR)
-        if self.angles[angle]:
-            image = image.rotate(self.angles[angle], Image.Resampling.BILINEAR)
-        return Item(self.key(i), _png(image), "png", self.labels[digit], f"load_digits()[{self.numbers[digit]}]")
+        image = Image.fromarray(self.pixels[i]).resize((self.size, self.size), Image.Resampling.BILINEAR)
+        return Item(self.key(i), _png(image), "png", self.labels[i], f"load_digits()[{self.numbers[i]}]")
 
 
-def turned_digits(split: Split | None = None) -> Source:
-    """The digits, each also turned by 8 degrees to either side: 5,391 images, enough to try out a cluster."""
-    return digits(split, angles=(0, -8, 8))
-
-
-def digits(split: Split | None = None, size: int = 32, angles: tuple[int, ...] = (0,)) -> Source:
+def digits(split: Split | None = None, size: int = 32) -> Source:
     """scikit-learn's 1,797 handwritten digits; every fifth image of each digit (355 in all) is the test part.
 
     The collection is ordered by writer and cycles through the digits: every fifth image of the whole would
@@ -155,7 +140,7 @@ def digits(split: Split | None = None, size: int = 32, angles: tuple[int, ...] =
     occurrence = np.array([np.sum(bunch.target[:i] == label) for i, label in enumerate(bunch.target)])
     tested = occurrence % 5 == 4
     numbers = np.flatnonzero(np.ones_like(tested) if split is None else tested == (split == "test"))
-    return Digits(pixels[numbers], tuple(map(int, bunch.target[numbers])), tuple(map(int, numbers)), size, angles)
+    return Digits(pixels[numbers], tuple(map(int, bunch.target[numbers])), tuple(map(int, numbers)), size)
 
 
 def _png(image: Image.Image) -> bytes:

@@ -1,17 +1,18 @@
-"""Everything at once, very small: hard views, attacks and cut-mix on digits, to try out a cluster in minutes.
+"""Everything at once, very small: hard views, attacks and cut-mix on photographs, to try out a cluster.
 
 command   torchx run -s kubernetes jobs/pretrain.py --recipe smoke
-data      hardviews pack --source turned-digits (4,326 images to train on)
+data      hardviews pack --source photographs (4,442 tiles to train on)
 hardware  2 CPU cores, one to three processes
 time      about 2 minutes
 expected  the run's losses are those of an undisturbed one within 1e-3, whatever was killed on the way:
           `make test-cluster` shows it
 
-Numbers are double precision, attacks start from noise and the learning rate is low, for the sake of that comparison.
-Sums depend in their last digits on how many processes share a batch, and training makes large differences of small
-ones: at a learning rate of 0.001 those of 1e-16 are 1e-4 after 24 steps. It shows that nothing is lost, not how well
-it learns. Where an image is flat, max-pooling has ties, which the last digit decides, and with them which pixel an
-attack moves: noise breaks the ties.
+Sums depend in their last digits on how many processes share a batch, and training may make large differences of small
+ones. Here it does not, for four reasons. Numbers are double precision. Attacks start from noise: where an image is
+flat, max-pooling has ties, which the last digit decides, and with them which pixel an attack moves. The learning rate
+is below the one at which steps overshoot. And the images have content everywhere: crops of mostly black images, such as
+the digits, are nearly the same image, hard views prefer these, and pulling them apart multiplies a difference by
+more than ten in every step.
 """
 
 from hardviews.methods.simclr import SimCLRConfig
@@ -25,12 +26,12 @@ from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Chain, Clean, Sum
 from hardviews.train.loader import LoaderConfig
 from hardviews.train.precision import Precision
-from hardviews.views.augmentation import Augmentation, Jitter
+from hardviews.views.augmentation import Augmentation
 
 
 def smoke() -> Recipe:
-    """SimCLR on hard views (N=4), each pair also attacked and cut-mixed, on 32-pixel digits: tries out a cluster."""
-    view = Augmentation(size=32, scale=(0.3, 1.0), flip=0.0, jitter=Jitter(0.4, 0.4, 0.0, 0.0), grayscale=0.0, blur=0.0)
+    """SimCLR on hard views (N=4), each pair also attacked and cut-mixed, on tiles of photographs: tries out a cluster."""
+    view = Augmentation(size=32, scale=(0.3, 1.0), sigma=(0.1, 0.6))
     hexa = Sum(
         (1.0, Clean()),
         (0.5, Adversarial(epsilon=2 / 255, step_size=2 / 255, start="uniform")),
@@ -39,11 +40,11 @@ def smoke() -> Recipe:
     )
     return Recipe(
         "smoke",
-        SimCLRConfig(hidden=64, output=32, temperature=0.5, view=view),
+        SimCLRConfig(hidden=64, output=32, temperature=0.2, view=view),
         Backbone("test_resnet"),
         Chain(HardViews(4), hexa),
         Training(epochs=2, batch=192, checkpoint_steps=3, log_steps=1),
-        Optimizer(learning_rate=0.0004, weight_decay=1e-4),
+        Optimizer(learning_rate=0.02, weight_decay=1e-4),
         Schedule(warmup=0.05),
         LoaderConfig(workers=0),
         Precision(device="cpu", compute="float64"),

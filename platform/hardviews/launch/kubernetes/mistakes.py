@@ -15,7 +15,7 @@ from hardviews.launch.site import TRACKING
 LONGEST = 63  # characters of a pod's name, which is its host name too
 
 _PLACES = ("--data", "--output", "--run", "--out", "--source")
-_MADE = {"digits", "turned-digits"}  # sources that are no folders: hardviews.data.packing
+_MADE = {"digits", "photographs"}  # sources that are no folders: hardviews.data.packing
 _HERE = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
 _CONFIDENTIAL = ("SECRET", "PASSWORD", "PASSWD", "TOKEN", "ACCESS_KEY", "API_KEY", "PRIVATE_KEY")
 _SUFFIX = "x" * 14  # as long as what TorchX makes unique names with
