@@ -130,7 +130,7 @@ class Batch:
 
     index (B,) rows of the data set, position (B,) places in the epoch's order, both int64 on the CPU;
     positions come in whole groups of `group`. `targets` holds target encodings that a selection already made
-    and that hold row by row.
+    and that hold row by row, `first` the online encodings of the first candidates where the method's state takes those.
     """
 
     views: Mapping[Slot, View]
@@ -141,6 +141,7 @@ class Batch:
     hard: Mapping[Slot, View] = field(default_factory=dict)
     mixes: Mapping[Slot, Mix] = field(default_factory=dict)
     targets: Mapping[Slot, Any] = field(default_factory=dict)
+    first: Mapping[Slot, Any] = field(default_factory=dict)
     selection: Selection | None = None
 
     def __len__(self) -> int:

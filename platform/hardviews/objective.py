@@ -9,6 +9,7 @@ Shape legend: B samples of this rank's share, P pairs, Q pairs of candidates, A 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ class Objective(nn.Module):
         return Losses(
             total,
             [(term, losses_B.detach()) for term, _, losses_B in evaluated],
-            clean.detached(),
+            Encoded({**clean.online, **terms[0].batch.first}, clean.target).detached(),
             batch.index,
             terms[0].batch,
         )
@@ -149,12 +150,22 @@ class Objective(nn.Module):
             sizes = {pool.name: min(size, pool.augmentation.size) for pool in self.plan.pools}
             views = {slot: replace(view, size=sizes[slot.pool]) for slot, view in batch.views.items()}
             batch = replace(batch, views=views)
-        device = next(self.parameters()).device
-        cuda = [device] if device.type == "cuda" else []
-        with torch.no_grad(), torch.random.fork_rng(cuda), normalising(self.method, "main", update=False):
+        with self._traceless():
             encoded = self._encode(batch, pairs)
             losses_QB = self.method.pair_losses(batch, encoded.online, encoded.target, pairs)
             return self.reduce(losses_QB, within), encoded
+
+    def first(self, batch: Batch) -> dict[Slot, Any]:
+        """Return the online encodings of the first candidates, made without gradient and without a trace."""
+        with self._traceless():
+            return dict(self._encode(batch, self.pairs).online)
+
+    @contextmanager
+    def _traceless(self) -> Iterator[None]:
+        device = next(self.parameters()).device
+        cuda = [device] if device.type == "cuda" else []
+        with torch.no_grad(), torch.random.fork_rng(cuda), normalising(self.method, "main", update=False):
+            yield
 
     def valid(self, batch: Batch) -> Tensor | None:
         """Return which samples (B,) have complete labels, both of them where views are mixed."""

@@ -25,7 +25,7 @@ _TRAINED_ON = 0.8  # of each photograph's width: the right fifth is the test par
 
 @dataclass(frozen=True)
 class Tiles:
-    """Square tiles of photographs, `size` pixels a side, one every (`down`, `right`) pixels; labels name the photograph.
+    """Square tiles of photographs, `size` pixels a side, one every so many; labels name the photograph.
 
     Neighbours overlap, as crops of an image do. Each tile is a PNG of what the photograph's JPEG decodes to.
     """

@@ -82,6 +82,10 @@ class Method(nn.Module, ABC):
     #: selection may pass on the target encodings that it scored with.
     rowwise_targets = False
 
+    #: Whether `update` is to read the online encodings of the first candidates, not those of the selected views: for
+    #: state that random views must fill, such as DeepCluster's bank.
+    unselected_state = False
+
     @abstractmethod
     def plan(self) -> Plan:
         """Return the slots that a step needs."""
@@ -136,6 +140,20 @@ class Method(nn.Module, ABC):
     def valid(self, batch: Batch) -> Tensor | None:
         """Return which samples (B,) have a pseudo-label; None where all have."""
         return None
+
+    def scores(
+        self, batch: Batch, online: Mapping[Slot, Any], target: Mapping[Slot, Any], pair: Pair
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return logits (B, L) over the pseudo-labels that a pair tells apart, and each sample's own label (B,).
+
+        What a view is taken for, and how near it lies to the decision boundary, is read off these; None where the
+        pair tells no labels apart.
+        """
+        return None
+
+    def frozen(self, clock: Clock) -> Sequence[nn.Module]:
+        """Return the modules whose weights this step leaves as they are, weight decay included."""
+        return ()
 
     def fixed_learning_rate(self) -> Sequence[nn.Module]:
         """Return the modules whose learning rate does not follow the schedule."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from hardviews.batch import Branch
 from hardviews.collectives import world_size
 from hardviews.full_precision import full_precision
+from hardviews.models.momentum import MomentumEncoder
 
 
 class BranchedBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -130,8 +131,12 @@ def branch_batchnorm(module: nn.Module) -> nn.Module:
 
 
 def add_adversarial_branch(module: nn.Module) -> None:
-    """Give every BatchNorm an adversarial branch that starts as a copy of the main one, where it has none."""
-    norms = [m for m in module.modules() if isinstance(m, BranchedBatchNorm)]
+    """Give every BatchNorm an adversarial branch that starts as a copy of the main one, where it has none.
+
+    Momentum encoders are left out: targets are made from clean views.
+    """
+    momentum = {m for encoder in module.modules() if isinstance(encoder, MomentumEncoder) for m in encoder.modules()}
+    norms = [m for m in module.modules() if isinstance(m, BranchedBatchNorm) and m not in momentum]
     branches = {norm.adversarial for norm in norms}
     for norm in norms:
         if norm.adversarial is None and norm not in branches:

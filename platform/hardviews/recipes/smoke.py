@@ -30,7 +30,7 @@ from hardviews.views.augmentation import Augmentation
 
 
 def smoke() -> Recipe:
-    """SimCLR on hard views (N=4), each pair also attacked and cut-mixed, on tiles of photographs: tries out a cluster."""
+    """SimCLR on hard views (N=4), each pair also attacked and cut-mixed, on tiles of photographs."""
     view = Augmentation(size=32, scale=(0.3, 1.0), sigma=(0.1, 0.6))
     hexa = Sum(
         (1.0, Clean()),

@@ -88,7 +88,10 @@ class HardViews(Strategy):
                 targets[slot] = map_tensors(lambda *t, pick=pick_B: pick_rows(t, pick), *made)
         drawn = {slot: batch.views[slot] for slot in plan.candidates}
         selection = Selection(plan.slots, table_AS, hardness_AB, choice_B, drawn)
-        return [Term(replace(batch, views=views, targets=targets, selection=selection))]
+        first = {}
+        if objective.method.unselected_state:
+            first = objective.first(batch) if self.size else {slot: encoded.online[slot] for slot in plan.slots}
+        return [Term(replace(batch, views=views, targets=targets, first=first, selection=selection))]
 
     def _drawn(self, total: int, batch: Batch) -> list[int] | None:
         """Draw the assignments of this step, the same on every rank; None for all of them."""

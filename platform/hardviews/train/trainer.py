@@ -101,6 +101,9 @@ class Trainer:
         loss, asked, wanted, corrupt, substituted, trained_on = shared.tolist()
         taken = loss == loss and abs(loss) != float("inf")
         if taken:
+            for module in self.objective.method.frozen(clock):
+                for parameter in module.parameters():
+                    parameter.grad = None
             self.optimizer.step()
             encoded = concatenate(parts)
             self.objective.method.update(encoded, clock, torch.cat(indices))
