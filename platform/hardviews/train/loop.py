@@ -9,7 +9,6 @@ Everything a user can get wrong is checked before anything is written. The outpu
 
 import os
 import sys
-import uuid
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,14 +20,13 @@ from hardviews.data.shares import check_sizes
 from hardviews.errors import UserError
 from hardviews.launch.timeline import mark
 from hardviews.launch.worker import GRACE_VARIABLE, last_reached, leaving, reached
-from hardviews.models.encoder import Encoder, save
 from hardviews.recipes.recipe import Recipe
-from hardviews.tracking.params import flatten
 from hardviews.tracking.run import Run, Status
 from hardviews.tracking.system import SystemMetrics
 from hardviews.train.checkpoint import Checkpoints, Progress
 from hardviews.train.damage import Damage
 from hardviews.train.display import Display
+from hardviews.train.export import export
 from hardviews.train.history import History
 from hardviews.train.ledger import Ledger, Range
 from hardviews.train.life import End, LifeNotes
@@ -36,8 +34,8 @@ from hardviews.train.loader import Place, RawBatch, ShareDataset, load, to_batch
 from hardviews.train.meter import Meter
 from hardviews.train.nonfinite import dump, refuse, refuse_weights
 from hardviews.train.nursery import nursery
+from hardviews.train.opening import open_run
 from hardviews.train.pace import Pace
-from hardviews.train.provenance import tags
 from hardviews.train.record import Record, check_same_run
 from hardviews.train.review import Review
 from hardviews.train.saver import Saver, State
@@ -131,7 +129,10 @@ class Pretraining:
     def run(self) -> None:
         """Train to the end and export the encoder."""
         self.where.check_shared(self.world.rank, self.world.size, self.world.device)
-        run = self._open_run()
+        number = 0 if self.life is None else self.life.number
+        run, self.record = open_run(
+            self.record, self._new, self.recipe, self.where, self.reader.index, self.world, number
+        )
         status: Status | None = "FAILED"
         end: End = "interrupted"
         try:
@@ -142,7 +143,7 @@ class Pretraining:
             with Display(self.total, self.at.progress, show=self.world.rank == 0) as display:
                 finished = self._train(run, display)
             status, end = ("FINISHED", "finished") if finished else (None, "evicted")
-            if finished:
+            if finished and self.world.rank == 0:
                 self._export(run)
         except KeyboardInterrupt:
             status = "KILLED"
@@ -337,65 +338,20 @@ class Pretraining:
             )
 
     def _open_run(self) -> Run:
-        first = self.world.rank == 0 and not self.record.run_id
-        if first:
-            self.record = replace(self.record, key=self.record.key or uuid.uuid4().hex)
-            self.record.write(self.where.output)
+        life = 0 if self.life is None else self.life.number
         index = self.reader.index
-        try:
-            run = Run.start(
-                self.recipe.experiment,
-                f"{self.recipe.name} on {_dataset_name(index.url)}",
-                run_id=self.record.run_id or None,
-                tags=tags(index, self.recipe, self.world, first),
-                folder=self.where.project,
-                rank=self.world.rank,
-                life=0 if self.life is None else self.life.number,
-                key=self.record.key or None,
-            )
-        except UserError:
-            if first and self._new:
-                Record.remove(self.where.output)
-            raise
-        if self.world.rank == 0:
-            if first:
-                self.record = replace(self.record, run_id=run.run_id)
-            self.record.write(self.where.output)
-            run.log_params(self.recipe)
-            run.log_dict(flatten(self.recipe), "recipe.json")
+        run, self.record = open_run(self.record, self._new, self.recipe, self.where, index, self.world, life)
         return run
 
     def _export(self, run: Run) -> None:
-        """Write the encoder beside the checkpoints and log it as a model."""
-        if self.world.rank != 0:
-            return
-        method = self.trainer.objective.method
-        augmentation = method.plan().pools[0].augmentation
-        encoder = Encoder(
-            self.recipe.backbone,
-            augmentation.normalisation,
-            method.backbone,
-            augmentation.size,
-            {
-                "run_id": run.run_id,
-                "samples": self.at.progress,
-                "recipe": self.recipe.name,
-                "data": self.reader.index.digest,
-            },
-        )
-        save(encoder, f"{self.where.output}/encoder")
-        run.log_encoder(encoder, step=self.at.progress)
-        self._say(f"the encoder is in {self.where.output}/encoder")
+        samples, data = self.at.progress, self.reader.index.digest
+        provenance = {"run_id": run.run_id, "samples": samples, "recipe": self.recipe.name, "data": data}
+        folder = export(self.recipe, self.trainer.objective.method, self.where.output, run, provenance)
+        self._say(f"the encoder is in {folder}")
 
     def _say(self, text: str) -> None:
         if self.world.rank == 0:
             print(text, file=sys.stderr, flush=True)
-
-
-def _dataset_name(url: str) -> str:
-    """Return the last part of an address that says which dataset it is, not which part of it."""
-    parts = [part for part in url.split("/") if part]
-    return parts[-2] if parts[-1] == "train" and len(parts) > 1 else parts[-1]
 
 
 def _too_small(samples: int, length: int, batch: int, unit: int) -> str:

@@ -1,0 +1,46 @@
+"""The momentum encoder: a slowly moving average of the network being trained, which makes the targets.
+
+He et al., "Momentum Contrast" (CVPR 2020), equation 2; the mean teacher of Tarvainen & Valpola (2017).
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+
+import torch
+from torch import nn
+
+from hardviews.models.noise import noisy_layers
+
+
+class MomentumEncoder(nn.Module):
+    """A copy of named modules, each under its name, that takes no gradient and follows them.
+
+    BatchNorm trains on its own batches and keeps its own running statistics; dropout and stochastic depth are off.
+    It never sees hard views, so it gets no adversarial BatchNorm branch.
+    """
+
+    def __init__(self, parts: Mapping[str, nn.Module]) -> None:
+        """Copy the modules."""
+        super().__init__()
+        for name, part in parts.items():
+            self.add_module(name, deepcopy(part))
+        self.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "MomentumEncoder":
+        """Set the mode of all layers but the noisy ones."""
+        super().train(mode)
+        for layer in noisy_layers(self):
+            layer.training = False
+        return self
+
+    @torch.no_grad()
+    def follow(self, parts: Mapping[str, nn.Module], momentum: float) -> None:
+        """Move every weight to `momentum` of itself and the rest of the online weight of the same name.
+
+        By name, since the online side may have weights more: an adversarial BatchNorm branch.
+        """
+        for part, module in parts.items():
+            online = dict(module.named_parameters())
+            for name, weight in self.get_submodule(part).named_parameters():
+                weight.lerp_(online[name].detach().to(weight), 1.0 - momentum)

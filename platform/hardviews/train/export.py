@@ -1,0 +1,22 @@
+"""What a finished training leaves to evaluation: the encoder, beside the checkpoints and in the tracking."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hardviews.methods.method import Method
+from hardviews.models.encoder import Encoder, save
+from hardviews.recipes.recipe import Recipe
+from hardviews.tracking.run import Run
+
+
+def export(recipe: Recipe, method: Method, output: str, run: Run, provenance: Mapping[str, Any]) -> str:
+    """Write the encoder into the output's folder `encoder`, log it as a model, and return that folder.
+
+    provenance: where the weights come from; evaluation reads `run_id` and `samples`.
+    """
+    augmentation = method.plan().pools[0].augmentation
+    encoder = Encoder(recipe.backbone, augmentation.normalisation, method.backbone, augmentation.size, provenance)
+    folder = f"{output}/encoder"
+    save(encoder, folder)
+    run.log_encoder(encoder, step=provenance["samples"])
+    return folder

@@ -1,0 +1,55 @@
+"""Opening the tracking run that a training belongs to: made once, found again by every later life."""
+
+import uuid
+from dataclasses import replace
+
+from hardviews.data.index import Index
+from hardviews.errors import UserError
+from hardviews.recipes.recipe import Recipe
+from hardviews.tracking.params import flatten
+from hardviews.tracking.run import Run
+from hardviews.train.provenance import tags
+from hardviews.train.record import Record
+from hardviews.train.where import Where
+from hardviews.train.world import World
+
+
+def open_run(
+    record: Record, new: bool, recipe: Recipe, where: Where, index: Index, world: World, life: int
+) -> tuple[Run, Record]:
+    """Start the run, or go on with it, and write the output's record of it; return both.
+
+    record: what is known of the run. new: the output held no record before; where no run can be made, none stays.
+    """
+    first = world.rank == 0 and not record.run_id
+    if first:
+        record = replace(record, key=record.key or uuid.uuid4().hex)
+        record.write(where.output)
+    try:
+        run = Run.start(
+            recipe.experiment,
+            f"{recipe.name} on {_dataset_name(index.url)}",
+            run_id=record.run_id or None,
+            tags=tags(index, recipe, world, first),
+            folder=where.project,
+            rank=world.rank,
+            life=life,
+            key=record.key or None,
+        )
+    except UserError:
+        if first and new:
+            Record.remove(where.output)
+        raise
+    if world.rank == 0:
+        if first:
+            record = replace(record, run_id=run.run_id)
+        record.write(where.output)
+        run.log_params(recipe)
+        run.log_dict(flatten(recipe), "recipe.json")
+    return run, record
+
+
+def _dataset_name(url: str) -> str:
+    """Return the last part of an address that says which dataset it is, not which part of it."""
+    parts = [part for part in url.split("/") if part]
+    return parts[-2] if parts[-1] == "train" and len(parts) > 1 else parts[-1]
