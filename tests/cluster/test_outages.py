@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 
@@ -17,7 +19,7 @@ EPOCHS = ("--training.epochs", "1", "--training.checkpoint-steps", "2")
 def room(site: Site) -> None:
     """The queue has room for all, and the store has data."""
     site.guide.run("kubectl patch queue")
-    site.submit("--wait", "jobs/pack.py", "--source", "digits", "--cpu", "1", "--data", "s3://hardviews/outages")
+    site.submit("--wait", "jobs/pack.py", "--source", "photographs", "--cpu", "1", "--data", "s3://hardviews/outages")
 
 
 class Training:
@@ -82,25 +84,65 @@ def test_its_servers_are_restarted(site: Site, room: None) -> None:
     training.finish()
 
 
-def test_a_node_is_drained(site: Site, room: None) -> None:
+@pytest.fixture
+def spare(site: Site, room: None) -> Iterator[str]:
+    """A node without a server, cordoned: the servers keep their files in their pods, so theirs stays."""
     cluster = site.cluster
-    training = Training(site, "drained")
     servers = {pod["spec"]["nodeName"] for pod in cluster.get("pods", "--selector", "app.kubernetes.io/name")}
-    nodes = {p["spec"]["nodeName"] for p in cluster.pods(training.job, "trainer") if p["spec"].get("nodeName")}
-    # The servers keep their files in their pods: their node stays.
-    if not nodes - servers:
-        pytest.skip("every node that trains has a server on it")
-    (node, *_) = sorted(nodes - servers)
+    usable = {n["metadata"]["name"] for n in cluster.get("nodes") if not n["spec"].get("taints")}
+    if not usable - servers:
+        pytest.skip("every node has a server on it")
+    node = min(usable - servers)
+    cluster.kubectl("cordon", node)
     try:
-        cluster.kubectl("cordon", node)
-        # Of our namespace alone: the cluster may be others' too.
-        for pod in cluster.pods(training.job, "trainer"):
-            if pod["spec"].get("nodeName") == node:
-                cluster.evict(pod["metadata"]["name"])
-        training.until(training.output.step() + 2)
-        assert all(pod["spec"].get("nodeName") != node for pod in cluster.pods(training.job, "trainer"))
+        yield node
     finally:
         cluster.kubectl("uncordon", node)
+
+
+def on_both(site: Site, name: str, spare: str) -> Training:
+    """A training whose coordinator and first trainer run elsewhere, and whose second trainer is on the spare node."""
+    training = Training(site, name)
+    site.cluster.kubectl("uncordon", spare)
+
+    def there() -> bool:
+        pods = site.cluster.pods(training.job, "trainer")
+        return any(pod["spec"].get("nodeName") == spare and pod["status"]["phase"] == "Running" for pod in pods)
+
+    wait_for(f"a trainer on {spare}", there, 120)
+    # It has joined: two train together.
+    wait_for("two that train", lambda: training.output.lives()[-1]["world"] == 2, 120)
+    training.until(training.output.step() + 1)
+    return training
+
+
+def test_a_node_is_drained(site: Site, spare: str) -> None:
+    cluster = site.cluster
+    training = on_both(site, "drained", spare)
+    cluster.kubectl("cordon", spare)
+    # Of our namespace alone: the cluster may be others' too.
+    for pod in cluster.pods(training.job, "trainer"):
+        if pod["spec"].get("nodeName") == spare:
+            cluster.evict(pod["metadata"]["name"])
+    training.until(training.output.step() + 2)
+    assert all(pod["spec"].get("nodeName") != spare for pod in cluster.pods(training.job, "trainer"))
+    training.finish()
+
+
+def test_a_node_is_switched_off(site: Site, spare: str) -> None:
+    """NODE_OFF and NODE_ON are shell commands that do it to the node $NODE; on kind: docker stop, docker start."""
+    if not {"NODE_OFF", "NODE_ON"} <= os.environ.keys():
+        pytest.skip("NODE_OFF and NODE_ON do not say how a node is switched off and on")
+    training = on_both(site, "off", spare)
+    variables = os.environ | {"NODE": spare}
+    lives = len(training.output.lives())
+    try:
+        subprocess.run(os.environ["NODE_OFF"], shell=True, check=True, env=variables, timeout=120)
+        # Nobody tells the other trainer: its pod stays as it is, and it goes on alone.
+        training.until(training.output.step() + 3, seconds=180)
+        assert training.output.lives()[lives]["world"] == 1
+    finally:
+        subprocess.run(os.environ["NODE_ON"], shell=True, check=True, env=variables, timeout=120)
     training.finish()
 
 
