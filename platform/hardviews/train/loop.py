@@ -337,12 +337,6 @@ class Pretraining:
                 f"{wait:.0f} s; the same command goes on from step {self.saver.saved_step or 0}"
             )
 
-    def _open_run(self) -> Run:
-        life = 0 if self.life is None else self.life.number
-        index = self.reader.index
-        run, self.record = open_run(self.record, self._new, self.recipe, self.where, index, self.world, life)
-        return run
-
     def _export(self, run: Run) -> None:
         samples, data = self.at.progress, self.reader.index.digest
         provenance = {"run_id": run.run_id, "samples": samples, "recipe": self.recipe.name, "data": data}

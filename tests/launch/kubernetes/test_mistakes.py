@@ -110,7 +110,7 @@ def test_names_too_long_for_a_host_are_refused():
 
 
 def test_sources_that_are_no_folders_are_known():
-    from hardviews.data.packing import _DIGITS
+    from hardviews.data.packing import _SHIPPED
     from hardviews.launch.kubernetes.mistakes import _MADE
 
-    assert set(_DIGITS) == _MADE
+    assert set(_SHIPPED) == _MADE
