@@ -3,16 +3,20 @@
 from pathlib import Path
 
 
+def parent(pid: int) -> int:
+    """The process that started this one."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def descendants(pid: int) -> list[int]:
     """A process and all that descend from it, as far as they still do."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                children.setdefault(parent(int(entry.name)), []).append(int(entry.name))
             except OSError:
                 continue  # ended meanwhile
-            children.setdefault(parent, []).append(int(entry.name))
     found, ahead = [], [pid]
     while ahead:
         found.append(ahead.pop())

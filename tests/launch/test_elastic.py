@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hardviews.launch.address import reserve
-from tests.launch.processes import descendants
+from tests.launch.processes import descendants, parent
 
 NODES = 3
 
@@ -177,6 +177,17 @@ def test_a_killed_agent_takes_its_process_with_it(job):
     job.nodes["n2"].wait()
     job.until(lambda: not Path(f"/proc/{victim['pid']}").exists(), 5)
     job.until_stepping(NODES - 1, 10)
+
+
+def test_the_process_that_others_are_forked_from_is_killed(job):
+    victim = job.life("n1")
+    os.kill(parent(victim["pid"]), signal.SIGKILL)
+    # The others do not wait for a node that has to load everything again.
+    assert job.until_stepping(NODES - 1, 15) < 8
+    job.until_stepping(NODES, 15)
+    assert job.life("n1")["pid"] != victim["pid"]
+    assert not Path(f"/proc/{victim['pid']}").exists()
+    assert job.nodes["n1"].poll() is None
 
 
 def test_power_is_cut_and_comes_back(job):

@@ -6,7 +6,7 @@ network that loses some of them, a coordinator that may forget everything.
 
 from dataclasses import dataclass, field, replace
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hardviews.launch.membership import Membership, Patience
@@ -34,6 +34,7 @@ class Node:
     leaving: bool = False
     finished: bool = False
     entered: list[int] = field(default_factory=list)
+    heard_by: Membership | None = None  # the coordinator that knows what this one remembers
 
     def pulse(self, bounds: Bounds) -> Pulse:
         member = Member(self.name, self.slot, self.name, 1, 2)
@@ -120,6 +121,7 @@ class World:
             if node.frozen_until > self.now:
                 continue
             view = self.membership.hear(node.pulse(self.bounds), self.now)
+            node.heard_by = self.membership
             self.check(view)
             if node.state == State.GONE:
                 node.dead = True
@@ -133,7 +135,9 @@ class World:
         known = self.rounds.setdefault(view.round.number, view.round)
         assert known == view.round, "two rounds of one number"
         assert view.round.number == max(self.rounds), "an older round came back"
-        remembered = [node.round.number for node in self.alive() if node.round and node.frozen_until <= self.now]
+        # A new coordinator knows of a round from the first pulse of one that was in it.
+        told = [node for node in self.alive() if node.heard_by is self.membership]
+        remembered = [node.round.number for node in told if node.round and node.frozen_until <= self.now]
         assert view.round.number >= max(remembered, default=0), "a round that somebody was in is forgotten"
         names = [member.agent for member in view.round.members]
         assert len(set(names)) == len(names)
@@ -202,6 +206,7 @@ def apply(made: World, event: tuple[str, int], slots: list[int]) -> None:
 
 
 @settings(max_examples=100, deadline=None)
+@example(1, 1, [(1.0, ("freeze", 4)), (0.0, ("fail", 0)), (8.0, ("coordinator", 1))])
 @given(
     least=st.integers(1, 3),
     extra=st.integers(0, 2),

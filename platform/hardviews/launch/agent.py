@@ -120,9 +120,8 @@ class Agent:
         self.server.warm_up()
         self.rendezvous.start()
         try:
-            while not self.server.ready:
-                self._look()
             while True:
+                self._await_server()
                 self._train(self._await_round())
         except _Over as over:
             return over.code
@@ -154,6 +153,17 @@ class Agent:
         if view and view.reached is not None:
             self.reached = max(view.reached, self.reached or 0)
         return view
+
+    def _await_server(self) -> None:
+        """Wait until processes can be forked at once; the other nodes do not wait for this one until it asks."""
+        if self.server.ready and self.server.lost:
+            print("the prepared process has ended; loading anew", file=sys.stderr, flush=True)
+            self.rendezvous.tell(State.PREPARING)
+            self.server.warm_up()
+        while not self.server.ready:
+            self._look()
+            if self.asked is not None and self.rendezvous.round is not None:
+                raise _Over(128 + self.asked)
 
     def _await_round(self) -> Round:
         """Wait until the coordinator has chosen this agent for a round that it has not yet been in."""

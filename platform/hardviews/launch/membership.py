@@ -203,7 +203,8 @@ class Membership:
         if agent is None:
             return True
         pulse = agent.pulse
-        return pulse.state == State.WAITING and pulse.round is not None and pulse.round.number >= present.round.number
+        idle = pulse.state in (State.WAITING, State.PREPARING)
+        return idle and pulse.round is not None and pulse.round.number >= present.round.number
 
     def _trouble(self, present: _Present) -> bool:
         """Whether a member has failed, or been lost, or gone: those that are silent now are suspect."""

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
@@ -34,8 +35,19 @@ class ForkServer:
         self.context.set_forkserver_preload([preload])
         self.ready = False
 
+    @property
+    def lost(self) -> bool:
+        """Whether the prepared process has ended: the next fork would wait until another one has loaded everything."""
+        pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+        try:
+            # It is our child: asked for without reaping it, which is for the one who starts the next.
+            return pid is not None and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
+
     def warm_up(self) -> threading.Thread:
         """Load in the background; `ready` says when it is done."""
+        self.ready = False
         thread = threading.Thread(target=self._fork_once, daemon=True, name="warm-up")
         thread.start()
         return thread
@@ -66,15 +78,34 @@ class Worker:
     user: bool = False  # it is the user's mistake
     peer: bool = False  # it lost another
     silent: bool = False  # its channel has ended
+    handle: int | None = None  # to signal it by, also where the process it was forked from is gone
+
+    def __post_init__(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.handle = os.pidfd_open(self.process.pid or -1)
 
     @property
     def code(self) -> int | None:
         return self.process.exitcode
 
     def signal(self, number: int) -> None:
-        if self.process.pid and self.code is None:
+        if self.handle is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.process.pid, number)
+                signal.pidfd_send_signal(self.handle, number)
+
+    def join(self, seconds: float) -> None:
+        """Wait until the process has ended, whoever it was that it was forked from."""
+        if self.handle is not None:
+            select.select([self.handle], [], [], seconds)
+        self.process.join(seconds)
+
+    def close(self) -> None:
+        """Let go of a process that has ended."""
+        self.channel.close()
+        self.silent = True
+        if self.handle is not None:
+            os.close(self.handle)
+            self.handle = None
 
 
 class Workers:
@@ -205,13 +236,12 @@ class Workers:
         """End at once, and let go of everything."""
         self.signal(signal.SIGKILL)
         for worker in self.all:
-            worker.process.join(5)
+            worker.join(5)
         self.listen()
         for thread in self._prefixed:
             thread.join(1)
         for worker in self.all:
-            worker.channel.close()
-            worker.silent = True
+            worker.close()
 
 
 def _ending(code: int | None) -> str:
