@@ -25,8 +25,10 @@ class Output:
 
     def step(self) -> int:
         """The step of the newest whole checkpoint; 0 before there is one."""
-        manifests = self._files.glob(f"{self._folder}/checkpoints/step-*/manifest.json")
-        return max((int(re.findall(r"step-(\d+)", name)[-1]) for name in manifests), default=0)
+        # One listing: a glob would look into folders that may be removed meanwhile.
+        names = self._files.find(f"{self._folder}/checkpoints")
+        steps = [re.search(r"/step-(\d+)/manifest\.json$", name) for name in names]
+        return max((int(step[1]) for step in steps if step), default=0)
 
     def lives(self) -> list[dict[str, Any]]:
         """The starts of its training, the first one first."""
