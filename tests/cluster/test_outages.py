@@ -88,7 +88,9 @@ def test_its_servers_are_restarted(site: Site, room: None) -> None:
 def spare(site: Site, room: None) -> Iterator[str]:
     """A node without a server, cordoned: the servers keep their files in their pods, so theirs stays."""
     cluster = site.cluster
-    servers = {pod["spec"]["nodeName"] for pod in cluster.get("pods", "--selector", "app.kubernetes.io/name")}
+    # TorchX labels the pods of its jobs in the same way.
+    selector = "app.kubernetes.io/name in (mlflow,store)"
+    servers = {pod["spec"]["nodeName"] for pod in cluster.get("pods", "--selector", selector)}
     usable = {n["metadata"]["name"] for n in cluster.get("nodes") if not n["spec"].get("taints")}
     if not usable - servers:
         pytest.skip("every node has a server on it")
