@@ -8,9 +8,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from hardviews.batch import Batch, Clock, Crops, View
+from hardviews.methods.byol import BYOLConfig
 from hardviews.methods.method import Method
 from hardviews.methods.simclr import SimCLRConfig
 from hardviews.methods.simsiam import SimSiamConfig
+from hardviews.methods.swav import SwAVConfig
 from hardviews.objective import Objective
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.cutmix import CutMix
@@ -64,6 +66,10 @@ NETWORKS = {"batchnorm": Network(ConvNet, 12), "vit": Network(vit, 32)}
 METHODS: dict[str, Callable[[nn.Module, int], Method]] = {
     "simsiam": SimSiamConfig(width=16, layers=2, bottleneck=8, view=VIEW).build,
     "simclr": SimCLRConfig(hidden=16, output=8, temperature=0.2, view=VIEW).build,
+    "byol": BYOLConfig(hidden=16, output=8, first=VIEW, second=VIEW).build,
+    "swav": SwAVConfig(
+        hidden=16, output=8, prototypes=10, queue=8, queue_from=1, locals=2, view=VIEW, local=Augmentation(size=8)
+    ).build,
     "toy_queue": toys.ToyQueue,
     "toy_centre": toys.ToyCentre,
     "toy_masked": toys.ToyMasked,

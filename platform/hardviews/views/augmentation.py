@@ -166,3 +166,25 @@ def dino_global2(size: int = 224, scale: Interval = (0.4, 1.0)) -> Augmentation:
 def dino_local(size: int = 96, scale: Interval = (0.05, 0.4)) -> Augmentation:
     """DINO's small local views (arXiv 2104.14294), blurred half of the time."""
     return Augmentation(size=size, scale=scale, interpolation="bicubic", jitter=_DINO_JITTER, blur=0.5)
+
+
+def byol_first(size: int = 224, scale: Interval = (0.08, 1.0)) -> Augmentation:
+    """BYOL's first view (Grill et al. 2020, arXiv 2006.07733, appendix B, table 6): always blurred."""
+    return Augmentation(size=size, scale=scale, interpolation="bicubic", jitter=_DINO_JITTER, blur=1.0)
+
+
+def byol_second(size: int = 224, scale: Interval = (0.08, 1.0)) -> Augmentation:
+    """BYOL's second view (arXiv 2006.07733, appendix B, table 6): seldom blurred, sometimes solarised."""
+    return Augmentation(size=size, scale=scale, interpolation="bicubic", jitter=_DINO_JITTER, blur=0.1, solarise=0.2)
+
+
+def swav_global(size: int = 224, scale: Interval = (0.14, 1.0)) -> Augmentation:
+    """SwAV's full-size views (Caron et al. 2020, arXiv 2006.09882, appendix A): SimCLR's colours, larger crops."""
+    return Augmentation(size=size, scale=scale, jitter=Jitter(0.8, 0.8, 0.8, 0.2))
+
+
+def swav_local(size: int = 96, scale: Interval = (0.05, 0.14)) -> Augmentation:
+    """SwAV's small views (arXiv 2006.09882, appendix A): the same colours, crops that begin where the large ones
+    end.
+    """
+    return Augmentation(size=size, scale=scale, jitter=Jitter(0.8, 0.8, 0.8, 0.2))

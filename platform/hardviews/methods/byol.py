@@ -1,0 +1,106 @@
+"""BYOL: a network predicts what its own slowly moving average makes of another view.
+
+Grill et al., "Bootstrap Your Own Latent" (NeurIPS 2020, arXiv 2006.07733), section 3.1 and algorithm 1.
+
+Shape legend: B samples of this rank, D width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import cos, pi
+
+import torch
+from torch import Tensor, nn
+
+from hardviews.batch import Batch, Clock
+from hardviews.errors import UserError
+from hardviews.methods.heads import mlp
+from hardviews.methods.method import Encoded, Method, MethodConfig
+from hardviews.methods.simsiam import negative_cosine
+from hardviews.models.momentum import MomentumEncoder
+from hardviews.views.augmentation import Augmentation, byol_first, byol_second
+from hardviews.views.plan import Pair, Plan, Pool, Slot
+
+# Two kinds of views are two pools: a selection that fills both slots keeps one view of each kind, as DINO's even x odd.
+FIRST, SECOND = Slot("first", 0), Slot("second", 0)
+
+
+@dataclass(frozen=True)
+class BYOLConfig(MethodConfig):
+    """BYOL's heads, momentum and views; the defaults are those of ResNet-50 on ImageNet for 1000 epochs.
+
+    Attributes:
+        hidden: width of the hidden layer of the projector and of the predictor.
+        output: width of the projection and of the prediction.
+        momentum: of the target network when training begins (published: 0.996 for 1000 epochs, 0.99 for 300 and 100);
+            it rises to 1 on a cosine.
+        first: what the first view is drawn from.
+        second: what the second view is drawn from.
+    """
+
+    hidden: int = 4096
+    output: int = 256
+    momentum: float = 0.996
+    first: Augmentation = field(default_factory=byol_first)
+    second: Augmentation = field(default_factory=byol_second)
+
+    def __post_init__(self) -> None:
+        """Refuse momenta that average nothing."""
+        if not 0 <= self.momentum <= 1:
+            raise UserError(f"BYOL has momentum={self.momentum}; the share of the old weights lies in [0, 1].")
+
+    def build(self, backbone: nn.Module, features: int) -> "BYOL":
+        """Build the method over a backbone of that many features."""
+        return BYOL(self, backbone, features)
+
+
+class BYOL(Method):
+    """Each view's prediction meets the target network's projection of the other view.
+
+    The target network normalises by the batches that it sees, so a target depends on the whole batch and a selection
+    passes none on (`rowwise_targets` stays false).
+    """
+
+    def __init__(self, config: BYOLConfig, backbone: nn.Module, features: int) -> None:
+        """Add projector, predictor and target network to the backbone."""
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.projector = mlp([features, config.hidden, config.output], last_norm=False, last_bias=False)
+        self.predictor = mlp([config.output, config.hidden, config.output], last_norm=False, last_bias=False)
+        self.momentum = MomentumEncoder({"backbone": self.backbone, "projector": self.projector})
+
+    def plan(self) -> Plan:
+        """Return one view of each kind."""
+        return Plan((Pool("first", 1, self.config.first), Pool("second", 1, self.config.second)))
+
+    def pairs(self) -> tuple[Pair, ...]:
+        """Return both directions, whose losses are added (not averaged)."""
+        return Pair(FIRST, SECOND, 1.0), Pair(SECOND, FIRST, 1.0)
+
+    def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
+        """Return predictions (B, D) online and the target network's projections (B, D)."""
+        predictions = {
+            slot: self.predictor(self.projector(self.backbone(batch.online(slot).pixels()))) for slot in online
+        }
+        return Encoded(predictions, {slot: self._target(batch.views[slot].pixels()) for slot in target})
+
+    @torch.no_grad()
+    def _target(self, pixels: Tensor) -> Tensor:
+        features = self.momentum.get_submodule("backbone")(pixels)
+        projection: Tensor = self.momentum.get_submodule("projector")(features)
+        return projection
+
+    def pair_loss(self, batch: Batch, online: Tensor, target: Tensor, pair: Pair) -> Tensor:
+        """Return the squared distance of the unit vectors, 2 - 2 cos: equation 2 of the paper."""
+        return 2 + 2 * negative_cosine(online, target)
+
+    def update(self, encoded: Encoded, clock: Clock, index: Tensor) -> None:
+        """Move the target network towards the online one, which has just taken its step."""
+        parts = {"backbone": self.backbone, "projector": self.projector}
+        self.momentum.follow(parts, rising_momentum(self.config.momentum, clock.fraction))
+
+
+def rising_momentum(base: float, fraction: float) -> float:
+    """Return the momentum where that fraction of the training is over: from the base to 1 on a cosine (section 3.3)."""
+    return 1 - (1 - base) * (cos(pi * fraction) + 1) / 2
