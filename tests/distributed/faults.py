@@ -11,6 +11,7 @@ from torch import Tensor
 import hardviews.objective
 from hardviews import collectives
 from hardviews.collectives import rank
+from hardviews.methods import swav
 from hardviews.models import batchnorm
 from hardviews.objective import Objective
 from hardviews.strategies.mix import Mixing
@@ -48,6 +49,7 @@ SETTINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "every rank averages its own rows": lambda: patch.object(Objective, "_term", mean_of_own),
     "valid rows counted by each rank": lambda: patch.object(hardviews.objective, "sum_over_ranks", lambda x: x),
     "a centre of local rows": lambda: patch.object(toys, "sum_over_ranks", lambda x: x),
+    "codes and a queue of local rows": lambda: patch.object(swav, "gather_rows", lambda x: (x, 0)),
     "a queue of local keys": lambda: patch.object(toys, "gather_rows", lambda x: (x, 0)),
     "nothing mixed in the first share": lambda: patch.object(Mixing, "weights", first_share_unmixed),
 }

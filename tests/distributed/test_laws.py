@@ -63,6 +63,7 @@ BREAKS = {
     "every rank averages its own rows": Case("simsiam", Clean(), "vit"),
     "valid rows counted by each rank": Case("toy_clusters", Clean(), "vit"),
     "a centre of local rows": Case("toy_centre", Clean(), "vit"),
+    "codes and a queue of local rows": Case("swav", Clean(), "vit"),
     "a queue of local keys": Case("toy_queue", Clean(), "vit"),
 }
 

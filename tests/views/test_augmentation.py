@@ -50,6 +50,13 @@ def test_published_augmentations():
     assert (first.blur, first.solarise, second.blur, second.solarise) == (1.0, 0.0, 0.1, 0.2)
     assert first.interpolation == "bicubic" and first.jitter == Jitter(0.4, 0.4, 0.2, 0.1, 0.8)
     assert augmentation.dino_local().size == 96
+    first, second = augmentation.byol_first(), augmentation.byol_second()
+    assert (first.blur, first.solarise, second.blur, second.solarise) == (1.0, 0.0, 0.1, 0.2)
+    assert first.jitter == second.jitter == Jitter(0.4, 0.4, 0.2, 0.1, 0.8)
+    assert first.scale == second.scale == (0.08, 1.0) and first.interpolation == second.interpolation == "bicubic"
+    large, small = augmentation.swav_global(), augmentation.swav_local()
+    assert (large.size, large.scale, small.size, small.scale) == (224, (0.14, 1.0), 96, (0.05, 0.14))
+    assert large.jitter == small.jitter == Jitter(0.8, 0.8, 0.8, 0.2, 0.8) and large.blur == small.blur == 0.5
     assert augmentation.simclr(32).size == 32 and augmentation.simclr().scale == (0.08, 1.0)
     assert augmentation.mocov2(64) == Augmentation(size=64)
 

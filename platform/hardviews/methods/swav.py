@@ -103,7 +103,7 @@ class SwAV(Method):
         """Return every view but itself for each full-size view's codes: a mean over views of a mean over codes."""
         slots = self.plan().slots
         weight = 1 / (len(GLOBALS) * (len(slots) - 1))
-        return tuple(Pair(view, code, weight) for code in GLOBALS for view in slots if view != code)
+        return tuple(Pair(view, code, weight) for view in slots for code in GLOBALS if view != code)
 
     def frozen(self, clock: Clock) -> Sequence[nn.Module]:
         """Return the prototypes, during the first steps."""

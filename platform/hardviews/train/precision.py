@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hardviews.errors import UserError
+from hardviews.models.momentum import MomentumEncoder
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,13 @@ class Precision:
         return torch.autocast(device.type, torch.bfloat16)
 
     def cast(self, module: nn.Module, backbone: nn.Module) -> None:
-        """Give the module weights of the precision asked for, and its backbone images of the same."""
+        """Give the module weights of the precision asked for, and its backbones images of the same."""
         if self.compute == "float64":
             module.double()
-            backbone.register_forward_pre_hook(_double)
+            encoders = [encoder for encoder in module.modules() if isinstance(encoder, MomentumEncoder)]
+            followers = [encoder.get_submodule("backbone") for encoder in encoders if hasattr(encoder, "backbone")]
+            for network in (backbone, *followers):
+                network.register_forward_pre_hook(_double)
 
 
 def _double(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
