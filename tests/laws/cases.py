@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hardviews.batch import Batch, Clock, Crops, View
 from hardviews.methods.byol import BYOLConfig
 from hardviews.methods.method import Method
+from hardviews.methods.moco import MoCoConfig
 from hardviews.methods.simclr import SimCLRConfig
 from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.methods.swav import SwAVConfig
@@ -64,6 +65,9 @@ class Network:
 NETWORKS = {"batchnorm": Network(ConvNet, 12), "vit": Network(vit, 32)}
 
 METHODS: dict[str, Callable[[nn.Module, int], Method]] = {
+    "moco": MoCoConfig(hidden=16, output=8, queue=12, momentum=0.9, view=VIEW).build,
+    "moco_batch": MoCoConfig(16, 8, 12, 0.9, batchnorm="batch", symmetric=True, mixed="batch", view=VIEW).build,
+    "moco_separate": MoCoConfig(16, 8, 12, 0.9, mixed="separate", view=VIEW).build,
     "simsiam": SimSiamConfig(width=16, layers=2, bottleneck=8, view=VIEW).build,
     "simclr": SimCLRConfig(hidden=16, output=8, temperature=0.2, view=VIEW).build,
     "byol": BYOLConfig(hidden=16, output=8, first=VIEW, second=VIEW).build,

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from hardviews.batch import Branch
 from hardviews.collectives import world_size
 from hardviews.full_precision import full_precision
+from hardviews.models.groups import Groups
 from hardviews.models.momentum import MomentumEncoder
 
 
@@ -40,6 +41,7 @@ class BranchedBatchNorm(nn.modules.batchnorm._BatchNorm):
         self.train(like.training)
         self.branch: Branch = "main"
         self.update = True
+        self.groups: Groups | None = None
         self.adversarial = None
         self.drop: nn.Module = getattr(like, "drop", nn.Identity())
         self.act: nn.Module = getattr(like, "act", nn.Identity())
@@ -52,9 +54,9 @@ class BranchedBatchNorm(nn.modules.batchnorm._BatchNorm):
         norm = self
         if self.training and self.branch == "adversarial" and self.adversarial is not None:
             norm = self.adversarial
-        return self.act(self.drop(norm._normalise(input, self.update)))  # type: ignore[no-any-return]
+        return self.act(self.drop(norm._normalise(input, self.update, self.groups)))  # type: ignore[no-any-return]
 
-    def _normalise(self, x: Tensor, update: bool) -> Tensor:
+    def _normalise(self, x: Tensor, update: bool, groups: Groups | None) -> Tensor:
         if not self.training:
             return super().forward(x)
         if update and self.num_batches_tracked is not None:
@@ -63,6 +65,12 @@ class BranchedBatchNorm(nn.modules.batchnorm._BatchNorm):
         if momentum is None:  # torch's convention: cumulative average
             momentum = 1.0 / float(self.num_batches_tracked or 1)
         mean, var = (self.running_mean, self.running_var) if update else (None, None)
+        if groups is not None:
+            out, mean_C, var_C = groups.normalise(x, self.weight, self.bias, self.eps)
+            if mean is not None and var is not None:
+                mean.lerp_(mean_C.to(mean.dtype), momentum)
+                var.lerp_(var_C.to(var.dtype), momentum)
+            return out
         if world_size() == 1:
             return nn.functional.batch_norm(x, mean, var, self.weight, self.bias, True, momentum, self.eps)
         out, mean_C, var_C, count = _SyncNormalise.apply(x, self.weight, self.bias, self.eps)
@@ -157,3 +165,20 @@ def normalising(module: nn.Module, branch: Branch, update: bool) -> Iterator[Non
     finally:
         for norm, (branch_before, update_before) in zip(norms, before, strict=True):
             norm.branch, norm.update = branch_before, update_before
+
+
+@contextmanager
+def grouped(module: nn.Module, size: int, position: Tensor | None = None) -> Iterator[None]:
+    """Inside, BatchNorm in training normalises each `size` samples by their own statistics.
+
+    Groups are samples of successive `position` (B,), or successive rows where none is given.
+    """
+    groups = Groups(size, position)
+    norms = [m for m in module.modules() if isinstance(m, BranchedBatchNorm)]
+    for norm in norms:
+        norm.groups = groups
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.groups = None

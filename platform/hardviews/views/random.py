@@ -40,6 +40,7 @@ class Purpose(IntEnum):
     ATTACK = 5
     MASK = 6
     STEP = 7
+    SHUFFLE = 8
 
 
 def philox(counter: Array, key: Array) -> Array:

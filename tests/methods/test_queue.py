@@ -1,0 +1,33 @@
+"""MoCo's queue against a list that keeps the last keys."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hardviews.methods.queue import KeyQueue
+
+
+@settings(deadline=None, max_examples=50)
+@given(size=st.integers(1, 12), chunks=st.lists(st.integers(0, 30), max_size=8))
+def test_it_holds_the_latest_keys(size: int, chunks: list[int]) -> None:
+    queue, said = KeyQueue(size, 2), []
+    said = [tuple(key) for key in queue.keys.tolist()]
+    count = 0
+    for chunk in chunks:
+        keys = torch.arange(count, count + chunk).float()[:, None].expand(chunk, 2)
+        count += chunk
+        queue.push(keys)
+        said += [tuple(key) for key in keys.tolist()]
+    assert sorted(tuple(key) for key in queue.keys.tolist()) == sorted(said[-size:])
+
+
+def test_it_starts_with_unit_vectors_and_is_in_a_checkpoint() -> None:
+    queue = KeyQueue(5, 3)
+    torch.testing.assert_close(queue.keys.norm(dim=1), torch.ones(5))
+    queue.push(torch.ones(2, 3))
+    other = KeyQueue(5, 3)
+    other.load_state_dict(queue.state_dict())
+    for one in (queue, other):
+        one.push(torch.zeros(1, 3))
+    assert torch.equal(queue.keys, other.keys)
+    assert int(other.next) == 3
