@@ -3,6 +3,7 @@
 Shape legend: B samples of this rank's share, C channels, H height, W width.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
@@ -10,6 +11,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from hardviews.errors import UserError
 from hardviews.views.augmentation import Normalisation
 from hardviews.views.plan import Slot
 
@@ -50,6 +52,11 @@ class View:
         """Return normalised pixels (B, 3, H, W), at the view's size unless told."""
         return self.source.pixels(size or self.size)
 
+    def at(self, size: int, own: int) -> "View":
+        """Return the view at another size in pixels than its own; its mask follows it to fewer patches."""
+        mask = None if self.mask is None else _resized(self.mask, own, size)
+        return replace(self, size=size, mask=mask)
+
     def pick(self, others: Sequence["View"], choice: Tensor) -> "View":
         """Return a view of this slot whose row i is row i of others[choice[i]], choice (B,) int64."""
 
@@ -63,6 +70,23 @@ class View:
             rows=gather([other.rows for other in others]),
             mask=gather([other.mask for other in others]),
         )
+
+
+def _resized(mask: Tensor, own: int, size: int) -> Tensor:
+    """Return a mask (B, patches) on the coarser grid of patches, equally large in pixels, of a smaller view.
+
+    The nearest patch decides, so that on average the share of masked patches stays.
+    """
+    side = math.isqrt(mask.shape[1])
+    smaller, rest = divmod(size * side, own)
+    if side * side != mask.shape[1] or rest or smaller < 1:
+        raise UserError(
+            f"Views of {own} pixels with masks of {mask.shape[1]} patches cannot be shown at {size} pixels: their "
+            "patches must form a square grid, and the size must be a multiple of a patch."
+        )
+    nearest = ((torch.arange(smaller, device=mask.device) + 0.5) * side / smaller).long()
+    grid_BNN: Tensor = mask.unflatten(1, (side, side))
+    return grid_BNN[:, nearest][:, :, nearest].flatten(1)
 
 
 def pick_rows(tensors: Sequence[Tensor], choice: Tensor) -> Tensor:
@@ -113,14 +137,17 @@ class Clock:
 class Selection:
     """What a selection saw and chose, for the record.
 
-    table (A, S) candidates per slot, hardness (A, B), choice (B,) rows of the table, views: every candidate.
+    table (A, S) candidates per slot, hardness (A, B) by the method's loss (None where no loss was asked for), choice
+    (B,) rows of the table, views: every candidate. `shared` is false where samples chose from tables of their own, whose
+    best rows the table lists.
     """
 
     slots: tuple[Slot, ...]
     table: Tensor
-    hardness: Tensor
+    hardness: Tensor | None
     choice: Tensor
     views: Mapping[Slot, View]
+    shared: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +158,7 @@ class Batch:
     index (B,) rows of the data set, position (B,) places in the epoch's order, both int64 on the CPU;
     positions come in whole groups of `group`. `targets` holds target encodings that a selection already made
     and that hold row by row, `first` the online encodings of the first candidates where the method's state takes those.
+    `together` asks the method to normalise views of one size as one batch.
     """
 
     views: Mapping[Slot, View]
@@ -143,6 +171,7 @@ class Batch:
     targets: Mapping[Slot, Any] = field(default_factory=dict)
     first: Mapping[Slot, Any] = field(default_factory=dict)
     selection: Selection | None = None
+    together: bool = False
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -155,11 +184,15 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """One summand of the objective: the method's whole loss on this batch, times a weight."""
+    """One summand of the objective: the method's whole loss on this batch, times a weight.
+
+    With `assignments` (A, S) of candidates to slots the loss is the mean over them, and not that of the first one.
+    """
 
     batch: Batch
     weight: float = 1.0
     name: str = "clean"
+    assignments: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from hardviews.batch import Batch, Term, View
 from hardviews.collectives import sum_over_ranks, world_size
+from hardviews.errors import UserError
 from hardviews.methods.method import Encoded, Method
 from hardviews.models.batchnorm import add_adversarial_branch, branch_batchnorm, normalising
 from hardviews.models.noise import without_noise
 from hardviews.strategies.strategy import Strategy
-from hardviews.views.plan import Pair, Slot
+from hardviews.views.plan import Pair, Slot, candidate_pairs
 
 
 @dataclass
@@ -43,8 +44,15 @@ class Objective(nn.Module):
     """A method under a strategy."""
 
     def __init__(self, method: Method, strategy: Strategy) -> None:
-        """Prepare the method's BatchNorm for branches and ask the strategy for candidates."""
+        """Prepare the method's BatchNorm for branches and ask the strategy for candidates.
+
+        Raises:
+            UserError: the strategy cannot serve the method.
+        """
         super().__init__()
+        reason = strategy.refuses(method)
+        if reason is not None:
+            raise UserError(f"{type(method).__name__} cannot train under {type(strategy).__name__}: {reason}")
         branch_batchnorm(method)
         self.method: Method = method
         if strategy.adversarial_branch:
@@ -52,7 +60,7 @@ class Objective(nn.Module):
         self.strategy = strategy
         self.plan = strategy.plan(method.plan())
         self.pairs = method.pairs()
-        self._shared: dict[tuple[View, ...], Encoded] | None = None
+        self._shared: list[tuple[dict[Slot, View], Encoded]] | None = None
 
     def forward(self, batch: Batch, global_count: int) -> Losses:
         """Compute the step's loss on this rank's share of a global (micro-)batch of `global_count`
@@ -60,7 +68,7 @@ class Objective(nn.Module):
         """
         with self.sharing():
             terms = _weighty(self.strategy(batch, self) or [Term(batch)])
-            clean = self._clean(terms[0].batch)
+            clean = self._first(terms[0])
             evaluated = [(term, *self._term(term, global_count)) for term in terms]
         total = torch.stack([term.weight * loss for term, loss, _ in evaluated]).sum()
         return Losses(
@@ -72,8 +80,7 @@ class Objective(nn.Module):
         )
 
     def _term(self, term: Term, global_count: int) -> tuple[Tensor, Tensor]:
-        losses_PB, _ = self.pairwise(term.batch)
-        losses_B = self.reduce(losses_PB)
+        losses_B = self._averaged(term) if term.assignments is not None else self.reduce(self.pairwise(term.batch)[0])
         valid_B = self.valid(term.batch)
         if valid_B is None:
             return losses_B.sum() * (world_size() / global_count), losses_B
@@ -81,6 +88,28 @@ class Objective(nn.Module):
         losses_B = torch.where(valid_B, losses_B, 0.0)
         mean = losses_B.sum() * (world_size() / counts[0].clamp(min=1))
         return mean * (counts[1] / global_count), losses_B
+
+    def _averaged(self, term: Term) -> Tensor:
+        """Return the loss (B,) of a term of several assignments: every pair of candidates costs one loss."""
+        pairs, within_AP = self._candidate_pairs(term)
+        encoded = self._clean(term.batch, pairs)
+        losses_QB = self.method.pair_losses(term.batch, encoded.online, encoded.target, pairs)
+        return self.reduce(losses_QB, within_AP).mean(0)
+
+    def _first(self, term: Term) -> Encoded:
+        """Return the clean encodings of a term's slots: of the first candidates, where it has several assignments."""
+        if term.assignments is None:
+            return self._clean(term.batch)
+        encoded = self._clean(term.batch, self._candidate_pairs(term)[0])
+        online, target = ({getattr(pair, side) for pair in self.pairs} for side in ("online", "target"))
+        return Encoded(
+            {slot: e for slot, e in encoded.online.items() if slot in online},
+            {slot: e for slot, e in encoded.target.items() if slot in target},
+        )
+
+    def _candidate_pairs(self, term: Term) -> tuple[list[Pair], Tensor]:
+        assert term.assignments is not None
+        return candidate_pairs(self.plan.slots, self.pairs, term.assignments)
 
     def pairwise(self, batch: Batch, *, attack: bool = False) -> tuple[Tensor, Encoded]:
         """Return the losses (P, B) of the method's pairs on a batch, and its encodings.
@@ -122,49 +151,64 @@ class Objective(nn.Module):
         With `within` (A, P), rows of the losses (Q, B) that stand for the pairs under each assignment,
         returns (A, B).
         """
-        rows = losses if within is None else losses[within.T.to(losses.device)]
-        total = self.pairs[0].weight * rows[0]
-        for pair, row in zip(self.pairs[1:], rows[1:], strict=True):
-            total = total + pair.weight * row
+        # One (A, B) matrix at a time: all pairs at once would take P of them.
+        within_PA = None if within is None else within.T.to(losses.device)
+        total: Tensor | None = None
+        for p, pair in enumerate(self.pairs):
+            weighted = pair.weight * (losses[p] if within_PA is None else losses[within_PA[p]])
+            total = weighted if total is None else total + weighted
+        assert total is not None
         return total
 
-    def score(self, batch: Batch, table: Tensor, size: int | None = None) -> tuple[Tensor, Encoded]:
+    def score(
+        self,
+        batch: Batch,
+        table: Tensor,
+        size: int | None = None,
+        *,
+        together: bool = False,
+        move_statistics: bool = False,
+    ) -> tuple[Tensor, Encoded]:
         """Return the hardness (A, B) of assignments (rows of the table), and the candidates' encodings.
 
-        Made without gradient, in training mode, and without a trace: no running statistics move and the
-        random streams of training stand where they stood. Every candidate is encoded once; every pair of
-        candidates costs one loss. `size` scores at a lower resolution.
+        Made without gradient, in training mode, and without a trace: no running statistics move (unless told so) and
+        the random streams of training stand where they stood. Every candidate is encoded once; every pair of
+        candidates costs one loss. `size` scores at a lower resolution, `together` normalises all candidates of one
+        size as one batch.
         """
-        place = {slot: i for i, slot in enumerate(self.plan.slots)}
-        rows: dict[tuple[Slot, Slot, str], int] = {}
-        within = torch.empty(len(table), len(self.pairs), dtype=torch.int64)
-        for a, assignment in enumerate(table.tolist()):
-            for p, pair in enumerate(self.pairs):
-                online, target = (
-                    Slot(slot.pool, assignment[place[slot]]) if slot in place else slot
-                    for slot in (pair.online, pair.target)
-                )
-                within[a, p] = rows.setdefault((online, target, pair.kind), len(rows))
-        pairs = [Pair(online, target, 1.0, kind) for online, target, kind in rows]
+        pairs, within_AP = candidate_pairs(self.plan.slots, self.pairs, table)
+        losses_QB, encoded = self.score_pairs(batch, pairs, size, together=together, move_statistics=move_statistics)
+        return self.reduce(losses_QB, within_AP), encoded
+
+    def score_pairs(
+        self,
+        batch: Batch,
+        pairs: Sequence[Pair],
+        size: int | None = None,
+        *,
+        together: bool = False,
+        move_statistics: bool = False,
+    ) -> tuple[Tensor, Encoded]:
+        """Return the losses (Q, B) of pairs of candidates, made as `score` says, and the candidates' encodings."""
         if size is not None:
-            sizes = {pool.name: min(size, pool.augmentation.size) for pool in self.plan.pools}
-            views = {slot: replace(view, size=sizes[slot.pool]) for slot, view in batch.views.items()}
-            batch = replace(batch, views=views)
-        with self._traceless():
-            encoded = self._encode(batch, pairs)
-            losses_QB = self.method.pair_losses(batch, encoded.online, encoded.target, pairs)
-            return self.reduce(losses_QB, within), encoded
+            own = {pool.name: pool.augmentation.size for pool in self.plan.pools}
+            smaller = {slot: view.at(min(size, own[slot.pool]), own[slot.pool]) for slot, view in batch.views.items()}
+            batch = replace(batch, views=smaller)
+        with self._traceless(move_statistics):
+            encoded = self._encode(replace(batch, together=together), pairs)
+            return self.method.pair_losses(batch, encoded.online, encoded.target, pairs), encoded
 
     def first(self, batch: Batch) -> dict[Slot, Any]:
         """Return the online encodings of the first candidates, made without gradient and without a trace."""
         with self._traceless():
-            return dict(self._encode(batch, self.pairs).online)
+            slots = dict.fromkeys(pair.online for pair in self.pairs)
+            return dict(self.method.encode(batch, list(slots), []).online)
 
     @contextmanager
-    def _traceless(self) -> Iterator[None]:
+    def _traceless(self, move_statistics: bool = False) -> Iterator[None]:
         device = next(self.parameters()).device
         cuda = [device] if device.type == "cuda" else []
-        with torch.no_grad(), torch.random.fork_rng(cuda), normalising(self.method, "main", update=False):
+        with torch.no_grad(), torch.random.fork_rng(cuda), normalising(self.method, "main", move_statistics):
             yield
 
     def valid(self, batch: Batch) -> Tensor | None:
@@ -178,21 +222,25 @@ class Objective(nn.Module):
     @contextmanager
     def sharing(self) -> Iterator[None]:
         """Inside, the clean views' encodings are made once and shared by all terms and all attack steps."""
-        self._shared = {}
+        self._shared = []
         try:
             yield
         finally:
             self._shared = None
 
-    def _clean(self, batch: Batch) -> Encoded:
-        key = tuple(batch.views[slot] for slot in self.plan.slots)
-        if self._shared is not None and key in self._shared:
-            return self._shared[key]
+    def _clean(self, batch: Batch, pairs: Sequence[Pair] | None = None) -> Encoded:
+        """Encode the clean views of some pairs (the method's), or take encodings that hold them already."""
+        pairs = self.pairs if pairs is None else pairs
+        slots = dict.fromkeys(slot for pair in pairs for slot in (pair.online, pair.target))
+        views = {slot: batch.views[slot] for slot in slots if slot in batch.views}
+        for known, encoded in self._shared or ():
+            if views.items() <= known.items():
+                return encoded
         clean = replace(batch, hard={}, mixes={})
         with normalising(self.method, "main", update=self._shared is not None):
-            encoded = self._encode(clean, self.pairs)
+            encoded = self._encode(clean, pairs)
         if self._shared is not None:
-            self._shared[key] = encoded
+            self._shared.append((views, encoded))
         return encoded
 
     def _encode(self, batch: Batch, pairs: Sequence[Pair]) -> Encoded:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -16,11 +17,16 @@ from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.methods.swav import SwAVConfig
 from hardviews.objective import Objective
 from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.all_pairs import AllPairs
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
+from hardviews.strategies.least_overlap import LeastOverlap
 from hardviews.strategies.mixup import MixUp
+from hardviews.strategies.more_views import MoreViews
+from hardviews.strategies.random_views import RandomViews
 from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
 from hardviews.views.augmentation import Augmentation
+from hardviews.views.params import draw
 from tests.laws import toys
 
 SIZE, GROUP, SAMPLES = 16, 4, 8
@@ -84,6 +90,10 @@ METHODS: dict[str, Callable[[nn.Module, int], Method]] = {
 STRATEGIES: dict[str, Strategy] = {
     "clean": Clean(),
     "hard_views": HardViews(4),
+    "random_views": RandomViews(4),
+    "least_overlap": LeastOverlap(4),
+    "all_pairs": AllPairs(4),
+    "more_views": MoreViews(1.5),
     "fgsm": Adversarial(4 / 255),
     "pgd": Adversarial(4 / 255, steps=2),
     "cutmix": CutMix(),
@@ -111,12 +121,13 @@ def make_batch(objective: Objective, samples: int = SAMPLES, first: int = 0, ste
         pool = objective.plan.pool(slot.pool)
         size, number = pool.augmentation.size, objective.plan.view_number(slot)
         pictures = [picture(int(p), number, size) for p in position]
+        rows = draw(pool.augmentation, seed, clock.epoch, position.numpy(), number, *np.full((2, samples), 4 * SIZE))
         normalisation = pool.augmentation.normalisation
         views[slot] = View(
             slot,
             Crops(torch.stack(pictures), normalisation),
             normalisation,
-            rows=torch.stack([p.float().mean((1, 2)) for p in pictures]),
+            rows=torch.from_numpy(rows),
             target=pool.target,
             mask=objective.method.mask(slot, number, clock, position),
         )

@@ -9,9 +9,13 @@ from hardviews.methods.method import Method
 from hardviews.models.noise import without_noise
 from hardviews.objective import Objective
 from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.all_pairs import AllPairs
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
+from hardviews.strategies.least_overlap import LeastOverlap
 from hardviews.strategies.mixup import MixUp
+from hardviews.strategies.more_views import MoreViews
+from hardviews.strategies.random_views import RandomViews
 from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
 from hardviews.views.plan import Slot
 from tests.laws.cases import STRATEGIES, assert_same_state, build, make_batch, state, train_step
@@ -54,6 +58,10 @@ def selection_equals_brute_force(method: str, network: str, choose: str = "harde
 
 NOTHING: dict[str, Strategy] = {
     "as many candidates as slots": HardViews(2),
+    "as many candidates as slots, by chance": RandomViews(2),
+    "as many candidates as slots, by overlap": LeastOverlap(2),
+    "as many candidates as slots, averaged": AllPairs(2),
+    "a single set of views": MoreViews(1),
     "weight zero": Sum((1.0, Clean()), (0.0, CutMix()), (0.0, Adversarial(4 / 255))),
     "lambda one": CutMix(fixed=1.0),
     "lambda one, blended": MixUp(fixed=1.0),
@@ -206,6 +214,7 @@ def permute(batch: Batch, order: torch.Tensor) -> Batch:
         return replace(
             view,
             source=Crops(view.pixels()[order], view.normalisation),
+            rows=None if view.rows is None else view.rows[order],
             mask=None if view.mask is None else view.mask[order],
         )
 

@@ -48,8 +48,8 @@ def test_law_2_argmin_for_argmax() -> None:
 def test_law_2_the_hardness_of_another_assignment(monkeypatch: pytest.MonkeyPatch) -> None:
     score = hardviews.objective.Objective.score
 
-    def shifted(self: Any, batch: Any, table: Any, size: Any = None) -> Any:
-        hardness, encoded = score(self, batch, table, size)
+    def shifted(self: Any, *arguments: Any, **settings: Any) -> Any:
+        hardness, encoded = score(self, *arguments, **settings)
         return hardness.roll(1, 0), encoded
 
     monkeypatch.setattr(hardviews.objective.Objective, "score", shifted)

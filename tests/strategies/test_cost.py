@@ -48,7 +48,7 @@ CASES: list[tuple[str, Strategy, tuple[int, int, int]]] = [
     ("simsiam", HardViews(4, every=2), (4, 2, 0)),
     ("simclr", Clean(), (0, 2, 0)),
     ("simclr", HardViews(4), (4, 2, 0)),
-    ("simclr", HardViews(4, limit=2), (4, 2, 0)),
+    ("simclr", HardViews(4, limit=4), (4, 2, 0)),
     ("toy_queue", Clean(), (0, 1, 1)),
     # Ordered: every candidate may be the query or the key.
     ("toy_queue", HardViews(4), (4, 1, 4 + 1)),

@@ -90,6 +90,9 @@ class Method(nn.Module, ABC):
     #: some, and jumps where one has none: its label is no candidate any more.
     joint_labels = False
 
+    #: Whether `encode` normalises views of one size as one batch where `batch.together` asks for it (`each`).
+    joins_views = False
+
     @abstractmethod
     def plan(self) -> Plan:
         """Return the slots that a step needs."""

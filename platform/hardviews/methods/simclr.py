@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 from hardviews.batch import Batch
 from hardviews.collectives import gather_rows
 from hardviews.full_precision import full_precision
+from hardviews.methods.each import each
 from hardviews.methods.heads import mlp
 from hardviews.methods.method import Encoded, Method, MethodConfig
 from hardviews.views.augmentation import Augmentation, simclr
@@ -58,6 +59,8 @@ class Candidates(NamedTuple):
 class SimCLR(Method):
     """NT-Xent over both views of the whole batch; gradients reach the targets too."""
 
+    joins_views = True
+
     def __init__(self, config: SimCLRConfig, backbone: nn.Module, features: int) -> None:
         """Add the projection head to the backbone."""
         super().__init__()
@@ -79,10 +82,12 @@ class SimCLR(Method):
         """Return unit embeddings online, and those of all ranks as targets."""
         seen = {slot: batch.online(slot) for slot in online}
         shown = {slot: batch.views[slot] for slot in target}
-        embedded = {
-            view: normalize(full_precision(self.projector(self.backbone(view.pixels()))), dim=1)
-            for view in dict.fromkeys((*seen.values(), *shown.values()))
-        }
+        views = dict.fromkeys((*seen.values(), *shown.values()))
+        embedded = each(
+            lambda pixels: normalize(full_precision(self.projector(self.backbone(pixels))), dim=1),
+            ((view, view.pixels()) for view in views),
+            batch.together,
+        )
         targets = {}
         for slot, view in shown.items():
             embeddings_GD, first = gather_rows(embedded[view])

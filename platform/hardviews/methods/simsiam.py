@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from hardviews.batch import Batch
 from hardviews.full_precision import full_precision
+from hardviews.methods.each import each
 from hardviews.methods.heads import mlp
 from hardviews.methods.method import Encoded, Method, MethodConfig
 from hardviews.views.augmentation import Augmentation, mocov2
@@ -41,6 +42,8 @@ class SimSiamConfig(MethodConfig):
 class SimSiam(Method):
     """Each view predicts the other's projection, which takes no gradient."""
 
+    joins_views = True
+
     def __init__(self, config: SimSiamConfig, backbone: nn.Module, features: int) -> None:
         """Add projector and predictor to the backbone."""
         super().__init__()
@@ -66,12 +69,12 @@ class SimSiam(Method):
         """Return predictions online and detached projections as targets, both from one forward of a view."""
         seen = {slot: batch.online(slot) for slot in online}
         shown = {slot: batch.views[slot] for slot in target}
-        projected = {
-            view: self.projector(self.backbone(view.pixels()))
-            for view in dict.fromkeys((*seen.values(), *shown.values()))
-        }
+        views = dict.fromkeys((*seen.values(), *shown.values()))
+        projected = each(
+            lambda pixels: self.projector(self.backbone(pixels)), ((v, v.pixels()) for v in views), batch.together
+        )
         return Encoded(
-            {slot: self.predictor(projected[view]) for slot, view in seen.items()},
+            each(self.predictor, ((slot, projected[view]) for slot, view in seen.items()), batch.together),
             {slot: projected[view].detach() for slot, view in shown.items()},
         )
 

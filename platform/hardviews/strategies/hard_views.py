@@ -5,7 +5,7 @@ candidate is forwarded once without gradient, every admissible assignment of can
 the method's own loss per sample, and the step trains on the worst one of each image.
 
 Differs from the published SimSiam code on purpose: candidates are normalised view by view, as in training,
-and scoring moves no running statistics.
+and scoring moves no running statistics. Both are settings.
 
 Shape legend: A assignments, S slots, B samples.
 """
@@ -13,89 +13,115 @@ Shape legend: A assignments, S slots, B samples.
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
+import torch
+from torch import Tensor, nn
 
-from hardviews.batch import Batch, Selection, Term, pick_rows
+from hardviews.batch import Batch, Term, pick_rows
 from hardviews.errors import UserError
 from hardviews.methods.method import map_tensors
-from hardviews.strategies.strategy import Stage, Strategy
-from hardviews.views.plan import Plan, Slot
+from hardviews.models.resolution import why_not
+from hardviews.strategies.best_locals import best_locals, covering, separable
+from hardviews.strategies.candidates import Candidates, Choice, selected
+from hardviews.views.plan import Plan, candidate_pairs
 
 if TYPE_CHECKING:
+    from hardviews.methods.method import Method
     from hardviews.objective import Objective
 
 
 @dataclass(frozen=True)
-class HardViews(Strategy):
+class HardViews(Candidates):
     """Chooses, image by image, the assignment of candidates with the highest loss.
 
     Attributes:
         candidates: views drawn for all global slots together (the paper's N).
         local_candidates: views drawn for each pool of local slots, by default no more than its slots.
         limit: at most so many assignments a step, drawn anew each step (DINO: 64 or 128).
-        size: resolution for scoring, where a view's own is larger.
         every: select in every so manieth step only, else train on the first views.
+        size: resolution for scoring, where a view's own is larger.
         choose: the hardest, or as a control the easiest.
+        normalise: BatchNorm while scoring: view by view as in training, or all candidates of one size together
+            (the published codes of SimSiam and SimCLR).
+        move_statistics: whether scoring moves BatchNorm's running statistics (the published codes: it does).
+        best_locals: for every choice of global views take those local views that are hardest under it, of all there
+            are. The exact maximum, in place of a `limit` of random choices; harder than the paper's.
     """
 
-    candidates: int = 4
-    local_candidates: int | None = None
-    limit: int | None = None
     size: int | None = None
-    every: int = 1
     choose: Literal["hardest", "easiest"] = "hardest"
+    normalise: Literal["view", "together"] = "view"
+    move_statistics: bool = False
+    best_locals: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse counts that select nothing."""
-        if self.every < 1 or (self.limit is not None and self.limit < 1):
-            raise UserError(f"HardViews has every={self.every} and limit={self.limit}; both must be 1 or more.")
+        """Refuse settings that score nothing."""
+        super().__post_init__()
+        if self.size is not None and self.size < 1:
+            raise UserError(f"HardViews has size={self.size}; views are scored at 1 pixel or more.")
+        if self.best_locals and self.limit is not None:
+            raise UserError(f"HardViews has best_locals, which looks at all choices, and limit={self.limit}: drop one.")
 
-    @property
-    def stages(self) -> frozenset[Stage]:
-        """Return that this selects."""
-        return frozenset({Stage.SELECT})
-
-    def plan(self, plan: Plan) -> Plan:
-        """Ask for candidates, shared among the pools of global slots in proportion to their slots."""
-        slots = sum(pool.slots for pool in plan.pools if pool.target)
-        if self.candidates % slots or self.candidates < slots:
-            raise UserError(
-                f"HardViews asks for {self.candidates} candidates, but the method has {slots} global slots, "
-                f"each of which needs as many: choose a multiple of {slots}."
+    def refuses(self, method: "Method") -> str | None:
+        """Refuse a size that the network cannot take, and BatchNorm that cannot be had."""
+        if self.size is not None and any(pool.augmentation.size > self.size for pool in method.plan().pools):
+            reason = why_not(method, self.size)
+            if reason is not None:
+                return f"at size={self.size} {reason}"
+        if self.normalise == "together" and not method.joins_views and _has_batchnorm(method):
+            return (
+                "its candidates cannot be normalised together, since it encodes every view by itself. Score them with "
+                'normalise="view", as it trains.'
             )
-        asked = {pool.name: pool.slots * self.candidates // slots for pool in plan.pools if pool.target}
-        if self.local_candidates is not None:
-            asked.update({pool.name: self.local_candidates for pool in plan.pools if not pool.target})
-        return plan.with_candidates(asked)
+        if self.best_locals and not separable(method.plan(), method.pairs()):
+            return (
+                "best_locals needs local views that only predict targets of global views, in slots that are all alike. "
+                "Set limit instead."
+            )
+        return super().refuses(method)
 
-    def __call__(self, batch: Batch, objective: "Objective") -> list[Term]:
-        """Return the batch of the selected views as the only term."""
-        # Its own candidates: another part of a sum may ask for more of them.
-        plan = self.plan(objective.method.plan())
-        total = plan.count(objective.pairs)
-        if total == 1 or batch.clock.step % self.every:
-            return [Term(replace(batch, views={slot: batch.views[slot] for slot in plan.slots}))]
-        table_AS = plan.assignments(objective.pairs, self._drawn(total, batch))
-        hardness_AB, encoded = objective.score(batch, table_AS, self.size)
-        choice_B = (hardness_AB if self.choose == "hardest" else -hardness_AB).argmax(0)
-        views, targets = {}, {}
-        for s, slot in enumerate(plan.slots):
-            candidates = [Slot(slot.pool, k) for k in range(plan.pool(slot.pool).candidates)]
-            pick_B = table_AS.to(choice_B.device)[choice_B, s]
-            views[slot] = batch.views[slot].pick([batch.views[c] for c in candidates], pick_B)
-            made = [encoded.target[c] for c in candidates if c in encoded.target]
-            if objective.method.rowwise_targets and self.size is None and len(made) == len(candidates):
-                targets[slot] = map_tensors(lambda *t, pick=pick_B: pick_rows(t, pick), *made)
-        drawn = {slot: batch.views[slot] for slot in plan.candidates}
-        selection = Selection(plan.slots, table_AS, hardness_AB, choice_B, drawn)
-        first = {}
+    def listed(self, plan: Plan) -> Plan:
+        """Return the plan whose assignments are listed: of global views alone where local ones are found by sorting."""
+        if not self.best_locals:
+            return plan
+        return plan.with_candidates({pool.name: pool.slots for pool in plan.pools if not pool.target})
+
+    def among(self, plan: Plan, table: Tensor, batch: Batch, objective: "Objective") -> list[Term]:
+        """Return the batch of the hardest views as the only term."""
+        together, hardest = self.normalise == "together", self.choose == "hardest"
+        if self.best_locals:
+            found, _ = candidate_pairs(plan.slots, objective.pairs, covering(plan, table))
+            losses_QB, encoded = objective.score_pairs(
+                batch, found, self.size, together=together, move_statistics=self.move_statistics
+            )
+            losses = dict(zip(found, losses_QB, strict=True))
+            table = best_locals(plan, objective.pairs, table, losses, hardest)
+            found, within_AP = candidate_pairs(plan.slots, objective.pairs, table)
+            hardness_AB = objective.reduce(torch.stack([losses[pair] for pair in found]), within_AP)
+        else:
+            hardness_AB, encoded = objective.score(
+                batch, table, self.size, together=together, move_statistics=self.move_statistics
+            )
+        choice_B = (hardness_AB if hardest else -hardness_AB).argmax(0)
+        drawn = batch
+        batch, chosen = selected(plan, table, Choice(choice_B, hardness_AB, not self.best_locals), batch)
+        targets, first = {}, {}
+        if objective.method.rowwise_targets:
+            for slot, (candidates, pick_B) in chosen.items():
+                made = [encoded.target[c] for c in candidates if c in encoded.target]
+                if len(made) == len(candidates) and not self.shrinks(plan, slot.pool):
+                    targets[slot] = map_tensors(lambda *t, pick=pick_B: pick_rows(t, pick), *made)
         if objective.method.unselected_state:
-            first = objective.first(batch) if self.size else {slot: encoded.online[slot] for slot in plan.slots}
-        return [Term(replace(batch, views=views, targets=targets, first=first, selection=selection))]
+            slots = dict.fromkeys(pair.online for pair in objective.pairs)
+            if any(slot not in encoded.online or self.shrinks(plan, slot.pool) for slot in slots):
+                first = objective.first(drawn)
+            else:
+                first = {slot: encoded.online[slot] for slot in slots}
+        return [Term(replace(batch, targets=targets, first=first))]
 
-    def _drawn(self, total: int, batch: Batch) -> list[int] | None:
-        """Draw the assignments of this step, the same on every rank; None for all of them."""
-        if self.limit is None or self.limit >= total:
-            return None
-        generator = np.random.Generator(np.random.Philox(key=[batch.clock.seed, batch.clock.step]))
-        return sorted(int(rank) for rank in generator.choice(total, self.limit, replace=False))
+    def shrinks(self, plan: Plan, pool: str) -> bool:
+        """Return whether views of a pool are scored at a lower resolution than their own."""
+        return self.size is not None and self.size < plan.pool(pool).augmentation.size
+
+
+def _has_batchnorm(method: nn.Module) -> bool:
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in method.modules())

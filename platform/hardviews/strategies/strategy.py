@@ -17,6 +17,7 @@ from hardviews.errors import UserError
 from hardviews.views.plan import Plan
 
 if TYPE_CHECKING:
+    from hardviews.methods.method import Method
     from hardviews.objective import Objective
 
 
@@ -41,9 +42,18 @@ class Strategy(ABC):
         """Return whether the strategy needs the auxiliary BatchNorm."""
         return False
 
+    @property
+    def several(self) -> bool:
+        """Return whether a term trains on several views of a slot at once."""
+        return False
+
     def plan(self, plan: Plan) -> Plan:
         """Return the plan with the candidates that the strategy asks for."""
         return plan
+
+    def refuses(self, method: "Method") -> str | None:
+        """Return why the strategy cannot serve a method, and what to do; None where it can. Asked once, at first."""
+        return None
 
     @abstractmethod
     def __call__(self, batch: Batch, objective: "Objective") -> list[Term]:
@@ -96,6 +106,16 @@ class Sum(Strategy):
         """Return whether any part needs the auxiliary BatchNorm."""
         return any(part.strategy.adversarial_branch for part in self.parts if part.weight > 0)
 
+    @property
+    def several(self) -> bool:
+        """Return whether a part trains on several views of a slot at once."""
+        return any(part.strategy.several for part in self.parts if part.weight > 0)
+
+    def refuses(self, method: "Method") -> str | None:
+        """Return the first part's reason."""
+        reasons = (part.strategy.refuses(method) for part in self.parts if part.weight > 0)
+        return next((reason for reason in reasons if reason is not None), None)
+
     def plan(self, plan: Plan) -> Plan:
         """Ask for the candidates of every part; the part that asks for most decides."""
         return _widest(plan, [part.strategy.plan(plan) for part in self.parts if part.weight > 0])
@@ -124,6 +144,11 @@ class Chain(Strategy):
         links = chain or links
         object.__setattr__(self, "links", links)
         for before, after in combinations(links, 2):
+            if before.several and after.stages:
+                raise UserError(
+                    f"This chain would harden views after {type(before).__name__}, whose terms train on several views "
+                    "of a slot at once: no one view is left to mix or attack. Add the two with Sum."
+                )
             for first in before.stages:
                 for second in after.stages:
                     if second <= first:
@@ -139,6 +164,16 @@ class Chain(Strategy):
         """Return whether any link needs the auxiliary BatchNorm."""
         return any(link.adversarial_branch for link in self.links)
 
+    @property
+    def several(self) -> bool:
+        """Return whether a link trains on several views of a slot at once."""
+        return any(link.several for link in self.links)
+
+    def refuses(self, method: "Method") -> str | None:
+        """Return the first link's reason."""
+        reasons = (link.refuses(method) for link in self.links)
+        return next((reason for reason in reasons if reason is not None), None)
+
     def plan(self, plan: Plan) -> Plan:
         """Ask for the candidates of every link."""
         for link in self.links:
@@ -150,7 +185,12 @@ class Chain(Strategy):
         terms = [Term(batch)]
         for link in self.links:
             terms = [
-                replace(inner, weight=outer.weight * inner.weight, name=_join(outer.name, inner.name))
+                replace(
+                    inner,
+                    weight=outer.weight * inner.weight,
+                    name=_join(outer.name, inner.name),
+                    assignments=outer.assignments if inner.assignments is None else inner.assignments,
+                )
                 for outer in terms
                 for inner in link(outer.batch, objective)
             ]

@@ -33,8 +33,10 @@ class Meter:
         selection = losses.batch.selection
         if selection is not None:
             hardness_AB = selection.hardness
-            self.add("hardness/chosen", hardness_AB.gather(0, selection.choice[None]).squeeze(0))
-            self.add("hardness/mean", hardness_AB.mean(0))
+            if hardness_AB is not None:  # chosen by the method's loss
+                self.add("hardness/chosen", hardness_AB.gather(0, selection.choice[None]).squeeze(0))
+                if selection.shared:
+                    self.add("hardness/mean", hardness_AB.mean(0))
             measured = overlap(selection, pairs)
             if measured is not None:
                 self.add("overlap/chosen", measured.chosen)

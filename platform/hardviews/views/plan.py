@@ -5,14 +5,16 @@ a *pool*. A strategy may ask a pool for more *candidates* than it has slots; an 
 candidate fills which slot. Candidate i of a pool carries the same name as slot i, so without selection the
 first candidates are the views.
 
-Shape legend: A assignments, S slots, P pairs.
+Shape legend: A assignments, S slots, P pairs, Q pairs of candidates.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -108,12 +110,12 @@ class Plan:
 
     def count(self, pairs: Sequence[Pair]) -> int:
         """Return the number of assignments."""
-        return math.prod(_ways(pool, _is_ordered(pool, pairs)) for pool in self.pools)
+        return math.prod(_ways(pool, is_ordered(pool.name, pool.slots, tuple(pairs))) for pool in self.pools)
 
     def _unrank(self, rank: int, pairs: Sequence[Pair]) -> list[int]:
         row: list[int] = []
         for pool in reversed(self.pools):
-            ordered = _is_ordered(pool, pairs)
+            ordered = is_ordered(pool.name, pool.slots, tuple(pairs))
             rank, inside = divmod(rank, _ways(pool, ordered))
             pick = _unrank_permutation if ordered else _unrank_combination
             row = pick(inside, pool.candidates, pool.slots) + row
@@ -126,10 +128,12 @@ def _ways(pool: Pool, ordered: bool) -> int:
     return (math.perm if ordered else math.comb)(pool.candidates, pool.slots)
 
 
-def _is_ordered(pool: Pool, pairs: Sequence[Pair]) -> bool:
-    """Tell whether exchanging two neighbouring slots of the pool changes the set of pairs."""
-    for i in range(pool.slots - 1):
-        a, b = Slot(pool.name, i), Slot(pool.name, i + 1)
+# Asked for every assignment that is listed.
+@functools.cache
+def is_ordered(pool: str, slots: int, pairs: tuple[Pair, ...]) -> bool:
+    """Tell whether exchanging two neighbouring slots of a pool changes the set of pairs."""
+    for i in range(slots - 1):
+        a, b = Slot(pool, i), Slot(pool, i + 1)
         exchange = {a: b, b: a}
         exchanged = [
             replace(p, online=exchange.get(p.online, p.online), target=exchange.get(p.target, p.target)) for p in pairs
@@ -137,6 +141,37 @@ def _is_ordered(pool: Pool, pairs: Sequence[Pair]) -> bool:
         if sorted(map(repr, exchanged)) != sorted(map(repr, pairs)):
             return True
     return False
+
+
+def candidate_pairs(slots: Sequence[Slot], pairs: Sequence[Pair], table: Tensor) -> tuple[list[Pair], Tensor]:
+    """Name the pairs of candidates that stand for the pairs of slots under some assignments (A, S).
+
+    Returns those pairs, each once and of weight 1, and which of them (A, P) stands for each pair of slots under each
+    assignment.
+    """
+    place = {slot: s for s, slot in enumerate(slots)}
+    table_AS = table.cpu().numpy()
+    fixed = [slot.number for pair in pairs for slot in (pair.online, pair.target)]
+    wide = 1 + max([*fixed, int(table_AS.max(initial=0))])
+    groups: dict[tuple[str, str, str], int] = {}
+    columns = []
+    for pair in pairs:
+        group = groups.setdefault((pair.online.pool, pair.target.pool, pair.kind), len(groups))
+        online, target = (
+            table_AS[:, place[slot]] if slot in place else np.full(len(table_AS), slot.number)
+            for slot in (pair.online, pair.target)
+        )
+        columns.append((group * wide + online) * wide + target)
+    codes_AP = np.stack(columns, axis=1)
+    codes_Q, first_Q, inverse = np.unique(codes_AP, return_index=True, return_inverse=True)
+    order_Q = first_Q.argsort()  # in the order in which they are met
+    names, named = list(groups), []
+    for code in codes_Q[order_Q].tolist():
+        rest, target = divmod(code, wide)
+        group, online = divmod(rest, wide)
+        online_pool, target_pool, kind = names[group]
+        named.append(Pair(Slot(online_pool, online), Slot(target_pool, target), 1.0, kind))
+    return named, torch.from_numpy(order_Q.argsort()[inverse].reshape(codes_AP.shape))
 
 
 def _unrank_combination(rank: int, n: int, k: int) -> list[int]:

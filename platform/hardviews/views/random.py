@@ -40,7 +40,10 @@ class Purpose(IntEnum):
     ATTACK = 5
     MASK = 6
     STEP = 7
-    SHUFFLE = 8
+    ASSIGNMENT = 8
+    CHOICE = 9
+    CLUSTER = 10
+    SHUFFLE = 11
 
 
 def philox(counter: Array, key: Array) -> Array:

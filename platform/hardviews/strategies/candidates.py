@@ -1,0 +1,146 @@
+"""What strategies over candidates share: how many views are drawn, which assignments are looked at, and when.
+
+Shape legend: A assignments, S slots, B samples.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hardviews.batch import Batch, Clock, Selection, Term
+from hardviews.errors import UserError
+from hardviews.strategies.strategy import Stage, Strategy
+from hardviews.views.plan import Plan, Slot
+from hardviews.views.random import Purpose, words
+
+if TYPE_CHECKING:
+    from hardviews.methods.method import Method
+    from hardviews.objective import Objective
+
+_MOST = 100_000  # assignments that a step may list
+
+
+@dataclass(frozen=True)
+class Candidates(Strategy):
+    """Draws more views than the method has slots, and looks at the assignments of views to slots.
+
+    Attributes:
+        candidates: views drawn for all global slots together (the paper's N).
+        local_candidates: views drawn for each pool of local slots, by default no more than its slots.
+        limit: at most so many assignments a step, drawn anew each step (DINO: 64 or 128).
+        every: in every so manieth step only, else train on the first views.
+    """
+
+    candidates: int = 4
+    local_candidates: int | None = None
+    limit: int | None = None
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse counts that look at nothing."""
+        if self.every < 1 or (self.limit is not None and self.limit < 1):
+            name = type(self).__name__
+            raise UserError(f"{name} has every={self.every} and limit={self.limit}; both must be 1 or more.")
+
+    @property
+    def stages(self) -> frozenset[Stage]:
+        """Return that this selects."""
+        return frozenset({Stage.SELECT})
+
+    def plan(self, plan: Plan) -> Plan:
+        """Ask for candidates, shared among the pools of global slots in proportion to their slots."""
+        slots = sum(pool.slots for pool in plan.pools if pool.target)
+        if self.candidates % slots or self.candidates < slots:
+            raise UserError(
+                f"{type(self).__name__} asks for {self.candidates} candidates, but the method has {slots} global "
+                f"slots, each of which needs as many: choose a multiple of {slots}."
+            )
+        asked = {pool.name: pool.slots * self.candidates // slots for pool in plan.pools if pool.target}
+        if self.local_candidates is not None:
+            asked.update({pool.name: self.local_candidates for pool in plan.pools if not pool.target})
+        return plan.with_candidates(asked)
+
+    def refuses(self, method: "Method") -> str | None:
+        """Refuse a method with more assignments than can be listed."""
+        total = self.listed(self.plan(method.plan())).count(method.pairs())
+        if total > _MOST and (self.limit is None or self.limit > _MOST):
+            return (
+                f"every step would look at {total:,} assignments of views to slots. Set limit (the published "
+                "multi-crop runs have 64 or 128)."
+            )
+        return None
+
+    def __call__(self, batch: Batch, objective: "Objective") -> list[Term]:
+        """Return the terms of this step's assignments, or the first views where there is nothing to look at."""
+        # Its own candidates: another part of a sum may ask for more of them.
+        plan = self.plan(objective.method.plan())
+        if plan.count(objective.pairs) == 1 or batch.clock.step % self.every:
+            return first_views(plan, batch)
+        listed = self.listed(plan)
+        total = listed.count(objective.pairs)
+        drawn = None if self.limit is None or self.limit >= total else draw_ranks(total, self.limit, batch.clock)
+        return self.among(plan, listed.assignments(objective.pairs, drawn), batch, objective)
+
+    def listed(self, plan: Plan) -> Plan:
+        """Return the plan whose assignments are listed, one by one."""
+        return plan
+
+    @abstractmethod
+    def among(self, plan: Plan, table: Tensor, batch: Batch, objective: "Objective") -> list[Term]:
+        """Return the terms of a step that looks at these assignments (A, S)."""
+
+
+class Choice(NamedTuple):
+    """Which row of the table each sample takes (B,), the hardness (A, B) it was chosen by, if by that, and whether all
+    samples chose from the same assignments.
+    """
+
+    rows: Tensor
+    hardness: Tensor | None = None
+    shared: bool = True
+
+
+class Chosen(NamedTuple):
+    """The candidates of a slot that assignments name, and which of them each sample takes (B,)."""
+
+    candidates: list[Slot]
+    pick: Tensor
+
+
+def first_views(plan: Plan, batch: Batch) -> list[Term]:
+    """Return the batch of the first views as the only term."""
+    return [Term(replace(batch, views={slot: batch.views[slot] for slot in plan.slots}))]
+
+
+def selected(plan: Plan, table: Tensor, choice: Choice, batch: Batch) -> tuple[Batch, dict[Slot, Chosen]]:
+    """Return the batch of the chosen views, with the record of the selection, and what was chosen by slot."""
+    numbers_BS = table.to(choice.rows.device)[choice.rows]
+    chosen, views = {}, {}
+    for s, slot in enumerate(plan.slots):
+        named = table[:, s].unique()
+        candidates = [Slot(slot.pool, number) for number in named.tolist()]
+        chosen[slot] = Chosen(
+            candidates, torch.searchsorted(named.to(numbers_BS.device), numbers_BS[:, s].contiguous())
+        )
+        views[slot] = batch.views[slot].pick([batch.views[c] for c in candidates], chosen[slot].pick)
+    drawn = {slot: batch.views[slot] for slot in plan.candidates}
+    selection = Selection(plan.slots, table, choice.hardness, choice.rows, drawn, choice.shared)
+    return replace(batch, views=views, selection=selection), chosen
+
+
+def draw_ranks(total: int, limit: int, clock: Clock) -> list[int]:
+    """Draw `limit` of the numbers below `total`, in order: any set of them is as likely as any other.
+
+    The same on every rank and for every micro-batch of a step. By Floyd's method (Bentley & Floyd, Communications of
+    the ACM 1987), which lists nothing; `total` may have any number of digits.
+    """
+    drawn = words(clock.seed, Purpose.ASSIGNMENT, clock.epoch, np.array([clock.step]), 0, 4 * limit)
+    chosen: set[int] = set()
+    for last, parts in zip(range(total - limit, total), drawn.reshape(limit, 4).tolist(), strict=True):
+        number = sum(part << 32 * i for i, part in enumerate(parts)) % (last + 1)
+        chosen.add(last if number in chosen else number)
+    return sorted(chosen)

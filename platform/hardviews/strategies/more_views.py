@@ -1,0 +1,74 @@
+"""A control of HVS: the compute that scoring takes goes into more random views.
+
+Several disjoint sets of views are trained on, each the method's loss on views of its own, averaged. The state of the
+method reads the first set.
+"""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import torch
+
+from hardviews.batch import Batch, Term
+from hardviews.errors import UserError
+from hardviews.strategies.candidates import first_views
+from hardviews.strategies.strategy import Stage, Strategy
+from hardviews.views.plan import Plan
+
+if TYPE_CHECKING:
+    from hardviews.objective import Objective
+
+
+@dataclass(frozen=True)
+class MoreViews(Strategy):
+    """Averages the method's loss over several sets of random views.
+
+    Attributes:
+        sets: on average over steps; of 5/3, two steps in three take two sets and one takes one. A method of two views
+            and one network takes 2 * 3 passes a step (a backward is two) and HardViews(4) four more: 10/6 as many.
+            `hardviews.strategies.cost.matching` says it for any method and selection.
+    """
+
+    sets: float = 5 / 3
+
+    def __post_init__(self) -> None:
+        """Refuse steps without a set."""
+        if not 1 <= self.sets < math.inf:
+            raise UserError(f"MoreViews has sets={self.sets}; every step trains on 1 set of views or more.")
+
+    @property
+    def stages(self) -> frozenset[Stage]:
+        """Return that this says which views are trained on."""
+        return frozenset({Stage.SELECT})
+
+    @property
+    def several(self) -> bool:
+        """Return that a term trains on several views of a slot."""
+        return True
+
+    def plan(self, plan: Plan) -> Plan:
+        """Ask for the views of all sets."""
+        most = math.ceil(self._exactly)
+        return plan.with_candidates({pool.name: pool.slots * most for pool in plan.pools})
+
+    def __call__(self, batch: Batch, objective: "Objective") -> list[Term]:
+        """Return the batch with all sets of this step as the only term."""
+        plan = objective.method.plan()
+        number = self.at(batch.clock.step)
+        if number == 1:
+            return first_views(plan, batch)
+        widths = [plan.pool(slot.pool).slots for slot in plan.slots]
+        table = [
+            [m * slots + slot.number for slot, slots in zip(plan.slots, widths, strict=True)] for m in range(number)
+        ]
+        return [Term(batch, assignments=torch.tensor(table))]
+
+    def at(self, step: int) -> int:
+        """Return how many sets a step trains on: spread evenly, `sets` on average."""
+        return math.floor((step + 1) * self._exactly) - math.floor(step * self._exactly)
+
+    @property
+    def _exactly(self) -> Fraction:
+        return Fraction(self.sets).limit_denominator(1000)
