@@ -138,8 +138,8 @@ class Selection:
     """What a selection saw and chose, for the record.
 
     table (A, S) candidates per slot, hardness (A, B) by the method's loss (None where no loss was asked for), choice
-    (B,) rows of the table, views: every candidate. `shared` is false where samples chose from tables of their own, whose
-    best rows the table lists.
+    (B,) rows of the table, views: every candidate. `shared` is false where samples chose from tables of their own,
+    whose best rows the table lists.
     """
 
     slots: tuple[Slot, ...]

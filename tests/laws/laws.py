@@ -20,10 +20,20 @@ from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
 from hardviews.views.plan import Slot
 from tests.laws.cases import STRATEGIES, assert_same_state, build, make_batch, state, train_step
 
+SELECTIONS: dict[str, Strategy] = {
+    "hardest": HardViews(4),
+    "of a few": HardViews(4, limit=3),
+    "scored smaller": HardViews(4, size=8),
+    "chance": RandomViews(4),
+    "overlap": LeastOverlap(4),
+    "averaged": AllPairs(4),
+    "more": MoreViews(2),
+}
 
-def scoring_changes_nothing(method: str, network: str) -> None:
+
+def scoring_changes_nothing(method: str, network: str, strategy: Strategy) -> None:
     """Law 1: parameters, buffers and random streams are equal before and after a selection."""
-    objective = build(method, HardViews(4), network)
+    objective = build(method, strategy, network)
     batch = make_batch(objective)
     before, stream = state(objective), torch.get_rng_state()
     objective.strategy(batch, objective)
@@ -32,28 +42,55 @@ def scoring_changes_nothing(method: str, network: str) -> None:
     assert all(parameter.grad is None for parameter in objective.parameters())
 
 
-def selection_equals_brute_force(method: str, network: str, choose: str = "hardest") -> None:
+def assigned(batch: Batch, slots: tuple[Slot, ...], row: list[int]) -> Batch:
+    """Return the batch of one assignment, its views known by their slots alone."""
+    return replace(
+        batch, views={s: replace(batch.views[Slot(s.pool, k)], slot=s) for s, k in zip(slots, row, strict=True)}
+    )
+
+
+def selection_equals_brute_force(method: str, network: str, choose: str = "hardest", limit: int | None = None) -> None:
     """Law 2: the chosen assignment has the highest loss of all, each tried on its own (noise fixed)."""
-    objective = build(method, HardViews(4, choose=choose), network)  # type: ignore[arg-type]
+    objective = build(method, HardViews(4, limit=limit, choose=choose), network)  # type: ignore[arg-type]
     batch = make_batch(objective)
     with without_noise(objective):
         (term,) = objective.strategy(batch, objective)
-        table = objective.plan.assignments(objective.pairs)
+        selection = term.batch.selection
+        assert selection is not None
+        table = selection.table if limit else objective.plan.assignments(objective.pairs)
         slots = objective.plan.slots
-        losses = []
-        for row in table.tolist():
-            views = {s: replace(batch.views[Slot(s.pool, k)], slot=s) for s, k in zip(slots, row, strict=True)}
-            with torch.no_grad():
-                losses.append(objective.reduce(objective.pairwise(replace(batch, views=views))[0]))
+        with torch.no_grad():
+            batches = [assigned(batch, slots, row) for row in table.tolist()]
+            losses = [objective.reduce(objective.pairwise(one)[0]) for one in batches]
+    assert limit is None or len(table) == limit
     hardest = torch.stack(losses).argmax(0)
-    selection = term.batch.selection
-    assert selection is not None
     torch.testing.assert_close(selection.hardness, torch.stack(losses), rtol=1e-5, atol=1e-6)
     assert torch.equal(selection.choice, hardest), "another assignment is harder"
     for s, slot in enumerate(slots):
         for i, a in enumerate(hardest.tolist()):
             wanted = batch.views[Slot(slot.pool, int(table[a, s]))]
             assert torch.equal(term.batch.views[slot].pixels()[i], wanted.pixels()[i])
+
+
+def averaging_equals_brute_force(method: str, network: str, strategy: Strategy) -> None:
+    """Law 2, where nothing is chosen: losses and gradients are the mean of those of every assignment on its own."""
+    objective, clean = build(method, strategy, network), build(method, Clean(), network)
+    batch = make_batch(objective)
+    with without_noise(objective), without_noise(clean):
+        (term,) = objective.strategy(batch, objective)
+        assert term.assignments is not None
+        parameters = [p for p in objective.parameters() if p.requires_grad]
+        objective(batch, len(batch)).total.backward()
+        found = [p.grad for p in parameters]
+        losses = objective(batch, len(batch)).terms[0][1]
+        alone = []
+        for row in term.assignments.tolist():
+            made = clean(assigned(batch, objective.plan.slots, row), len(batch))
+            (made.total / len(term.assignments)).backward()
+            alone.append(made.terms[0][1])
+    torch.testing.assert_close(losses, torch.stack(alone).mean(0), rtol=1e-5, atol=1e-6)
+    for grad, parameter in zip(found, [p for p in clean.parameters() if p.requires_grad], strict=True):
+        torch.testing.assert_close(grad, parameter.grad, rtol=1e-3, atol=2e-5)
 
 
 NOTHING: dict[str, Strategy] = {

@@ -15,7 +15,11 @@ from hardviews.methods.method import Method
 from hardviews.models import batchnorm
 from hardviews.strategies import adversarial
 from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.all_pairs import AllPairs
 from hardviews.strategies.cutmix import CutMix
+from hardviews.strategies.hard_views import HardViews
+from hardviews.strategies.least_overlap import LeastOverlap
+from hardviews.strategies.random_views import RandomViews
 from hardviews.strategies.strategy import Sum
 from hardviews.views import plan
 from tests.laws import laws, toys
@@ -33,12 +37,12 @@ def test_law_1_statistics_moved_by_scoring(monkeypatch: pytest.MonkeyPatch) -> N
             yield
 
     monkeypatch.setattr(hardviews.objective, "normalising", always_update)
-    breaks(laws.scoring_changes_nothing, "simsiam", "batchnorm")
+    breaks(laws.scoring_changes_nothing, "simsiam", "batchnorm", HardViews(4))
 
 
 def test_law_1_random_stream_moved_by_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.random, "fork_rng", lambda devices: nullcontext())
-    breaks(laws.scoring_changes_nothing, "simclr", "vit")
+    breaks(laws.scoring_changes_nothing, "simclr", "vit", HardViews(4))
 
 
 def test_law_2_argmin_for_argmax() -> None:
@@ -54,6 +58,40 @@ def test_law_2_the_hardness_of_another_assignment(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(hardviews.objective.Objective, "score", shifted)
     breaks(laws.selection_equals_brute_force, "toy_queue", "batchnorm")
+
+
+def test_law_2_a_pair_of_other_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = plan.candidate_pairs
+
+    def turned(*arguments: Any) -> Any:
+        pairs, within = name(*arguments)
+        return pairs, within.roll(1, 0)
+
+    monkeypatch.setattr(hardviews.objective, "candidate_pairs", turned)
+    breaks(laws.selection_equals_brute_force, "simsiam", "batchnorm", "hardest", 3)
+
+
+def test_law_2_an_average_without_the_last_assignment(monkeypatch: pytest.MonkeyPatch) -> None:
+    averaged = hardviews.objective.Objective._averaged
+
+    def short(self: Any, term: Term) -> Any:
+        assert term.assignments is not None
+        return averaged(self, replace(term, assignments=term.assignments[:-1]))
+
+    monkeypatch.setattr(hardviews.objective.Objective, "_averaged", short)
+    breaks(laws.averaging_equals_brute_force, "simclr", "vit", AllPairs(4))
+
+
+def test_law_2_the_gradient_of_one_side_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Candidates that are targets alone would teach the queue's method as much, SimCLR less."""
+    encode = hardviews.objective.Objective._encode
+
+    def without_targets(self: Any, batch: Any, pairs: Any) -> Any:
+        encoded = encode(self, batch, pairs)
+        return replace(encoded, target=encoded.detached().target) if len(pairs) > 2 else encoded
+
+    monkeypatch.setattr(hardviews.objective.Objective, "_encode", without_targets)
+    breaks(laws.averaging_equals_brute_force, "simclr", "vit", AllPairs(4))
 
 
 def test_law_3_a_zero_weight_that_costs_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +160,26 @@ def test_law_6_lambda_of_the_box_before_clipping(monkeypatch: pytest.MonkeyPatch
 def test_law_7_partners_keyed_by_place_in_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CutMix, "partners", lambda self, batch, stream: torch.arange(len(batch)).flip(0))
     breaks(laws.permuting_samples_permutes_losses, "simclr", "batchnorm", CutMix())
+
+
+def test_law_7_chance_keyed_by_place_in_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hardviews.strategies import random_views
+
+    uniform = random_views.uniform
+
+    def by_place(seed: int, purpose: Any, epoch: int, position: Any, stream: int, n: int) -> Any:
+        return uniform(seed, purpose, epoch, torch.arange(len(position)), stream, n)
+
+    monkeypatch.setattr(random_views, "uniform", by_place)
+    breaks(laws.permuting_samples_permutes_losses, "simsiam", "batchnorm", RandomViews(4))
+
+
+def test_law_7_boxes_of_another_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hardviews.strategies import least_overlap
+
+    overlaps = least_overlap.overlaps
+    monkeypatch.setattr(least_overlap, "overlaps", lambda *arguments: overlaps(*arguments).roll(1, 1))
+    breaks(laws.permuting_samples_permutes_losses, "simsiam", "batchnorm", LeastOverlap(4))
 
 
 def test_law_9_a_weight_lost_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:

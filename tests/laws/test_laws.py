@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.all_pairs import AllPairs
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
-from hardviews.strategies.strategy import Chain, Clean, Sum
+from hardviews.strategies.more_views import MoreViews
+from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
 from tests.laws import laws
 from tests.laws.cases import METHODS, NETWORKS, STRATEGIES, build, make_batch
 
@@ -16,16 +18,25 @@ every_method = pytest.mark.parametrize("method", METHODS)
 every_network = pytest.mark.parametrize("network", NETWORKS)
 
 
+@pytest.mark.parametrize("selection", laws.SELECTIONS)
 @every_network
 @every_method
-def test_scoring_changes_nothing(method: str, network: str) -> None:
-    laws.scoring_changes_nothing(method, network)
+def test_scoring_changes_nothing(method: str, network: str, selection: str) -> None:
+    laws.scoring_changes_nothing(method, network, laws.SELECTIONS[selection])
 
 
+@pytest.mark.parametrize("limit", [None, 3])
 @every_network
 @every_method
-def test_selection_equals_brute_force(method: str, network: str) -> None:
-    laws.selection_equals_brute_force(method, network)
+def test_selection_equals_brute_force(method: str, network: str, limit: int | None) -> None:
+    laws.selection_equals_brute_force(method, network, limit=limit)
+
+
+@pytest.mark.parametrize("strategy", [AllPairs(4), AllPairs(4, limit=3), MoreViews(2)], ids=["all", "some", "sets"])
+@every_network
+@every_method
+def test_averaging_equals_brute_force(method: str, network: str, strategy: Strategy) -> None:
+    laws.averaging_equals_brute_force(method, network, strategy)
 
 
 @pytest.mark.parametrize("nothing", laws.NOTHING)

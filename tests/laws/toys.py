@@ -1,6 +1,7 @@
 """Five toy methods that use what the real ones will: each leans on another part of the contract."""
 
 from copy import deepcopy
+from math import isqrt
 
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from hardviews.methods.method import Encoded, Method
 from hardviews.views.augmentation import Augmentation
 from hardviews.views.plan import Pair, Plan, Pool, Slot
 
-SIZE, LOCAL = 16, 8
+SIZE, LOCAL, PATCH = 16, 8, 8
 
 
 class Toy(Method):
@@ -105,7 +106,8 @@ class ToyMasked(Toy):
 
     def see(self, view):
         pixels = view.pixels()
-        quarters = view.mask.view(-1, 1, 2, 2).repeat_interleave(SIZE // 2, 2).repeat_interleave(SIZE // 2, 3)
+        side = isqrt(view.mask.shape[1])
+        quarters = view.mask.view(-1, 1, side, side).repeat_interleave(PATCH, 2).repeat_interleave(PATCH, 3)
         return self.head(self.backbone(pixels * (1 - quarters))), view.mask.mean(1)
 
     def show(self, view):

@@ -23,7 +23,7 @@ def separable(plan: Plan, pairs: Sequence[Pair]) -> bool:
 
 
 def covering(plan: Plan, table: Tensor) -> Tensor:
-    """Return assignments (A', S) that join every local candidate with every choice of global views of a table (A, S)."""
+    """Return assignments (A', S) that join each local candidate with each choice of global views of a table (A, S)."""
     local = [pool for pool in plan.pools if not pool.target]
     portions = []
     for portion in range(max((math.ceil(pool.candidates / pool.slots) for pool in local), default=1)):

@@ -118,15 +118,14 @@ def first_views(plan: Plan, batch: Batch) -> list[Term]:
 
 def selected(plan: Plan, table: Tensor, choice: Choice, batch: Batch) -> tuple[Batch, dict[Slot, Chosen]]:
     """Return the batch of the chosen views, with the record of the selection, and what was chosen by slot."""
-    numbers_BS = table.to(choice.rows.device)[choice.rows]
+    named = [numbers_A.unique(return_inverse=True) for numbers_A in table.T]
+    # One copy to the device.
+    pick_BS = torch.stack([place_A for _, place_A in named], dim=1).to(choice.rows.device)[choice.rows]
     chosen, views = {}, {}
     for s, slot in enumerate(plan.slots):
-        named = table[:, s].unique()
-        candidates = [Slot(slot.pool, number) for number in named.tolist()]
-        chosen[slot] = Chosen(
-            candidates, torch.searchsorted(named.to(numbers_BS.device), numbers_BS[:, s].contiguous())
-        )
-        views[slot] = batch.views[slot].pick([batch.views[c] for c in candidates], chosen[slot].pick)
+        candidates = [Slot(slot.pool, number) for number in named[s][0].tolist()]
+        chosen[slot] = Chosen(candidates, pick_BS[:, s])
+        views[slot] = batch.views[slot].pick([batch.views[c] for c in candidates], pick_BS[:, s])
     drawn = {slot: batch.views[slot] for slot in plan.candidates}
     selection = Selection(plan.slots, table, choice.hardness, choice.rows, drawn, choice.shared)
     return replace(batch, views=views, selection=selection), chosen
