@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -10,13 +11,18 @@ from torch import Tensor
 
 import hardviews.objective
 from hardviews import collectives
+from hardviews.batch import Clock
 from hardviews.collectives import rank
 from hardviews.methods import swav
 from hardviews.models import batchnorm
 from hardviews.objective import Objective
+from hardviews.strategies import candidates, random_views
+from hardviews.strategies.candidates import draw_ranks
 from hardviews.strategies.mix import Mixing
-from hardviews.views.random import Purpose, permutation_in_groups
+from hardviews.views.random import Purpose, permutation_in_groups, uniform
 from tests.laws import toys
+
+averaged = Objective._averaged
 
 
 def local_slice(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
@@ -39,6 +45,18 @@ def first_share_unmixed(self: Mixing, batch: Any, stream: int) -> Tensor:
     return torch.where(batch.position % 12 < 8, 1.0, 0.5).double()
 
 
+def choice_by_place(seed: int, purpose: Purpose, epoch: int, position: Tensor, stream: int, n: int) -> Tensor:
+    return uniform(seed, purpose, epoch, torch.arange(len(position)), stream, n)
+
+
+def ranks_by_rank(total: int, limit: int, clock: Clock) -> list[int]:
+    return draw_ranks(total, limit, replace(clock, seed=clock.seed + rank()))
+
+
+def own_assignments(self: Objective, term: Any) -> Tensor:
+    return averaged(self, replace(term, assignments=term.assignments[rank() :]))
+
+
 SETTINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "as it is": nullcontext,
     "a gather whose backward keeps the local slice": lambda: patch.object(
@@ -51,5 +69,8 @@ SETTINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "a centre of local rows": lambda: patch.object(toys, "sum_over_ranks", lambda x: x),
     "codes and a queue of local rows": lambda: patch.object(swav, "gather_rows", lambda x: (x, 0)),
     "a queue of local keys": lambda: patch.object(toys, "gather_rows", lambda x: (x, 0)),
+    "chance keyed by place in the share": lambda: patch.object(random_views, "uniform", choice_by_place),
+    "assignments drawn by rank": lambda: patch.object(candidates, "draw_ranks", ranks_by_rank),
+    "an average over the rank's own assignments": lambda: patch.object(Objective, "_averaged", own_assignments),
     "nothing mixed in the first share": lambda: patch.object(Mixing, "weights", first_share_unmixed),
 }

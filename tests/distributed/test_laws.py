@@ -4,9 +4,13 @@ import pytest
 import torch
 
 from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.all_pairs import AllPairs
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
-from hardviews.strategies.strategy import Clean, Stage, Sum
+from hardviews.strategies.least_overlap import LeastOverlap
+from hardviews.strategies.more_views import MoreViews
+from hardviews.strategies.random_views import RandomViews
+from hardviews.strategies.strategy import Clean, Stage, Strategy, Sum
 from tests.distributed.laws import EQUAL, UNEQUAL, Case, Step, take_steps, two_processes_equal_one
 from tests.distributed.pair import Pair
 from tests.laws.cases import METHODS, NETWORKS, STRATEGIES
@@ -31,6 +35,27 @@ def test_two_equal_shares_equal_one(pair: Pair, method: str) -> None:
 
 def test_a_few_assignments_are_the_same_on_both(pair: Pair) -> None:
     two_processes_equal_one(pair, Case("toy_queue", HardViews(4, limit=3)))
+
+
+CONTROLS: dict[str, tuple[str, Strategy]] = {
+    "chance": ("toy_queue", RandomViews(4, limit=5)),
+    "overlap": ("simsiam", LeastOverlap(4)),
+    "overlap of a bank": ("toy_clusters", LeastOverlap(4)),
+    "all pairs": ("simclr", AllPairs(4)),
+    "all pairs, ordered": ("toy_queue", AllPairs(4, limit=7)),
+    "all pairs, batch-wide targets": ("toy_sinkhorn", AllPairs(4)),
+    "all pairs, absent labels": ("toy_clusters", AllPairs(4)),
+    "more views": ("toy_centre", MoreViews(1.5)),
+    "together": ("simsiam", HardViews(4, normalise="together", move_statistics=True)),
+    "together, gathered": ("simclr", HardViews(4, normalise="together")),
+    "smaller": ("toy_masked", HardViews(4, size=8)),
+    "best locals": ("toy_centre", HardViews(4, local_candidates=5, best_locals=True)),
+}
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_controls_and_settings_of_scoring(pair: Pair, control: str) -> None:
+    two_processes_equal_one(pair, Case(*CONTROLS[control]))
 
 
 def test_a_rank_with_nothing_to_mix_keeps_step(pair: Pair) -> None:
@@ -65,6 +90,9 @@ BREAKS = {
     "a centre of local rows": Case("toy_centre", Clean(), "vit"),
     "codes and a queue of local rows": Case("swav", Clean(), "vit"),
     "a queue of local keys": Case("toy_queue", Clean(), "vit"),
+    "chance keyed by place in the share": Case("simsiam", RandomViews(4), "vit"),
+    "assignments drawn by rank": Case("simsiam", HardViews(4, limit=2), "vit"),
+    "an average over the rank's own assignments": Case("simclr", AllPairs(4), "vit"),
 }
 
 

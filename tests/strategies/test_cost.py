@@ -6,9 +6,15 @@ from typing import Any
 import pytest
 import torch
 
+from hardviews.models.momentum import MomentumEncoder
 from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.all_pairs import AllPairs
+from hardviews.strategies.cost import cost, matching
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
+from hardviews.strategies.least_overlap import LeastOverlap
+from hardviews.strategies.more_views import MoreViews
+from hardviews.strategies.random_views import RandomViews
 from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
 from hardviews.views.plan import Slot
 from tests.laws import toys
@@ -22,16 +28,20 @@ def passes(method: str, strategy: Strategy, step: int = 0) -> dict[str, int]:
 
     def hook(name: str) -> Any:
         def count(module: torch.nn.Module, args: Any, out: torch.Tensor) -> None:
-            assert len(out) == 8, "a pass holds one view of each sample"
-            counts[f"{name} with gradient" if out.requires_grad else name] += 1
+            views, rest = divmod(len(out), 8)
+            assert rest == 0, "a pass holds a view of each sample, or several"
+            counts[f"{name} with gradient" if out.requires_grad else name] += views
             if out.requires_grad:
                 out.register_hook(lambda grad: counts.update(["backward"]))
 
         return count
 
     objective.method.backbone.register_forward_hook(hook("forward"))
-    if hasattr(objective.method, "momentum"):
-        objective.method.momentum[0].register_forward_hook(hook("momentum"))
+    momentum = getattr(objective.method, "momentum", None)
+    if momentum is not None:
+        # A copy by name, or the toy's list.
+        network = momentum.backbone if isinstance(momentum, MomentumEncoder) else momentum[0]
+        network.register_forward_hook(hook("momentum"))
     losses = objective(make_batch(objective, step=step), 8)
     losses.total.backward()
     return dict(counts)
@@ -64,6 +74,21 @@ CASES: list[tuple[str, Strategy, tuple[int, int, int]]] = [
     ("simsiam", Chain(HardViews(4), HEXA), (4, 2 + 2 * 2 + 2, 0)),
     ("toy_queue", Chain(HardViews(4), HEXA), (4, 1 + 2 + 1, 4 + 1)),
     ("simsiam", Sum((1.0, Clean()), (0.0, HEXA)), (0, 2, 0)),
+    # The published BatchNorm: the same views, in one pass.
+    ("simsiam", HardViews(4, normalise="together", move_statistics=True), (4, 2, 0)),
+    ("simclr", HardViews(4, normalise="together"), (4, 2, 0)),
+    ("simsiam", HardViews(4, size=8), (4, 2, 0)),
+    # Chance and boxes choose without a pass.
+    ("simsiam", RandomViews(4), (0, 2, 0)),
+    ("toy_queue", RandomViews(4), (0, 1, 1)),
+    ("simsiam", LeastOverlap(4), (0, 2, 0)),
+    ("toy_queue", LeastOverlap(4), (0, 1, 1)),
+    # Every candidate once, with gradient; of an ordered method as query and as key.
+    ("simsiam", AllPairs(4), (0, 4, 0)),
+    ("simclr", AllPairs(4, limit=4), (0, 4, 0)),
+    ("toy_queue", AllPairs(4), (0, 4, 4)),
+    ("simsiam", MoreViews(2), (0, 4, 0)),
+    ("toy_queue", MoreViews(3), (0, 3, 3)),
 ]
 
 
@@ -84,6 +109,10 @@ def test_passes_of_a_step(method: str, strategy: Strategy, expected: tuple[int, 
         (Adversarial(), 2 + 2),
         (Adversarial(steps=3), 3 * 2 + 2),
         (CutMix(), 2),
+        (RandomViews(4), 2),
+        (LeastOverlap(4), 2),
+        (AllPairs(4), 4),
+        (MoreViews(3), 6),
         (Chain(HardViews(4), HEXA), 2 + 2 * 2 + 2),
     ],
     ids=str,
@@ -95,6 +124,118 @@ def test_backward_passes_of_a_step(strategy: Strategy, backward: int) -> None:
 def test_steps_in_between_score_nothing() -> None:
     assert passes("simsiam", HardViews(4, every=2), step=1) == {"forward with gradient": 2, "backward": 2}
     assert passes("simsiam", Adversarial(every=2), step=1) == {"forward with gradient": 2, "backward": 2}
+
+
+COSTS: list[Strategy] = [
+    Clean(),
+    HardViews(2),
+    HardViews(4),
+    HardViews(6, every=3),
+    HardViews(4, size=8),
+    RandomViews(4),
+    LeastOverlap(4),
+    AllPairs(4, every=2),
+    MoreViews(),
+    MoreViews(2.5),
+]
+
+
+class Momentum(toys.ToyQueue):
+    """A queue whose keys are made by a momentum encoder as the methods have it."""
+
+    def __init__(self, backbone: torch.nn.Module, features: int) -> None:
+        super().__init__(backbone, features)
+        self.momentum = MomentumEncoder({"backbone": self.backbone, "head": self.head})
+
+    def show(self, view: Any) -> torch.Tensor:
+        with torch.no_grad():
+            keys = self.momentum.get_submodule("head")(self.momentum.get_submodule("backbone")(view.pixels()))
+            return torch.nn.functional.normalize(keys, dim=1)
+
+
+@pytest.mark.parametrize("strategy", COSTS, ids=str)
+@pytest.mark.parametrize("method", ["simsiam", "simclr", "momentum"])
+def test_the_cost_that_is_told_is_the_one_counted(
+    method: str, strategy: Strategy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over 6 steps, with the square of the resolution, and a backward pass counted as two forward passes."""
+    monkeypatch.setitem(METHODS, "momentum", Momentum)
+    told = cost(build(method, strategy).method, strategy)
+    counts: Counter[str] = Counter()
+    for step in range(6):
+        counts.update(passes(method, strategy, step))
+    scored = counts["forward"] / (4 if getattr(strategy, "size", None) else 1)
+    shown = counts["momentum"]
+    if getattr(strategy, "size", None):
+        in_training = 6 if method == "momentum" else 0
+        shown = (shown - in_training) / 4 + in_training
+    assert told.without_gradient * 6 == pytest.approx(scored + shown)
+    assert told.trained * 6 == pytest.approx(counts["forward with gradient"])
+    assert told.trained * 6 == pytest.approx(counts["backward"])
+    assert told.units * 6 == pytest.approx(scored + shown + counts["forward with gradient"] + 2 * counts["backward"])
+
+
+@pytest.mark.parametrize(
+    ("method", "sets"),
+    [
+        ("simsiam", (4 + 6) / 6),  # the default
+        ("simclr", (4 + 6) / 6),
+        # Candidates are queries and keys: 8 passes beside a query with gradient and a key.
+        ("momentum", (4 + 4 + 4) / 4),
+    ],
+)
+def test_more_views_at_equal_compute(method: str, sets: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "momentum", Momentum)
+    control = matching(build(method, Clean()).method, HardViews(4))
+    assert control.sets == pytest.approx(sets)
+    counted = {}
+    for strategy in (HardViews(4), control):
+        steps = [passes(method, strategy, step) for step in range(3)]
+        # Every backward pass is counted once in place of its forward pass, and once more.
+        counted[strategy] = sum(sum(c.values()) + c["backward"] for c in steps)
+    assert counted[control] == counted[HardViews(4)]
+    assert matching(build("simsiam", Clean()).method, HardViews(4)) == MoreViews()
+
+
+def test_costs_of_multi_crop() -> None:
+    """A local view of half the side costs a quarter; targets that hold row by row are not made again."""
+    method = build("toy_centre", Clean()).method
+    assert cost(method, Clean()).units == 3 * (2 + 2 / 4)
+    assert cost(method, HardViews(4)).without_gradient == 4 + 2 / 4
+    assert cost(method, HardViews(4, local_candidates=6, limit=9)).without_gradient == 4 + 6 / 4
+
+    class Teacher(toys.ToyCentre):
+        rowwise_targets = True
+
+        def __init__(self) -> None:
+            super().__init__(torch.nn.Identity(), 4)
+            self.momentum = MomentumEncoder({"head": self.head})
+
+    teacher = Teacher()
+    clean = cost(teacher, Clean())
+    assert clean.units == 2 + 3 * (2 + 2 / 4)
+    # Four globals through both networks, the locals, less the two targets that training takes over.
+    assert cost(teacher, HardViews(4)).units == clean.units + 4 + 4 + 2 / 4 - 2
+    assert cost(teacher, HardViews(4, size=8)).units == clean.units + 4 / 4 + 4 / 4 + 2 / 4
+    teacher.rowwise_targets = False
+    assert cost(teacher, HardViews(4)).units == clean.units + 4 + 4 + 2 / 4
+
+
+def test_state_of_random_views_costs_a_pass_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where boxes choose, or a smaller size scored, the state's encodings of the first views are made apart."""
+
+    class Bank(toys.ToyQueue):
+        unselected_state = True
+
+    monkeypatch.setitem(METHODS, "bank", Bank)
+    for strategy, without in ((LeastOverlap(4), 1), (HardViews(4), 4), (HardViews(4, size=8), 4 + 1)):
+        assert passes("bank", strategy)["forward"] == without
+    assert cost(build("bank", Clean()).method, LeastOverlap(4)).without_gradient == 1
+
+
+def test_strategies_that_select_nothing_have_no_such_cost() -> None:
+    with pytest.raises(TypeError, match="CutMix"):
+        cost(build("simsiam", Clean()).method, CutMix())
 
 
 class RowwiseQueue(toys.ToyQueue):
