@@ -6,7 +6,7 @@ Shape legend: B samples of this rank's share, C channels, H height, W width.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from torch import Tensor
 from hardviews.errors import UserError
 from hardviews.views.augmentation import Normalisation
 from hardviews.views.plan import Slot
+
+if TYPE_CHECKING:
+    from hardviews.models.held import HeldStatistics
 
 Branch = Literal["main", "adversarial"]
 
@@ -36,7 +39,8 @@ class View:
 
     `rows` are the parameters the views were rendered from (B, Column), None for made-up pixels. `branch`
     names the BatchNorm statistics that normalise the view. `mask` (B, patches) travels with its view (iBOT).
-    `size` shows the view at another resolution than it was made for (None: its own).
+    `size` shows the view at another resolution than it was made for (None: its own). `statistics` are those that an
+    attack on the view holds constant.
     """
 
     slot: Slot
@@ -47,6 +51,7 @@ class View:
     branch: Branch = "main"
     mask: Tensor | None = None
     size: int | None = None
+    statistics: "HeldStatistics | None" = None
 
     def pixels(self, size: int | None = None) -> Tensor:
         """Return normalised pixels (B, 3, H, W), at the view's size unless told."""
@@ -187,12 +192,14 @@ class Term:
     """One summand of the objective: the method's whole loss on this batch, times a weight.
 
     With `assignments` (A, S) of candidates to slots the loss is the mean over them, and not that of the first one.
+    `raised` (B,) tells whose loss an attack raised, where that was measured.
     """
 
     batch: Batch
     weight: float = 1.0
     name: str = "clean"
     assignments: Tensor | None = None
+    raised: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

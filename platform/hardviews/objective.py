@@ -8,7 +8,7 @@ Shape legend: B samples of this rank's share, P pairs, Q pairs of candidates, A 
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from hardviews.batch import Batch, Term, View
 from hardviews.collectives import sum_over_ranks, world_size
-from hardviews.errors import UserError
-from hardviews.methods.method import Encoded, Method
-from hardviews.models.batchnorm import add_adversarial_branch, branch_batchnorm, normalising
+from hardviews.measures import hard_measures
+from hardviews.methods.method import Encoded, Method, map_tensors
+from hardviews.models.batchnorm import add_adversarial_branch, branch_batchnorm, holding, normalising
+from hardviews.models.held import HeldStatistics
 from hardviews.models.noise import without_noise
+from hardviews.strategies.composition import check
 from hardviews.strategies.strategy import Strategy
 from hardviews.views.plan import Pair, Slot, candidate_pairs
 
@@ -30,7 +32,7 @@ class Losses:
 
     `total` is this rank's share, scaled so that the mean over ranks of its gradients is the gradient of the
     whole batch. `terms` are the terms with their per-sample losses (B,), detached. `encoded` is what the
-    method's update reads.
+    method's update reads. `measures` says more of the hard views, by name of the metric (`hardviews.measures`).
     """
 
     total: Tensor
@@ -38,6 +40,7 @@ class Losses:
     encoded: Encoded
     index: Tensor
     batch: Batch
+    measures: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Objective(nn.Module):
@@ -47,12 +50,10 @@ class Objective(nn.Module):
         """Prepare the method's BatchNorm for branches and ask the strategy for candidates.
 
         Raises:
-            UserError: the strategy cannot serve the method.
+            UserError: the method cannot train under the strategy.
         """
         super().__init__()
-        reason = strategy.refuses(method)
-        if reason is not None:
-            raise UserError(f"{type(method).__name__} cannot train under {type(strategy).__name__}: {reason}")
+        check(method, strategy)
         branch_batchnorm(method)
         self.method: Method = method
         if strategy.adversarial_branch:
@@ -61,6 +62,7 @@ class Objective(nn.Module):
         self.plan = strategy.plan(method.plan())
         self.pairs = method.pairs()
         self._shared: list[tuple[dict[Slot, View], Encoded]] | None = None
+        self._hard: dict[View, Any] | None = None
 
     def forward(self, batch: Batch, global_count: int) -> Losses:
         """Compute the step's loss on this rank's share of a global (micro-)batch of `global_count`
@@ -70,6 +72,7 @@ class Objective(nn.Module):
             terms = _weighty(self.strategy(batch, self) or [Term(batch)])
             clean = self._first(terms[0])
             evaluated = [(term, *self._term(term, global_count)) for term in terms]
+            measures = hard_measures(self, terms, self._clean, self._hard or {})
         total = torch.stack([term.weight * loss for term, loss, _ in evaluated]).sum()
         return Losses(
             total,
@@ -77,6 +80,7 @@ class Objective(nn.Module):
             Encoded({**clean.online, **terms[0].batch.first}, clean.target).detached(),
             batch.index,
             terms[0].batch,
+            measures,
         )
 
     def _term(self, term: Term, global_count: int) -> tuple[Tensor, Tensor]:
@@ -115,7 +119,8 @@ class Objective(nn.Module):
         """Return the losses (P, B) of the method's pairs on a batch, and its encodings.
 
         Clean views are encoded once, however many terms look at them. In an attack nothing but the hard
-        views' pixels takes a gradient, no running statistics move and stochastic layers are off.
+        views' pixels takes a gradient, no running statistics move, stochastic layers are off, and BatchNorm's
+        statistics are held constant: those that a view brings along, else its own.
         """
         encoded = self._clean(batch)
         if attack:
@@ -125,8 +130,11 @@ class Objective(nn.Module):
             with (
                 normalising(self.method, view.branch, update),
                 without_noise(self.method) if attack else nullcontext(),
+                holding(self.method, view.statistics or HeldStatistics()) if attack else nullcontext(),
             ):
                 hard = self.method.encode(batch, [slot], [])
+            if self._hard is not None and not attack:
+                self._hard[view] = map_tensors(lambda tensor: tensor.detach(), hard.online[slot])
             encoded = replace(encoded, online={**encoded.online, slot: hard.online[slot]})
         return self._pair_losses(batch, encoded, self.pairs), encoded
 
@@ -221,12 +229,14 @@ class Objective(nn.Module):
 
     @contextmanager
     def sharing(self) -> Iterator[None]:
-        """Inside, the clean views' encodings are made once and shared by all terms and all attack steps."""
-        self._shared = []
+        """Inside, the clean views' encodings are made once and shared by all terms and all attack steps; those of the
+        hard views are remembered for what is measured of them.
+        """
+        self._shared, self._hard = [], {}
         try:
             yield
         finally:
-            self._shared = None
+            self._shared = self._hard = None
 
     def _clean(self, batch: Batch, pairs: Sequence[Pair] | None = None) -> Encoded:
         """Encode the clean views of some pairs (the method's), or take encodings that hold them already."""

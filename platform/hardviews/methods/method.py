@@ -13,13 +13,16 @@ Shape legend: B samples of this rank's share, P pairs.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from hardviews.batch import Batch, Clock, Mix
 from hardviews.views.plan import Pair, Plan, Slot
+
+if TYPE_CHECKING:
+    from hardviews.strategies.strategy import Strategy
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +158,13 @@ class Method(nn.Module, ABC):
 
         What a view is taken for, and how near it lies to the decision boundary, is read off these; None where the
         pair tells no labels apart.
+        """
+        return None
+
+    def refuses(self, strategy: "Strategy") -> str | None:
+        """Return why the method cannot train under a strategy, and what to do; None where it can.
+
+        Asked once, when method and strategy come together, of every strategy that a composition is made of.
         """
         return None
 

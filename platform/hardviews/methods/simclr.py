@@ -127,3 +127,15 @@ class SimCLR(Method):
             total = torch.logaddexp(totals[pair.online, pair.target], totals[pair.online, pair.online])
             losses.append(total - positive)
         return torch.stack(losses)
+
+    def scores(
+        self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Candidates], pair: Pair
+    ) -> tuple[Tensor, Tensor]:
+        """Return the logits (B, 2G) of all candidates of a pair, and which of them is each sample's positive (B,).
+
+        The sample's own view is no candidate: its logit is minus infinity.
+        """
+        others, same = target[pair.target], target[pair.online]
+        logits = online[pair.online] @ torch.cat([others.embeddings, same.embeddings]).T / self.config.temperature
+        own = len(others.embeddings) + same.own
+        return logits.scatter(1, own[:, None], -torch.inf), others.positive

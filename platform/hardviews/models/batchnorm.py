@@ -21,6 +21,7 @@ from hardviews.batch import Branch
 from hardviews.collectives import world_size
 from hardviews.full_precision import full_precision
 from hardviews.models.groups import Groups
+from hardviews.models.held import HeldStatistics, batch_statistics
 from hardviews.models.momentum import MomentumEncoder
 
 
@@ -42,6 +43,7 @@ class BranchedBatchNorm(nn.modules.batchnorm._BatchNorm):
         self.branch: Branch = "main"
         self.update = True
         self.groups: Groups | None = None
+        self.held: HeldStatistics | None = None
         self.adversarial = None
         self.drop: nn.Module = getattr(like, "drop", nn.Identity())
         self.act: nn.Module = getattr(like, "act", nn.Identity())
@@ -54,7 +56,12 @@ class BranchedBatchNorm(nn.modules.batchnorm._BatchNorm):
         norm = self
         if self.training and self.branch == "adversarial" and self.adversarial is not None:
             norm = self.adversarial
-        return self.act(self.drop(norm._normalise(input, self.update, self.groups)))  # type: ignore[no-any-return]
+        held = self.held if self.training else None
+        if held is None:
+            out = norm._normalise(input, self.update, self.groups)
+        else:
+            out = norm._normalise_by(held, input, self.groups)
+        return self.act(self.drop(out))  # type: ignore[no-any-return]
 
     def _normalise(self, x: Tensor, update: bool, groups: Groups | None) -> Tensor:
         if not self.training:
@@ -80,6 +87,13 @@ class BranchedBatchNorm(nn.modules.batchnorm._BatchNorm):
             var.lerp_(unbiased.to(var.dtype), momentum)
         return out  # type: ignore[no-any-return]
 
+    def _normalise_by(self, held: HeldStatistics, x: Tensor, groups: Groups | None) -> Tensor:
+        def normalised(rows: Tensor) -> Tensor:
+            mean_C, var_C = held.of(self, rows, over_ranks=groups is None)
+            return nn.functional.batch_norm(rows, mean_C, var_C, self.weight, self.bias, False, 0.0, self.eps)
+
+        return normalised(x) if groups is None else groups.join([normalised(rows) for rows in groups.split(x)])
+
 
 class _SyncNormalise(torch.autograd.Function):
     """Normalise by the statistics of all ranks; the backward sums the two moments of the gradient over
@@ -90,16 +104,7 @@ class _SyncNormalise(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        dims = [d for d in range(x.dim()) if d != 1]
-        var_C, mean_C = torch.var_mean(full_precision(x), dims, correction=0)
-        count = torch.full_like(mean_C[:1], x.numel() / x.shape[1])
-        own = torch.cat([mean_C, var_C, count])
-        parts = [torch.empty_like(own) for _ in range(world_size())]
-        dist.all_gather(parts, own)
-        means_RC, vars_RC, counts_R1 = torch.stack(parts).tensor_split([len(mean_C), 2 * len(mean_C)], 1)
-        total = counts_R1.sum(0)
-        mean_C = (means_RC * counts_R1).sum(0) / total
-        var_C = ((vars_RC + (means_RC - mean_C) ** 2) * counts_R1).sum(0) / total
+        mean_C, var_C, total = batch_statistics(x)
         out = nn.functional.batch_norm(x, mean_C, var_C, weight, bias, False, 0.0, eps)
         ctx.save_for_backward(x, weight, mean_C, var_C, total)
         ctx.eps = eps
@@ -182,3 +187,17 @@ def grouped(module: nn.Module, size: int, position: Tensor | None = None) -> Ite
     finally:
         for norm in norms:
             norm.groups = None
+
+
+@contextmanager
+def holding(module: nn.Module, held: HeldStatistics) -> Iterator[None]:
+    """Inside, BatchNorm in training normalises by held statistics."""
+    norms = [m for m in module.modules() if isinstance(m, BranchedBatchNorm)] if held.kind != "batch" else []
+    held.rewind()
+    for norm in norms:
+        norm.held = held
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.held = None

@@ -54,6 +54,11 @@ class Mixing(Strategy):
         """Return the batch with mixed online views as the only term."""
         if self.fixed == 1:
             return [Term(batch, name=type(self).__name__.lower())]  # nothing is mixed: the clean views, bit for bit
+        if batch.group == 1:
+            raise UserError(
+                f"{type(self).__name__} mixes images of one group, but training.group is 1, so each would be mixed with "
+                "itself: set training.group to 2 or more (32 by default)."
+            )
         hard, mixes = {}, {}
         for slot in dict.fromkeys(pair.online for pair in objective.pairs):
             view = batch.views[slot]

@@ -6,13 +6,14 @@ an attack would always pick the attacked views; mixing attacked views would spoi
 for the unmixed image.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from hardviews.batch import Batch, Term
+from hardviews.batch import Batch, Clock, Term
 from hardviews.errors import UserError
 from hardviews.views.plan import Plan
 
@@ -47,6 +48,11 @@ class Strategy(ABC):
         """Return whether a term trains on several views of a slot at once."""
         return False
 
+    @property
+    def parts_in_use(self) -> tuple["Strategy", ...]:
+        """Return the strategies that this one is composed of, less those that weigh nothing; none for a plain one."""
+        return ()
+
     def plan(self, plan: Plan) -> Plan:
         """Return the plan with the candidates that the strategy asks for."""
         return plan
@@ -71,30 +77,74 @@ class Clean(Strategy):
 
 @dataclass(frozen=True)
 class Weighted:
-    """A strategy and the weight of its terms in a sum."""
+    """A strategy and the weight of its terms in a sum, which may begin late and grow.
+
+    Attributes:
+        weight: of the terms, once it has grown.
+        strategy: that makes the terms.
+        ramp: the share of the run, from its start on, over which the weight grows linearly from 0.
+        begin: the first epoch (of 0, 1, ...) in which the terms count; before, they are not computed. DeepCluster-v2:
+            1, since the labels of epoch 0 are those of a random network.
+    """
 
     weight: float
     strategy: Strategy
+    ramp: float = 0.0
+    begin: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse weights that are none."""
+        if not 0 <= self.weight < math.inf:
+            raise UserError(f"Sum has a weight of {self.weight}; no weight may be negative or without bound.")
+        if not 0 <= self.ramp <= 1 or self.begin < 0:
+            raise UserError(
+                f"Sum has a part with ramp={self.ramp} and begin={self.begin}; ramp is a share of the run, from 0 to 1, "
+                "and begin an epoch, 0 or later."
+            )
+
+    @property
+    def scheduled(self) -> bool:
+        """Return whether the weight changes during the run."""
+        return self.ramp > 0 or self.begin > 0
+
+    def at(self, clock: Clock) -> float:
+        """Return the weight at a place of the run."""
+        if clock.epoch < self.begin:
+            return 0.0
+        return self.weight if clock.fraction >= self.ramp else self.weight * clock.fraction / self.ramp
 
 
 @dataclass(frozen=True)
 class Sum(Strategy):
     """Adds the terms of several strategies.
 
-    `average` divides by the sum of the weights, so that a step under plain SGD keeps its length. A part of
-    weight zero is not computed.
+    `average` divides by the sum of the weights that count in a step, so that a step under plain SGD keeps its length. A
+    part of weight zero is not computed.
     """
 
     parts: tuple[Weighted, ...]
     average: bool = False
 
-    def __init__(self, *terms: tuple[float, Strategy], parts: tuple[Weighted, ...] = (), average: bool = False) -> None:
-        """Take (weight, strategy) tuples (or parts by keyword); refuse sums without anything to train on."""
-        object.__setattr__(self, "parts", tuple(Weighted(weight, part) for weight, part in terms) or parts)
+    def __init__(
+        self,
+        *terms: tuple[float, Strategy] | Weighted,
+        parts: tuple[Weighted, ...] = (),
+        average: bool = False,
+    ) -> None:
+        """Take (weight, strategy) tuples or `Weighted` (or those by keyword); refuse sums without anything to train
+        on.
+        """
+        made = tuple(term if isinstance(term, Weighted) else Weighted(*term) for term in terms)
+        object.__setattr__(self, "parts", made or parts)
         object.__setattr__(self, "average", average)
-        if any(part.weight < 0 for part in self.parts) or not any(part.weight > 0 for part in self.parts):
+        if not any(part.weight > 0 for part in self.parts):
             weights = [part.weight for part in self.parts]
             raise UserError(f"Sum has the weights {weights}; no weight may be negative and one must be positive.")
+        if all(part.scheduled for part in self.parts if part.weight > 0):
+            raise UserError(
+                "Every part of this Sum begins late or grows from 0, so its first step has nothing to train on: leave "
+                "ramp and begin of one part at 0, as a rule of the clean one."
+            )
 
     @property
     def stages(self) -> frozenset[Stage]:
@@ -104,31 +154,34 @@ class Sum(Strategy):
     @property
     def adversarial_branch(self) -> bool:
         """Return whether any part needs the auxiliary BatchNorm."""
-        return any(part.strategy.adversarial_branch for part in self.parts if part.weight > 0)
+        return any(part.adversarial_branch for part in self.parts_in_use)
+
+    @property
+    def parts_in_use(self) -> tuple[Strategy, ...]:
+        """Return the parts that weigh something, sooner or later."""
+        return tuple(part.strategy for part in self.parts if part.weight > 0)
 
     @property
     def several(self) -> bool:
         """Return whether a part trains on several views of a slot at once."""
-        return any(part.strategy.several for part in self.parts if part.weight > 0)
-
-    def refuses(self, method: "Method") -> str | None:
-        """Return the first part's reason."""
-        reasons = (part.strategy.refuses(method) for part in self.parts if part.weight > 0)
-        return next((reason for reason in reasons if reason is not None), None)
+        return any(part.several for part in self.parts_in_use)
 
     def plan(self, plan: Plan) -> Plan:
         """Ask for the candidates of every part; the part that asks for most decides."""
-        return _widest(plan, [part.strategy.plan(plan) for part in self.parts if part.weight > 0])
+        return _widest(plan, [part.plan(plan) for part in self.parts_in_use])
 
     def __call__(self, batch: Batch, objective: "Objective") -> list[Term]:
-        """Return the terms of all parts, their weights multiplied by the part's."""
-        scale = 1 / sum(part.weight for part in self.parts) if self.average else 1.0
-        return [
-            replace(term, weight=term.weight * (part.weight * scale))
-            for part in self.parts
-            if part.weight > 0
-            for term in part.strategy(batch, objective)
+        """Return the terms of all parts, their weights multiplied by the part's at this place of the run."""
+        weights = [part.at(batch.clock) for part in self.parts]
+        made = [
+            (weight, part.strategy(batch, objective))
+            for weight, part in zip(weights, self.parts, strict=True)
+            if weight > 0
         ]
+        # An attack that this step leaves out has terms of weight zero, and counts as little.
+        counted = sum(weight for weight, terms in made if any(term.weight for term in terms))
+        scale = 1 / counted if self.average and counted else 1.0
+        return [replace(term, weight=term.weight * (weight * scale)) for weight, terms in made for term in terms]
 
 
 @dataclass(frozen=True)
@@ -169,10 +222,10 @@ class Chain(Strategy):
         """Return whether a link trains on several views of a slot at once."""
         return any(link.several for link in self.links)
 
-    def refuses(self, method: "Method") -> str | None:
-        """Return the first link's reason."""
-        reasons = (link.refuses(method) for link in self.links)
-        return next((reason for reason in reasons if reason is not None), None)
+    @property
+    def parts_in_use(self) -> tuple[Strategy, ...]:
+        """Return the links."""
+        return self.links
 
     def plan(self, plan: Plan) -> Plan:
         """Ask for the candidates of every link."""
@@ -190,6 +243,7 @@ class Chain(Strategy):
                     weight=outer.weight * inner.weight,
                     name=_join(outer.name, inner.name),
                     assignments=outer.assignments if inner.assignments is None else inner.assignments,
+                    raised=outer.raised if inner.raised is None else inner.raised,
                 )
                 for outer in terms
                 for inner in link(outer.batch, objective)

@@ -19,17 +19,22 @@ class Meter:
         """Start empty."""
         self.device = device
         self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
+        self.counts: dict[str, int | Tensor] = {}
 
-    def add(self, name: str, values: Tensor) -> None:
-        """Add one value per sample."""
+    def add(self, name: str, values: Tensor, among: Tensor | None = None) -> None:
+        """Add one value per sample; where told, only those among which `among` is true."""
+        if among is not None:
+            values = torch.where(among, values, 0.0)
         self.sums[name] = self.sums.get(name, torch.zeros((), device=self.device)) + values.float().sum()
-        self.counts[name] = self.counts.get(name, 0) + values.numel()
+        # A count of the device's stays there until the report: reading it would wait for the device.
+        self.counts[name] = self.counts.get(name, 0) + (values.numel() if among is None else among.sum())
 
     def add_losses(self, losses: Losses, pairs: Sequence[Pair]) -> None:
-        """Add what a forward pass shows: losses by term, hardness, overlap, spread of the encodings."""
+        """Add what a forward pass shows: losses by term, hard views, hardness, overlap, spread of the encodings."""
         for term, losses_B in losses.terms:
             self.add(f"loss/{term.name}", losses_B)
+        for name, values in losses.measures.items():
+            self.add(name, values, ~values.isnan())
         selection = losses.batch.selection
         if selection is not None:
             hardness_AB = selection.hardness

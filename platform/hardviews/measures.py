@@ -1,0 +1,71 @@
+"""What hard views do to the pseudo-labels, read off encodings that a step has made anyway.
+
+Where a method tells labels apart (`Method.scores`), a view is *taken for* the label of the highest score, and its *margin*
+is its own label's score less the best other one: the decision boundary lies at 0.
+
+Shape legend: B samples of this rank's share, L labels, N samples of some pairs and terms.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from hardviews.batch import Batch, Term, View
+from hardviews.methods.method import Encoded
+
+if TYPE_CHECKING:
+    from hardviews.objective import Objective
+
+MARGIN = "margin/"
+
+
+@torch.no_grad()
+def hard_measures(
+    objective: "Objective", terms: Sequence[Term], clean: Callable[[Batch], Encoded], hard: Mapping[View, Any]
+) -> dict[str, Tensor]:
+    """Return by metric a value for every sample and pair of a hard view (N,), NaN where a sample has no label.
+
+    `flipped/TERM`: 1 where the view is taken for another label than its clean view, else 0. `margin/TERM` and
+    `margin/clean`: margins. `attack/raised`: 1 where an attack raised the loss, else 0.
+
+    `clean` gives the encodings of a batch's clean views, `hard` those of the online hard views.
+    """
+    found: dict[str, list[Tensor]] = {}
+    scored: dict[tuple[Any, ...], tuple[Tensor, Tensor] | None] = {}
+    for term in terms:
+        batch = term.batch
+        plain = replace(batch, hard={}, mixes={})
+        known_B = objective.valid(plain)
+        if term.raised is not None:
+            found.setdefault("attack/raised", []).append(_known(term.raised.float(), objective.valid(batch)))
+        for pair in objective.pairs:
+            view = batch.hard.get(pair.online)
+            if view not in hard:
+                continue
+            encoded = clean(batch)
+            key = pair, *(batch.views[slot] for slot in objective.plan.slots)
+            if key not in scored:
+                scored[key] = before = objective.method.scores(plain, encoded.online, encoded.target, pair)
+                if before is not None:
+                    found.setdefault(f"{MARGIN}clean", []).append(_known(margins(*before), known_B))
+            online = {**encoded.online, pair.online: hard[view]}
+            before, after = scored[key], objective.method.scores(batch, online, encoded.target, pair)
+            if before is None or after is None:
+                continue
+            flipped_B = (after[0].argmax(1) != before[0].argmax(1)).float()
+            found.setdefault(f"flipped/{term.name}", []).append(_known(flipped_B, known_B))
+            found.setdefault(f"{MARGIN}{term.name}", []).append(_known(margins(*after), known_B))
+    return {name: torch.cat(values) for name, values in found.items()}
+
+
+def margins(scores_BL: Tensor, own_B: Tensor) -> Tensor:
+    """Return by how much each row's own label outscores the best other one (B,); absent labels (below 0) count as 0."""
+    own_B1 = own_B.clamp(min=0)[:, None]
+    return (scores_BL.gather(1, own_B1) - scores_BL.scatter(1, own_B1, -torch.inf).amax(1, keepdim=True)).squeeze(1)
+
+
+def _known(values_B: Tensor, known_B: Tensor | None) -> Tensor:
+    return values_B if known_B is None else torch.where(known_B, values_B, torch.nan)

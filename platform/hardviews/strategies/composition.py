@@ -1,0 +1,42 @@
+"""Which strategies a method cannot train under, found out before anything is trained.
+
+What the order of a chain forbids is refused where the chain is made (`Chain`). Here is what depends on the method. Some
+compositions cannot be written at all: hard views replace online views alone, so keys and other targets are never mixed
+or attacked, and no hard view enters a state; partners stay inside groups that no rank boundary cuts, so no label of a mix
+lies on another rank; a method whose loss has no value per sample is no `Method`.
+"""
+
+from collections.abc import Iterator
+
+from hardviews.errors import UserError
+from hardviews.methods.method import Method
+from hardviews.strategies.strategy import Stage, Strategy
+
+
+def check(method: Method, strategy: Strategy) -> None:
+    """Refuse a strategy that means nothing for a method.
+
+    Raises:
+        UserError: with the reason and what to do.
+    """
+    globals_ = {pool.name for pool in method.plan().pools if pool.target}
+    hardened = any(pair.online.pool in globals_ for pair in method.pairs())
+    for leaf in leaves(strategy):
+        name = f"{type(method).__name__} cannot train under {type(leaf).__name__}"
+        if leaf.stages & {Stage.MIX, Stage.ATTACK} and not hardened:
+            raise UserError(
+                f"{name}: only views of global slots are mixed and attacked, and no pair of the method has one on its "
+                "online side. Let a global slot predict, or leave this strategy out."
+            )
+        reason = leaf.refuses(method) or method.refuses(leaf)
+        if reason is not None:
+            raise UserError(f"{name}: {reason}")
+
+
+def leaves(strategy: Strategy) -> Iterator[Strategy]:
+    """Yield the strategies that a composition is made of, less the parts of sums that weigh nothing."""
+    parts = strategy.parts_in_use
+    if not parts:
+        yield strategy
+    for part in parts:
+        yield from leaves(part)
