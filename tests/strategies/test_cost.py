@@ -15,7 +15,7 @@ from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.least_overlap import LeastOverlap
 from hardviews.strategies.more_views import MoreViews
 from hardviews.strategies.random_views import RandomViews
-from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
+from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum, Weighted
 from hardviews.views.plan import Slot
 from tests.laws import toys
 from tests.laws.cases import METHODS, build, make_batch
@@ -236,6 +236,25 @@ def test_state_of_random_views_costs_a_pass_of_the_first(monkeypatch: pytest.Mon
 def test_strategies_that_select_nothing_have_no_such_cost() -> None:
     with pytest.raises(TypeError, match="CutMix"):
         cost(build("simsiam", Clean()).method, CutMix())
+
+
+@pytest.mark.parametrize(("attack", "more"), [(Adversarial(), 2), (Adversarial(steps=3), 4)], ids=["fgsm", "pgd"])
+def test_what_measuring_an_attack_costs(attack: Adversarial, more: int) -> None:
+    """A pass over both attacked views, in every twentieth step; and one over the clean ones where none was made."""
+    for step in (0, 18, 20):
+        assert "forward" not in passes("simsiam", attack, step)
+    measured = passes("simsiam", attack, 19)
+    assert measured.pop("forward") == more
+    assert measured == passes("simsiam", attack, 18)
+
+
+def test_parts_that_do_not_count_yet_cost_nothing() -> None:
+    late = Sum((1.0, Clean()), Weighted(1.0, Adversarial(), begin=2), Weighted(1.0, Chain(HardViews(4), CutMix()), begin=2))
+    assert passes("simsiam", late) == {"forward with gradient": 2, "backward": 2}
+
+
+def test_flipped_labels_and_margins_cost_no_pass() -> None:
+    assert passes("simclr", HEXA) == {"forward with gradient": 2 + 4 + 2, "backward": 2 + 2 + 2 + 2}
 
 
 class RowwiseQueue(toys.ToyQueue):

@@ -15,6 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 CHOSEN, PASSED_OVER, NEUTRAL = "#D55E00", "#0072B2", "#595959"
+ATTACKED, MIXED = "#CC79A7", "#009E73"
+_KINDS = (PASSED_OVER, ATTACKED, MIXED, CHOSEN, "#E69F00", "#56B4E9")
+_LINES = ("-", "--", "-.", ":")
 Numbers = Sequence[float] | npt.NDArray[np.floating]
 # Steps and values of one metric.
 Curve = tuple[Sequence[float], Sequence[float]]
@@ -105,6 +108,51 @@ def least_overlap_share(steps: Sequence[float], shares: Numbers, chance: float) 
     axes.set_xlabel("samples seen")
     axes.set_ylabel("share of images (%)")
     axes.set_title("Hardest pair is the least overlapping one", loc="left", fontweight="bold")
+    tidy(axes)
+    return figure
+
+
+def margin_histogram(margins: Mapping[str, Numbers], title: str = "How near views lie to the decision boundary") -> Figure:
+    """Return the distributions of margins (in logits) by kind of view, the boundary at 0, with their medians.
+
+    Kinds are told apart by colour and by line. Margins that are not finite are left out; the axis shows all but the
+    outermost 0.5 % of each kind.
+    """
+    figure = Figure(figsize=(7.0, 4.2), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    arrays = {name: np.asarray(values, float) for name, values in margins.items()}
+    arrays = {name: values[np.isfinite(values)] for name, values in arrays.items()}
+    arrays = {name: values for name, values in arrays.items() if len(values)}
+    ends = [np.quantile(values, [0.005, 0.995]) for values in arrays.values()] or [np.array([-1.0, 1.0])]
+    low, high = min(0.0, *(end[0] for end in ends)), max(0.0, *(end[1] for end in ends))
+    room = 0.04 * (high - low or 1.0)
+    # An edge lies on the boundary, so that no bar has views of both sides.
+    width = (high - low + 2 * room) / 44
+    edges = (width * np.arange(math.floor((low - room) / width), math.ceil((high + room) / width) + 1)).tolist()
+    for number, (name, values) in enumerate(arrays.items()):
+        colour, line = _KINDS[number % len(_KINDS)], _LINES[number % len(_LINES)]
+        weights = np.full(len(values), 100 / len(values))
+        shown = np.clip(values, edges[0], edges[-1])
+        median, wrong = float(np.median(values)), 100 * float((values < 0).mean())
+        label = f"{name}: median {median:.2f}, {wrong:.0f} % below 0 (n = {len(values):,})"
+        axes.hist(shown, edges, weights=weights, color=colour, alpha=0.16)
+        axes.hist(shown, edges, weights=weights, color=colour, histtype="step", linewidth=1.8, linestyle=line, label=label)
+        axes.plot([median], [0], marker="^", markersize=9, color=colour, clip_on=False, zorder=5, markeredgecolor="white")
+    axes.axvline(0, color="black", linewidth=1.4)
+    axes.set_xlim(edges[0], edges[-1])
+    headroom = 1.2 + 0.11 * max(1, len(arrays))  # for the legend, and the words below it
+    axes.set_ylim(0, max(1.0, headroom * axes.get_ylim()[1]))
+    left = -edges[0] / (edges[-1] - edges[0])
+    for text, side, space in (("\u2190 another label  ", "right", left), ("  its own label \u2192", "left", 1 - left)):
+        if space > 0.18:
+            axes.annotate(
+                *(text, (0, 1.03 / headroom)), xycoords=("data", "axes fraction"), ha=side, color=NEUTRAL, fontsize=9
+            )
+    axes.set_xlabel("margin: logit of the own label less the best other one (triangles: medians)")
+    axes.set_ylabel("share of views (%)")
+    axes.set_title(title, loc="left", fontweight="bold")
+    if arrays:
+        axes.legend(framealpha=1, edgecolor="none", fontsize=9, loc="upper left")
     tidy(axes)
     return figure
 

@@ -13,12 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from hardviews.tracking.figures import CHOSEN, NEUTRAL, PASSED_OVER
+from hardviews.tracking.figures import ATTACKED, CHOSEN, MIXED, NEUTRAL, PASSED_OVER
 
 Image = npt.NDArray[np.uint8]
 # Top, left, height and width in pixels of the original.
 Box = tuple[float, float, float, float]
-_ATTACKED, _MIXED = "#CC79A7", "#009E73"
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +116,8 @@ _ORDER = {
     "random views": PASSED_OVER,
     "chosen": CHOSEN,
     "passed over": PASSED_OVER,
-    "adversarial": _ATTACKED,
-    "mixed": _MIXED,
+    "adversarial": ATTACKED,
+    "mixed": MIXED,
 }
 
 
@@ -148,15 +147,15 @@ def _groups(example: Example, factor: float) -> dict[str, tuple[_Cell, ...]]:
         shown = amplified(clean.pixels, hard.pixels, factor)
         attacked += [
             _Cell(Tile(clean.pixels, clean.caption or "clean"), NEUTRAL),
-            _Cell(Tile(hard.pixels, hard.caption or "attacked"), _ATTACKED),
-            _Cell(Tile(shown, f"difference x {factor:.0f}"), _ATTACKED),
+            _Cell(Tile(hard.pixels, hard.caption or "attacked"), ATTACKED),
+            _Cell(Tile(shown, f"difference x {factor:.0f}"), ATTACKED),
         ]
     groups = {
         "random views": tuple(_Cell(tile, PASSED_OVER) for tile in example.random),
         "chosen (hardest pair)": tuple(_Cell(tile, CHOSEN) for tile in example.chosen),
         "passed over": tuple(_Cell(tile, PASSED_OVER) for tile in example.passed_over),
         "adversarial": tuple(attacked),
-        "mixed": tuple(_Cell(tile, _MIXED) for tile in example.mixed),
+        "mixed": tuple(_Cell(tile, MIXED) for tile in example.mixed),
     }
     return {name: cells for name, cells in groups.items() if cells}
 

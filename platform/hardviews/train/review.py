@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hardviews.batch import Batch, Selection, Term, View
 from hardviews.data.reader import Reader
+from hardviews.measures import MARGIN
 from hardviews.objective import Losses, Objective
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.cutmix import CutMix
@@ -25,7 +26,7 @@ from hardviews.views.params import Column
 from hardviews.views.plan import Slot
 
 _EXAMPLES = 4  # rows of the gallery
-_STEPS = 64  # whose overlaps the histogram shows
+_STEPS = 64  # whose overlaps and margins the histograms show
 _PASSED = 2  # views passed over that a row shows
 _NOT_TRAINED = "not trained on"  # made for the picture alone
 _MARKS = "abcdefgh"
@@ -41,11 +42,16 @@ class Review:
         """Every rank remembers (attacks need all of them); only the one that shows draws."""
         self.reader, self.objective, self.run, self.show = reader, objective, run, show
         self._overlaps: deque[tuple[Tensor, Tensor]] = deque(maxlen=_STEPS)
+        self._margins: dict[str, deque[Tensor]] = {}
         self._last: Losses | None = None
 
     def see(self, losses: Losses) -> None:
         """Remember a step."""
         self._last = losses
+        for name, values in losses.measures.items() if self.show else ():
+            if name.startswith(MARGIN):
+                kept = self._margins.setdefault(name.removeprefix(MARGIN), deque(maxlen=_STEPS))
+                kept.append(values)
         if self.show and losses.batch.selection is not None:
             measured = overlap(losses.batch.selection, self.objective.pairs)
             if measured is not None:
@@ -72,6 +78,9 @@ class Review:
             steps, shares = history.curve("overlap/hardest_is_least")
             chance = history.curve("overlap/chance")[1][-1]
             self.run.log_figure(figures.least_overlap_share(steps, shares, chance), "figures/hardest_is_least.png")
+        if self._margins:
+            margins = {name: torch.cat(list(kept)).float().cpu().numpy() for name, kept in self._margins.items()}
+            self.run.log_figure(figures.margin_histogram(margins), "figures/margins.png")
         if self._last is None:
             return
         batch = self._last.batch
@@ -79,13 +88,15 @@ class Review:
         self.run.log_figure(gallery(examples), "figures/gallery.png")
 
     def _hard(self, losses: Losses) -> Mapping[str, Batch]:
-        """Return attacked and mixed versions of the last batch: those trained on, else made for the picture."""
+        """Return attacked and mixed versions of the last batch: those trained on, else made for the picture where the
+        method can train on such.
+        """
         found = {term.name: term.batch for term, _ in losses.terms if term.batch.hard}
         plain = replace(losses.batch, hard={}, mixes={}, targets={}, clock=replace(losses.batch.clock, step=0))
         device = next(self.objective.parameters()).device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             for kind, strategy in (("adversarial", Adversarial(8 / 255, branch="main")), ("cutmix", CutMix())):
-                if not any(kind in name for name in found):
+                if not any(kind in name for name in found) and self.objective.method.refuses(strategy) is None:
                     made: list[Term] = strategy(plain, self.objective)
                     found[f"{kind}, {_NOT_TRAINED}"] = made[0].batch
         return found

@@ -1,0 +1,162 @@
+"""What hard views do to pseudo-labels: margins, flipped labels, and that measuring is right and changes nothing."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hardviews.measures import margins
+from hardviews.objective import Objective
+from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.cutmix import CutMix
+from hardviews.strategies.hard_views import HardViews
+from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
+from hardviews.train.meter import Meter
+from tests.laws import toys
+from tests.laws.cases import METHODS, build, make_batch, state, train_step
+from tests.strategies.test_adversarial import photographs
+
+CPU = torch.device("cpu")
+
+
+class ScoredClusters(toys.ToyClusters):
+    """Clusters that tell their scores; a fifth of the images has none."""
+
+    def scores(self, batch: Any, online: Any, target: Any, pair: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return online[pair.online], target[pair.target]
+
+
+@pytest.fixture(autouse=True)
+def clusters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "scored clusters", ScoredClusters)
+
+
+def telling() -> list[str]:
+    """Return the methods that tell labels apart."""
+    found = []
+    for name in METHODS:
+        objective = build(name, Clean())
+        batch = make_batch(objective)
+        with torch.no_grad():
+            _, encoded = objective.pairwise(batch)
+        scored = [objective.method.scores(batch, encoded.online, encoded.target, pair) for pair in objective.pairs]
+        if any(s is not None for s in scored):
+            found.append(name)
+    return found
+
+
+@given(st.lists(st.lists(st.floats(-9, 9, width=16), min_size=3, max_size=3), min_size=1, max_size=5), st.data())
+def test_margins(rows: list[list[float]], data: Any) -> None:
+    own = data.draw(st.lists(st.integers(0, 2), min_size=len(rows), max_size=len(rows)))
+    wanted = [row[k] - max(v for j, v in enumerate(row) if j != k) for row, k in zip(rows, own, strict=True)]
+    assert margins(torch.tensor(rows), torch.tensor(own)).tolist() == pytest.approx(wanted)
+
+
+HEXA = Sum((1.0, Clean()), (0.5, Adversarial(8 / 255)), (0.25, CutMix()))
+
+
+@pytest.mark.parametrize("strategy", [HEXA, Chain(HardViews(4), HEXA)], ids=["alone", "after a selection"])
+def test_values_by_hand(strategy: Strategy) -> None:
+    """Flipped labels and margins, each from a forward pass of its own."""
+    objective = build("scored clusters", strategy, "vit").eval()
+    batch = make_batch(objective)
+    losses = objective(batch, len(batch))
+    method = objective.method
+    labels = method.labels[batch.index]  # type: ignore[index]
+    for term, _ in losses.terms[1:]:
+        slots = [pair.online for pair in objective.pairs]
+        with torch.no_grad():
+            clean, hard = (
+                torch.stack([method.see(view(slot)) for slot in slots])  # type: ignore[operator]
+                for view in (term.batch.views.__getitem__, term.batch.online)
+            )
+        known = (labels >= 0).repeat(2)
+        flipped = (clean.argmax(2) != hard.argmax(2)).float().flatten()
+        got = losses.measures[f"flipped/{term.name}"]
+        assert torch.equal(got.isnan(), ~known)
+        assert torch.equal(got[known], flipped[known])
+        for name, scores in (("clean", clean), (term.name, hard)):
+            wanted = margins(scores.flatten(0, 1), labels.repeat(2))
+            torch.testing.assert_close(losses.measures[f"margin/{name}"][known], wanted[known])
+    meter = Meter(CPU)
+    meter.add_losses(losses, objective.pairs)
+    report = meter.report()
+    for name in ("flipped/adversarial", "margin/cutmix"):
+        assert report[name] == pytest.approx(losses.measures[name].nanmean().item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("method", ["simsiam", "toy_queue"])
+def test_methods_without_labels_are_not_asked_for_any(method: str) -> None:
+    objective = build(method, HEXA)
+    assert objective(make_batch(objective), 8).measures == {}
+
+
+def test_clean_views_alone_cost_no_scores() -> None:
+    objective = build("simclr", HardViews(4))
+    objective.method.scores = None  # type: ignore[assignment]
+    assert objective(make_batch(objective), 8).measures == {}
+
+
+def shares(objective: Objective, strategy: Strategy, step: int) -> dict[str, float]:
+    """Return what a batch of photographs shows under another strategy than the one trained with."""
+    objective.strategy = strategy
+    meter = Meter(CPU)
+    batch = photographs(objective, step, samples=128)
+    meter.add_losses(objective(batch, len(batch)), objective.pairs)
+    return meter.report()
+
+
+@pytest.mark.parametrize("method", telling())
+def test_more_labels_flip_the_larger_the_bound(method: str) -> None:
+    """On photographs, after a few steps of training, over epsilon 0, 2, 4, 8 / 255."""
+    objective = build(method, Clean())
+    for step in range(20):
+        train_step(objective, photographs(objective, step), lr=0.1)
+    reports = [shares(objective, Adversarial(levels / 255, branch="main"), 30) for levels in (0, 2, 4, 8)]
+    assert "flipped/adversarial" not in reports[0], "nothing was perturbed"
+    flipped = [report.get("flipped/adversarial", 0.0) for report in reports]
+    assert flipped == sorted(flipped)
+    assert len(set(flipped)) == 4
+    assert flipped[-1] > 0.1
+    hard = [report["margin/adversarial"] for report in reports[1:]]
+    assert reports[1]["margin/clean"] > hard[0] > hard[1] > hard[2]
+    mixed = shares(objective, CutMix(), 30)
+    assert mixed["margin/cutmix"] < mixed["margin/clean"]
+
+
+def test_an_attack_of_no_extent_flips_nothing() -> None:
+    """Through the branch that starts as a copy."""
+    objective = build("simclr", Adversarial(0.0))
+    measures = objective(make_batch(objective), 8).measures
+    assert measures["flipped/adversarial"].sum() == 0
+    torch.testing.assert_close(measures["margin/adversarial"], measures["margin/clean"])
+
+
+@pytest.mark.parametrize("network", ["batchnorm", "vit"])
+@pytest.mark.parametrize("attack", [Adversarial(4 / 255), Adversarial(4 / 255, steps=2)], ids=["fgsm", "pgd"])
+def test_measuring_changes_nothing(attack: Adversarial, network: str) -> None:
+    after = []
+    for measure in (0, 1):
+        objective = build("simclr", Sum((1.0, Clean()), (0.5, replace(attack, measure=measure))), network)
+        for step in range(2):
+            torch.manual_seed(step)
+            train_step(objective, make_batch(objective, step=step))
+        after.append(state(objective))
+    assert all(torch.equal(after[0][name], after[1][name]) for name in after[0])
+
+
+def test_raised_is_counted_in_every_so_manieth_attack() -> None:
+    objective = build("simsiam", Chain(HardViews(4), Sum((1.0, Clean()), (1.0, Adversarial(every=2, measure=3)))))
+    measured = [s for s in range(16) if "attack/raised" in objective(make_batch(objective, step=s), 8).measures]
+    assert measured == [4, 10]  # of the attacks in steps 0, 2, 4, ... each third
+
+
+def test_raised_leaves_out_images_without_a_label() -> None:
+    objective = build("scored clusters", Adversarial(8 / 255, measure=1))
+    batch = make_batch(objective)
+    raised = objective(batch, 8).measures["attack/raised"]
+    assert torch.equal(raised.isnan(), ~objective.method.valid(batch))  # type: ignore[operator]
+    assert raised.nanmean() > 0.9
