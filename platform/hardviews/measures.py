@@ -43,7 +43,7 @@ def hard_measures(
             found.setdefault("attack/raised", []).append(_known(term.raised.float(), objective.valid(batch)))
         for pair in objective.pairs:
             view = batch.hard.get(pair.online)
-            if view not in hard:
+            if view is None or view not in hard:
                 continue
             encoded = clean(batch)
             key = pair, *(batch.views[slot] for slot in objective.plan.slots)

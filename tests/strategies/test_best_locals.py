@@ -79,7 +79,7 @@ def test_without_local_views_it_is_the_plain_selection() -> None:
 
 def test_dependent_locals_are_refused_inside_a_composition(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hardviews.strategies.hard_views.separable", lambda plan, pairs: False)
-    with pytest.raises(UserError, match="ToyCentre cannot train under Sum: best_locals needs"):
+    with pytest.raises(UserError, match="ToyCentre cannot train under HardViews: best_locals needs"):
         build("toy_centre", Sum((1.0, HardViews(4, best_locals=True))))
 
 

@@ -249,7 +249,9 @@ def test_what_measuring_an_attack_costs(attack: Adversarial, more: int) -> None:
 
 
 def test_parts_that_do_not_count_yet_cost_nothing() -> None:
-    late = Sum((1.0, Clean()), Weighted(1.0, Adversarial(), begin=2), Weighted(1.0, Chain(HardViews(4), CutMix()), begin=2))
+    late = Sum(
+        (1.0, Clean()), Weighted(1.0, Adversarial(), begin=2), Weighted(1.0, Chain(HardViews(4), CutMix()), begin=2)
+    )
     assert passes("simsiam", late) == {"forward with gradient": 2, "backward": 2}
 
 

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from hardviews.collectives import world_size
 from hardviews.full_precision import full_precision
 
-
 Kind = Literal["held", "batch", "running"]
 
 

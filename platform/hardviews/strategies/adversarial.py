@@ -157,9 +157,7 @@ class Adversarial(Strategy):
         high = torch.minimum(clean + radius, view.normalisation.high(clean))
         return torch.minimum(torch.maximum(pixels, low), high)
 
-    def _attacked(
-        self, batch: Batch, pixels: dict[Slot, Tensor], held: dict[Slot, HeldStatistics]
-    ) -> Batch:
+    def _attacked(self, batch: Batch, pixels: dict[Slot, Tensor], held: dict[Slot, HeldStatistics]) -> Batch:
         hard = {}
         for slot, tensor in pixels.items():
             view = batch.views[slot]

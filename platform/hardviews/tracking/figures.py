@@ -112,7 +112,9 @@ def least_overlap_share(steps: Sequence[float], shares: Numbers, chance: float) 
     return figure
 
 
-def margin_histogram(margins: Mapping[str, Numbers], title: str = "How near views lie to the decision boundary") -> Figure:
+def margin_histogram(
+    margins: Mapping[str, Numbers], title: str = "How near views lie to the decision boundary"
+) -> Figure:
     """Return the distributions of margins (in logits) by kind of view, the boundary at 0, with their medians.
 
     Kinds are told apart by colour and by line. Margins that are not finite are left out; the axis shows all but the
@@ -136,8 +138,12 @@ def margin_histogram(margins: Mapping[str, Numbers], title: str = "How near view
         median, wrong = float(np.median(values)), 100 * float((values < 0).mean())
         label = f"{name}: median {median:.2f}, {wrong:.0f} % below 0 (n = {len(values):,})"
         axes.hist(shown, edges, weights=weights, color=colour, alpha=0.16)
-        axes.hist(shown, edges, weights=weights, color=colour, histtype="step", linewidth=1.8, linestyle=line, label=label)
-        axes.plot([median], [0], marker="^", markersize=9, color=colour, clip_on=False, zorder=5, markeredgecolor="white")
+        axes.hist(
+            shown, edges, weights=weights, color=colour, histtype="step", linewidth=1.8, linestyle=line, label=label
+        )
+        axes.plot(
+            [median], [0], marker="^", markersize=9, color=colour, clip_on=False, zorder=5, markeredgecolor="white"
+        )
     axes.axvline(0, color="black", linewidth=1.4)
     axes.set_xlim(edges[0], edges[-1])
     headroom = 1.2 + 0.11 * max(1, len(arrays))  # for the legend, and the words below it
