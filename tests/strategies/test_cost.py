@@ -1,11 +1,14 @@
 """How many forward passes a step takes, counted on the backbone: nothing is done twice."""
 
+import re
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.models.momentum import MomentumEncoder
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.all_pairs import AllPairs
@@ -16,7 +19,8 @@ from hardviews.strategies.least_overlap import LeastOverlap
 from hardviews.strategies.more_views import MoreViews
 from hardviews.strategies.random_views import RandomViews
 from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum, Weighted
-from hardviews.views.plan import Slot
+from hardviews.views.augmentation import dino_global1, dino_global2, dino_local, mocov2
+from hardviews.views.plan import Pair, Plan, Pool, Slot
 from tests.laws import toys
 from tests.laws.cases import METHODS, build, make_batch
 
@@ -219,6 +223,40 @@ def test_costs_of_multi_crop() -> None:
     assert cost(teacher, HardViews(4, size=8)).units == clean.units + 4 / 4 + 4 / 4 + 2 / 4
     teacher.rowwise_targets = False
     assert cost(teacher, HardViews(4)).units == clean.units + 4 + 4 + 2 / 4
+
+
+class MultiCrop(toys.Toy):
+    """DINO's views at their published sizes, and a teacher without BatchNorm."""
+
+    rowwise_targets = True
+
+    def __init__(self) -> None:
+        super().__init__(torch.nn.Identity(), 4)
+        self.momentum = MomentumEncoder({"head": self.head})
+
+    def plan(self) -> Plan:
+        pools = (Pool("even", 1, dino_global1()), Pool("odd", 1, dino_global2()))
+        return Plan((*pools, Pool("local", 8, dino_local(), target=False)))
+
+    def pairs(self) -> tuple[Pair, ...]:
+        targets, slots = (Slot("even", 0), Slot("odd", 0)), self.plan().slots
+        return tuple(Pair(online, target, 1 / 18) for target in targets for online in slots if online != target)
+
+
+def test_the_page_tells_the_costs() -> None:
+    """The table of docs/selection.md."""
+    page = (Path(__file__).parents[2] / "docs" / "selection.md").read_text()
+    rows = re.findall(r"^\| `(\w+\(.*?\))` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)
+    assert len(rows) == 11
+    momentum = Momentum(torch.nn.Identity(), 4)
+    momentum.view = mocov2()
+    methods = [SimSiamConfig(width=8, bottleneck=4).build(torch.nn.Identity(), 4), momentum, MultiCrop()]
+    known = {c.__name__: c for c in (Clean, HardViews, RandomViews, LeastOverlap, AllPairs, MoreViews)}
+    for code, *told in rows:
+        strategy = eval(code, known)
+        assert [f"{round(cost(method, strategy).units, 1):g}" for method in methods] == told, code
+    ratios = [matching(method, HardViews(4)).sets for method in methods]
+    assert ratios == pytest.approx([10 / 6, 12 / 4, 19.88 / 12.41], abs=1e-3)
 
 
 def test_state_of_random_views_costs_a_pass_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
