@@ -109,7 +109,7 @@ class Bare:
 
     def step(self) -> float:
         clock = Clock(0, 0, self.steps, self.steps * self.batch, TOTAL)
-        self.optimizer.param_groups[0]["lr"] = self.peak * self.schedule.factor(clock)
+        self.optimizer.param_groups[0]["lr"] = self.schedule.rate(self.peak, clock, epochs=1)
         self.steps += 1
         first, second = (
             ((view.to(self.device).float() / 255 - self.mean) / self.std).to(memory_format=torch.channels_last)

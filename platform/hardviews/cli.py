@@ -85,11 +85,12 @@ def _pretrain(words: list[str]) -> None:
     from hardviews.launch.worker import supervised
     from hardviews.recipes import recipe_named
     from hardviews.recipes.overrides import overridden
+    from hardviews.recipes.table import table
     from hardviews.train.loop import pretrain
 
     if not words or words[0] in ("-h", "--help"):
         print("usage: hardviews pretrain RECIPE --data SHARDS --output RUN [--SETTING VALUE ...]\n\nrecipes:")
-        _list_recipes()
+        print(table())
         print("\nEvery setting and its value: hardviews pretrain RECIPE --help")
         if not words:
             raise UserError("Say which recipe to pretrain by, for example: hardviews pretrain digits --help")
@@ -137,25 +138,16 @@ def _audit(words: list[str]) -> None:
 
 
 def _recipes(words: list[str]) -> None:
-    from hardviews.recipes import recipe_named
-    from hardviews.tracking.params import flatten
+    from hardviews.recipes.table import shown, table
 
     if words[:1] == ["show"] and len(words) == 2:
-        for key, value in flatten(recipe_named(words[1])).items():
-            print(f"{key} = {value}")
+        print(shown(words[1]))
     elif not words:
-        _list_recipes()
+        print(table())
     else:
         raise UserError(
             "Say `hardviews recipes` for a list, or `hardviews recipes show NAME` for one with all its values."
         )
-
-
-def _list_recipes() -> None:
-    from hardviews.recipes import RECIPES
-
-    for name, function in RECIPES.items():
-        print(f"  {name:10s} {(function.__doc__ or '').splitlines()[0]}")
 
 
 def _demo(words: list[str]) -> None:

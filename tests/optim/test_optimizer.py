@@ -15,7 +15,10 @@ from tests.optim.tiny import Tiny
         ("sgd", "SGD", {"momentum": 0.8, "nesterov": True}),
         ("adamw", "AdamW", {"betas": (0.9, 0.999)}),
         ("lamb", "Lamb", {"betas": (0.9, 0.999)}),
-        ("lars", "Lars", {"momentum": 0.8}),
+        ("lars", "Lars", {"momentum": 0.8, "trust_clip": False}),
+        ("larc", "Lars", {"momentum": 0.8, "trust_clip": True}),
+        ("lars_byol", "Lars", {"momentum": 0.8, "sums_steps": False}),
+        ("lars_simclr", "Lars", {"momentum": 0.8, "sums_steps": True}),
     ],
 )
 def test_arguments(name: str, kind: str, expected: dict) -> None:
@@ -55,6 +58,9 @@ def test_frozen_weights_are_left_out() -> None:
 def test_the_rate_follows_the_global_batch_or_not() -> None:
     assert Optimizer(learning_rate=0.05).peak(1024) == pytest.approx(0.2)
     assert Optimizer(learning_rate=0.05, reference_batch=0).peak(1024) == 0.05
+    # SimCLR: 0.075 times the batch's root is 4.8 at 4096, as is 0.3 for every 256.
+    assert Optimizer(learning_rate=0.075, reference_batch=1, scaling="sqrt").peak(4096) == pytest.approx(4.8)
+    assert Optimizer(learning_rate=0.3).peak(4096) == pytest.approx(4.8)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +71,7 @@ def test_the_rate_follows_the_global_batch_or_not() -> None:
         ({"name": "adahessian"}, "second derivatives"),
         ({"learning_rate": 0.0}, "must be positive"),
         ({"weight_decay": -1.0}, "0 or more"),
+        ({"clip": -1.0}, "0 or more"),
     ],
 )
 def test_what_cannot_train_is_refused(bad: dict, said: str) -> None:

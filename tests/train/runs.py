@@ -61,7 +61,9 @@ def simclr(epochs: int = 2, **training: Any) -> Recipe:
 
 
 def everything(epochs: int = 2, **training: Any) -> Recipe:
-    """SimSiam under hard views, then attacks with statistics of their own in every second step, and CutMix; AdamW."""
+    """SimSiam under hard views, then attacks with statistics of their own in every second step, and CutMix; AdamW with
+    gradients cut and a weight decay that rises.
+    """
     mixed = Sum((1.0, Clean()), (0.5, Adversarial(every=2)), (0.5, CutMix()))
     recipe = simclr(epochs, **training)
     view = replace(recipe.method.view, grayscale=0.2)  # type: ignore[attr-defined]
@@ -71,7 +73,8 @@ def everything(epochs: int = 2, **training: Any) -> Recipe:
         method=SimSiamConfig(width=32, bottleneck=8, view=view),
         backbone=Backbone("test_resnet", drop_path=0.1),
         strategy=Chain(HardViews(4), mixed),
-        optimizer=Optimizer("adamw", learning_rate=0.01, weight_decay=0.05, decay_biases=False),
+        optimizer=Optimizer("adamw", learning_rate=0.01, weight_decay=0.05, decay_biases=False, clip=1.0),
+        schedule=Schedule(warmup=0.1, start=0.1, final_weight_decay=0.4),
     )
 
 

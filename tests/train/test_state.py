@@ -6,12 +6,12 @@ from timm.optim import list_optimizers
 from torch import nn
 
 from hardviews.errors import UserError
-from hardviews.optim.optimizer import Optimizer
+from hardviews.optim.optimizer import OWN, Optimizer
 from hardviews.train.state import first_not_finite, from_tensors, to_tensors
 from tests.optim.tiny import Tiny
 
 NEEDS_A_GPU = [name for name in map(str, list_optimizers()) if name.startswith(("bnb", "fused"))]
-NAMES = sorted({*map(str, list_optimizers())} - {*NEEDS_A_GPU, "adahessian", "kron", "kronc", "kronw"})
+NAMES = sorted({*map(str, list_optimizers())} - {*NEEDS_A_GPU, "adahessian", "kron", "kronc", "kronw"} | OWN.keys())
 
 
 def step(method: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
@@ -24,7 +24,7 @@ def step(method: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_optimizer_goes_on_bit_for_bit(name: str) -> None:
-    config = Optimizer(name, learning_rate=0.01)
+    config = Optimizer(name, learning_rate=0.01, decay_biases=name not in OWN)
     whole, broken = Tiny(), Tiny()
     mine = config.build(whole, 256)
     for seed in range(3):

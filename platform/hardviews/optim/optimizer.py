@@ -1,7 +1,11 @@
-"""Which optimizer trains the weights, built by timm's factory."""
+"""Which optimizer trains the weights, and how gradients are cut: timm's, and LARS as SimCLR and BYOL have it."""
 
 import difflib
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import torch
 from timm.optim import create_optimizer_v2, list_optimizers
@@ -9,6 +13,14 @@ from torch import nn
 
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
+from hardviews.optim.clip import Per, clip_gradients
+from hardviews.optim.lars import Lars
+
+#: Optimizers that timm lacks.
+OWN: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "lars_byol": Lars,
+    "lars_simclr": partial(Lars, sums_steps=True),
+}
 
 _UNSUITABLE = {"adahessian": "needs second derivatives"} | dict.fromkeys(
     ("kron", "kronc", "kronw"), "keeps random numbers of its own that a resume could not repeat"
@@ -17,28 +29,35 @@ _UNSUITABLE = {"adahessian": "needs second derivatives"} | dict.fromkeys(
 
 @dataclass(frozen=True)
 class Optimizer:
-    """An optimizer by timm's name, with a learning rate for a reference batch.
+    """An optimizer by name, with a learning rate for a reference batch.
 
     Attributes:
-        name: timm's, e.g. momentum (SGD with momentum), sgd (with Nesterov's), adamw, lars, lamb.
-        learning_rate: at a global batch of `reference_batch`, scaled in proportion to the global batch
-            (Goyal et al. 2017, section 2.1).
+        name: timm's, e.g. momentum (SGD with momentum), sgd (with Nesterov's), adamw, lamb, lars (which is LARC without
+            clipping, as in SwAV), larc (with it); or lars_simclr and lars_byol.
+        learning_rate: at a global batch of `reference_batch`, scaled with the global batch.
         reference_batch: see `learning_rate`; 0 for no scaling.
+        scaling: in proportion to the batch (linear: Goyal et al. 2017, section 2.1) or to its root (sqrt).
         weight_decay: L2, or decoupled where the optimizer does so.
         momentum: of SGD and its kin; Adam's kin take no notice of it.
-        decay_biases: apply weight decay to biases and norms too.
+        decay_biases: treat biases and norms (tensors of one dimension) as all weights; otherwise they are not decayed,
+            and no optimizer of LARS's kind adapts their learning rate.
+        clip: longest gradient, measured before the step and without frozen weights; 0 for any length.
+        clip_per: the length of all gradients together (all), or of each weight's gradient (weight).
     """
 
     name: str = "sgd"
     learning_rate: float = 0.05
     reference_batch: int = 256
+    scaling: Literal["linear", "sqrt"] = "linear"
     weight_decay: float = 1e-4
     momentum: float = 0.9
     decay_biases: bool = True
+    clip: float = 0.0
+    clip_per: Per = "all"
 
     def __post_init__(self) -> None:
-        """Refuse names that timm does not know."""
-        names = [str(name) for name in list_optimizers()]
+        """Refuse names that nobody knows, and numbers that train nothing."""
+        names = [*map(str, list_optimizers()), *OWN]
         if self.name in _UNSUITABLE:
             raise UserError(f"The optimizer {self.name!r} cannot be used here: it {_UNSUITABLE[self.name]}.")
         if self.name not in names:
@@ -48,20 +67,23 @@ class Optimizer:
                 f"There is no optimizer {self.name!r}. {hint} All: "
                 "python -c 'import timm.optim; print(timm.optim.list_optimizers())'."
             )
-        if not self.learning_rate > 0 or self.weight_decay < 0 or self.reference_batch < 0:
+        if not self.learning_rate > 0 or min(self.weight_decay, self.reference_batch, self.clip) < 0:
             raise UserError(
-                f"Optimizer has learning_rate={self.learning_rate}, weight_decay={self.weight_decay} and "
-                f"reference_batch={self.reference_batch}; the first must be positive, the others 0 or more."
+                f"Optimizer has learning_rate={self.learning_rate}, weight_decay={self.weight_decay}, "
+                f"reference_batch={self.reference_batch} and clip={self.clip}; the first must be positive, the others "
+                "0 or more."
             )
 
     def peak(self, global_batch: int) -> float:
         """Return the learning rate at the top of the schedule."""
-        return self.learning_rate * (global_batch / self.reference_batch if self.reference_batch else 1.0)
+        ratio = global_batch / self.reference_batch if self.reference_batch else 1.0
+        return self.learning_rate * (math.sqrt(ratio) if self.scaling == "sqrt" else ratio)
 
     def build(self, method: Method, global_batch: int) -> torch.optim.Optimizer:
         """Build the optimizer over a method's trainable weights.
 
-        Parameters that the method exempts from the schedule form groups of their own, marked `fixed`.
+        Parameters that the method exempts from the schedule form groups of their own, marked `fixed`; `decay` is what a
+        group's weight decay starts from, `adapts` whether optimizers of LARS's kind adapt its learning rate.
         """
         exempt = {id(p) for module in method.fixed_learning_rate() for p in module.parameters()}
         weights = [(name, p) for name, p in method.named_parameters() if p.requires_grad]
@@ -75,7 +97,10 @@ class Optimizer:
                 ]
                 decay = self.weight_decay if decays else 0.0
                 if chosen:
-                    groups.append({"params": chosen, "weight_decay": decay, "fixed": fixed})
+                    kind = {"fixed": fixed, "decay": decay, "adapts": decays}
+                    groups.append({"params": chosen, "weight_decay": decay, **kind})
+        if self.name in OWN:
+            return OWN[self.name](groups, self.peak(global_batch), self.momentum)
         try:
             built: torch.optim.Optimizer = create_optimizer_v2(
                 groups,
@@ -90,6 +115,11 @@ class Optimizer:
                 "choose another --optimizer.name."
             ) from error
         return built
+
+    def limit(self, method: Method) -> None:
+        """Shorten the gradients of a method's weights, where that is asked for."""
+        if self.clip:
+            clip_gradients(method.parameters(), self.clip, self.clip_per)
 
 
 def parameter_names(module: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:

@@ -1,7 +1,8 @@
-"""The learning rate as a function of samples seen, so that it does not depend on the world size."""
+"""Learning rate and weight decay as functions of samples seen, so that they do not depend on the world size."""
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -15,31 +16,63 @@ class Schedule:
 
     Attributes:
         warmup: share of the run.
+        start: learning rate at the beginning of a warm-up, as a share of the peak.
         final: learning rate at the end, as a share of the peak.
+        absolute: read `start` and `final` as learning rates, not as shares of the peak.
+        per: change the learning rate at every step, or stay for an epoch at the rate of its first step (MoCo, SimSiam).
+        final_weight_decay: at the end of the run, along half a cosine from the optimizer's, without a warm-up (DINO);
+            None keeps it.
     """
 
     warmup: float = 0.0
+    start: float = 0.0
     final: float = 0.0
+    absolute: bool = False
+    per: Literal["step", "epoch"] = "step"
+    final_weight_decay: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse shares that are none."""
-        if not 0 <= self.warmup < 1 or not 0 <= self.final <= 1:
+        most = math.inf if self.absolute else 1.0
+        if not 0 <= self.warmup < 1 or not 0 <= self.start <= most or not 0 <= self.final <= most:
             raise UserError(
-                f"Schedule has warmup={self.warmup} and final={self.final}; both are shares between 0 and 1 "
-                "(a warm-up of 10 epochs in a run of 100 is 0.1)."
+                f"Schedule has warmup={self.warmup}, start={self.start} and final={self.final}; they are shares "
+                "between 0 and 1 (a warm-up of 10 epochs in a run of 100 is 0.1), but for start and final where "
+                "absolute=True makes them learning rates."
             )
+        if self.final_weight_decay is not None and self.final_weight_decay < 0:
+            raise UserError(f"Schedule has final_weight_decay={self.final_weight_decay}; it must be 0 or more.")
 
-    def factor(self, clock: Clock) -> float:
-        """Return the share of the peak learning rate at a point of the run."""
-        done = clock.progress / max(1, clock.total)
+    def rate(self, peak: float, clock: Clock, epochs: int) -> float:
+        """Return the learning rate at a point of a run of that many epochs."""
+        done = clock.epoch / epochs if self.per == "epoch" else _done(clock)
+        unit = 1.0 if self.absolute else peak
         if done < self.warmup:
-            return done / self.warmup
-        cosine = 0.5 * (1 + math.cos(math.pi * (done - self.warmup) / (1 - self.warmup)))
-        return self.final + (1 - self.final) * cosine
+            return self.start * unit + (peak - self.start * unit) * (done / self.warmup)
+        return self.final * unit + (peak - self.final * unit) * _falling((done - self.warmup) / (1 - self.warmup))
 
-    def apply(self, optimizer: torch.optim.Optimizer, peak: float, clock: Clock) -> float:
-        """Set the learning rate of every group that is not fixed, and return it."""
-        rate = peak * self.factor(clock)
+    def weight_decay(self, first: float, clock: Clock) -> float:
+        """Return the weight decay at a point of the run, for weights that are decayed by `first` at its beginning."""
+        if self.final_weight_decay is None:
+            return first
+        return self.final_weight_decay + (first - self.final_weight_decay) * _falling(_done(clock))
+
+    def apply(self, optimizer: torch.optim.Optimizer, peak: float, clock: Clock, epochs: int) -> float:
+        """Set the learning rate of every group that is not fixed, and return it; set the weight decay of all groups
+        that are decayed.
+        """
+        rate = self.rate(peak, clock, epochs)
         for group in optimizer.param_groups:
             group["lr"] = peak if group["fixed"] else rate
+            if self.final_weight_decay is not None and group["decay"]:
+                group["weight_decay"] = self.weight_decay(group["decay"], clock)
         return rate
+
+
+def _done(clock: Clock) -> float:
+    return clock.progress / max(1, clock.total)
+
+
+def _falling(done: float) -> float:
+    """Return half a cosine from 1 to 0."""
+    return 0.5 * (1 + math.cos(math.pi * done))

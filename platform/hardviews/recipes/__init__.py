@@ -1,15 +1,31 @@
-"""Recipes: functions that return a complete configuration. A new one is a file and a line here."""
+"""Recipes: functions that return a complete configuration. A new one is a function and a line here."""
 
 import difflib
 from collections.abc import Callable
 
 from hardviews.errors import UserError
+from hardviews.recipes import simclr, simsiam
 from hardviews.recipes.digits import digits
 from hardviews.recipes.photos import photos
 from hardviews.recipes.recipe import Recipe
 from hardviews.recipes.smoke import smoke
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"digits": digits, "photos": photos, "smoke": smoke}
+#: Recipes for small data, on a CPU.
+SMALL: tuple[Callable[[], Recipe], ...] = (digits, photos, smoke)
+
+#: Recipes for ImageNet as published, each plain and with hard views.
+IMAGENET: tuple[Callable[[], Recipe], ...] = (
+    simsiam.simsiam_r50_100,
+    simsiam.simsiam_r50_200,
+    simsiam.simsiam_r50_100_hvs,
+    simsiam.simsiam_r50_200_hvs,
+    simclr.simclr_r50_100,
+    simclr.simclr_r50_1000,
+    simclr.simclr_r50_100_hvs,
+)
+
+#: Every recipe by its name, which is its function's.
+RECIPES: dict[str, Callable[[], Recipe]] = {function.__name__: function for function in SMALL + IMAGENET}
 
 
 def recipe_named(name: str) -> Recipe:
@@ -21,7 +37,5 @@ def recipe_named(name: str) -> Recipe:
     if name not in RECIPES:
         close = difflib.get_close_matches(name, RECIPES, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
-        raise UserError(
-            f"There is no recipe {name!r}.{hint} Choose one of {', '.join(RECIPES)}; see `hardviews recipes`."
-        )
+        raise UserError(f"There is no recipe {name!r}.{hint} `hardviews recipes` lists them all.")
     return RECIPES[name]()

@@ -1,6 +1,5 @@
 """A recipe with values from the command line."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +7,8 @@ from typing import Annotated
 import tyro
 
 from hardviews.arguments import parse
+from hardviews.recipes import RECIPES
+from hardviews.recipes.header import header
 from hardviews.recipes.recipe import Recipe
 from hardviews.train.where import Where
 
@@ -29,10 +30,11 @@ def overridden(recipe: Recipe, words: Sequence[str]) -> tuple[Where, Recipe]:
 
 def description(recipe: Recipe) -> str:
     """Return what the recipe's help says first: what it is, and how to change what no setting changes."""
-    file = Path(__file__).with_name(f"{recipe.name}.py")
-    module = sys.modules.get(f"{__package__}.{recipe.name}")
-    header = ((module.__doc__ if module else None) or recipe.name).splitlines()[0]
+    function = RECIPES.get(recipe.name)
+    head = None if function is None else header(function)
+    title = recipe.name if head is None else head.title
+    file = Path(__file__).parent if head is None else head.file
     return (
-        f"{header}\n\nEvery value below can be overridden. The method, the strategy and how strategies are composed "
+        f"{title}\n\nEvery value below can be overridden. The method, the strategy and how strategies are composed "
         f"are what makes the recipe: to change those, copy {file}, and name the copy in __init__.py beside it."
     )

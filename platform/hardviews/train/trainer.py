@@ -69,7 +69,7 @@ class Trainer:
     def step(self, raws: Iterable[RawBatch], clock: Clock, stop: bool, due: bool = False) -> StepReport:
         """Train on one global batch, given as this rank's shares of its micro-batches."""
         training = self.recipe.training
-        rate = self.recipe.schedule.apply(self.optimizer, self.peak, clock)
+        rate = self.recipe.schedule.apply(self.optimizer, self.peak, clock, training.epochs)
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.world.device)
         parts: list[Encoded] = []
@@ -104,6 +104,7 @@ class Trainer:
             for module in self.objective.method.frozen(clock):
                 for parameter in module.parameters():
                     parameter.grad = None
+            self.recipe.optimizer.limit(self.objective.method)
             self.optimizer.step()
             encoded = concatenate(parts)
             self.objective.method.update(encoded, clock, torch.cat(indices))

@@ -1,0 +1,50 @@
+"""The recipes as a table, and one with all its values."""
+
+from hardviews.recipes import RECIPES, recipe_named
+from hardviews.recipes.header import header
+from hardviews.strategies.strategy import Chain, Strategy, Sum
+from hardviews.tracking.params import flatten
+
+_COLUMNS = ("recipe", "method", "backbone", "strategy", "epochs", "published")
+
+
+def table() -> str:
+    """Return one line a recipe: what trains what on which views for how long, and what was published of it."""
+    rows = [_COLUMNS]
+    for name, function in RECIPES.items():
+        recipe = function()
+        method = type(recipe.method).__name__.removesuffix("Config")
+        published = header(function).facts.get("number", "-").partition(" (")[0]
+        strategy = in_short(recipe.strategy)
+        rows.append((name, method, recipe.backbone.name, strategy, str(recipe.training.epochs), published))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
+    return "\n".join(
+        "  " + "  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def in_short(strategy: Strategy) -> str:
+    """Return what a strategy is made of, in a few words."""
+    if isinstance(strategy, Chain):
+        parts = (f"({in_short(link)})" if isinstance(link, Sum) else in_short(link) for link in strategy.links)
+        return " > ".join(parts)
+    if isinstance(strategy, Sum):
+        return " + ".join(in_short(part.strategy) for part in strategy.parts)
+    candidates = getattr(strategy, "candidates", None)
+    return type(strategy).__name__ + (f"({candidates})" if candidates else "")
+
+
+def shown(name: str) -> str:
+    """Return a recipe's header, what follows from its values, and every value by its name on the command line.
+
+    Raises:
+        UserError: there is no recipe of that name.
+    """
+    recipe = recipe_named(name)
+    training, schedule = recipe.training, recipe.schedule
+    follows = [
+        f"learning rate  {recipe.optimizer.peak(training.batch):g} at its peak, with {training.batch} images a step",
+        f"warm-up        {schedule.warmup * training.epochs:g} of {training.epochs} epochs",
+    ]
+    values = [f"{key} = {value}" for key, value in flatten(recipe).items()]
+    return "\n".join([f"{name}: {header(RECIPES[name]).text()}", "", *follows, "", *values])

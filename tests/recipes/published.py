@@ -1,0 +1,97 @@
+"""What was published, value by value, with its source: a recipe is held against these lines.
+
+Each line names what a value is of the resolved recipe (`resolved.py`): learning rates as they are at the recipe's
+batch, warm-ups in epochs, views as they are drawn. Sources: a repository means the defaults or the script that its
+README names for that model; (paper) means the publication.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Published:
+    """Values and where they stand."""
+
+    source: str
+    values: dict[str, Any]
+
+    def but(self, source: str | None = None, **values: Any) -> "Published":
+        """Return the same with other values."""
+        return replace(self, source=source or self.source, values=self.values | values)
+
+
+# A view: number, size, scale, (brightness, contrast, saturation, hue, p), grayscale, blur, solarise, interpolation.
+AUG_PLUS = ((0.4, 0.4, 0.4, 0.1, 0.8), 0.2, 0.5, 0.0, "bilinear")
+STRONG = ((0.8, 0.8, 0.8, 0.2, 0.8), 0.2, 0.5, 0.0, "bilinear")
+
+SIMSIAM = Published(
+    "facebookresearch/simsiam, main_simsiam.py and builder.py; paper, section 4.1 and appendix A",
+    {
+        "backbone": "resnet50",
+        "views": [(2, 224, (0.2, 1.0), *AUG_PLUS)],
+        "sigma": (0.1, 2.0),
+        "optimizer": "momentum",
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "final_weight_decay": 1e-4,
+        "decay_biases": True,
+        "clip": 0.0,
+        "batch": 512,
+        "rate": 0.1,
+        "start_rate": 0.0,
+        "final_rate": 0.0,
+        "warmup_epochs": 0.0,
+        "per": "epoch",
+        "candidates": None,
+        "width": 2048,
+        "layers": 3,
+        "bottleneck": 512,
+        "fixed_rate": ["predictor"],
+    },
+)
+SIMSIAM_HVS = SIMSIAM.but(
+    "automl/hvp, main: configs and run names (ep100-bs256-select_cross-ncrops4-lr0.05-wd0.0001-mom0.9)",
+    batch=256,
+    rate=0.05,
+    candidates=4,
+)
+
+SIMCLR = Published(
+    "google-research/simclr, README (batch 4096, rate 0.3, wd 1e-6, temperature 0.1); paper, 2.2 and appendix B",
+    {
+        "backbone": "resnet50",
+        "views": [(2, 224, (0.08, 1.0), *STRONG)],
+        "sigma": (0.1, 2.0),
+        "optimizer": "lars_simclr",
+        "momentum": 0.9,
+        "weight_decay": 1e-6,
+        "final_weight_decay": 1e-6,
+        "decay_biases": False,
+        "clip": 0.0,
+        "batch": 4096,
+        "rate": 4.8,
+        "start_rate": 0.0,
+        "final_rate": 0.0,
+        "warmup_epochs": 10.0,
+        "per": "step",
+        "candidates": None,
+        "hidden": 2048,
+        "layers": 2,
+        "output": 128,
+        "temperature": 0.1,
+        "fixed_rate": [],
+    },
+)
+
+PUBLISHED: dict[str, Published] = {
+    "simsiam_r50_100": SIMSIAM.but(epochs=100),
+    "simsiam_r50_200": SIMSIAM.but(epochs=200),
+    "simsiam_r50_100_hvs": SIMSIAM_HVS.but(epochs=100),
+    "simsiam_r50_200_hvs": SIMSIAM_HVS.but(epochs=200),
+    "simclr_r50_100": SIMCLR.but(epochs=100),
+    "simclr_r50_1000": SIMCLR.but(epochs=1000),
+    "simclr_r50_100_hvs": SIMCLR.but(
+        "automl/hvp, simclr", epochs=100, weight_decay=1e-4, final_weight_decay=1e-4, final_rate=1e-6, candidates=4
+    ),
+}

@@ -1,0 +1,110 @@
+"""Recipes hold the published values, say where they come from, and are listed."""
+
+import re
+
+import pytest
+
+from hardviews.recipes import IMAGENET, RECIPES
+from hardviews.recipes.header import header
+from hardviews.recipes.table import in_short, shown, table
+from hardviews.strategies.cutmix import CutMix
+from hardviews.strategies.hard_views import HardViews
+from hardviews.strategies.strategy import Chain, Clean, Sum
+from tests.recipes.published import PUBLISHED
+from tests.recipes.resolved import resolved
+
+NAMES = [function.__name__ for function in IMAGENET]
+
+
+def test_every_imagenet_recipe_is_held_against_its_publication() -> None:
+    assert sorted(NAMES) == sorted(PUBLISHED)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_values_are_the_published_ones(name: str) -> None:
+    found, wanted = resolved(name), PUBLISHED[name].values
+    same = {
+        key: found[key] == (pytest.approx(value) if isinstance(value, float) else value)
+        for key, value in wanted.items()
+    }
+    different = {key: (found[key], wanted[key]) for key, equal in same.items() if not equal}
+    assert different == {}, PUBLISHED[name].source
+
+
+def test_a_wrong_value_is_found() -> None:
+    assert resolved("simsiam_r50_100")["rate"] != pytest.approx(PUBLISHED["simsiam_r50_100_hvs"].values["rate"])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_named_like_its_function(name: str) -> None:
+    assert RECIPES[name]().name == name == RECIPES[name].__name__
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_headers_say_how_to_run_it_and_what_to_expect(name: str) -> None:
+    head = header(RECIPES[name])
+    assert head.facts.keys() >= {"command", "hardware"}
+    assert "NAME" not in head.text()
+    if name in NAMES:
+        assert head.facts.keys() >= {"hours", "number", "open"}
+        assert f"pretrain {name} " in head.facts["command"]
+        assert re.match(r"\d+ \(.+\)", head.facts["hours"]), "hours, and where they come from"
+        assert re.match(r"([\d.]+ linear|not known) \(.+\)", head.facts["number"]), "a number, and its source"
+    else:
+        assert head.facts.keys() >= {"time", "expected"}
+
+
+def test_names_tell_strategy_and_epochs() -> None:
+    for name in NAMES:
+        recipe = RECIPES[name]()
+        assert f"_{recipe.training.epochs}" in name
+        assert ("_hvs" in name) == ("HardViews" in in_short(recipe.strategy)), name
+        assert ("hexa" in name) == ("Adversarial" in in_short(recipe.strategy)), name
+
+
+def test_the_table_has_a_line_for_each() -> None:
+    lines = table().splitlines()
+    assert lines[0].split() == ["recipe", "method", "backbone", "strategy", "epochs", "published"]
+    assert [line.split()[0] for line in lines[1:]] == list(RECIPES)
+    found = next(line for line in lines if line.split()[0] == "simsiam_r50_100_hvs")
+    assert found.split() == ["simsiam_r50_100_hvs", "SimSiam", "resnet50", "HardViews(4)", "100", "68.98", "linear"]
+
+
+def test_strategies_are_named_by_their_parts() -> None:
+    hexa = Sum((1.0, Clean()), (0.5, CutMix()))
+    assert in_short(Chain(HardViews(4), hexa)) == "HardViews(4) > (Clean + CutMix)"
+
+
+def test_one_recipe_is_shown_with_its_header_what_follows_and_every_value() -> None:
+    text = shown("simclr_r50_100")
+    for line in (
+        "simclr_r50_100: SimCLR, ResNet-50, 100 epochs.",
+        "command   hardviews pretrain simclr_r50_100 --data SHARDS --output RUN",
+        "number    64.5 linear (google-research/simclr, README)",
+        "learning rate  4.8 at its peak, with 4096 images a step",
+        "warm-up        10 of 100 epochs",
+        "optimizer.learning_rate = 0.3",
+        "method.view.jitter.hue = 0.2",
+    ):
+        assert line in text.splitlines()
+
+
+def family() -> None:
+    """A title
+    over two lines.
+
+    A first paragraph.
+
+    hours     3 (as long
+              as it takes)
+    open      nothing
+
+    A last one.
+    """
+
+
+def test_facts_and_prose_are_told_apart() -> None:
+    head = header(family)
+    assert head.title == "A title over two lines."
+    assert head.facts == {"hours": "3 (as long as it takes)", "open": "nothing"}
+    assert head.prose.startswith("A first paragraph.\n\nA last one.")
