@@ -76,6 +76,10 @@ test: lint  ## style, types and the fast tests (PYTEST='-k name' for some)
 laws: $(STAMP)  ## every law on every method, strategy and network: long
 	.venv/bin/python -m pytest -m laws $(PYTEST)
 
+.PHONY: recipes
+recipes: $(STAMP)  ## a step of every ImageNet recipe at its real size: long
+	.venv/bin/python -m pytest -m recipes tests/recipes $(PYTEST)
+
 .PHONY: test-cluster
 test-cluster: $(STAMP)  ## pods killed on a real cluster: KUBECONFIG, HARDVIEWS_IMAGE and OBJECT_STORE_IMAGE say which
 	.venv/bin/python -m pytest -m cluster tests/cluster $(PYTEST)

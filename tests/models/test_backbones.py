@@ -87,3 +87,11 @@ def test_small_stem_of_another_family_is_refused():
 def test_option_that_the_network_does_not_know_is_refused():
     with pytest.raises(UserError, match="drop_path"):
         Backbone("vgg11", drop_path=0.1).build()
+
+
+def test_residual_branches_begin_at_zero_unless_told_otherwise():
+    for zero in (True, False):
+        network = Backbone("resnet10t", zero_residual=zero).build()
+        assert bool(network.layer1[0].bn2.weight.any()) != zero
+    with pytest.raises(UserError, match="zero_init_last"):
+        Backbone("test_vit", zero_residual=False).build()

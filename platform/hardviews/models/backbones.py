@@ -36,6 +36,7 @@ class Backbone:
         image_size: pixels a side for which a transformer's position embeddings are laid out; other sizes
             interpolate them.
         patch_size: pixels a side of a transformer's patch; None keeps the one in the name.
+        zero_residual: a ResNet's residual branches begin at zero (Goyal et al. 2017, section 5.1), as timm has it.
     """
 
     name: str = "resnet50"
@@ -43,6 +44,7 @@ class Backbone:
     drop_path: float = 0.0
     image_size: int | None = None
     patch_size: int | None = None
+    zero_residual: bool = True
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.drop_path < 1.0:
@@ -76,6 +78,8 @@ class Backbone:
         options: dict[str, Any] = {}
         if self.drop_path:
             options["drop_path_rate"] = self.drop_path
+        if not self.zero_residual:
+            options["zero_init_last"] = False
         if self.is_transformer:
             options["dynamic_img_size"] = True
             if self.image_size is not None:

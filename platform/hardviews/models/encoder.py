@@ -91,7 +91,8 @@ class Encoder(nn.Module):
 
     def _architecture(self) -> dict[str, Any]:
         return {
-            "backbone": asdict(self.backbone),
+            # How weights begin is not what the encoder computes.
+            "backbone": {key: value for key, value in asdict(self.backbone).items() if key != "zero_residual"},
             "normalisation": {"mean": list(self.normalisation.mean), "std": list(self.normalisation.std)},
             "image_size": self.image_size,
         }

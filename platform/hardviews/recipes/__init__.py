@@ -4,14 +4,18 @@ import difflib
 from collections.abc import Callable
 
 from hardviews.errors import UserError
-from hardviews.recipes import simclr, simsiam
+from hardviews.recipes import photos, simclr, simsiam
 from hardviews.recipes.digits import digits
-from hardviews.recipes.photos import photos
 from hardviews.recipes.recipe import Recipe
 from hardviews.recipes.smoke import smoke
 
 #: Recipes for small data, on a CPU.
-SMALL: tuple[Callable[[], Recipe], ...] = (digits, photos, smoke)
+SMALL: tuple[Callable[[], Recipe], ...] = (
+    digits,
+    smoke,
+    photos.photos,
+    photos.photos_simsiam,
+)
 
 #: Recipes for ImageNet as published, each plain and with hard views.
 IMAGENET: tuple[Callable[[], Recipe], ...] = (
