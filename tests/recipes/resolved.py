@@ -59,11 +59,12 @@ def resolved(name: str) -> dict[str, Any]:
     plan = method.plan()
     found = {
         "backbone": recipe.backbone.name,
+        "zero_residual": recipe.backbone.zero_residual,
         "drop_path": recipe.backbone.drop_path,
         "views": [look(pool.slots, pool.augmentation) for pool in plan.pools],
         "sigma": plan.pools[0].augmentation.sigma,
         "optimizer": optimizer.name,
-        "momentum": optimizer.momentum,
+        "sgd_momentum": optimizer.momentum,
         "weight_decay": optimizer.weight_decay,
         "final_weight_decay": schedule.weight_decay(optimizer.weight_decay, last),
         "decay_biases": optimizer.decay_biases,

@@ -13,6 +13,7 @@ import torch
 from hardviews.batch import Clock
 from hardviews.objective import Objective
 from hardviews.recipes import IMAGENET, recipe_named
+from hardviews.recipes.table import in_short
 from hardviews.tracking.params import flatten
 from hardviews.train.state import first_not_finite
 from tests.laws.cases import make_batch
@@ -23,8 +24,12 @@ SAMPLES = 2
 def computed(name: str) -> str:
     """Return what a step's computation depends on: recipes that share it differ in numbers alone."""
     recipe = recipe_named(name)
-    shape = {k: v for k, v in flatten(recipe).items() if k.startswith(("method", "backbone", "strategy"))}
-    return json.dumps(shape | {"optimizer": recipe.optimizer.name}, sort_keys=True)
+    shape = {
+        key: value
+        for key, value in flatten(recipe).items()
+        if key.startswith("backbone") or key == "method" or key.endswith((".size", ".locals", ".queue"))
+    }
+    return json.dumps([shape, in_short(recipe.strategy), recipe.optimizer.name], sort_keys=True)
 
 
 def cases() -> list:
