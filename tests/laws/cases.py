@@ -71,9 +71,11 @@ class Network:
 NETWORKS = {"batchnorm": Network(ConvNet, 12), "vit": Network(vit, 32)}
 
 METHODS: dict[str, Callable[[nn.Module, int], Method]] = {
+    # Queues of sizes that the batches do not divide.
     "moco": MoCoConfig(hidden=16, output=8, queue=12, momentum=0.9, view=VIEW).build,
-    "moco_batch": MoCoConfig(16, 8, 12, 0.9, batchnorm="batch", symmetric=True, mixed="batch", view=VIEW).build,
-    "moco_separate": MoCoConfig(16, 8, 12, 0.9, mixed="separate", view=VIEW).build,
+    "moco_symmetric": MoCoConfig(
+        hidden=16, output=8, queue=20, momentum=0.9, batchnorm="all", symmetric=True, mixed_labels="batch", view=VIEW
+    ).build,
     "simsiam": SimSiamConfig(width=16, layers=2, bottleneck=8, view=VIEW).build,
     "simclr": SimCLRConfig(hidden=16, output=8, temperature=0.2, view=VIEW).build,
     "byol": BYOLConfig(hidden=16, output=8, first=VIEW, second=VIEW).build,
@@ -86,6 +88,9 @@ METHODS: dict[str, Callable[[nn.Module, int], Method]] = {
     "toy_sinkhorn": toys.ToySinkhorn,
     "toy_clusters": toys.ToyClusters,
 }
+
+# Methods whose mixed labels compete in one softmax, where a label without weight is no candidate: law 4 is another.
+JOINT_LABELS = {"moco", "moco_symmetric"}
 
 STRATEGIES: dict[str, Strategy] = {
     "clean": Clean(),

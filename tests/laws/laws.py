@@ -1,5 +1,6 @@
 """The laws, each a function that raises where it is broken, so that a planted fault can be shown to break it."""
 
+import math
 from dataclasses import replace
 
 import torch
@@ -18,7 +19,7 @@ from hardviews.strategies.more_views import MoreViews
 from hardviews.strategies.random_views import RandomViews
 from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
 from hardviews.views.plan import Slot
-from tests.laws.cases import STRATEGIES, assert_same_state, build, make_batch, state, train_step
+from tests.laws.cases import JOINT_LABELS, STRATEGIES, assert_same_state, build, make_batch, state, train_step
 
 SELECTIONS: dict[str, Strategy] = {
     "hardest": HardViews(4),
@@ -141,8 +142,11 @@ def an_unchanged_hard_view_costs_the_same(method: str, network: str) -> None:
 
 
 def mixed_loss_is_linear(method: str, network: str) -> None:
-    """Law 4: the mixed loss interpolates between those of the two labels; where these compete in one softmax, while
-    both have some weight.
+    """Law 4: the mixed loss interpolates between those of the two labels.
+
+    Where these compete in one softmax (`JOINT_LABELS`), a label without weight is no candidate. So the loss is linear in
+    the open interval, jumps at its ends down to the losses of the two labels alone, and is never below the entropy of
+    the mixed label.
     """
     objective = build(method, Clean(), network)
     batch = make_batch(objective)
@@ -162,9 +166,15 @@ def mixed_loss_is_linear(method: str, network: str) -> None:
             for p in objective.pairs
         ]
     torch.testing.assert_close(losses(0.0), objective.reduce(torch.cat(swapped)))
-    low, high = (0.1, 0.9) if objective.method.joint_labels else (0.0, 1.0)
-    between = (losses(0.3) - losses(low)) * (high - low)
-    torch.testing.assert_close(between, (0.3 - low) * (losses(high) - losses(low)), rtol=1e-4, atol=1e-6)
+    if method not in JOINT_LABELS:
+        torch.testing.assert_close(losses(0.3), 0.3 * losses(1.0) + 0.7 * losses(0.0), rtol=1e-5, atol=1e-6)
+        return
+    middle = (losses(0.3) - 0.75 * losses(0.1) - 0.25 * losses(0.9)).abs().max()
+    assert middle < 1e-5, "not linear between the ends"
+    for weight in (0.1, 0.3, 0.9):
+        entropy = -(weight * math.log(weight) + (1 - weight) * math.log(1 - weight))
+        assert (losses(weight) > weight * losses(1.0) + (1 - weight) * losses(0.0)).all(), "the labels do not compete"
+        assert losses(weight).min() >= entropy - 1e-5, "below the entropy of the label"
 
 
 def update_ignores_hard_terms(method: str, network: str) -> None:

@@ -23,7 +23,7 @@ from tests.parity.plain import batch_of, pictures, without_network
 def plain(mixed: str = "joint", symmetric: bool = False, queue: int = 9) -> Objective:
     """MoCo whose queries are pixels, and whose keys are those too."""
     torch.manual_seed(0)
-    config = MoCoConfig(output=48, queue=queue, mixed=mixed, symmetric=symmetric)  # type: ignore[arg-type]
+    config = MoCoConfig(output=48, queue=queue, mixed_labels=mixed, symmetric=symmetric)  # type: ignore[arg-type]
     objective = without_network(config)
     objective.method.momentum.projector = torch.nn.Identity()
     return objective
@@ -127,7 +127,7 @@ def test_the_key_encoder_follows_by_name_and_the_queue_takes_clean_keys() -> Non
     for name, weight in objective.method.momentum.named_parameters():
         torch.testing.assert_close(weight, 0.9 * before[name] + 0.1 * online[name].detach())
         assert weight.grad is None
-    assert int(objective.method.queue.next) == 8
+    assert int(objective.method.queue.pointer) == 8
 
 
 def test_scores_put_the_own_key_first() -> None:

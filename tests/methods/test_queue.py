@@ -30,4 +30,4 @@ def test_it_starts_with_unit_vectors_and_is_in_a_checkpoint() -> None:
     for one in (queue, other):
         one.push(torch.zeros(1, 3))
     assert torch.equal(queue.keys, other.keys)
-    assert int(other.next) == 3
+    assert int(other.pointer) == 3

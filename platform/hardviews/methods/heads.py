@@ -6,24 +6,17 @@ from itertools import pairwise
 from torch import nn
 
 
-def mlp(
-    widths: Sequence[int],
-    *,
-    last_norm: bool,
-    last_affine: bool = True,
-    last_bias: bool = True,
-    hidden_norm: bool = True,
-) -> nn.Sequential:
+def mlp(widths: Sequence[int], *, last_norm: bool, last_affine: bool = True, last_bias: bool = True) -> nn.Sequential:
     """Build linear layers with BatchNorm and ReLU between them.
 
     widths: of the input, the hidden layers and the output. The last layer has no ReLU, and a BatchNorm only
     if told (`last_affine` gives it scale and shift). Layers followed by BatchNorm have no bias; `last_bias` gives the
-    last layer one where no BatchNorm follows. Without `hidden_norm` none follows the hidden layers.
+    last layer one where no BatchNorm follows.
     """
     layers: list[nn.Module] = []
     for i, (inside, outside) in enumerate(pairwise(widths)):
         last = i == len(widths) - 2
-        norm = last_norm if last else hidden_norm
+        norm = last_norm or not last
         layers.append(nn.Linear(inside, outside, bias=not norm and (last_bias or not last)))
         if norm:
             layers.append(nn.BatchNorm1d(outside, affine=last_affine or not last))

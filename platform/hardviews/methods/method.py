@@ -89,10 +89,6 @@ class Method(nn.Module, ABC):
     #: state that random views must fill, such as DeepCluster's bank.
     unselected_state = False
 
-    #: Whether the labels of a mixed view compete in one softmax. The loss is then linear in the weight while both have
-    #: some, and jumps where one has none: its label is no candidate any more.
-    joint_labels = False
-
     #: Whether `encode` normalises views of one size as one batch where `batch.together` asks for it (`each`).
     joins_views = False
 

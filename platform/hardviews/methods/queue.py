@@ -1,6 +1,6 @@
-"""MoCo's queue: keys of past batches, the negatives of the next ones.
+"""The keys of past batches, which are the negatives of the next ones.
 
-He et al., "Momentum Contrast for Unsupervised Visual Representation Learning" (CVPR 2020), section 3.2 and algorithm 1.
+He et al., "Momentum Contrast for Unsupervised Visual Representation Learning" (CVPR 2020), section 3.2.
 
 Shape legend: N rows, K keys, D width.
 """
@@ -11,25 +11,26 @@ from torch.nn.functional import normalize
 
 
 class KeyQueue(nn.Module):
-    """The latest K keys, equal on all ranks: a ring in which the newest overwrite the oldest."""
+    """A ring of the latest K keys, the same on all ranks; all of it is state that a checkpoint holds.
+
+    The size need be no multiple of the batch, and a batch may be larger than the ring.
+    """
 
     keys: Tensor
-    next: Tensor
+    pointer: Tensor
 
     def __init__(self, size: int, width: int) -> None:
-        """Start with random unit vectors, as published."""
+        """Fill the ring with random unit vectors."""
         super().__init__()
         self.register_buffer("keys", normalize(torch.randn(size, width), dim=1))
-        self.register_buffer("next", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
     def push(self, keys_ND: Tensor) -> None:
-        """Write the keys of all ranks where the oldest are; of more than the queue holds the last ones stay.
-
-        The size need be no multiple of the batch.
-        """
+        """Overwrite the oldest keys by those of all ranks, in order; of more than the ring holds the last stay."""
         size = len(self.keys)
-        skipped = max(0, len(keys_ND) - size)
-        places_N = (self.next + torch.arange(skipped, len(keys_ND), device=self.keys.device)) % size
-        self.keys.index_copy_(0, places_N, keys_ND[skipped:].to(self.keys))
-        self.next.copy_((self.next + len(keys_ND)) % size)
+        # The pointer is never asked for its value: that would wait for the device.
+        places_N = (self.pointer + torch.arange(len(keys_ND), device=self.keys.device)) % size
+        # A place must be named once only, or which key it gets is undefined.
+        self.keys[places_N[-size:]] = keys_ND[-size:].to(self.keys)
+        self.pointer.add_(len(keys_ND)).remainder_(size)

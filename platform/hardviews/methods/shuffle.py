@@ -1,10 +1,10 @@
-"""Shuffled BatchNorm: keys are normalised in other groups than their queries.
+"""Shuffled BatchNorm: keys are normalised in other groups than queries are.
 
-He et al., "Momentum Contrast" (CVPR 2020), section 3.3: a query and its key that share the statistics of a group know
-each other by these. Here a group is a fixed number of samples and not what one GPU holds, and the shuffle is drawn from
-the samples' places in the epoch: neither depends on the number of ranks.
+He et al., "Momentum Contrast" (CVPR 2020), section 3.3: a query and its key that are normalised among the same samples
+give each other away by their statistics. There the keys of all GPUs are shuffled; here the groups are fixed and the
+permutation is drawn for the positions of the batch, so neither depends on the number of ranks.
 
-Shape legend: B samples of this rank, G samples of all ranks.
+Shape legend: B samples of this rank, G samples of all ranks, D width.
 """
 
 from collections.abc import Callable
@@ -14,22 +14,27 @@ from torch import Tensor
 
 from hardviews.batch import Batch
 from hardviews.collectives import gather_rows
-from hardviews.views.random import Purpose, words
+from hardviews.views.random import Purpose, permutation_in_groups
 
 
-@torch.no_grad()
-def shuffled(encode: Callable[[Tensor], Tensor], batch: Batch, pixels: Tensor) -> Tensor:
-    """Return the encodings (B, D) of pixels (B, ...), made from samples in a random order over all ranks.
+class Shuffle:
+    """A permutation of the samples of all ranks, the same for all views of a batch."""
 
-    As many samples are encoded here as before, whichever they are.
-    """
-    pixels_G, first = gather_rows(pixels)
-    position_G, _ = gather_rows(batch.position.to(pixels.device))
-    clock = batch.clock
-    drawn_G = words(clock.seed, Purpose.SHUFFLE, clock.epoch, position_G, 0, 1)[:, 0]
-    order_G = torch.argsort(drawn_G >> 1 << 32 | position_G)  # of equal draws the lower position
-    own = slice(first, first + len(pixels))
-    encoded_G, _ = gather_rows(encode(pixels_G[order_G[own]]))
-    back_G = torch.empty_like(order_G)
-    back_G[order_G] = torch.arange(len(order_G), device=order_G.device)
-    return encoded_G[back_G[own]]
+    def __init__(self, batch: Batch, device: torch.device) -> None:
+        """Draw the permutation from (seed, epoch, positions)."""
+        position_G, first = gather_rows(batch.position.to(device))
+        clock, own = batch.clock, slice(first, first + len(batch))
+        permuted_G = permutation_in_groups(clock.seed, Purpose.SHUFFLE, clock.epoch, position_G, len(position_G))
+        # Places are counted by position, not by row: the order of rows inside a batch means nothing.
+        row_at_G = permuted_G[position_G.argsort()]
+        self._here_B, self._back_B = row_at_G[own], row_at_G.argsort()[own]
+
+    @torch.no_grad()
+    def __call__(self, encode: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
+        """Return the encodings (B, D) of this rank's pixels (B, C, H, W), each made at its place of the permutation.
+
+        `encode` is given as many images as there are pixels here, whoever's they are; successive ones are a group.
+        """
+        everybody_G, _ = gather_rows(pixels)
+        encoded_GD, _ = gather_rows(encode(everybody_G[self._here_B].contiguous(memory_format=torch.channels_last)))
+        return encoded_GD[self._back_B]

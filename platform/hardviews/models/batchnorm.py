@@ -3,7 +3,8 @@
 Clean and adversarial views come from different distributions, so each *branch* has its own affine parameters
 and running statistics (AdvProp, Xie et al. 2020, section 3; CLAE, Ho & Vasconcelos 2020). Only the clean
 forward pass may move the running statistics of the main branch. torch's SyncBatchNorm refuses CPU tensors;
-this one takes any device and equals one process on the whole batch, also where the shares differ.
+this one takes any device and equals one process on the whole batch, also where the shares differ. Inside `grouped`
+each fixed group of samples is normalised by itself, which needs no other process.
 
 Shape legend: N rows, C channels, ... spatial dimensions.
 """
@@ -71,13 +72,9 @@ class BranchedBatchNorm(nn.modules.batchnorm._BatchNorm):
         momentum = self.momentum
         if momentum is None:  # torch's convention: cumulative average
             momentum = 1.0 / float(self.num_batches_tracked or 1)
-        mean, var = (self.running_mean, self.running_var) if update else (None, None)
         if groups is not None:
-            out, mean_C, var_C = groups.normalise(x, self.weight, self.bias, self.eps)
-            if mean is not None and var is not None:
-                mean.lerp_(mean_C.to(mean.dtype), momentum)
-                var.lerp_(var_C.to(var.dtype), momentum)
-            return out
+            return groups.normalise(self, x, momentum if update else None)
+        mean, var = (self.running_mean, self.running_var) if update else (None, None)
         if world_size() == 1:
             return nn.functional.batch_norm(x, mean, var, self.weight, self.bias, True, momentum, self.eps)
         out, mean_C, var_C, count = _SyncNormalise.apply(x, self.weight, self.bias, self.eps)
@@ -173,13 +170,13 @@ def normalising(module: nn.Module, branch: Branch, update: bool) -> Iterator[Non
 
 
 @contextmanager
-def grouped(module: nn.Module, size: int, position: Tensor | None = None) -> Iterator[None]:
-    """Inside, BatchNorm in training normalises each `size` samples by their own statistics.
+def grouped(module: nn.Module, groups: Groups | None) -> Iterator[None]:
+    """Inside, BatchNorm in training normalises each group of samples by its own statistics; with None nothing changes.
 
-    Groups are samples of successive `position` (B,), or successive rows where none is given.
+    Running statistics move when the context ends: by the mean over the groups of all ranks, in one message for all
+    layers. So every rank must enter it alike, and one context holds the passes of as many samples as the groups have.
     """
-    groups = Groups(size, position)
-    norms = [m for m in module.modules() if isinstance(m, BranchedBatchNorm)]
+    norms = [m for m in module.modules() if isinstance(m, BranchedBatchNorm)] if groups is not None else []
     for norm in norms:
         norm.groups = groups
     try:
@@ -187,6 +184,8 @@ def grouped(module: nn.Module, size: int, position: Tensor | None = None) -> Ite
     finally:
         for norm in norms:
             norm.groups = None
+    if groups is not None:
+        groups.move_statistics()
 
 
 @contextmanager
