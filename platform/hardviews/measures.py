@@ -1,7 +1,7 @@
 """What hard views do to the pseudo-labels, read off encodings that a step has made anyway.
 
-Where a method tells labels apart (`Method.scores`), a view is *taken for* the label of the highest score, and its *margin*
-is its own label's score less the best other one: the decision boundary lies at 0.
+Where a method tells labels apart (`Method.scores`), a view is *taken for* the label of the highest score, and its
+*margin* is its own label's score less the best other one: the decision boundary lies at 0.
 
 Shape legend: B samples of this rank's share, L labels, N samples of some pairs and terms.
 """

@@ -24,7 +24,7 @@ from hardviews.strategies.least_overlap import LeastOverlap
 from hardviews.strategies.mixup import MixUp
 from hardviews.strategies.more_views import MoreViews
 from hardviews.strategies.random_views import RandomViews
-from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
+from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum, Weighted
 from hardviews.views.augmentation import Augmentation
 from hardviews.views.params import draw
 from tests.laws import toys
@@ -105,6 +105,7 @@ STRATEGIES: dict[str, Strategy] = {
     "mixup": MixUp(scope="sample"),
     "hexa": Sum((1.0, Clean()), (0.5, Adversarial(4 / 255)), (0.25, CutMix())),
     "everything": Chain(HardViews(4), Sum((1.0, Clean()), (0.5, Adversarial(4 / 255)), (0.25, CutMix()))),
+    "growing": Sum((1.0, Clean()), Weighted(0.5, Adversarial(4 / 255), ramp=0.05), Weighted(0.5, MixUp(), begin=1)),
     "mix_then_attack": Chain(CutMix(), Adversarial(4 / 255)),
 }
 

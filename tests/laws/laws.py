@@ -17,7 +17,7 @@ from hardviews.strategies.least_overlap import LeastOverlap
 from hardviews.strategies.mixup import MixUp
 from hardviews.strategies.more_views import MoreViews
 from hardviews.strategies.random_views import RandomViews
-from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
+from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum, Weighted
 from hardviews.views.plan import Slot
 from tests.laws.cases import JOINT_LABELS, STRATEGIES, assert_same_state, build, make_batch, state, train_step
 
@@ -101,6 +101,9 @@ NOTHING: dict[str, Strategy] = {
     "as many candidates as slots, averaged": AllPairs(2),
     "a single set of views": MoreViews(1),
     "weight zero": Sum((1.0, Clean()), (0.0, CutMix()), (0.0, Adversarial(4 / 255))),
+    "parts that begin later": Sum(
+        (1.0, Clean()), Weighted(0.5, CutMix(), begin=5), Weighted(0.5, Adversarial(4 / 255), begin=5), average=True
+    ),
     "lambda one": CutMix(fixed=1.0),
     "lambda one, blended": MixUp(fixed=1.0),
     "epsilon zero on the same branch": Adversarial(0.0, branch="main"),

@@ -20,7 +20,7 @@ from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.least_overlap import LeastOverlap
 from hardviews.strategies.random_views import RandomViews
-from hardviews.strategies.strategy import Sum
+from hardviews.strategies.strategy import Sum, Weighted
 from hardviews.views import plan
 from tests.laws import laws, toys
 
@@ -100,6 +100,22 @@ def test_law_3_a_zero_weight_that_costs_a_pass(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(Sum, "__call__", with_zero)
     breaks(laws.nothing_added_is_the_clean_step, "simsiam", "batchnorm", laws.NOTHING["weight zero"])
+
+
+def test_law_3_a_part_that_begins_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Weighted, "at", lambda self, clock: self.weight)
+    breaks(laws.nothing_added_is_the_clean_step, "simclr", "batchnorm", laws.NOTHING["parts that begin later"])
+
+
+def test_law_3_an_average_over_weights_that_do_not_count_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = Sum.__call__
+
+    def over_all(self: Sum, batch: Any, objective: Any) -> list[Term]:
+        total = sum(part.weight for part in self.parts)
+        return [replace(term, weight=term.weight / total) for term in call(self, batch, objective)]
+
+    monkeypatch.setattr(Sum, "__call__", over_all)
+    breaks(laws.nothing_added_is_the_clean_step, "simclr", "batchnorm", laws.NOTHING["parts that begin later"])
 
 
 def test_law_3_a_choice_among_as_many_candidates_as_slots(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,21 @@
 """Which compositions mean something; the others are refused with the reason."""
 
+from dataclasses import replace
+
 import pytest
 
+from hardviews.batch import Clock
 from hardviews.errors import UserError
+from hardviews.recipes.overrides import overridden
+from hardviews.recipes.smoke import smoke
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.mixup import MixUp
-from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
+from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum, Weighted
 from hardviews.views.plan import Slot
-from tests.laws.cases import build, make_batch
+from tests.laws import toys
+from tests.laws.cases import METHODS, build, make_batch
 
 SELECT, CUT, MIX, ATTACK = HardViews(4), CutMix(), MixUp(), Adversarial()
 
@@ -62,6 +68,13 @@ def test_meant(case: str) -> None:
         (lambda: Adversarial(-0.1), "bounds pixels"),
         (lambda: Adversarial(steps=0), "must be 1 or more"),
         (lambda: Adversarial(every=0), "must be 1 or more"),
+        (lambda: Adversarial(step_size=2), "write 1/255 as 0.0039"),
+        (lambda: Adversarial(step_size=0), "a step moves pixels"),
+        (lambda: Adversarial(measure=-1), "0 \\(for never\\)"),
+        (lambda: Weighted(1.0, CutMix(), ramp=1.5), "a share of the run"),
+        (lambda: Weighted(1.0, CutMix(), begin=-1), "an epoch, 0 or later"),
+        (lambda: Weighted(float("inf"), CutMix()), "without bound"),
+        (lambda: Sum(Weighted(1.0, CutMix(), ramp=0.1), (0.0, Clean())), "leave ramp and begin of one part at 0"),
         (lambda: HardViews(limit=0), "must be 1 or more"),
         (lambda: HardViews(every=0), "must be 1 or more"),
         (lambda: CutMix(alpha=0), "alpha > 0"),
@@ -133,3 +146,100 @@ def test_hard_views_are_online_only_and_locals_stay() -> None:
     assert set(term.batch.hard) == {Slot("even", 0), Slot("odd", 0)}
     for slot, view in batch.views.items():
         assert term.batch.views[slot] is view
+
+
+# What depends on the method
+
+
+class Blends(toys.ToyMasked):
+    """A method whose targets lie on a grid of patches, which no blend of two pictures has."""
+
+    def refuses(self, strategy: Strategy) -> str | None:
+        if isinstance(strategy, MixUp):
+            return "a patch of a blend has no patch of either picture as its target. Use CutMix."
+        return None
+
+
+class Local(toys.ToyCentre):
+    """A method whose global views are targets alone."""
+
+    def pairs(self):  # type: ignore[no-untyped-def]
+        return tuple(pair for pair in super().pairs() if pair.online.pool == "local")  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "blends", Blends)
+    monkeypatch.setitem(METHODS, "local", Local)
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [MIX, Chain(SELECT, MIX), Sum((1.0, Clean()), (0.5, Chain(SELECT, Sum((1.0, MIX), (1.0, Clean())))))],
+    ids=["alone", "in a chain", "in sums in chains in sums"],
+)
+def test_a_method_refuses_with_its_reason(methods: None, strategy: Strategy) -> None:
+    with pytest.raises(UserError, match=r"Blends cannot train under MixUp: a patch of a blend .* Use CutMix"):
+        build("blends", strategy, "vit")
+
+
+def test_a_method_is_asked_of_what_counts_alone(methods: None) -> None:
+    build("blends", Sum((1.0, Chain(SELECT, CUT, ATTACK)), (0.0, MIX)), "vit")
+
+
+@pytest.mark.parametrize("strategy", [CUT, MIX, ATTACK, Chain(SELECT, ATTACK)], ids=str)
+def test_nothing_to_harden(methods: None, strategy: Strategy) -> None:
+    with pytest.raises(UserError, match="only views of global slots are mixed and attacked"):
+        build("local", strategy)
+    build("local", SELECT)
+
+
+def test_groups_of_one_image_have_nobody_to_mix_with() -> None:
+    objective = build("simclr", CUT)
+    with pytest.raises(UserError, match=r"set training\.group to 2 or more"):
+        objective(replace(make_batch(objective), group=1), 8)
+
+
+# Weights that begin late and grow
+
+
+def at(epoch: int, progress: int) -> Clock:
+    return Clock(seed=0, epoch=epoch, step=progress // 8, progress=progress, total=1000)
+
+
+def test_a_weight_begins_late_and_grows_linearly() -> None:
+    part = Weighted(0.5, CUT, ramp=0.2, begin=1)
+    assert [part.at(at(e, p)) for e, p in ((0, 0), (0, 90), (1, 100), (1, 150), (2, 200), (9, 999))] == pytest.approx(
+        [0, 0, 0.25, 0.375, 0.5, 0.5]
+    )
+    assert Weighted(0.5, CUT).at(at(0, 0)) == 0.5
+    assert Weighted(0.5, CUT, ramp=0.2).at(at(0, 0)) == 0.0
+
+
+def test_the_average_is_over_the_weights_that_count() -> None:
+    """Also where a step leaves out an attack, so that every step of plain SGD has one length."""
+    hexa = Sum(
+        (1.0, Clean()),
+        Weighted(1.0, Adversarial(4 / 255, every=2), ramp=0.1),
+        Weighted(2.0, CUT, begin=1),
+        average=True,
+    )
+    objective = build("simclr", hexa)
+    batch = make_batch(objective)
+    found = []
+    for clock in (at(0, 0), at(0, 48), at(1, 112), at(1, 120)):
+        terms = objective.strategy(replace(batch, clock=clock), objective)
+        found.append({term.name: term.weight for term in terms if term.weight})
+        assert sum(found[-1].values()) == pytest.approx(1.0)
+    assert [len(weights) for weights in found] == [1, 2, 3, 2]
+    assert found[1]["adversarial"] == pytest.approx(0.48 / 1.48)
+    assert found[2] == pytest.approx({"clean": 0.25, "adversarial": 0.25, "cutmix": 0.5})
+
+
+def test_the_command_line_sets_a_schedule() -> None:
+    words = ["--strategy.links.1.parts.1.ramp", "0.05", "--strategy.links.1.parts.2.begin", "1", "--data", "d"]
+    _, recipe = overridden(smoke(), [*words, "--output", "o"])
+    assert isinstance(recipe.strategy, Chain)
+    (hexa,) = (link for link in recipe.strategy.links if isinstance(link, Sum))
+    assert [(part.weight, part.ramp, part.begin) for part in hexa.parts] == [(1, 0, 0), (0.5, 0.05, 0), (0.5, 0, 1)]
+    assert hexa.average

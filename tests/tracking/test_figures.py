@@ -5,7 +5,13 @@ import pytest
 from PIL import Image
 
 from hardviews.tracking import figures
-from hardviews.tracking.figures import confusion_matrix, iou_histogram, learning_curves, least_overlap_share
+from hardviews.tracking.figures import (
+    confusion_matrix,
+    iou_histogram,
+    learning_curves,
+    least_overlap_share,
+    margin_histogram,
+)
 from hardviews.tracking.gallery import Example, Tile, amplified, gallery
 from hardviews.tracking.lives import life_of_the_run
 
@@ -62,6 +68,28 @@ def test_histogram_gives_means_and_shares():
     filled = [container for container in figure.axes[0].containers if len(container) == 25]
     assert [sum(bar.get_height() for bar in bars) for bars in filled] == pytest.approx([100.0] * len(filled))
     drawn(iou_histogram([], []))
+
+
+@pytest.mark.parametrize("shift", [0, 20, -20])
+def test_margins_show_the_boundary_and_who_is_beyond(shift):
+    values = rng.normal(size=200) + shift
+    with_gaps = np.append(values, [np.nan, np.inf])
+    figure = margin_histogram({"clean": with_gaps, "adversarial": values - 1, "cutmix": values})
+    _, texts = drawn(figure)
+    wrong = 100 * (values < 0).mean()
+    assert f"clean: median {np.median(values):.2f}, {wrong:.0f} % below 0 (n = 200)" in texts
+    sides = {
+        "own" if "own label \u2192" in text else "another" for text in texts if "\u2192" in text or "\u2190" in text
+    }
+    assert sides == {0: {"own", "another"}, 20: {"own"}, -20: {"another"}}[shift]
+    axes = figure.axes[0]
+    low, high = axes.get_xlim()
+    assert low <= 0 <= high, "the boundary is not on the figure"
+    filled = [container for container in axes.containers if len(container) > 1]
+    edges = [bar.get_x() for bar in filled[0]]
+    assert min(abs(edge) for edge in [*edges, high]) < 1e-9, "a bar lies across the boundary"
+    assert [sum(bar.get_height() for bar in bars) for bars in filled] == pytest.approx([100.0] * 3)
+    drawn(margin_histogram({}))
 
 
 def test_chance_stands_in_the_figure():

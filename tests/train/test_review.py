@@ -1,5 +1,6 @@
 """A run's figures, and that drawing them changes nothing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,10 @@ import torch
 
 from hardviews.data.reader import Reader
 from hardviews.recipes.recipe import Recipe
+from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.cutmix import CutMix
+from hardviews.strategies.hard_views import HardViews
+from hardviews.strategies.strategy import Chain, Clean, Sum
 from hardviews.tracking.run import NullRun
 from hardviews.train.history import History
 from hardviews.train.review import Review
@@ -54,6 +59,28 @@ def test_figures_are_drawn_and_leave_no_trace(recipe: Recipe, data: str, tmp_pat
     assert any(title == "not trained on" for title in titles), titles
     trained = any(title.startswith("cutmix 0.") or title.startswith("cutmix 1.") for title in titles)
     assert trained == (recipe.name == "everything"), titles
+
+
+def test_margins_of_every_kind_of_view(data: str, tmp_path: Path) -> None:
+    hexa = Sum((1.0, Clean()), (0.5, Adversarial(8 / 255)), (0.5, CutMix()))
+    trainer, reports = steps(replace(simclr(), strategy=Chain(HardViews(4), hexa)), data)
+    run = Kept()
+    review = Review(Reader(data), trainer.objective, run, show=True)
+    history = History(str(tmp_path), b"", write=False)
+    for step, report in enumerate(reports, start=1):
+        review.see(report.losses)
+        history.add(
+            {"step": step, "loss": 1.0, "samples": 16 * step, "overlap/hardest_is_least": 0, "overlap/chance": 0.2}
+        )
+    review.finish(history)
+    legend = run.figures["figures/margins.png"].axes[0].get_legend()  # type: ignore[attr-defined]
+    shown = [text.get_text() for text in legend.get_texts()]
+    views = 2 * 16 * len(reports)
+    assert [text.partition(":")[0] for text in shown] == ["clean", "adversarial", "cutmix"]
+    assert all(text.endswith(f"(n = {views:,})") for text in shown)
+    titles = {axes.get_title() for axes in run.figures["figures/gallery.png"].axes}  # type: ignore[attr-defined]
+    assert "adversarial" in titles and any(title.startswith("cutmix 0.") for title in titles)
+    assert "not trained on" not in titles
 
 
 def test_a_run_without_a_step_draws_nothing(data: str, tmp_path: Path) -> None:

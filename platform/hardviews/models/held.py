@@ -1,8 +1,8 @@
 """Statistics of a batch that an attack holds constant.
 
-In training BatchNorm ties the samples of a batch together: a gradient through its statistics moves a sample's pixels for
-the sake of the others too, and a change that all samples share is normalised away. An attack that holds the statistics
-of the views it starts from climbs each sample's own loss.
+In training BatchNorm ties the samples of a batch together: a gradient through its statistics moves a sample's pixels
+for the sake of the others too, and a change that all samples share is normalised away. An attack that holds the
+statistics of the views it starts from climbs each sample's own loss.
 
 Shape legend: N rows, C channels, R ranks.
 """

@@ -7,8 +7,8 @@ the target encodings as constants, and is followed by a training pass through th
 are 2/255 and one step.
 
 In its passes the branch's batch statistics are those of the views it starts from, held constant, so that it climbs the
-loss of each sample and not of their sum alone. A gradient through the statistics, as in the code of CLAE, leaves up to a
-third of the samples with a lower loss than before (SimSiam); `statistics` chooses.
+loss of each sample and not of their sum alone. A gradient through the statistics, as in the code of CLAE, leaves up to
+a third of the samples with a lower loss than before (SimSiam); `statistics` chooses.
 
 Shape legend: B samples, P pairs.
 """

@@ -2,8 +2,8 @@
 
 What the order of a chain forbids is refused where the chain is made (`Chain`). Here is what depends on the method. Some
 compositions cannot be written at all: hard views replace online views alone, so keys and other targets are never mixed
-or attacked, and no hard view enters a state; partners stay inside groups that no rank boundary cuts, so no label of a mix
-lies on another rank; a method whose loss has no value per sample is no `Method`.
+or attacked, and no hard view enters a state; partners stay inside groups that no rank boundary cuts, so no label of a
+mix lies on another rank; a method whose loss has no value per sample is no `Method`.
 """
 
 from collections.abc import Iterator

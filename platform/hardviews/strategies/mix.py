@@ -56,8 +56,8 @@ class Mixing(Strategy):
             return [Term(batch, name=type(self).__name__.lower())]  # nothing is mixed: the clean views, bit for bit
         if batch.group == 1:
             raise UserError(
-                f"{type(self).__name__} mixes images of one group, but training.group is 1, so each would be mixed with "
-                "itself: set training.group to 2 or more (32 by default)."
+                f"{type(self).__name__} mixes images of one group, but training.group is 1, so each would be mixed "
+                "with itself: set training.group to 2 or more (32 by default)."
             )
         hard, mixes = {}, {}
         for slot in dict.fromkeys(pair.online for pair in objective.pairs):

@@ -98,8 +98,8 @@ class Weighted:
             raise UserError(f"Sum has a weight of {self.weight}; no weight may be negative or without bound.")
         if not 0 <= self.ramp <= 1 or self.begin < 0:
             raise UserError(
-                f"Sum has a part with ramp={self.ramp} and begin={self.begin}; ramp is a share of the run, from 0 to 1, "
-                "and begin an epoch, 0 or later."
+                f"Sum has a part with ramp={self.ramp} and begin={self.begin}; ramp is a share of the run, from 0 to "
+                "1, and begin an epoch, 0 or later."
             )
 
     @property
