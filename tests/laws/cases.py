@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from hardviews.batch import Batch, Clock, Crops, View
 from hardviews.methods.byol import BYOLConfig
+from hardviews.methods.deepcluster import DeepCluster, DeepClusterConfig
 from hardviews.methods.method import Method
 from hardviews.methods.moco import MoCoConfig
 from hardviews.methods.simclr import SimCLRConfig
@@ -30,6 +32,7 @@ from hardviews.views.params import draw
 from tests.laws import toys
 
 SIZE, GROUP, SAMPLES = 16, 4, 8
+ROWS = 128  # of the data set
 VIEW = Augmentation(size=SIZE)
 
 
@@ -70,6 +73,22 @@ class Network:
 
 NETWORKS = {"batchnorm": Network(ConvNet, 12), "vit": Network(vit, 32)}
 
+
+class Clustered(DeepCluster):
+    """With clusters as an epoch finds them, some rows of the table absent."""
+
+    def allocate(self, samples: int) -> None:
+        super().allocate(samples)
+        place = torch.arange(samples)
+        for head in range(self.config.heads):
+            self.labels[head] = (place // (head + 1) + head) % self.config.clusters
+        self.labels[:, ::5] = -100
+
+
+CLUSTERS = DeepClusterConfig(
+    hidden=16, output=8, heads=3, clusters=10, temperature=0.2, locals=2, view=VIEW, local=Augmentation(size=8)
+)
+
 METHODS: dict[str, Callable[[nn.Module, int], Method]] = {
     # Queues of sizes that the batches do not divide.
     "moco": MoCoConfig(hidden=16, output=8, queue=12, momentum=0.9, view=VIEW).build,
@@ -82,6 +101,7 @@ METHODS: dict[str, Callable[[nn.Module, int], Method]] = {
     "swav": SwAVConfig(
         hidden=16, output=8, prototypes=10, queue=8, queue_from=1, locals=2, view=VIEW, local=Augmentation(size=8)
     ).build,
+    "deepcluster": partial(Clustered, CLUSTERS),
     "toy_queue": toys.ToyQueue,
     "toy_centre": toys.ToyCentre,
     "toy_masked": toys.ToyMasked,
@@ -115,6 +135,7 @@ def build(method: str, strategy: Strategy, network: str = "batchnorm", seed: int
     torch.manual_seed(seed)
     chosen = NETWORKS[network]
     objective = Objective(METHODS[method](chosen.build(), chosen.features), strategy)
+    objective.method.allocate(ROWS)
     return objective.train()
 
 

@@ -5,7 +5,7 @@ view, or taken from a table. A method says which slots it needs (`plan`), which 
 target slot (`pairs`), how views are encoded (`encode`), and what a prediction costs (`pair_loss`). Strategies
 choose and harden views by these alone.
 
-Only `update` (after the optimizer's step) and `begin_epoch` may change state.
+Only `update` (after the optimizer's step) and `begin_epoch` may change state; `allocate` makes room for it.
 
 Shape legend: B samples of this rank's share, P pairs.
 """
@@ -91,6 +91,13 @@ class Method(nn.Module, ABC):
 
     #: Whether `encode` normalises views of one size as one batch where `batch.together` asks for it (`each`).
     joins_views = False
+
+    def allocate(self, samples: int) -> None:
+        """Make room for what is kept for every sample of the data set; called once before weights are loaded.
+
+        Raises:
+            UserError: the data set is too small.
+        """
 
     @abstractmethod
     def plan(self) -> Plan:
@@ -182,5 +189,6 @@ class Method(nn.Module, ABC):
     def begin_epoch(self, clock: Clock, batches: Callable[[], Iterator[Batch]]) -> None:
         """Prepare an epoch (a first memory bank, clusters); not repeated on a resume inside the epoch.
 
-        `batches()` iterates over this rank's shares of the coming epoch, apart from the training's own pass.
+        `batches()` iterates over this rank's shares of the coming epoch, apart from the training's own pass. A resume
+        at the very beginning of an epoch may call this again: it must then come to the same.
         """

@@ -95,6 +95,7 @@ class Pretraining:
             raise UserError(_too_small(len(self.reader), length, training.batch, training.group * training.accumulate))
         self.total = self.per_epoch * training.epochs
         self.trainer = Trainer(recipe, world)
+        self.trainer.objective.method.allocate(len(self.reader))
         self.at, self.ledger, self.history = Position(), Ledger(), b""
         self.life = LifeNotes(where.output, patience()) if world.rank == 0 else None
         self.checkpoints = Checkpoints(where.output, training.keep)
@@ -188,7 +189,8 @@ class Pretraining:
         while at.progress < self.total:
             clock = Clock(training.seed, at.epoch, at.step, at.progress, self.total)
             if at.consumed == 0:
-                self.trainer.objective.method.begin_epoch(clock, partial(self._views, clock))
+                with self.recipe.precision.autocast(world.device):
+                    self.trainer.objective.method.begin_epoch(clock, partial(self._views, clock))
             with pace.waiting():
                 raws = list(islice(batches, training.accumulate))
             report = self.trainer.step(raws, clock, self.stop.raised or self.saver.superseded, self.saver.due())
