@@ -4,7 +4,8 @@ Caron et al., "Deep Clustering for Unsupervised Learning of Visual Features" (EC
 Caron et al. give in "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments" (NeurIPS 2020, arXiv
 2006.09882), appendix; the settings are those of its authors' scripts.
 
-Shape legend: B samples of this rank, V views of the bank, N rows of the data set, H heads, K clusters, D width, P pairs.
+Shape legend: B samples of this rank, V views of the bank, N rows of the data set, H heads, K clusters, D width, P
+pairs.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -176,7 +177,8 @@ class DeepCluster(Method):
         """Return the cosines with all centroids over the temperature (B, H, K), in full precision."""
         with torch.autocast(embeddings_BD.device.type, enabled=False):
             cosines = embeddings_BD @ self.centroids.flatten(0, 1).T
-        return (cosines / self.config.temperature).unflatten(1, self.centroids.shape[:2])
+        logits: Tensor = (cosines / self.config.temperature).view(-1, *self.centroids.shape[:2])
+        return logits
 
     def _check(self, samples: int, where: str) -> None:
         if samples < self.config.clusters:

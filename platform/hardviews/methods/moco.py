@@ -121,8 +121,8 @@ class MoCo(Method):
             return None
         if batch.group == 1:
             raise UserError(
-                "MoCo normalises each group of samples by itself, but training.group is 1: set it to 2 or more (published: "
-                "32), or method.batchnorm to all."
+                "MoCo normalises each group of samples by itself, but training.group is 1: set it to 2 or more "
+                "(published: 32), or method.batchnorm to all."
             )
         return Groups(len(batch), batch.group, position)
 
