@@ -148,8 +148,8 @@ def mixed_loss_is_linear(method: str, network: str) -> None:
     """Law 4: the mixed loss interpolates between those of the two labels.
 
     Where these compete in one softmax (`JOINT_LABELS`), a label without weight is no candidate. So the loss is linear
-    in the open interval, jumps at its ends down to the losses of the two labels alone, and is never below the entropy of
-    the mixed label.
+    in the open interval, jumps at its ends down to the losses of the two labels alone, and is never below the entropy
+    of the mixed label.
     """
     objective = build(method, Clean(), network)
     batch = make_batch(objective)

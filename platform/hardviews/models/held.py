@@ -51,7 +51,7 @@ class HeldStatistics:
 
 
 def batch_statistics(x: Tensor, over_ranks: bool = True) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean and biased variance (C,) of (N, C, ...), over all ranks or here, and how many values made each (1,)."""
+    """Return mean and biased variance (C,) of (N, C, ...), over all ranks or here, and their count (1,)."""
     var_C, mean_C = torch.var_mean(full_precision(x), [d for d in range(x.dim()) if d != 1], correction=0)
     count = torch.full_like(mean_C[:1], x.numel() / x.shape[1])
     if world_size() == 1 or not over_ranks:
