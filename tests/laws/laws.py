@@ -51,23 +51,28 @@ def assigned(batch: Batch, slots: tuple[Slot, ...], row: list[int]) -> Batch:
 
 
 def selection_equals_brute_force(method: str, network: str, choose: str = "hardest", limit: int | None = None) -> None:
-    """Law 2: the chosen assignment has the highest loss of all, each tried on its own (noise fixed)."""
-    objective = build(method, HardViews(4, limit=limit, choose=choose), network)  # type: ignore[arg-type]
+    """Law 2: the chosen assignment has the highest loss of all, each tried on its own (noise fixed).
+
+    With a limit, of those that it draws; then local views are chosen too.
+    """
+    slots = [pool.slots for pool in build(method, Clean(), network).method.plan().pools if not pool.target]
+    local = max(slots) + 1 if slots and limit else None
+    strategy = HardViews(4, local_candidates=local, limit=limit, choose=choose)  # type: ignore[arg-type]
+    objective = build(method, strategy, network)
     batch = make_batch(objective)
     with without_noise(objective):
         (term,) = objective.strategy(batch, objective)
         selection = term.batch.selection
         assert selection is not None
         table = selection.table if limit else objective.plan.assignments(objective.pairs)
-        slots = objective.plan.slots
         with torch.no_grad():
-            batches = [assigned(batch, slots, row) for row in table.tolist()]
+            batches = [assigned(batch, objective.plan.slots, row) for row in table.tolist()]
             losses = [objective.reduce(objective.pairwise(one)[0]) for one in batches]
     assert limit is None or len(table) == limit
     hardest = torch.stack(losses).argmax(0)
     torch.testing.assert_close(selection.hardness, torch.stack(losses), rtol=1e-5, atol=1e-6)
     assert torch.equal(selection.choice, hardest), "another assignment is harder"
-    for s, slot in enumerate(slots):
+    for s, slot in enumerate(objective.plan.slots):
         for i, a in enumerate(hardest.tolist()):
             wanted = batch.views[Slot(slot.pool, int(table[a, s]))]
             assert torch.equal(term.batch.views[slot].pixels()[i], wanted.pixels()[i])
