@@ -13,8 +13,8 @@ import hardviews.objective
 from hardviews import collectives
 from hardviews.batch import Clock
 from hardviews.collectives import rank
-from hardviews.methods import swav
-from hardviews.models import batchnorm
+from hardviews.methods import moco, shuffle, swav
+from hardviews.models import batchnorm, groups
 from hardviews.objective import Objective
 from hardviews.strategies import candidates, random_views
 from hardviews.strategies.candidates import draw_ranks
@@ -72,5 +72,8 @@ SETTINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "chance keyed by place in the share": lambda: patch.object(random_views, "uniform", choice_by_place),
     "assignments drawn by rank": lambda: patch.object(candidates, "draw_ranks", ranks_by_rank),
     "an average over the rank's own assignments": lambda: patch.object(Objective, "_averaged", own_assignments),
+    "MoCo's queue of local keys": lambda: patch.object(moco, "gather_rows", lambda x: (x, 0)),
+    "keys shuffled by each rank alone": lambda: patch.object(shuffle, "gather_rows", lambda x: (x, 0)),
+    "running statistics of own groups": lambda: patch.object(groups, "sum_over_ranks", lambda x: x),
     "nothing mixed in the first share": lambda: patch.object(Mixing, "weights", first_share_unmixed),
 }

@@ -1,7 +1,7 @@
 """Fixed groups of samples, each normalised by its own statistics: BatchNorm that no number of ranks changes.
 
-What MoCo (He et al., CVPR 2020, section 3.3) calls the statistics of a GPU are here those of a group of positions,
-which no rank boundary cuts: with 256 images on 8 GPUs, groups of 32.
+What MoCo (He et al., CVPR 2020, section 3.3) takes from each GPU, statistics of its own, are here those of a group of
+positions, which no rank boundary cuts: for 256 images on 8 GPUs, groups of 32.
 
 Shape legend: N rows (one a sample, or as many for each), C channels, ... spatial dimensions.
 """
