@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.laws.cases import applies
 from tests.s3 import s3, s3_server  # noqa: F401
 
 # The machine has few cores and tests run side by side with servers and workers of their own.
@@ -14,7 +15,15 @@ _PAIR = Path(__file__).parent / "distributed"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests together where files run side by side, and all that share the pair of processes."""
+    """Leave out what a method refuses.
+
+    Keep a file's tests together where files run side by side, and all that share the pair of processes.
+    """
+    items[:] = [item for item in items if not isinstance(item, pytest.Function) or _applies(item)]
     for item in items:
         group = "pair" if _PAIR in item.path.parents else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _applies(item: pytest.Function) -> bool:
+    return not hasattr(item, "callspec") or applies(item.callspec.params)

@@ -25,7 +25,7 @@ class Case:
 
     method: str
     strategy: Strategy
-    network: str = "batchnorm"
+    network: str | None = None
     shares: tuple[int, int] = UNEQUAL
     dtype: torch.dtype = torch.float64
     steps: int = 2

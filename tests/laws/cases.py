@@ -1,6 +1,6 @@
 """What the laws are tested on: add a method or a strategy by adding its name here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from hardviews.batch import Batch, Clock, Crops, View
 from hardviews.methods.byol import BYOLConfig
 from hardviews.methods.deepcluster import DeepCluster, DeepClusterConfig
+from hardviews.methods.dino import DINOConfig
+from hardviews.methods.ibot import IBOTConfig
 from hardviews.methods.method import Method
 from hardviews.methods.moco import MoCoConfig
 from hardviews.methods.simclr import SimCLRConfig
@@ -33,7 +35,7 @@ from tests.laws import toys
 
 SIZE, GROUP, SAMPLES = 16, 4, 8
 ROWS = 128  # of the data set
-VIEW = Augmentation(size=SIZE)
+VIEW, LOCAL = Augmentation(size=SIZE), Augmentation(size=SIZE // 2)
 
 
 class ConvNet(nn.Module):
@@ -102,6 +104,20 @@ METHODS: dict[str, Callable[[nn.Module, int], Method]] = {
         hidden=16, output=8, prototypes=10, queue=8, queue_from=1, locals=2, view=VIEW, local=Augmentation(size=8)
     ).build,
     "deepcluster": partial(Clustered, CLUSTERS),
+    "dino": DINOConfig(
+        hidden=16, bottleneck=8, outputs=10, norm_last_layer=False, locals=2, even=VIEW, odd=VIEW, local=LOCAL
+    ).build,
+    # On a grid of 4 x 4 patches.
+    "ibot": IBOTConfig(
+        hidden=16,
+        bottleneck=8,
+        outputs=10,
+        shared_head=False,
+        locals=1,
+        even=Augmentation(size=2 * SIZE),
+        odd=Augmentation(size=2 * SIZE),
+        local=VIEW,
+    ).build,
     "toy_queue": toys.ToyQueue,
     "toy_centre": toys.ToyCentre,
     "toy_masked": toys.ToyMasked,
@@ -111,6 +127,12 @@ METHODS: dict[str, Callable[[nn.Module, int], Method]] = {
 
 # Methods whose mixed labels compete in one softmax, where a label without weight is no candidate: law 4 is another.
 JOINT_LABELS = {"moco", "moco_symmetric"}
+
+#: The networks of methods that do not take all, the first one where none is named.
+SERVED: dict[str, tuple[str, ...]] = {"ibot": ("vit",)}
+
+#: Strategies, by name or kind, that a method refuses.
+REFUSED: dict[str, tuple[str, ...]] = {"ibot": ("mixup", "lambda one, blended")}
 
 STRATEGIES: dict[str, Strategy] = {
     "clean": Clean(),
@@ -130,10 +152,25 @@ STRATEGIES: dict[str, Strategy] = {
 }
 
 
-def build(method: str, strategy: Strategy, network: str = "batchnorm", seed: int = 0) -> Objective:
-    """Build an objective with weights that depend on the seed alone."""
+def networks(method: str) -> tuple[str, ...]:
+    """Return the networks that a method is tested on."""
+    return SERVED.get(method, tuple(NETWORKS))
+
+
+def applies(case: Mapping[str, object]) -> bool:
+    """Return whether a test's parameters name a method together with a network and a strategy that it takes."""
+    method = case.get("method")
+    if not isinstance(method, str) or method not in METHODS:
+        return True
+    if any(case.get(kind) == refused for kind in ("strategy", "nothing") for refused in REFUSED.get(method, ())):
+        return False
+    return case.get("network", networks(method)[0]) in networks(method)
+
+
+def build(method: str, strategy: Strategy, network: str | None = None, seed: int = 0) -> Objective:
+    """Build an objective with weights that depend on the seed alone, by default on the method's first network."""
     torch.manual_seed(seed)
-    chosen = NETWORKS[network]
+    chosen = NETWORKS[network or networks(method)[0]]
     objective = Objective(METHODS[method](chosen.build(), chosen.features), strategy)
     objective.method.allocate(ROWS)
     return objective.train()

@@ -165,8 +165,8 @@ def test_law_6_descending_instead_of_ascending(monkeypatch: pytest.MonkeyPatch) 
 def test_law_6_lambda_of_the_box_before_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
     mix = CutMix._mix
 
-    def before_clipping(self: CutMix, pixels: Any, batch: Any, stream: int) -> Any:
-        mixed, how = mix(self, pixels, batch, stream)
+    def before_clipping(self: CutMix, pixels: Any, batch: Any, stream: int, grid: int) -> Any:
+        mixed, how = mix(self, pixels, batch, stream, grid)
         return mixed, replace(how, weight=self.weights(batch, stream))
 
     monkeypatch.setattr(CutMix, "_mix", before_clipping)

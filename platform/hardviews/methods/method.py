@@ -78,7 +78,7 @@ class MethodConfig(ABC):
 class Method(nn.Module, ABC):
     """A self-supervised method over a backbone."""
 
-    #: The network that is exported and evaluated.
+    #: The network that is trained.
     backbone: nn.Module
 
     #: Whether a sample's target encoding depends on that sample alone (no BatchNorm, nothing batch-wide), so that a
@@ -91,6 +91,14 @@ class Method(nn.Module, ABC):
 
     #: Whether `encode` normalises views of one size as one batch where `batch.together` asks for it (`each`).
     joins_views = False
+
+    #: The side in pixels of the squares that no box of a mixed view cuts: a patch, where patches have targets.
+    mix_grid = 1
+
+    @property
+    def exported(self) -> nn.Module:
+        """The network that is exported: the backbone, or its moving average where that is what was published."""
+        return self.backbone
 
     def allocate(self, samples: int) -> None:
         """Make room for what is kept for every sample of the data set; called once before weights are loaded.

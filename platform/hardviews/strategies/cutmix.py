@@ -21,11 +21,11 @@ from hardviews.views.random import Purpose, uniform
 class CutMix(Mixing):
     """Pastes a box of a partner's view into each online view."""
 
-    def _mix(self, pixels: Tensor, batch: Batch, stream: int) -> tuple[Tensor, Mix]:
+    def _mix(self, pixels: Tensor, batch: Batch, stream: int, grid: int) -> tuple[Tensor, Mix]:
         height, width = pixels.shape[-2:]
         clock = batch.clock
         centre_B2 = uniform(clock.seed, Purpose.BOX, clock.epoch, self.keys(batch), stream, 2)
-        box_B4 = cut_box(self.weights(batch, stream), centre_B2, height, width)
+        box_B4 = snap(cut_box(self.weights(batch, stream), centre_B2, height, width), grid)
         partner_B = self.partners(batch, stream)
         mixed = paste(pixels, pixels[partner_B.to(pixels.device)], box_B4.to(pixels.device))
         area_B = (box_B4[:, 2] - box_B4[:, 0]) * (box_B4[:, 3] - box_B4[:, 1])
@@ -47,6 +47,11 @@ def cut_box(weight_B: Tensor, centre_B2: Tensor, height: int, width: int) -> Ten
         bounds.append(((middle_B - half_B).clamp(0, length), (middle_B + half_B).clamp(0, length)))
     (top, bottom), (left, right) = bounds
     return torch.stack([top, left, bottom, right], dim=1)
+
+
+def snap(box_B4: Tensor, grid: int) -> Tensor:
+    """Return boxes whose sides are moved to the nearest lines of a grid of so many pixels; 1 moves nothing."""
+    return (box_B4 + grid // 2) // grid * grid
 
 
 def paste(pixels: Tensor, others: Tensor, box_B4: Tensor) -> Tensor:

@@ -64,15 +64,15 @@ class Mixing(Strategy):
             view = batch.views[slot]
             if not view.target:
                 continue
-            pixels, mix = self._mix(view.pixels(), batch, objective.plan.view_number(slot))
+            pixels, mix = self._mix(view.pixels(), batch, objective.plan.view_number(slot), objective.method.mix_grid)
             # Also where every weight here happens to be 1: the other ranks would wait for this one in the pass.
             hard[slot] = View(slot, Crops(pixels, view.normalisation), view.normalisation, mask=view.mask)
             mixes[slot] = mix
         return [Term(replace(batch, hard=hard, mixes=mixes), name=type(self).__name__.lower())]
 
     @abstractmethod
-    def _mix(self, pixels: Tensor, batch: Batch, stream: int) -> tuple[Tensor, Mix]:
-        """Return mixed pixels (B, 3, H, W) and how they were mixed."""
+    def _mix(self, pixels: Tensor, batch: Batch, stream: int, grid: int) -> tuple[Tensor, Mix]:
+        """Return mixed pixels (B, 3, H, W) and how they were mixed; no square of `grid` pixels is cut."""
 
     def partners(self, batch: Batch, stream: int) -> Tensor:
         """Return whom each sample is mixed with (B,), a permutation inside each group."""

@@ -16,7 +16,7 @@ from hardviews.strategies.mix import Mixing
 class MixUp(Mixing):
     """Blends each online view with a partner's."""
 
-    def _mix(self, pixels: Tensor, batch: Batch, stream: int) -> tuple[Tensor, Mix]:
+    def _mix(self, pixels: Tensor, batch: Batch, stream: int, grid: int) -> tuple[Tensor, Mix]:
         mix = Mix(self.partners(batch, stream), self.weights(batch, stream))
         weight = mix.weight.to(pixels).view(-1, 1, 1, 1)
         return weight * pixels + (1 - weight) * pixels[mix.partner.to(pixels.device)], mix

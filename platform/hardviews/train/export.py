@@ -15,7 +15,7 @@ def export(recipe: Recipe, method: Method, output: str, run: Run, provenance: Ma
     provenance: where the weights come from; evaluation reads `run_id` and `samples`.
     """
     augmentation = method.plan().pools[0].augmentation
-    encoder = Encoder(recipe.backbone, augmentation.normalisation, method.backbone, augmentation.size, provenance)
+    encoder = Encoder(recipe.backbone, augmentation.normalisation, method.exported, augmentation.size, provenance)
     folder = f"{output}/encoder"
     save(encoder, folder)
     run.log_encoder(encoder, step=provenance["samples"])

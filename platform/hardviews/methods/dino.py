@@ -1,0 +1,212 @@
+"""DINO: a student predicts, from every view of an image, what its teacher makes of the full-size ones.
+
+Caron et al., "Emerging Properties in Self-Supervised Vision Transformers" (ICCV 2021, arXiv 2104.14294), algorithm 1
+and equations 1 to 4; the settings are those of the authors' scripts.
+
+Shape legend: B samples of this rank, D bottleneck, K outputs, P pairs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import cos, pi
+
+import torch
+from torch import Tensor, nn
+
+from hardviews.batch import Batch, Clock, Mix
+from hardviews.errors import UserError
+from hardviews.methods.centre import Centre
+from hardviews.methods.dino_head import DINOHead
+from hardviews.methods.method import Encoded, Method, MethodConfig
+from hardviews.methods.self_distillation import Comparison
+from hardviews.models.momentum import MomentumEncoder
+from hardviews.views.augmentation import Augmentation, dino_global1, dino_global2, dino_local
+from hardviews.views.plan import Pair, Plan, Pool, Slot
+
+# Two kinds of full-size views are two pools: a selection keeps one of each kind, as published (even x odd).
+EVEN, ODD = Slot("even", 0), Slot("odd", 0)
+
+
+@dataclass(frozen=True)
+class DINOConfig(MethodConfig):
+    """DINO's head, teacher, centre and views; the defaults are those of a ViT-S/16 on ImageNet.
+
+    For long trainings the authors warm up the teacher: teacher_temperature=0.07 and warm_up=30.
+
+    Attributes:
+        hidden: width of the head's hidden layers.
+        layers: of the head's MLP.
+        bottleneck: width of the unit embedding in front of the last layer.
+        outputs: of the last layer.
+        norm_last_layer: the last layer's weights keep length 1; otherwise their lengths are learned.
+        batchnorm: behind the head's hidden layers.
+        freeze: epochs at the start of the training that leave the last layer as it is.
+        student_temperature: of the student's outputs.
+        teacher_temperature: of the teacher's outputs, after the warm-up.
+        first_teacher_temperature: of the teacher's outputs in the first epoch of a warm-up.
+        warm_up: epochs of the teacher's warm-up, linear; 0 for none.
+        momentum: of the teacher when training begins; it rises to 1 on a cosine.
+        centre_momentum: of the centre of the teacher's outputs.
+        locals: small views, which the student alone sees.
+        even: what the first full-size view is drawn from.
+        odd: what the second full-size view is drawn from.
+        local: what the small views are drawn from.
+    """
+
+    hidden: int = 2048
+    layers: int = 3
+    bottleneck: int = 256
+    outputs: int = 65536
+    norm_last_layer: bool = True
+    batchnorm: bool = False
+    freeze: int = 1
+    student_temperature: float = 0.1
+    teacher_temperature: float = 0.04
+    first_teacher_temperature: float = 0.04
+    warm_up: int = 0
+    momentum: float = 0.996
+    centre_momentum: float = 0.9
+    locals: int = 8
+    even: Augmentation = field(default_factory=dino_global1)
+    odd: Augmentation = field(default_factory=dino_global2)
+    local: Augmentation = field(default_factory=dino_local)
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that distil nothing."""
+        name = type(self).__name__.removesuffix("Config")
+        temperatures = ("student_temperature", "teacher_temperature", "first_teacher_temperature")
+        counts = ("hidden", "layers", "bottleneck", "outputs")
+        for wrong, names, rule in (
+            (lambda value: value <= 0, temperatures, "above 0"),
+            (lambda value: value < 1, counts, "1 or more"),
+            (lambda value: value < 0, ("freeze", "warm_up", "locals"), "0 or more"),
+            (lambda value: not 0 <= value <= 1, ("momentum", "centre_momentum"), "in [0, 1]"),
+        ):
+            for given in names:
+                if wrong(getattr(self, given)):
+                    raise UserError(f"{name} has {given}={getattr(self, given)}; it must be {rule}.")
+
+    def build(self, backbone: nn.Module, features: int) -> "DINO":
+        """Build the method over a backbone of that many features."""
+        return DINO(self, backbone, features)
+
+
+class DINO(Method):
+    """Cross-entropy of each view's outputs with the teacher's for each full-size view but itself."""
+
+    def __init__(self, config: DINOConfig, backbone: nn.Module, features: int) -> None:
+        """Add the head, the teacher and the centre to the backbone."""
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.head = self._head(features)
+        self.centre = Centre(config.outputs, config.centre_momentum)
+        self.momentum = MomentumEncoder(self._followed())
+        # A teacher that normalises by the batches it sees makes other targets of other batches.
+        self.rowwise_targets = not any(
+            isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.momentum.modules()
+        )
+
+    def _head(self, features: int) -> DINOHead:
+        config = self.config
+        return DINOHead(
+            features,
+            config.hidden,
+            config.bottleneck,
+            config.outputs,
+            layers=config.layers,
+            unit=config.norm_last_layer,
+            batchnorm=config.batchnorm,
+        )
+
+    def _followed(self) -> dict[str, nn.Module]:
+        """Return what the teacher has a copy of."""
+        return {"backbone": self.backbone, "head": self.head}
+
+    @property
+    def exported(self) -> nn.Module:
+        """The teacher's backbone, as published: it is better than the student's throughout (section 5.2)."""
+        return self.momentum.get_submodule("backbone")
+
+    def plan(self) -> Plan:
+        """Return one full-size view of each kind, and the small ones."""
+        pools = [Pool("even", 1, self.config.even), Pool("odd", 1, self.config.odd)]
+        if self.config.locals:
+            pools.append(Pool("local", self.config.locals, self.config.local, target=False))
+        return Plan(tuple(pools))
+
+    def pairs(self) -> tuple[Pair, ...]:
+        """Return every view but itself for each of the teacher's views, equally weighted."""
+        slots = self.plan().slots
+        weight = 1 / (2 * (len(slots) - 1))
+        return tuple(Pair(view, shown, weight) for shown in (EVEN, ODD) for view in slots if view != shown)
+
+    def frozen(self, clock: Clock) -> Sequence[nn.Module]:
+        """Return the last layer, in the first epochs."""
+        return (self.head.last,) if clock.epoch < self.config.freeze else ()
+
+    def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
+        """Return unit embeddings (B, D) of the student online, and of the teacher as targets."""
+        seen = {slot: self.head(self.backbone(batch.online(slot).pixels())) for slot in online}
+        return Encoded(seen, {slot: self._taught(batch.views[slot].pixels()) for slot in target})
+
+    @torch.no_grad()
+    def _taught(self, pixels: Tensor) -> Tensor:
+        features = self.momentum.get_submodule("backbone")(pixels)
+        embeddings_BD: Tensor = self.momentum.get_submodule("head")(features)
+        return embeddings_BD
+
+    def pair_losses(
+        self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Tensor], pairs: Sequence[Pair]
+    ) -> Tensor:
+        """Return the cross-entropies (P, B), equation 1: all of an image's pairs by one matrix product."""
+        asked = [(pair.online, pair.target) for pair in pairs]
+        return self._comparison(batch.clock).losses(asked, online, target)
+
+    def mixed_loss(
+        self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Tensor], pair: Pair, mix: Mix
+    ) -> Tensor:
+        """Return the cross-entropy (B,) with the mixture of both images' distributions."""
+        asked = pair.online, pair.target
+        return self._comparison(batch.clock).mixed_loss(asked, online, target, mix.partner, mix.weight)
+
+    def scores(
+        self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Tensor], pair: Pair
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return the student's logits (B, K), and the outputs that the teacher finds likeliest (B,)."""
+        return self._comparison(batch.clock).scores(online[pair.online], target[pair.target])
+
+    def _comparison(self, clock: Clock) -> Comparison:
+        config = self.config
+        temperature = warmed_up(
+            config.first_teacher_temperature, config.teacher_temperature, config.warm_up, clock.epoch
+        )
+        return Comparison(
+            self.head.last.weights(),
+            self._teachers_head().last.weights().detach(),
+            self.centre.mean,
+            config.student_temperature,
+            temperature,
+        )
+
+    def _teachers_head(self) -> DINOHead:
+        head = self.momentum.get_submodule("head")
+        assert isinstance(head, DINOHead)
+        return head
+
+    @torch.no_grad()
+    def update(self, encoded: Encoded, clock: Clock, index: Tensor) -> None:
+        """Move the centre by the teacher's outputs for the selected views, then the teacher after the student."""
+        shown_ND = torch.cat([encoded.target[slot] for slot in (EVEN, ODD)])
+        self.centre.follow(shown_ND, self._teachers_head().last.weights())
+        self.momentum.follow(self._followed(), rising(self.config.momentum, clock.fraction))
+
+
+def warmed_up(first: float, last: float, epochs: int, epoch: int) -> float:
+    """Return a value that grows linearly from epoch 0 to the last one of a warm-up, both ends included."""
+    return last if epoch >= epochs else first + (last - first) * epoch / max(1, epochs - 1)
+
+
+def rising(momentum: float, fraction: float) -> float:
+    """Return a momentum that rises to 1 on a cosine, where that fraction of the training is over."""
+    return 1 - (1 - momentum) * (cos(pi * fraction) + 1) / 2

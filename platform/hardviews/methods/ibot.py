@@ -1,0 +1,290 @@
+"""iBOT: DINO on the class token, and a student that predicts its teacher's outputs for patches that it does not see.
+
+Zhou et al., "iBOT: Image BERT Pre-Training with Online Tokenizer" (ICLR 2022, arXiv 2111.07832),
+section 3 and algorithm 1; the settings are those of the authors' scripts.
+
+Shape legend: B samples of this rank, D bottleneck, F features, N patches, P pairs, R masked patches.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from math import isqrt
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hardviews.batch import Batch, Clock, Mix, View
+from hardviews.errors import UserError
+from hardviews.methods.centre import Centre
+from hardviews.methods.dino import DINO, EVEN, ODD, DINOConfig, warmed_up
+from hardviews.methods.dino_head import DINOHead, LastLayer
+from hardviews.methods.method import Encoded, Method
+from hardviews.methods.self_distillation import Comparison
+from hardviews.models.masked_vit import check_sizes, patch_size, tokens
+from hardviews.strategies.mixup import MixUp
+from hardviews.views.augmentation import Augmentation, dino_global1, dino_global2, dino_local
+from hardviews.views.masks import BlockMasks
+from hardviews.views.plan import Pair, Slot
+
+if TYPE_CHECKING:
+    from hardviews.strategies.strategy import Strategy
+
+PATCH = "patch"  # the kind of pair of a view with itself
+
+
+@dataclass(frozen=True)
+class IBOTConfig(DINOConfig):
+    """iBOT's masks and losses, and DINO's settings; the defaults are those of a ViT-S/16 on ImageNet for 800 epochs.
+
+    Attributes:
+        outputs: of the last layer.
+        teacher_temperature: of the teacher's outputs for the class token, after the warm-up.
+        warm_up: epochs of the teacher's warm-up, linear; 0 for none.
+        patch_temperature: of the teacher's outputs for patches, after the warm-up.
+        first_patch_temperature: of the teacher's outputs for patches in the first epoch of a warm-up.
+        patch_centre_momentum: of the centre of the teacher's outputs for patches.
+        shared_head: one last layer for the class token and for patches, or one for each (over one MLP).
+        class_weight: of the loss of the class token.
+        patch_weight: of the loss of masked patches.
+        masks: which patches are masked.
+        locals: small views, which the student alone sees.
+        even: what the first full-size view is drawn from.
+        odd: what the second full-size view is drawn from.
+        local: what the small views are drawn from.
+    """
+
+    outputs: int = 8192
+    teacher_temperature: float = 0.07
+    warm_up: int = 30
+    patch_temperature: float = 0.07
+    first_patch_temperature: float = 0.04
+    patch_centre_momentum: float = 0.9
+    shared_head: bool = True
+    class_weight: float = 1.0
+    patch_weight: float = 1.0
+    masks: BlockMasks = field(default_factory=BlockMasks)
+    locals: int = 10
+    even: Augmentation = field(default_factory=partial(dino_global1, scale=(0.25, 1.0)))
+    odd: Augmentation = field(default_factory=partial(dino_global2, scale=(0.25, 1.0)))
+    local: Augmentation = field(default_factory=partial(dino_local, scale=(0.05, 0.25)))
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that distil nothing."""
+        super().__post_init__()
+        if min(self.patch_temperature, self.first_patch_temperature) <= 0:
+            raise UserError(
+                f"IBOT has patch_temperature={self.patch_temperature} and first_patch_temperature="
+                f"{self.first_patch_temperature}; both must be above 0."
+            )
+        if not 0 <= self.patch_centre_momentum <= 1 or min(self.class_weight, self.patch_weight) < 0:
+            raise UserError(
+                f"IBOT has patch_centre_momentum={self.patch_centre_momentum}, class_weight={self.class_weight} and "
+                f"patch_weight={self.patch_weight}; the first lies in [0, 1] and no weight is negative."
+            )
+
+    def build(self, backbone: nn.Module, features: int) -> "IBOT":
+        """Build the method over a vision transformer of that many features."""
+        return IBOT(self, backbone, features)
+
+
+class Seen(NamedTuple):
+    """What the student makes of a view: unit embeddings of the class token (B, D) and of the patches (B, N, D), and which
+    of those were masked (B, N). Views without a mask have no patches here: N is 0.
+    """
+
+    embedding: Tensor
+    patches: Tensor
+    masked: Tensor
+
+
+class Shown(NamedTuple):
+    """What the teacher makes of a view: unit embeddings of the class token (B, D) and of all patches (B, N, D)."""
+
+    embedding: Tensor
+    patches: Tensor
+
+
+class IBOTHead(DINOHead):
+    """DINO's head, with one last layer for all tokens or another one for patches."""
+
+    def __init__(self, features: int, config: IBOTConfig) -> None:
+        """Build the MLP and the last layers."""
+        super().__init__(
+            features,
+            config.hidden,
+            config.bottleneck,
+            config.outputs,
+            layers=config.layers,
+            unit=config.norm_last_layer,
+            batchnorm=config.batchnorm,
+        )
+        self.patch_last = (
+            None if config.shared_head else LastLayer(config.bottleneck, config.outputs, config.norm_last_layer)
+        )
+
+    @property
+    def for_patches(self) -> LastLayer:
+        """The last layer that patches go through."""
+        return self.patch_last or self.last
+
+
+class IBOT(DINO):
+    """DINO's loss between views, and the same loss between a masked view's patches and the unmasked view's."""
+
+    config: IBOTConfig
+    head: IBOTHead
+
+    def __init__(self, config: IBOTConfig, backbone: nn.Module, features: int) -> None:
+        """Add head, teacher, centres and the mask's token to the backbone.
+
+        Raises:
+            UserError: the backbone is no vision transformer whose patches can be masked.
+        """
+        patch = patch_size(backbone, "iBOT")
+        masked = {"even": config.even.size, "odd": config.odd.size}
+        check_sizes(backbone, masked | ({"local": config.local.size} if config.locals else {}), "iBOT")
+        super().__init__(config, backbone, features)
+        self.mix_grid = patch
+        self.grids = {name: (size // patch, size // patch) for name, size in masked.items()}
+        self.mask_token = nn.Parameter(torch.zeros(1, features))
+        self.patch_centre = Centre(config.outputs, config.patch_centre_momentum)
+
+    def _head(self, features: int) -> IBOTHead:
+        return IBOTHead(features, self.config)
+
+    def pairs(self) -> tuple[Pair, ...]:
+        """Return DINO's pairs, and each masked view with itself."""
+        config = self.config
+        between = [replace(pair, weight=config.class_weight * pair.weight) for pair in super().pairs()]
+        return *between, *(Pair(view, view, config.patch_weight / 2, PATCH) for view in (EVEN, ODD))
+
+    def mask(self, slot: Slot, number: int, clock: Clock, position: Tensor) -> Tensor | None:
+        """Return which patches of a full-size view the student does not see (B, N)."""
+        grid = self.grids.get(slot.pool)
+        return None if grid is None else self.config.masks.draw(grid, clock, position, number)
+
+    def frozen(self, clock: Clock) -> Sequence[nn.Module]:
+        """Return the last layers, in the first epochs."""
+        return (self.head.last, self.head.for_patches) if clock.epoch < self.config.freeze else ()
+
+    def refuses(self, strategy: "Strategy") -> str | None:
+        """Refuse blends of images: a blended patch has no source."""
+        if not isinstance(strategy, MixUp):
+            return None
+        return (
+            "every patch of a blended image belongs to two images at once, and a patch predicts what the teacher makes "
+            "of the one that it comes from. Use CutMix, whose boxes keep to the grid of patches, or DINO."
+        )
+
+    def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
+        """Return what the student makes of masked views online (`Seen`), and the teacher of whole ones (`Shown`)."""
+        return Encoded(
+            {slot: self._seen(batch.online(slot)) for slot in online},
+            {slot: self._shown(batch.views[slot]) for slot in target},
+        )
+
+    def _seen(self, view: View) -> Seen:
+        made = tokens(self.backbone, view.pixels(), self.mask_token, view.mask)
+        embeddings_BD = self.head(made.features)
+        if view.mask is None:
+            nothing = embeddings_BD[:, None][:, :0]
+            return Seen(embeddings_BD, nothing, nothing[..., 0].bool())
+        return Seen(embeddings_BD, self._patches(self.head, made.patches), view.mask.bool())
+
+    @torch.no_grad()
+    def _shown(self, view: View) -> Shown:
+        made = tokens(self.momentum.get_submodule("backbone"), view.pixels())
+        head = self._teachers_head()
+        return Shown(head(made.features), self._patches(head, made.patches))
+
+    @staticmethod
+    def _patches(head: DINOHead, patches_BNF: Tensor) -> Tensor:
+        embeddings_BND: Tensor = head(patches_BNF.flatten(0, 1)).unflatten(0, patches_BNF.shape[:2])
+        return embeddings_BND
+
+    def pair_losses(
+        self, batch: Batch, online: Mapping[Slot, Seen], target: Mapping[Slot, Shown], pairs: Sequence[Pair]
+    ) -> Tensor:
+        """Return the cross-entropies (P, B) between views, and the mean ones of the masked patches of a view."""
+        between = [pair for pair in pairs if pair.kind != PATCH]
+        losses: dict[Pair, Tensor] = {}
+        if between:
+            found_PB = super().pair_losses(batch, embeddings(online), embeddings(target), between)
+            losses.update(zip(between, found_PB, strict=True))
+        comparison = self._patch_comparison(batch.clock)
+        for pair in pairs:
+            if pair.kind == PATCH:
+                losses[pair] = patch_losses(comparison, online[pair.online], target[pair.target].patches)
+        return torch.stack([losses[pair] for pair in pairs])
+
+    def mixed_loss(
+        self, batch: Batch, online: Mapping[Slot, Seen], target: Mapping[Slot, Shown], pair: Pair, mix: Mix
+    ) -> Tensor:
+        """Return the loss (B,) of a mixed view: a patch predicts the target of the image that it comes from."""
+        if pair.kind != PATCH:
+            return super().mixed_loss(batch, embeddings(online), embeddings(target), pair, mix)
+        if mix.box is None:  # refused as a strategy, but defined: the label is a distribution
+            return Method.mixed_loss(self, batch, online, target, pair, mix)
+        own_BND = target[pair.target].patches
+        other_BND = own_BND[mix.partner.to(own_BND.device)]
+        pasted_BN = under_box(mix.box.to(own_BND.device), own_BND.shape[1], self.mix_grid)
+        patches_BND = torch.where(pasted_BN[..., None], other_BND, own_BND)
+        return patch_losses(self._patch_comparison(batch.clock), online[pair.online], patches_BND)
+
+    def scores(
+        self, batch: Batch, online: Mapping[Slot, Seen], target: Mapping[Slot, Shown], pair: Pair
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return what DINO does of a pair of views; None of a view's patches, which have a label each."""
+        if pair.kind == PATCH:
+            return None
+        return super().scores(batch, embeddings(online), embeddings(target), pair)
+
+    def _patch_comparison(self, clock: Clock) -> Comparison:
+        config = self.config
+        return Comparison(
+            self.head.for_patches.weights(),
+            self._teachers_head().for_patches.weights().detach(),
+            self.patch_centre.mean,
+            config.student_temperature,
+            warmed_up(config.first_patch_temperature, config.patch_temperature, config.warm_up, clock.epoch),
+        )
+
+    def _teachers_head(self) -> IBOTHead:
+        head = super()._teachers_head()
+        assert isinstance(head, IBOTHead)
+        return head
+
+    @torch.no_grad()
+    def update(self, encoded: Encoded, clock: Clock, index: Tensor) -> None:
+        """Move both centres by the teacher's outputs (patches: all of them), then the teacher."""
+        patches_RD = torch.cat([encoded.target[slot].patches.flatten(0, 1) for slot in (EVEN, ODD)])
+        self.patch_centre.follow(patches_RD, self._teachers_head().for_patches.weights())
+        super().update(Encoded({}, embeddings(encoded.target)), clock, index)
+
+
+def embeddings(side: Mapping[Slot, Seen] | Mapping[Slot, Shown]) -> dict[Slot, Tensor]:
+    """Return the class token's embeddings by slot."""
+    return {slot: made.embedding for slot, made in side.items()}
+
+
+def patch_losses(comparison: Comparison, online: Seen, target_BND: Tensor) -> Tensor:
+    """Return the mean cross-entropy (B,) over each sample's masked patches, 0 where none is masked.
+
+    Outputs are made of masked patches alone, about one in seven: worth the wait for their number.
+    """
+    masked_BN = online.masked
+    places_R = masked_BN.flatten().nonzero().squeeze(1)
+    online_RD = online.patches.flatten(0, 1)[places_R]
+    losses_R = comparison.row_losses(online_RD, target_BND[:, : masked_BN.shape[1]].flatten(0, 1)[places_R])
+    losses_BN = losses_R.new_zeros(masked_BN.numel()).index_copy(0, places_R, losses_R).view(masked_BN.shape)
+    return losses_BN.sum(1) / masked_BN.sum(1).clamp(min=1)
+
+
+def under_box(box_B4: Tensor, patches: int, side: int) -> Tensor:
+    """Return which patches (B, N) of a square view have their middle inside a box in pixels."""
+    middle = (torch.arange(isqrt(patches), device=box_B4.device) + 0.5) * side
+    top, left, bottom, right = (box_B4[:, i, None] for i in range(4))
+    rows_BH, columns_BW = (middle >= top) & (middle < bottom), (middle >= left) & (middle < right)
+    return (rows_BH[:, :, None] & columns_BW[:, None, :]).flatten(1)

@@ -1,0 +1,102 @@
+"""Which patches of a view are masked: rectangles on the patch grid, as iBOT and BEiT draw them.
+
+Bao et al., "BEiT" (ICLR 2022), algorithm 1, for the rectangles; Zhou et al., "iBOT" (ICLR 2022), for the share that is
+masked: nothing in half of the views, else a uniform share. A mask is a function of (seed, epoch, position, view number)
+alone.
+
+Shape legend: B samples, N patches.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from math import exp, log, sqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hardviews.batch import Clock
+from hardviews.errors import UserError
+from hardviews.views.random import Purpose, uniform
+
+_TRIES = 10  # rectangles that may fail to fit, one after the other, before a mask is left as it is
+_DRAWN = 24  # rectangles that are drawn at a time
+_STREAM = 24  # bits that a view number may take
+
+
+@dataclass(frozen=True)
+class BlockMasks:
+    """How much of a view is masked, and by rectangles of what shape.
+
+    Attributes:
+        probability: that anything of a view is masked.
+        share: of a masked view's patches that are masked at most, uniform between these two.
+        aspect: the most elongated rectangle: height over width lies between this and one over it, log-uniform.
+    """
+
+    probability: float = 0.5
+    share: tuple[float, float] = (0.1, 0.5)
+    aspect: float = 0.3
+
+    def __post_init__(self) -> None:
+        """Refuse shares and shapes that do not exist."""
+        low, high = self.share
+        if not 0 <= self.probability <= 1 or not 0 <= low <= high <= 1:
+            raise UserError(
+                f"BlockMasks has probability={self.probability} and share={self.share}; both are parts of 1, the "
+                "share's smallest first."
+            )
+        if not 0 < self.aspect <= 1:
+            raise UserError(f"BlockMasks has aspect={self.aspect}; give the flattest rectangle, above 0 and at most 1.")
+
+    def draw(self, grid: tuple[int, int], clock: Clock, position: Tensor, number: int) -> Tensor:
+        """Return masks (B, N) bool of the views of that number, row by row of a grid of height x width patches."""
+        height, width = grid
+        places = position.cpu().numpy()
+        share_B2 = uniform(clock.seed, Purpose.MASK, clock.epoch, places, number, 2)
+        low, high = self.share
+        limit_B = np.where(share_B2[:, 0] < self.probability, low + (high - low) * share_B2[:, 1], 0) * height * width
+        masked = np.flatnonzero(limit_B >= 1)
+        size = (height * width + 7) // 8
+        packed_BN = np.zeros((len(places), size), np.uint8)
+        tables: list[list[list[list[float]]]] = []
+
+        def numbers(i: int) -> Iterator[list[float]]:
+            """Yield four random numbers for one rectangle after the other."""
+            for part in count():
+                if part == len(tables):
+                    stream = number | part + 1 << _STREAM
+                    drawn = uniform(clock.seed, Purpose.MASK, clock.epoch, places[masked], stream, 4 * _DRAWN)
+                    tables.append(drawn.reshape(len(masked), _DRAWN, 4).tolist())
+                yield from tables[part][i]
+
+        for i, row in enumerate(masked):
+            covered = self._cover(height, width, float(limit_B[row]), numbers(i))
+            packed_BN[row] = np.frombuffer(covered.to_bytes(size, "little"), np.uint8)
+        bits_BN = np.unpackbits(packed_BN, axis=1, count=height * width, bitorder="little")
+        return torch.from_numpy(bits_BN.astype(bool))
+
+    def _cover(self, height: int, width: int, limit: float, numbers: Iterator[list[float]]) -> int:
+        """Return the patches under rectangles as bits of an integer, not more than `limit` of them.
+
+        A rectangle is taken if it covers something new and leaves the limit; it has at least the area of a third of the
+        grid's shorter side squared, unless less than that is left to cover.
+        """
+        smallest, steepest = (min(height, width) // 3) ** 2, log(self.aspect)
+        column = ((1 << width * height) - 1) // ((1 << width) - 1)  # the first patch of every row
+        covered, failed = 0, 0
+        while failed < _TRIES and (room := limit - covered.bit_count()) > 0:
+            area, shape, down, right = next(numbers)
+            area = smallest + (room - smallest) * area
+            aspect = exp(steepest * (2 * shape - 1))
+            h, w = round(sqrt(area * aspect)), round(sqrt(area / aspect))
+            failed += 1
+            if not (0 < h < height and 0 < w < width):
+                continue
+            top, left = int(down * (height - h + 1)), int(right * (width - w + 1))
+            corner = ((1 << w) - 1) * (column & (1 << width * h) - 1)
+            block = corner << width * top + left
+            if 0 < (block & ~covered).bit_count() <= room:
+                covered, failed = covered | block, 0
+        return covered
