@@ -84,6 +84,81 @@ SIMCLR = Published(
     },
 )
 
+DINO_COLOURS = ((0.4, 0.4, 0.2, 0.1, 0.8), 0.2)
+FIRST = (*DINO_COLOURS, 1.0, 0.0, "bicubic")
+SECOND = (*DINO_COLOURS, 0.1, 0.2, "bicubic")
+LOCAL = (*DINO_COLOURS, 0.5, 0.0, "bicubic")
+
+BYOL = Published(
+    "deepmind-research/byol, configs/byol.py (presets) and utils/; paper, section 3.3 and appendix B",
+    {
+        "backbone": "resnet50",
+        "views": [(1, 224, (0.08, 1.0), *FIRST), (1, 224, (0.08, 1.0), *SECOND)],
+        "sigma": (0.1, 2.0),
+        "optimizer": "lars_byol",
+        "sgd_momentum": 0.9,
+        "decay_biases": False,
+        "clip": 0.0,
+        "batch": 4096,
+        "start_rate": 0.0,
+        "final_rate": 0.0,
+        "warmup_epochs": 10.0,
+        "per": "step",
+        "candidates": None,
+        "hidden": 4096,
+        "output": 256,
+        "fixed_rate": [],
+    },
+)
+BYOL_300 = BYOL.but(epochs=300, rate=4.8, weight_decay=1e-6, final_weight_decay=1e-6, momentum=0.99)
+BYOL_1000 = BYOL.but(epochs=1000, rate=3.2, weight_decay=1.5e-6, final_weight_decay=1.5e-6, momentum=0.996)
+
+SWAV = Published(
+    "facebookresearch/swav, scripts/swav_*ep_pretrain.sh and main_swav.py",
+    {
+        "backbone": "resnet50",
+        "zero_residual": False,
+        "views": [(2, 224, (0.14, 1.0), *STRONG), (6, 96, (0.05, 0.14), *STRONG)],
+        "sigma": (0.1, 2.0),
+        "optimizer": "lars",
+        "sgd_momentum": 0.9,
+        "weight_decay": 1e-6,
+        "final_weight_decay": 1e-6,
+        "decay_biases": True,
+        "clip": 0.0,
+        "batch": 4096,
+        "rate": 4.8,
+        "start_rate": 0.3,
+        "final_rate": 0.0048,
+        "warmup_epochs": 10.0,
+        "per": "step",
+        "candidates": None,
+        "hidden": 2048,
+        "output": 128,
+        "prototypes": 3000,
+        "temperature": 0.1,
+        "epsilon": 0.05,
+        "iterations": 3,
+        "queue": 0,
+        "freeze": 313,
+        "fixed_rate": [],
+    },
+)
+SWAV_2X224 = SWAV.but(
+    "facebookresearch/swav, scripts/swav_400ep_2x224_pretrain.sh", views=[(2, 224, (0.08, 1.0), *STRONG)]
+)
+SWAV_BS256 = SWAV.but(
+    "facebookresearch/swav, scripts/swav_*ep_bs256_pretrain.sh",
+    batch=256,
+    rate=0.6,
+    start_rate=0.0,
+    final_rate=0.0006,
+    warmup_epochs=0.0,
+    queue=3840,
+    queue_from=15,
+    freeze=5005,
+)
+
 PUBLISHED: dict[str, Published] = {
     "simsiam_r50_100": SIMSIAM.but(epochs=100),
     "simsiam_r50_200": SIMSIAM.but(epochs=200),
@@ -94,4 +169,19 @@ PUBLISHED: dict[str, Published] = {
     "simclr_r50_100_hvs": SIMCLR.but(
         "automl/hvp, simclr", epochs=100, weight_decay=1e-4, final_weight_decay=1e-4, final_rate=1e-6, candidates=4
     ),
+    "byol_r50_300": BYOL_300,
+    "byol_r50_1000": BYOL_1000,
+    "byol_r50_300_hvs": BYOL_300.but(candidates=4),
+    "byol_r50_1000_hvs": BYOL_1000.but(candidates=4),
+    "swav_r50_100": SWAV.but(epochs=100),
+    "swav_r50_200": SWAV.but(epochs=200),
+    "swav_r50_400": SWAV.but(epochs=400),
+    "swav_r50_800": SWAV.but(epochs=800),
+    "swav_r50_400_2x224": SWAV_2X224.but(epochs=400),
+    "swav_r50_200_bs256": SWAV_BS256.but(epochs=200),
+    "swav_r50_400_bs256": SWAV_BS256.but(epochs=400),
+    "swav_r50_200_hvs": SWAV.but(epochs=200, candidates=4),
+    "swav_r50_800_hvs": SWAV.but(epochs=800, candidates=4),
+    "swav_r50_400_2x224_hvs": SWAV_2X224.but(epochs=400, candidates=4),
+    "swav_r50_200_bs256_hvs": SWAV_BS256.but(epochs=200, candidates=4),
 }

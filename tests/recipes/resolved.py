@@ -11,6 +11,7 @@ from hardviews.batch import Clock
 from hardviews.methods.method import Method
 from hardviews.recipes import recipe_named
 from hardviews.recipes.recipe import Recipe
+from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Chain, Strategy, Sum
 from hardviews.views.augmentation import Augmentation
@@ -71,6 +72,7 @@ def resolved(name: str) -> dict[str, Any]:
         "clip": optimizer.clip,
         "clip_per": optimizer.clip_per,
         "batch": training.batch,
+        "group": training.group,
         "epochs": training.epochs,
         "rate": peak,
         "start_rate": schedule.rate(peak, first, training.epochs) if schedule.warmup else 0.0,
@@ -81,11 +83,22 @@ def resolved(name: str) -> dict[str, Any]:
         "local_candidates": selecting[0].local_candidates if selecting else None,
         "limit": selecting[0].limit if selecting else None,
         "strategy": [type(part).__name__ for part in strategies(recipe.strategy)],
+        "parts": [
+            type(part.strategy).__name__
+            for whole in strategies(recipe.strategy)
+            if isinstance(whole, Sum)
+            for part in whole.parts
+        ],
+        "attack": next(
+            ((a.epsilon, a.steps, a.branch) for a in strategies(recipe.strategy) if isinstance(a, Adversarial)), None
+        ),
         "fixed_rate": [
             name for name, module in method.named_modules() if any(module is m for m in method.fixed_learning_rate())
         ],
     }
     config = recipe.method
+    if masks := getattr(config, "masks", None):
+        found["masked"] = (masks.probability, tuple(masks.share))
     inner = {
         field.name: getattr(config, field.name)
         for field in fields(config)

@@ -19,6 +19,7 @@ from hardviews.train.state import first_not_finite
 from tests.laws.cases import make_batch
 
 SAMPLES = 2
+ROWS = 3010
 
 
 def computed(name: str) -> str:
@@ -60,6 +61,11 @@ def test_a_step_at_real_size(name: str) -> None:
     total = training.epochs * 10 * training.batch
     clock = Clock(0, training.epochs // 2, 5 * training.epochs, total // 2, total)
     batch = replace(make_batch(objective, SAMPLES), clock=clock, group=SAMPLES)
+    bank = getattr(method, "bank", None)
+    if bank is not None:  # DeepCluster's: as many samples as it makes clusters of, and two that the step trains on
+        method.allocate(ROWS)
+        embeddings = torch.randn(ROWS, *bank.rows.shape[::2])
+        bank.write(embeddings / embeddings.norm(dim=2, keepdim=True), torch.arange(ROWS))
     method.begin_epoch(clock, lambda: iter([batch]))
     before = {key: weight.detach().clone() for key, weight in method.named_parameters()}
 

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable
 
 from hardviews.errors import UserError
-from hardviews.recipes import photos, simclr, simsiam
+from hardviews.recipes import byol, photos, simclr, simsiam, swav
 from hardviews.recipes.digits import digits
 from hardviews.recipes.recipe import Recipe
 from hardviews.recipes.smoke import smoke
@@ -15,6 +15,8 @@ SMALL: tuple[Callable[[], Recipe], ...] = (
     smoke,
     photos.photos,
     photos.photos_simsiam,
+    photos.photos_byol,
+    photos.photos_swav,
 )
 
 #: Recipes for ImageNet as published, each plain and with hard views.
@@ -26,6 +28,21 @@ IMAGENET: tuple[Callable[[], Recipe], ...] = (
     simclr.simclr_r50_100,
     simclr.simclr_r50_1000,
     simclr.simclr_r50_100_hvs,
+    byol.byol_r50_300,
+    byol.byol_r50_1000,
+    byol.byol_r50_300_hvs,
+    byol.byol_r50_1000_hvs,
+    swav.swav_r50_100,
+    swav.swav_r50_200,
+    swav.swav_r50_400,
+    swav.swav_r50_800,
+    swav.swav_r50_400_2x224,
+    swav.swav_r50_200_bs256,
+    swav.swav_r50_400_bs256,
+    swav.swav_r50_200_hvs,
+    swav.swav_r50_800_hvs,
+    swav.swav_r50_400_2x224_hvs,
+    swav.swav_r50_200_bs256_hvs,
 )
 
 #: Every recipe by its name, which is its function's.

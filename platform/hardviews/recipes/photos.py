@@ -10,9 +10,11 @@ since small collections show whole objects. Heads, queues and tables are small, 
 short. With `--strategy.candidates 2` a recipe trains on random views.
 """
 
+from hardviews.methods.byol import BYOLConfig
 from hardviews.methods.method import MethodConfig
 from hardviews.methods.simclr import SimCLRConfig
 from hardviews.methods.simsiam import SimSiamConfig
+from hardviews.methods.swav import SwAVConfig
 from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
 from hardviews.optim.schedule import Schedule
@@ -22,6 +24,7 @@ from hardviews.train.loader import LoaderConfig
 from hardviews.views.augmentation import Augmentation
 
 _VIEW = Augmentation(size=64, scale=(0.3, 1.0), sigma=(0.1, 0.6))
+_SMALL = Augmentation(size=32, scale=(0.1, 0.3), sigma=(0.1, 0.6))
 
 
 def _photos(name: str, method: MethodConfig, learning_rate: float, epochs: int = 10) -> Recipe:
@@ -45,3 +48,15 @@ def photos() -> Recipe:
 def photos_simsiam() -> Recipe:
     """SimSiam with hard views (N=4) and a small ResNet on photographs."""
     return _photos("photos_simsiam", SimSiamConfig(width=256, layers=2, bottleneck=64, view=_VIEW), 0.1)
+
+
+def photos_byol() -> Recipe:
+    """BYOL with hard views (N=4) and a small ResNet on photographs."""
+    method = BYOLConfig(hidden=256, output=64, momentum=0.97, first=_VIEW, second=_VIEW)
+    return _photos("photos_byol", method, 0.05)
+
+
+def photos_swav() -> Recipe:
+    """SwAV with hard views (N=4) and a small ResNet on photographs."""
+    method = SwAVConfig(hidden=256, output=64, prototypes=64, freeze=10, locals=2, view=_VIEW, local=_SMALL)
+    return _photos("photos_swav", method, 0.2)

@@ -60,5 +60,7 @@ def simclr_r50_100_hvs() -> Recipe:
     hours     17 (53/4 x 10/4 x 100/200)
     number    not known (its table is not in automl/hvp)
     open      N, which automl/hvp does not record for SimCLR: 4, as for its other methods
+    differs   scoring normalises view by view and moves no running statistics; published were all candidates together,
+              which moved them: --strategy.normalise together --strategy.move-statistics
     """
     return _simclr("simclr_r50_100_hvs", 100, 1e-4, 1e-6, HardViews(4))

@@ -58,6 +58,8 @@ def simsiam_r50_100_hvs() -> Recipe:
 
     hours     66 (53 x 10/4 x 100/200; published: 1.55 times those without)
     number    68.98 linear (automl/hvp; 68.2 without)
+    differs   scoring normalises view by view and moves no running statistics; published were all candidates together,
+              which moved them: --strategy.normalise together --strategy.move-statistics
     """
     return _simsiam("simsiam_r50_100_hvs", 100, 256, HardViews(4))
 
@@ -67,5 +69,7 @@ def simsiam_r50_200_hvs() -> Recipe:
 
     hours     133 (53 x 10/4)
     number    70.47 linear (automl/hvp; 69.76 without)
+    differs   scoring normalises view by view and moves no running statistics; published were all candidates together,
+              which moved them: --strategy.normalise together --strategy.move-statistics
     """
     return _simsiam("simsiam_r50_200_hvs", 200, 256, HardViews(4))
