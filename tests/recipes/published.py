@@ -159,6 +159,98 @@ SWAV_BS256 = SWAV.but(
     freeze=5005,
 )
 
+DINO = Published(
+    "facebookresearch/dino, README (vanilla run) and the defaults of main_dino.py",
+    {
+        "backbone": "vit_small_patch16_224",
+        "drop_path": 0.1,
+        "views": [(1, 224, (0.4, 1.0), *FIRST), (1, 224, (0.4, 1.0), *SECOND), (8, 96, (0.05, 0.4), *LOCAL)],
+        "sigma": (0.1, 2.0),
+        "optimizer": "adamw",
+        "weight_decay": 0.04,
+        "final_weight_decay": 0.4,
+        "decay_biases": False,
+        "clip": 3.0,
+        "clip_per": "weight",
+        "batch": 512,
+        "rate": 1e-3,
+        "start_rate": 0.0,
+        "final_rate": 1e-6,
+        "warmup_epochs": 10.0,
+        "per": "step",
+        "candidates": None,
+        "hidden": 2048,
+        "layers": 3,
+        "bottleneck": 256,
+        "outputs": 65536,
+        "norm_last_layer": True,
+        "batchnorm": False,
+        "freeze": 1,
+        "student_temperature": 0.1,
+        "teacher_temperature": 0.04,
+        "first_teacher_temperature": 0.04,
+        "momentum": 0.996,
+        "centre_momentum": 0.9,
+        "fixed_rate": [],
+    },
+)
+LARGER_CROPS = [(1, 224, (0.25, 1.0), *FIRST), (1, 224, (0.25, 1.0), *SECOND), (10, 96, (0.05, 0.25), *LOCAL)]
+DINO_BOOSTED = DINO.but(
+    "facebookresearch/dino, README (boosted run, 2 nodes of 8 GPUs)",
+    batch=1024,
+    rate=2e-3,
+    norm_last_layer=False,
+    teacher_temperature=0.07,
+    warm_up=30,
+)
+DINO_800 = DINO_BOOSTED.but(
+    "facebookresearch/dino, args of the released ViT-S/16; automl/hvp, dino-wds, has the same",
+    epochs=800,
+    views=LARGER_CROPS,
+    clip=0.0,
+    final_rate=1e-5,
+)
+DINO_BASE = DINO_800.but(
+    "facebookresearch/dino, args of the released ViT-B/16",
+    backbone="vit_base_patch16_224",
+    epochs=400,
+    clip=0.3,
+    rate=3e-3,
+    final_rate=2e-6,
+    norm_last_layer=True,
+    warm_up=50,
+    freeze=3,
+)
+DINO_HVS = DINO.but(
+    "automl/hvp, dino (ncrops4, bs512; gradients cut together)", clip_per="all", candidates=4, local_candidates=None
+)
+
+IBOT = DINO.but(
+    "bytedance/ibot, README (800 epochs, 16 GPUs of 64) and the defaults of main_ibot.py",
+    views=LARGER_CROPS,
+    batch=1024,
+    rate=2e-3,
+    outputs=8192,
+    norm_last_layer=False,
+    teacher_temperature=0.07,
+    warm_up=30,
+    patch_temperature=0.07,
+    first_patch_temperature=0.04,
+    shared_head=True,
+    class_weight=1.0,
+    patch_weight=1.0,
+    masked=(0.5, (0.1, 0.5)),
+)
+IBOT_100 = IBOT.but(
+    "bytedance/ibot, the defaults of main_ibot.py (128 a GPU; four of them in automl/hvp, ibot)",
+    views=[(1, 224, (0.14, 1.0), *FIRST), (1, 224, (0.14, 1.0), *SECOND)],
+    batch=512,
+    rate=1e-3,
+    norm_last_layer=True,
+    teacher_temperature=0.04,
+    masked=(1.0, (0.3, 0.3)),
+)
+
 PUBLISHED: dict[str, Published] = {
     "simsiam_r50_100": SIMSIAM.but(epochs=100),
     "simsiam_r50_200": SIMSIAM.but(epochs=200),
@@ -184,4 +276,26 @@ PUBLISHED: dict[str, Published] = {
     "swav_r50_800_hvs": SWAV.but(epochs=800, candidates=4),
     "swav_r50_400_2x224_hvs": SWAV_2X224.but(epochs=400, candidates=4),
     "swav_r50_200_bs256_hvs": SWAV_BS256.but(epochs=200, candidates=4),
+    "dino_vits16_100": DINO.but(epochs=100),
+    "dino_vits16_300": DINO.but(epochs=300),
+    "dino_vits16_300_boosted": DINO_BOOSTED.but(epochs=300),
+    "dino_vits16_800": DINO_800,
+    "dino_vitb16_400": DINO_BASE,
+    "dino_vits16_100_hvs": DINO_HVS.but(epochs=100),
+    "dino_vits16_300_hvs": DINO_HVS.but(epochs=300),
+    "dino_vits16_800_hvs": DINO_800.but("automl/hvp, dino-wds", candidates=4, local_candidates=16, limit=64),
+    "dino_vitb16_400_hvs": DINO_BASE.but(candidates=4),
+    "ibot_vits16_100": IBOT_100.but(epochs=100),
+    "ibot_vits16_800": IBOT.but(epochs=800),
+    "ibot_vits16_100_hvs": IBOT_100.but("automl/hvp, ibot", epochs=100, candidates=4, clip_per="all"),
+    "ibot_vits16_800_hvs": IBOT.but(
+        "rapanti/ibot, wds: the job of 800 epochs (64 for each of 8 GPUs)",
+        epochs=800,
+        batch=512,
+        rate=1e-3,
+        clip_per="all",
+        candidates=4,
+        local_candidates=20,
+        limit=128,
+    ),
 }

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable
 
 from hardviews.errors import UserError
-from hardviews.recipes import byol, photos, simclr, simsiam, swav
+from hardviews.recipes import byol, dino, ibot, photos, simclr, simsiam, swav
 from hardviews.recipes.digits import digits
 from hardviews.recipes.recipe import Recipe
 from hardviews.recipes.smoke import smoke
@@ -17,6 +17,8 @@ SMALL: tuple[Callable[[], Recipe], ...] = (
     photos.photos_simsiam,
     photos.photos_byol,
     photos.photos_swav,
+    photos.photos_dino,
+    photos.photos_ibot,
 )
 
 #: Recipes for ImageNet as published, each plain and with hard views.
@@ -43,6 +45,19 @@ IMAGENET: tuple[Callable[[], Recipe], ...] = (
     swav.swav_r50_800_hvs,
     swav.swav_r50_400_2x224_hvs,
     swav.swav_r50_200_bs256_hvs,
+    dino.dino_vits16_100,
+    dino.dino_vits16_300,
+    dino.dino_vits16_300_boosted,
+    dino.dino_vits16_800,
+    dino.dino_vitb16_400,
+    dino.dino_vits16_100_hvs,
+    dino.dino_vits16_300_hvs,
+    dino.dino_vits16_800_hvs,
+    dino.dino_vitb16_400_hvs,
+    ibot.ibot_vits16_100,
+    ibot.ibot_vits16_800,
+    ibot.ibot_vits16_100_hvs,
+    ibot.ibot_vits16_800_hvs,
 )
 
 #: Every recipe by its name, which is its function's.

@@ -10,7 +10,11 @@ since small collections show whole objects. Heads, queues and tables are small, 
 short. With `--strategy.candidates 2` a recipe trains on random views.
 """
 
+from dataclasses import replace
+
 from hardviews.methods.byol import BYOLConfig
+from hardviews.methods.dino import DINOConfig
+from hardviews.methods.ibot import IBOTConfig
 from hardviews.methods.method import MethodConfig
 from hardviews.methods.simclr import SimCLRConfig
 from hardviews.methods.simsiam import SimSiamConfig
@@ -60,3 +64,38 @@ def photos_swav() -> Recipe:
     """SwAV with hard views (N=4) and a small ResNet on photographs."""
     method = SwAVConfig(hidden=256, output=64, prototypes=64, freeze=10, locals=2, view=_VIEW, local=_SMALL)
     return _photos("photos_swav", method, 0.2)
+
+
+def _transformer(name: str, method: MethodConfig) -> Recipe:
+    return replace(
+        _photos(name, method, 1e-3),
+        backbone=Backbone("test_vit", image_size=64, patch_size=8),
+        optimizer=Optimizer("adamw", 1e-3, 256, weight_decay=0.04, decay_biases=False, clip=3.0, clip_per="weight"),
+        schedule=Schedule(warmup=0.1, final_weight_decay=0.4),
+    )
+
+
+def photos_dino() -> Recipe:
+    """DINO with hard views (N=4) and a small transformer on photographs."""
+    method = DINOConfig(
+        hidden=128, bottleneck=64, outputs=512, freeze=0, momentum=0.98, locals=2, even=_VIEW, odd=_VIEW, local=_SMALL
+    )
+    return _transformer("photos_dino", method)
+
+
+def photos_ibot() -> Recipe:
+    """IBOT with hard views (N=4) and a small transformer on photographs."""
+    method = IBOTConfig(
+        hidden=128,
+        bottleneck=64,
+        outputs=512,
+        freeze=0,
+        momentum=0.98,
+        teacher_temperature=0.04,
+        warm_up=0,
+        locals=2,
+        even=_VIEW,
+        odd=_VIEW,
+        local=_SMALL,
+    )
+    return _transformer("photos_ibot", method)
