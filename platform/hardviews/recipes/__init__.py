@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable
 
 from hardviews.errors import UserError
-from hardviews.recipes import byol, dino, ibot, photos, simclr, simsiam, swav
+from hardviews.recipes import byol, deepclusterv2, dino, hexa, ibot, mocov2, photos, simclr, simsiam, swav
 from hardviews.recipes.digits import digits
 from hardviews.recipes.recipe import Recipe
 from hardviews.recipes.smoke import smoke
@@ -19,6 +19,10 @@ SMALL: tuple[Callable[[], Recipe], ...] = (
     photos.photos_swav,
     photos.photos_dino,
     photos.photos_ibot,
+    photos.photos_moco,
+    photos.photos_deepcluster,
+    photos.photos_hexa_moco,
+    photos.photos_hexa_dcluster,
 )
 
 #: Recipes for ImageNet as published, each plain and with hard views.
@@ -58,6 +62,26 @@ IMAGENET: tuple[Callable[[], Recipe], ...] = (
     ibot.ibot_vits16_800,
     ibot.ibot_vits16_100_hvs,
     ibot.ibot_vits16_800_hvs,
+    mocov2.mocov2_r50_200,
+    mocov2.mocov2_r50_800,
+    mocov2.mocov2_r50_200_hvs,
+    mocov2.mocov2_r50_800_hvs,
+    deepclusterv2.deepclusterv2_r50_200,
+    deepclusterv2.deepclusterv2_r50_400,
+    deepclusterv2.deepclusterv2_r50_400_2x224,
+    deepclusterv2.deepclusterv2_r50_800,
+    deepclusterv2.deepclusterv2_r50_200_hvs,
+    deepclusterv2.deepclusterv2_r50_400_hvs,
+    deepclusterv2.deepclusterv2_r50_400_2x224_hvs,
+    deepclusterv2.deepclusterv2_r50_800_hvs,
+    hexa.hexa_moco_r50_200,
+    hexa.hexa_moco_r50_800,
+    hexa.hexa_moco_r50_200_hvs,
+    hexa.hexa_moco_r50_800_hvs,
+    hexa.hexa_dcluster_r50_200,
+    hexa.hexa_dcluster_r50_800,
+    hexa.hexa_dcluster_r50_200_hvs,
+    hexa.hexa_dcluster_r50_800_hvs,
 )
 
 #: Every recipe by its name, which is its function's.

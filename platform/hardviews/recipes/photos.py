@@ -13,9 +13,11 @@ short. With `--strategy.candidates 2` a recipe trains on random views.
 from dataclasses import replace
 
 from hardviews.methods.byol import BYOLConfig
+from hardviews.methods.deepcluster import DeepClusterConfig
 from hardviews.methods.dino import DINOConfig
 from hardviews.methods.ibot import IBOTConfig
 from hardviews.methods.method import MethodConfig
+from hardviews.methods.moco import MoCoConfig
 from hardviews.methods.simclr import SimCLRConfig
 from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.methods.swav import SwAVConfig
@@ -23,11 +25,15 @@ from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
 from hardviews.optim.schedule import Schedule
 from hardviews.recipes.recipe import Recipe, Training
+from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
+from hardviews.strategies.strategy import Chain, Clean, Sum
 from hardviews.train.loader import LoaderConfig
 from hardviews.views.augmentation import Augmentation
 
 _VIEW = Augmentation(size=64, scale=(0.3, 1.0), sigma=(0.1, 0.6))
+_HEXA = Sum((1.0, Clean()), (0.5, Adversarial(epsilon=4 / 255)), (0.5, CutMix()), average=True)
 _SMALL = Augmentation(size=32, scale=(0.1, 0.3), sigma=(0.1, 0.6))
 
 
@@ -99,3 +105,31 @@ def photos_ibot() -> Recipe:
         local=_SMALL,
     )
     return _transformer("photos_ibot", method)
+
+
+def _moco() -> MoCoConfig:
+    return MoCoConfig(hidden=256, output=64, queue=1024, momentum=0.99, view=_VIEW)
+
+
+def _deepcluster() -> DeepClusterConfig:
+    return DeepClusterConfig(hidden=256, output=64, heads=2, clusters=64, locals=2, view=_VIEW, local=_SMALL)
+
+
+def photos_moco() -> Recipe:
+    """MoCo-v2 with hard views (N=4) and a small ResNet on photographs."""
+    return _photos("photos_moco", _moco(), 0.1)
+
+
+def photos_deepcluster() -> Recipe:
+    """DeepCluster-v2 with hard views (N=4) and a small ResNet on photographs."""
+    return _photos("photos_deepcluster", _deepcluster(), 0.2)
+
+
+def photos_hexa_moco() -> Recipe:
+    """HEXA_MoCo on hard views (N=4): each also attacked and cut-mixed, with a small ResNet on photographs."""
+    return replace(_photos("photos_hexa_moco", _moco(), 0.1), strategy=Chain(HardViews(4), _HEXA))
+
+
+def photos_hexa_dcluster() -> Recipe:
+    """HEXA_DCluster on hard views (N=4): each also attacked and cut-mixed, with a small ResNet on photographs."""
+    return replace(_photos("photos_hexa_dcluster", _deepcluster(), 0.2), strategy=Chain(HardViews(4), _HEXA))
