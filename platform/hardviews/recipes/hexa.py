@@ -91,7 +91,7 @@ def hexa_dcluster_r50_800() -> Recipe:
 
     hardware  64 GPUs of 32 GB
     hours     204 (75 x 25.3/9.3)
-    number    75.5 linear (wizwand.com, the paper's best; it does not say that this variant and length is meant)
+    number    not known (the paper has it; its best is 75.5 linear, of which variant was not at hand)
     """
     return deepclusterv2("hexa_dcluster_r50_800", 800, _LATE)
 
