@@ -3,8 +3,8 @@
     python benchmarks/learning.py [--seeds 3] [--only photos_moco] [--epochs N] [--folder FOLDER]
 
 Pretrains by each small recipe (`photos...`, with hard views) on tiles of three photographs and scores the frozen
-encoder by its nearest neighbours: from which photograph is a tile? Test tiles are cut from parts of the photographs that no
-training tile shows. Prints means and standard deviations of test accuracy of raw pixels, the untrained and the
+encoder by its nearest neighbours: from which photograph is a tile? Test tiles are cut from parts of the photographs
+that no training tile shows. Prints means and standard deviations of test accuracy of raw pixels, the untrained and the
 pretrained encoder, by how many standard deviations (of the difference: the root of both variances' sum) pretraining
 gains, and how far the pretrained encoder spreads its embeddings: the variance of their directions, 0 where all images
 are one point. The exit code is not 0 where a method gains less than 2 standard deviations or collapses.

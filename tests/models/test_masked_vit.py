@@ -1,4 +1,4 @@
-"""The masked vision transformer is timm's own where nothing is masked, and another implementation's where something is."""
+"""The masked vision transformer is timm's own where nothing is masked, else another implementation's."""
 
 import pytest
 import timm
@@ -45,7 +45,8 @@ def test_nothing_masked_is_timm(name: str, checkpointed: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["vit_tiny_patch16_224", "vit_small_patch16_224", "deit_tiny_distilled_patch16_224", "vit_small_patch32_224"]
+    "name",
+    ["vit_tiny_patch16_224", "vit_small_patch16_224", "deit_tiny_distilled_patch16_224", "vit_small_patch32_224"],
 )
 def test_networks_by_name(name: str) -> None:
     vit = Backbone(name, drop_path=0.1).build()

@@ -187,7 +187,9 @@ def test_head(unit: bool, batchnorm: bool) -> None:
     theirs = DINOProjectionHead(10, 16, 6, 20, batch_norm=batchnorm, norm_last_layer=unit)
     linear = [layer for layer in theirs.layers if isinstance(layer, nn.Linear)]
     for mine, other in zip((layer for layer in ours.mlp if isinstance(layer, nn.Linear)), linear, strict=True):
-        other.load_state_dict({name: tensor for name, tensor in mine.state_dict().items() if name in other.state_dict()})
+        other.load_state_dict(
+            {name: tensor for name, tensor in mine.state_dict().items() if name in other.state_dict()}
+        )
         mine.load_state_dict(other.state_dict() | ({} if other.bias is not None else {"bias": torch.zeros(16)}))
     theirs.last_layer.weight_v.data.copy_(ours.last.weight.data)
     if ours.last.length is not None:

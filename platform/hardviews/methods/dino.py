@@ -9,6 +9,7 @@ Shape legend: B samples of this rank, D bottleneck, K outputs, P pairs.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import cos, pi
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -157,21 +158,21 @@ class DINO(Method):
         return embeddings_BD
 
     def pair_losses(
-        self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Tensor], pairs: Sequence[Pair]
+        self, batch: Batch, online: Mapping[Slot, Any], target: Mapping[Slot, Any], pairs: Sequence[Pair]
     ) -> Tensor:
         """Return the cross-entropies (P, B), equation 1: all of an image's pairs by one matrix product."""
         asked = [(pair.online, pair.target) for pair in pairs]
         return self._comparison(batch.clock).losses(asked, online, target)
 
     def mixed_loss(
-        self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Tensor], pair: Pair, mix: Mix
+        self, batch: Batch, online: Mapping[Slot, Any], target: Mapping[Slot, Any], pair: Pair, mix: Mix
     ) -> Tensor:
         """Return the cross-entropy (B,) with the mixture of both images' distributions."""
         asked = pair.online, pair.target
         return self._comparison(batch.clock).mixed_loss(asked, online, target, mix.partner, mix.weight)
 
     def scores(
-        self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Tensor], pair: Pair
+        self, batch: Batch, online: Mapping[Slot, Any], target: Mapping[Slot, Any], pair: Pair
     ) -> tuple[Tensor, Tensor] | None:
         """Return the student's logits (B, K), and the outputs that the teacher finds likeliest (B,)."""
         return self._comparison(batch.clock).scores(online[pair.online], target[pair.target])

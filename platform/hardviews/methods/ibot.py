@@ -90,8 +90,8 @@ class IBOTConfig(DINOConfig):
 
 
 class Seen(NamedTuple):
-    """What the student makes of a view: unit embeddings of the class token (B, D) and of the patches (B, N, D), and which
-    of those were masked (B, N). Views without a mask have no patches here: N is 0.
+    """What the student makes of a view: unit embeddings of the class token (B, D) and of the patches (B, N, D), and
+    which of those were masked (B, N). Views without a mask have no patches here: N is 0.
     """
 
     embedding: Tensor
