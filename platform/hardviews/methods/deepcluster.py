@@ -4,8 +4,7 @@ Caron et al., "Deep Clustering for Unsupervised Learning of Visual Features" (EC
 Caron et al. give in "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments" (NeurIPS 2020, arXiv
 2006.09882), appendix; the settings are those of its authors' scripts.
 
-Shape legend: B samples of this rank, V views of the bank, N rows of the data set, H heads, K clusters, D width, P
-pairs.
+Shape legend: B samples of this rank, N rows of the data set, H heads, K clusters, D width, P pairs.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
