@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from hardviews.batch import Batch
-from tests.laws.cases import METHODS, STRATEGIES, build, make_batch, train_step
+from tests.laws.cases import METHODS, STRATEGIES, build, make_batch, networks, train_step
 
 FILE = Path(__file__).parent / "golden" / "losses.json"
 STEPS = 5
@@ -54,7 +54,7 @@ def cases() -> list[tuple[str, str, str]]:
         (method, strategy, network)
         for method in METHODS
         for strategy in ("clean", "everything")
-        for network in ("batchnorm", "vit")
+        for network in networks(method)
     ]
 
 
