@@ -13,7 +13,7 @@ import hardviews.objective
 from hardviews import collectives
 from hardviews.batch import Clock
 from hardviews.collectives import rank
-from hardviews.methods import memory_bank, moco, shuffle, swav
+from hardviews.methods import centre, memory_bank, moco, shuffle, swav
 from hardviews.models import batchnorm, groups
 from hardviews.objective import Objective
 from hardviews.strategies import candidates, random_views
@@ -69,6 +69,7 @@ SETTINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "a centre of local rows": lambda: patch.object(toys, "sum_over_ranks", lambda x: x),
     "codes and a queue of local rows": lambda: patch.object(swav, "gather_rows", lambda x: (x, 0)),
     "a bank of local rows": lambda: patch.object(memory_bank, "gather_rows", lambda x: (x, 0)),
+    "a teacher's centre of local rows": lambda: patch.object(centre, "sum_over_ranks", lambda x: x),
     "a queue of local keys": lambda: patch.object(toys, "gather_rows", lambda x: (x, 0)),
     "chance keyed by place in the share": lambda: patch.object(random_views, "uniform", choice_by_place),
     "assignments drawn by rank": lambda: patch.object(candidates, "draw_ranks", ranks_by_rank),

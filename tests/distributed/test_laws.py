@@ -90,6 +90,7 @@ BREAKS = {
     "a centre of local rows": Case("toy_centre", Clean(), "vit"),
     "codes and a queue of local rows": Case("swav", Clean(), "vit"),
     "a bank of local rows": Case("deepcluster", Clean(), "vit"),
+    "a teacher's centre of local rows": Case("ibot", Clean(), "vit"),
     "a queue of local keys": Case("toy_queue", Clean(), "vit"),
     "chance keyed by place in the share": Case("simsiam", RandomViews(4), "vit"),
     "assignments drawn by rank": Case("simsiam", HardViews(4, limit=4), "vit"),

@@ -132,7 +132,7 @@ JOINT_LABELS = {"moco", "moco_symmetric"}
 SERVED: dict[str, tuple[str, ...]] = {"ibot": ("vit",)}
 
 #: Strategies, by name or kind, that a method refuses.
-REFUSED: dict[str, tuple[str, ...]] = {"ibot": ("mixup", "lambda one, blended")}
+REFUSED: dict[str, tuple[str, ...]] = {"ibot": ("mixup", "lambda one, blended", "growing")}
 
 STRATEGIES: dict[str, Strategy] = {
     "clean": Clean(),

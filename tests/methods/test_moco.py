@@ -1,311 +1,144 @@
-"""MoCo's keys, queue and key encoder: the published order of things, the shuffle, and what never reaches state."""
+"""MoCo: what its mixed labels mean, in which groups it normalises, and what its state does."""
 
-from copy import deepcopy
+import math
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from hardviews.batch import Batch, Crops, Mix
+from hardviews.batch import Mix
 from hardviews.errors import UserError
 from hardviews.methods.moco import FIRST, SECOND, MoCo, MoCoConfig
-from hardviews.methods.shuffle import Shuffle
 from hardviews.models.batchnorm import BranchedBatchNorm
+from hardviews.models.noise import without_noise
 from hardviews.objective import Objective
 from hardviews.strategies.hard_views import HardViews
-from hardviews.strategies.strategy import Clean, Strategy
-from hardviews.views.augmentation import mocov2
-from hardviews.views.plan import Pair
-from tests.laws import laws
-from tests.laws.cases import GROUP, METHODS, STRATEGIES, VIEW, ConvNet, build, make_batch, state, train_step
+from hardviews.strategies.strategy import Clean
+from tests.laws.cases import build, make_batch, train_step
+from tests.parity.plain import batch_of, pictures, without_network
 
 
-def moco(strategy: Strategy | None = None, network: str = "batchnorm", name: str = "moco") -> tuple[Objective, MoCo]:
-    objective = build(name, strategy or Clean(), network)
-    assert isinstance(objective.method, MoCo)
-    return objective, objective.method
+def plain(mixed: str = "joint", symmetric: bool = False, queue: int = 9) -> Objective:
+    """MoCo whose queries are pixels, and whose keys are those too."""
+    torch.manual_seed(0)
+    config = MoCoConfig(output=48, queue=queue, mixed_labels=mixed, symmetric=symmetric)  # type: ignore[arg-type]
+    objective = without_network(config)
+    objective.method.momentum.projector = torch.nn.Identity()
+    return objective
 
 
-def test_the_defaults_are_the_published_ones() -> None:
-    config = MoCoConfig(queue=10)
-    assert replace(config, queue=65536) == MoCoConfig()
-    assert (config.momentum, config.temperature, config.view) == (0.999, 0.2, mocov2())
-    method = config.build(nn.Flatten(), 48)
-    assert isinstance(method, MoCo)
-    shapes = [tuple(layer.weight.shape) for layer in method.projector if isinstance(layer, nn.Linear)]
-    assert shapes == [(2048, 48), (128, 2048)]
-    assert all(layer.bias is not None for layer in method.projector if isinstance(layer, nn.Linear))
-    assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in method.projector)
-    assert method.queue.keys.shape == (10, 128)
-    assert method.pairs() == (Pair(FIRST, SECOND, 1.0),)
+def logits(objective: Objective, query: Tensor, keys: Tensor) -> Tensor:
+    """One row of candidates: the keys named, then the queue."""
+    queue = objective.method.queue.keys
+    return torch.cat([(query * key).sum()[None] for key in keys] + [queue @ query]) / 0.2
 
 
-@pytest.mark.parametrize("wrong", [{"queue": 0}, {"temperature": 0.0}, {"momentum": 1.5}])
-def test_settings_that_tell_nothing_apart_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=next(iter(wrong))):
-        MoCoConfig(**wrong)
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_the_clean_loss_is_the_published_one(symmetric: bool) -> None:
+    objective = plain(symmetric=symmetric)
+    views = pictures(6, 1)
+    losses_B = objective.reduce(objective.pairwise(batch_of(views))[0])
+    a, b = (normalize(view.detach().flatten(1), dim=1) for view in views)
+    for i in range(6):
+        both = [
+            cross_entropy(logits(objective, query[i], key[i : i + 1])[None], torch.tensor([0]))
+            for query, key in ((a, b), (b, a))
+        ]
+        torch.testing.assert_close(losses_B[i].detach(), sum(both) / 2 if symmetric else both[0])
 
 
-def test_a_group_of_one_is_refused() -> None:
-    objective, _ = moco()
-    with pytest.raises(UserError, match=r"training\.group is 1"):
-        objective.pairwise(replace(make_batch(objective), group=1))
+@pytest.mark.parametrize("mixed", ["joint", "separate", "batch"])
+def test_mixed_labels_are_read_as_documented(mixed: str) -> None:
+    objective = plain(mixed)
+    views = pictures(6, 2)
+    partner = torch.tensor([1, 0, 2, 5, 3, 4])
+    weight = torch.tensor([0.3, 0.6, 0.5, 0.0, 1.0, 0.9])
+    batch = replace(batch_of(views), mixes={FIRST: Mix(partner, weight)})
+    losses_B = objective.reduce(objective.pairwise(batch)[0])
+    query, key = (normalize(view.detach().flatten(1), dim=1) for view in views)
+    for i in range(6):
+        j, w = int(partner[i]), float(weight[i])
+        one, other = (
+            cross_entropy(logits(objective, query[i], key[n : n + 1])[None], torch.tensor([0])) for n in (i, j)
+        )
+        if mixed == "separate" or w in (0, 1):
+            wanted = w * one + (1 - w) * other
+        elif mixed == "batch" or i == j:
+            named = key if mixed == "batch" else key[i : i + 1]
+            label = torch.zeros(len(named) + 9)
+            label[i if mixed == "batch" else 0] += w
+            label[j if mixed == "batch" else 0] += 1 - w
+            wanted = cross_entropy(logits(objective, query[i], named)[None], label[None])
+        else:
+            label = torch.zeros(2 + 9)
+            label[0], label[1] = w, 1 - w
+            wanted = cross_entropy(logits(objective, query[i], key[[i, j]])[None], label[None])
+            assert wanted >= -w * math.log(w) - (1 - w) * math.log(1 - w)
+        torch.testing.assert_close(losses_B[i].detach(), wanted, rtol=1e-5, atol=1e-6)
 
 
-class Published:
-    """Algorithm 1 and the published order: query, key encoder's move, key, loss, queue, optimizer's step.
+def test_each_group_of_queries_has_its_own_statistics_and_keys_have_others() -> None:
+    """A sample changes the queries of its own group alone; the keys it changes are of other samples too."""
+    objective = build("moco", Clean())
+    batch = make_batch(objective)
 
-    One GPU and one group, so plain BatchNorm; written without a line of the library's MoCo.
-    """
-
-    def __init__(self, method: MoCo) -> None:
-        torch.manual_seed(0)
-        self.query = nn.Sequential(ConvNet().double(), deepcopy(method.projector))
-        self.query[0].load_state_dict(method.backbone.state_dict())
-        self.key = deepcopy(self.query)
-        self.queue = method.queue.keys.T.clone()
-        self.place = 0
-        self.optimizer = torch.optim.SGD(self.query.parameters(), 0.1)
-
-    def step(self, first: Tensor, second: Tensor) -> Tensor:
-        query = normalize(self.query(first), dim=1)
-        with torch.no_grad():
-            for slow, fast in zip(self.key.parameters(), self.query.parameters(), strict=True):
-                slow.data = slow.data * 0.9 + fast.data * (1 - 0.9)
-            key = normalize(self.key(second), dim=1)
-        positive = torch.einsum("nc,nc->n", query, key)[:, None]
-        negative = query @ self.queue.clone()
-        logits = torch.cat([positive, negative], 1) / 0.2
-        loss = cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64))
-        self.queue[:, self.place : self.place + len(key)] = key.T
-        self.place = (self.place + len(key)) % self.queue.shape[1]
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        return loss.detach()
-
-
-def test_four_steps_of_the_published_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Moving the key encoder after the optimizer's step is moving it in the next step, the first one included."""
-    config = MoCoConfig(hidden=16, output=8, queue=16, momentum=0.9, view=VIEW)
-    monkeypatch.setitem(METHODS, "moco", config.build)
-    objective, method = moco()
-    objective.double()
-    published = Published(method)
-    for step in range(4):
-        batch = make_batch(objective, first=8 * step, step=step)
-        views = {
-            slot: replace(view, source=Crops(view.pixels().double(), view.normalisation))
-            for slot, view in batch.views.items()
-        }
-        wanted = published.step(*(view.pixels() for view in views.values()))
-        objective.zero_grad()
-        got = train_step(objective, replace(batch, views=views, group=8))
-        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-9)
-        torch.testing.assert_close(method.queue.keys.T, published.queue, rtol=1e-9, atol=1e-9)
-    keys = dict(method.momentum.get_submodule("backbone").named_buffers())
-    for name, buffer in published.key[0].named_buffers():
-        torch.testing.assert_close(keys[name], buffer, rtol=1e-9, atol=1e-9)
-
-
-def shuffle_of(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the positions in the order that they were encoded in, and what came back for each row."""
-    seen: list[Tensor] = []
-
-    def encode(pixels: Tensor) -> Tensor:
-        seen.append(pixels[:, 0, 0, 0])
-        return pixels[:, 0, 0]
-
-    shown = batch.position.double().view(-1, 1, 1, 1).expand(-1, 3, 1, 1)
-    back = Shuffle(batch, torch.device("cpu"))(encode, shown)
-    return seen[0].long(), back[:, 0].long()
-
-
-def test_the_shuffle_is_a_permutation_and_is_undone() -> None:
-    objective, _ = moco()
-    orders = []
-    for first, epoch, seed in ((0, 1, 0), (32, 1, 0), (0, 2, 0), (0, 1, 1)):
-        batch = make_batch(objective, 32, first=first)
-        batch = replace(batch, clock=replace(batch.clock, epoch=epoch, seed=seed))
-        order, back = shuffle_of(batch)
-        assert torch.equal(back, batch.position)
-        assert torch.equal(order.sort().values, batch.position)
-        groups = order.view(-1, GROUP) // GROUP
-        assert not (groups == groups[:, :1]).all(1).any(), "a group of keys is a group of queries"
-        orders.append(tuple((order - first).tolist()))
-    assert len(set(orders)) == 4
-
-
-def test_the_shuffle_follows_positions_not_rows() -> None:
-    objective, _ = moco()
-    batch = make_batch(objective, 16)
-    order, _ = shuffle_of(batch)
-    rows = torch.randperm(16, generator=torch.Generator().manual_seed(1))
-    permuted, back = shuffle_of(laws.permute(batch, rows))
-    assert torch.equal(order, permuted)
-    assert torch.equal(back, batch.position[rows])
-
-
-def plain_keys(method: MoCo, pixels: Tensor) -> Tensor:
-    """Encode by the key encoder with torch's own BatchNorm, of which these rows are the batch."""
-    network = ConvNet()
-    network.load_state_dict(method.momentum.get_submodule("backbone").state_dict())
-    return normalize(method.momentum.get_submodule("projector")(network.train()(pixels)), dim=1)
-
-
-def test_keys_are_normalised_in_shuffled_groups_and_queries_in_their_own() -> None:
-    objective, method = moco()
-    batch = make_batch(objective, 16)
-    with torch.no_grad():
-        _, encoded = objective.pairwise(batch)
-        order, _ = shuffle_of(batch)
-        pixels, keys = batch.views[SECOND].pixels(), encoded.target[SECOND]
-        for group in order.view(-1, GROUP):
-            torch.testing.assert_close(keys[group], plain_keys(method, pixels[group]), rtol=1e-4, atol=1e-5)
-        pixels, queries = batch.views[FIRST].pixels(), encoded.online[FIRST]
-        for group in batch.position.view(-1, GROUP):
-            # Both encoders begin alike.
-            torch.testing.assert_close(queries[group], plain_keys(method, pixels[group]), rtol=1e-4, atol=1e-5)
-
-
-def test_without_groups_keys_are_normalised_by_all() -> None:
-    objective, method = moco(name="moco_symmetric")
-    batch = make_batch(objective, 16)
-    with torch.no_grad():
-        _, encoded = objective.pairwise(batch)
+    def encoded(scale: float) -> tuple[Tensor, Tensor]:
+        changed = {}
         for slot, view in batch.views.items():
-            torch.testing.assert_close(encoded.target[slot], plain_keys(method, view.pixels()), rtol=1e-4, atol=1e-5)
+            pixels = view.pixels().clone()
+            pixels[0] *= scale
+            changed[slot] = replace(view, source=type(view.source)(pixels, view.normalisation))
+        with torch.no_grad():
+            made = objective.method.encode(replace(batch, views=changed), [FIRST], [SECOND])
+        return made.online[FIRST], made.target[SECOND]
+
+    (queries, keys), (others, other_keys) = encoded(1.0), encoded(0.1)
+    moved, moved_keys = (queries != others).any(1), (keys != other_keys).any(1)
+    assert moved.tolist() == [True] * 4 + [False] * 4
+    assert int(moved_keys.sum()) == 4
+    assert moved_keys.tolist() != moved.tolist()
 
 
-def test_a_network_without_batchnorm_shuffles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hardviews.methods.moco.Shuffle", None)
-    objective, method = moco(network="vit")
-    assert method.rowwise_targets
-    assert not moco()[1].rowwise_targets
+def test_running_statistics_are_the_mean_of_the_groups() -> None:
+    objective = build("moco", Clean())
+    method = objective.method
+    assert isinstance(method, MoCo)
     batch = make_batch(objective)
-    objective.method.update(objective(batch, 8).encoded, batch.clock, batch.index)
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("name", ["moco", "moco_symmetric"])
-def test_the_queue_takes_the_clean_keys_of_the_views_trained_on(name: str, strategy: str) -> None:
-    objective, method = moco(STRATEGIES[strategy], name=name)
-    before = method.queue.keys.clone()
-    batch = make_batch(objective)
-    losses = objective(batch, 8)
-    assert torch.equal(method.queue.keys, before), "keys were queued before the step"
+    objective(batch, len(batch))
     with torch.no_grad():
-        plain = replace(losses.batch, hard={}, mixes={}, targets={})
-        keys = method.encode(plain, [], [pair.target for pair in objective.pairs]).target
-    method.update(losses.encoded, batch.clock, losses.index)
-    wanted = torch.cat([*keys.values()])
-    torch.testing.assert_close(method.queue.keys, torch.cat([wanted, before[len(wanted) :]]))
+        first = method.backbone.conv1(batch.views[FIRST].pixels())
+    norm = method.backbone.bn1
+    assert isinstance(norm, BranchedBatchNorm)
+    parts = first.split(4)
+    mean = torch.stack([part.mean((0, 2, 3)) for part in parts]).mean(0)
+    var = torch.stack([part.transpose(0, 1).flatten(1).var(1) for part in parts]).mean(0)
+    torch.testing.assert_close(norm.running_mean, 0.1 * mean)
+    torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * var)
 
 
-def test_the_order_of_ranks_and_micro_batches_does_not_reach_the_queue() -> None:
-    queues = []
-    for rows in (torch.arange(8), torch.tensor([4, 5, 0, 1, 6, 7, 2, 3])):
-        objective, method = moco()
-        batch = make_batch(objective)
-        encoded = objective(batch, 8).encoded
-        method.update(encoded.map(lambda t, rows=rows: t[rows]), batch.clock, batch.index[rows])  # type: ignore[misc]
-        queues.append(method.queue.keys)
-    assert torch.equal(*queues)
-
-
-def test_the_key_encoder_follows_by_name_past_an_adversarial_branch() -> None:
-    objective, method = moco(STRATEGIES["everything"])
-    assert any("adversarial" in name for name in state(objective))
-    assert not any("adversarial" in name for name, _ in method.momentum.named_parameters())
-    before = {name: tensor.clone() for name, tensor in method.momentum.named_parameters()}
-    train_step(objective, make_batch(objective))
-    online = dict(method.named_parameters())
-    for name, tensor in method.momentum.named_parameters():
-        torch.testing.assert_close(tensor, 0.9 * before[name] + 0.1 * online[name])
-        assert not tensor.requires_grad
-
-
-def test_scores_are_the_logits_of_the_loss() -> None:
-    objective, method = moco()
-    losses_PB, encoded = objective.pairwise(make_batch(objective))
-    told = method.scores(make_batch(objective), encoded.online, encoded.target, objective.pairs[0])
-    logits, label = told
-    assert logits.shape == (8, 1 + 12)
-    torch.testing.assert_close(cross_entropy(logits, label, reduction="none"), losses_PB[0])
-
-
-def test_logits_keep_full_precision_in_a_reduced_one() -> None:
-    objective, method = moco()
+def test_the_key_encoder_follows_by_name_and_the_queue_takes_clean_keys() -> None:
+    objective = build("moco", HardViews(4))
+    before = {name: weight.clone() for name, weight in objective.method.momentum.named_parameters()}
     batch = make_batch(objective)
-    with torch.autocast("cpu", torch.bfloat16):
-        losses_PB, encoded = objective.pairwise(batch)
-        mixes = {FIRST: Mix(torch.arange(8).flip(0), torch.full((8,), 0.4))}
-        mixed = objective.pairwise(replace(batch, mixes=mixes))[0]
-    assert losses_PB.dtype == mixed.dtype == torch.float32
-    again = method.pair_losses(batch, encoded.online, encoded.target, objective.pairs)
-    torch.testing.assert_close(losses_PB, again, rtol=1e-6, atol=1e-6)
+    train_step(objective, batch)
+    online = dict(objective.method.named_parameters())
+    for name, weight in objective.method.momentum.named_parameters():
+        torch.testing.assert_close(weight, 0.9 * before[name] + 0.1 * online[name].detach())
+        assert weight.grad is None
+    assert int(objective.method.queue.pointer) == 8
 
 
-def test_queue_and_key_encoder_travel_with_a_checkpoint() -> None:
-    objective, _ = moco()
-    train_step(objective, make_batch(objective))
-    names = set(state(objective))
-    assert {"method.queue.keys", "method.queue.pointer", "method.momentum.backbone.conv1.weight"} <= names
-    objective.zero_grad()
-    other, _ = moco()
-    other.load_state_dict(objective.state_dict())
-    batch = make_batch(objective, first=8, step=1)
-    assert torch.equal(train_step(objective, batch), train_step(other, batch))
-    assert all(torch.equal(a, b) for a, b in zip(state(objective).values(), state(other).values(), strict=True))
-
-
-def test_hardness_is_of_ordered_pairs() -> None:
-    objective, method = moco(HardViews(4))
+def test_scores_put_the_own_key_first() -> None:
+    objective = build("moco", Clean(), "vit")
     batch = make_batch(objective)
-    (term,) = objective.strategy(batch, objective)
-    selection = term.batch.selection
-    assert selection is not None
-    with torch.no_grad():
-        slots = list(batch.views)
-        encoded = method.encode(batch, slots, slots)
-        for (n, m), hardness_B in zip(selection.table.tolist(), selection.hardness, strict=True):
-            query, key = encoded.online[slots[n]], encoded.target[slots[m]]
-            logits = torch.cat([(query * key).sum(1, keepdim=True), query @ method.queue.keys.T], 1) / 0.2
-            torch.testing.assert_close(hardness_B, logits.logsumexp(1) - logits[:, 0], rtol=1e-5, atol=1e-5)
-    assert len(selection.table) == 4 * 3
+    with torch.no_grad(), without_noise(objective):
+        losses, encoded = objective.pairwise(batch)
+        scores, own = objective.method.scores(batch, encoded.online, encoded.target, objective.pairs[0])
+    torch.testing.assert_close(cross_entropy(scores, own, reduction="none"), losses[0])
 
 
-def test_a_momentum_encoder_in_groups_has_statistics_of_its_own() -> None:
-    objective, method = moco()
-    train_step(objective, make_batch(objective))
-    norms = [m for m in method.momentum.modules() if isinstance(m, BranchedBatchNorm)]
-    assert norms
-    for norm, online in zip(
-        norms, [m for m in method.backbone.modules() if isinstance(m, BranchedBatchNorm)], strict=True
-    ):
-        assert norm.running_mean is not None and online.running_mean is not None
-        assert norm.running_mean.abs().sum() > 0
-        assert not torch.equal(norm.running_mean, online.running_mean)
-
-
-@pytest.mark.parametrize("batchnorm", ["group", "all"])
-@pytest.mark.parametrize("labels", ["joint", "separate", "batch"])
-def test_every_reading_under_the_laws_of_mixing(monkeypatch: pytest.MonkeyPatch, labels: Any, batchnorm: Any) -> None:
-    config = MoCoConfig(16, 8, 12, 0.9, batchnorm=batchnorm, mixed_labels=labels, view=VIEW)
-    monkeypatch.setitem(METHODS, "other", config.build)
-    monkeypatch.setattr(laws, "JOINT_LABELS", set() if labels == "separate" else {"other"})
-    laws.mixed_loss_is_linear("other", "batchnorm")
-    laws.an_unchanged_hard_view_costs_the_same("other", "batchnorm")
-    laws.nothing_added_is_the_clean_step("other", "batchnorm", laws.NOTHING["all of them"])
-    laws.permuting_samples_permutes_losses("other", "batchnorm", STRATEGIES["everything"])
-
-
-@pytest.mark.parametrize(("labels", "joint"), [("joint", False), ("separate", True)])
-def test_law_4_tells_the_readings_apart(monkeypatch: pytest.MonkeyPatch, labels: Any, joint: bool) -> None:
-    monkeypatch.setitem(METHODS, "other", MoCoConfig(16, 8, 12, 0.9, mixed_labels=labels, view=VIEW).build)
-    monkeypatch.setattr(laws, "JOINT_LABELS", {"other"} if joint else set())
-    with pytest.raises(AssertionError):
-        laws.mixed_loss_is_linear("other", "batchnorm")
+def test_settings_that_mean_nothing_are_refused() -> None:
+    with pytest.raises(UserError, match="queue=0"):
+        MoCoConfig(queue=0)

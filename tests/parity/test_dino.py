@@ -15,6 +15,7 @@ from hardviews.batch import Batch, Clock, Crops, View
 from hardviews.methods import self_distillation
 from hardviews.methods.dino import DINO, EVEN, ODD, DINOConfig
 from hardviews.methods.dino_head import DINOHead
+from hardviews.models.noise import without_noise
 from hardviews.objective import Objective
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.strategy import Clean, Strategy
@@ -23,7 +24,7 @@ from hardviews.views.plan import Slot
 from tests.laws.cases import NETWORKS, build, make_batch
 from tests.parity.plain import SIDE, WIDTH
 
-TOLERANCE = 1e-9  # of a loss and its gradient in double precision
+TOLERANCE = 1e-6  # in double precision, but for lightly's temperature, which is a single
 
 
 def without_network(config: DINOConfig, strategy: Strategy | None = None) -> tuple[Objective, DINO]:
@@ -82,7 +83,7 @@ def assert_equal_step(ours: Tensor, theirs: Tensor, leaves: tuple[Tensor, ...]) 
     torch.testing.assert_close(ours, theirs, rtol=TOLERANCE, atol=TOLERANCE)
     wanted = torch.autograd.grad(theirs, leaves, retain_graph=True)
     for got, want in zip(torch.autograd.grad(ours, leaves, retain_graph=True), wanted, strict=True):
-        torch.testing.assert_close(got, want, rtol=1e-6, atol=TOLERANCE)
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=TOLERANCE)
 
 
 @settings(deadline=None, max_examples=25)
@@ -216,16 +217,16 @@ def test_whole_step(network: str) -> None:
         batch = replace(batch, views=views)
         method = objective.method
         assert isinstance(method, DINO)
-        torch.manual_seed(7)
-        if oracle:
-            head, teacher = method.head, method._teachers_head()
-            backbone = method.momentum.get_submodule("backbone")
-            seen = [head(method.backbone(view.pixels())) @ head.last.weights().T for view in views.values()]
-            with torch.no_grad():
-                shown = [teacher(backbone(views[s].pixels())) @ teacher.last.weights().T for s in (EVEN, ODD)]
-            total = DINOLoss(method.config.outputs, 0.04, 0.04, 0)(shown, seen)
-        else:
-            total = objective(batch, len(batch)).total
+        with without_noise(objective):
+            if oracle:
+                head, teacher = method.head, method._teachers_head()
+                backbone = method.momentum.get_submodule("backbone")
+                seen = [head(method.backbone(view.pixels())) @ head.last.weights().T for view in views.values()]
+                with torch.no_grad():
+                    shown = [teacher(backbone(views[s].pixels())) @ teacher.last.weights().T for s in (EVEN, ODD)]
+                total = DINOLoss(method.config.outputs, 0.04, 0.04, 0)(shown, seen)
+            else:
+                total = objective(batch, len(batch)).total
         total.backward()
         gradients.append((total.detach(), {n: p.grad for n, p in method.named_parameters() if p.requires_grad}))
     (ours, our_grads), (theirs, their_grads) = gradients

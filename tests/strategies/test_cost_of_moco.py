@@ -42,7 +42,7 @@ def count(strategy: Strategy, monkeypatch: pytest.MonkeyPatch, name: str = "moco
 
     method.backbone.register_forward_hook(passing("query"))
     method.momentum.get_submodule("backbone").register_forward_hook(passing("key"))
-    counted(MoCo, "_logits")
+    counted(MoCo, "_queued")
     counted(Shuffle, "__init__")
     batch = make_batch(objective)
     losses = objective(batch, 8)
@@ -72,7 +72,7 @@ def test_passes_and_products(
     strategy: Strategy, expected: tuple[int, int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = count(strategy, monkeypatch)
-    assert (counts["query"], counts["query with gradient"], counts["key"], counts["_logits"]) == expected
+    assert (counts["query"], counts["query with gradient"], counts["key"], counts["_queued"]) == expected
     # One permutation for the clean keys, and one for all candidates together.
     assert counts["__init__"] == (2 if counts["query"] else 1)
 
@@ -86,4 +86,4 @@ def test_keys_that_hold_row_by_row_are_made_once(monkeypatch: pytest.MonkeyPatch
 def test_both_directions_share_nothing_but_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = count(HardViews(4), monkeypatch, "moco_symmetric")
     assert (counts["query"], counts["query with gradient"], counts["key"]) == (4, 2, 4 + 2)
-    assert (counts["_logits"], counts["__init__"]) == (4 + 2, 0)
+    assert (counts["_queued"], counts["__init__"]) == (4 + 2, 0)

@@ -18,6 +18,7 @@ from hardviews.batch import Batch, Clock, Mix
 from hardviews.errors import UserError
 from hardviews.methods.centre import Centre
 from hardviews.methods.dino_head import DINOHead
+from hardviews.methods.each import each
 from hardviews.methods.method import Encoded, Method, MethodConfig
 from hardviews.methods.self_distillation import Comparison
 from hardviews.models.momentum import MomentumEncoder
@@ -95,6 +96,8 @@ class DINOConfig(MethodConfig):
 class DINO(Method):
     """Cross-entropy of each view's outputs with the teacher's for each full-size view but itself."""
 
+    joins_views = True
+
     def __init__(self, config: DINOConfig, backbone: nn.Module, features: int) -> None:
         """Add the head, the teacher and the centre to the backbone."""
         super().__init__()
@@ -148,8 +151,12 @@ class DINO(Method):
 
     def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
         """Return unit embeddings (B, D) of the student online, and of the teacher as targets."""
-        seen = {slot: self.head(self.backbone(batch.online(slot).pixels())) for slot in online}
-        return Encoded(seen, {slot: self._taught(batch.views[slot].pixels()) for slot in target})
+        seen = ((slot, batch.online(slot).pixels()) for slot in online)
+        shown = ((slot, batch.views[slot].pixels()) for slot in target)
+        return Encoded(
+            each(lambda pixels: self.head(self.backbone(pixels)), seen, batch.together),
+            each(self._taught, shown, batch.together),
+        )
 
     @torch.no_grad()
     def _taught(self, pixels: Tensor) -> Tensor:

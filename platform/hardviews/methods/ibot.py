@@ -133,6 +133,7 @@ class IBOTHead(DINOHead):
 class IBOT(DINO):
     """DINO's loss between views, and the same loss between a masked view's patches and the unmasked view's."""
 
+    joins_views = False
     config: IBOTConfig
     head: IBOTHead
 

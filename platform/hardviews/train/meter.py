@@ -49,6 +49,8 @@ class Meter:
                 self.add("overlap/hardest_is_least", measured.least)
                 self.add("overlap/chance", torch.full((1,), measured.chance, device=self.device))
         first = next(iter(losses.encoded.online.values()))
+        if isinstance(first, tuple):  # of which the view's embedding is the first part
+            first = first[0]
         group = losses.batch.group
         if isinstance(first, Tensor) and first.ndim == 2 and group > 1:
             # The variance of directions: 1 where they are evenly spread, 0 where all are one. Within groups, which no

@@ -1,0 +1,137 @@
+"""What a step of DINO and of iBOT costs: no view twice through a network, no output and no pair made twice."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from hardviews.methods import self_distillation
+from hardviews.methods.dino import DINO
+from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.cutmix import CutMix
+from hardviews.strategies.hard_views import HardViews
+from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
+from tests.laws.cases import build, make_batch
+
+
+def count(method: str, strategy: Strategy, monkeypatch: pytest.MonkeyPatch, network: str = "vit") -> Counter[str]:
+    """Count a step's passes through networks and heads, and what its losses are made of."""
+    objective = build(method, strategy, network)
+    dino = objective.method
+    assert isinstance(dino, DINO)
+    counts: Counter[str] = Counter()
+
+    def hook(name: str) -> Any:
+        def passed(module: nn.Module, args: Any, out: torch.Tensor) -> None:
+            assert len(out) == 8, "a pass holds one view of each sample"
+            counts[f"{name} with gradient" if out.requires_grad else name] += 1
+            if out.requires_grad:
+                out.register_hook(lambda grad: counts.update([f"{name} backward"]))
+
+        return passed
+
+    def counted(owner: Any, name: str) -> None:
+        made = getattr(owner, name)
+
+        def counting(*arguments: Any, **options: Any) -> Any:
+            counts[name] += 1
+            return made(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, counting)
+
+    dino.backbone.register_forward_hook(hook("student"))
+    dino.exported.register_forward_hook(hook("teacher"))
+    counted(self_distillation.Comparison, "normaliser")
+    counted(self_distillation.Comparison, "expected")
+    counted(torch, "bmm")
+    losses = objective(make_batch(objective), 8)
+    losses.total.backward()
+    return counts
+
+
+HEXA = Sum((1.0, Clean()), (1.0, Adversarial()), (1.0, CutMix()))
+
+# Two full-size views and two small ones: passes of the student without gradient and with it, of the teacher; then
+# views of the student and of the teacher whose outputs are made for a loss, and matrix products.
+DINO_CASES: list[tuple[Strategy, tuple[int, ...]]] = [
+    (Clean(), (0, 4, 2, 4, 2, 1)),
+    # Scoring: all four candidates through both networks, small views through the student. Training: the student alone.
+    (HardViews(4), (4 + 2, 4, 4, 6 + 4, 4 + 2, 2)),
+    (HardViews(8, limit=5), (8 + 2, 4, 8, 10 + 4, 8 + 2, 2)),
+    (HardViews(4, local_candidates=5), (4 + 5, 4, 4, 9 + 4, 4 + 2, 2)),
+    (HardViews(4, local_candidates=5, limit=7), (4 + 5, 4, 4, 9 + 4, 4 + 2, 2)),
+    # Without a choice nothing is scored.
+    (HardViews(2), (0, 4, 2, 4, 2, 1)),
+    (HardViews(4, every=2), (4 + 2, 4, 4, 6 + 4, 4 + 2, 2)),
+    # The attack and the attacked views: the teacher looks at clean views, once.
+    (Adversarial(), (0, 4 + 2 + 2, 2, 4 + 4, 2 + 2, 2)),
+    (Chain(HardViews(4), Adversarial(steps=2)), (6, 4 + 2 * 2 + 2, 4, 6 + 4 + 4 + 4, 4 + 2 + 2 + 2, 4)),
+]
+
+
+@pytest.mark.parametrize(("strategy", "expected"), DINO_CASES, ids=str)
+def test_dino(strategy: Strategy, expected: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = count("dino", strategy, monkeypatch)
+    names = ("student", "student with gradient", "teacher", "normaliser", "expected", "bmm")
+    assert tuple(counts[name] for name in names) == expected
+    assert not counts["teacher with gradient"]
+
+
+def test_a_teacher_with_batchnorm_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its outputs for the selected views depend on which views those are."""
+    counts = count("dino", HardViews(4), monkeypatch, "batchnorm")
+    assert (counts["student"], counts["student with gradient"], counts["teacher"]) == (6, 4, 4 + 2)
+
+
+@pytest.mark.parametrize("method", ["dino", "ibot"])
+@pytest.mark.parametrize(
+    ("strategy", "student", "backward"),
+    # Two full-size views, and of DINO two small ones, of iBOT one.
+    [(Clean(), 2, 2), (HardViews(4), 2, 2), (CutMix(), 2 + 2, 2), (HEXA, 2 + 2 * 2 + 2, 2 + 2 * 2 + 2)],
+    ids=str,
+)
+def test_backward_passes(
+    method: str, strategy: Strategy, student: int, backward: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of mixed views alone, clean full-size ones are encoded for the state but teach nothing."""
+    small = {"dino": 2, "ibot": 1}[method]
+    counts = count(method, strategy, monkeypatch)
+    assert (counts["student with gradient"], counts["student backward"]) == (student + small, backward + small)
+    assert counts["teacher"] == (4 if isinstance(strategy, HardViews) else 2)
+
+
+# Two full-size views and a small one, and the patches of the two.
+IBOT_CASES: list[tuple[Strategy, tuple[int, ...]]] = [
+    (Clean(), (0, 3, 2, 3 + 2, 2 + 2, 1)),
+    (HardViews(4), (4 + 1, 3, 4, 5 + 4 + 3 + 2, 4 + 4 + 2 + 2, 2)),
+    (HardViews(8, limit=5), (8 + 1, 3, 8, 9 + 8 + 3 + 2, 8 + 8 + 2 + 2, 2)),
+]
+
+
+@pytest.mark.parametrize(("strategy", "expected"), IBOT_CASES, ids=str)
+def test_ibot(strategy: Strategy, expected: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = count("ibot", strategy, monkeypatch)
+    names = ("student", "student with gradient", "teacher", "normaliser", "expected", "bmm")
+    assert tuple(counts[name] for name in names) == expected
+
+
+def test_no_outputs_are_stored_for_the_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a loss over many outputs keeps does not grow with views times outputs."""
+    objective = build("dino", Clean(), "vit")
+    dino = objective.method
+    assert isinstance(dino, DINO)
+    batch = make_batch(objective)
+    _, encoded = objective.pairwise(batch)
+    outputs = dino.config.outputs
+    kept: list[torch.Size] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.shape)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        dino.pair_losses(batch, encoded.online, encoded.target, objective.pairs)
+    assert kept
+    assert not [shape for shape in kept if outputs in shape and len(batch) in shape]
