@@ -23,6 +23,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from tests.launch.processes import descendants
+
 ACCESS_KEY = "test-access-key"
 SECRET_KEY = "test-secret-key"
 REGION = "us-east-1"
@@ -171,6 +173,15 @@ class SeaweedFS:
     def resume(self) -> None:
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGCONT)
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time that it has taken since it was started."""
+        assert self._process is not None
+        ticks = 0
+        for pid in descendants(self._process.pid):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def close(self) -> None:
         self.stop()

@@ -221,10 +221,10 @@ class Objective(nn.Module):
 
     def valid(self, batch: Batch) -> Tensor | None:
         """Return which samples (B,) have complete labels, both of them where views are mixed."""
-        valid_B = self.method.valid(batch)
-        if valid_B is not None:
+        known_B = valid_B = self.method.valid(batch)
+        if valid_B is not None and known_B is not None:
             for mix in batch.mixes.values():
-                valid_B = valid_B & valid_B[mix.partner.to(valid_B.device)]
+                valid_B = valid_B & known_B[mix.partner.to(known_B.device)]
         return valid_B
 
     @contextmanager
