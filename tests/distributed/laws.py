@@ -101,7 +101,8 @@ def two_processes_equal_one(
 
     Compared in double precision by default, so that FGSM's sign does not hang on a rounding error: no gradient of the
     tests' pictures is both within 1e-14 of zero and not zero. The tolerance is wider than that because timm resamples
-    position embeddings in single precision, whatever the network's.
+    position embeddings in single precision, whatever the network's; the gradient of the embeddings themselves adds up
+    rounding errors of that size.
     """
     pair.start(take_steps, case, fault)
     alone = take_steps(case)
@@ -127,4 +128,6 @@ def compare(two: dict[str, Any], one: dict[str, Any], what: str, close: dict[str
     for name, tensor in one.items():
         assert (tensor is None) == (two[name] is None), f"{what} {name}: given in one world only"
         if tensor is not None:
-            torch.testing.assert_close(two[name], tensor, msg=lambda m, n=name: f"{what} {n}: {m}", **close)
+            single = {"rtol": max(close["rtol"], 1e-3), "atol": max(close["atol"], 1e-5)}
+            within = single if name.endswith("pos_embed") else close
+            torch.testing.assert_close(two[name], tensor, msg=lambda m, n=name: f"{what} {n}: {m}", **within)
