@@ -170,6 +170,15 @@ def test_photographs_become_harder(method: str, network: str, attack: Adversaria
     assert (gain(objective.eval(), attack, batch) > 0).double().mean() >= 0.95
 
 
+@ATTACKS
+@pytest.mark.parametrize("method", ["moco", "deepcluster"])
+def test_the_methods_of_hexa_find_photographs_harder(method: str, attack: Adversarial) -> None:
+    """The queue's normalisation by groups, and the clusters of several heads at once."""
+    objective = trained(method, "batchnorm", attack)
+    batch = photographs(objective, 10)
+    assert (gain(objective, attack, batch) > 0).double().mean() >= 0.95
+
+
 def test_running_statistics_raise_the_loss_that_evaluation_sees() -> None:
     attack = Adversarial(statistics="running")
     objective = trained("simsiam", "batchnorm", attack)
@@ -207,14 +216,16 @@ def trained(method: str, network: str, attack: Adversarial) -> Objective:
 
 
 def gain(objective: Objective, attack: Adversarial, batch: Batch) -> Tensor:
-    """Return by how much the attack raises each sample's loss (B,)."""
+    """Return by how much the attack raises the loss of each sample that has one."""
     with objective.sharing():
         (term,) = attack(batch, objective)
         still = {s: replace(v, source=Crops(batch.views[s].pixels(), IMAGENET)) for s, v in term.batch.hard.items()}
         with torch.no_grad():
             hard, _ = objective.pairwise(term.batch, attack=True)
             easy, _ = objective.pairwise(replace(batch, hard=still), attack=True)
-    return objective.reduce(hard) - objective.reduce(easy)
+    gain_B = objective.reduce(hard) - objective.reduce(easy)
+    valid_B = objective.valid(batch)
+    return gain_B if valid_B is None else gain_B[valid_B]
 
 
 def photographs(objective: Objective, step: int, samples: int = 64) -> Batch:

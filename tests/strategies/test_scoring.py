@@ -94,14 +94,19 @@ def test_statistics_move_only_when_told(normalise: str, move: bool) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_methods_that_encode_view_by_view_refuse(method: str) -> None:
-    if build(method, Clean()).method.joins_views:
+    made = build(method, Clean()).method
+    # Without BatchNorm there is nothing to normalise together.
+    if made.joins_views or not _normalises(made):
         build(method, TOGETHER)
         return
     with pytest.raises(UserError, match=r'cannot be normalised together.*normalise="view"'):
         build(method, Chain(TOGETHER, Clean()))
-    # Without BatchNorm there is nothing to normalise together.
-    if not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in build(method, Clean(), "vit").modules()):
+    if not _normalises(build(method, Clean(), "vit").method):
         build(method, TOGETHER, "vit")
+
+
+def _normalises(method: torch.nn.Module) -> bool:
+    return any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in method.modules())
 
 
 def test_each_joins_inputs_of_one_shape() -> None:
@@ -127,7 +132,7 @@ def test_any_method_scores_smaller(method: str, network: str) -> None:
 
 
 def test_sizes_that_no_patch_fits_are_refused_at_once() -> None:
-    with pytest.raises(UserError, match=r"SimSiam cannot train under Sum: at size=12 .* multiple of 8"):
+    with pytest.raises(UserError, match=r"SimSiam cannot train under HardViews: at size=12 .* multiple of 8"):
         build("simsiam", Sum((1.0, HardViews(4, size=12))), "vit")
     build("simsiam", HardViews(4, size=12), "batchnorm")
     # No smaller than the views: nothing is shrunk.
