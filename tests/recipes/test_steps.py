@@ -1,10 +1,9 @@
 """Every ImageNet recipe takes a whole step at its real size: loss, gradient, optimizer, update.
 
 A batch is tiny, all else is real: network, resolution, number of views, heads, queues and banks. `make test` takes one
-recipe of each method, `make recipes` all that differ in what they compute.
+recipe of each method, `make recipes` takes them all.
 """
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -13,8 +12,6 @@ import torch
 from hardviews.batch import Clock
 from hardviews.objective import Objective
 from hardviews.recipes import IMAGENET, recipe_named
-from hardviews.recipes.table import in_short
-from hardviews.tracking.params import flatten
 from hardviews.train.state import first_not_finite
 from tests.laws.cases import make_batch
 
@@ -22,27 +19,13 @@ SAMPLES = 2
 ROWS = 3010
 
 
-def computed(name: str) -> str:
-    """Return what a step's computation depends on: recipes that share it differ in numbers alone."""
-    recipe = recipe_named(name)
-    shape = {
-        key: value
-        for key, value in flatten(recipe).items()
-        if key.startswith("backbone") or key == "method" or key.endswith((".size", ".locals", ".queue"))
-    }
-    return json.dumps([shape, in_short(recipe.strategy), recipe.optimizer.name], sort_keys=True)
-
-
 def cases() -> list:
-    """Return recipes that compute different things; all but the first of a method are marked."""
-    chosen, methods, seen = [], set(), set()
+    """Return every recipe; all but the first of a method are marked."""
+    chosen, methods = [], set()
     for function in IMAGENET:
         name = function.__name__
         method = type(recipe_named(name).method).__name__
-        if (key := computed(name)) in seen:
-            continue
         chosen.append(pytest.param(name, marks=[pytest.mark.recipes] if method in methods else [], id=name))
-        seen.add(key)
         methods.add(method)
     return chosen
 
