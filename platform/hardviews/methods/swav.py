@@ -167,7 +167,9 @@ class SwAV(Method):
         self._project_prototypes()
         if self.config.queue and clock.epoch >= self.config.queue_from:
             rows_GD, _ = gather_rows(encoded.online[GLOBALS[0]])
-            self.queue.push(rows_GD)
+            everywhere_G, _ = gather_rows(index.to(rows_GD.device))
+            # By their place in the data set: the order of ranks and micro-batches must not decide which leave first.
+            self.queue.push(rows_GD[everywhere_G.argsort(stable=True)])
 
     @torch.no_grad()
     def _project_prototypes(self) -> None:
