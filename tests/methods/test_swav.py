@@ -55,7 +55,13 @@ def test_two_views_alone() -> None:
     assert [pair.weight for pair in method.pairs()] == [0.5, 0.5]
 
 
-@pytest.mark.parametrize("wrong", [{"epsilon": 0.0}, {"temperature": 0.0}, {"iterations": 0}, {"queue": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"epsilon": 0.0}, {"temperature": 0.0}, {"iterations": 0}, {"queue": -1}),
+        *({"prototypes": 1}, {"hidden": 0}, {"output": 0}),
+    ],
+)
 def test_settings_that_assign_nothing_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         SwAVConfig(**wrong)

@@ -68,6 +68,11 @@ class SwAVConfig(MethodConfig):
                 f"SwAV has temperature={self.temperature}, epsilon={self.epsilon} and iterations={self.iterations}; "
                 "the first two must be above 0 and the last 1 or more."
             )
+        if self.prototypes < 2 or min(self.hidden, self.output) < 1:
+            raise UserError(
+                f"SwAV has prototypes={self.prototypes}, hidden={self.hidden} and output={self.output}; it takes 2 "
+                "prototypes or more to tell views apart, and widths of 1 or more."
+            )
         if min(self.queue, self.queue_from, self.freeze, self.locals) < 0:
             raise UserError(
                 f"SwAV has queue={self.queue}, queue_from={self.queue_from}, freeze={self.freeze} and "
