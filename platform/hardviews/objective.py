@@ -101,14 +101,17 @@ class Objective(nn.Module):
         return self.reduce(losses_QB, within_AP).mean(0)
 
     def _first(self, term: Term) -> Encoded:
-        """Return the clean encodings of a term's slots: of the first candidates, where it has several assignments."""
+        """Return the clean encodings of a term's slots: under its first assignment, where it has several."""
         if term.assignments is None:
             return self._clean(term.batch)
         encoded = self._clean(term.batch, self._candidate_pairs(term)[0])
-        online, target = ({getattr(pair, side) for pair in self.pairs} for side in ("online", "target"))
+        # A limit may leave out the first candidates: these are then not encoded.
+        numbers = term.assignments[0].tolist()
+        taken = {slot: Slot(slot.pool, k) for slot, k in zip(self.plan.slots, numbers, strict=True)}
+        online, target = (dict.fromkeys(getattr(pair, side) for pair in self.pairs) for side in ("online", "target"))
         return Encoded(
-            {slot: e for slot, e in encoded.online.items() if slot in online},
-            {slot: e for slot, e in encoded.target.items() if slot in target},
+            {slot: encoded.online[taken.get(slot, slot)] for slot in online},
+            {slot: encoded.target[taken.get(slot, slot)] for slot in target},
         )
 
     def _candidate_pairs(self, term: Term) -> tuple[list[Pair], Tensor]:

@@ -246,7 +246,11 @@ def test_too_few_images_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"heads": 0}, {"clusters": 1}, {"iterations": -1}, {"temperature": 0.0}, {"locals": -1}]
+    "wrong",
+    [
+        *({"heads": 0}, {"clusters": 1}, {"iterations": -1}, {"temperature": 0.0}, {"locals": -1}),
+        *({"hidden": 0}, {"output": 0}),
+    ],
 )
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):

@@ -55,7 +55,13 @@ def test_two_views_alone() -> None:
     assert [pair.weight for pair in method.pairs()] == [0.5, 0.5]
 
 
-@pytest.mark.parametrize("wrong", [{"epsilon": 0.0}, {"temperature": 0.0}, {"iterations": 0}, {"queue": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"epsilon": 0.0}, {"temperature": 0.0}, {"iterations": 0}, {"queue": -1}),
+        *({"prototypes": 1}, {"hidden": 0}, {"output": 0}),
+    ],
+)
 def test_settings_that_assign_nothing_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         SwAVConfig(**wrong)
@@ -154,6 +160,20 @@ def test_only_clean_selected_views_enter_the_queue() -> None:
     method.update(losses.encoded, batch.clock, losses.index)
     assert len(losses.terms) == 3
     torch.testing.assert_close(method.queue.rows, clean)
+
+
+def test_which_rows_leave_the_queue_does_not_hang_on_the_order_of_the_batch() -> None:
+    """Two ranks of two micro-batches hold the rows of a step in another order than one does."""
+    kept = []
+    for order in (torch.arange(6), torch.tensor([0, 1, 4, 5, 2, 3])):
+        objective, method = swav()
+        batch = make_batch(objective)
+        losses = objective(batch, len(batch))
+        for _ in range(2):
+            method.update(losses.encoded.map(lambda rows, order=order: rows[order]), batch.clock, losses.index[order])
+        kept.append(method.queue.rows.clone())
+    assert len(kept[0]) % 6
+    assert torch.equal(*kept)
 
 
 def test_hard_views_never_enter_the_assignment(monkeypatch: pytest.MonkeyPatch) -> None:

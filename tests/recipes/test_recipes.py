@@ -62,6 +62,13 @@ def test_names_tell_strategy_and_epochs() -> None:
         assert ("hexa" in name) == ("Adversarial" in in_short(recipe.strategy)), name
 
 
+@pytest.mark.parametrize("family", ["byol", "swav", "mocov2", "deepclusterv2", "hexa"])
+def test_methods_that_hard_views_were_not_published_on_have_each_recipe_with_and_without(family: str) -> None:
+    mine = {name for name in NAMES if name.startswith(f"{family}_")}
+    hard = {name for name in mine if name.endswith("_hvs")}
+    assert hard == {f"{name}_hvs" for name in mine - hard}
+
+
 def test_the_table_has_a_line_for_each() -> None:
     lines = table().splitlines()
     assert lines[0].split() == ["recipe", "method", "backbone", "strategy", "epochs", "published"]

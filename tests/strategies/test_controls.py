@@ -140,6 +140,24 @@ def test_an_average_and_the_method_alone_share_encodings() -> None:
     assert len(seen) == 4
 
 
+@pytest.mark.parametrize("method", ["swav", "deepcluster", "moco", "moco_symmetric", "dino"])
+def test_an_average_that_leaves_the_first_views_out_trains_as_the_views_that_it_took(method: str) -> None:
+    """State included: the queue, the bank and the centre read views that were encoded."""
+    averaged, plain = build(method, AllPairs(6, limit=1)), build(method, Clean())
+    left_out = 0
+    for step in range(3):
+        batch = make_batch(averaged, first=8 * step, step=step)
+        (term,) = averaged.strategy(batch, averaged)
+        assert term.assignments is not None
+        (numbers,) = term.assignments.tolist()
+        taken = {s: Slot(s.pool, k) for s, k in zip(plain.plan.slots, numbers, strict=True)}
+        left_out += any(slot not in taken.values() for slot in taken)
+        views = {slot: replace(batch.views[candidate], slot=slot) for slot, candidate in taken.items()}
+        torch.testing.assert_close(train_step(averaged, batch), train_step(plain, replace(batch, views=views)))
+        torch.testing.assert_close(state(averaged), state(plain))
+    assert left_out
+
+
 @pytest.mark.parametrize("after", [CutMix(), Adversarial()], ids=["mix", "attack"])
 @pytest.mark.parametrize("before", [AllPairs(4), MoreViews(2), Sum((1.0, Clean()), (1.0, AllPairs(4)))], ids=str)
 def test_nothing_is_hardened_after_an_average(before: Strategy, after: Strategy) -> None:

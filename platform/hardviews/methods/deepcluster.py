@@ -63,6 +63,8 @@ class DeepClusterConfig(MethodConfig):
                 f"DeepCluster has heads={self.heads}, clusters={self.clusters}, iterations={self.iterations}, "
                 f"temperature={self.temperature} and locals={self.locals}; at least 1, 2, 0, above 0 and 0 are needed."
             )
+        if min(self.hidden, self.output) < 1:
+            raise UserError(f"DeepCluster has hidden={self.hidden} and output={self.output}; widths are 1 or more.")
 
     def build(self, backbone: nn.Module, features: int) -> "DeepCluster":
         """Build the method over a backbone of that many features."""

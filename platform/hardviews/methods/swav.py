@@ -68,6 +68,11 @@ class SwAVConfig(MethodConfig):
                 f"SwAV has temperature={self.temperature}, epsilon={self.epsilon} and iterations={self.iterations}; "
                 "the first two must be above 0 and the last 1 or more."
             )
+        if self.prototypes < 2 or min(self.hidden, self.output) < 1:
+            raise UserError(
+                f"SwAV has prototypes={self.prototypes}, hidden={self.hidden} and output={self.output}; it takes 2 "
+                "prototypes or more to tell views apart, and widths of 1 or more."
+            )
         if min(self.queue, self.queue_from, self.freeze, self.locals) < 0:
             raise UserError(
                 f"SwAV has queue={self.queue}, queue_from={self.queue_from}, freeze={self.freeze} and "
@@ -167,7 +172,9 @@ class SwAV(Method):
         self._project_prototypes()
         if self.config.queue and clock.epoch >= self.config.queue_from:
             rows_GD, _ = gather_rows(encoded.online[GLOBALS[0]])
-            self.queue.push(rows_GD)
+            everywhere_G, _ = gather_rows(index.to(rows_GD.device))
+            # By their place in the data set: the order of ranks and micro-batches must not decide which leave first.
+            self.queue.push(rows_GD[everywhere_G.argsort(stable=True)])
 
     @torch.no_grad()
     def _project_prototypes(self) -> None:

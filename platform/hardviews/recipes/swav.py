@@ -120,6 +120,15 @@ def swav_r50_400_bs256() -> Recipe:
     return _small_batch("swav_r50_400_bs256", 400)
 
 
+def swav_r50_100_hvs() -> Recipe:
+    """SwAV on hard views (N=4), ResNet-50, 100 epochs.
+
+    hours     9 (6 x 14.4/9.3)
+    number    not known (nobody published hard views on SwAV)
+    """
+    return _swav("swav_r50_100_hvs", 100, HardViews(4))
+
+
 def swav_r50_200_hvs() -> Recipe:
     """SwAV on hard views (N=4), ResNet-50, 200 epochs.
 
@@ -127,6 +136,15 @@ def swav_r50_200_hvs() -> Recipe:
     number    not known (nobody published hard views on SwAV)
     """
     return _swav("swav_r50_200_hvs", 200, HardViews(4))
+
+
+def swav_r50_400_hvs() -> Recipe:
+    """SwAV on hard views (N=4), ResNet-50, 400 epochs.
+
+    hours     37 (24 x 14.4/9.3)
+    number    not known (nobody published hard views on SwAV)
+    """
+    return _swav("swav_r50_400_hvs", 400, HardViews(4))
 
 
 def swav_r50_800_hvs() -> Recipe:
@@ -155,3 +173,13 @@ def swav_r50_200_bs256_hvs() -> Recipe:
     number    not known (nobody published hard views on SwAV)
     """
     return _small_batch("swav_r50_200_bs256_hvs", 200, HardViews(4))
+
+
+def swav_r50_400_bs256_hvs() -> Recipe:
+    """SwAV on hard views (N=4) with a batch of 256 and a queue, ResNet-50, 400 epochs.
+
+    hardware  4 GPUs of 16 GB
+    hours     539 (348 x 14.4/9.3)
+    number    not known (nobody published hard views on SwAV)
+    """
+    return _small_batch("swav_r50_400_bs256_hvs", 400, HardViews(4))

@@ -1,7 +1,7 @@
 """A control of HVS: nothing is chosen, each image trains on all assignments of its candidates, averaged.
 
 Every candidate is encoded once, with gradient, and every pair of candidates costs one loss. The state of the method
-(queue, centre, bank) reads the first views.
+(queue, centre, bank) reads the views of the first assignment.
 """
 
 from dataclasses import dataclass
