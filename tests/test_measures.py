@@ -1,6 +1,7 @@
 """What hard views do to pseudo-labels: margins, flipped labels, and that measuring is right and changes nothing."""
 
 from dataclasses import replace
+from math import log
 from typing import Any
 
 import pytest
@@ -9,14 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardviews.measures import margins
+from hardviews.methods.moco import MoCoConfig
 from hardviews.objective import Objective
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
+from hardviews.strategies.mixup import MixUp
 from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
 from hardviews.train.meter import Meter
 from tests.laws import toys
-from tests.laws.cases import METHODS, build, make_batch, state, train_step
+from tests.laws.cases import METHODS, VIEW, build, make_batch, state, train_step
 from tests.strategies.test_adversarial import photographs
 
 CPU = torch.device("cpu")
@@ -98,6 +101,48 @@ def test_clean_views_alone_cost_no_scores() -> None:
     objective = build("simclr", HardViews(4))
     objective.method.scores = None  # type: ignore[assignment]
     assert objective(make_batch(objective), 8).measures == {}
+
+
+@pytest.mark.parametrize("method", ["moco", "moco_symmetric", "simclr", "deepcluster"])
+@pytest.mark.parametrize("mixing", [CutMix(), MixUp(scope="sample"), Chain(CutMix(), Adversarial(4 / 255))])
+def test_losses_of_mixed_views_above_their_floor(method: str, mixing: Strategy) -> None:
+    """The least that a cross-entropy with a mixed label can be is the label's entropy, from logits set free."""
+    objective = build(method, Sum((1.0, Clean()), (0.5, mixing)))
+    batch = make_batch(objective)
+    losses = objective(batch, len(batch))
+    (term, losses_B) = losses.terms[1]
+    above = losses.measures[f"loss/{term.name}_above_floor"]
+    valid = objective.valid(term.batch)
+    known = torch.ones(len(batch), dtype=torch.bool) if valid is None else valid
+    assert torch.equal(~above.isnan(), known)
+    wanted = []
+    for i in range(len(batch)):
+        floor = 0.0
+        for pair in (pair for pair in objective.pairs if pair.online in term.batch.mixes):
+            mix = term.batch.mixes[pair.online]
+            j, weight = int(mix.partner[i]), float(mix.weight[i])
+            apart = [j != i]
+            if method == "deepcluster":
+                labels = objective.method.labels[:, batch.index]  # type: ignore[index]
+                apart = (labels[:, i] != labels[:, j]).tolist()
+            parts = [p for p in (weight, 1 - weight) if p > 0]
+            floor += pair.weight * sum(apart) / len(apart) * -sum(p * log(p) for p in parts)
+        wanted.append(losses_B[i].item() - floor)
+    assert above[known].tolist() == pytest.approx(torch.tensor(wanted)[known].tolist(), abs=1e-5)
+    assert (above[known] > 0).all()
+
+
+@pytest.mark.parametrize("method", ["simsiam", "dino"])
+def test_no_floor_is_told_where_no_label_is_mixed_by_weights_alone(method: str) -> None:
+    objective = build(method, CutMix())
+    assert not any("floor" in name for name in objective(make_batch(objective), 8).measures)
+
+
+def test_keys_asked_for_one_by_one_have_no_floor(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = MoCoConfig(hidden=16, output=8, queue=12, mixed_labels="separate", view=VIEW)
+    monkeypatch.setitem(METHODS, "separate", config.build)
+    objective = build("separate", CutMix())
+    assert not any("floor" in name for name in objective(make_batch(objective), 8).measures)
 
 
 def shares(objective: Objective, strategy: Strategy, step: int) -> dict[str, float]:

@@ -118,6 +118,13 @@ class Mix:
     box: Tensor | None = None
 
 
+def entropy(mix: Mix) -> Tensor:
+    """Return the entropy (B,) in nats of each row's two shares, 0 where a row was mixed with itself."""
+    entropy_B = torch.special.entr(mix.weight) + torch.special.entr(1 - mix.weight)
+    itself_B = mix.partner == torch.arange(len(mix.partner), device=mix.partner.device)
+    return torch.where(itself_B, 0.0, entropy_B)
+
+
 @dataclass(frozen=True)
 class Clock:
     """Where the run stands: everything that schedules and random draws may depend on.

@@ -61,6 +61,27 @@ def hard_measures(
     return {name: torch.cat(values) for name, values in found.items()}
 
 
+@torch.no_grad()
+def above_floor(
+    objective: "Objective", term: Term, losses_B: Tensor, clean: Callable[[Batch], Encoded]
+) -> Tensor | None:
+    """Return a mixed term's losses (B,) less the entropy of the mixed labels, below which no loss can fall.
+
+    NaN where a sample has no label; None where nothing is mixed, or where the method tells no floor.
+    """
+    batch = term.batch
+    mixed = [pair for pair in objective.pairs if pair.online in batch.mixes]
+    if not mixed or term.assignments is not None:
+        return None
+    target = clean(batch).target
+    for pair in mixed:
+        floor_B = objective.method.mixed_floor(target, pair, batch.mixes[pair.online])
+        if floor_B is None:
+            return None
+        losses_B = losses_B - pair.weight * floor_B
+    return _known(losses_B, objective.valid(batch))
+
+
 def margins(scores_BL: Tensor, own_B: Tensor) -> Tensor:
     """Return by how much each row's own label outscores the best other one (B,); absent labels (below 0) count as 0."""
     own_B1 = own_B.clamp(min=0)[:, None]

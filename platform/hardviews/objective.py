@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hardviews.batch import Batch, Term, View
 from hardviews.collectives import sum_over_ranks, world_size
-from hardviews.measures import hard_measures
+from hardviews.measures import above_floor, hard_measures
 from hardviews.methods.method import Encoded, Method, map_tensors
 from hardviews.models.batchnorm import add_adversarial_branch, branch_batchnorm, holding, normalising
 from hardviews.models.held import HeldStatistics
@@ -73,6 +73,10 @@ class Objective(nn.Module):
             clean = self._first(terms[0])
             evaluated = [(term, *self._term(term, global_count)) for term in terms]
             measures = hard_measures(self, terms, self._clean, self._hard or {})
+            for term, _, losses_B in evaluated:
+                above_B = above_floor(self, term, losses_B, self._clean)
+                if above_B is not None:
+                    measures[f"loss/{term.name}_above_floor"] = above_B
         total = torch.stack([term.weight * loss for term, loss, _ in evaluated]).sum()
         return Losses(
             total,

@@ -179,6 +179,16 @@ def test_the_methods_of_hexa_find_photographs_harder(method: str, attack: Advers
     assert (gain(objective, attack, batch) > 0).double().mean() >= 0.95
 
 
+def test_moco_on_a_transformer_finds_photographs_harder() -> None:
+    """In double precision: ten such steps leave queries alike but for 1e-7, and single precision rounds gains to 0."""
+    attack = Adversarial()
+    objective = trained("moco", "vit", attack).double()
+    batch = photographs(objective, 10)
+    sources = {slot: Crops(view.pixels().double(), IMAGENET) for slot, view in batch.views.items()}
+    views = {slot: replace(view, source=sources[slot]) for slot, view in batch.views.items()}
+    assert (gain(objective, attack, replace(batch, views=views)) > 0).double().mean() >= 0.95
+
+
 def test_running_statistics_raise_the_loss_that_evaluation_sees() -> None:
     attack = Adversarial(statistics="running")
     objective = trained("simsiam", "batchnorm", attack)

@@ -9,6 +9,7 @@ from hardviews.errors import UserError
 from hardviews.recipes.overrides import overridden
 from hardviews.recipes.smoke import smoke
 from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.composition import check_group
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.mixup import MixUp
@@ -78,9 +79,12 @@ def test_meant(case: str) -> None:
         (lambda: HardViews(limit=0), "must be 1 or more"),
         (lambda: HardViews(every=0), "must be 1 or more"),
         (lambda: CutMix(alpha=0), "alpha > 0"),
+        (lambda: MixUp(alpha=float("nan")), "alpha > 0"),
+        (lambda: MixUp(alpha=float("inf")), "and finite"),
         (lambda: MixUp(fixed=1.5), "between 0 and 1"),
-        (lambda: build("simsiam", HardViews(3)), "choose a multiple of 2"),
-        (lambda: build("simclr", HardViews(0)), "choose a multiple of 2"),
+        (lambda: build("dino", HardViews(3)), "2 kinds, of which each needs as many: choose a multiple of 2"),
+        (lambda: build("simsiam", HardViews(1)), "choose 2 or more"),
+        (lambda: build("simclr", HardViews(0)), "choose 2 or more"),
         (lambda: build("toy_centre", HardViews(4, local_candidates=1)), "Ask for at least 2"),
     ],
 )
@@ -198,6 +202,14 @@ def test_groups_of_one_image_have_nobody_to_mix_with() -> None:
     objective = build("simclr", CUT)
     with pytest.raises(UserError, match=r"set training\.group to 2 or more"):
         objective(replace(make_batch(objective), group=1), 8)
+
+
+def test_groups_of_one_image_are_refused_before_a_step() -> None:
+    hexa = Chain(SELECT, Sum((1.0, Clean()), (0.5, ATTACK), Weighted(0.5, MIX, begin=3)))
+    with pytest.raises(UserError, match=r"MixUp mixes .* set training\.group to 2 or more"):
+        check_group(hexa, 1)
+    check_group(hexa, 2)
+    check_group(Chain(SELECT, Sum((1.0, Clean()), (0.0, MIX), (1.0, ATTACK))), 1)
 
 
 # Weights that begin late and grow

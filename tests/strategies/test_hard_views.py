@@ -47,6 +47,14 @@ def test_a_limit_of_millions_lists_only_what_it_draws() -> None:
     assert len(table_of(objective, make_batch(objective, samples=4))) == 7
 
 
+@pytest.mark.parametrize(("method", "candidates", "rows"), [("simsiam", 3, 3), ("simclr", 5, 10), ("moco", 3, 6)])
+def test_any_number_of_candidates_for_views_of_one_kind(method: str, candidates: int, rows: int) -> None:
+    """Two slots of one augmentation choose among any number; the paper compares 2, 4 and 8."""
+    objective = build(method, HardViews(candidates))
+    assert len(objective.plan.candidates) == candidates
+    assert len(table_of(objective, make_batch(objective))) == rows
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_hardest_and_easiest(method: str) -> None:
     """Chosen hardness is the column's maximum (or minimum), and no view fills two slots of a pool."""

@@ -9,10 +9,12 @@ from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 from hardviews.batch import Crops, View
 from hardviews.errors import UserError
 from hardviews.methods.each import each
+from hardviews.methods.simsiam import SimSiamConfig
+from hardviews.models.backbones import Backbone
 from hardviews.objective import Objective
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Chain, Clean, Sum
-from hardviews.views.augmentation import Normalisation
+from hardviews.views.augmentation import Augmentation, Normalisation
 from hardviews.views.plan import Slot
 from tests.laws.cases import METHODS, NETWORKS, build, make_batch, state
 
@@ -153,6 +155,33 @@ def test_networks_of_a_fixed_size_are_refused(monkeypatch: pytest.MonkeyPatch) -
     build("simsiam", HardViews(4), "fixed")
     with pytest.raises(UserError, match=r"views of 16 pixels alone.*dynamic_img_size"):
         build("simsiam", HardViews(4, size=8), "fixed")
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "size", "bears"),
+    [
+        ("convnext_atto", 64, 16, False),  # a 2x2 convolution of a single pixel
+        ("convnext_atto", 64, 32, True),
+        ("maxvit_rmlp_pico_rw_256", 256, 128, False),  # windows of 8 do not tile it
+        ("swin_tiny_patch4_window7_224", 224, 112, False),
+        ("mobilenetv3_small_050", 64, 16, True),
+        ("efficientnet_b0", 64, 24, True),
+    ],
+)
+def test_networks_are_asked_whether_they_bear_the_size(name: str, own: int, size: int, bears: bool) -> None:
+    """Before a step, and without a forward pass of numbers, which would move what it touches."""
+    backbone = Backbone(name)
+    view = Augmentation(size=own)
+    method = SimSiamConfig(width=16, layers=2, bottleneck=8, view=view).build(backbone.build(), backbone.num_features)
+    method.train()
+    before = {n: t.clone() for n, t in method.state_dict().items()}
+    if bears:
+        Objective(method, HardViews(4, size=size))
+    else:
+        with pytest.raises(UserError, match=f"SimSiam cannot train under HardViews: at size={size} "):
+            Objective(method, HardViews(4, size=size))
+    assert all(module.training for module in method.modules())
+    assert all(torch.equal(before[n], t) for n, t in method.state_dict().items() if n in before)
 
 
 def view_with(mask: torch.Tensor, size: int) -> View:

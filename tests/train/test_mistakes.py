@@ -12,6 +12,8 @@ from hardviews.data.index import Index
 from hardviews.data.reader import Reader, ReaderConfig
 from hardviews.errors import UserError
 from hardviews.optim.optimizer import Optimizer
+from hardviews.strategies.cutmix import CutMix
+from hardviews.strategies.strategy import Clean, Sum, Weighted
 from hardviews.train.checkpoint import Checkpoints
 from hardviews.train.loader import LoaderConfig
 from hardviews.train.state import first_not_finite
@@ -53,6 +55,13 @@ def test_another_network_is_refused_even_where_changes_are_accepted(data: str, u
     other = replace(other, method=replace(other.method, hidden=24))
     with pytest.raises(UserError, match="another network or method"):
         train(other, data, output, accept=True)
+
+
+def test_mixing_in_groups_of_one_image_is_refused_before_anything_is_written(data: str, untracked: Path) -> None:
+    mixing = replace(simclr(1, group=1), strategy=Sum((1.0, Clean()), Weighted(1.0, CutMix(), begin=5)))
+    with pytest.raises(UserError, match=r"set training\.group to 2"):
+        train(mixing, data, untracked / "run")
+    assert snapshot(untracked / "run") == {}
 
 
 def test_another_dataset_is_refused(data: str, untracked: Path) -> None:

@@ -61,6 +61,21 @@ def test_figures_are_drawn_and_leave_no_trace(recipe: Recipe, data: str, tmp_pat
     assert trained == (recipe.name == "everything"), titles
 
 
+def test_a_run_of_single_images_has_no_picture_of_a_mix(data: str, tmp_path: Path) -> None:
+    """Groups of one image have nobody to mix with: the run ends with its other pictures, not with a refusal."""
+    trainer, reports = steps(simclr(group=1), data)
+    run = Kept()
+    review = Review(Reader(data), trainer.objective, run, show=True)
+    review.see(reports[-1].losses)
+    history = History(str(tmp_path), b"", write=False)
+    overlaps = {"overlap/hardest_is_least": 0.2, "overlap/chance": 1 / 6}
+    history.add({"step": 1, "samples": 16, "loss": 1.0, **overlaps})
+    review.finish(history)
+    titles = {axes.get_title() for axes in run.figures["figures/gallery.png"].axes}  # type: ignore[attr-defined]
+    assert any("not trained on" in title for title in titles)
+    assert not any("cutmix" in title for title in titles)
+
+
 def test_margins_of_every_kind_of_view(data: str, tmp_path: Path) -> None:
     hexa = Sum((1.0, Clean()), (0.5, Adversarial(8 / 255)), (0.5, CutMix()))
     trainer, reports = steps(replace(simclr(), strategy=Chain(HardViews(4), hexa)), data)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from hardviews.batch import Batch, Clock
+from hardviews.batch import Batch, Clock, Mix, entropy
 from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
 from hardviews.methods.heads import mlp
@@ -136,6 +136,12 @@ class DeepCluster(Method):
             ).view_as(labels_BH)
             losses.append(losses_BH.mean(1))
         return torch.stack(losses)
+
+    def mixed_floor(self, target: Mapping[Slot, Tensor], pair: Pair, mix: Mix) -> Tensor:
+        """Return the entropy (B,) of both clusters' shares, the mean over heads: 0 where the two are one cluster."""
+        labels_BH = target[pair.target]
+        differ_BH = labels_BH != labels_BH[mix.partner.to(labels_BH.device)]
+        return differ_BH.float().mean(1) * entropy(mix).to(labels_BH.device, torch.float32)
 
     def valid(self, batch: Batch) -> Tensor:
         """Return which samples have clusters: all heads cluster the same rows."""

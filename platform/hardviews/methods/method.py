@@ -158,6 +158,13 @@ class Method(nn.Module, ABC):
         weight_B = mix.weight.to(own)
         return weight_B * own + (1 - weight_B) * other
 
+    def mixed_floor(self, target: Mapping[Slot, Any], pair: Pair, mix: Mix) -> Tensor | None:
+        """Return the least (B,) that `mixed_loss` can be, the entropy of the mixed label; None where that is not told.
+
+        The loss of a mixed view is comparable to that of a clean one above its floor alone.
+        """
+        return None
+
     def valid(self, batch: Batch) -> Tensor | None:
         """Return which samples (B,) have a pseudo-label; None where all have."""
         return None

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from hardviews.batch import Batch, Clock, Mix
+from hardviews.batch import Batch, Clock, Mix, entropy
 from hardviews.collectives import gather_rows
 from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
@@ -174,6 +174,10 @@ class MoCo(Method):
         mixed_B = torch.logaddexp(named_B, queued_B) - weight_B * own_B - (1 - weight_B) * other_B
         mixed_B = torch.where(weight_B == 0, _cross_entropy(other_B, queued_B), mixed_B)
         return torch.where(weight_B == 1, _cross_entropy(own_B, queued_B), mixed_B)
+
+    def mixed_floor(self, target: Mapping[Slot, Tensor], pair: Pair, mix: Mix) -> Tensor | None:
+        """Return the entropy (B,) of both keys' shares; keys asked for one by one have none."""
+        return None if self.config.mixed_labels == "separate" else entropy(mix).to(target[pair.target])
 
     def scores(
         self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Tensor], pair: Pair

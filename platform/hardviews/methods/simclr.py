@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from hardviews.batch import Batch
+from hardviews.batch import Batch, Mix, entropy
 from hardviews.collectives import gather_rows
 from hardviews.full_precision import full_precision
 from hardviews.methods.each import each
@@ -127,6 +127,10 @@ class SimCLR(Method):
             total = torch.logaddexp(totals[pair.online, pair.target], totals[pair.online, pair.online])
             losses.append(total - positive)
         return torch.stack(losses)
+
+    def mixed_floor(self, target: Mapping[Slot, Candidates], pair: Pair, mix: Mix) -> Tensor:
+        """Return the entropy (B,) of both positives' shares."""
+        return entropy(mix).to(target[pair.target].embeddings)
 
     def scores(
         self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Candidates], pair: Pair

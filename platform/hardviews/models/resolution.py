@@ -1,7 +1,9 @@
 """At which sizes in pixels a network can look at a view."""
 
+import torch
 from timm.layers import PatchEmbed
 from torch import nn
+from torch.func import functional_call
 
 
 def why_not(network: nn.Module, size: int) -> str | None:
@@ -17,4 +19,31 @@ def why_not(network: nn.Module, size: int) -> str | None:
                 f"the network was built for views of {module.img_size[0]} pixels alone: build it with "
                 "dynamic_img_size=True, as `Backbone` does."
             )
+    return None
+
+
+def fails(network: nn.Module, size: int, own: int) -> str | None:
+    """Return what stops a network, which takes views of its `own` size, at those of `size` pixels; None: nothing.
+
+    Found out by a pass without numbers. A network that cannot be asked so is not judged.
+    """
+    return None if _error(network, own) else _error(network, size)
+
+
+def _error(network: nn.Module, size: int) -> str | None:
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        functional_call(
+            network,
+            {name: tensor.detach().to("meta") for name, tensor in tensors.items()},
+            torch.empty(2, 3, size, size, device="meta"),
+        )
+    # Whatever a network of whatever origin does not bear.
+    except Exception as error:
+        return str(error).strip().split("\n")[0] or type(error).__name__
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
     return None

@@ -3,6 +3,7 @@
 Shape legend: A assignments, S slots, B samples.
 """
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -54,10 +55,16 @@ class Candidates(Strategy):
     def plan(self, plan: Plan) -> Plan:
         """Ask for candidates, shared among the pools of global slots in proportion to their slots."""
         slots = sum(pool.slots for pool in plan.pools if pool.target)
-        if self.candidates % slots or self.candidates < slots:
+        if self.candidates < slots:
             raise UserError(
                 f"{type(self).__name__} asks for {self.candidates} candidates, but the method has {slots} global "
-                f"slots, each of which needs as many: choose a multiple of {slots}."
+                f"slots to fill: choose {slots} or more."
+            )
+        share = math.lcm(*(slots // math.gcd(slots, pool.slots) for pool in plan.pools if pool.target))
+        if self.candidates % share:
+            raise UserError(
+                f"{type(self).__name__} asks for {self.candidates} candidates, but the method draws its global views "
+                f"in {share} kinds, of which each needs as many: choose a multiple of {share}."
             )
         asked = {pool.name: pool.slots * self.candidates // slots for pool in plan.pools if pool.target}
         if self.local_candidates is not None:

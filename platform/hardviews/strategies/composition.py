@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
+from hardviews.strategies.mix import alone
 from hardviews.strategies.strategy import Stage, Strategy
 
 
@@ -31,6 +32,17 @@ def check(method: Method, strategy: Strategy) -> None:
         reason = leaf.refuses(method) or method.refuses(leaf)
         if reason is not None:
             raise UserError(f"{name}: {reason}")
+
+
+def check_group(strategy: Strategy, group: int) -> None:
+    """Refuse groups of one image under a strategy that mixes the images of a group.
+
+    Raises:
+        UserError: with the reason and what to do.
+    """
+    for leaf in leaves(strategy):
+        if group == 1 and Stage.MIX in leaf.stages:
+            raise UserError(alone(leaf))
 
 
 def leaves(strategy: Strategy) -> Iterator[Strategy]:

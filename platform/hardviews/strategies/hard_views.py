@@ -10,6 +10,7 @@ and scoring moves no running statistics. Both are settings.
 Shape legend: A assignments, S slots, B samples.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from hardviews.batch import Batch, Term, pick_rows
 from hardviews.errors import UserError
 from hardviews.methods.method import map_tensors
-from hardviews.models.resolution import why_not
+from hardviews.models.resolution import fails, why_not
 from hardviews.strategies.best_locals import best_locals, covering, separable
 from hardviews.strategies.candidates import Candidates, Choice, selected
 from hardviews.views.plan import Plan, candidate_pairs
@@ -63,10 +64,18 @@ class HardViews(Candidates):
 
     def refuses(self, method: "Method") -> str | None:
         """Refuse a size that the network cannot take, and BatchNorm that cannot be had."""
-        if self.size is not None and any(pool.augmentation.size > self.size for pool in method.plan().pools):
+        sizes = [pool.augmentation.size for pool in method.plan().pools]
+        larger = [own for own in sizes if own > (self.size or math.inf)]
+        if self.size is not None and larger:
             reason = why_not(method, self.size)
             if reason is not None:
                 return f"at size={self.size} {reason}"
+            error = fails(method.backbone, self.size, larger[0])
+            if error is not None:
+                return (
+                    f"at size={self.size} the network cannot look at a view ({error}): choose a larger size, or leave "
+                    "it out to score views at their own."
+                )
         if self.normalise == "together" and not method.joins_views and _has_batchnorm(method):
             return (
                 "its candidates cannot be normalised together, since it encodes every view by itself. Score them with "

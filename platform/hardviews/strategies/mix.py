@@ -7,6 +7,7 @@ does not depend on how many ranks share the batch. Only online views are mixed; 
 Shape legend: B samples.
 """
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -21,6 +22,14 @@ from hardviews.views.random import Purpose, beta, permutation_in_groups
 
 if TYPE_CHECKING:
     from hardviews.objective import Objective
+
+
+def alone(strategy: Strategy) -> str:
+    """Say why nothing can be mixed in groups of one image, and what to do."""
+    return (
+        f"{type(strategy).__name__} mixes images of one group, but training.group is 1, so each would be mixed "
+        "with itself: set training.group to 2 or more (32 by default)."
+    )
 
 
 @dataclass(frozen=True)
@@ -40,8 +49,10 @@ class Mixing(Strategy):
 
     def __post_init__(self) -> None:
         """Refuse distributions that do not exist."""
-        if self.alpha <= 0:
-            raise UserError(f"{type(self).__name__} has alpha={self.alpha}; a Beta distribution needs alpha > 0.")
+        if not 0 < self.alpha < math.inf:
+            raise UserError(
+                f"{type(self).__name__} has alpha={self.alpha}; a Beta distribution needs alpha > 0, and finite."
+            )
         if self.fixed is not None and not 0 <= self.fixed <= 1:
             raise UserError(f"{type(self).__name__} has fixed={self.fixed}; a weight lies between 0 and 1.")
 
@@ -55,10 +66,7 @@ class Mixing(Strategy):
         if self.fixed == 1:
             return [Term(batch, name=type(self).__name__.lower())]  # nothing is mixed: the clean views, bit for bit
         if batch.group == 1:
-            raise UserError(
-                f"{type(self).__name__} mixes images of one group, but training.group is 1, so each would be mixed "
-                "with itself: set training.group to 2 or more (32 by default)."
-            )
+            raise UserError(alone(self))
         hard, mixes = {}, {}
         for slot in dict.fromkeys(pair.online for pair in objective.pairs):
             view = batch.views[slot]

@@ -21,6 +21,7 @@ from hardviews.errors import UserError
 from hardviews.launch.timeline import mark
 from hardviews.launch.worker import GRACE_VARIABLE, last_reached, leaving, reached
 from hardviews.recipes.recipe import Recipe
+from hardviews.strategies.composition import check_group
 from hardviews.tracking.run import Run, Status
 from hardviews.tracking.system import SystemMetrics
 from hardviews.train.checkpoint import Checkpoints, Progress
@@ -85,6 +86,7 @@ class Pretraining:
         self.recipe, self.where, self.world, self.stop = recipe, where, world, stop
         training = recipe.training
         check_sizes(training.batch, training.group, training.accumulate, world.size)
+        check_group(recipe.strategy, training.group)
         if world.rank == 0:
             where.check()
         self.reader = Reader(open_dataset(where.data), recipe.loader.reader)

@@ -96,6 +96,8 @@ class Review:
         device = next(self.objective.parameters()).device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             for kind, strategy in (("adversarial", Adversarial(8 / 255, branch="main")), ("cutmix", CutMix())):
+                if kind == "cutmix" and plain.group == 1:
+                    continue  # nobody to mix with
                 if not any(kind in name for name in found) and self.objective.method.refuses(strategy) is None:
                     made: list[Term] = strategy(plain, self.objective)
                     found[f"{kind}, {_NOT_TRAINED}"] = made[0].batch
