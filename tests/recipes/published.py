@@ -247,6 +247,8 @@ IBOT_100 = IBOT.but(
     batch=512,
     rate=1e-3,
     norm_last_layer=True,
+    shared_head=False,
+    shared_head_teacher=True,
     teacher_temperature=0.04,
     masked=(1.0, (0.3, 0.3)),
 )
