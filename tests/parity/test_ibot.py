@@ -60,10 +60,14 @@ def logits(method: IBOT, pixels: Tensor, mask: Tensor | None, teacher: bool = Fa
     return x[:, 0] @ last.T, x[:, 1:] @ patch_last.T
 
 
+@pytest.mark.parametrize("shared_head_teacher", [True, False])
 @pytest.mark.parametrize("shared_head", [True, False])
 @pytest.mark.parametrize("epoch", [0, 7, 40])
-def test_loss_gradient_and_centres(epoch: int, shared_head: bool) -> None:
-    objective, method, batch = build(shared_head=shared_head, class_weight=0.7, patch_weight=1.3)
+def test_loss_gradient_and_centres(epoch: int, shared_head: bool, shared_head_teacher: bool) -> None:
+    heads = {"shared_head": shared_head, "shared_head_teacher": shared_head_teacher}
+    objective, method, batch = build(class_weight=0.7, patch_weight=1.3, **heads)
+    assert (method.head.patch_last is None) == shared_head
+    assert (method._teachers_head().patch_last is None) == (shared_head or shared_head_teacher)
     batch = replace(batch, clock=replace(batch.clock, epoch=epoch))
     views = batch.views
     masks = [views[slot].mask for slot in (EVEN, ODD)]
@@ -108,7 +112,7 @@ def test_a_fault_breaks_parity(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ibot, "patch_losses", of_the_batch)
     with pytest.raises(AssertionError):
-        test_loss_gradient_and_centres(7, True)
+        test_loss_gradient_and_centres(7, True, False)
 
 
 @settings(deadline=None, max_examples=10)
@@ -128,6 +132,48 @@ def test_the_mean_is_over_masked_patches(share: tuple[float, float], probability
                 for i, mask in enumerate(view.mask):
                     wanted = entropies[i][mask].mean() if mask.any() else entropies.new_zeros(())
                     torch.testing.assert_close(losses_PB[p, i], wanted, rtol=1e-6, atol=1e-7)
+
+
+def test_a_head_with_batchnorm_normalises_by_all_patches() -> None:
+    """By those too that no loss reads."""
+    objective, method, batch = build(batchnorm=True, masks=BlockMasks(1.0, (0.3, 0.6)))
+    view = batch.views[EVEN]
+    assert view.mask is not None
+    with without_noise(objective), torch.no_grad():
+        seen = method.encode(batch, [EVEN], []).online[EVEN]
+        network = method.backbone
+        x = network.patch_embed(view.pixels()).clone()
+        x[view.mask.view(x.shape[:-1])] = method.mask_token[0]
+        x = network.norm(network.blocks(network._pos_embed(x)))[:, 1:]
+        wanted = normalize(method.head.mlp(x.flatten(0, 1)), dim=-1).view(*x.shape[:2], -1)
+    torch.testing.assert_close(seen.patches, wanted[view.mask], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("batchnorm", [True, False])
+def test_where_nothing_is_masked_every_weight_has_a_gradient(batchnorm: bool) -> None:
+    """A process that masks no patch must bring its part to the sum of gradients."""
+    objective, method, batch = build(masks=BlockMasks(0.0), shared_head=False, batchnorm=batchnorm)
+    losses = objective(batch, len(batch))
+    losses.total.backward()
+    assert all(parameter.grad is not None for parameter in method.parameters() if parameter.requires_grad)
+    assert method.head.patch_last is not None
+    grad = method.head.patch_last.weight.grad
+    assert grad is not None
+    assert not grad.any()
+
+
+@pytest.mark.parametrize("shared_head", [True, False])
+def test_last_layers_are_frozen_and_followed(shared_head: bool) -> None:
+    """In the first epoch both are frozen, each once; a teacher's shared one follows that of the class token."""
+    _, method, batch = build(shared_head=shared_head, shared_head_teacher=True)
+    first, second = (replace(batch.clock, epoch=epoch) for epoch in (0, 1))
+    assert method.frozen(second) == ()
+    assert list(method.frozen(first)) == [method.head.last, method.head.patch_last][: 2 - shared_head]
+    teacher = method._teachers_head()
+    before = teacher.last.weight.clone()
+    encoded = method.encode(batch, [], [EVEN, ODD])
+    method.update(encoded, replace(batch.clock, progress=0), batch.index)
+    torch.testing.assert_close(teacher.last.weight, before.lerp(method.head.last.weight, 0.004))
 
 
 def test_a_patch_predicts_the_image_that_it_comes_from() -> None:

@@ -247,6 +247,8 @@ IBOT_100 = IBOT.but(
     batch=512,
     rate=1e-3,
     norm_last_layer=True,
+    shared_head=False,
+    shared_head_teacher=True,
     teacher_temperature=0.04,
     masked=(1.0, (0.3, 0.3)),
 )
@@ -360,6 +362,9 @@ PUBLISHED: dict[str, Published] = {
     "dino_vitb16_400": DINO_BASE,
     "dino_vits16_100_hvs": DINO_HVS.but(epochs=100),
     "dino_vits16_300_hvs": DINO_HVS.but(epochs=300),
+    "dino_vits16_300_boosted_hvs": DINO_BOOSTED.but(
+        "facebookresearch/dino, README (boosted run); automl/hvp, dino", epochs=300, clip_per="all", candidates=4
+    ),
     "dino_vits16_800_hvs": DINO_800.but("automl/hvp, dino-wds", candidates=4, local_candidates=16, limit=64),
     "dino_vitb16_400_hvs": DINO_BASE.but(candidates=4),
     "ibot_vits16_100": IBOT_100.but(epochs=100),

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from hardviews.batch import View
 from hardviews.methods import self_distillation
 from hardviews.methods.dino import DINO
+from hardviews.methods.ibot import IBOT, Seen
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
@@ -124,6 +126,32 @@ def test_ibot(strategy: Strategy, expected: tuple[int, ...], monkeypatch: pytest
     counts = count("ibot", strategy, monkeypatch)
     names = ("student", "student with gradient", "teacher", "normaliser", "expected", "bmm")
     assert tuple(counts[name] for name in names) == expected
+
+
+@pytest.mark.parametrize("strategy", [Clean(), HardViews(4), HEXA], ids=str)
+def test_the_students_head_sees_masked_patches_alone(strategy: Strategy) -> None:
+    """And the class token of every view; the teacher's head sees all patches, for the centre is made of them."""
+    objective = build("ibot", strategy)
+    method = objective.method
+    assert isinstance(method, IBOT)
+    rows: Counter[str] = Counter()
+    masked: list[int] = []
+    views: Counter[str] = Counter()
+    seen = method._seen
+
+    def counting(view: View) -> Seen:
+        views["student"] += 1
+        masked.append(0 if view.mask is None else int(view.mask.sum()))
+        return seen(view)
+
+    method._seen = counting  # type: ignore[method-assign]
+    method.exported.register_forward_hook(lambda *_: views.update(["teacher"]))
+    for name, head in (("student", method.head), ("teacher", method._teachers_head())):
+        head.mlp.register_forward_hook(lambda module, args, out, name=name: rows.update({name: len(out)}))
+    objective(make_batch(objective), 8)
+    assert sum(masked) > 0
+    assert rows["student"] == 8 * views["student"] + sum(masked)
+    assert rows["teacher"] == 8 * views["teacher"] * (1 + 4 * 4)
 
 
 def test_no_outputs_are_stored_for_the_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,8 @@ class IBOTConfig(DINOConfig):
         first_patch_temperature: of the teacher's outputs for patches in the first epoch of a warm-up.
         patch_centre_momentum: of the centre of the teacher's outputs for patches.
         shared_head: one last layer for the class token and for patches, or one for each (over one MLP).
+        shared_head_teacher: the teacher has one last layer, a moving average of the class token's, also where the
+            student has two. The authors' scripts have it so by default.
         class_weight: of the loss of the class token.
         patch_weight: of the loss of masked patches.
         masks: which patches are masked.
@@ -62,6 +64,7 @@ class IBOTConfig(DINOConfig):
     first_patch_temperature: float = 0.04
     patch_centre_momentum: float = 0.9
     shared_head: bool = True
+    shared_head_teacher: bool = False
     class_weight: float = 1.0
     patch_weight: float = 1.0
     masks: BlockMasks = field(default_factory=BlockMasks)
@@ -90,8 +93,8 @@ class IBOTConfig(DINOConfig):
 
 
 class Seen(NamedTuple):
-    """What the student makes of a view: unit embeddings of the class token (B, D) and of the patches (B, N, D), and
-    which of those were masked (B, N). Views without a mask have no patches here: N is 0.
+    """What the student makes of a view: unit embeddings of the class token (B, D) and of the masked patches (R, D), and
+    which patches those are (B, N). N is 0 for views without a mask.
     """
 
     embedding: Tensor
@@ -151,6 +154,8 @@ class IBOT(DINO):
         self.grids = {name: (size // patch, size // patch) for name, size in masked.items()}
         self.mask_token = nn.Parameter(torch.zeros(1, features))
         self.patch_centre = Centre(config.outputs, config.patch_centre_momentum)
+        if config.shared_head_teacher:
+            self._teachers_head().patch_last = None
 
     def _head(self, features: int) -> IBOTHead:
         return IBOTHead(features, self.config)
@@ -168,7 +173,8 @@ class IBOT(DINO):
 
     def frozen(self, clock: Clock) -> Sequence[nn.Module]:
         """Return the last layers, in the first epochs."""
-        return (self.head.last, self.head.for_patches) if clock.epoch < self.config.freeze else ()
+        last = dict.fromkeys((self.head.last, self.head.for_patches))
+        return tuple(last) if clock.epoch < self.config.freeze else ()
 
     def refuses(self, strategy: "Strategy") -> str | None:
         """Refuse blends of images: a blended patch has no source."""
@@ -190,9 +196,12 @@ class IBOT(DINO):
         made = tokens(self.backbone, view.pixels(), self.mask_token, view.mask)
         embeddings_BD = self.head(made.features)
         if view.mask is None:
-            nothing = embeddings_BD[:, None][:, :0]
-            return Seen(embeddings_BD, nothing, nothing[..., 0].bool())
-        return Seen(embeddings_BD, self._patches(self.head, made.patches), view.mask.bool())
+            return Seen(embeddings_BD, embeddings_BD[:0], embeddings_BD[:, :0].bool())
+        masked_BN = view.mask.bool()
+        if self.config.batchnorm:  # normalises by all patches, whoever reads them
+            return Seen(embeddings_BD, self._patches(self.head, made.patches)[masked_BN], masked_BN)
+        # Masked patches alone, about one in seven: worth the wait for their number.
+        return Seen(embeddings_BD, self.head(made.patches[masked_BN]), masked_BN)
 
     @torch.no_grad()
     def _shown(self, view: View) -> Shown:
@@ -271,14 +280,11 @@ def embeddings(side: Mapping[Slot, Seen] | Mapping[Slot, Shown]) -> dict[Slot, T
 
 
 def patch_losses(comparison: Comparison, online: Seen, target_BND: Tensor) -> Tensor:
-    """Return the mean cross-entropy (B,) over each sample's masked patches, 0 where none is masked.
-
-    Outputs are made of masked patches alone, about one in seven: worth the wait for their number.
-    """
+    """Return the mean cross-entropy (B,) over each sample's masked patches, 0 where none is masked."""
     masked_BN = online.masked
     places_R = masked_BN.flatten().nonzero().squeeze(1)
-    online_RD = online.patches.flatten(0, 1)[places_R]
-    losses_R = comparison.row_losses(online_RD, target_BND[:, : masked_BN.shape[1]].flatten(0, 1)[places_R])
+    target_RD = target_BND[:, : masked_BN.shape[1]].flatten(0, 1)[places_R]
+    losses_R = comparison.row_losses(online.patches, target_RD)
     losses_BN = losses_R.new_zeros(masked_BN.numel()).index_copy(0, places_R, losses_R).view(masked_BN.shape)
     return losses_BN.sum(1) / masked_BN.sum(1).clamp(min=1)
 

@@ -59,6 +59,7 @@ IMAGENET: tuple[Callable[[], Recipe], ...] = (
     dino.dino_vitb16_400,
     dino.dino_vits16_100_hvs,
     dino.dino_vits16_300_hvs,
+    dino.dino_vits16_300_boosted_hvs,
     dino.dino_vits16_800_hvs,
     dino.dino_vitb16_400_hvs,
     ibot.ibot_vits16_100,

@@ -7,7 +7,8 @@ open      nothing
 Values are those of bytedance/ibot: AdamW at 5e-4 for every 256 images after 10 epochs of warm-up, half a cosine by
 steps to 1e-6, weight decay from 0.04 to 0.4, neither on biases and norms, each weight's gradient cut to 3, stochastic
 depth of 0.1. `vits16_800` is the README's command: ten small views, one head for all tokens, half of the views masked
-by 10 to 50 %. `vits16_100` has the code's defaults: crops from 0.14 on, no small views, every view masked by 30 %.
+by 10 to 50 %. `vits16_100` has the code's defaults: crops from 0.14 on, no small views, every view masked by 30 %, a
+student with a last layer for the class token and one for patches under a teacher with one for both.
 The `_hvs` recipes are those of the code that Ferreira et al. (ICLR 2025) released: views with their masks are chosen
 by both losses, the gradients of all weights together are cut to 3.
 
@@ -43,6 +44,8 @@ def _ibot(name: str, epochs: int, method: IBOTConfig, batch: int, strategy: Stra
 
 _DEFAULTS = IBOTConfig(
     norm_last_layer=True,
+    shared_head=False,
+    shared_head_teacher=True,
     teacher_temperature=0.04,
     warm_up=30,
     masks=BlockMasks(probability=1.0, share=(0.3, 0.3)),
@@ -60,7 +63,6 @@ def ibot_vits16_100() -> Recipe:
     hours     28 (42 x 8/12.2)
     number    not known (the released models are of 800 epochs)
     open      the batch, 128 for each of a number of GPUs that is not told: 512, as in the code for hard views
-    differs   the student has one last layer for class token and patches as the teacher has; published are two
     """
     return _ibot("ibot_vits16_100", 100, _DEFAULTS, 512)
 
@@ -81,8 +83,7 @@ def ibot_vits16_100_hvs() -> Recipe:
     hours     48 (28 x 14/8)
     number    not known (its table is not in the released code)
     open      masks and temperature of the class token: the code's defaults
-    differs   the views alternate between both kinds; in the released code all but the first are of the second kind. One
-              last layer of the student, as without hard views
+    differs   the views alternate between both kinds; in the released code all but the first are of the second kind
     """
     return _ibot("ibot_vits16_100_hvs", 100, _DEFAULTS, 512, HardViews(4))
 
