@@ -1,13 +1,14 @@
-"""What every method learns on photographs that ship with Python packages: k-NN before and after, over several seeds.
+"""What every method learns on scikit-learn's handwritten digits: k-NN before and after, over several seeds.
 
-    python benchmarks/learning.py [--seeds 3] [--only photos_moco] [--epochs N] [--folder FOLDER]
+    python benchmarks/learning.py [--seeds 3] [--only digits_moco] [--epochs N] [--folder FOLDER]
+    python benchmarks/learning.py --source photographs --only photos_moco
 
-Pretrains by each small recipe (`photos...`, with hard views) on tiles of three photographs and scores the frozen
-encoder by its nearest neighbours: from which photograph is a tile? Test tiles are cut from parts of the photographs
-that no training tile shows. Prints means and standard deviations of test accuracy of raw pixels, the untrained and the
-pretrained encoder, by how many standard deviations (of the difference: the root of both variances' sum) pretraining
-gains, and how far the pretrained encoder spreads its embeddings: the variance of their directions, 0 where all images
-are one point. The exit code is not 0 where a method gains less than 2 standard deviations or collapses.
+Pretrains by each recipe for digits (`digits...`, with hard views) and scores the frozen encoder by its nearest
+neighbours on digits that it has not seen. Tiles of photographs can be had instead: from which photograph is a tile?
+Prints means and standard deviations of test accuracy of raw pixels, the untrained and the pretrained encoder, by how
+many standard deviations (of the difference: the root of both variances' sum) pretraining gains, and how far the
+pretrained encoder spreads its embeddings: the variance of their directions, 0 where all images are one point. The exit
+code is not 0 where a method gains less than 2 standard deviations or collapses.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ from hardviews.views.decode import decode
 NEEDED = 2.0  # standard deviations
 COLLAPSED = 0.01  # a spread below which all embeddings are one, but for rounding and noise
 METRIC = "knn_top1_k20"
-PACKING = ("--source", "photographs")
 HARDVIEWS = Path(sys.executable).with_name("hardviews")
 SOURCES = ("pixels", "untrained", "pretrained")
 
@@ -109,7 +109,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, help="by default the recipe's")
-    parser.add_argument("--only", nargs="*", default=[name for name in RECIPES if name.startswith("photos")])
+    parser.add_argument("--only", nargs="*", default=[name for name in RECIPES if name.startswith("digits")])
+    parser.add_argument("--source", default="digits", help="as of hardviews pack")
     parser.add_argument("--folder")
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores of {platform.processor() or platform.machine()}, {date.today()}")
@@ -122,7 +123,9 @@ def main() -> int:
         folder = Path(arguments.folder or temporary)
         if not (folder / "shards").exists():
             packed = subprocess.run(
-                [HARDVIEWS, "pack", "--out", folder / "shards", *PACKING], capture_output=True, text=True
+                [HARDVIEWS, "pack", "--out", folder / "shards", "--source", arguments.source],
+                capture_output=True,
+                text=True,
             )
             if packed.returncode:
                 raise SystemExit(packed.stderr)

@@ -4,14 +4,22 @@ import difflib
 from collections.abc import Callable
 
 from hardviews.errors import UserError
-from hardviews.recipes import byol, deepclusterv2, dino, hexa, ibot, mocov2, photos, simclr, simsiam, swav
-from hardviews.recipes.digits import digits
+from hardviews.recipes import byol, deepclusterv2, digits, dino, hexa, ibot, mocov2, photos, simclr, simsiam, swav
 from hardviews.recipes.recipe import Recipe
 from hardviews.recipes.smoke import smoke
 
 #: Recipes for small data, on a CPU.
 SMALL: tuple[Callable[[], Recipe], ...] = (
-    digits,
+    digits.digits,
+    digits.digits_simsiam,
+    digits.digits_byol,
+    digits.digits_moco,
+    digits.digits_swav,
+    digits.digits_deepcluster,
+    digits.digits_dino,
+    digits.digits_ibot,
+    digits.digits_hexa_moco,
+    digits.digits_hexa_dcluster,
     smoke,
     photos.photos,
     photos.photos_simsiam,

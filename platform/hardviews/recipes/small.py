@@ -1,0 +1,144 @@
+"""Every method for small data: heads, queues and tables are small, momentum encoders quick, since runs are short.
+
+`recipes/digits.py` and `recipes/photos.py` say on what views.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from hardviews.methods.byol import BYOLConfig
+from hardviews.methods.deepcluster import DeepClusterConfig
+from hardviews.methods.dino import DINOConfig
+from hardviews.methods.ibot import IBOTConfig
+from hardviews.methods.method import MethodConfig
+from hardviews.methods.moco import MoCoConfig
+from hardviews.methods.simclr import SimCLRConfig
+from hardviews.methods.simsiam import SimSiamConfig
+from hardviews.methods.swav import SwAVConfig
+from hardviews.models.backbones import Backbone
+from hardviews.optim.optimizer import Optimizer
+from hardviews.optim.schedule import Schedule
+from hardviews.recipes.recipe import Recipe, Training
+from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.cutmix import CutMix
+from hardviews.strategies.hard_views import HardViews
+from hardviews.strategies.strategy import Chain, Clean, Sum
+from hardviews.train.loader import LoaderConfig
+from hardviews.train.precision import Precision
+from hardviews.views.augmentation import Augmentation
+
+_HEXA = Sum((1.0, Clean()), (0.5, Adversarial(epsilon=4 / 255)), (0.5, CutMix()), average=True)
+
+
+@dataclass(frozen=True)
+class Small:
+    """Every method on one kind of small data.
+
+    Attributes:
+        view: what two views are drawn from.
+        local: what smaller ones are drawn from, where a method has them.
+        patch: side of a transformer's patches, pixels.
+        epochs: passes over the data.
+        batch: images a step.
+        precision: device and number format.
+    """
+
+    view: Augmentation
+    local: Augmentation
+    patch: int
+    epochs: int
+    batch: int
+    precision: Precision = field(default_factory=Precision)
+
+    def simclr(self) -> SimCLRConfig:
+        """Return SimCLR with a small head."""
+        return SimCLRConfig(hidden=128, output=64, temperature=0.2, view=self.view)
+
+    def simsiam(self) -> SimSiamConfig:
+        """Return SimSiam with two layers in its projector, as for CIFAR-10 (section 4.7)."""
+        return SimSiamConfig(width=256, layers=2, bottleneck=64, view=self.view)
+
+    def byol(self) -> BYOLConfig:
+        """Return BYOL with a small head and a quick target network."""
+        return BYOLConfig(hidden=256, output=64, momentum=0.97, first=self.view, second=self.view)
+
+    def moco(self) -> MoCoConfig:
+        """Return MoCo-v2 with a short queue and a quick key encoder."""
+        return MoCoConfig(hidden=256, output=64, queue=1024, momentum=0.99, view=self.view)
+
+    def swav(self) -> SwAVConfig:
+        """Return SwAV with few prototypes and two local views."""
+        return SwAVConfig(hidden=256, output=64, prototypes=64, freeze=10, locals=2, view=self.view, local=self.local)
+
+    def deepcluster(self) -> DeepClusterConfig:
+        """Return DeepCluster-v2 with two heads of few clusters and two local views."""
+        return DeepClusterConfig(
+            hidden=256, output=64, heads=2, clusters=64, locals=2, view=self.view, local=self.local
+        )
+
+    def dino(self) -> DINOConfig:
+        """Return DINO with a small head, a quick teacher and two local views.
+
+        A transformer's first embeddings of all images are almost one. BatchNorm in the head and sharper targets tell
+        them apart within a few steps; without them outputs stay uniform for longer than a small run takes.
+        """
+        return DINOConfig(
+            hidden=128,
+            bottleneck=64,
+            outputs=512,
+            batchnorm=True,
+            freeze=0,
+            teacher_temperature=0.02,
+            first_teacher_temperature=0.02,
+            momentum=0.98,
+            locals=2,
+            even=self.view,
+            odd=self.view,
+            local=self.local,
+        )
+
+    def ibot(self) -> IBOTConfig:
+        """Return iBOT with DINO's settings for small data; the temperature of patches stays as published."""
+        return IBOTConfig(
+            hidden=128,
+            bottleneck=64,
+            outputs=512,
+            batchnorm=True,
+            freeze=0,
+            momentum=0.98,
+            teacher_temperature=0.02,
+            warm_up=0,
+            locals=2,
+            even=self.view,
+            odd=self.view,
+            local=self.local,
+        )
+
+    def convolutional(self, name: str, method: MethodConfig, learning_rate: float) -> Recipe:
+        """Return a recipe that trains a very small ResNet on hard views (N=4)."""
+        return Recipe(
+            name,
+            method,
+            Backbone("test_resnet"),
+            HardViews(4),
+            Training(epochs=self.epochs, batch=self.batch, checkpoint_steps=50, log_steps=5),
+            Optimizer(learning_rate=learning_rate, weight_decay=1e-4),
+            Schedule(warmup=0.05),
+            LoaderConfig(workers=0),
+            self.precision,
+        )
+
+    def transformer(self, name: str, method: MethodConfig, learning_rate: float) -> Recipe:
+        """Return a recipe that trains a very small ViT on hard views (N=4)."""
+        return replace(
+            self.convolutional(name, method, learning_rate),
+            backbone=Backbone("test_vit", image_size=self.view.size, patch_size=self.patch),
+            optimizer=Optimizer(
+                "adamw", learning_rate, 256, weight_decay=0.04, decay_biases=False, clip=3.0, clip_per="weight"
+            ),
+            schedule=Schedule(warmup=0.1, final_weight_decay=0.4),
+        )
+
+
+def with_hexa(recipe: Recipe) -> Recipe:
+    """Return a recipe whose views are attacked and cut-mixed besides, as HEXA's."""
+    return replace(recipe, strategy=Chain(recipe.strategy, _HEXA))
