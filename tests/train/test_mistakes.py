@@ -11,6 +11,7 @@ import torch
 from hardviews.data.index import Index
 from hardviews.data.reader import Reader, ReaderConfig
 from hardviews.errors import UserError
+from hardviews.methods.moco import MoCoConfig
 from hardviews.optim.optimizer import Optimizer
 from hardviews.train.checkpoint import Checkpoints
 from hardviews.train.loader import LoaderConfig
@@ -53,6 +54,15 @@ def test_another_network_is_refused_even_where_changes_are_accepted(data: str, u
     other = replace(other, method=replace(other.method, hidden=24))
     with pytest.raises(UserError, match="another network or method"):
         train(other, data, output, accept=True)
+
+
+def test_moco_in_groups_of_one_is_refused_before_anything_is_written(data: str, untracked: Path) -> None:
+    recipe = simclr(1, group=1)
+    view = recipe.method.view  # type: ignore[attr-defined]
+    moco = MoCoConfig(hidden=16, output=8, queue=20, view=view)
+    with pytest.raises(UserError, match=r"training\.group is 1: set it to 2"):
+        train(replace(recipe, method=moco), data, untracked / "run")
+    assert snapshot(untracked / "run") == {}
 
 
 def test_another_dataset_is_refused(data: str, untracked: Path) -> None:
