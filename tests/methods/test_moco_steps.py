@@ -42,7 +42,7 @@ def test_the_defaults_are_the_published_ones() -> None:
     assert method.pairs() == (Pair(FIRST, SECOND, 1.0),)
 
 
-@pytest.mark.parametrize("wrong", [{"queue": 0}, {"temperature": 0.0}, {"momentum": 1.5}])
+@pytest.mark.parametrize("wrong", [{"queue": 0}, {"temperature": 0.0}, {"momentum": 1.5}, {"hidden": 0}, {"output": 0}])
 def test_settings_that_tell_nothing_apart_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         MoCoConfig(**wrong)
@@ -52,6 +52,10 @@ def test_a_group_of_one_is_refused() -> None:
     objective, _ = moco()
     with pytest.raises(UserError, match=r"training\.group is 1"):
         objective.pairwise(replace(make_batch(objective), group=1))
+    moco()[1].check_group(2)
+    # Nothing is normalised by groups.
+    for other in (moco(network="vit"), moco(name="moco_symmetric")):
+        other[1].check_group(1)
 
 
 class Published:

@@ -8,6 +8,7 @@ import torch
 
 from hardviews.methods.byol import BYOLConfig
 from hardviews.methods.method import MethodConfig
+from hardviews.methods.moco import MoCoConfig
 from hardviews.methods.swav import SwAV, SwAVConfig
 from hardviews.models.encoder import load
 from hardviews.train.trainer import Trainer
@@ -18,6 +19,8 @@ from tests.train.runs import everything, train
 VIEW = Augmentation(size=16, scale=(0.3, 1.0), blur=0.0)
 SMALL = Augmentation(size=8, scale=(0.1, 0.3), blur=0.0)
 METHODS: dict[str, MethodConfig] = {
+    # A queue that no batch divides, which is overwritten once and a half.
+    "moco": MoCoConfig(hidden=16, output=8, queue=50, momentum=0.9, view=VIEW),
     "byol": BYOLConfig(hidden=16, output=8, first=VIEW, second=VIEW),
     "swav": SwAVConfig(
         hidden=16, output=8, prototypes=12, queue=16, queue_from=0, freeze=2, locals=1, view=VIEW, local=SMALL

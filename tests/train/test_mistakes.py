@@ -11,6 +11,7 @@ import torch
 from hardviews.data.index import Index
 from hardviews.data.reader import Reader, ReaderConfig
 from hardviews.errors import UserError
+from hardviews.methods.moco import MoCoConfig
 from hardviews.optim.optimizer import Optimizer
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.strategy import Clean, Sum, Weighted
@@ -61,6 +62,15 @@ def test_mixing_in_groups_of_one_image_is_refused_before_anything_is_written(dat
     mixing = replace(simclr(1, group=1), strategy=Sum((1.0, Clean()), Weighted(1.0, CutMix(), begin=5)))
     with pytest.raises(UserError, match=r"set training\.group to 2"):
         train(mixing, data, untracked / "run")
+    assert snapshot(untracked / "run") == {}
+
+
+def test_moco_in_groups_of_one_is_refused_before_anything_is_written(data: str, untracked: Path) -> None:
+    recipe = simclr(1, group=1)
+    view = recipe.method.view  # type: ignore[attr-defined]
+    moco = MoCoConfig(hidden=16, output=8, queue=20, view=view)
+    with pytest.raises(UserError, match=r"training\.group is 1: set it to 2"):
+        train(replace(recipe, method=moco), data, untracked / "run")
     assert snapshot(untracked / "run") == {}
 
 

@@ -107,6 +107,13 @@ class Method(nn.Module, ABC):
             UserError: the data set is too small.
         """
 
+    def check_group(self, size: int) -> None:
+        """Refuse groups of so many samples (`training.group`); called once, before anything is trained.
+
+        Raises:
+            UserError: with the reason and what to do.
+        """
+
     @abstractmethod
     def plan(self) -> Plan:
         """Return the slots that a step needs."""

@@ -69,6 +69,8 @@ class MoCoConfig(MethodConfig):
                 f"MoCo has queue={self.queue}, temperature={self.temperature} and momentum={self.momentum}: the queue "
                 "holds 1 key or more, the temperature is above 0, and the momentum lies between 0 and 1."
             )
+        if min(self.hidden, self.output) < 1:
+            raise UserError(f"MoCo has hidden={self.hidden} and output={self.output}; widths are 1 or more.")
 
     def build(self, backbone: nn.Module, features: int) -> "MoCo":
         """Build the method over a backbone of that many features."""
@@ -92,6 +94,14 @@ class MoCo(Method):
         self.grouped = normalised and config.batchnorm == "group"
         # Where nothing normalises over samples (a ViT), a key depends on its own image alone.
         self.rowwise_targets = not normalised
+
+    def check_group(self, size: int) -> None:
+        """Refuse groups whose statistics would be those of one sample."""
+        if self.grouped and size == 1:
+            raise UserError(
+                "MoCo normalises each group of samples by itself, but training.group is 1: set it to 2 or more "
+                "(published: 32), or method.batchnorm to all."
+            )
 
     def plan(self) -> Plan:
         """Return two views of one distribution."""
@@ -119,11 +129,7 @@ class MoCo(Method):
     def _groups(self, batch: Batch, position: Tensor | None = None) -> Groups | None:
         if not self.grouped:
             return None
-        if batch.group == 1:
-            raise UserError(
-                "MoCo normalises each group of samples by itself, but training.group is 1: set it to 2 or more "
-                "(published: 32), or method.batchnorm to all."
-            )
+        self.check_group(batch.group)
         return Groups(len(batch), batch.group, position)
 
     def _query(self, pixels: Tensor) -> Tensor:

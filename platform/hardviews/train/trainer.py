@@ -50,6 +50,7 @@ class Trainer:
         self.recipe, self.world = recipe, world
         torch.manual_seed(recipe.training.seed)
         method = recipe.method.build(recipe.backbone.build(), recipe.backbone.num_features)
+        method.check_group(recipe.training.group)
         self.objective = Objective(method, recipe.strategy).train()
         # channels_last is what convolutions run fastest in, on CPU as on GPU.
         self.objective.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
