@@ -118,8 +118,7 @@ class SimCLR(Method):
                 key = pair.online, against
                 if key not in logits:
                     candidates = target[against]
-                    logits[key] = online[pair.online] @ candidates.embeddings.T / self.config.temperature
-                    others = logits[key]
+                    others = logits[key] = self._logits(online[pair.online], candidates.embeddings)
                     if against == pair.online:
                         others = others.scatter(1, candidates.own[:, None], -torch.inf)
                     totals[key] = others.logsumexp(1)
@@ -140,6 +139,11 @@ class SimCLR(Method):
         The sample's own view is no candidate: its logit is minus infinity.
         """
         others, same = target[pair.target], target[pair.online]
-        logits = online[pair.online] @ torch.cat([others.embeddings, same.embeddings]).T / self.config.temperature
+        logits = self._logits(online[pair.online], torch.cat([others.embeddings, same.embeddings]))
         own = len(others.embeddings) + same.own
         return logits.scatter(1, own[:, None], -torch.inf), others.positive
+
+    def _logits(self, anchors_BD: Tensor, candidates_GD: Tensor) -> Tensor:
+        # Autocast would round the cosines to bfloat16, 128 steps from 1/2 to 1, before the temperature divides them.
+        with torch.autocast(anchors_BD.device.type, enabled=False):
+            return anchors_BD @ candidates_GD.T / self.config.temperature

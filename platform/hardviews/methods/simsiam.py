@@ -62,7 +62,7 @@ class SimSiam(Method):
         return Pair(first, second, 0.5), Pair(second, first, 0.5)
 
     def fixed_learning_rate(self) -> Sequence[nn.Module]:
-        """Return the predictor: its learning rate does not decay (paper, section 4.1)."""
+        """Return the predictor: its learning rate does not decay (paper, section 4.2)."""
         return (self.predictor,)
 
     def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
