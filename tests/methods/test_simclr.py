@@ -1,10 +1,16 @@
-"""SimCLR: its head, and the precision of its similarities."""
+"""SimCLR: its head, and the precision of its similarities; what it, SimSiam and BYOL refuse."""
 
+from collections.abc import Callable
+
+import pytest
 import torch
 from torch import nn
 
-from hardviews.methods.method import Encoded
+from hardviews.errors import UserError
+from hardviews.methods.byol import BYOLConfig
+from hardviews.methods.method import Encoded, MethodConfig
 from hardviews.methods.simclr import SimCLR, SimCLRConfig
+from hardviews.methods.simsiam import SimSiamConfig
 from tests.parity.plain import batch_of, pictures, without_network
 
 
@@ -55,3 +61,17 @@ def test_autocast_does_not_round_similarities() -> None:
     for ours, wanted in zip(rough, exact, strict=True):
         assert ours.dtype == torch.float32
         torch.testing.assert_close(ours, wanted)
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "value"),
+    [
+        *[(SimCLRConfig, name, 0) for name in ("hidden", "layers", "output", "temperature")],
+        (SimCLRConfig, "temperature", float("nan")),
+        *[(SimSiamConfig, name, 0) for name in ("width", "layers", "bottleneck")],
+        *[(BYOLConfig, name, 0) for name in ("hidden", "output")],
+    ],
+)
+def test_settings_that_train_nothing_are_refused(config: Callable[..., MethodConfig], name: str, value: float) -> None:
+    with pytest.raises(UserError, match=f"{name}={value}"):
+        config(**{name: value})

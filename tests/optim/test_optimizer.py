@@ -72,6 +72,8 @@ def test_the_rate_follows_the_global_batch_or_not() -> None:
         ({"learning_rate": 0.0}, "must be positive"),
         ({"weight_decay": -1.0}, "0 or more"),
         ({"clip": -1.0}, "0 or more"),
+        ({"momentum": 9.0}, "momentum=9.0"),
+        ({"momentum": -0.9}, "momentum=-0.9"),
     ],
 )
 def test_what_cannot_train_is_refused(bad: dict, said: str) -> None:

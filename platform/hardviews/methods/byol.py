@@ -45,9 +45,11 @@ class BYOLConfig(MethodConfig):
     second: Augmentation = field(default_factory=byol_second)
 
     def __post_init__(self) -> None:
-        """Refuse momenta that average nothing."""
+        """Refuse momenta that average nothing, and heads without width."""
         if not 0 <= self.momentum <= 1:
             raise UserError(f"BYOL has momentum={self.momentum}; the share of the old weights lies in [0, 1].")
+        if min(self.hidden, self.output) < 1:
+            raise UserError(f"BYOL has hidden={self.hidden} and output={self.output}; each must be 1 or more.")
 
     def build(self, backbone: nn.Module, features: int) -> "BYOL":
         """Build the method over a backbone of that many features."""

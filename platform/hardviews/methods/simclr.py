@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 
 from hardviews.batch import Batch, Mix, entropy
 from hardviews.collectives import gather_rows
+from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
 from hardviews.methods.each import each
 from hardviews.methods.heads import mlp
@@ -40,6 +41,14 @@ class SimCLRConfig(MethodConfig):
     output: int = 128
     temperature: float = 0.1
     view: Augmentation = field(default_factory=simclr)
+
+    def __post_init__(self) -> None:
+        """Refuse heads without layers, and temperatures that divide nothing."""
+        if min(self.hidden, self.layers, self.output) < 1 or not self.temperature > 0:
+            raise UserError(
+                f"SimCLR has hidden={self.hidden}, layers={self.layers}, output={self.output} and "
+                f"temperature={self.temperature}; the last must be above 0, the others 1 or more."
+            )
 
     def build(self, backbone: nn.Module, features: int) -> "SimCLR":
         """Build the method over a backbone of that many features."""

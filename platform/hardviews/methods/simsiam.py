@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from hardviews.batch import Batch
+from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
 from hardviews.methods.each import each
 from hardviews.methods.heads import mlp
@@ -33,6 +34,14 @@ class SimSiamConfig(MethodConfig):
     layers: int = 3
     bottleneck: int = 512
     view: Augmentation = field(default_factory=mocov2)
+
+    def __post_init__(self) -> None:
+        """Refuse heads without layers."""
+        if min(self.width, self.layers, self.bottleneck) < 1:
+            raise UserError(
+                f"SimSiam has width={self.width}, layers={self.layers} and bottleneck={self.bottleneck}; each must be "
+                "1 or more."
+            )
 
     def build(self, backbone: nn.Module, features: int) -> "SimSiam":
         """Build the method over a backbone of that many features."""

@@ -73,6 +73,11 @@ class Optimizer:
                 f"reference_batch={self.reference_batch} and clip={self.clip}; the first must be positive, the others "
                 "0 or more."
             )
+        if not 0 <= self.momentum < 1:
+            raise UserError(
+                f"Optimizer has momentum={self.momentum}; the share of the last step that is kept must "
+                "be 0 or more, and less than 1."
+            )
 
     def peak(self, global_batch: int) -> float:
         """Return the learning rate at the top of the schedule."""
