@@ -28,7 +28,7 @@ def test_the_defaults_are_the_published_ones() -> None:
     ]
     assert config.temperature == 0.1
     view = config.view
-    assert (view.size, view.scale, view.interpolation) == (224, (0.08, 1.0), "bilinear")
+    assert (view.size, view.scale, view.interpolation) == (224, (0.08, 1.0), "bicubic")
     assert (view.flip, view.grayscale, view.blur, view.sigma, view.solarise) == (0.5, 0.2, 0.5, (0.1, 2.0), 0.0)
     jitter = view.jitter
     assert (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue, jitter.probability) == (

@@ -26,7 +26,7 @@ AUG_PLUS = ((0.4, 0.4, 0.4, 0.1, 0.8), 0.2, 0.5, 0.0, "bilinear")
 STRONG = ((0.8, 0.8, 0.8, 0.2, 0.8), 0.2, 0.5, 0.0, "bilinear")
 
 SIMSIAM = Published(
-    "facebookresearch/simsiam, main_simsiam.py and builder.py; paper, section 4.1 and appendix A",
+    "facebookresearch/simsiam, main_simsiam.py and builder.py; paper, section 4.2 and appendix A",
     {
         "backbone": "resnet50",
         "views": [(2, 224, (0.2, 1.0), *AUG_PLUS)],
@@ -58,10 +58,11 @@ SIMSIAM_HVS = SIMSIAM.but(
 )
 
 SIMCLR = Published(
-    "google-research/simclr, README (batch 4096, rate 0.3, wd 1e-6, temperature 0.1); paper, 2.2 and appendix B",
+    "google-research/simclr, README (batch 4096, rate 0.3, wd 1e-6, temperature 0.1), data_util.py (bicubic); paper, "
+    "2.2 and appendix B",
     {
         "backbone": "resnet50",
-        "views": [(2, 224, (0.08, 1.0), *STRONG)],
+        "views": [(2, 224, (0.08, 1.0), *STRONG[:-1], "bicubic")],
         "sigma": (0.1, 2.0),
         "optimizer": "lars_simclr",
         "sgd_momentum": 0.9,

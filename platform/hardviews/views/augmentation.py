@@ -144,8 +144,8 @@ _DINO_JITTER = Jitter(0.4, 0.4, 0.2, 0.1)
 
 
 def simclr(size: int = 224) -> Augmentation:
-    """SimCLR (Chen et al. 2020, arXiv 2002.05709, appendix A), colour strength 1."""
-    return Augmentation(size=size, scale=(0.08, 1.0), jitter=Jitter(0.8, 0.8, 0.8, 0.2))
+    """SimCLR (Chen et al. 2020, arXiv 2002.05709, appendix A), colour strength 1; bicubic as in the authors' code."""
+    return Augmentation(size=size, scale=(0.08, 1.0), interpolation="bicubic", jitter=Jitter(0.8, 0.8, 0.8, 0.2))
 
 
 def mocov2(size: int = 224) -> Augmentation:
