@@ -17,10 +17,11 @@ def pictures() -> list[Tensor]:
     return [torch.from_numpy(np.array(array)).permute(2, 0, 1) for array in arrays]
 
 
+@cache
 def crops(samples: int, seed: int, size: int = 32) -> Tensor:
     """Cut a random square from the region of each sample, uint8 (B, 3, size, size).
 
-    A sample is a place in a photograph; two seeds show it shifted, and at another scale.
+    A sample is a place in a photograph; two seeds show it shifted, and at another scale. Not to be written to.
     """
     generator = torch.Generator().manual_seed(seed)
     places = torch.Generator().manual_seed(0)
