@@ -56,8 +56,8 @@ def photos_deepcluster() -> Recipe:
 
 
 def photos_dino() -> Recipe:
-    """DINO with hard views (N=4) and a small transformer on photographs."""
-    return _PHOTOS.transformer("photos_dino", _PHOTOS.dino(), 3e-3)
+    """DINO with hard views (N=4) and a small ResNet on photographs."""
+    return _PHOTOS.self_distilled("photos_dino", _PHOTOS.dino(), 3e-3)
 
 
 def photos_ibot() -> Recipe:
