@@ -72,6 +72,7 @@ def test_a_misspelt_name_is_answered_with_the_right_one(name, at):
         ({"name": "resnet18", "image_size": 32}, "image_size"),
         ({"name": "resnet18", "patch_size": 4}, "patch_size"),
         ({"name": "resnet18", "drop_path": 1.0}, "drop_path"),
+        ({"name": "resnet18", "init": "xavier"}, "init=xavier"),
     ],
 )
 def test_impossible_options_are_named(options, word):
@@ -95,3 +96,9 @@ def test_residual_branches_begin_at_zero_unless_told_otherwise():
         assert bool(network.layer1[0].bn2.weight.any()) != zero
     with pytest.raises(UserError, match="zero_init_last"):
         Backbone("test_vit", zero_residual=False).build()
+
+
+def test_a_transformers_linear_layers_begin_as_asked():
+    for init, deviation in (("normal", 0.02), ("xavier", (2 / (64 + 192)) ** 0.5)):
+        weight = Backbone("test_vit", init=init).build().blocks[0].mlp.fc1.weight
+        assert abs(weight.std() / deviation - 1) < 0.05

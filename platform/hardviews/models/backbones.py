@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
@@ -36,6 +36,8 @@ class Backbone:
         image_size: pixels a side for which a transformer's position embeddings are laid out; other sizes
             interpolate them.
         patch_size: pixels a side of a transformer's patch; None keeps the one in the name.
+        init: of a transformer's linear layers: normal with deviation 0.02, as timm, DINO and iBOT have it, or Xavier's
+            uniform (ViT, Dosovitskiy et al. 2021), under which narrow networks tell images apart from the first step.
         zero_residual: a ResNet's residual branches begin at zero (Goyal et al. 2017, section 5.1), as timm has it.
     """
 
@@ -44,6 +46,7 @@ class Backbone:
     drop_path: float = 0.0
     image_size: int | None = None
     patch_size: int | None = None
+    init: Literal["normal", "xavier"] = "normal"
     zero_residual: bool = True
 
     def __post_init__(self) -> None:
@@ -58,6 +61,8 @@ class Backbone:
                         f"Backbone: {field} is given, but {self.name} is not a vision transformer and works "
                         f"at any size; remove {field}."
                     )
+            if self.init != "normal":
+                raise UserError(f"Backbone: init={self.init} is for vision transformers, and {self.name} is none.")
 
     @property
     def is_transformer(self) -> bool:
@@ -86,6 +91,8 @@ class Backbone:
                 options["img_size"] = self.image_size
             if self.patch_size is not None or self.small_stem:
                 options["patch_size"] = self.patch_size or _SMALL_PATCH
+            if self.init == "xavier":
+                options["weight_init"] = "jax"
         try:
             network: nn.Module = timm.create_model(self.name, pretrained=False, num_classes=0, **options)
         except TypeError as error:

@@ -90,9 +90,10 @@ class Encoder(nn.Module):
         return _digest(self._architecture(), self.network.state_dict())
 
     def _architecture(self) -> dict[str, Any]:
+        # How weights begin is not what the encoder computes; but an untrained one to compare with begins alike.
+        usual = ("zero_residual", *(("init",) if self.backbone.init == "normal" else ()))
         return {
-            # How weights begin is not what the encoder computes.
-            "backbone": {key: value for key, value in asdict(self.backbone).items() if key != "zero_residual"},
+            "backbone": {key: value for key, value in asdict(self.backbone).items() if key not in usual},
             "normalisation": {"mean": list(self.normalisation.mean), "std": list(self.normalisation.std)},
             "image_size": self.image_size,
         }

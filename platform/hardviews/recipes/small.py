@@ -139,7 +139,7 @@ class Small:
         """Return a recipe of DINO's kind that trains a very small ViT."""
         return replace(
             self.self_distilled(name, method, learning_rate),
-            backbone=Backbone("test_vit", image_size=self.view.size, patch_size=self.patch),
+            backbone=Backbone("test_vit", image_size=self.view.size, patch_size=self.patch, init="xavier"),
         )
 
 
