@@ -6,6 +6,8 @@ import pytest
 
 from hardviews.batch import Clock
 from hardviews.errors import UserError
+from hardviews.methods.dino import DINOConfig
+from hardviews.objective import Objective
 from hardviews.recipes.overrides import overridden
 from hardviews.recipes.smoke import smoke
 from hardviews.strategies.adversarial import Adversarial
@@ -14,9 +16,10 @@ from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.mixup import MixUp
 from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum, Weighted
+from hardviews.views.augmentation import Augmentation
 from hardviews.views.plan import Slot
 from tests.laws import toys
-from tests.laws.cases import METHODS, build, make_batch
+from tests.laws.cases import METHODS, VIEW, build, make_batch, vit
 
 SELECT, CUT, MIX, ATTACK = HardViews(4), CutMix(), MixUp(), Adversarial()
 
@@ -255,3 +258,10 @@ def test_the_command_line_sets_a_schedule() -> None:
     (hexa,) = (link for link in recipe.strategy.links if isinstance(link, Sum))
     assert [(part.weight, part.ramp, part.begin) for part in hexa.parts] == [(1, 0, 0), (0.5, 0.05, 0), (0.5, 0, 1)]
     assert hexa.average
+
+
+def test_views_that_the_network_cannot_cut_into_patches_are_refused() -> None:
+    """Not with timm's assertion in the first step."""
+    config = DINOConfig(hidden=8, bottleneck=4, outputs=6, even=VIEW, odd=VIEW, local=Augmentation(size=12))
+    with pytest.raises(UserError, match=r"DINO has local views of 12 pixels a side, but .* choose a multiple of 8"):
+        Objective(config.build(vit(), 32), Clean())

@@ -77,10 +77,11 @@ class DINOConfig(MethodConfig):
         """Refuse numbers that distil nothing."""
         name = type(self).__name__.removesuffix("Config")
         temperatures = ("student_temperature", "teacher_temperature", "first_teacher_temperature")
-        counts = ("hidden", "layers", "bottleneck", "outputs")
+        counts = ("hidden", "layers", "bottleneck")
         for wrong, names, rule in (
             (lambda value: value <= 0, temperatures, "above 0"),
             (lambda value: value < 1, counts, "1 or more"),
+            (lambda value: value < 2, ("outputs",), "2 or more: there is nothing to tell apart"),
             (lambda value: value < 0, ("freeze", "warm_up", "locals"), "0 or more"),
             (lambda value: not 0 <= value <= 1, ("momentum", "centre_momentum"), "in [0, 1]"),
         ):

@@ -86,6 +86,8 @@ class IBOTConfig(DINOConfig):
                 f"IBOT has patch_centre_momentum={self.patch_centre_momentum}, class_weight={self.class_weight} and "
                 f"patch_weight={self.patch_weight}; the first lies in [0, 1] and no weight is negative."
             )
+        if not self.class_weight and not self.patch_weight:
+            raise UserError("IBOT has class_weight=0 and patch_weight=0, which leaves no loss: give one a weight.")
 
     def build(self, backbone: nn.Module, features: int) -> "IBOT":
         """Build the method over a vision transformer of that many features."""

@@ -10,16 +10,23 @@ from collections.abc import Iterator
 
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
+from hardviews.models.resolution import why_not
 from hardviews.strategies.mix import alone
 from hardviews.strategies.strategy import Stage, Strategy
 
 
 def check(method: Method, strategy: Strategy) -> None:
-    """Refuse a strategy that means nothing for a method.
+    """Refuse a strategy that means nothing for a method, and views that its network cannot look at.
 
     Raises:
         UserError: with the reason and what to do.
     """
+    for pool in method.plan().pools:
+        reason = why_not(method.backbone, pool.augmentation.size)
+        if reason is not None:
+            raise UserError(
+                f"{type(method).__name__} has {pool.name} views of {pool.augmentation.size} pixels a side, but {reason}"
+            )
     globals_ = {pool.name for pool in method.plan().pools if pool.target}
     hardened = any(pair.online.pool in globals_ for pair in method.pairs())
     for leaf in leaves(strategy):
