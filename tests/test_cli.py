@@ -205,7 +205,7 @@ def test_frames_become_sentences() -> None:
         ("--training.batch 18", "nearest possible sizes are 16 or 20"),
         ("--training.batch 96", "at most 88"),
         ("--training.accumulate 3", "must be a multiple of 12"),
-        ("--strategy.candidates 3", "multiple of 2"),
+        ("--strategy.candidates 1", "choose 2 or more"),
         ("--output gopher://bucket/run", "--output: No way to open addresses that begin with 'gopher://'"),
         ("--output shards/index.json/run", "cannot be written"),
         ("--project shards/index.json", "--project"),

@@ -90,6 +90,6 @@ def test_swavs_hard_terms_share_the_codes(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_swav_gathers_once_for_all_codes(monkeypatch: pytest.MonkeyPatch) -> None:
-    # And once for the queue.
-    assert count("swav", Clean(), monkeypatch)["gather_rows"] == 2
-    assert count("swav", HardViews(4), monkeypatch)["gather_rows"] == 3
+    # And twice for the queue: its rows, and their places in the data set.
+    assert count("swav", Clean(), monkeypatch)["gather_rows"] == 3
+    assert count("swav", HardViews(4), monkeypatch)["gather_rows"] == 4
