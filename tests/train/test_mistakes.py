@@ -188,4 +188,5 @@ def test_spoilt_weights_are_never_saved(data: str, untracked: Path, monkeypatch:
     monkeypatch.setattr(Trainer, "step", step)
     with pytest.raises(UserError, match=r"method\.projector\.0\.weight is not finite after 4 steps"):
         train(simclr(1, checkpoint_steps=1), data, untracked / "run")
-    assert Checkpoints(str(untracked / "run")).latest().progress.step == 3
+    # Saves run beside the steps: one that is still asked for when training ends need not have begun.
+    assert 1 <= Checkpoints(str(untracked / "run")).latest().progress.step <= 3
