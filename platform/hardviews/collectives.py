@@ -55,6 +55,15 @@ def gather_rows(rows_BD: Tensor) -> tuple[Tensor, int]:
     return gathered, sum(counts[: rank()])
 
 
+def order_of_rows(index_B: Tensor, device: torch.device) -> Tensor:
+    """Return the order (G,) that sorts the gathered rows of all ranks by their samples' places in the data set.
+
+    Where it matters which rows come first, as in a queue that is full, ranks and micro-batches must not decide it.
+    """
+    index_G, _ = gather_rows(index_B.to(device))
+    return index_G.argsort(stable=True)
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, counts: list[int]) -> Tensor:

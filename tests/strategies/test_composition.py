@@ -209,10 +209,11 @@ def test_groups_of_one_image_have_nobody_to_mix_with() -> None:
 
 def test_groups_of_one_image_are_refused_before_a_step() -> None:
     hexa = Chain(SELECT, Sum((1.0, Clean()), (0.5, ATTACK), Weighted(0.5, MIX, begin=3)))
+    method = build("simclr", Clean()).method
     with pytest.raises(UserError, match=r"MixUp mixes .* set training\.group to 2 or more"):
-        check_group(hexa, 1)
-    check_group(hexa, 2)
-    check_group(Chain(SELECT, Sum((1.0, Clean()), (0.0, MIX), (1.0, ATTACK))), 1)
+        check_group(method, hexa, 1)
+    check_group(method, hexa, 2)
+    check_group(method, Chain(SELECT, Sum((1.0, Clean()), (0.0, MIX), (1.0, ATTACK))), 1)
 
 
 # Weights that begin late and grow

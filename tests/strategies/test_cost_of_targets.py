@@ -39,7 +39,7 @@ def count(method: str, strategy: Strategy, monkeypatch: pytest.MonkeyPatch) -> C
     objective.method.backbone.register_forward_hook(passing("online"))
     if isinstance(objective.method, BYOL):
         objective.method.momentum.get_submodule("backbone").register_forward_hook(passing("target"))
-    for name in ("sinkhorn", "log_softmax", "gather_rows"):
+    for name in ("sinkhorn", "log_softmax", "gather_rows", "order_of_rows"):
         counted(name)
     batch = make_batch(objective)
     losses = objective(batch, len(batch))
@@ -90,6 +90,7 @@ def test_swavs_hard_terms_share_the_codes(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_swav_gathers_once_for_all_codes(monkeypatch: pytest.MonkeyPatch) -> None:
-    # And twice for the queue: its rows, and their places in the data set.
-    assert count("swav", Clean(), monkeypatch)["gather_rows"] == 3
-    assert count("swav", HardViews(4), monkeypatch)["gather_rows"] == 4
+    # And once for the queue, whose rows' places in the data set are numbers gathered beside them.
+    for strategy, gathered in ((Clean(), 2), (HardViews(4), 3)):
+        counts = count("swav", strategy, monkeypatch)
+        assert (counts["gather_rows"], counts["order_of_rows"]) == (gathered, 1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from hardviews.batch import Batch, Clock, Mix, entropy
-from hardviews.collectives import gather_rows
+from hardviews.collectives import gather_rows, order_of_rows
 from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
 from hardviews.methods.method import Encoded, Method, MethodConfig
@@ -215,9 +215,7 @@ class MoCo(Method):
         one towards the other would change nothing.
         """
         self.momentum.follow({"backbone": self.backbone, "projector": self.projector}, self.config.momentum)
-        # By their place in the data set: the order of ranks and micro-batches must not decide which keys leave first.
-        everywhere_G, _ = gather_rows(index.to(self.queue.keys.device))
-        order_G = everywhere_G.argsort(stable=True)
+        order_G = order_of_rows(index, self.queue.keys.device)
         for slot in dict.fromkeys(pair.target for pair in self.pairs()):
             keys_GD, _ = gather_rows(encoded.target[slot])
             self.queue.push(keys_GD[order_G])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, normalize
 
 from hardviews.batch import Batch, Clock
-from hardviews.collectives import gather_rows
+from hardviews.collectives import gather_rows, order_of_rows
 from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
 from hardviews.methods.heads import mlp
@@ -172,9 +172,7 @@ class SwAV(Method):
         self._project_prototypes()
         if self.config.queue and clock.epoch >= self.config.queue_from:
             rows_GD, _ = gather_rows(encoded.online[GLOBALS[0]])
-            everywhere_G, _ = gather_rows(index.to(rows_GD.device))
-            # By their place in the data set: the order of ranks and micro-batches must not decide which leave first.
-            self.queue.push(rows_GD[everywhere_G.argsort(stable=True)])
+            self.queue.push(rows_GD[order_of_rows(index, rows_GD.device)])
 
     @torch.no_grad()
     def _project_prototypes(self) -> None:

@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from hardviews.methods.byol import BYOLConfig
 from hardviews.methods.deepcluster import DeepClusterConfig
@@ -81,35 +82,25 @@ class Small:
         On a ResNet, as in the paper's table 2, and with BatchNorm in the head, images differ from the first step on. A
         transformer's first embeddings are almost one, and their outputs stay uniform for longer than a small run takes.
         """
-        return DINOConfig(
-            hidden=128,
-            bottleneck=64,
-            outputs=512,
-            batchnorm=True,
-            freeze=0,
-            momentum=0.98,
-            locals=2,
-            even=self.view,
-            odd=self.view,
-            local=self.local,
-        )
+        return DINOConfig(**self._distillation())
 
     def ibot(self) -> IBOTConfig:
         """Return iBOT with DINO's settings for small data; the temperature of patches stays as published."""
-        return IBOTConfig(
-            hidden=128,
-            bottleneck=64,
-            outputs=512,
-            batchnorm=True,
-            freeze=0,
-            momentum=0.98,
-            teacher_temperature=0.02,
-            warm_up=0,
-            locals=2,
-            even=self.view,
-            odd=self.view,
-            local=self.local,
-        )
+        return IBOTConfig(**self._distillation(), teacher_temperature=0.02, warm_up=0)
+
+    def _distillation(self) -> dict[str, Any]:
+        return {
+            "hidden": 128,
+            "bottleneck": 64,
+            "outputs": 512,
+            "batchnorm": True,
+            "freeze": 0,
+            "momentum": 0.98,
+            "locals": 2,
+            "even": self.view,
+            "odd": self.view,
+            "local": self.local,
+        }
 
     def convolutional(self, name: str, method: MethodConfig, learning_rate: float) -> Recipe:
         """Return a recipe that trains a very small ResNet on hard views (N=4)."""

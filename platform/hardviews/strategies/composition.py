@@ -41,12 +41,13 @@ def check(method: Method, strategy: Strategy) -> None:
             raise UserError(f"{name}: {reason}")
 
 
-def check_group(strategy: Strategy, group: int) -> None:
-    """Refuse groups of one image under a strategy that mixes the images of a group.
+def check_group(method: Method, strategy: Strategy, group: int) -> None:
+    """Refuse groups that are too small for a method, or for a strategy that mixes the images of a group.
 
     Raises:
         UserError: with the reason and what to do.
     """
+    method.check_group(group)
     for leaf in leaves(strategy):
         if group == 1 and Stage.MIX in leaf.stages:
             raise UserError(alone(leaf))

@@ -21,7 +21,6 @@ from hardviews.errors import UserError
 from hardviews.launch.timeline import mark
 from hardviews.launch.worker import GRACE_VARIABLE, last_reached, leaving, reached
 from hardviews.recipes.recipe import Recipe
-from hardviews.strategies.composition import check_group
 from hardviews.tracking.run import Run, Status
 from hardviews.tracking.system import SystemMetrics
 from hardviews.train.checkpoint import Checkpoints, Progress
@@ -53,6 +52,7 @@ _METER, _DAMAGE = "meter.", "data.damage"  # names of tensors in a checkpoint
 _PATIENCE = 240.0  # seconds that the last save of a finished training waits for the store; less than a barrier waits
 _MARGIN = 5.0  # of these, kept for what follows the save
 _HURRY, _LIFE = 1.0, 5.0  # seconds for what a life leaves behind, where others wait for its end and where none do
+_LAST_GOOD = 30.0  # seconds for a save that is under way when a run fails: what the user goes on from
 
 
 @dataclass
@@ -86,7 +86,6 @@ class Pretraining:
         self.recipe, self.where, self.world, self.stop = recipe, where, world, stop
         training = recipe.training
         check_sizes(training.batch, training.group, training.accumulate, world.size)
-        check_group(recipe.strategy, training.group)
         if world.rank == 0:
             where.check()
         self.reader = Reader(open_dataset(where.data), recipe.loader.reader)
@@ -168,7 +167,8 @@ class Pretraining:
         hurried = end == "interrupted"
         if self._reading is not None:
             self._reading.close()
-        self.saver.close(_HURRY if hurried else 0.0)
+        # A life that finished or was evicted has waited for its last save already.
+        self.saver.close({"interrupted": _HURRY, "failed": _LAST_GOOD}.get(end, 0.0))
         if self.life is not None:
             self.life.close(end, _HURRY if hurried else _LIFE)
         run.close(status, timeout=_HURRY if hurried and status is None else None)
