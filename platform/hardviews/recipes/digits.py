@@ -80,7 +80,7 @@ def digits_dino() -> Recipe:
 
 def digits_ibot() -> Recipe:
     """IBOT with hard views (N=4) and a very small transformer on digits."""
-    return _DIGITS.transformer("digits_ibot", _DIGITS.ibot(), 4e-3)
+    return _DIGITS.transformer("digits_ibot", _DIGITS.ibot(), 1e-3)
 
 
 def digits_hexa_moco() -> Recipe:

@@ -62,7 +62,7 @@ def photos_dino() -> Recipe:
 
 def photos_ibot() -> Recipe:
     """IBOT with hard views (N=4) and a small transformer on photographs."""
-    return _PHOTOS.transformer("photos_ibot", _PHOTOS.ibot(), 3e-3)
+    return _PHOTOS.transformer("photos_ibot", _PHOTOS.ibot(), 1e-3)
 
 
 def photos_hexa_moco() -> Recipe:

@@ -82,18 +82,20 @@ class Small:
         On a ResNet, as in the paper's table 2, and with BatchNorm in the head, images differ from the first step on. A
         transformer's first embeddings are almost one, and their outputs stay uniform for longer than a small run takes.
         """
-        return DINOConfig(**self._distillation())
+        return DINOConfig(**self._distillation(), batchnorm=True)
 
     def ibot(self) -> IBOTConfig:
-        """Return iBOT with DINO's settings for small data; the temperature of patches stays as published."""
-        return IBOTConfig(**self._distillation(), teacher_temperature=0.02, warm_up=0)
+        """Return iBOT with DINO's settings for small data; the temperature of patches stays as published.
+
+        Its head has no BatchNorm: nothing would then keep a transformer's embeddings from drifting in one direction.
+        """
+        return IBOTConfig(**self._distillation(), teacher_temperature=0.04, warm_up=0)
 
     def _distillation(self) -> dict[str, Any]:
         return {
             "hidden": 128,
             "bottleneck": 64,
             "outputs": 512,
-            "batchnorm": True,
             "freeze": 0,
             "momentum": 0.98,
             "locals": 2,
