@@ -338,6 +338,9 @@ PUBLISHED: dict[str, Published] = {
     "simclr_r50_100_hvs": SIMCLR.but(
         "automl/hvp, simclr", epochs=100, weight_decay=1e-4, final_weight_decay=1e-4, final_rate=1e-6, candidates=4
     ),
+    "simclr_r50_1000_hvs": SIMCLR.but(
+        "as for 100 epochs", epochs=1000, weight_decay=1e-4, final_weight_decay=1e-4, final_rate=1e-6, candidates=4
+    ),
     "byol_r50_300": BYOL_300,
     "byol_r50_1000": BYOL_1000,
     "byol_r50_300_hvs": BYOL_300.but(candidates=4),

@@ -42,6 +42,7 @@ IMAGENET: tuple[Callable[[], Recipe], ...] = (
     simclr.simclr_r50_100,
     simclr.simclr_r50_1000,
     simclr.simclr_r50_100_hvs,
+    simclr.simclr_r50_1000_hvs,
     byol.byol_r50_300,
     byol.byol_r50_1000,
     byol.byol_r50_300_hvs,
