@@ -57,6 +57,10 @@ def own_assignments(self: Objective, term: Any) -> Tensor:
     return averaged(self, replace(term, assignments=term.assignments[rank() :]))
 
 
+def own_order(index: Tensor, device: torch.device) -> Tensor:
+    return index.to(device).argsort(stable=True)
+
+
 SETTINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "as it is": nullcontext,
     "a gather whose backward keeps the local slice": lambda: patch.object(
@@ -67,14 +71,16 @@ SETTINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "every rank averages its own rows": lambda: patch.object(Objective, "_term", mean_of_own),
     "valid rows counted by each rank": lambda: patch.object(hardviews.objective, "sum_over_ranks", lambda x: x),
     "a centre of local rows": lambda: patch.object(toys, "sum_over_ranks", lambda x: x),
-    "codes and a queue of local rows": lambda: patch.object(swav, "gather_rows", lambda x: (x, 0)),
+    "codes and a queue of local rows": lambda: patch.multiple(
+        swav, gather_rows=lambda x: (x, 0), order_of_rows=own_order
+    ),
     "a bank of local rows": lambda: patch.object(memory_bank, "gather_rows", lambda x: (x, 0)),
     "a teacher's centre of local rows": lambda: patch.object(centre, "sum_over_ranks", lambda x: x),
     "a queue of local keys": lambda: patch.object(toys, "gather_rows", lambda x: (x, 0)),
     "chance keyed by place in the share": lambda: patch.object(random_views, "uniform", choice_by_place),
     "assignments drawn by rank": lambda: patch.object(candidates, "draw_ranks", ranks_by_rank),
     "an average over the rank's own assignments": lambda: patch.object(Objective, "_averaged", own_assignments),
-    "MoCo's queue of local keys": lambda: patch.object(moco, "gather_rows", lambda x: (x, 0)),
+    "MoCo's queue of local keys": lambda: patch.multiple(moco, gather_rows=lambda x: (x, 0), order_of_rows=own_order),
     "keys shuffled by each rank alone": lambda: patch.object(shuffle, "gather_rows", lambda x: (x, 0)),
     "running statistics of own groups": lambda: patch.object(groups, "sum_over_ranks", lambda x: x),
     "nothing mixed in the first share": lambda: patch.object(Mixing, "weights", first_share_unmixed),
