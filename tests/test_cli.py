@@ -168,6 +168,8 @@ def test_settings_that_change_no_weight_do_not_change_the_digest() -> None:
         ("pretrain digits --training.epochs 0", "training.epochs is 0"),
         ("pretrain digits --training.keep 0", "training.keep is 0"),
         ("pretrain digits --training.seed -1", "training.seed is -1"),
+        ("pretrain digits --method.temperature inf", "method.temperature is inf; it must be a finite number"),
+        ("pretrain digits --optimizer.weight-decay nan", "optimizer.weight_decay is nan; it must be a finite number"),
         ("pretrain digits --loader.workers -1", "loader.workers=-1"),
         ("pretrain digits --backbone.name resnet5", "Close: resnet50"),
         ("pretrain digits --optimizer.name adamww", "Close: adamw"),

@@ -33,6 +33,7 @@ class Losses:
     `total` is this rank's share, scaled so that the mean over ranks of its gradients is the gradient of the
     whole batch. `terms` are the terms with their per-sample losses (B,), detached. `encoded` is what the
     method's update reads. `measures` says more of the hard views, by name of the metric (`hardviews.measures`).
+    `valid` tells by the term's name which samples (B,) have a label, where some may have none: their loss is 0.
     """
 
     total: Tensor
@@ -41,6 +42,7 @@ class Losses:
     index: Tensor
     batch: Batch
     measures: Mapping[str, Tensor] = field(default_factory=dict)
+    valid: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Objective(nn.Module):
@@ -85,6 +87,7 @@ class Objective(nn.Module):
             batch.index,
             terms[0].batch,
             measures,
+            {term.name: valid_B for term, _, _ in evaluated if (valid_B := self.valid(term.batch)) is not None},
         )
 
     def _term(self, term: Term, global_count: int) -> tuple[Tensor, Tensor]:

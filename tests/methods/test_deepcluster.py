@@ -16,6 +16,7 @@ from hardviews.methods.memory_bank import MemoryBank
 from hardviews.objective import Objective
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean, Strategy
+from hardviews.train.meter import Meter
 from hardviews.views.plan import Slot
 from tests.laws.cases import (
     CLUSTERS,
@@ -170,6 +171,9 @@ def test_labels_that_are_absent_count_nothing() -> None:
     rest = [0, 2, 3, 5, 6, 7]
     torch.testing.assert_close(losses.total.detach(), whole[rest].mean())
     assert losses.terms[0][1][[1, 4]].tolist() == [0, 0]
+    meter = Meter(torch.device("cpu"))
+    meter.add_losses(losses, objective.pairs)
+    assert meter.report()["loss/clean"] == pytest.approx(losses.total.item()), "a mean over what has no label"
     # Nor does a mixed view that has one complete label only.
     mix = Mix(torch.tensor([1, 2, 3, 0, 4, 5, 6, 7]), torch.full((8,), 0.5))
     assert objective.valid(replace(batch, mixes={REMEMBERED[0]: mix})).tolist() == [

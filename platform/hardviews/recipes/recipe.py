@@ -2,7 +2,10 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
 
 from hardviews.errors import UserError
 from hardviews.methods.method import MethodConfig
@@ -96,6 +99,12 @@ class Recipe:
     precision: Precision = field(default_factory=Precision)
     experiment: str = "hardviews"
 
+    def __post_init__(self) -> None:
+        """Refuse settings that are no finite numbers: whatever they set, a loss would be none either."""
+        for name, number in _numbers(self, ""):
+            if not math.isfinite(number):
+                raise UserError(f"{name} is {number}; it must be a finite number.")
+
     def settings(self) -> dict[str, str]:
         """Return every setting that the weights depend on, by its name on the command line."""
         return {
@@ -107,3 +116,15 @@ class Recipe:
     def digest(self) -> str:
         """Return a digest of everything that the weights depend on."""
         return hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
+    """Yield the settings that are floats, with their names on the command line."""
+    if isinstance(value, float):
+        yield name, value
+    elif is_dataclass(value):
+        for part in fields(value):
+            yield from _numbers(getattr(value, part.name), f"{name}.{part.name}" if name else part.name)
+    elif isinstance(value, tuple | list):
+        for number, part in enumerate(value):
+            yield from _numbers(part, f"{name}.{number}")

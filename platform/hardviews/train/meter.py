@@ -32,7 +32,7 @@ class Meter:
     def add_losses(self, losses: Losses, pairs: Sequence[Pair]) -> None:
         """Add what a forward pass shows: losses by term, hard views, hardness, overlap, spread of the encodings."""
         for term, losses_B in losses.terms:
-            self.add(f"loss/{term.name}", losses_B)
+            self.add(f"loss/{term.name}", losses_B, losses.valid.get(term.name))
         for name, values in losses.measures.items():
             self.add(name, values, ~values.isnan())
         selection = losses.batch.selection
