@@ -137,8 +137,12 @@ def test_either_renderer_trains_alike(photographs: str) -> None:
 
 
 def test_bfloat16_on_a_cpu(data: str) -> None:
-    _, exact = steps(everything(), data)
-    trainer, rough = steps(replace(everything(), precision=Precision(compute="bfloat16")), data)
+    # Views of 16 pixels end in a map of one, and there a stride of 2 is undefined: see `Precision`.
+    recipe = everything()
+    view = replace(recipe.method.view, size=32)  # type: ignore[attr-defined]
+    recipe = replace(recipe, method=replace(recipe.method, view=view))  # type: ignore[call-arg]
+    _, exact = steps(recipe, data)
+    trainer, rough = steps(replace(recipe, precision=Precision(compute="bfloat16")), data)
     assert [r.loss for r in rough] == pytest.approx([r.loss for r in exact], abs=0.05)
     assert rough[0].loss != exact[0].loss
     assert all(p.dtype == torch.float32 for p in trainer.objective.parameters())

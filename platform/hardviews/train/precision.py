@@ -19,7 +19,9 @@ class Precision:
         device: `auto` takes a GPU where there is one.
         compute: `auto` takes bfloat16 on a GPU that has it. `float64` is for comparisons: rounding differs with the
             number of processes, and choices (the hardest pair, the sign of a gradient) make large differences of small
-            ones within a few dozen steps, unless they begin at 1e-16.
+            ones within a few dozen steps, unless they begin at 1e-16. With `bfloat16` on a CPU that has matrix units
+            (AMX), torch 2.15's convolutions of stride 2 over a map of one pixel give the weights they never use
+            gradients of whatever lay in memory: choose views large enough that no such map is left.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
