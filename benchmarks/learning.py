@@ -8,7 +8,8 @@ neighbours on digits that it has not seen. Tiles of photographs can be had inste
 Prints means and standard deviations of test accuracy of raw pixels, the untrained and the pretrained encoder, by how
 many standard deviations (of the difference: the root of both variances' sum) pretraining gains, and how far the
 pretrained encoder spreads its embeddings: the variance of their directions, 0 where all images are one point. The exit
-code is not 0 where a method gains less than 2 standard deviations or collapses.
+code is not 0 where a method gains less than 2 standard deviations or collapses. One seed has no deviation: then it is
+not 0 where a method gains nothing or collapses.
 """
 
 from __future__ import annotations
@@ -89,19 +90,21 @@ def report(recipe: str, outcomes: list[Outcome]) -> bool:
     """Print one line; return whether the method learned and did not collapse."""
     values = {source: [outcome.accuracy[source] for outcome in outcomes] for source in SOURCES}
     means = {source: statistics.mean(found) for source, found in values.items()}
-    deviations = {source: statistics.stdev(found) if len(found) > 1 else 0.0 for source, found in values.items()}
+    alone = len(outcomes) == 1
+    deviations = {source: 0.0 if alone else statistics.stdev(found) for source, found in values.items()}
     deviation = max((deviations["untrained"] ** 2 + deviations["pretrained"] ** 2) ** 0.5, 1e-9)
-    gain = (means["pretrained"] - means["untrained"]) / deviation
+    gained = means["pretrained"] - means["untrained"]
+    gain = gained / deviation
     spreads = [outcome.spread for outcome in outcomes]
     seconds = statistics.median(outcome.seconds for outcome in outcomes)
     print(
         f"{recipe:22s}{means['pixels']:7.1f}"
-        f"{means['untrained']:8.1f} +- {deviations['untrained']:3.1f}"
-        f"{means['pretrained']:8.1f} +- {deviations['pretrained']:3.1f}"
-        f"{gain:8.1f}{min(spreads):9.3f}{seconds:9.0f}",
+        f"{means['untrained']:8.1f} +- {'?' if alone else format(deviations['untrained'], '3.1f'):3s}"
+        f"{means['pretrained']:8.1f} +- {'?' if alone else format(deviations['pretrained'], '3.1f'):3s}"
+        f"{'?' if alone else format(gain, '.1f'):>8s}{min(spreads):9.3f}{seconds:9.0f}",
         flush=True,
     )
-    return gain >= NEEDED and min(spreads) > COLLAPSED
+    return (gained > 0 if alone else gain >= NEEDED) and min(spreads) > COLLAPSED
 
 
 def main() -> int:
