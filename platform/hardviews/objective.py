@@ -251,10 +251,11 @@ class Objective(nn.Module):
     def _clean(self, batch: Batch, pairs: Sequence[Pair] | None = None) -> Encoded:
         """Encode the clean views of some pairs (the method's), or take encodings that hold them already."""
         pairs = self.pairs if pairs is None else pairs
+        online, target = {pair.online for pair in pairs}, {pair.target for pair in pairs}
         slots = dict.fromkeys(slot for pair in pairs for slot in (pair.online, pair.target))
         views = {slot: batch.views[slot] for slot in slots if slot in batch.views}
         for known, encoded in self._shared or ():
-            if views.items() <= known.items():
+            if views.items() <= known.items() and online <= encoded.online.keys() and target <= encoded.target.keys():
                 return encoded
         clean = replace(batch, hard={}, mixes={})
         with normalising(self.method, "main", update=self._shared is not None):

@@ -170,7 +170,7 @@ def mixed_loss_is_linear(method: str, network: str) -> None:
         _, encoded = objective.pairwise(batch)
         targets = {s: objective.method.permute_target(t, partner) for s, t in encoded.target.items()}
         swapped = [
-            objective.method.pair_losses(batch, encoded.online, {**encoded.target, p.target: targets[p.target]}, [p])
+            objective.method.pair_losses(batch, encoded.online, {**encoded.target, **targets}, [p])
             for p in objective.pairs
         ]
     torch.testing.assert_close(losses(0.0), objective.reduce(torch.cat(swapped)))

@@ -102,3 +102,13 @@ def test_a_transformers_linear_layers_begin_as_asked():
     for init, deviation in (("normal", 0.02), ("xavier", (2 / (64 + 192)) ** 0.5)):
         weight = Backbone("test_vit", init=init).build().blocks[0].mlp.fc1.weight
         assert abs(weight.std() / deviation - 1) < 0.05
+
+
+@pytest.mark.parametrize("name", ["ghostnet_050", "legacy_seresnet18"])
+def test_features_are_not_dropped_before_a_classifier_that_is_not_there(name):
+    torch.manual_seed(0)
+    network = Backbone(name).build().train()
+    images = torch.randn(2, 3, 64, 64)
+    assert timm.create_model(name, num_classes=0).drop_rate > 0, "nothing to switch off"
+    with torch.no_grad():
+        assert torch.equal(network(images), network(images))

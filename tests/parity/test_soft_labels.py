@@ -1,24 +1,30 @@
-"""The loss of mixed SimCLR views against soft labels over an explicit matrix of all 2B - 1 candidates."""
+"""The loss of mixed SimCLR views against soft labels over an explicit list of candidates."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy
 
+from hardviews.batch import Crops, Mix, View
 from hardviews.methods.simclr import SimCLRConfig
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.mixup import MixUp
-from hardviews.strategies.strategy import Strategy
+from hardviews.strategies.strategy import Clean, Strategy
 from tests.parity.plain import batch_of, pictures, without_network
 
 TEMPERATURE = 0.2
 
 
 def soft_label_loss(mixed: Tensor, same: Tensor, other: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
-    """Anchor i is mixed from rows i and partner[i] of `same`; its labels are those rows of `other`."""
+    """Anchor i is mixed from rows i and partner[i] of `same`, which are no candidates; its labels are those rows of
+    `other`.
+    """
     losses = []
     for i, anchor in enumerate(mixed):
-        candidates = list(other) + [row for j, row in enumerate(same) if j != i]
+        shown = {row for row, share in ((i, weight[i]), (int(partner[i]), 1 - weight[i])) if share > 0}
+        candidates = list(other) + [row for j, row in enumerate(same) if j not in shown]
         logits = torch.stack([cosine_similarity(anchor, row, dim=0) for row in candidates]) / TEMPERATURE
         label = torch.zeros(len(candidates))
         label[i] += weight[i]
@@ -47,3 +53,25 @@ def test_mixed_simclr(strategy: Strategy) -> None:
     grads = torch.autograd.grad(losses.total, views, retain_graph=True)
     for got, want in zip(grads, torch.autograd.grad(wanted.mean(), views), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-7)
+
+
+def test_a_view_that_shows_the_partner_alone_has_the_partners_loss() -> None:
+    objective = without_network(SimCLRConfig(temperature=TEMPERATURE), Clean())
+    views = pictures(6, seed=2)
+    batch = batch_of(views, group=3)
+    clean = objective(batch, 6).terms[0][1]
+    partner = torch.tensor([1, 2, 0, 4, 5, 3])
+    hard, mixes = {}, {}
+    for slot, view in batch.views.items():
+        hard[slot] = View(slot, Crops(view.pixels()[partner], view.normalisation), view.normalisation)
+        mixes[slot] = Mix(partner, torch.zeros(6))
+    mixed = objective.reduce(objective.pairwise(replace(batch, hard=hard, mixes=mixes))[0])
+    torch.testing.assert_close(mixed, clean[partner])
+
+
+def test_two_images_that_are_mixed_have_no_negatives() -> None:
+    objective = without_network(SimCLRConfig(temperature=TEMPERATURE), MixUp(fixed=0.3))
+    views = pictures(2, seed=3)
+    losses = objective(batch_of(views, group=2), 2)
+    assert losses.total.isfinite()
+    assert all(grad.isfinite().all() for grad in torch.autograd.grad(losses.total, views))

@@ -140,6 +140,24 @@ def test_an_average_and_the_method_alone_share_encodings() -> None:
     assert len(seen) == 4
 
 
+@pytest.mark.parametrize("method", ["moco", "moco_symmetric", "dino", "deepcluster"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        Sum((1.0, AllPairs(4, limit=2)), (1.0, Clean())),
+        Sum((1.0, Clean()), (1.0, AllPairs(4, limit=1))),
+        Sum((1.0, AllPairs(4, limit=2)), (1.0, HardViews(4, every=2))),
+    ],
+    ids=str,
+)
+def test_encodings_of_one_side_do_not_stand_for_the_other(method: str, strategy: Strategy) -> None:
+    """A draw of the pair 1 -> 0 alone has encoded both views, but neither as the pair 0 -> 1 needs it."""
+    objective = build(method, strategy)
+    for step in range(8):
+        losses = objective(make_batch(objective, first=8 * step, step=step), 8)
+        assert losses.total.isfinite()
+
+
 @pytest.mark.parametrize("method", ["swav", "deepcluster", "moco", "moco_symmetric", "dino"])
 def test_an_average_that_leaves_the_first_views_out_trains_as_the_views_that_it_took(method: str) -> None:
     """State included: the queue, the bank and the centre read views that were encoded."""

@@ -100,6 +100,10 @@ class Backbone:
                 f"Backbone: {self.name} does not take one of {sorted(options)} ({error}); leave it at its "
                 f"default or choose another network."
             ) from error
+        # Some networks drop features before the classifier that is not there, by a function that nothing else could
+        # switch off: targets and attacks would not be functions of the pixels.
+        if hasattr(network, "drop_rate"):
+            network.drop_rate = 0.0  # type: ignore[assignment]
         if self.small_stem and not self.is_transformer:
             _shrink_stem(network, self.name)
         return network
