@@ -18,18 +18,17 @@ TEMPERATURE = 0.2
 
 
 def soft_label_loss(mixed: Tensor, same: Tensor, other: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
-    """Anchor i is mixed from rows i and partner[i] of `same`, which are no candidates; its labels are those rows of
-    `other`.
+    """Anchor i is mixed from rows i and partner[i] of `same`; its labels are those rows of `other`, each by its share
+    and among all rows but the one of `same` that it is a view of.
     """
     losses = []
     for i, anchor in enumerate(mixed):
-        shown = {row for row, share in ((i, weight[i]), (int(partner[i]), 1 - weight[i])) if share > 0}
-        candidates = list(other) + [row for j, row in enumerate(same) if j not in shown]
-        logits = torch.stack([cosine_similarity(anchor, row, dim=0) for row in candidates]) / TEMPERATURE
-        label = torch.zeros(len(candidates))
-        label[i] += weight[i]
-        label[partner[i]] += 1 - weight[i]
-        losses.append(cross_entropy(logits, label))
+        loss = torch.zeros((), dtype=mixed.dtype)
+        for row, share in ((i, weight[i]), (int(partner[i]), 1 - weight[i])):
+            candidates = list(other) + [view for j, view in enumerate(same) if j != row]
+            logits = torch.stack([cosine_similarity(anchor, view, dim=0) for view in candidates]) / TEMPERATURE
+            loss = loss + share.to(mixed) * cross_entropy(logits, torch.tensor(row))
+        losses.append(loss)
     return torch.stack(losses)
 
 

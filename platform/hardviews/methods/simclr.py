@@ -140,29 +140,14 @@ class SimCLR(Method):
     def mixed_loss(
         self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Candidates], pair: Pair, mix: Mix
     ) -> Tensor:
-        """Return NT-Xent (B,) under a label that lies with weight w on the own positive, the rest on the partner's.
+        """Return the interpolation (B,) of the losses to both images, each without its own view among the negatives.
 
-        A view is no candidate of itself, and a mixed view shows two: for the pair n -> m neither of both images' views
-        n is a candidate, but that of an image of weight 0. So a label that names one image alone has its clean loss.
-        Between, the loss is linear in w, and never below the entropy of (w, 1 - w).
+        So a view that shows the partner alone has the partner's clean loss.
         """
-        anchors_BD, others, same = online[pair.online], target[pair.target], target[pair.online]
-        to_others_BG = self._logits(anchors_BD, others.embeddings)
-        to_same_BG = self._logits(anchors_BD, same.embeddings)
-        partner_B = mix.partner.to(same.own.device)
-
-        def total(*left_out: Tensor) -> Tensor:
-            candidates_BG = to_same_BG
-            for row_B in left_out:
-                candidates_BG = candidates_BG.scatter(1, row_B[:, None], -torch.inf)
-            return torch.logaddexp(to_others_BG.logsumexp(1), candidates_BG.logsumexp(1))
-
-        own_B = to_others_BG.gather(1, others.positive[:, None]).squeeze(1)
-        other_B = to_others_BG.gather(1, others.positive[partner_B][:, None]).squeeze(1)
+        read = {slot: self.permute_target(target[slot], mix.partner) for slot in (pair.online, pair.target)}
+        own_B, other_B = (self.pair_losses(batch, online, t, [pair])[0] for t in (target, {**target, **read}))
         weight_B = mix.weight.to(own_B)
-        mixed_B = total(same.own, same.own[partner_B]) - weight_B * own_B - (1 - weight_B) * other_B
-        mixed_B = torch.where(weight_B == 0, total(same.own[partner_B]) - other_B, mixed_B)
-        return torch.where(weight_B == 1, total(same.own) - own_B, mixed_B)
+        return weight_B * own_B + (1 - weight_B) * other_B
 
     def mixed_floor(self, target: Mapping[Slot, Candidates], pair: Pair, mix: Mix) -> Tensor:
         """Return the entropy (B,) of both positives' shares."""
