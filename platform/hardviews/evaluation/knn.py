@@ -60,6 +60,7 @@ def knn_votes(
 ) -> dict[int, Tensor]:
     """Return the votes (M, L) for each number of neighbours (cut to N), on the host.
 
+    A test sample's votes are scaled so that its nearest neighbour has one: exp of low temperatures has no bound.
     The similarities are never held at once: parts of the training set (S rows each, moved to the device once)
     meet parts of the test set.
     """
@@ -79,7 +80,8 @@ def knn_votes(
             labels_BK = torch.cat((label_MK[here], labels_S[where_BK]), dim=1)
             similarity_MK[here], kept_BK = both_BK.topk(most, dim=1)
             label_MK[here] = labels_BK.gather(1, kept_BK)
-    weight_MK = (similarity_MK / temperature).exp()
+    behind_MK = (similarity_MK[:, :1] - similarity_MK).double()  # sorted: the first is the nearest
+    weight_MK = (-behind_MK / temperature).exp().float()
     votes = {}
     for k in counts:
         votes_ML = torch.zeros(len(test), classes, device=device)
