@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hardviews.errors import UserError
 from hardviews.evaluation.features import Features
-from hardviews.evaluation.knn import knn_votes
+from hardviews.evaluation.knn import Knn, knn_votes
 
 
 def features(n, d, classes, seed):
@@ -72,6 +73,30 @@ def test_the_colder_the_more_the_nearest_decides(temperature):
     votes = knn_votes(train, test, (1, 3), temperature, classes=2)
     assert votes[1].tolist() == [[0, 1]]
     assert votes[3].isfinite().all() and votes[3].argmax(1).item() == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"neighbours": ()}, "neighbours"),
+        ({"neighbours": (20, 0)}, "neighbours"),
+        ({"neighbours": (-3,)}, "neighbours"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"temperature": math.nan}, "temperature"),
+        ({"temperature": math.inf}, "temperature"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": -4}, "batch_size"),
+        ({"workers": -1}, "workers"),
+        ({"resize": 0}, "resize"),
+        ({"crop": 0}, "crop"),
+        ({"experiment": ""}, "experiment"),
+        ({"experiment": " "}, "experiment"),
+    ],
+)
+def test_impossible_options_are_named(options, word):
+    with pytest.raises(UserError, match=word):
+        Knn("run", **options)
 
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
