@@ -171,6 +171,8 @@ def test_settings_that_change_no_weight_do_not_change_the_digest() -> None:
         ("pretrain digits --method.temperature inf", "method.temperature is inf; it must be a finite number"),
         ("pretrain digits --optimizer.weight-decay nan", "optimizer.weight_decay is nan; it must be a finite number"),
         ("pretrain digits --loader.workers -1", "loader.workers=-1"),
+        ("pretrain digits --loader.reader.ahead -1", "ahead is -1"),
+        ("pretrain digits --loader.reader.cache-bytes -1", "cache_bytes is -1"),
         ("knn --run r --data d --neighbours", "Knn: neighbours is ()"),
         ("knn --run r --data d --neighbours -3", "Knn: neighbours is (-3,)"),
         ("knn --run r --data d --temperature nan", "Knn: temperature is nan"),
