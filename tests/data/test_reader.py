@@ -278,7 +278,7 @@ def test_what_the_cache_has_no_room_for_is_read_all_the_same(
     config = ReaderConfig(window=2, streams=1)
     expected = [s for share in Reader(local, config).iterate(**plan) for s in share.samples]
     with web_server(local.url) as url:
-        for room, shuffled in ((0.5, 2), (1.5, 2), (3.5, 8)):  # shards that fit, shards in a window
+        for room, shuffled in ((0, 2), (0.5, 2), (1.5, 2), (3.5, 8)):  # shards that fit, shards in a window
             config = ReaderConfig(window=shuffled, streams=1, cache_bytes=int(room * local.shards[0].size), ahead=1)
             if shuffled == 8:
                 expected = [s for share in Reader(local, config).iterate(**plan) for s in share.samples]
@@ -288,7 +288,7 @@ def test_what_the_cache_has_no_room_for_is_read_all_the_same(
             assert sum(f.stat().st_size for f in tmp_path.glob("*.tar")) <= config.cache_bytes
             reader.close()
     said = [record.getMessage() for record in caplog.records if "one by one" in record.getMessage()]
-    assert len(said) == 3  # once a reader
+    assert len(said) == 4  # once a reader
     assert "Raise the reader's cache_bytes, or lower its window" in said[0]
 
 
@@ -325,3 +325,7 @@ def test_a_wrong_policy_is_refused() -> None:
         ReaderConfig(streams=0)
     with pytest.raises(UserError, match="most_corrupt"):
         ReaderConfig(most_corrupt=2.0)
+    with pytest.raises(UserError, match="cache_bytes is -1"):
+        ReaderConfig(cache_bytes=-1)
+    with pytest.raises(UserError, match="ahead is -1"):
+        ReaderConfig(ahead=-1)

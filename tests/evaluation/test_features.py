@@ -57,6 +57,12 @@ def test_a_crop_larger_than_the_image_is_refused():
         Preprocess(32, 48)
 
 
+def test_sizes_of_nothing_are_not_the_usual_ones():
+    for sizes in ({"resize": 0}, {"crop": 0}):
+        with pytest.raises(UserError, match="crop"):
+            Preprocess.of(224, **sizes)
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_features_come_in_the_order_of_the_index(workers, batch_size):

@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hardviews.errors import UserError
 from hardviews.evaluation.features import Features
-from hardviews.evaluation.knn import knn_votes
+from hardviews.evaluation.knn import Knn, knn_votes
 
 
 def features(n, d, classes, seed):
@@ -16,7 +17,7 @@ def features(n, d, classes, seed):
 
 
 def naive_votes(train, test, k, temperature, classes):
-    """DINO's protocol, one pair of samples at a time."""
+    """DINO's protocol, one pair of samples at a time; the nearest neighbour has one vote."""
     votes = [[0.0] * classes for _ in range(len(test))]
     for row, x in enumerate(test.values_ND.double()):
         similarities = []
@@ -24,21 +25,22 @@ def naive_votes(train, test, k, temperature, classes):
             similarities.append((float(x @ y / (x.norm() * y.norm())), int(label)))
         similarities.sort(reverse=True)
         for similarity, label in similarities[: min(k, len(train))]:
-            votes[row][label] += math.exp(similarity / temperature)
+            votes[row][label] += math.exp((similarity - similarities[0][0]) / temperature)
     return torch.tensor(votes)
 
 
 SIZES = st.integers(1, 40)
 
 
+@pytest.mark.parametrize("temperature", [0.07, 0.01, 0.001])
 @settings(max_examples=25, deadline=None)
 @given(SIZES, st.integers(1, 12), st.integers(2, 6), st.integers(1, 45), st.integers(1, 50), st.integers(0, 99))
-def test_equals_a_naive_loop_whatever_the_parts(n, m, classes, k, part, seed):
+def test_equals_a_naive_loop_whatever_the_parts(temperature, n, m, classes, k, part, seed):
     train, test = features(n, 5, classes, seed), features(m, 5, classes, seed + 1)
-    votes = knn_votes(train, test, (k,), 0.07, classes=classes, part=part)
+    votes = knn_votes(train, test, (k,), temperature, classes=classes, part=part)
     assert list(votes) == [min(k, n)]
-    expected = naive_votes(train, test, k, 0.07, classes)
-    torch.testing.assert_close(votes[min(k, n)], expected, rtol=1e-4, atol=1e-3)
+    expected = naive_votes(train, test, k, temperature, classes)
+    torch.testing.assert_close(votes[min(k, n)], expected, rtol=1e-3, atol=1e-3)
 
 
 def test_several_neighbourhoods_at_once_equal_one_at_a_time():
@@ -62,6 +64,39 @@ def test_nearer_neighbours_outvote_a_majority():
     test = Features(torch.tensor([[1.0, 0.1]]), torch.tensor([0]))
     assert knn_votes(train, test, (3,), 0.07, classes=2)[3].argmax(1).item() == 0
     assert knn_votes(train, test, (3,), 100.0, classes=2)[3].argmax(1).item() == 1
+
+
+@pytest.mark.parametrize("temperature", [0.07, 0.01, 0.001, 1e-46])
+def test_the_colder_the_more_the_nearest_decides(temperature):
+    train = Features(torch.tensor([[1.0, 0.5], [1.0, 0.1], [1.0, -0.5]]), torch.tensor([0, 1, 0]))
+    test = Features(torch.tensor([[1.0, 0.1]]), torch.tensor([1]))
+    votes = knn_votes(train, test, (1, 3), temperature, classes=2)
+    assert votes[1].tolist() == [[0, 1]]
+    assert votes[3].isfinite().all() and votes[3].argmax(1).item() == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"neighbours": ()}, "neighbours"),
+        ({"neighbours": (20, 0)}, "neighbours"),
+        ({"neighbours": (-3,)}, "neighbours"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"temperature": math.nan}, "temperature"),
+        ({"temperature": math.inf}, "temperature"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": -4}, "batch_size"),
+        ({"workers": -1}, "workers"),
+        ({"resize": 0}, "resize"),
+        ({"crop": 0}, "crop"),
+        ({"experiment": ""}, "experiment"),
+        ({"experiment": " "}, "experiment"),
+    ],
+)
+def test_impossible_options_are_named(options, word):
+    with pytest.raises(UserError, match=word):
+        Knn("run", **options)
 
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,8 @@ import pytest
 
 from hardviews.data.pack import pack
 from hardviews.errors import UserError
-from hardviews.launch.launcher import configure
+from hardviews.launch.address import check_free, reserve
+from hardviews.launch.launcher import configure, run_launch
 from tests.data.helpers import Noise
 from tests.launch.processes import descendants
 
@@ -36,7 +38,15 @@ def test_the_command_line_in_full():
         (["--nnodes", "many", "pretrain"], "--nnodes many is no range"),
         (["--start", "3", "pretrain"], "--start 3 is not between 1 and 2"),
         (["--nproc", "0", "pretrain"], "--nproc 0 is too small"),
+        (["--port", "-1", "pretrain"], "--port -1 is too small"),
+        (["--port", "65536", "pretrain"], "--port 65536 is too large: the last port is 65535"),
+        (["--gather", "-1", "pretrain"], "--gather -1.0 is too small"),
+        (["--gather", "nan", "pretrain"], "--gather nan is no length of time"),
+        (["--grace", "-1", "pretrain"], "--grace -1.0 is too small"),
+        (["--grace", "nan", "pretrain"], "--grace nan is no length of time"),
+        (["--grace", "inf", "pretrain"], "--grace inf is no length of time"),
         (["--join", "somewhere", "pretrain"], "--join somewhere is no address"),
+        (["--join", "127.0.0.1:65536", "pretrain"], "--join 127.0.0.1:65536 is no address"),
         (["--nodes", "2", "pretrain"], "--nodes"),
         (["knn", "--run", "x"], "runs pretrain, not knn"),
         ([], "what to run at the end of the line"),
@@ -47,6 +57,23 @@ def test_a_mistake_is_one_paragraph(words, said):
         configure(words)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_port_in_use_is_named_and_no_process_started(monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
+    with socket.create_server(("127.0.0.1", 0)) as other, reserve("127.0.0.1") as job:
+        for port in (other.getsockname()[1], job.getsockname()[1]):
+            with pytest.raises(UserError, match=rf"^--port {port} cannot be used \(Address already in use\)"):
+                run_launch(["--port", str(port), "pretrain", "digits"])
+
+
+def test_a_port_that_a_job_has_left_is_free():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            server.accept()[0].close()  # the side that closes first holds the connection for a minute
+            client.recv(1)
+    check_free("127.0.0.1", port)
 
 
 def test_joining_where_no_job_is():

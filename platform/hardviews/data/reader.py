@@ -40,8 +40,8 @@ class ReaderConfig:
         streams: canonical streams of the order, see `Order`; None chooses from the dataset.
         window: shards whose samples are shuffled together; None chooses from the dataset.
         cache_folder: where copies of a remote dataset's shards are kept.
-        cache_bytes: bound of these copies.
-        ahead: shards fetched before they are needed.
+        cache_bytes: bound of these copies; 0 keeps none and reads sample by sample.
+        ahead: shards fetched before they are needed; 0 fetches none.
     """
 
     on_corrupt: Literal["raise", "substitute"] = "raise"
@@ -61,6 +61,9 @@ class ReaderConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} is {value}; it must be at least 1, or None to choose from the dataset.")
+        for name in ("cache_bytes", "ahead"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be 0 (for none) or more.")
 
 
 @dataclass(frozen=True)

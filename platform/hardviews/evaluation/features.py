@@ -61,8 +61,10 @@ class Preprocess:
     @staticmethod
     def of(image_size: int, resize: int | None = None, crop: int | None = None) -> Preprocess:
         """The usual one for an encoder of that size (224: resize 256), where not given otherwise."""
-        crop = crop or image_size
-        return Preprocess(resize or (crop if crop <= _SMALL_SIDE else round(crop * 8 / 7)), crop)
+        crop = image_size if crop is None else crop
+        if resize is None:
+            resize = crop if crop <= _SMALL_SIDE else round(crop * 8 / 7)
+        return Preprocess(resize, crop)
 
     def __call__(self, data: bytes) -> Tensor:
         """Encoded bytes to a uint8 image (3, crop, crop); raises DecodeError."""

@@ -8,6 +8,7 @@ Shape suffixes: N training samples, M test samples, K neighbours, L classes, D f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hardviews.errors import UserError
 from hardviews.evaluation.features import Features
 from hardviews.evaluation.protocol import Evaluation, Result, Scores, evaluate, top
 
@@ -30,6 +32,14 @@ class Knn(Evaluation):
 
     neighbours: tuple[int, ...] = (10, 20, 100, 200)
     temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        """Refuse neighbourhoods without a neighbour, and temperatures that divide nothing."""
+        super().__post_init__()
+        if not self.neighbours or min(self.neighbours) < 1:
+            raise UserError(f"Knn: neighbours is {self.neighbours}; give at least one number, each 1 or more.")
+        if not 0 < self.temperature < math.inf:
+            raise UserError(f"Knn: temperature is {self.temperature}; it must be a finite number above 0.")
 
 
 def evaluate_knn(config: Knn) -> Result:
@@ -60,6 +70,7 @@ def knn_votes(
 ) -> dict[int, Tensor]:
     """Return the votes (M, L) for each number of neighbours (cut to N), on the host.
 
+    A test sample's votes are scaled so that its nearest neighbour has one: exp of low temperatures has no bound.
     The similarities are never held at once: parts of the training set (S rows each, moved to the device once)
     meet parts of the test set.
     """
@@ -79,7 +90,8 @@ def knn_votes(
             labels_BK = torch.cat((label_MK[here], labels_S[where_BK]), dim=1)
             similarity_MK[here], kept_BK = both_BK.topk(most, dim=1)
             label_MK[here] = labels_BK.gather(1, kept_BK)
-    weight_MK = (similarity_MK / temperature).exp()
+    behind_MK = (similarity_MK[:, :1] - similarity_MK).double()  # sorted: the first is the nearest
+    weight_MK = (-behind_MK / temperature).exp().float()
     votes = {}
     for k in counts:
         votes_ML = torch.zeros(len(test), classes, device=device)

@@ -53,8 +53,14 @@ class Linear(Evaluation):
     held_out: float = 0.1
 
     def __post_init__(self) -> None:
-        if not (self.rates and self.penalties and min(*self.rates, *self.penalties, 1.0) > 0):
-            raise UserError("Linear: rates and penalties must each hold at least one number, all above 0.")
+        """Refuse choices of nothing, and numbers that no solver can use."""
+        super().__post_init__()
+        for name in ("rates", "penalties"):
+            values = getattr(self, name)
+            if not values or not all(0 < value < math.inf for value in values):
+                raise UserError(f"Linear: {name} is {values}; give at least one number, all finite and above 0.")
+        if not 0 <= self.momentum < 1:
+            raise UserError(f"Linear: momentum is {self.momentum}; it must be at least 0 and below 1.")
         if not 0 < self.held_out < 1:
             raise UserError(f"Linear: held_out is {self.held_out}; give a share between 0 and 1.")
         if self.epochs < 1 or self.sgd_batch < 1:

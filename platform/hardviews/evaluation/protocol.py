@@ -42,7 +42,7 @@ class Evaluation:
         resize: pixels of the shorter side; by default what the encoder was trained at.
         crop: pixels of the central crop; by default what the encoder was trained at.
         batch_size: images encoded at once.
-        workers: threads that decode images.
+        workers: threads that decode images; 0 is taken for 1.
         device: `auto` takes a GPU where there is one.
         seed: of the random weights and of what the protocol draws.
         project: folder of the tracking record, where MLFLOW_TRACKING_URI names no server.
@@ -64,6 +64,15 @@ class Evaluation:
     project: str = ".hardviews"
     experiment: str = "hardviews"
     wait: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse sizes and counts that are none, and an experiment without a name."""
+        for name, least in (("resize", 1), ("crop", 1), ("batch_size", 1), ("workers", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"Evaluation: {name} is {value}; it must be {least} or more.")
+        if not self.experiment.strip():
+            raise UserError("Evaluation: experiment is empty; give the name of an MLflow experiment, new or not.")
 
     def urls(self) -> tuple[str, str]:
         """The addresses of the training and the test dataset."""

@@ -14,6 +14,8 @@ RENDEZVOUS_VARIABLE = "HARDVIEWS_RENDEZVOUS"
 NODE_VARIABLE = "HARDVIEWS_NODE"
 """Environment variable: a node's name, where several are on one machine; else the host's name is the node's."""
 
+LAST_PORT = 65535
+
 _SIOCGIFADDR = 0x8915  # linux/sockios.h
 
 
@@ -33,6 +35,13 @@ def reserve(host: str, port: int = 0) -> socket.socket:
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     holder.bind((host, port))
     return holder
+
+
+def check_free(host: str, port: int) -> None:
+    """Raises OSError where a port is taken, also by a process that would share it, as `reserve` lets all of a user."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended hold no port
+        probe.bind((host, port))
 
 
 def interface(host: str) -> str | None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import math
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -24,7 +26,7 @@ from types import FrameType
 from typing import IO, NoReturn
 
 from hardviews.errors import UserError
-from hardviews.launch.address import NODE_VARIABLE, RENDEZVOUS_VARIABLE, reserve
+from hardviews.launch.address import LAST_PORT, NODE_VARIABLE, RENDEZVOUS_VARIABLE, check_free, reserve
 from hardviews.launch.agent import digest
 from hardviews.launch.coordinator import FAILED
 from hardviews.launch.worker import MISTAKE
@@ -86,9 +88,14 @@ def configure(words: Sequence[str]) -> LaunchConfig:
     start = most if options.start is None else options.start
     if not 1 <= start <= most:
         raise UserError(f"--start {start} is not between 1 and {most}, the most nodes that --nnodes allows.")
-    for name, least_value in (("nproc", 1), ("port", 0), ("grace", 0)):
-        if getattr(options, name) < least_value:
-            raise UserError(f"--{name} {getattr(options, name)} is too small: give {least_value} or more.")
+    for name, least_value in (("nproc", 1), ("port", 0), ("gather", 0), ("grace", 0)):
+        value = getattr(options, name)
+        if value is not None and value < least_value:
+            raise UserError(f"--{name} {value} is too small: give {least_value} or more.")
+        if value is not None and not math.isfinite(value):
+            raise UserError(f"--{name} {value} is no length of time: give a number of seconds.")
+    if options.port > LAST_PORT:
+        raise UserError(f"--port {options.port} is too large: the last port is {LAST_PORT}.")
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if command[:1] != ["pretrain"]:
         said = f"runs pretrain, not {command[0]}" if command else "is told what to run at the end of the line"
@@ -109,9 +116,21 @@ def configure(words: Sequence[str]) -> LaunchConfig:
 
 def _place(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not port.isdecimal() or int(port) > LAST_PORT:
         raise UserError(f"--join {text} is no address. Write HOST:PORT, as the running job has printed it.")
     return host, int(port)
+
+
+def _reserve(port: int) -> socket.socket:
+    """Reserve the coordinator's port; two jobs that shared one would get each other's nodes."""
+    try:
+        check_free(LOOPBACK, port)
+        return reserve(LOOPBACK, port)
+    except OSError as error:
+        raise UserError(
+            f"--port {port} cannot be used ({error.strerror}). Give another one, or none: then a free one is taken. To "
+            f"add a node to a job that runs there: hardviews launch --join {LOOPBACK}:{port} ..."
+        ) from None
 
 
 class _Child:
@@ -204,7 +223,7 @@ class Launcher:
                 stack.callback(signal.signal, number, signal.signal(number, self._ask))
             if config.join:
                 return self._join(*config.join)
-            holder = stack.enter_context(reserve(LOOPBACK, config.port))
+            holder = stack.enter_context(_reserve(config.port))
             return self._run(f"local-{uuid.uuid4().hex[:8]}", LOOPBACK, holder.getsockname()[1])
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
