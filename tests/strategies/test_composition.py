@@ -11,7 +11,7 @@ from hardviews.objective import Objective
 from hardviews.recipes.overrides import overridden
 from hardviews.recipes.smoke import smoke
 from hardviews.strategies.adversarial import Adversarial
-from hardviews.strategies.composition import check_group
+from hardviews.strategies.composition import check_group, check_micro_batch
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.mixup import MixUp
@@ -214,6 +214,28 @@ def test_groups_of_one_image_are_refused_before_a_step() -> None:
         check_group(method, hexa, 1)
     check_group(method, hexa, 2)
     check_group(method, Chain(SELECT, Sum((1.0, Clean()), (0.0, MIX), (1.0, ATTACK))), 1)
+
+
+@pytest.mark.parametrize(
+    ("method", "network", "words"),
+    [
+        ("simclr", "batchnorm", "SimCLR tells an image from the others"),
+        ("simclr", "vit", "SimCLR tells an image from the others"),
+        ("simsiam", "vit", r"SimSiam normalises .* \(BatchNorm\)"),
+        ("dino", "batchnorm", r"DINO normalises .* \(BatchNorm\)"),
+    ],
+)
+def test_micro_batches_of_one_image_are_refused_before_a_step(method: str, network: str, words: str) -> None:
+    built = build(method, Clean(), network).method
+    with pytest.raises(UserError, match=rf"{words}.* set training\.batch to 2 or more\.$"):
+        check_micro_batch(built, 1, 1)
+    with pytest.raises(UserError, match=r"set training\.batch to 64 or more, or training\.accumulate to 16 or less"):
+        check_micro_batch(built, 32, 32)
+    check_micro_batch(built, 64, 32)
+
+
+def test_one_image_is_enough_where_nothing_normalises_over_images() -> None:
+    check_micro_batch(build("dino", Clean(), "vit").method, 1, 1)
 
 
 # Weights that begin late and grow

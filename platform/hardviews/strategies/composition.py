@@ -8,8 +8,11 @@ mix lies on another rank; a method whose loss has no value per sample is no `Met
 
 from collections.abc import Iterator
 
+from torch import nn
+
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
+from hardviews.methods.simclr import SimCLR
 from hardviews.models.resolution import why_not
 from hardviews.strategies.mix import alone
 from hardviews.strategies.strategy import Stage, Strategy
@@ -51,6 +54,28 @@ def check_group(method: Method, strategy: Strategy, group: int) -> None:
     for leaf in leaves(strategy):
         if group == 1 and Stage.MIX in leaf.stages:
             raise UserError(alone(leaf))
+
+
+def check_micro_batch(method: Method, batch: int, accumulate: int) -> None:
+    """Refuse micro-batches of one image, of all ranks together, where a method needs others beside it.
+
+    Raises:
+        UserError: with the reason and what to do.
+    """
+    if batch // accumulate > 1:
+        return
+    normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in method.modules())
+    if isinstance(method, SimCLR):
+        needs = "tells an image from the others of its micro-batch"
+    elif normalised:
+        needs = "normalises the images of a micro-batch together (BatchNorm)"
+    else:
+        return
+    raise UserError(
+        f"{type(method).__name__} {needs}, but training.batch={batch} and training.accumulate={accumulate} leave one "
+        f"image in each: set training.batch to {2 * accumulate} or more"
+        + (f", or training.accumulate to {batch // 2} or less." if accumulate > 1 else ".")
+    )
 
 
 def leaves(strategy: Strategy) -> Iterator[Strategy]:
