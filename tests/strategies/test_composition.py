@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from hardviews.batch import Clock
 from hardviews.errors import UserError
 from hardviews.methods.dino import DINOConfig
+from hardviews.models.backbones import Backbone
 from hardviews.objective import Objective
 from hardviews.recipes.overrides import overridden
 from hardviews.recipes.smoke import smoke
@@ -288,3 +290,40 @@ def test_views_that_the_network_cannot_cut_into_patches_are_refused() -> None:
     config = DINOConfig(hidden=8, bottleneck=4, outputs=6, even=VIEW, odd=VIEW, local=Augmentation(size=12))
     with pytest.raises(UserError, match=r"DINO has local views of 12 pixels a side, but .* choose a multiple of 8"):
         Objective(config.build(vit(), 32), Clean())
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "words"),
+    [
+        (
+            "simclr",
+            "inception_v3",
+            r"SimCLR has view views of 16 .*Kernel size.* 299 pixels \(--method\.view\.size 299\)",
+        ),
+        ("simclr", "levit_128s", r"cannot look at them .* 224 pixels \(--method\.view\.size 224\), or choose another"),
+        ("dino", "maxvit_tiny_rw_224", r"DINO has even views of 16 .* give it views of 224 pixels, or choose another"),
+    ],
+)
+def test_views_that_the_network_does_not_bear_are_refused(method: str, name: str, words: str) -> None:
+    """Asked without a forward pass of numbers."""
+    backbone = Backbone(name)
+    built = METHODS[method](backbone.build(), backbone.num_features)
+    before, random = {key: value.clone() for key, value in built.state_dict().items()}, torch.get_rng_state()
+    with pytest.raises(UserError, match=words):
+        Objective(built, Clean())
+    assert torch.equal(random, torch.get_rng_state())
+    assert all(torch.equal(before[key], value) for key, value in built.state_dict().items())
+    assert all(module.training for module in built.backbone.modules())
+
+
+def test_networks_that_cannot_be_asked_are_not_judged() -> None:
+    """Those that timm tells no size of, and those that fail at it too."""
+
+    class Fails(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no such pass")
+
+    for size in (None, (3, 32, 32)):
+        network = Fails()
+        network.pretrained_cfg = {"input_size": size}  # type: ignore[assignment]
+        Objective(METHODS["simclr"](network, 4), Clean())

@@ -27,10 +27,20 @@ def fails(network: nn.Module, size: int, own: int) -> str | None:
 
     Found out by a pass without numbers. A network that cannot be asked so is not judged.
     """
-    return None if _error(network, own) else _error(network, size)
+    error = _error(network, size)
+    if error is None or isinstance(error, NotImplementedError) or _error(network, own) is not None:
+        return None
+    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
 
 
-def _error(network: nn.Module, size: int) -> str | None:
+def own_size(network: nn.Module) -> int | None:
+    """Return the size that timm says a network is made for; None where it says none."""
+    shape = (getattr(network, "pretrained_cfg", None) or {}).get("input_size")
+    return None if shape is None else int(shape[-1])
+
+
+def _error(network: nn.Module, size: int) -> Exception | None:
+    """Return what a pass without numbers raises: it draws nothing and moves no statistics."""
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     modes = {module: module.training for module in network.modules()}
     network.eval()
@@ -42,7 +52,7 @@ def _error(network: nn.Module, size: int) -> str | None:
         )
     # Whatever a network of whatever origin does not bear.
     except Exception as error:
-        return str(error).strip().split("\n")[0] or type(error).__name__
+        return error
     finally:
         for module, mode in modes.items():
             module.training = mode

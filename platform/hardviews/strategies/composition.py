@@ -13,7 +13,7 @@ from torch import nn
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
 from hardviews.methods.simclr import SimCLR
-from hardviews.models.resolution import why_not
+from hardviews.models.resolution import fails, own_size, why_not
 from hardviews.strategies.mix import alone
 from hardviews.strategies.strategy import Stage, Strategy
 
@@ -25,7 +25,7 @@ def check(method: Method, strategy: Strategy) -> None:
         UserError: with the reason and what to do.
     """
     for pool in method.plan().pools:
-        reason = why_not(method.backbone, pool.augmentation.size)
+        reason = _unseen(method, pool.augmentation.size)
         if reason is not None:
             raise UserError(
                 f"{type(method).__name__} has {pool.name} views of {pool.augmentation.size} pixels a side, but {reason}"
@@ -42,6 +42,26 @@ def check(method: Method, strategy: Strategy) -> None:
         reason = leaf.refuses(method) or method.refuses(leaf)
         if reason is not None:
             raise UserError(f"{name}: {reason}")
+
+
+def _unseen(method: Method, size: int) -> str | None:
+    """Return why a method's network cannot look at views of `size` pixels, and what to do; None where it can."""
+    reason, own = why_not(method.backbone, size), own_size(method.backbone)
+    if reason is not None or own is None:
+        return reason
+    error = fails(method.backbone, size, own)
+    if error is None:
+        return None
+    return (
+        f"the network cannot look at them ({error}): give it views of {own} pixels{_setting(method, own)}, or choose "
+        "another network."
+    )
+
+
+def _setting(method: Method, size: int) -> str:
+    """Return in brackets how to set the size of a method's views, where all are drawn alike."""
+    alike = len(method.plan().pools) == 1 and hasattr(getattr(method, "config", None), "view")
+    return f" (--method.view.size {size})" if alike else ""
 
 
 def check_group(method: Method, strategy: Strategy, group: int) -> None:
