@@ -71,6 +71,10 @@ def test_a_misspelt_name_is_answered_with_the_right_one(name, at):
     [
         ({"name": "resnet18", "image_size": 32}, "image_size"),
         ({"name": "resnet18", "patch_size": 4}, "patch_size"),
+        (
+            {"name": "swin_tiny_patch4_window7_224", "image_size": 64},
+            r"no vision transformer that takes it \(ViT, DeiT or EVA\): remove image_size\.$",
+        ),
         ({"name": "resnet18", "drop_path": 1.0}, "drop_path"),
         ({"name": "resnet18", "init": "xavier"}, "init=xavier"),
         ({"name": "test_vit", "patch_size": 0}, "patch_size is 0; give 1 pixel or more"),

@@ -8,6 +8,7 @@ import torch
 from hardviews.batch import Clock
 from hardviews.errors import UserError
 from hardviews.methods.dino import DINOConfig
+from hardviews.methods.simclr import SimCLRConfig
 from hardviews.models.backbones import Backbone
 from hardviews.objective import Objective
 from hardviews.recipes.overrides import overridden
@@ -292,6 +293,14 @@ def test_views_that_the_network_cannot_cut_into_patches_are_refused() -> None:
         Objective(config.build(vit(), 32), Clean())
 
 
+def test_a_network_of_a_fixed_size_asks_for_no_other() -> None:
+    """Nor for a multiple of its patch, which it would then refuse."""
+    backbone = Backbone("swin_tiny_patch4_window7_224")
+    method = SimCLRConfig(view=Augmentation(size=30)).build(backbone.build(), backbone.num_features)
+    with pytest.raises(UserError, match=r"views of 224 pixels alone: give it those \(--method\.view\.size 224\)"):
+        Objective(method, Clean())
+
+
 @pytest.mark.parametrize(
     ("method", "name", "words"),
     [
@@ -301,6 +310,16 @@ def test_views_that_the_network_cannot_cut_into_patches_are_refused() -> None:
             r"SimCLR has view views of 16 .*Kernel size.* 299 pixels \(--method\.view\.size 299\)",
         ),
         ("simclr", "levit_128s", r"cannot look at them .* 224 pixels \(--method\.view\.size 224\), or choose another"),
+        (
+            "simclr",
+            "swin_tiny_patch4_window7_224",
+            r"views of 224 pixels alone: .* \(--method\.view\.size 224\), or choose",
+        ),
+        (
+            "dino",
+            "swin_tiny_patch4_window7_224",
+            r"views of 224 pixels alone: give it those, or choose another network\.$",
+        ),
         ("dino", "maxvit_tiny_rw_224", r"DINO has even views of 16 .* give it views of 224 pixels, or choose another"),
     ],
 )

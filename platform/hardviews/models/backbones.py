@@ -62,8 +62,8 @@ class Backbone:
             for field in ("image_size", "patch_size"):
                 if getattr(self, field) is not None:
                     raise UserError(
-                        f"Backbone: {field} is given, but {self.name} is not a vision transformer and works "
-                        f"at any size; remove {field}."
+                        f"Backbone: {field} is given, but {self.name} is no vision transformer that takes it (ViT, "
+                        f"DeiT or EVA): remove {field}."
                     )
             if self.init != "normal":
                 raise UserError(f"Backbone: init={self.init} is for vision transformers, and {self.name} is none.")

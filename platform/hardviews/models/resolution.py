@@ -2,23 +2,30 @@
 
 import torch
 from timm.layers import PatchEmbed
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.func import functional_call
 
 
-def why_not(network: nn.Module, size: int) -> str | None:
-    """Return why a network cannot take square views of `size` pixels, and what to do; None where it can."""
+def why_not(network: nn.Module, size: int, setting: str = "") -> str | None:
+    """Return why a network cannot take square views of `size` pixels, and what to do; None where it can.
+
+    `setting` says, with {} for the size in pixels, how to give a network the views that it was built for.
+    """
     for module in network.modules():
         if not isinstance(module, PatchEmbed):
             continue
+        if module.strict_img_size and module.img_size is not None and tuple(module.img_size) != (size, size):
+            own = module.img_size[0]
+            if any(isinstance(part, VisionTransformer | Eva) for part in network.modules()):
+                advice = "build it with dynamic_img_size=True, as `Backbone` does."
+            else:
+                advice = f"give it those{setting.format(own)}, or choose another network."
+            return f"the network was built for views of {own} pixels alone: {advice}"
         height, width = module.patch_size
         if (size % height or size % width) and not module.dynamic_img_pad:
             return f"the network cuts a view into patches of {height} pixels: choose a multiple of {height}."
-        if module.strict_img_size and module.img_size is not None and tuple(module.img_size) != (size, size):
-            return (
-                f"the network was built for views of {module.img_size[0]} pixels alone: build it with "
-                "dynamic_img_size=True, as `Backbone` does."
-            )
     return None
 
 

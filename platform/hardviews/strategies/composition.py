@@ -46,22 +46,19 @@ def check(method: Method, strategy: Strategy) -> None:
 
 def _unseen(method: Method, size: int) -> str | None:
     """Return why a method's network cannot look at views of `size` pixels, and what to do; None where it can."""
-    reason, own = why_not(method.backbone, size), own_size(method.backbone)
+    # One setting says the size where all views are drawn alike.
+    alike = len(method.plan().pools) == 1 and hasattr(getattr(method, "config", None), "view")
+    setting = " (--method.view.size {})" if alike else ""
+    reason, own = why_not(method.backbone, size, setting), own_size(method.backbone)
     if reason is not None or own is None:
         return reason
     error = fails(method.backbone, size, own)
     if error is None:
         return None
     return (
-        f"the network cannot look at them ({error}): give it views of {own} pixels{_setting(method, own)}, or choose "
+        f"the network cannot look at them ({error}): give it views of {own} pixels{setting.format(own)}, or choose "
         "another network."
     )
-
-
-def _setting(method: Method, size: int) -> str:
-    """Return in brackets how to set the size of a method's views, where all are drawn alike."""
-    alike = len(method.plan().pools) == 1 and hasattr(getattr(method, "config", None), "view")
-    return f" (--method.view.size {size})" if alike else ""
 
 
 def check_group(method: Method, strategy: Strategy, group: int) -> None:
