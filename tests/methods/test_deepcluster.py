@@ -244,8 +244,11 @@ def test_too_few_images_are_refused() -> None:
     method = replace(CLUSTERS, clusters=ROWS + 1).build(torch.nn.Flatten(), 4)
     with pytest.raises(UserError, match=f"{ROWS} images, fewer than the {ROWS + 1} clusters"):
         method.allocate(ROWS)
+    method.check_epoch(ROWS + 1)
+    with pytest.raises(UserError, match=f"in whole batches, {ROWS} images"):
+        method.check_epoch(ROWS)
     objective, _ = made()
-    with pytest.raises(UserError, match="in whole batches, 8 images"):
+    with pytest.raises(UserError, match="in whole batches and not corrupt, 8 images"):
         objective.method.begin_epoch(CLOCK, lambda: batches(objective, 1))
 
 

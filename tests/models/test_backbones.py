@@ -71,8 +71,24 @@ def test_a_misspelt_name_is_answered_with_the_right_one(name, at):
     [
         ({"name": "resnet18", "image_size": 32}, "image_size"),
         ({"name": "resnet18", "patch_size": 4}, "patch_size"),
+        (
+            {"name": "swin_tiny_patch4_window7_224", "image_size": 64},
+            r"no vision transformer that takes it \(ViT, DeiT or EVA\): remove image_size\.$",
+        ),
         ({"name": "resnet18", "drop_path": 1.0}, "drop_path"),
         ({"name": "resnet18", "init": "xavier"}, "init=xavier"),
+        ({"name": "test_vit", "patch_size": 0}, "patch_size is 0; give 1 pixel or more"),
+        ({"name": "test_vit", "patch_size": 0, "small_stem": True}, "patch_size is 0; give 1 pixel or more"),
+        ({"name": "test_vit", "patch_size": -8}, "patch_size is -8; give 1 pixel or more"),
+        ({"name": "test_vit", "image_size": 0}, "image_size is 0; give 1 pixel or more"),
+        ({"name": "test_vit", "image_size": -64}, "image_size is -64; give 1 pixel or more"),
+        (
+            {"name": "test_vit", "image_size": 4},
+            "image_size is 4, smaller than a patch of 16 pixels: choose 16 or more",
+        ),
+        ({"name": "test_vit", "image_size": 3, "small_stem": True}, "smaller than a patch of 4 pixels"),
+        ({"name": "eva02_tiny_patch14_224", "image_size": 13}, "smaller than a patch of 14 pixels"),
+        ({"name": "test_vit", "image_size": 16, "patch_size": 32}, "smaller than a patch of 32 pixels"),
     ],
 )
 def test_impossible_options_are_named(options, word):

@@ -3,15 +3,18 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from hardviews.batch import Clock
 from hardviews.errors import UserError
 from hardviews.methods.dino import DINOConfig
+from hardviews.methods.simclr import SimCLRConfig
+from hardviews.models.backbones import Backbone
 from hardviews.objective import Objective
 from hardviews.recipes.overrides import overridden
 from hardviews.recipes.smoke import smoke
 from hardviews.strategies.adversarial import Adversarial
-from hardviews.strategies.composition import check_group
+from hardviews.strategies.composition import check_group, check_micro_batch
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.mixup import MixUp
@@ -216,6 +219,28 @@ def test_groups_of_one_image_are_refused_before_a_step() -> None:
     check_group(method, Chain(SELECT, Sum((1.0, Clean()), (0.0, MIX), (1.0, ATTACK))), 1)
 
 
+@pytest.mark.parametrize(
+    ("method", "network", "words"),
+    [
+        ("simclr", "batchnorm", "SimCLR tells an image from the others"),
+        ("simclr", "vit", "SimCLR tells an image from the others"),
+        ("simsiam", "vit", r"SimSiam normalises .* \(BatchNorm\)"),
+        ("dino", "batchnorm", r"DINO normalises .* \(BatchNorm\)"),
+    ],
+)
+def test_micro_batches_of_one_image_are_refused_before_a_step(method: str, network: str, words: str) -> None:
+    built = build(method, Clean(), network).method
+    with pytest.raises(UserError, match=rf"{words}.* set training\.batch to 2 or more\.$"):
+        check_micro_batch(built, 1, 1)
+    with pytest.raises(UserError, match=r"set training\.batch to 64 or more, or training\.accumulate to 16 or less"):
+        check_micro_batch(built, 32, 32)
+    check_micro_batch(built, 64, 32)
+
+
+def test_one_image_is_enough_where_nothing_normalises_over_images() -> None:
+    check_micro_batch(build("dino", Clean(), "vit").method, 1, 1)
+
+
 # Weights that begin late and grow
 
 
@@ -266,3 +291,58 @@ def test_views_that_the_network_cannot_cut_into_patches_are_refused() -> None:
     config = DINOConfig(hidden=8, bottleneck=4, outputs=6, even=VIEW, odd=VIEW, local=Augmentation(size=12))
     with pytest.raises(UserError, match=r"DINO has local views of 12 pixels a side, but .* choose a multiple of 8"):
         Objective(config.build(vit(), 32), Clean())
+
+
+def test_a_network_of_a_fixed_size_asks_for_no_other() -> None:
+    """Nor for a multiple of its patch, which it would then refuse."""
+    backbone = Backbone("swin_tiny_patch4_window7_224")
+    method = SimCLRConfig(view=Augmentation(size=30)).build(backbone.build(), backbone.num_features)
+    with pytest.raises(UserError, match=r"views of 224 pixels alone: give it those \(--method\.view\.size 224\)"):
+        Objective(method, Clean())
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "words"),
+    [
+        (
+            "simclr",
+            "inception_v3",
+            r"SimCLR has view views of 16 .*Kernel size.* 299 pixels \(--method\.view\.size 299\)",
+        ),
+        ("simclr", "levit_128s", r"cannot look at them .* 224 pixels \(--method\.view\.size 224\), or choose another"),
+        (
+            "simclr",
+            "swin_tiny_patch4_window7_224",
+            r"views of 224 pixels alone: .* \(--method\.view\.size 224\), or choose",
+        ),
+        (
+            "dino",
+            "swin_tiny_patch4_window7_224",
+            r"views of 224 pixels alone: give it those, or choose another network\.$",
+        ),
+        ("dino", "maxvit_tiny_rw_224", r"DINO has even views of 16 .* give it views of 224 pixels, or choose another"),
+    ],
+)
+def test_views_that_the_network_does_not_bear_are_refused(method: str, name: str, words: str) -> None:
+    """Asked without a forward pass of numbers."""
+    backbone = Backbone(name)
+    built = METHODS[method](backbone.build(), backbone.num_features)
+    before, random = {key: value.clone() for key, value in built.state_dict().items()}, torch.get_rng_state()
+    with pytest.raises(UserError, match=words):
+        Objective(built, Clean())
+    assert torch.equal(random, torch.get_rng_state())
+    assert all(torch.equal(before[key], value) for key, value in built.state_dict().items())
+    assert all(module.training for module in built.backbone.modules())
+
+
+def test_networks_that_cannot_be_asked_are_not_judged() -> None:
+    """Those that timm tells no size of, and those that fail at it too."""
+
+    class Fails(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no such pass")
+
+    for size in (None, (3, 32, 32)):
+        network = Fails()
+        network.pretrained_cfg = {"input_size": size}  # type: ignore[assignment]
+        Objective(METHODS["simclr"](network, 4), Clean())

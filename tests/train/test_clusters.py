@@ -93,8 +93,17 @@ def test_clusters_are_made_once_an_epoch_and_the_first_pass_once(
     assert int(tensors(untracked / "run")["model.method.bank.seen"].sum()) > 80
 
 
-def test_fewer_images_than_clusters_are_refused_before_anything_is_written(data: str, untracked: Path) -> None:
-    recipe = replace(clustered(), method=replace(CLUSTERS, clusters=91))
-    with pytest.raises(UserError, match="90 images, fewer than the 91 clusters"):
+@pytest.mark.parametrize(
+    ("clusters", "words"),
+    [
+        (91, "The dataset has 90 images, fewer than the 91 clusters"),
+        (81, r"in whole batches, 80 images, .* lower --method\.clusters to at most 80"),
+    ],
+)
+def test_fewer_images_than_clusters_are_refused_before_anything_is_written(
+    data: str, untracked: Path, clusters: int, words: str
+) -> None:
+    recipe = replace(clustered(), method=replace(CLUSTERS, clusters=clusters))
+    with pytest.raises(UserError, match=words):
         train(recipe, data, untracked / "run")
     assert not (untracked / "run").exists()

@@ -75,6 +75,16 @@ def test_moco_in_groups_of_one_is_refused_before_anything_is_written(data: str, 
     assert snapshot(untracked / "run") == {}
 
 
+@pytest.mark.parametrize(("batch", "accumulate"), [(1, 1), (BATCH, BATCH)])
+def test_micro_batches_of_one_image_are_refused_before_anything_is_written(
+    data: str, untracked: Path, batch: int, accumulate: int
+) -> None:
+    recipe = simclr(1, group=1, batch=batch, accumulate=accumulate)
+    with pytest.raises(UserError, match="leave one image in each"):
+        train(replace(recipe, strategy=Clean()), data, untracked / "run")
+    assert snapshot(untracked / "run") == {}
+
+
 def test_another_dataset_is_refused(data: str, untracked: Path) -> None:
     output = train(simclr(1), data, untracked / "run")
     other = packed(untracked / "other", 60)

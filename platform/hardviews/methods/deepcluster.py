@@ -99,6 +99,10 @@ class DeepCluster(Method):
         self.bank.allocate(samples)
         self.labels = self.labels.new_full((self.config.heads, samples), ABSENT)
 
+    def check_epoch(self, samples: int) -> None:
+        """Refuse epochs with fewer samples than clusters: those are made of what an epoch shows."""
+        self._check(samples, "The dataset has, in whole batches,")
+
     def plan(self) -> Plan:
         """Return two full-size views, and the small ones."""
         pools = [Pool("global", len(REMEMBERED), self.config.view)]
@@ -169,7 +173,8 @@ class DeepCluster(Method):
                 for batch in batches():
                     self.update(self.encode(batch, REMEMBERED, []), clock, batch.index)
         seen_N, clusters = self.bank.seen, self.config.clusters
-        self._check(int(seen_N.sum()), "The dataset has, in whole batches,")
+        # Fewer than an epoch has, where samples stand in for corrupt ones.
+        self._check(int(seen_N.sum()), "The dataset has, in whole batches and not corrupt,")
         for head in range(self.config.heads):
             rows_ND = self.bank.rows[head % len(REMEMBERED)]
             start_KD = rows_ND[draw_rows(clock.seed, clock.epoch, head, seen_N, clusters)]

@@ -114,6 +114,13 @@ class Method(nn.Module, ABC):
             UserError: with the reason and what to do.
         """
 
+    def check_epoch(self, samples: int) -> None:
+        """Refuse epochs of so many samples, those that fill whole batches; called once, before anything is trained.
+
+        Raises:
+            UserError: with the reason and what to do.
+        """
+
     @abstractmethod
     def plan(self) -> Plan:
         """Return the slots that a step needs."""

@@ -52,17 +52,34 @@ class Backbone:
     def __post_init__(self) -> None:
         if not 0.0 <= self.drop_path < 1.0:
             raise UserError(f"Backbone: drop_path is {self.drop_path}; give a rate from 0 up to, not including, 1.")
+        for field in ("image_size", "patch_size"):
+            pixels = getattr(self, field)
+            if pixels is not None and pixels < 1:
+                raise UserError(f"Backbone: {field} is {pixels}; give 1 pixel or more, or leave it out.")
         if not timm.is_model(self.name):
             raise UserError(_unknown(self.name))
         if not self.is_transformer:
             for field in ("image_size", "patch_size"):
                 if getattr(self, field) is not None:
                     raise UserError(
-                        f"Backbone: {field} is given, but {self.name} is not a vision transformer and works "
-                        f"at any size; remove {field}."
+                        f"Backbone: {field} is given, but {self.name} is no vision transformer that takes it (ViT, "
+                        f"DeiT or EVA): remove {field}."
                     )
             if self.init != "normal":
                 raise UserError(f"Backbone: init={self.init} is for vision transformers, and {self.name} is none.")
+
+        elif self.image_size is not None and self.image_size < self._patch:
+            raise UserError(
+                f"Backbone: image_size is {self.image_size}, smaller than a patch of {self._patch} pixels: choose "
+                f"{self._patch} or more, or set a smaller patch_size."
+            )
+
+    @property
+    def _patch(self) -> int:
+        """Pixels a side of a transformer's patch; 1 where it cannot be known."""
+        if self.patch_size is not None or self.small_stem:
+            return self.patch_size or _SMALL_PATCH
+        return _patch_of(self.name)
 
     @property
     def is_transformer(self) -> bool:
@@ -90,7 +107,7 @@ class Backbone:
             if self.image_size is not None:
                 options["img_size"] = self.image_size
             if self.patch_size is not None or self.small_stem:
-                options["patch_size"] = self.patch_size or _SMALL_PATCH
+                options["patch_size"] = self._patch
             if self.init == "xavier":
                 options["weight_init"] = "jax"
         try:
@@ -136,6 +153,15 @@ def _unknown(name: str) -> str:
         else "List them with: python -c 'import timm; print(timm.list_models())'."
     )
     return f"Backbone: timm has no network named {name!r}. {hint}"
+
+
+@lru_cache(maxsize=64)
+def _patch_of(name: str) -> int:
+    """Return the patch of a transformer as timm has it; on the meta device, as `_num_features`."""
+    with torch.device("meta"):
+        network: Any = timm.create_model(name, pretrained=False)
+    side = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
+    return int(side[0] if isinstance(side, tuple) else side)
 
 
 @lru_cache(maxsize=64)

@@ -2,23 +2,30 @@
 
 import torch
 from timm.layers import PatchEmbed
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.func import functional_call
 
 
-def why_not(network: nn.Module, size: int) -> str | None:
-    """Return why a network cannot take square views of `size` pixels, and what to do; None where it can."""
+def why_not(network: nn.Module, size: int, setting: str = "") -> str | None:
+    """Return why a network cannot take square views of `size` pixels, and what to do; None where it can.
+
+    `setting` says, with {} for the size in pixels, how to give a network the views that it was built for.
+    """
     for module in network.modules():
         if not isinstance(module, PatchEmbed):
             continue
+        if module.strict_img_size and module.img_size is not None and tuple(module.img_size) != (size, size):
+            own = module.img_size[0]
+            if any(isinstance(part, VisionTransformer | Eva) for part in network.modules()):
+                advice = "build it with dynamic_img_size=True, as `Backbone` does."
+            else:
+                advice = f"give it those{setting.format(own)}, or choose another network."
+            return f"the network was built for views of {own} pixels alone: {advice}"
         height, width = module.patch_size
         if (size % height or size % width) and not module.dynamic_img_pad:
             return f"the network cuts a view into patches of {height} pixels: choose a multiple of {height}."
-        if module.strict_img_size and module.img_size is not None and tuple(module.img_size) != (size, size):
-            return (
-                f"the network was built for views of {module.img_size[0]} pixels alone: build it with "
-                "dynamic_img_size=True, as `Backbone` does."
-            )
     return None
 
 
@@ -27,10 +34,20 @@ def fails(network: nn.Module, size: int, own: int) -> str | None:
 
     Found out by a pass without numbers. A network that cannot be asked so is not judged.
     """
-    return None if _error(network, own) else _error(network, size)
+    error = _error(network, size)
+    if error is None or isinstance(error, NotImplementedError) or _error(network, own) is not None:
+        return None
+    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
 
 
-def _error(network: nn.Module, size: int) -> str | None:
+def own_size(network: nn.Module) -> int | None:
+    """Return the size that timm says a network is made for; None where it says none."""
+    shape = (getattr(network, "pretrained_cfg", None) or {}).get("input_size")
+    return None if shape is None else int(shape[-1])
+
+
+def _error(network: nn.Module, size: int) -> Exception | None:
+    """Return what a pass without numbers raises: it draws nothing and moves no statistics."""
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     modes = {module: module.training for module in network.modules()}
     network.eval()
@@ -42,7 +59,7 @@ def _error(network: nn.Module, size: int) -> str | None:
         )
     # Whatever a network of whatever origin does not bear.
     except Exception as error:
-        return str(error).strip().split("\n")[0] or type(error).__name__
+        return error
     finally:
         for module, mode in modes.items():
             module.training = mode

@@ -8,9 +8,12 @@ mix lies on another rank; a method whose loss has no value per sample is no `Met
 
 from collections.abc import Iterator
 
+from torch import nn
+
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
-from hardviews.models.resolution import why_not
+from hardviews.methods.simclr import SimCLR
+from hardviews.models.resolution import fails, own_size, why_not
 from hardviews.strategies.mix import alone
 from hardviews.strategies.strategy import Stage, Strategy
 
@@ -22,7 +25,7 @@ def check(method: Method, strategy: Strategy) -> None:
         UserError: with the reason and what to do.
     """
     for pool in method.plan().pools:
-        reason = why_not(method.backbone, pool.augmentation.size)
+        reason = _unseen(method, pool.augmentation.size)
         if reason is not None:
             raise UserError(
                 f"{type(method).__name__} has {pool.name} views of {pool.augmentation.size} pixels a side, but {reason}"
@@ -41,6 +44,23 @@ def check(method: Method, strategy: Strategy) -> None:
             raise UserError(f"{name}: {reason}")
 
 
+def _unseen(method: Method, size: int) -> str | None:
+    """Return why a method's network cannot look at views of `size` pixels, and what to do; None where it can."""
+    # One setting says the size where all views are drawn alike.
+    alike = len(method.plan().pools) == 1 and hasattr(getattr(method, "config", None), "view")
+    setting = " (--method.view.size {})" if alike else ""
+    reason, own = why_not(method.backbone, size, setting), own_size(method.backbone)
+    if reason is not None or own is None:
+        return reason
+    error = fails(method.backbone, size, own)
+    if error is None:
+        return None
+    return (
+        f"the network cannot look at them ({error}): give it views of {own} pixels{setting.format(own)}, or choose "
+        "another network."
+    )
+
+
 def check_group(method: Method, strategy: Strategy, group: int) -> None:
     """Refuse groups that are too small for a method, or for a strategy that mixes the images of a group.
 
@@ -51,6 +71,28 @@ def check_group(method: Method, strategy: Strategy, group: int) -> None:
     for leaf in leaves(strategy):
         if group == 1 and Stage.MIX in leaf.stages:
             raise UserError(alone(leaf))
+
+
+def check_micro_batch(method: Method, batch: int, accumulate: int) -> None:
+    """Refuse micro-batches of one image, of all ranks together, where a method needs others beside it.
+
+    Raises:
+        UserError: with the reason and what to do.
+    """
+    if batch // accumulate > 1:
+        return
+    normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in method.modules())
+    if isinstance(method, SimCLR):
+        needs = "tells an image from the others of its micro-batch"
+    elif normalised:
+        needs = "normalises the images of a micro-batch together (BatchNorm)"
+    else:
+        return
+    raise UserError(
+        f"{type(method).__name__} {needs}, but training.batch={batch} and training.accumulate={accumulate} leave one "
+        f"image in each: set training.batch to {2 * accumulate} or more"
+        + (f", or training.accumulate to {batch // 2} or less." if accumulate > 1 else ".")
+    )
 
 
 def leaves(strategy: Strategy) -> Iterator[Strategy]:

@@ -97,6 +97,7 @@ class Pretraining:
         self.total = self.per_epoch * training.epochs
         self.trainer = Trainer(recipe, world)
         self.trainer.objective.method.allocate(len(self.reader))
+        self.trainer.objective.method.check_epoch(self.per_epoch)
         self.at, self.ledger, self.history = Position(), Ledger(), b""
         self.life = LifeNotes(where.output, patience()) if world.rank == 0 else None
         self.checkpoints = Checkpoints(where.output, training.keep)

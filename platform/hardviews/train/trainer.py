@@ -16,7 +16,7 @@ from hardviews.collectives import sum_over_ranks
 from hardviews.methods.method import Encoded, concatenate
 from hardviews.objective import Losses, Objective
 from hardviews.recipes.recipe import Recipe
-from hardviews.strategies.composition import check_group
+from hardviews.strategies.composition import check_group, check_micro_batch
 from hardviews.train.ledger import digest
 from hardviews.train.loader import RawBatch, to_batch
 from hardviews.train.world import World
@@ -52,6 +52,7 @@ class Trainer:
         torch.manual_seed(recipe.training.seed)
         method = recipe.method.build(recipe.backbone.build(), recipe.backbone.num_features)
         check_group(method, recipe.strategy, recipe.training.group)
+        check_micro_batch(method, recipe.training.batch, recipe.training.accumulate)
         self.objective = Objective(method, recipe.strategy).train()
         # channels_last is what convolutions run fastest in, on CPU as on GPU.
         self.objective.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
