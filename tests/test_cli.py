@@ -168,6 +168,7 @@ def test_settings_that_change_no_weight_do_not_change_the_digest() -> None:
         ("pretrain digits --training.epochs 0", "training.epochs is 0"),
         ("pretrain digits --training.keep 0", "training.keep is 0"),
         ("pretrain digits --training.seed -1", "training.seed is -1"),
+        ("pretrain digits --experiment=", "experiment is empty"),
         ("pretrain digits --method.temperature inf", "method.temperature is inf; it must be a finite number"),
         ("pretrain digits --optimizer.weight-decay nan", "optimizer.weight_decay is nan; it must be a finite number"),
         ("pretrain digits --loader.workers -1", "loader.workers=-1"),
@@ -222,7 +223,7 @@ def test_frames_become_sentences() -> None:
         ("--output shards/index.json/run", "cannot be written"),
         ("--project shards/index.json", "--project"),
         ("--optimizer.name bnbadamw", "on this machine"),
-        ("--backbone.image-size 32", "not a vision transformer"),
+        ("--backbone.image-size 32", "no vision transformer"),
     ],
 )
 def test_what_cannot_be_trained_leaves_nothing(words: str, said: str, data: str, capfd) -> None:

@@ -100,7 +100,9 @@ class Recipe:
     experiment: str = "hardviews"
 
     def __post_init__(self) -> None:
-        """Refuse settings that are no finite numbers: whatever they set, a loss would be none either."""
+        """Refuse settings that are no finite numbers (a loss would be none either), and no experiment."""
+        if not self.experiment.strip():
+            raise UserError("experiment is empty; name the MLflow experiment that the run belongs to.")
         for name, number in _numbers(self, ""):
             if not math.isfinite(number):
                 raise UserError(f"{name} is {number}; it must be a finite number.")
