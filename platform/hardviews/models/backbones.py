@@ -67,7 +67,6 @@ class Backbone:
                     )
             if self.init != "normal":
                 raise UserError(f"Backbone: init={self.init} is for vision transformers, and {self.name} is none.")
-
         elif self.image_size is not None and self.image_size < self._patch:
             raise UserError(
                 f"Backbone: image_size is {self.image_size}, smaller than a patch of {self._patch} pixels: choose "
