@@ -166,6 +166,7 @@ def test_networks_of_a_fixed_size_are_refused(monkeypatch: pytest.MonkeyPatch) -
         ("swin_tiny_patch4_window7_224", 224, 112, False),
         ("mobilenetv3_small_050", 64, 16, True),
         ("efficientnet_b0", 64, 24, True),
+        ("sequencer2d_s", 64, 32, True),  # patches of 7 that leave some pixels over
     ],
 )
 def test_networks_are_asked_whether_they_bear_the_size(name: str, own: int, size: int, bears: bool) -> None:

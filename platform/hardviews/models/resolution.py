@@ -14,9 +14,10 @@ def why_not(network: nn.Module, size: int, setting: str = "") -> str | None:
     `setting` says, with {} for the size in pixels, how to give a network the views that it was built for.
     """
     for module in network.modules():
-        if not isinstance(module, PatchEmbed):
+        # Without a size of its own it looks at whatever comes, and leaves over what fills no patch.
+        if not isinstance(module, PatchEmbed) or module.img_size is None:
             continue
-        if module.strict_img_size and module.img_size is not None and tuple(module.img_size) != (size, size):
+        if module.strict_img_size and tuple(module.img_size) != (size, size):
             own = module.img_size[0]
             if any(isinstance(part, VisionTransformer | Eva) for part in network.modules()):
                 advice = "build it with dynamic_img_size=True, as `Backbone` does."
