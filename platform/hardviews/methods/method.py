@@ -92,6 +92,9 @@ class Method(nn.Module, ABC):
     #: Whether `encode` normalises views of one size as one batch where `batch.together` asks for it (`each`).
     joins_views = False
 
+    #: Whether an image is told from the others of its micro-batch: alone it has nothing to be told from.
+    contrasts_batch = False
+
     #: The side in pixels of the squares that no box of a mixed view cuts: a patch, where patches have targets.
     mix_grid = 1
 

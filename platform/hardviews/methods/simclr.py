@@ -69,6 +69,7 @@ class SimCLR(Method):
     """NT-Xent over both views of the whole batch; gradients reach the targets too."""
 
     joins_views = True
+    contrasts_batch = True
 
     def __init__(self, config: SimCLRConfig, backbone: nn.Module, features: int) -> None:
         """Add the projection head to the backbone."""

@@ -12,7 +12,6 @@ from torch import nn
 
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
-from hardviews.methods.simclr import SimCLR
 from hardviews.models.resolution import fails, own_size, why_not
 from hardviews.strategies.mix import alone
 from hardviews.strategies.strategy import Stage, Strategy
@@ -82,7 +81,7 @@ def check_micro_batch(method: Method, batch: int, accumulate: int) -> None:
     if batch // accumulate > 1:
         return
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in method.modules())
-    if isinstance(method, SimCLR):
+    if method.contrasts_batch:
         needs = "tells an image from the others of its micro-batch"
     elif normalised:
         needs = "normalises the images of a micro-batch together (BatchNorm)"
