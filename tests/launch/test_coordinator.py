@@ -109,6 +109,19 @@ def test_a_new_coordinator_learns_that_the_job_is_finished():
     assert coordinator.result(15) is None  # b is not heard of, and counts as dead soon
 
 
+def test_a_new_coordinator_that_finds_the_job_finished_waits_to_be_found():
+    began = time.monotonic()
+    coordinator = Serving(search=1.5)
+    round = Round(4, (member("a"),))
+    coordinator.pulse("a", State.DONE, round=round, finished=True)
+    coordinator.pulse("a", State.GONE, round=round, finished=True)
+    time.sleep(0.5)
+    assert coordinator.pulse("late", State.PREPARING).finished
+    coordinator.pulse("late", State.GONE)
+    assert coordinator.result() is None
+    assert time.monotonic() - began >= 1.5
+
+
 def test_a_failure_is_passed_on():
     coordinator = Serving()
     coordinator.pulse("b", State.WAITING)

@@ -264,8 +264,9 @@ def test_a_coordinator_that_dies_at_the_end_is_told_again(other):
     (job.folder / "enough").touch()
     time.sleep(1)
     assert [node.poll() for node in job.nodes.values()] == [None, None]
-    job.start_coordinator()
     late = job.start_node("late")
+    job.until(lambda: len(descendants(late.pid)) > 1)  # it has started what its processes are forked from
+    job.start_coordinator()
     assert [node.wait(30) for node in job.nodes.values()] == [0, 0, 0]
     assert late.returncode == 0
     assert job.coordinator.wait(30) == 0

@@ -44,6 +44,7 @@ class CoordinatorConfig:
     shared: bool = False  # the port is reserved for us by the process that launched us
     alone: float = 0.0  # without any living agent for so long the job has failed; 0: wait for ever
     linger: float = 30.0  # after the end, at most so long for the agents to hear of it
+    search: float = 5.0  # one that replaces another ends no sooner after its start: agents still look for it
     interval: float = 0.1
     patience: Patience = field(default_factory=Patience)
 
@@ -65,7 +66,7 @@ class Coordinator(ThreadingHTTPServer):
         self.membership = Membership(uuid.uuid4().hex, time.monotonic(), config.patience)
         self.job: str | None = None
         self.command = ""
-        self.moved = time.monotonic()  # when an agent was last heard of
+        self.began = self.moved = time.monotonic()  # `moved`: when an agent was last heard of
         self.allow_reuse_port = config.shared
         if ":" in config.host:
             self.address_family = socket.AF_INET6
@@ -123,11 +124,14 @@ class Coordinator(ThreadingHTTPServer):
             self.server_close()
 
     def _linger(self) -> str | None:
+        """Wait until the agents know of the end; one that replaces another does not know yet who they all are."""
         deadline = time.monotonic() + self.config.linger
+        found = self.began + self.config.search if self.membership.adopted else 0.0
         while time.monotonic() < deadline:
             time.sleep(self.config.interval)
             with self.lock:
-                if not self.membership.heard(time.monotonic(), within=3.0):
+                now = time.monotonic()
+                if now >= found and not self.membership.heard(now, within=3.0):
                     break
         verdict = self.membership.failed
         return verdict.reason if verdict else None

@@ -63,6 +63,7 @@ class Membership:
         self.patience = patience or Patience()
         self.finished = False
         self.failed: Verdict | None = None
+        self.adopted = False  # an earlier coordinator has formed a round
         self.bounds = Bounds(1, 1)
         self.reached: int | None = None
         self._coordinator = coordinator
@@ -149,6 +150,7 @@ class Membership:
         if told is None or (self._present and self._present.round.number >= told.number):
             return
         self._present = _Present(told, now)
+        self.adopted = True
         self._enough = None
         for member in told.members:
             if member.agent not in self._agents:
