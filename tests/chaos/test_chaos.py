@@ -12,14 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from hardviews.data.packing import Packing
 from tests.cluster.cluster import wait_for
-from tests.cluster.record import Output, parting, pretraining_runs, series
+from tests.cluster.record import Output, check_reports, parting, pretraining_runs
 from tests.cluster.reference import undisturbed
 from tests.launch.processes import descendants
 from tests.tracking.servers import free_port, mlflow_server
@@ -178,9 +177,7 @@ def test_faults_at_random_change_nothing(s3, tmp_path):
         assert [row["step"] for row in found] == list(range(1, len(found) + 1))
         client = _client(mlflow)
         (run,) = pretraining_runs(client)
-        logged = series(client, run, "loss")
-        assert all(before < after for (before, _), (after, _) in pairwise(logged))
-        assert [value for _, value in logged] == [row["loss"] for row in found]
+        check_reports(client, run, found, output.lives())
         distance = parting(found, rows, "loss")
         print(f"{len(output.lives())} lives; losses part from the undisturbed run by {distance:.1e}", flush=True)
         assert distance <= TOLERANCE

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from typing import Any
 
 import fsspec
+import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 PARENT = "mlflow.parentRunId"
+
+ROUNDING = 1e-4
+"""How far a loss may part, relative, when other numbers of processes take the same steps from the same checkpoint."""
 
 
 class Output:
@@ -58,6 +63,24 @@ def children(client: MlflowClient, parent: Run) -> list[Run]:
 def series(client: MlflowClient, run: Run, metric: str) -> list[tuple[int, float]]:
     """A metric's steps and values in the order in which the server got them."""
     return [(entry.step, entry.value) for entry in client.get_metric_history(run.info.run_id, metric)]
+
+
+def check_reports(client: MlflowClient, run: Run, rows: list[dict[str, float]], lives: list[dict[str, Any]]) -> None:
+    """Every step's loss was logged once, in order, and is the one that the run's own record has.
+
+    A step that was rolled back keeps the value that was logged first. Where the lives from that report to the record's
+    had other numbers of processes, the two differ by rounding; else by nothing.
+    """
+    reports = {step: int(number) for step, number in series(client, run, "restarts")}
+    logged = series(client, run, "loss")
+    assert [step for step, _ in logged] == list(reports)
+    assert all(before < after for before, after in pairwise(reports))
+    assert len(logged) == len(rows)
+    for (step, value), row in zip(logged, rows, strict=True):
+        first, last = reports[step], int(row["restarts"])
+        worlds = {life["world"] for life in lives if first <= life["number"] - 1 <= last}
+        rounding = ROUNDING if len(worlds) > 1 else 0.0
+        assert value == pytest.approx(row["loss"], rel=rounding, abs=0.0), (step, first, last, worlds)
 
 
 def parting(rows: list[dict[str, float]], others: list[dict[str, float]], metric: str) -> float:

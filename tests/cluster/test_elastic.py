@@ -7,7 +7,6 @@ import re
 import shlex
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from statistics import mean
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 
 from tests.cluster.cluster import wait_for
 from tests.cluster.guide import commands
-from tests.cluster.record import Output, children, parting, pretraining_runs, series
+from tests.cluster.record import Output, check_reports, children, parting, pretraining_runs, series
 from tests.cluster.reference import undisturbed
 
 TOLERANCE = 1e-3  # of the losses, relative; what is measured is printed
@@ -146,10 +145,7 @@ def test_nothing_is_lost_whatever_is_killed(reference, site):
 
     rows = output.rows()
     assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
-    logged = series(client, run, "loss")
-    assert all(before < after for (before, _), (after, _) in pairwise(logged))
-    # A step that was rolled back and run again, perhaps by another number of processes, keeps the value it had first.
-    assert [value for _, value in logged] == pytest.approx([row["loss"] for row in rows], rel=TOLERANCE)
+    check_reports(client, run, rows, output.lives())
     for metric, values in ((name, series(client, run, name)) for name in run.data.metrics):
         steps = [step for step, _ in values]
         assert sorted(set(steps)) == steps or metric.startswith("system/"), metric
