@@ -181,7 +181,7 @@ def test_more_labels_of_a_teacher_flip_the_larger_the_bound(
         losses = objective(batch, len(batch))
         losses.total.backward()
         optimizer.step()
-        objective.method.update(losses.encoded, batch.clock, losses.index)
+        objective.method.update(losses.encoded, batch.clock, losses.batch.samples)
     more_flip(objective)
 
 

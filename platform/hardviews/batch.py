@@ -163,6 +163,26 @@ class Selection:
 
 
 @dataclass(frozen=True, eq=False)
+class Samples:
+    """Which samples a batch has: their rows of the data set, and their places in the epoch's order (B,), both int64.
+
+    A row may come twice, where a sample stands in for a corrupt one; a place comes once.
+    """
+
+    index: Tensor
+    position: Tensor
+
+    @classmethod
+    def join(cls, parts: Sequence["Samples"]) -> "Samples":
+        """Join the samples of micro-batches."""
+        return cls(torch.cat([part.index for part in parts]), torch.cat([part.position for part in parts]))
+
+    def __getitem__(self, rows: Tensor) -> "Samples":
+        """Return some of them."""
+        return Samples(self.index[rows], self.position[rows])
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Clean views by slot (by candidate before a selection), and the hard views that replace some on the
     online side.
@@ -188,6 +208,11 @@ class Batch:
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.index)
+
+    @property
+    def samples(self) -> Samples:
+        """Return which samples these are."""
+        return Samples(self.index, self.position)
 
     def online(self, slot: Slot) -> View:
         """Return the view that the online side sees: the hard one where there is one."""

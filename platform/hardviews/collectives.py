@@ -55,13 +55,13 @@ def gather_rows(rows_BD: Tensor) -> tuple[Tensor, int]:
     return gathered, sum(counts[: rank()])
 
 
-def order_of_rows(index_B: Tensor, device: torch.device) -> Tensor:
-    """Return the order (G,) that sorts the gathered rows of all ranks by their samples' places in the data set.
+def order_of_rows(position_B: Tensor, device: torch.device) -> Tensor:
+    """Return the order (G,) that sorts the gathered rows of all ranks by their samples' places in the epoch's order.
 
     Where it matters which rows come first, as in a queue that is full, ranks and micro-batches must not decide it.
     """
-    index_G, _ = gather_rows(index_B.to(device))
-    return index_G.argsort(stable=True)
+    position_G, _ = gather_rows(position_B.to(device))
+    return position_G.argsort(stable=True)
 
 
 class _Gather(torch.autograd.Function):

@@ -39,7 +39,6 @@ class Losses:
     total: Tensor
     terms: list[tuple[Term, Tensor]]
     encoded: Encoded
-    index: Tensor
     batch: Batch
     measures: Mapping[str, Tensor] = field(default_factory=dict)
     valid: Mapping[str, Tensor] = field(default_factory=dict)
@@ -84,7 +83,6 @@ class Objective(nn.Module):
             total,
             [(term, losses_B.detach()) for term, _, losses_B in evaluated],
             Encoded({**clean.online, **terms[0].batch.first}, clean.target).detached(),
-            batch.index,
             terms[0].batch,
             measures,
             {term.name: valid_B for term, _, _ in evaluated if (valid_B := self.valid(term.batch)) is not None},

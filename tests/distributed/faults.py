@@ -57,8 +57,8 @@ def own_assignments(self: Objective, term: Any) -> Tensor:
     return averaged(self, replace(term, assignments=term.assignments[rank() :]))
 
 
-def own_order(index: Tensor, device: torch.device) -> Tensor:
-    return index.to(device).argsort(stable=True)
+def own_order(position: Tensor, device: torch.device) -> Tensor:
+    return position.to(device).argsort(stable=True)
 
 
 SETTINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {

@@ -63,7 +63,7 @@ def take_steps(case: Case, fault: str = "as it is") -> list[Step]:
                 losses = wrapped(batch, sum(case.shares) * GROUP)
             losses.total.backward()
             optimizer.step()
-            objective.method.update(losses.encoded, batch.clock, losses.index)
+            objective.method.update(losses.encoded, batch.clock, losses.batch.samples)
             steps.append(
                 Step(
                     losses.total.detach(),

@@ -232,7 +232,7 @@ def train_step(objective: Objective, batch: Batch, lr: float = 0.1) -> Tensor:
     losses = objective(batch, len(batch))
     losses.total.backward()
     optimizer.step()
-    objective.method.update(losses.encoded, batch.clock, losses.index)
+    objective.method.update(losses.encoded, batch.clock, losses.batch.samples)
     return losses.total.detach()
 
 

@@ -54,7 +54,7 @@ class ToyQueue(Toy):
         return cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long), reduction="none")
 
     @torch.no_grad()
-    def update(self, encoded, clock, index):
+    def update(self, encoded, clock, samples):
         online = dict(nn.ModuleList([self.backbone, self.head]).named_parameters())
         for name, parameter in self.momentum.named_parameters():
             parameter.lerp_(online[name], 0.1)
@@ -85,7 +85,7 @@ class ToyCentre(Toy):
         return -(((target - self.centre) / 0.1).softmax(1) * log_softmax(online / 0.2, 1)).sum(1)
 
     @torch.no_grad()
-    def update(self, encoded, clock, index):
+    def update(self, encoded, clock, samples):
         shown = torch.cat([encoded.target[slot] for slot in self.slots[:2]])
         mean = sum_over_ranks(shown.sum(0)) / sum_over_ranks(torch.tensor(float(len(shown))))
         self.centre.lerp_(mean, 0.1)
@@ -172,7 +172,7 @@ class ToyClusters(Toy):
         return self.labels[batch.index] >= 0
 
     @torch.no_grad()
-    def update(self, encoded, clock, index):
+    def update(self, encoded, clock, samples):
         rows, _ = gather_rows(encoded.online[Slot("view", 0)])
-        places, _ = gather_rows(index)
+        places, _ = gather_rows(samples.index)
         self.bank[places] = rows

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from hardviews.batch import Batch, Clock, Mix
+from hardviews.batch import Batch, Clock, Mix, Samples
 from hardviews.errors import UserError
 from hardviews.methods import deepcluster, memory_bank
 from hardviews.methods.deepcluster import REMEMBERED, TABLE, DeepCluster, DeepClusterConfig
@@ -127,7 +129,7 @@ def test_the_bank_takes_first_candidates_though_others_are_trained_on(strategy: 
     losses = objective(batch, 8)
     assert losses.batch.selection is not None
     trained = objective.first(replace(losses.batch, hard={}, mixes={}))
-    method.update(losses.encoded, batch.clock, losses.index)
+    method.update(losses.encoded, batch.clock, losses.batch.samples)
     for number, slot in enumerate(REMEMBERED):
         torch.testing.assert_close(method.bank.rows[number, 3:11], first[slot])
         assert not torch.allclose(method.bank.rows[number, 3:11], trained[slot])
@@ -139,7 +141,7 @@ def test_scoring_at_another_size_does_not_reach_the_bank() -> None:
     batch = make_batch(objective)
     first = objective.first(batch)
     losses = objective(batch, 8)
-    method.update(losses.encoded, batch.clock, losses.index)
+    method.update(losses.encoded, batch.clock, losses.batch.samples)
     torch.testing.assert_close(method.bank.rows[0, 3:11], first[REMEMBERED[0]])
 
 
@@ -217,14 +219,21 @@ def test_scores_are_of_the_first_head_and_agree_with_the_loss() -> None:
     assert torch.equal(encoded.target[TABLE][:, 0], own_B)
 
 
-def test_of_a_sample_that_comes_twice_the_later_row_is_kept() -> None:
+@given(order=st.permutations(range(4)), cut=st.integers(1, 4))
+def test_of_a_sample_that_comes_twice_the_later_row_is_kept(order: list[int], cut: int) -> None:
+    """Whatever the order in which ranks and micro-batches hold the samples, and in which batch they come."""
     bank = MemoryBank(2, 3)
     bank.allocate(10)
     rows = normalize(torch.randn(4, 2, 3), dim=2)
-    bank.write(rows, torch.tensor([5, 2, 5, 9]))
+    samples, written = Samples(torch.tensor([5, 2, 5, 9]), torch.tensor([3, 4, 7, 8])), bank.unwritten()
+    for part in (order[:cut], order[cut:]):
+        bank.write(rows[part], samples[torch.tensor(part, dtype=torch.int64)], written)
     assert torch.equal(bank.rows[:, [5, 2, 9]], rows[[2, 1, 3]].transpose(0, 1))
     assert bank.seen.nonzero().flatten().tolist() == [2, 5, 9]
     assert not bank.rows[:, ~bank.seen].any()
+    later = normalize(torch.randn(1, 2, 3), dim=2)
+    bank.write(later, Samples(torch.tensor([5]), torch.tensor([0])))  # of the next epoch
+    assert torch.equal(bank.rows[:, 5], later[0])
 
 
 def test_a_bank_of_hard_views_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,7 +189,7 @@ def test_a_network_without_batchnorm_shuffles_nothing(monkeypatch: pytest.Monkey
     assert method.rowwise_targets
     assert not moco()[1].rowwise_targets
     batch = make_batch(objective)
-    objective.method.update(objective(batch, 8).encoded, batch.clock, batch.index)
+    objective.method.update(objective(batch, 8).encoded, batch.clock, batch.samples)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -203,7 +203,7 @@ def test_the_queue_takes_the_clean_keys_of_the_views_trained_on(name: str, strat
     with torch.no_grad():
         plain = replace(losses.batch, hard={}, mixes={}, targets={})
         keys = method.encode(plain, [], [pair.target for pair in objective.pairs]).target
-    method.update(losses.encoded, batch.clock, losses.index)
+    method.update(losses.encoded, batch.clock, losses.batch.samples)
     wanted = torch.cat([*keys.values()])
     torch.testing.assert_close(method.queue.keys, torch.cat([wanted, before[len(wanted) :]]))
 
@@ -212,9 +212,9 @@ def test_the_order_of_ranks_and_micro_batches_does_not_reach_the_queue() -> None
     queues = []
     for rows in (torch.arange(8), torch.tensor([4, 5, 0, 1, 6, 7, 2, 3])):
         objective, method = moco()
-        batch = make_batch(objective)
+        batch = replace(make_batch(objective), index=torch.tensor([7, 3, 3, 2, 5, 3, 1, 0]))  # 3 stands in for two
         encoded = objective(batch, 8).encoded
-        method.update(encoded.map(lambda t, rows=rows: t[rows]), batch.clock, batch.index[rows])  # type: ignore[misc]
+        method.update(encoded.map(lambda t, rows=rows: t[rows]), batch.clock, batch.samples[rows])  # type: ignore[misc]
         queues.append(method.queue.keys)
     assert torch.equal(*queues)
 

@@ -157,7 +157,7 @@ def test_only_clean_selected_views_enter_the_queue() -> None:
     losses = objective(batch, len(batch))
     with torch.no_grad():
         clean = objective.pairwise(replace(losses.batch, hard={}, mixes={}))[1].online[GLOBALS[0]]
-    method.update(losses.encoded, batch.clock, losses.index)
+    method.update(losses.encoded, batch.clock, losses.batch.samples)
     assert len(losses.terms) == 3
     torch.testing.assert_close(method.queue.rows, clean)
 
@@ -167,10 +167,11 @@ def test_which_rows_leave_the_queue_does_not_hang_on_the_order_of_the_batch() ->
     kept = []
     for order in (torch.arange(6), torch.tensor([0, 1, 4, 5, 2, 3])):
         objective, method = swav()
-        batch = make_batch(objective)
+        batch = replace(make_batch(objective), index=torch.tensor([7, 3, 3, 2, 5, 3]))  # 3 stands in for two others
         losses = objective(batch, len(batch))
         for _ in range(2):
-            method.update(losses.encoded.map(lambda rows, order=order: rows[order]), batch.clock, losses.index[order])
+            encoded = losses.encoded.map(lambda rows, order=order: rows[order])
+            method.update(encoded, batch.clock, batch.samples[order])
         kept.append(method.queue.rows.clone())
     assert len(kept[0]) % 6
     assert torch.equal(*kept)

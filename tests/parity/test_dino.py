@@ -131,7 +131,7 @@ def test_loss_and_centre(
         assert losses_B.shape == (samples,)
         leaves = (*pixels, *method.head.last.parameters())
         assert_equal_step(losses_B.mean(), theirs, leaves)
-    method.update(encoded.detached(), batch.clock, batch.index)
+    method.update(encoded.detached(), batch.clock, batch.samples)
     torch.testing.assert_close(method.centre.mean, loss.center[0, 0], rtol=1e-9, atol=1e-12)
 
 

@@ -96,7 +96,7 @@ def test_loss_gradient_and_centres(epoch: int, shared_head: bool, shared_head_te
         0.9 * centre.mean + 0.1 * torch.cat([row[i] for row in shown.values()]).flatten(0, -2).mean(0)
         for i, centre in enumerate((method.centre, method.patch_centre))
     ]
-    method.update(losses.encoded, batch.clock, losses.index)
+    method.update(losses.encoded, batch.clock, losses.batch.samples)
     torch.testing.assert_close(method.centre.mean, centres[0], rtol=1e-6, atol=1e-8)
     torch.testing.assert_close(method.patch_centre.mean, centres[1], rtol=1e-6, atol=1e-8)
 
@@ -172,7 +172,7 @@ def test_last_layers_are_frozen_and_followed(shared_head: bool) -> None:
     teacher = method._teachers_head()
     before = teacher.last.weight.clone()
     encoded = method.encode(batch, [], [EVEN, ODD])
-    method.update(encoded, replace(batch.clock, progress=0), batch.index)
+    method.update(encoded, replace(batch.clock, progress=0), batch.samples)
     torch.testing.assert_close(teacher.last.weight, before.lerp(method.head.last.weight, 0.004))
 
 

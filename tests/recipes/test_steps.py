@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hardviews.batch import Clock
+from hardviews.batch import Clock, Samples
 from hardviews.objective import Objective
 from hardviews.recipes import IMAGENET, recipe_named
 from hardviews.train.state import first_not_finite
@@ -48,7 +48,7 @@ def test_a_step_at_real_size(name: str) -> None:
     if bank is not None:  # DeepCluster's: as many samples as it makes clusters of, and two that the step trains on
         method.allocate(ROWS)
         embeddings = torch.randn(ROWS, *bank.rows.shape[::2])
-        bank.write(embeddings / embeddings.norm(dim=2, keepdim=True), torch.arange(ROWS))
+        bank.write(embeddings / embeddings.norm(dim=2, keepdim=True), Samples(torch.arange(ROWS), torch.arange(ROWS)))
     method.begin_epoch(clock, lambda: iter([batch]))
     before = {key: weight.detach().clone() for key, weight in method.named_parameters()}
 
@@ -63,7 +63,7 @@ def test_a_step_at_real_size(name: str) -> None:
     # A gradient may be zero, with ReLU and a batch of two; most are not.
     pulled = {key for key, gradient in gradients.items() if gradient.abs().max() > 0}
     optimizer.step()
-    method.update(losses.encoded, clock, losses.index)
+    method.update(losses.encoded, clock, losses.batch.samples)
 
     assert losses.total.isfinite() and rate > 0
     assert first_not_finite(objective) is None

@@ -337,7 +337,7 @@ def test_targets_that_hold_row_by_row_are_made_once(rowwise: str) -> None:
     key = Slot("view", 1)
     torch.testing.assert_close(losses.encoded.target[key], toys.ToyQueue.show(method, losses.batch.views[key]))
     losses.total.backward()
-    method.update(losses.encoded, batch.clock, losses.index)
+    method.update(losses.encoded, batch.clock, losses.batch.samples)
     assert torch.equal(method.queue[:8], losses.encoded.target[key])
 
 

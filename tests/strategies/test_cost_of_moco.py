@@ -47,7 +47,7 @@ def count(strategy: Strategy, monkeypatch: pytest.MonkeyPatch, name: str = "moco
     batch = make_batch(objective)
     losses = objective(batch, 8)
     losses.total.backward()
-    method.update(losses.encoded, batch.clock, losses.index)
+    method.update(losses.encoded, batch.clock, losses.batch.samples)
     assert not counts["key with gradient"]
     return counts
 

@@ -44,7 +44,7 @@ def count(method: str, strategy: Strategy, monkeypatch: pytest.MonkeyPatch) -> C
     batch = make_batch(objective)
     losses = objective(batch, len(batch))
     losses.total.backward()
-    objective.method.update(losses.encoded, batch.clock, losses.index)
+    objective.method.update(losses.encoded, batch.clock, losses.batch.samples)
     return counts
 
 

@@ -12,7 +12,7 @@ from math import cos, pi
 import torch
 from torch import Tensor, nn
 
-from hardviews.batch import Batch, Clock
+from hardviews.batch import Batch, Clock, Samples
 from hardviews.errors import UserError
 from hardviews.methods.heads import mlp
 from hardviews.methods.method import Encoded, Method, MethodConfig
@@ -97,7 +97,7 @@ class BYOL(Method):
         """Return the squared distance of the unit vectors, 2 - 2 cos: equation 2 of the paper."""
         return 2 + 2 * negative_cosine(online, target)
 
-    def update(self, encoded: Encoded, clock: Clock, index: Tensor) -> None:
+    def update(self, encoded: Encoded, clock: Clock, samples: Samples) -> None:
         """Move the target network towards the online one, which has just taken its step."""
         parts = {"backbone": self.backbone, "projector": self.projector}
         self.momentum.follow(parts, rising_momentum(self.config.momentum, clock.fraction))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from hardviews.batch import Batch, Clock, Mix, entropy
+from hardviews.batch import Batch, Clock, Mix, Samples, entropy
 from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
 from hardviews.methods.heads import mlp
@@ -157,9 +157,9 @@ class DeepCluster(Method):
         """Return logits (B, K) over the first head's clusters, and the sample's own (B,), -100 where it has none."""
         return self._logits(online[pair.online])[:, 0], target[pair.target][:, 0]
 
-    def update(self, encoded: Encoded, clock: Clock, index: Tensor) -> None:
+    def update(self, encoded: Encoded, clock: Clock, samples: Samples) -> None:
         """Remember the embeddings of the two full-size random views."""
-        self.bank.write(torch.stack([encoded.online[slot] for slot in REMEMBERED], 1), index)
+        self.bank.write(_remembered(encoded), samples)
 
     @torch.no_grad()
     def begin_epoch(self, clock: Clock, batches: Callable[[], Iterator[Batch]]) -> None:
@@ -170,8 +170,9 @@ class DeepCluster(Method):
         """
         if not self.bank.seen.any():
             with normalising(self, "main", update=False), without_noise(self):
+                written_N = self.bank.unwritten()
                 for batch in batches():
-                    self.update(self.encode(batch, REMEMBERED, []), clock, batch.index)
+                    self.bank.write(_remembered(self.encode(batch, REMEMBERED, [])), batch.samples, written_N)
         seen_N, clusters = self.bank.seen, self.config.clusters
         # Fewer than an epoch has, where samples stand in for corrupt ones.
         self._check(int(seen_N.sum()), "The dataset has, in whole batches and not corrupt,")
@@ -198,3 +199,8 @@ class DeepCluster(Method):
                 f"{where} {samples} images, fewer than the {self.config.clusters} clusters that DeepCluster is to "
                 f"make of them: lower --method.clusters to at most {samples}, or pack more images."
             )
+
+
+def _remembered(encoded: Encoded) -> Tensor:
+    """Return what the bank keeps of each sample (B, V, D)."""
+    return torch.stack([encoded.online[slot] for slot in REMEMBERED], 1)

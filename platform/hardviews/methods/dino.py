@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hardviews.batch import Batch, Clock, Mix
+from hardviews.batch import Batch, Clock, Mix, Samples
 from hardviews.errors import UserError
 from hardviews.methods.centre import Centre
 from hardviews.methods.dino_head import DINOHead
@@ -204,7 +204,7 @@ class DINO(Method):
         return head
 
     @torch.no_grad()
-    def update(self, encoded: Encoded, clock: Clock, index: Tensor) -> None:
+    def update(self, encoded: Encoded, clock: Clock, samples: Samples) -> None:
         """Move the centre by the teacher's outputs for the selected views, then the teacher after the student."""
         shown_ND = torch.cat([encoded.target[slot] for slot in (EVEN, ODD)])
         self.centre.follow(shown_ND, self._teachers_head().last.weights())

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hardviews.batch import Batch, Clock, Mix, View
+from hardviews.batch import Batch, Clock, Mix, Samples, View
 from hardviews.errors import UserError
 from hardviews.methods.centre import Centre
 from hardviews.methods.dino import DINO, EVEN, ODD, DINOConfig, warmed_up
@@ -269,11 +269,11 @@ class IBOT(DINO):
         return head
 
     @torch.no_grad()
-    def update(self, encoded: Encoded, clock: Clock, index: Tensor) -> None:
+    def update(self, encoded: Encoded, clock: Clock, samples: Samples) -> None:
         """Move both centres by the teacher's outputs (patches: all of them), then the teacher."""
         patches_RD = torch.cat([encoded.target[slot].patches.flatten(0, 1) for slot in (EVEN, ODD)])
         self.patch_centre.follow(patches_RD, self._teachers_head().for_patches.weights())
-        super().update(Encoded({}, embeddings(encoded.target)), clock, index)
+        super().update(Encoded({}, embeddings(encoded.target)), clock, samples)
 
 
 def embeddings(side: Mapping[Slot, Seen] | Mapping[Slot, Shown]) -> dict[Slot, Tensor]:

@@ -10,6 +10,7 @@ D width.
 import torch
 from torch import Tensor, nn
 
+from hardviews.batch import Samples
 from hardviews.collectives import gather_rows
 
 
@@ -31,14 +32,28 @@ class MemoryBank(nn.Module):
         self.rows = self.rows.new_zeros(banks, samples, width)
         self.seen = self.seen.new_zeros(samples)
 
+    def unwritten(self) -> Tensor:
+        """Return for each row (N,) that it was not written yet: where a pass of several batches begins."""
+        return self.seen.new_full((len(self.seen),), -1, dtype=torch.int64)
+
     @torch.no_grad()
-    def write(self, embeddings_BVD: Tensor, index_B: Tensor) -> None:
-        """Replace the rows of these samples on all ranks; every rank calls this with its share of a batch."""
+    def write(self, embeddings_BVD: Tensor, samples: Samples, written_N: Tensor | None = None) -> None:
+        """Replace the rows of these samples on all ranks; every rank calls this with its share of a batch.
+
+        A sample that stands in for a corrupt one comes twice in an epoch: the later place in the epoch's order counts.
+        `written_N` (N,) keeps the places that several batches have written, which may come in any order.
+        """
+        written_N = self.unwritten() if written_N is None else written_N
         embeddings_GVD, _ = gather_rows(embeddings_BVD.detach())
-        index_G, _ = gather_rows(index_B.to(self.seen.device))
-        # A sample that stands in for a corrupt one may come twice. The later one counts for both: on a GPU, the order
-        # of two different writes to one place would be left to chance.
+        index_G, _ = gather_rows(samples.index.to(self.seen.device))
+        position_G, _ = gather_rows(samples.position.to(self.seen.device))
+        order_G = position_G.argsort()
+        embeddings_GVD, index_G, position_G = embeddings_GVD[order_G], index_G[order_G], position_G[order_G]
+        # Whoever writes a row writes the same to it: on a GPU, the order of different writes is left to chance.
         number_G = torch.arange(len(index_G), device=index_G.device)
-        latest_N = number_G.new_zeros(len(self.seen)).scatter_reduce_(0, index_G, number_G, "amax")
-        self.rows[:, index_G] = embeddings_GVD[latest_N[index_G]].transpose(0, 1).to(self.rows)
+        last_G = number_G.new_zeros(len(self.seen)).scatter_reduce_(0, index_G, number_G, "amax")[index_G]
+        newer_G = position_G[last_G] > written_N[index_G]
+        found_VGD = embeddings_GVD[last_G].transpose(0, 1).to(self.rows)
+        self.rows[:, index_G] = torch.where(newer_G[:, None], found_VGD, self.rows[:, index_G])
+        written_N[index_G] = torch.where(newer_G, position_G[last_G], written_N[index_G])
         self.seen[index_G] = True

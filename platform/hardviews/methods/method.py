@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from hardviews.batch import Batch, Clock, Mix
+from hardviews.batch import Batch, Clock, Mix, Samples
 from hardviews.views.plan import Pair, Plan, Slot
 
 if TYPE_CHECKING:
@@ -211,11 +211,11 @@ class Method(nn.Module, ABC):
         """Return the modules whose learning rate does not follow the schedule."""
         return ()
 
-    def update(self, encoded: Encoded, clock: Clock, index: Tensor) -> None:
+    def update(self, encoded: Encoded, clock: Clock, samples: Samples) -> None:
         """Change state (momentum encoder, queue, centre, bank) after the optimizer's step.
 
-        `encoded` holds detached encodings of the selected clean views, `index` (B,) their rows of the data
-        set, both joined over micro-batches.
+        `encoded` holds detached encodings of the selected clean views and `samples` says whose they are, both joined
+        over micro-batches: in an order that depends on how many ranks and micro-batches there are.
         """
 
     def begin_epoch(self, clock: Clock, batches: Callable[[], Iterator[Batch]]) -> None:

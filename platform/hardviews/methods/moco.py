@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from hardviews.batch import Batch, Clock, Mix, entropy
+from hardviews.batch import Batch, Clock, Mix, Samples, entropy
 from hardviews.collectives import gather_rows, order_of_rows
 from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
@@ -207,7 +207,7 @@ class MoCo(Method):
         return self._logits(query_BD, self.queue.keys).logsumexp(1)
 
     @torch.no_grad()
-    def update(self, encoded: Encoded, clock: Clock, index: Tensor) -> None:
+    def update(self, encoded: Encoded, clock: Clock, samples: Samples) -> None:
         """Move the key encoder towards the query encoder (equation 2), and queue the keys of this step.
 
         The published code moves the key encoder inside the next step, between queries and keys. From here to there no
@@ -215,7 +215,7 @@ class MoCo(Method):
         one towards the other would change nothing.
         """
         self.momentum.follow({"backbone": self.backbone, "projector": self.projector}, self.config.momentum)
-        order_G = order_of_rows(index, self.queue.keys.device)
+        order_G = order_of_rows(samples.position, self.queue.keys.device)
         for slot in dict.fromkeys(pair.target for pair in self.pairs()):
             keys_GD, _ = gather_rows(encoded.target[slot])
             self.queue.push(keys_GD[order_G])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, normalize
 
-from hardviews.batch import Batch, Clock
+from hardviews.batch import Batch, Clock, Samples
 from hardviews.collectives import gather_rows, order_of_rows
 from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
@@ -163,7 +163,7 @@ class SwAV(Method):
         return self._scores(online[pair.online]) / self.config.temperature, target[pair.target].argmax(1)
 
     @torch.no_grad()
-    def update(self, encoded: Encoded, clock: Clock, index: Tensor) -> None:
+    def update(self, encoded: Encoded, clock: Clock, samples: Samples) -> None:
         """Bring the prototypes back to unit length, and put the clean first views into the queue.
 
         One queue serves both views, which are drawn alike: a view's code is then the same in whichever of the two slots
@@ -172,7 +172,7 @@ class SwAV(Method):
         self._project_prototypes()
         if self.config.queue and clock.epoch >= self.config.queue_from:
             rows_GD, _ = gather_rows(encoded.online[GLOBALS[0]])
-            self.queue.push(rows_GD[order_of_rows(index, rows_GD.device)])
+            self.queue.push(rows_GD[order_of_rows(samples.position, rows_GD.device)])
 
     @torch.no_grad()
     def _project_prototypes(self) -> None:

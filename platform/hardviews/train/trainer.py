@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from hardviews.batch import Clock
+from hardviews.batch import Clock, Samples
 from hardviews.collectives import sum_over_ranks
 from hardviews.methods.method import Encoded, concatenate
 from hardviews.objective import Losses, Objective
@@ -76,7 +76,8 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.world.device)
         parts: list[Encoded] = []
-        indices, corrupt, substituted, trained_on = [], 0, 0, 0
+        samples: list[Samples] = []
+        corrupt, substituted, trained_on = 0, 0, 0
         for micro, raw in enumerate(raws):
             last = micro == training.accumulate - 1
             batch = to_batch(raw, self.objective, clock, training.group, self.world.device)
@@ -93,7 +94,7 @@ class Trainer:
                 losses.total.backward()
             total += losses.total.detach()
             parts.append(losses.encoded)
-            indices.append(losses.index)
+            samples.append(losses.batch.samples)
             corrupt += len(raw.bad)
             substituted += raw.counters.substituted
             trained_on += digest(clock.epoch, raw.position.numpy(), raw.named.numpy())
@@ -110,7 +111,7 @@ class Trainer:
             self.recipe.optimizer.limit(self.objective.method)
             self.optimizer.step()
             encoded = concatenate(parts)
-            self.objective.method.update(encoded, clock, torch.cat(indices))
+            self.objective.method.update(encoded, clock, Samples.join(samples))
         return StepReport(
             loss, rate, taken, asked > 0, wanted > 0, int(corrupt), int(substituted), int(trained_on), losses
         )
