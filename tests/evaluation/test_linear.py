@@ -101,6 +101,11 @@ def test_a_rate_that_diverges_is_not_chosen():
     assert probe.choice == 0.1 and probe.held_out_R[0] == 0.0
 
 
+def test_rates_that_all_overflow_are_told():
+    with pytest.raises(UserError, match=r"overflow at every learning rate .* lower --rates"):
+        fit(*problem(noise=0.6), solver="sgd", epochs=10, rates=(2e38, 3e38))
+
+
 def test_constant_features_do_no_harm():
     train, test = problem(noise=0.3)
     wide = [Features(torch.cat([f.values_ND, torch.full((len(f), 3), 7.0)], 1), f.labels_N) for f in (train, test)]
@@ -122,6 +127,8 @@ def test_constant_features_do_no_harm():
         ({"batch_size": 0}, "batch_size"),
         ({"held_out": 1.0}, "held_out"),
         ({"epochs": 0}, "epochs"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**64}, "seed"),
     ],
 )
 def test_impossible_options_are_named(options, word):

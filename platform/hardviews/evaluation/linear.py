@@ -139,6 +139,8 @@ def fit_probe(
     best = held_out_R.index(max(held_out_R))
     chosen, every = candidates[best : best + 1], torch.arange(len(train), device=device)
     accuracies, scores = fit(config, values_ND, labels_N, every, test_MD, test_labels_M, chosen, classes)
+    if not torch.isfinite(scores).all():
+        raise UserError(f"Linear: the weights overflow at every learning rate of {candidates}; give lower --rates.")
     return Probe(solver, candidates[best], held_out_R, tuple(accuracies[0]), scores[0].cpu())
 
 

@@ -71,6 +71,8 @@ class Evaluation:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"Evaluation: {name} is {value}; it must be {least} or more.")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"Evaluation: seed is {self.seed}; it must be from 0 to {2**32 - 1}.")
         if not self.experiment.strip():
             raise UserError("Evaluation: experiment is empty; give the name of an MLflow experiment, new or not.")
 

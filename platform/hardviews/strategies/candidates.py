@@ -68,6 +68,12 @@ class Candidates(Strategy):
             )
         asked = {pool.name: pool.slots * self.candidates // slots for pool in plan.pools if pool.target}
         if self.local_candidates is not None:
+            if all(pool.target for pool in plan.pools):
+                raise UserError(
+                    f"{type(self).__name__} asks for {self.local_candidates} local candidates, but the method draws no "
+                    "local views: leave local_candidates away. SwAV, DINO, iBOT and DeepCluster draw some, where "
+                    "their `locals` is above 0."
+                )
             asked.update({pool.name: self.local_candidates for pool in plan.pools if not pool.target})
         return plan.with_candidates(asked)
 
