@@ -196,6 +196,23 @@ def more_flip(objective: Objective) -> None:
     assert reports[1]["margin/clean"] > hard[0] > hard[1] > hard[2]
 
 
+def test_hardness_and_overlap_are_means_over_images_with_a_label() -> None:
+    """All candidates of an image without one have a loss of 0, and the first of them is taken: nothing was chosen."""
+    objective = build("deepcluster", HardViews(4))
+    batch = make_batch(objective, samples=16)
+    losses = objective(batch, len(batch))
+    labelled_B, selection = losses.labelled, losses.batch.selection
+    assert labelled_B is not None and selection is not None and selection.hardness is not None
+    assert 0 < labelled_B.sum() < len(batch)
+    meter = Meter(CPU)
+    meter.add_losses(losses, objective.pairs)
+    told = meter.report()
+    hardness_AB = selection.hardness[:, labelled_B]
+    assert told["hardness/mean"] == pytest.approx(hardness_AB.mean().item(), rel=1e-5)
+    assert told["hardness/chosen"] == pytest.approx(hardness_AB.amax(0).mean().item(), rel=1e-5)
+    assert told["loss/clean"] == pytest.approx(losses.terms[0][1][labelled_B].mean().item(), rel=1e-5)
+
+
 def test_mixed_views_lie_nearer_to_the_boundary() -> None:
     objective = build("simclr", Clean())
     for step in range(12):

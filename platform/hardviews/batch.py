@@ -224,7 +224,8 @@ class Term:
     """One summand of the objective: the method's whole loss on this batch, times a weight.
 
     With `assignments` (A, S) of candidates to slots the loss is the mean over them, and not that of the first one.
-    `raised` (B,) tells whose loss an attack raised, where that was measured.
+    `raised` (B,) tells whose loss an attack raised, where that was measured. With `hard_only` the loss is that of the
+    pairs of hard views (`Objective.pairs_of`).
     """
 
     batch: Batch
@@ -232,6 +233,7 @@ class Term:
     name: str = "clean"
     assignments: Tensor | None = None
     raised: Tensor | None = None
+    hard_only: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -70,7 +70,7 @@ def above_floor(
     NaN where a sample has no label; None where nothing is mixed, or where the method tells no floor.
     """
     batch = term.batch
-    mixed = [pair for pair in objective.pairs if pair.online in batch.mixes]
+    mixed = [pair for pair in objective.pairs_of(term) if pair.online in batch.mixes]
     if not mixed or term.assignments is not None:
         return None
     target = clean(batch).target

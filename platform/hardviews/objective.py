@@ -23,7 +23,7 @@ from hardviews.models.held import HeldStatistics
 from hardviews.models.noise import without_noise
 from hardviews.strategies.composition import check
 from hardviews.strategies.strategy import Strategy
-from hardviews.views.plan import Pair, Slot, candidate_pairs
+from hardviews.views.plan import Pair, Slot, candidate_pairs, of_views
 
 
 @dataclass
@@ -34,6 +34,7 @@ class Losses:
     whole batch. `terms` are the terms with their per-sample losses (B,), detached. `encoded` is what the
     method's update reads. `measures` says more of the hard views, by name of the metric (`hardviews.measures`).
     `valid` tells by the term's name which samples (B,) have a label, where some may have none: their loss is 0.
+    `labelled` tells the same of the clean views.
     """
 
     total: Tensor
@@ -42,6 +43,7 @@ class Losses:
     batch: Batch
     measures: Mapping[str, Tensor] = field(default_factory=dict)
     valid: Mapping[str, Tensor] = field(default_factory=dict)
+    labelled: Tensor | None = None
 
 
 class Objective(nn.Module):
@@ -86,14 +88,19 @@ class Objective(nn.Module):
             terms[0].batch,
             measures,
             {term.name: valid_B for term, _, _ in evaluated if (valid_B := self.valid(term.batch)) is not None},
+            self.method.valid(batch),
         )
 
     def _term(self, term: Term, global_count: int) -> tuple[Tensor, Tensor]:
-        losses_B = self._averaged(term) if term.assignments is not None else self.reduce(self.pairwise(term.batch)[0])
+        if term.assignments is None:
+            pairs = self.pairs_of(term)
+            losses_B = self.reduce(self.pairwise(term.batch, pairs=pairs)[0], pairs=pairs)
+        else:
+            losses_B = self._averaged(term)
         valid_B = self.valid(term.batch)
         if valid_B is None:
             return losses_B.sum() * (world_size() / global_count), losses_B
-        counts = sum_over_ranks(torch.stack([valid_B.sum(), torch.ones_like(valid_B).sum()]))
+        counts = sum_over_ranks(torch.stack([valid_B.sum(), torch.ones_like(valid_B).sum()])).to(losses_B.dtype)
         losses_B = torch.where(valid_B, losses_B, 0.0)
         mean = losses_B.sum() * (world_size() / counts[0].clamp(min=1))
         return mean * (counts[1] / global_count), losses_B
@@ -123,8 +130,14 @@ class Objective(nn.Module):
         assert term.assignments is not None
         return candidate_pairs(self.plan.slots, self.pairs, term.assignments)
 
-    def pairwise(self, batch: Batch, *, attack: bool = False) -> tuple[Tensor, Encoded]:
-        """Return the losses (P, B) of the method's pairs on a batch, and its encodings.
+    def pairs_of(self, term: Term) -> tuple[Pair, ...]:
+        """Return the pairs whose losses a term adds: all of the method's, or those of its hard views alone."""
+        return of_views(self.pairs, term.batch.hard) if term.hard_only else self.pairs
+
+    def pairwise(
+        self, batch: Batch, *, attack: bool = False, pairs: Sequence[Pair] | None = None
+    ) -> tuple[Tensor, Encoded]:
+        """Return the losses (P, B) of the method's pairs (or of some of them) on a batch, and its encodings.
 
         Clean views are encoded once, however many terms look at them. In an attack nothing but the hard
         views' pixels takes a gradient, no running statistics move, stochastic layers are off, and BatchNorm's
@@ -144,7 +157,7 @@ class Objective(nn.Module):
             if self._hard is not None and not attack:
                 self._hard[view] = map_tensors(lambda tensor: tensor.detach(), hard.online[slot])
             encoded = replace(encoded, online={**encoded.online, slot: hard.online[slot]})
-        return self._pair_losses(batch, encoded, self.pairs), encoded
+        return self._pair_losses(batch, encoded, self.pairs if pairs is None else pairs), encoded
 
     def _pair_losses(self, batch: Batch, encoded: Encoded, pairs: Sequence[Pair]) -> Tensor:
         if not batch.mixes:
@@ -161,8 +174,8 @@ class Objective(nn.Module):
                 losses[pair] = self.method.mixed_loss(batch, encoded.online, encoded.target, pair, mix)
         return torch.stack([losses[pair] for pair in pairs])
 
-    def reduce(self, losses: Tensor, within: Tensor | None = None) -> Tensor:
-        """Reduce pair losses (P, B) to the method's loss per sample (B,).
+    def reduce(self, losses: Tensor, within: Tensor | None = None, pairs: Sequence[Pair] | None = None) -> Tensor:
+        """Reduce losses (P, B) of the method's pairs, or of those given, to a loss per sample (B,).
 
         With `within` (A, P), rows of the losses (Q, B) that stand for the pairs under each assignment,
         returns (A, B).
@@ -170,7 +183,7 @@ class Objective(nn.Module):
         # One (A, B) matrix at a time: all pairs at once would take P of them.
         within_PA = None if within is None else within.T.to(losses.device)
         total: Tensor | None = None
-        for p, pair in enumerate(self.pairs):
+        for p, pair in enumerate(self.pairs if pairs is None else pairs):
             weighted = pair.weight * (losses[p] if within_PA is None else losses[within_PA[p]])
             total = weighted if total is None else total + weighted
         assert total is not None
@@ -252,23 +265,34 @@ class Objective(nn.Module):
         online, target = {pair.online for pair in pairs}, {pair.target for pair in pairs}
         slots = dict.fromkeys(slot for pair in pairs for slot in (pair.online, pair.target))
         views = {slot: batch.views[slot] for slot in slots if slot in batch.views}
+        found = Encoded({}, {})
         for known, encoded in self._shared or ():
             if views.items() <= known.items() and online <= encoded.online.keys() and target <= encoded.target.keys():
                 return encoded
+            # Another part of a sum looks at some of the views only: what it had encoded is not encoded again.
+            same = {slot for slot, view in views.items() if known.get(slot) is view}
+            found = Encoded(
+                {**found.online, **{slot: row for slot, row in encoded.online.items() if slot in online & same}},
+                {**found.target, **{slot: row for slot, row in encoded.target.items() if slot in target & same}},
+            )
         clean = replace(batch, hard={}, mixes={})
         with normalising(self.method, "main", update=self._shared is not None):
-            encoded = self._encode(clean, pairs)
+            encoded = self._encode(clean, pairs, found)
         if self._shared is not None:
             self._shared.append((views, encoded))
         return encoded
 
-    def _encode(self, batch: Batch, pairs: Sequence[Pair]) -> Encoded:
-        """Encode what the pairs need, less the target encodings that the batch carries already."""
-        online = list(dict.fromkeys(pair.online for pair in pairs))
-        target = [slot for slot in dict.fromkeys(pair.target for pair in pairs) if slot not in batch.targets]
-        encoded = self.method.encode(batch, online, [slot for slot in target if slot in batch.views])
+    def _encode(self, batch: Batch, pairs: Sequence[Pair], found: Encoded | None = None) -> Encoded:
+        """Encode what the pairs need, less what was found and the target encodings that the batch carries already."""
+        found = found or Encoded({}, {})
+        online = [slot for slot in dict.fromkeys(pair.online for pair in pairs) if slot not in found.online]
+        had = found.target.keys() | batch.targets.keys()
+        target = [slot for slot in dict.fromkeys(pair.target for pair in pairs) if slot not in had]
+        if online or target:
+            encoded = self.method.encode(batch, online, [slot for slot in target if slot in batch.views])
+            found = Encoded({**found.online, **encoded.online}, {**found.target, **encoded.target})
         carried: Mapping[Slot, object] = batch.targets
-        return replace(encoded, target={**encoded.target, **carried})
+        return replace(found, target={**found.target, **carried})
 
 
 def _weighty(terms: Sequence[Term]) -> list[Term]:

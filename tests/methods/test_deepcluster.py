@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from hardviews.batch import Batch, Clock, Mix, Samples
+from hardviews.batch import Batch, Clock, Crops, Mix, Samples
 from hardviews.errors import UserError
 from hardviews.methods import deepcluster, memory_bank
 from hardviews.methods.deepcluster import REMEMBERED, TABLE, DeepCluster, DeepClusterConfig
 from hardviews.methods.memory_bank import MemoryBank
+from hardviews.models.batchnorm import BranchedBatchNorm
 from hardviews.objective import Objective
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean, Strategy
@@ -234,6 +235,43 @@ def test_of_a_sample_that_comes_twice_the_later_row_is_kept(order: list[int], cu
     later = normalize(torch.randn(1, 2, 3), dim=2)
     bank.write(later, Samples(torch.tensor([5]), torch.tensor([0])))  # of the next epoch
     assert torch.equal(bank.rows[:, 5], later[0])
+
+
+def test_losses_in_double_precision_are_exact() -> None:
+    objective = build("deepcluster", Clean()).double()
+    batch = make_batch(objective, samples=24)
+    views = {
+        slot: replace(view, source=Crops(view.pixels().double(), view.normalisation))
+        for slot, view in batch.views.items()
+    }
+    losses = objective(replace(batch, views=views), len(batch))
+    assert losses.labelled is not None
+    count = int(losses.labelled.sum())
+    assert count not in (0, 16, 24), "float32 holds the inverse of such a count"
+    torch.testing.assert_close(losses.total.detach(), losses.terms[0][1].sum() / count, rtol=1e-15, atol=0)
+
+
+@pytest.mark.parametrize("method", ["swav", "deepcluster"])
+def test_running_statistics_weigh_sizes_of_views_as_published(method: str) -> None:
+    """As two passes, of all views of a size each: small views come later and count 0.1 / 0.19 of the whole."""
+    objective = build(method, Clean())
+    norm = next(m for m in objective.method.modules() if isinstance(m, BranchedBatchNorm))
+    assert norm.running_mean is not None
+    batch = make_batch(objective)
+    means: dict[str, list[torch.Tensor]] = {"global": [], "local": []}
+    norm.momentum = 1.0
+    with torch.no_grad():
+        for slot in objective.plan.slots:
+            objective.method.backbone(batch.views[slot].pixels())
+            means[slot.pool].append(norm.running_mean.clone())
+    norm.momentum = 0.1
+    for _ in range(200):
+        with torch.no_grad():
+            objective(batch, len(batch))
+    sizes = [torch.stack(means[pool]).mean(0) for pool in ("global", "local")]
+    wanted = (0.09 * sizes[0] + 0.1 * sizes[1]) / 0.19
+    error = (norm.running_mean - wanted).abs().max()
+    assert error < 0.1 * (sizes[0] - sizes[1]).abs().max()
 
 
 def test_a_bank_of_hard_views_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

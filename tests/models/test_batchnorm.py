@@ -14,6 +14,7 @@ from hardviews.models.batchnorm import (
     BranchedBatchNorm,
     add_adversarial_branch,
     branch_batchnorm,
+    moving_once,
     normalising,
 )
 from hardviews.models.noise import without_noise
@@ -49,6 +50,20 @@ def test_equals_torch_bit_for_bit(
             weights = [x, *norm.parameters()]
             results.append([y, *torch.autograd.grad(y.square().sum(), weights), *norm.buffers()])
         assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("size", [1, 2, 6])
+def test_passes_of_alike_views_move_statistics_as_far_as_one(size: int) -> None:
+    one, several = BranchedBatchNorm(nn.BatchNorm1d(3)), BranchedBatchNorm(nn.BatchNorm1d(3))
+    x = torch.randn(16, 3) * 3 + 1
+    one(x)
+    with moving_once(several, size):
+        for _ in range(size):
+            several(x)
+    several(x)  # and by itself again afterwards
+    one(x)
+    torch.testing.assert_close(several.running_mean, one.running_mean)
+    torch.testing.assert_close(several.running_var, one.running_var)
 
 
 # BatchNorm with a folded activation, with dropout's place, with squeeze and excitation, none at all.

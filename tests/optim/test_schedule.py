@@ -1,6 +1,8 @@
 """The learning rate depends on samples seen and on nothing else."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from hardviews.errors import UserError
 from hardviews.optim.optimizer import Optimizer
 from hardviews.optim.schedule import Schedule
 from tests.optim.tiny import Tiny
+from tests.train.runs import simclr
 
 shares = st.floats(0, 0.99)
 
@@ -104,3 +107,19 @@ def test_shares_that_are_none_are_refused(bad: dict[str, float]) -> None:
 def test_a_negative_weight_decay_is_refused() -> None:
     with pytest.raises(UserError, match="0 or more"):
         Schedule(final_weight_decay=-0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"schedule": Schedule(0.1, start=0.3, absolute=True), "batch": 256}, "above the peak of 0.1"),
+        ({"schedule": Schedule(final=0.2, absolute=True), "batch": 256}, "above the peak of 0.1"),
+        ({"schedule": Schedule(final_weight_decay=0.4), "decay": 0.0}, "no weight is decayed"),
+    ],
+)
+def test_schedules_that_do_not_fit_their_optimizer_are_refused(changes: dict[str, Any], words: str) -> None:
+    changes = dict(changes)
+    optimizer = Optimizer("momentum", learning_rate=0.1, weight_decay=changes.pop("decay", 1e-4))
+    training = replace(simclr().training, batch=changes.pop("batch", 256))
+    with pytest.raises(UserError, match=words):
+        replace(simclr(), optimizer=optimizer, training=training, **changes)

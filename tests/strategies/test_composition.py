@@ -92,7 +92,10 @@ def test_meant(case: str) -> None:
         (lambda: build("simsiam", HardViews(1)), "choose 2 or more"),
         (lambda: build("simclr", HardViews(0)), "choose 2 or more"),
         (lambda: build("toy_centre", HardViews(4, local_candidates=1)), "Ask for at least 2"),
-        (lambda: build("simsiam", HardViews(4, local_candidates=6)), "draws no local views: leave local_candidates"),
+        (
+            lambda: build("simsiam", HardViews(4, local_candidates=6)),
+            "the method draws none: leave local_candidates away",
+        ),
     ],
 )
 def test_settings_without_meaning(make, words: str) -> None:  # type: ignore[no-untyped-def]

@@ -78,6 +78,11 @@ CASES: list[tuple[str, Strategy, tuple[int, int, int]]] = [
     ("simsiam", Chain(HardViews(4), HEXA), (4, 2 + 2 * 2 + 2, 0)),
     ("toy_queue", Chain(HardViews(4), HEXA), (4, 1 + 2 + 1, 4 + 1)),
     ("simsiam", Sum((1.0, Clean()), (0.0, HEXA)), (0, 2, 0)),
+    # What one part has encoded is not encoded again by one that looks at more views.
+    ("simsiam", Sum((1.0, Clean()), (1.0, AllPairs(4))), (0, 4, 0)),
+    ("simsiam", Sum((1.0, AllPairs(4)), (1.0, Clean())), (0, 4, 0)),
+    ("simsiam", Sum((1.0, HEXA), (1.0, AllPairs(4))), (0, 4 + 2 * 2 + 2, 0)),
+    ("toy_queue", Sum((1.0, Clean()), (1.0, AllPairs(4))), (0, 4, 4)),
     # The published BatchNorm: the same views, in one pass.
     ("simsiam", HardViews(4, normalise="together", move_statistics=True), (4, 2, 0)),
     ("simclr", HardViews(4, normalise="together"), (4, 2, 0)),

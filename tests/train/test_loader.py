@@ -13,6 +13,7 @@ from hardviews.data.reader import Reader
 from hardviews.methods.simsiam import SimSiam, SimSiamConfig
 from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
+from hardviews.optim.schedule import Schedule
 from hardviews.recipes.recipe import Recipe
 from hardviews.strategies.strategy import Clean
 from hardviews.train.loader import LoaderConfig, Place, RawBatch, ShareDataset, load
@@ -108,6 +109,7 @@ def test_micro_batches_add_up_to_the_batch(data: str) -> None:
         method=NormlessConfig(width=32, bottleneck=8, view=simclr().method.view),
         backbone=Backbone("test_vit", image_size=16, patch_size=4),
         optimizer=Optimizer("momentum", learning_rate=1.0, momentum=0.0, weight_decay=0.0),
+        schedule=Schedule(),
     )
     # Partners of a mix are drawn inside groups, which micro-batches do not cut.
     for strategy in (Clean(), recipe.strategy):

@@ -96,6 +96,13 @@ def test_overlap_of_the_chosen_and_of_the_others() -> None:
     assert overlap(selection(BOXES, TABLE, [1]), PAIRS).least.tolist() == [True]
 
 
+def test_of_ordered_pairs_both_orders_of_the_least_overlapping_one_count() -> None:
+    ordered = [[a, b] for a in range(3) for b in range(3) if a != b]  # twice each: 1/3, 0 and 0
+    seen = [overlap(selection(BOXES[:3], ordered, [choice]), PAIRS[:1]) for choice in range(len(ordered))]
+    assert [bool(one.least) for one in seen if one] == [2 in pair for pair in ordered]
+    assert all(one and float(one.chance) == pytest.approx(4 / 6) for one in seen)
+
+
 def test_views_without_boxes_have_no_overlap() -> None:
     made = selection(BOXES, TABLE, [0])
     first = Slot("view", 0)

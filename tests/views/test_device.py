@@ -111,10 +111,42 @@ def test_small_images_and_blurs_wider_than_the_view(size):
 def test_images_of_different_sizes_share_a_batch_by_their_canvases(photographs):
     augmentation = published.mocov2(64)
     rows = np.concatenate([rows_for(augmentation, image, 1, first=i) for i, image in enumerate(photographs)])
-    canvas = torch.stack([torch.from_numpy(host.squeeze(image, 320, 288)) for image in photographs])
+    canvas = torch.stack([torch.from_numpy(host.lay(image, 320, 288)) for image in photographs])
     pictures = rendered(None, rows, augmentation, canvas=canvas)
     for image, row, picture in zip(photographs, rows, pictures, strict=True):
         assert np.abs(picture - host.render(image, row, augmentation)).mean() < 4
+
+
+def test_an_image_that_fits_its_canvas_loses_nothing(photographs):
+    augmentation = published.dino_global1(224)
+    for image in photographs:
+        height, width = image.shape[:2]
+        rows = rows_for(augmentation, image, 4)
+        large = torch.from_numpy(host.lay(image, height + 37, width + 11)).expand(4, -1, -1, -1)
+        difference = np.abs(rendered(image, rows, augmentation, canvas=large) - rendered(image, rows, augmentation))
+        assert difference.max() < 0.01
+
+
+def test_what_a_small_canvas_costs_in_detail(photographs):
+    """The squared differences of neighbours that views keep, of images with ImageNet's typical 375 x 500 pixels."""
+    kept = {}
+    for augmentation in (published.mocov2(224), published.dino_local(96)):
+        plain = replace(augmentation, jitter=Jitter(0, 0, 0, 0), grayscale=0, blur=0)
+        for side in (224, 320, 512):
+            energies = []
+            for photograph in photographs:
+                image = host.lay(photograph, 375, 500).transpose(1, 2, 0)
+                rows = rows_for(plain, image, 20)
+                reference = np.stack([host.render(image, row, plain) for row in rows]).astype(np.float64)
+                laid = torch.from_numpy(host.lay(image, side, side)).expand(20, -1, -1, -1)
+                views = rendered(image, rows, plain, canvas=laid)
+                energies.append([np.square(np.diff(v, axis=a)).sum() for v in (views, reference) for a in (2, 3)])
+            across, along, across_whole, along_whole = np.sum(energies, axis=0)
+            kept[plain.size, side] = (across + along) / (across_whole + along_whole)
+    print({key: round(float(share), 2) for key, share in kept.items()})
+    for size in (224, 96):
+        assert kept[size, 512] == pytest.approx(1, abs=0.02)
+        assert kept[size, 224] < kept[size, 320] < 0.85
 
 
 def test_a_smaller_rendering_is_the_same_view(photographs):

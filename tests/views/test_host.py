@@ -117,8 +117,13 @@ def test_a_whole_image_at_its_size_is_itself(photographs):
     np.testing.assert_array_equal(view, image.transpose(2, 0, 1))
 
 
-def test_squeeze_makes_a_canvas_of_any_size(photographs):
-    canvas = host.squeeze(photographs[0], 100, 160)
+def test_an_image_is_laid_on_a_canvas_as_it_is_or_shrunk_in_its_proportions(photographs):
+    image = np.ascontiguousarray(photographs[0][:96, :120])
+    canvas = host.lay(image, 100, 160)
     assert canvas.shape == (3, 100, 160) and canvas.dtype == np.uint8 and canvas.flags.c_contiguous
-    expected = F.resize(torch.from_numpy(photographs[0].copy()).permute(2, 0, 1), [100, 160], antialias=True)
-    np.testing.assert_array_equal(canvas, expected.numpy())
+    np.testing.assert_array_equal(canvas[:, :96, :120], image.transpose(2, 0, 1))
+    assert not canvas[:, 96:].any() and not canvas[..., 120:].any()
+    shrunk = host.lay(image, 48, 200)
+    expected = F.resize(torch.from_numpy(image).permute(2, 0, 1), [48, 60], antialias=True)
+    np.testing.assert_array_equal(shrunk[..., :60], expected.numpy())
+    assert not shrunk[..., 60:].any()

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from hardviews.batch import Batch, Clock, Mix, Samples, entropy
+from hardviews.batch import Batch, Clock, Mix, Samples, View, entropy
 from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
+from hardviews.methods.each import each_view
 from hardviews.methods.heads import mlp
 from hardviews.methods.kmeans import ABSENT, draw_rows, spherical_kmeans
 from hardviews.methods.memory_bank import MemoryBank
@@ -118,11 +119,11 @@ class DeepCluster(Method):
     def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
         """Return unit embeddings (B, D) online, and the samples' clusters (B, H) as the one target."""
         views = {slot: batch.online(slot) for slot in online}
-        embedded = {
-            slot: normalize(full_precision(self.projector(self.backbone(view.pixels()))), dim=1)
-            for slot, view in views.items()
-        }
-        return Encoded(embedded, {TABLE: self._labels(batch).T})
+        embedded = each_view(self, self._embed, views.values())
+        return Encoded({slot: embedded[view] for slot, view in views.items()}, {TABLE: self._labels(batch).T})
+
+    def _embed(self, view: View) -> Tensor:
+        return normalize(full_precision(self.projector(self.backbone(view.pixels()))), dim=1)
 
     def pair_losses(
         self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Tensor], pairs: Sequence[Pair]

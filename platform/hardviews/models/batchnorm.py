@@ -43,6 +43,7 @@ class BranchedBatchNorm(nn.modules.batchnorm._BatchNorm):
         self.train(like.training)
         self.branch: Branch = "main"
         self.update = True
+        self.passes = 1
         self.groups: Groups | None = None
         self.held: HeldStatistics | None = None
         self.adversarial = None
@@ -72,6 +73,8 @@ class BranchedBatchNorm(nn.modules.batchnorm._BatchNorm):
         momentum = self.momentum
         if momentum is None:  # torch's convention: cumulative average
             momentum = 1.0 / float(self.num_batches_tracked or 1)
+        if self.passes > 1:
+            momentum = 1 - (1 - momentum) ** (1 / self.passes)
         if groups is not None:
             return groups.normalise(self, x, momentum if update else None)
         mean, var = (self.running_mean, self.running_var) if update else (None, None)
@@ -167,6 +170,22 @@ def normalising(module: nn.Module, branch: Branch, update: bool) -> Iterator[Non
     finally:
         for norm, (branch_before, update_before) in zip(norms, before, strict=True):
             norm.branch, norm.update = branch_before, update_before
+
+
+@contextmanager
+def moving_once(module: nn.Module, passes: int) -> Iterator[None]:
+    """Inside, so many passes together move running statistics as far as one pass outside does.
+
+    As where several views are one batch: the published multi-crop code forwards all views of one size as one.
+    """
+    norms = [m for m in module.modules() if isinstance(m, BranchedBatchNorm)]
+    for norm in norms:
+        norm.passes = passes
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.passes = 1
 
 
 @contextmanager

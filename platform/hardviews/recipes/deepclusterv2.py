@@ -37,7 +37,7 @@ def deepclusterv2(
         strategy or Clean(),
         Training(epochs=epochs, batch=4096),
         Optimizer("lars", 4.8, reference_batch=4096, weight_decay=1e-6, momentum=0.9),
-        Schedule(warmup=10 / epochs, start=0.3, final=0.0048, absolute=True),
+        Schedule(warmup=10 / epochs, start=0.0625, final=0.001),
     )
 
 

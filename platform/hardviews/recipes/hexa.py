@@ -27,11 +27,12 @@ from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Chain, Clean, Sum, Weighted
 
 _HEXA = Sum((1.0, Clean()), (1.0, Adversarial(epsilon=2 / 255)), (1.0, CutMix()), average=True)
-# In epoch 0 the clusters are those of a random network.
+# In epoch 0 the clusters are those of a random network. Hard terms are means over hard views: six clean small views
+# would fill three quarters of them.
 _LATE = Sum(
     (1.0, Clean()),
-    Weighted(1.0, Adversarial(epsilon=2 / 255), begin=1),
-    Weighted(1.0, CutMix(), begin=1),
+    Weighted(1.0, Adversarial(epsilon=2 / 255, pairs="hard"), begin=1),
+    Weighted(1.0, CutMix(pairs="hard"), begin=1),
     average=True,
 )
 

@@ -106,6 +106,18 @@ class Recipe:
         for name, number in _numbers(self, ""):
             if not math.isfinite(number):
                 raise UserError(f"{name} is {number}; it must be a finite number.")
+        schedule, peak = self.schedule, self.optimizer.peak(self.training.batch)
+        if schedule.absolute and max(schedule.start, schedule.final) > peak:
+            raise UserError(
+                f"schedule.start is {schedule.start} and schedule.final {schedule.final}, above the peak of "
+                f"{peak:.3g} that optimizer.learning_rate gives for batches of {self.training.batch}: the rate would "
+                "fall in the warm-up, or rise after it. Lower them too, or raise the rate."
+            )
+        if schedule.final_weight_decay and not self.optimizer.weight_decay:
+            raise UserError(
+                f"schedule.final_weight_decay is {schedule.final_weight_decay}, but with optimizer.weight_decay=0 no "
+                "weight is decayed: give it a number above 0, or leave the final one out."
+            )
 
     def settings(self) -> dict[str, str]:
         """Return every setting that the weights depend on, by its name on the command line."""

@@ -27,7 +27,9 @@ from hardviews.train.loader import LoaderConfig
 from hardviews.train.precision import Precision
 from hardviews.views.augmentation import Augmentation
 
-_HEXA = Sum((1.0, Clean()), (0.5, Adversarial(epsilon=4 / 255)), (0.5, CutMix()), average=True)
+_HEXA = Sum(
+    (1.0, Clean()), (0.5, Adversarial(epsilon=4 / 255, pairs="hard")), (0.5, CutMix(pairs="hard")), average=True
+)
 
 
 @dataclass(frozen=True)

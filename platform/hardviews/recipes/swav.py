@@ -38,7 +38,7 @@ def _swav(name: str, epochs: int, strategy: Strategy | None = None, config: SwAV
         strategy or Clean(),
         Training(epochs=epochs, batch=4096),
         _LARC,
-        Schedule(warmup=10 / epochs, start=0.3, final=0.0048, absolute=True),
+        Schedule(warmup=10 / epochs, start=0.0625, final=0.001),
     )
 
 
@@ -47,7 +47,7 @@ def _small_batch(name: str, epochs: int, strategy: Strategy | None = None) -> Re
         _swav(name, epochs, strategy, SwAVConfig(queue=3840, queue_from=15, freeze=5005)),
         training=Training(epochs=epochs, batch=256),
         optimizer=replace(_LARC, learning_rate=0.6, reference_batch=256),
-        schedule=Schedule(final=0.0006, absolute=True),
+        schedule=Schedule(final=0.001),
     )
 
 

@@ -46,6 +46,8 @@ class Adversarial(Strategy):
             those of each pass's own batch, gradient and all; or the running ones of the branch.
         measure: count in every so manieth attack whose loss was raised, by one or two passes more without gradient; 0
             for never.
+        pairs: `all` trains on the method's whole loss, in which local views stay clean; `hard` on that of the attacked
+            views alone, weighted as the whole.
     """
 
     epsilon: float = 2 / 255
@@ -56,6 +58,7 @@ class Adversarial(Strategy):
     every: int = 1
     statistics: Kind = "held"
     measure: int = 20
+    pairs: Literal["all", "hard"] = "all"
 
     def __post_init__(self) -> None:
         """Refuse attacks that are none."""
@@ -87,7 +90,7 @@ class Adversarial(Strategy):
         """Return the batch with attacked online views as the only term."""
         if batch.clock.step % self.every:
             return [Term(batch, weight=0.0)]
-        if self.epsilon == 0 and self.branch == "main":
+        if self.epsilon == 0 and self.branch == "main" and self.pairs == "all":
             return [Term(batch, name="adversarial")]  # nothing is perturbed: the clean views, bit for bit
         slots = [slot for slot in dict.fromkeys(pair.online for pair in objective.pairs) if batch.views[slot].target]
         held = {slot: HeldStatistics(self.statistics) for slot in slots}
@@ -105,7 +108,7 @@ class Adversarial(Strategy):
                 if before_B is None:
                     before_B = self._losses(self._attacked(batch, clean, held), objective)
                 raised_B = self._losses(attacked, objective) > before_B
-        return [Term(attacked, name="adversarial", raised=raised_B)]
+        return [Term(attacked, name="adversarial", raised=raised_B, hard_only=self.pairs == "hard")]
 
     def _ascend(
         self,

@@ -68,17 +68,16 @@ class Candidates(Strategy):
             )
         asked = {pool.name: pool.slots * self.candidates // slots for pool in plan.pools if pool.target}
         if self.local_candidates is not None:
-            if all(pool.target for pool in plan.pools):
-                raise UserError(
-                    f"{type(self).__name__} asks for {self.local_candidates} local candidates, but the method draws no "
-                    "local views: leave local_candidates away. SwAV, DINO, iBOT and DeepCluster draw some, where "
-                    "their `locals` is above 0."
-                )
             asked.update({pool.name: self.local_candidates for pool in plan.pools if not pool.target})
         return plan.with_candidates(asked)
 
     def refuses(self, method: "Method") -> str | None:
-        """Refuse a method with more assignments than can be listed."""
+        """Refuse a method without the local views that are asked for, or with more assignments than can be listed."""
+        if self.local_candidates is not None and all(pool.target for pool in method.plan().pools):
+            return (
+                f"it is asked for {self.local_candidates} candidates of local views, and the method draws none: leave "
+                "local_candidates away. SwAV, DINO, iBOT and DeepCluster draw some, where their `locals` is above 0."
+            )
         total = self.listed(self.plan(method.plan())).count(method.pairs())
         if total > _MOST and (self.limit is None or self.limit > _MOST):
             return (

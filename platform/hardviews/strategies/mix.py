@@ -41,11 +41,14 @@ class Mixing(Strategy):
         scope: one weight a sample, or one for each fixed group of samples (as published, where the group
             was the batch).
         fixed: this weight always, in place of a draw.
+        pairs: `all` is the method's whole loss, in which local views stay clean; `hard` that of the mixed views alone,
+            weighted as the whole.
     """
 
     alpha: float = 1.0
     scope: Literal["sample", "group"] = "group"
     fixed: float | None = None
+    pairs: Literal["all", "hard"] = "all"
 
     def __post_init__(self) -> None:
         """Refuse distributions that do not exist."""
@@ -63,7 +66,7 @@ class Mixing(Strategy):
 
     def __call__(self, batch: Batch, objective: "Objective") -> list[Term]:
         """Return the batch with mixed online views as the only term."""
-        if self.fixed == 1:
+        if self.fixed == 1 and self.pairs == "all":
             return [Term(batch, name=type(self).__name__.lower())]  # nothing is mixed: the clean views, bit for bit
         if batch.group == 1:
             raise UserError(alone(self))
@@ -76,7 +79,8 @@ class Mixing(Strategy):
             # Also where every weight here happens to be 1: the other ranks would wait for this one in the pass.
             hard[slot] = View(slot, Crops(pixels, view.normalisation), view.normalisation, mask=view.mask)
             mixes[slot] = mix
-        return [Term(replace(batch, hard=hard, mixes=mixes), name=type(self).__name__.lower())]
+        mixed = replace(batch, hard=hard, mixes=mixes)
+        return [Term(mixed, name=type(self).__name__.lower(), hard_only=self.pairs == "hard")]
 
     @abstractmethod
     def _mix(self, pixels: Tensor, batch: Batch, stream: int, grid: int) -> tuple[Tensor, Mix]:

@@ -244,6 +244,7 @@ class Chain(Strategy):
                     name=_join(outer.name, inner.name),
                     assignments=outer.assignments if inner.assignments is None else inner.assignments,
                     raised=outer.raised if inner.raised is None else inner.raised,
+                    hard_only=outer.hard_only or inner.hard_only,
                 )
                 for outer in terms
                 for inner in link(outer.batch, objective)

@@ -41,14 +41,15 @@ class LoaderConfig:
         reader: how samples are read.
         workers: processes a rank; None takes the cores left to the rank, less one.
         renderer: `auto` renders views on a GPU where there is one.
-        canvas: side in pixels of the picture that the device renders views from.
+        canvas: side in pixels of the square that images are laid on, where the device renders views from them. An image
+            with a longer side is shrunk to it first, and loses detail.
         ahead: batches made ahead by each worker.
     """
 
     reader: ReaderConfig = field(default_factory=ReaderConfig)
     workers: int | None = None
     renderer: Literal["auto", "host", "device"] = "auto"
-    canvas: int = 320
+    canvas: int = 512  # holds ImageNet's typical 500 x 375 as it is
     ahead: int = 2
 
     def __post_init__(self) -> None:
@@ -188,7 +189,7 @@ class ShareDataset(IterableDataset[RawBatch | Refusal]):
                 rendered = [host.render(image, row, augmentation) for image, row in zip(images, drawn, strict=True)]
                 pixels[slot] = torch.from_numpy(np.stack(rendered))
         if self.canvas is not None:
-            canvases = [host.squeeze(image, self.canvas, self.canvas) for image in images]
+            canvases = [host.lay(image, self.canvas, self.canvas) for image in images]
             pixels[None] = torch.from_numpy(np.stack(canvases))
         index = torch.tensor([sample.index for sample in samples], dtype=torch.int64)
         bad = {i: reason for i, reason in self.reader.bad.items() if i not in self._told}

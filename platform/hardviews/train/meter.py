@@ -38,16 +38,18 @@ class Meter:
         selection = losses.batch.selection
         if selection is not None:
             hardness_AB = selection.hardness
+            # Of an image without a label all candidates are as hard: nothing was chosen.
+            chosen_B = None if hardness_AB is None else losses.labelled
             if hardness_AB is not None:  # chosen by the method's loss
-                self.add("hardness/chosen", hardness_AB.gather(0, selection.choice[None]).squeeze(0))
+                self.add("hardness/chosen", hardness_AB.gather(0, selection.choice[None]).squeeze(0), chosen_B)
                 if selection.shared:
-                    self.add("hardness/mean", hardness_AB.mean(0))
+                    self.add("hardness/mean", hardness_AB.mean(0), chosen_B)
             measured = overlap(selection, pairs)
             if measured is not None:
-                self.add("overlap/chosen", measured.chosen)
-                self.add("overlap/passed_over", measured.passed_over)
-                self.add("overlap/hardest_is_least", measured.least)
-                self.add("overlap/chance", torch.full((1,), measured.chance, device=self.device))
+                self.add("overlap/chosen", measured.chosen, chosen_B)
+                self.add("overlap/passed_over", measured.passed_over, chosen_B)
+                self.add("overlap/hardest_is_least", measured.least, chosen_B)
+                self.add("overlap/chance", measured.chance, chosen_B)
         first = next(iter(losses.encoded.online.values()))
         if isinstance(first, tuple):  # of which the view's embedding is the first part
             first = first[0]

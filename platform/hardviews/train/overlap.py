@@ -15,17 +15,21 @@ from hardviews.batch import Selection
 from hardviews.views.overlap import overlaps
 from hardviews.views.plan import Pair
 
+_ROUNDING = 1e-6  # of a mean over pairs, summed in another order
+
 
 @dataclass(frozen=True, eq=False)
 class Overlap:
     """Intersection over union of the chosen assignment (B,), the mean over those passed over (B,), whether the chosen
-    one is the least overlapping (B,), and the chance of that.
+    one is the least overlapping (B,), and the chance of that (B,).
+
+    Where pairs are ordered (MoCo), two assignments overlap alike: as many as are least count, for the chance too.
     """
 
     chosen: Tensor
     passed_over: Tensor
     least: Tensor
-    chance: float
+    chance: Tensor
 
 
 def overlap(selection: Selection, pairs: Sequence[Pair]) -> Overlap | None:
@@ -40,4 +44,5 @@ def overlap(selection: Selection, pairs: Sequence[Pair]) -> Overlap | None:
     chosen_B = overlap_AB.gather(0, selection.choice[None]).squeeze(0)
     others = max(1, len(overlap_AB) - 1)
     passed_B = (overlap_AB.sum(0) - chosen_B) / others
-    return Overlap(chosen_B, passed_B, overlap_AB.argmin(0) == selection.choice, 1 / len(overlap_AB))
+    least_AB = overlap_AB <= overlap_AB.amin(0) + _ROUNDING
+    return Overlap(chosen_B, passed_B, least_AB.gather(0, selection.choice[None]).squeeze(0), least_AB.float().mean(0))

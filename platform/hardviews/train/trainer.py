@@ -74,7 +74,7 @@ class Trainer:
         training = self.recipe.training
         rate = self.recipe.schedule.apply(self.optimizer, self.peak, clock, training.epochs)
         self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self.world.device)
+        total = torch.zeros((), dtype=torch.float64, device=self.world.device)
         parts: list[Encoded] = []
         samples: list[Samples] = []
         corrupt, substituted, trained_on = 0, 0, 0
@@ -101,7 +101,7 @@ class Trainer:
         # One small all-reduce a step carries the loss, the counts, and whether someone was asked to stop. In double
         # precision sums of digests stay exact: below 2^53 for batches of up to 2^21 samples.
         told = torch.tensor([stop, due, corrupt, substituted, trained_on], dtype=torch.float64, device=total.device)
-        shared = sum_over_ranks(torch.cat([(total / self.world.size).double().reshape(1), told]))
+        shared = sum_over_ranks(torch.cat([(total / self.world.size).reshape(1), told]))
         loss, asked, wanted, corrupt, substituted, trained_on = shared.tolist()
         taken = loss == loss and abs(loss) != float("inf")
         if taken:

@@ -5,9 +5,10 @@ along the height or the width (crop with antialiased resize and flip; blur) is a
 so that it costs two batched products; what mixes colours is a 3x4 matrix before the hue shift and one after
 it. Nothing here waits for the device.
 
-On a canvas as large as its source the picture is the host's up to a mean absolute difference of 0.35 out of
+On a canvas that is no smaller than its source the picture is the host's up to a mean absolute difference of 0.35 out of
 255 for geometry, 0.45 with linear colours, 0.75 with a hue shift, which the host makes in 8 bits; no single
-view differs by 2 (tests/views/test_device.py holds these bounds). A smaller canvas loses detail beside that.
+view differs by 2 (tests/views/test_device.py holds these bounds). On a smaller canvas the source
+is shrunk first, and loses detail beside that.
 
 Shape legend: B samples, C columns of a row, H and W height and width of the canvas, N side of the view, T
 taps of the blur.
@@ -29,7 +30,7 @@ from hardviews.views.params import ORDERS, Column
 def render(canvas: Tensor, rows: Tensor, augmentation: Augmentation, size: int | None = None) -> Tensor:
     """Render rows (B, C) drawn from `augmentation` on canvases (B, 3, H, W): normalised float32 (B, 3, N, N).
 
-    A canvas is the whole source image resized to any height and width, uint8. With `size` the same view is
+    A canvas is uint8 and holds the whole source image as `host.lay` lays it there. With `size` the same view is
     rendered at that side instead of the augmentation's own: the blur shrinks alike. The result is
     channels_last.
     """
@@ -59,8 +60,7 @@ def _render(canvas: Tensor, rows: Tensor, augmentation: Augmentation, side: int)
 def _crop(pixels: Tensor, rows: Tensor, side: int, interpolation: str) -> Tensor:
     """Crop, resize and flip (B, 3, H, W) to (B, 3, N, N)."""
     height, width = pixels.shape[-2:]
-    to_height = height / rows[:, Column.SOURCE_HEIGHT]
-    to_width = width / rows[:, Column.SOURCE_WIDTH]
+    to_height, to_width = _laid(rows[:, Column.SOURCE_HEIGHT], rows[:, Column.SOURCE_WIDTH], height, width)
     vertical_BNH = _resize_matrices(
         rows[:, Column.TOP] * to_height, rows[:, Column.HEIGHT] * to_height, height, side, interpolation
     )
@@ -72,6 +72,14 @@ def _crop(pixels: Tensor, rows: Tensor, side: int, interpolation: str) -> Tensor
     cropped = vertical_BNH[:, None] @ pixels @ horizontal_BNW[:, None].mT
     # The cubic filter overshoots.
     return cropped.clamp(0, 1) if interpolation == "bicubic" else cropped
+
+
+def _laid(high_B: Tensor, wide_B: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Return by how much heights and widths (B,) of images changed when these were laid on a canvas."""
+    sides = high_B.double(), wide_B.double()
+    scale_B = torch.minimum(height / sides[0], width / sides[1]).clamp(max=1)
+    first, second = (((side * scale_B).round().clamp(min=1) / side).float() for side in sides)
+    return first, second
 
 
 def _resize_matrices(start: Tensor, length: Tensor, pixels: int, side: int, interpolation: str) -> Tensor:

@@ -53,9 +53,16 @@ def render(image: Image, row: npt.NDArray[Any], augmentation: Augmentation) -> I
     return _planes(view)
 
 
-def squeeze(image: Image, height: int, width: int) -> Image:
-    """Resize a whole image (H, W, 3) to a canvas (3, height, width) for the device renderer."""
-    return _planes(_resize(image, height, width, "bilinear"))
+def lay(image: Image, height: int, width: int) -> Image:
+    """Lay a whole image (H, W, 3) on a canvas (3, height, width) for the device renderer: at the top left, as it is
+    where it fits, else shrunk in its proportions.
+    """
+    h, w = image.shape[:2]
+    scale = min(1.0, height / h, width / w)
+    h, w = max(1, round(h * scale)), max(1, round(w * scale))  # views/device.py finds the same numbers
+    canvas = np.zeros((3, height, width), np.uint8)
+    canvas[:, :h, :w] = _planes(_resize(image, h, w, "bilinear"))
+    return canvas
 
 
 def _resize(image: Image, height: int, width: int, interpolation: str) -> Image:

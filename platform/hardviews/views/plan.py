@@ -10,7 +10,7 @@ Shape legend: A assignments, S slots, P pairs, Q pairs of candidates.
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -67,6 +67,19 @@ class Pair:
     target: Slot
     weight: float
     kind: str = "class"
+
+
+def of_views(pairs: Sequence[Pair], online: Collection[Slot]) -> tuple[Pair, ...]:
+    """Return the pairs of some online views, weighted so that those of each kind sum to what all of that kind do."""
+    sums = {pair.kind: [0.0, 0.0] for pair in pairs}
+    for pair in pairs:
+        sums[pair.kind][0] += pair.weight
+        sums[pair.kind][1] += pair.weight * (pair.online in online)
+    return tuple(
+        replace(pair, weight=pair.weight * (sums[pair.kind][0] / sums[pair.kind][1]))
+        for pair in pairs
+        if pair.online in online
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,77 @@
+"""Terms of hard views alone: what they add, and that methods without local views see no difference."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from hardviews.models.noise import without_noise
+from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.cutmix import CutMix
+from hardviews.strategies.mixup import MixUp
+from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
+from tests.laws.cases import METHODS, build, make_batch, train_step
+
+HARD = {
+    "attack": Adversarial(epsilon=4 / 255, pairs="hard"),
+    "attack of nothing": Adversarial(epsilon=0.0, branch="main", pairs="hard"),
+    "cutmix": CutMix(pairs="hard"),
+    "cutmix of nothing": CutMix(fixed=1, pairs="hard"),
+    "mixup": MixUp(pairs="hard"),
+    "chain": Chain(CutMix(pairs="hard"), Adversarial()),
+}
+WITH_LOCALS = ["swav", "deepcluster", "dino", "ibot", "toy_centre"]
+CASES = [
+    (method, name)
+    for method in METHODS
+    for name in HARD
+    if not (name == "mixup" and method in ("ibot", "toy_masked"))  # refused: a patch would be a blend
+]
+
+
+@pytest.mark.parametrize(("method", "name"), CASES)
+def test_hard_terms_are_the_means_over_hard_views(method: str, name: str) -> None:
+    """Of each kind of pair: the losses of attacked or mixed views, in the proportions that the method gives them."""
+    objective = build(method, HARD[name])
+    batch = make_batch(objective)
+    with without_noise(objective):
+        losses = objective(batch, len(batch))
+    ((term, losses_B),) = losses.terms
+    assert all(batch.views[slot].target for slot in term.batch.hard)
+    with torch.no_grad(), without_noise(objective), objective.sharing():
+        losses_PB, _ = objective.pairwise(term.batch)
+    wanted_B = torch.zeros(len(batch))
+    for kind in {pair.kind for pair in objective.pairs}:
+        every = [pair.weight for pair in objective.pairs if pair.kind == kind]
+        hard = [p for p, pair in enumerate(objective.pairs) if pair.kind == kind and pair.online in term.batch.hard]
+        weights = torch.tensor([objective.pairs[p].weight for p in hard])
+        wanted_B += sum(every) * (weights[:, None] * losses_PB[hard]).sum(0) / weights.sum()
+    valid_B = objective.valid(term.batch)
+    if valid_B is not None:
+        wanted_B = torch.where(valid_B, wanted_B, 0.0)
+    torch.testing.assert_close(losses_B, wanted_B, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in WITH_LOCALS])
+def test_without_local_views_the_whole_loss_is_that_of_hard_views(method: str) -> None:
+    totals = []
+    for pairs in ("all", "hard"):
+        strategy = Sum((1.0, Clean()), (1.0, Adversarial(pairs=pairs)), (1.0, CutMix(pairs=pairs)))  # type: ignore[arg-type]
+        objective = build(method, strategy)
+        totals.append(train_step(objective, make_batch(objective)))
+    assert torch.equal(*totals)
+
+
+@pytest.mark.parametrize("strategy", [CutMix(pairs="hard"), Adversarial(pairs="hard")], ids=["cutmix", "adversarial"])
+@pytest.mark.parametrize("method", WITH_LOCALS)
+def test_local_views_take_no_gradient_from_hard_terms(method: str, strategy: Strategy) -> None:
+    objective = build(method, strategy)
+    batch = make_batch(objective)
+    term = objective.strategy(batch, objective)[0]
+    whole = objective.pairs_of(replace(term, hard_only=False))
+    assert {pair.online for pair in objective.pairs_of(term)} == set(term.batch.hard)
+    for kind in {pair.kind for pair in whole}:
+        hard, every = (
+            sum(pair.weight for pair in pairs if pair.kind == kind) for pairs in (objective.pairs_of(term), whole)
+        )
+        assert hard == pytest.approx(every)
