@@ -28,6 +28,7 @@ from hardviews.train.damage import Damage
 from hardviews.train.display import Display
 from hardviews.train.export import export
 from hardviews.train.history import History
+from hardviews.train.idle import idle
 from hardviews.train.ledger import Ledger, Range
 from hardviews.train.life import End, LifeNotes
 from hardviews.train.loader import Place, RawBatch, ShareDataset, load, to_batch
@@ -143,6 +144,8 @@ class Pretraining:
                 f"pretraining by {self.recipe.name} on {len(self.reader)} images: {self.total // self.per_epoch} "
                 f"epochs, step {self.at.step} of {self.total // self.recipe.training.batch}"
             )
+            for sentence in idle(self.trainer.objective, self.recipe.training, self.per_epoch):
+                self._say(sentence)
             with Display(self.total, self.at.progress, show=self.world.rank == 0) as display:
                 finished = self._train(run, display)
             status, end = ("FINISHED", "finished") if finished else (None, "evicted")

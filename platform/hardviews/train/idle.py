@@ -1,0 +1,38 @@
+"""What of a recipe takes no part in a run: said, not refused, since a short trial of a long recipe makes sense."""
+
+from collections.abc import Iterator
+
+from hardviews.batch import Clock
+from hardviews.objective import Objective
+from hardviews.recipes.recipe import Training
+from hardviews.strategies.strategy import Strategy, Sum
+
+
+def idle(objective: Objective, training: Training, per_epoch: int) -> list[str]:
+    """Return a sentence for each part of a strategy that begins after the run, and each module that no step trains.
+
+    per_epoch: samples that an epoch trains on.
+    """
+    said = [
+        f"{name} begins in epoch {begin} (counted from 0), and the run has {training.epochs}: it takes no part."
+        for name, begin in _beginnings(objective.strategy)
+        if begin >= training.epochs
+    ]
+    steps, total = training.epochs * (per_epoch // training.batch), training.epochs * per_epoch
+    last = Clock(training.seed, training.epochs - 1, steps - 1, total - training.batch, total)
+    frozen = objective.method.frozen(last)
+    for name, module in objective.method.named_modules():
+        if any(module is one for one in frozen):
+            said.append(
+                f"{name} is frozen at first (--method.freeze), to the end of this run: it stays random."
+            )
+    return said
+
+
+def _beginnings(strategy: Strategy) -> Iterator[tuple[str, int]]:
+    """Yield the parts of all sums in a strategy, with the epochs in which they begin."""
+    if isinstance(strategy, Sum):
+        yield from ((type(part.strategy).__name__, part.begin) for part in strategy.parts if part.weight > 0)
+    for part in strategy.parts_in_use:
+        if part is not strategy:
+            yield from _beginnings(part)

@@ -1,0 +1,32 @@
+"""What is said of parts of a recipe that take no part in a run."""
+
+import pytest
+
+from hardviews.recipes.recipe import Training
+from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.cutmix import CutMix
+from hardviews.strategies.hard_views import HardViews
+from hardviews.strategies.strategy import Chain, Clean, Sum, Weighted
+from hardviews.train.idle import idle
+from tests.laws.cases import METHODS, build
+
+LATE = Sum((1.0, Clean()), Weighted(1.0, Adversarial(), begin=2), Weighted(1.0, CutMix(), begin=1))
+
+
+@pytest.mark.parametrize("strategy", [LATE, Chain(HardViews(4), LATE)], ids=["sum", "chain"])
+def test_parts_that_begin_after_the_run(strategy) -> None:
+    objective = build("simsiam", strategy)
+    assert idle(objective, Training(epochs=3, batch=8), 64) == []
+    (late,) = idle(objective, Training(epochs=2, batch=8), 64)
+    assert late.startswith("Adversarial begins in epoch 2")
+    assert len(idle(objective, Training(epochs=1, batch=8), 64)) == 2
+
+
+def test_modules_that_no_step_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hardviews.methods.swav import SwAVConfig
+
+    monkeypatch.setitem(METHODS, "swav", SwAVConfig(hidden=16, output=8, prototypes=10, freeze=15, locals=0).build)
+    objective = build("swav", Clean())
+    assert idle(objective, Training(epochs=2, batch=8), 64) == []  # 16 steps
+    (frozen,) = idle(objective, Training(epochs=1, batch=8), 64)
+    assert frozen.startswith("prototypes is frozen")
