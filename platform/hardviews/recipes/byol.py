@@ -3,6 +3,9 @@
 command   hardviews pretrain NAME --data SHARDS --output RUN
 hardware  32 GPUs of 32 GB (published: TPU v3)
 open      nothing
+differs   the target network begins as a copy of the online one (published: drawn anew); brightness is changed by a
+          factor and contrast about the mean grey (published: by an addend, about each channel's mean);
+          docs/methods/byol.md
 
 Values are those of deepmind-research/byol: a batch of 4096, LARS without adaptation and decay of biases and norms, 10
 epochs of warm-up, a cosine by steps; learning rate, weight decay and momentum of the target network go with the

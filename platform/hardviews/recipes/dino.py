@@ -3,17 +3,25 @@
 command   hardviews pretrain NAME --data SHARDS --output RUN
 hardware  8 GPUs of 16 GB (published: 8 V100)
 open      nothing
+differs   as timm has it, position embeddings are antialiased where small views shrink them (published: they are not),
+          and the class token is drawn with a deviation of 1e-6 (published: 0.02); bfloat16 on a GPU (published: fp16;
+          `vits16_800` and `vitb16_400` float32). `_hvs` at 100 and 300 epochs: the gradient of the last layer does not
+          count in the epoch in which it is frozen (published: it does); docs/methods/dino.md
 
-Values are those of facebookresearch/dino: AdamW at 5e-4 for every 256 images after 10 epochs of warm-up, half a
-cosine by steps to 1e-6, weight decay from 0.04 to 0.4, neither on biases and norms, stochastic depth of 0.1.
+Values are those of facebookresearch/dino: AdamW after 10 epochs of warm-up, half a cosine by steps, weight decay from
+0.04 to 0.4, neither on biases and norms, stochastic depth of 0.1. A ViT-S learns at 5e-4 for every 256 images.
 `vits16_100` and `vits16_300` are the README's vanilla run: two views of 224 pixels and eight of 96, a teacher's
-temperature of 0.04, each weight's gradient cut to 3. `_boosted` is its run of 300 epochs with a warmer teacher and a
-free last layer. `vits16_800` and `vitb16_400` are the arguments of the released models: ten small views, larger
-crops, a teacher that warms up to 0.07.
+temperature of 0.04, each weight's gradient cut to 3, a last rate of 1e-6. `_boosted` is its run of 300 epochs with a
+teacher that warms up to 0.07 in 30 epochs and a free last layer. `vits16_800` and `vitb16_400` are the arguments of
+the released models: crops of 25 to 100 %, ten small views of 5 to 25 %, a teacher that warms up to 0.07.
+`vits16_800` has a free last layer too, no gradient cut, and a last rate of 1e-5. `vitb16_400` learns at 7.5e-4 for
+every 256 images down to 2e-6, cuts each weight's gradient to 0.3, leaves the last layer as it is for 3 epochs (all
+others for 1), and its teacher warms up in 50.
 
-The `_hvs` recipes are those of automl/hvp (Ferreira et al., ICLR 2025): each view of an image is chosen among two of
-its kind; the gradients of all weights together are cut to 3 (at 800 epochs not at all), as in its code. At 800 epochs
-ten of 16 small views are chosen too, by 64 combinations a step.
+The `_hvs` recipes are those of automl/hvp (Ferreira et al., ICLR 2025): each full-size view is chosen among two of its
+kind. In those of 100 and 300 epochs the gradients of all weights together are cut to 3, as in its code; at 800 epochs
+none is cut, and for the ViT-B each weight's to 0.3, as without hard views. At 800 epochs ten of 16 small views are
+chosen too, by 64 combinations a step.
 
 Hours: the README's vanilla run took 1.75 days on 8 V100 (in half precision), the boosted one 2.6 days on 16. Others
 are in proportion to the passes through the network: a forward pass at 224 pixels is 1, at 96 pixels 0.18, a backward
@@ -130,6 +138,7 @@ def dino_vits16_100_hvs() -> Recipe:
 
     hours     67 (42 x 19.6/12.2; published: about twice those without)
     number    74.67 linear (automl/hvp; 73.5 without)
+    open      small views: eight of eight here; automl/hvp also has eight to ten of 16
     """
     return _dino("dino_vits16_100_hvs", 100, _VANILLA, optimizer=_HVP, strategy=HardViews(4))
 
@@ -139,6 +148,7 @@ def dino_vits16_300_hvs() -> Recipe:
 
     hours     202 (126 x 19.6/12.2)
     number    76.56 linear (automl/hvp; 75.25 without)
+    open      small views: eight of eight here; automl/hvp also has eight to ten of 16
     """
     return _dino("dino_vits16_300_hvs", 300, _VANILLA, optimizer=_HVP, strategy=HardViews(4))
 

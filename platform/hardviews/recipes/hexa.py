@@ -2,6 +2,11 @@
 
 command   hardviews pretrain NAME --data SHARDS --output RUN
 open      attack, its bound, steps and BatchNorm, boxes and weights of CutMix, weights of terms, schedule, crops, batch
+differs   as the base does: bfloat16 on a GPU (published: float32). HEXA_MoCo: running statistics are means over all
+          groups of 32 images (published: those of the first GPU); docs/methods/moco.md. HEXA_DCluster: red pixels are
+          divided by 0.229 (published: 0.228), each view is normalised by its own batch (published: all views of a
+          size as one batch, in the head all views), over all ranks (published: groups of 8 GPUs);
+          docs/methods/deepcluster.md
 
 HEXA is the method below (MoCo-v2, DeepCluster-v2) with two more terms: adversarial views and cut-mixed views, whose
 pseudo-labels are harder to predict. The publication's settings were not at hand; what stands here is HEXA-style. The

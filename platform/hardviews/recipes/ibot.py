@@ -3,6 +3,9 @@
 command   hardviews pretrain NAME --data SHARDS --output RUN
 hardware  16 GPUs of 16 GB (published: 16)
 open      nothing
+differs   as timm has it, position embeddings are antialiased where small views shrink them (published: they are not),
+          and the class token is drawn with a deviation of 1e-6 (published: 0.02). `vits16_100_hvs`: views alternate
+          between both kinds (published: all but the first are of the second kind); docs/methods/ibot.md
 
 Values are those of bytedance/ibot: AdamW at 5e-4 for every 256 images after 10 epochs of warm-up, half a cosine by
 steps to 1e-6, weight decay from 0.04 to 0.4, neither on biases and norms, each weight's gradient cut to 3, stochastic
@@ -82,8 +85,8 @@ def ibot_vits16_100_hvs() -> Recipe:
     hardware  8 GPUs of 16 GB
     hours     48 (28 x 14/8)
     number    not known (its table is not in the released code)
-    open      masks and temperature of the class token: the code's defaults
-    differs   the views alternate between both kinds; in the released code all but the first are of the second kind
+    open      the batch, 128 for each of 4 GPUs or 32 for each of 8: 512; masks and temperature of the class token: the
+              code's defaults
     """
     return _ibot("ibot_vits16_100_hvs", 100, _DEFAULTS, 512, HardViews(4))
 

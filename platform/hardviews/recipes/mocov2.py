@@ -3,6 +3,8 @@
 command   hardviews pretrain NAME --data SHARDS --output RUN
 hardware  8 GPUs of 32 GB (published: 8 V100)
 open      nothing
+differs   bfloat16 on a GPU (published: float32); running statistics are means over all groups of 32 images (published:
+          those of the first GPU); docs/methods/moco.md
 
 Values are those of facebookresearch/moco with `--mlp --moco-t 0.2 --aug-plus --cos`: SGD at 0.03 for a batch of 256,
 weight decay 1e-4 on all weights, a cosine that falls by epochs, no warm-up; a queue of 65,536 keys, momentum 0.999.

@@ -3,6 +3,12 @@
 command   hardviews pretrain NAME --data SHARDS --output RUN
 hardware  32 GPUs of 32 GB (published: 32 TPU v3)
 open      nothing
+differs   each view is normalised by its own batch (published: both as one batch), pixels by ImageNet's mean and
+          deviation (published: not at all); the loss is the mean of both directions (published: their sum); the head's
+          last BatchNorm has a shift (published: a scale alone); contrast is changed about the mean grey (published:
+          about each channel's mean). `_hvs`: scoring normalises view by view and moves no running statistics
+          (published: all candidates as one batch, which moves them, as with --strategy.normalise together
+          --strategy.move-statistics); docs/methods/simclr.md
 
 Values are those of the paper and of google-research/simclr: a batch of 4096, LARS at 0.3 for every 256 images (4.8)
 with a weight decay of 1e-6, neither on biases and norms, 10 epochs of warm-up, a cosine by steps, temperature 0.1, a
@@ -60,8 +66,6 @@ def simclr_r50_100_hvs() -> Recipe:
     hours     17 (53/4 x 10/4 x 100/200)
     number    not known (its table is not in automl/hvp)
     open      N, which automl/hvp does not record for SimCLR: 4, as for its other methods
-    differs   scoring normalises view by view and moves no running statistics; published were all candidates together,
-              which moved them: --strategy.normalise together --strategy.move-statistics
     """
     return _simclr("simclr_r50_100_hvs", 100, 1e-4, 1e-6, HardViews(4))
 
@@ -72,7 +76,5 @@ def simclr_r50_1000_hvs() -> Recipe:
     hours     166 (53/4 x 10/4 x 1000/200)
     number    not known (not published)
     open      all: automl/hvp has SimCLR for 100 epochs alone
-    differs   scoring normalises view by view and moves no running statistics; published were all candidates together,
-              which moved them: --strategy.normalise together --strategy.move-statistics
     """
     return _simclr("simclr_r50_1000_hvs", 1000, 1e-4, 1e-6, HardViews(4))

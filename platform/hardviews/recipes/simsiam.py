@@ -3,11 +3,15 @@
 command   hardviews pretrain NAME --data SHARDS --output RUN
 hardware  8 GPUs of 32 GB (published: 8 V100)
 open      nothing
+differs   bfloat16 on a GPU (published: float32, with hard views fp16). `_hvs`: scoring normalises view by view and
+          moves no running statistics (published: all candidates as one batch, which moves them, as with
+          --strategy.normalise together --strategy.move-statistics); a blur reaches as far as 3 sigma (published: 9
+          taps, 4 pixels); docs/methods/simsiam.md
 
 Values are those of facebookresearch/simsiam: SGD at 0.05 for every 256 images, a cosine that falls by epochs, no
 warm-up, a predictor whose rate stays, BatchNorm over the whole batch, residual branches that begin at zero. The
 `_hvs` recipes are those of automl/hvp (Ferreira et al., ICLR 2025): four views, the batch of 256 that its runs are
-named after, all else unchanged. Compare them with the same recipe without at `--training.batch 256`.
+named after, all else as without hard views. Compare them with the same recipe without at `--training.batch 256`.
 
 Hours are those of MoCo-v2 (53 for 200 epochs on 8 V100, its README) times the passes through the network: a forward
 pass is 1, a backward pass 2; MoCo-v2 takes 4, SimSiam 6, and choosing among four views 4 more. They are of float32 on
@@ -58,8 +62,6 @@ def simsiam_r50_100_hvs() -> Recipe:
 
     hours     66 (53 x 10/4 x 100/200; published: 1.55 times those without)
     number    68.98 linear (automl/hvp; 68.2 without)
-    differs   scoring normalises view by view and moves no running statistics; published were all candidates together,
-              which moved them: --strategy.normalise together --strategy.move-statistics
     """
     return _simsiam("simsiam_r50_100_hvs", 100, 256, HardViews(4))
 
@@ -69,7 +71,5 @@ def simsiam_r50_200_hvs() -> Recipe:
 
     hours     133 (53 x 10/4)
     number    70.47 linear (automl/hvp; 69.76 without)
-    differs   scoring normalises view by view and moves no running statistics; published were all candidates together,
-              which moved them: --strategy.normalise together --strategy.move-statistics
     """
     return _simsiam("simsiam_r50_200_hvs", 200, 256, HardViews(4))
