@@ -11,8 +11,8 @@ differs   as the base does: bfloat16 on a GPU (published: float32). HEXA_MoCo: r
 HEXA is the method below (MoCo-v2, DeepCluster-v2) with two more terms: adversarial views and cut-mixed views, whose
 pseudo-labels are harder to predict. The publication's settings were not at hand; what stands here is HEXA-style. The
 attack is one FGSM step of 2/255 in pixels with a BatchNorm of its own (AdvProp, CLAE); boxes are CutMix's with
-weights from Beta(1, 1); all terms weigh the same, and the step divides by their sum, so that SGD's steps keep their
-length. MoCo's keys stay clean, and a mixed query's label is split between both keys in one candidate set (reading A).
+weights from Beta(1, 1); all terms weigh the same, each a mean over its own views, and the step divides by their sum, so
+that SGD's steps keep their length. MoCo's keys stay clean, and a mixed query's label is split between both keys in one candidate set (reading A).
 All else is the base's. The `_hvs` recipes choose among four views first, then mix and attack the chosen ones: nobody
 published that.
 
