@@ -195,6 +195,31 @@ def test_a_mistake_in_the_words_is_one_paragraph(words: str, said: str, capfd: p
     assert not list(Path().iterdir())
 
 
+@pytest.mark.parametrize("nothing", ["", " "])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "pretrain digits --data d --output",
+        "pretrain digits --output o --data",
+        "pretrain digits --data d --output o --project",
+        "pretrain digits --data d --output o --loader.reader.cache-folder",
+        "pack --source digits --out",
+        "pack --out o --source",
+        "knn --data d --run",
+        "knn --run r --data",
+        "linear --run r --data d --test",
+        "linear --run r --data d --project",
+        "audit r --data",
+        "demo --folder",
+        "demo --data",
+    ],
+)
+def test_a_place_without_a_name_is_refused(words: str, nothing: str, capfd: pytest.CaptureFixture) -> None:
+    given = [*words.split(), nothing]
+    assert f"{given[-2]} is empty" in refused(capfd, *given)
+    assert not list(Path().iterdir())
+
+
 def test_frames_become_sentences() -> None:
     drawn = """
         +- Title ------------+

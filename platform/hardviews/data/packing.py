@@ -14,6 +14,7 @@ from hardviews.data.photographs import photographs
 from hardviews.data.source import Source, Split, hold_out
 from hardviews.data.sources import digits, has_test_part, torchvision_dataset
 from hardviews.errors import UserError
+from hardviews.storage.address import check_given
 
 _SHIPPED = {"digits": digits, "photographs": photographs}
 
@@ -65,6 +66,10 @@ class Packing:
     short: int | None = None
     quality: int = 90
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse places that are not named."""
+        check_given(source=self.source, out=self.out)
 
     def open(self, split: Split | None) -> Source:
         """Open a part of the source, or all of it."""

@@ -2,6 +2,8 @@
 
 import os
 
+from hardviews.errors import UserError
+
 
 def protocol_of(url: str) -> str:
     """The fsspec protocol of a URL; "file" for a plain path."""
@@ -13,6 +15,22 @@ def local_path(url: str) -> str | None:
     if protocol_of(url) in ("file", "local"):
         return os.path.abspath(os.path.expanduser(url.split("://", 1)[-1]))
     return None
+
+
+def check_given(**addresses: str | None) -> None:
+    """Refuse addresses that are empty or blank, as an unset shell variable makes them; None is an option left out.
+
+    Taken for an address, nothing would be the current folder, or with a name behind it the root.
+
+    Raises:
+        UserError: naming the option.
+    """
+    for name, address in addresses.items():
+        if address is not None and not address.strip():
+            raise UserError(
+                f"--{name.replace('_', '-')} is empty. Name a folder or an address; if you gave a shell variable, it "
+                "is not set."
+            )
 
 
 def cache_folder() -> str:

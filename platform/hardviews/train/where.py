@@ -9,6 +9,7 @@ import torch.distributed as dist
 
 from hardviews.data.index import INDEX_NAME, Index
 from hardviews.errors import UserError
+from hardviews.storage.address import check_given
 from hardviews.storage.patience import usual
 from hardviews.storage.store import TRAINING, Store
 
@@ -28,6 +29,10 @@ class Where:
     output: str
     project: str = ".hardviews"
     accept_changes: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse places that are not named."""
+        check_given(data=self.data, output=self.output, project=self.project)
 
     def check(self) -> None:
         """Refuse places that cannot be written, without leaving anything there.
