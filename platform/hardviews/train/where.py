@@ -11,7 +11,7 @@ from hardviews.data.index import INDEX_NAME, Index
 from hardviews.errors import UserError
 from hardviews.storage.address import check_given
 from hardviews.storage.patience import usual
-from hardviews.storage.store import TRAINING, Store
+from hardviews.storage.store import TRAINING, Store, check_writable
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,7 @@ class Where:
             UserError: naming the place.
         """
         for name, folder in (("output", self.output), ("project", self.project)):
-            try:
-                Store(folder, patience()).check_writable()
-            except UserError as error:
-                raise UserError(f"--{name}: {error}") from error
+            check_writable(name, folder, patience())
 
     def check_shared(self, rank: int, world: int, device: torch.device) -> None:
         """Refuse a local output that the processes do not share; every rank calls this.
