@@ -247,12 +247,23 @@ def test_frames_become_sentences() -> None:
         ("--output gopher://bucket/run", "--output: No way to open addresses that begin with 'gopher://'"),
         ("--output shards/index.json/run", "cannot be written"),
         ("--project shards/index.json", "--project"),
+        ("--output shards", "--output shards lies in the packed dataset"),
+        ("--output shards/run", "--output shards/run lies in the packed dataset"),
         ("--optimizer.name bnbadamw", "on this machine"),
         ("--backbone.image-size 32", "no vision transformer"),
     ],
 )
 def test_what_cannot_be_trained_leaves_nothing(words: str, said: str, data: str, capfd) -> None:
     assert said in pretrain(capfd, data, *words.split())
+
+
+def test_an_output_in_either_part_of_the_data_is_refused(data: str, capfd: pytest.CaptureFixture) -> None:
+    shutil.copytree(data, "both/train")
+    shutil.copytree(data, "both/test")
+    Path("link").symlink_to("both")
+    for output in ("both/train", "link/train/run", "both/test/run"):
+        assert f"--output {output} lies in" in pretrain(capfd, "both", "--output", output)
+        assert not Path(output, "run.json").exists()
 
 
 @pytest.mark.skipif("__import__('torch').cuda.is_available()")

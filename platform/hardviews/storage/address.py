@@ -17,6 +17,18 @@ def local_path(url: str) -> str | None:
     return None
 
 
+def lies_in(url: str, folder: str) -> bool:
+    """Whether a URL names a folder or a place in it, links on this machine followed."""
+    inner, outer = local_path(url), local_path(folder)
+    if (inner is None) != (outer is None):
+        return False
+    if inner is not None and outer is not None:
+        inner, outer = os.path.realpath(inner), os.path.realpath(outer)
+    else:
+        inner, outer = url, folder
+    return f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
+
+
 def check_given(**addresses: str | None) -> None:
     """Refuse addresses that are empty or blank, as an unset shell variable makes them; None is an option left out.
 

@@ -88,7 +88,9 @@ class Pretraining:
         check_sizes(training.batch, training.group, training.accumulate, world.size)
         if world.rank == 0:
             where.check()
-        self.reader = Reader(open_dataset(where.data), recipe.loader.reader)
+        index = open_dataset(where.data)
+        where.check_apart(index.url)
+        self.reader = Reader(index, recipe.loader.reader)
         self.reader.check()
         length = self.reader.order(training.seed, 0, training.batch, training.group).length
         self.per_epoch = length // training.batch * training.batch

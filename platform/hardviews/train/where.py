@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 from hardviews.data.index import INDEX_NAME, Index
 from hardviews.errors import UserError
-from hardviews.storage.address import check_given
+from hardviews.storage.address import check_given, lies_in
 from hardviews.storage.patience import usual
 from hardviews.storage.store import TRAINING, Store, check_writable
 
@@ -42,6 +42,20 @@ class Where:
         """
         for name, folder in (("output", self.output), ("project", self.project)):
             check_writable(name, folder, patience())
+
+    def check_apart(self, dataset: str) -> None:
+        """Refuse an output inside the packed dataset at a URL, or inside the test part beside it.
+
+        Raises:
+            UserError: naming both.
+        """
+        folder, name = os.path.split(dataset.rstrip("/"))
+        for part in (dataset, *([os.path.join(folder, "test")] if name == "train" else [])):
+            if lies_in(self.output, part):
+                raise UserError(
+                    f"--output {self.output} lies in the packed dataset {part}, which holds nothing but its shards. "
+                    "Give another folder."
+                )
 
     def check_shared(self, rank: int, world: int, device: torch.device) -> None:
         """Refuse a local output that the processes do not share; every rank calls this.
