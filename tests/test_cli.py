@@ -84,6 +84,11 @@ def test_help_starts_at_once_and_names_every_command(here: Path) -> None:
         ("linear --help", "--run"),
         ("demo --help", "--data"),
         ("recipes", "photos"),
+        ("recipes --help", "usage: hardviews recipes"),
+        ("recipes show -h", "recipes show NAME"),
+        ("launch --help", "--nnodes"),
+        ("launch pretrain --help", "digits_simsiam"),
+        ("launch pretrain digits --help", "--method.temperature FLOAT"),
         ("recipes show digits", "method.temperature = 0.2"),
     ],
 )
