@@ -84,6 +84,11 @@ def test_help_starts_at_once_and_names_every_command(here: Path) -> None:
         ("linear --help", "--run"),
         ("demo --help", "--data"),
         ("recipes", "photos"),
+        ("recipes --help", "usage: hardviews recipes"),
+        ("recipes show -h", "recipes show NAME"),
+        ("launch --help", "--nnodes"),
+        ("launch pretrain --help", "digits_simsiam"),
+        ("launch pretrain digits --help", "--method.temperature FLOAT"),
         ("recipes show digits", "method.temperature = 0.2"),
     ],
 )
@@ -195,6 +200,31 @@ def test_a_mistake_in_the_words_is_one_paragraph(words: str, said: str, capfd: p
     assert not list(Path().iterdir())
 
 
+@pytest.mark.parametrize("nothing", ["", " "])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "pretrain digits --data d --output",
+        "pretrain digits --output o --data",
+        "pretrain digits --data d --output o --project",
+        "pretrain digits --data d --output o --loader.reader.cache-folder",
+        "pack --source digits --out",
+        "pack --out o --source",
+        "knn --data d --run",
+        "knn --run r --data",
+        "linear --run r --data d --test",
+        "linear --run r --data d --project",
+        "audit r --data",
+        "demo --folder",
+        "demo --data",
+    ],
+)
+def test_a_place_without_a_name_is_refused(words: str, nothing: str, capfd: pytest.CaptureFixture) -> None:
+    given = [*words.split(), nothing]
+    assert f"{given[-2]} is empty" in refused(capfd, *given)
+    assert not list(Path().iterdir())
+
+
 def test_frames_become_sentences() -> None:
     drawn = """
         +- Title ------------+
@@ -222,12 +252,23 @@ def test_frames_become_sentences() -> None:
         ("--output gopher://bucket/run", "--output: No way to open addresses that begin with 'gopher://'"),
         ("--output shards/index.json/run", "cannot be written"),
         ("--project shards/index.json", "--project"),
+        ("--output shards", "--output shards lies in the packed dataset"),
+        ("--output shards/run", "--output shards/run lies in the packed dataset"),
         ("--optimizer.name bnbadamw", "on this machine"),
         ("--backbone.image-size 32", "no vision transformer"),
     ],
 )
 def test_what_cannot_be_trained_leaves_nothing(words: str, said: str, data: str, capfd) -> None:
     assert said in pretrain(capfd, data, *words.split())
+
+
+def test_an_output_in_either_part_of_the_data_is_refused(data: str, capfd: pytest.CaptureFixture) -> None:
+    shutil.copytree(data, "both/train")
+    shutil.copytree(data, "both/test")
+    Path("link").symlink_to("both")
+    for output in ("both/train", "link/train/run", "both/test/run"):
+        assert f"--output {output} lies in" in pretrain(capfd, "both", "--output", output)
+        assert not Path(output, "run.json").exists()
 
 
 @pytest.mark.skipif("__import__('torch').cuda.is_available()")

@@ -83,20 +83,11 @@ def _run(words: list[str]) -> None:
 
 def _pretrain(words: list[str]) -> None:
     from hardviews.launch.worker import supervised
-    from hardviews.recipes import recipe_named
-    from hardviews.recipes.overrides import overridden
-    from hardviews.recipes.table import table
+    from hardviews.train.command import read_pretrain
     from hardviews.train.loop import pretrain
 
-    if not words or words[0] in ("-h", "--help"):
-        print("usage: hardviews pretrain RECIPE --data SHARDS --output RUN [--SETTING VALUE ...]\n\nrecipes:")
-        print(table())
-        print("\nEvery setting and its value: hardviews pretrain RECIPE --help")
-        if not words:
-            raise UserError("Say which recipe to pretrain by, for example: hardviews pretrain digits --help")
-        return
     with supervised():
-        where, recipe = overridden(recipe_named(words[0]), words[1:])
+        where, recipe = read_pretrain(words)
         pretrain(recipe, where)
 
 
@@ -140,7 +131,10 @@ def _audit(words: list[str]) -> None:
 def _recipes(words: list[str]) -> None:
     from hardviews.recipes.table import shown, table
 
-    if words[:1] == ["show"] and len(words) == 2:
+    if "-h" in words or "--help" in words:
+        print("usage: hardviews recipes            every recipe in a line")
+        print("       hardviews recipes show NAME  one, with all its values")
+    elif words[:1] == ["show"] and len(words) == 2:
         print(shown(words[1]))
     elif not words:
         print(table())

@@ -21,6 +21,7 @@ from hardviews.evaluation.features import Source
 from hardviews.evaluation.protocol import Result
 from hardviews.evaluation.report import table
 from hardviews.recipes import recipe_named
+from hardviews.storage.address import check_given
 
 _CHECKOUT = Path(hardviews.__file__).parents[2]
 _PROJECT = ".hardviews"
@@ -44,6 +45,10 @@ class Demo:
     folder: str = _PROJECT
     seed: int = 0
     epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse folders that are not named."""
+        check_given(data=self.data, folder=self.folder)
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,25 @@ def test_a_packed_part_is_not_touched_and_nothing_else_is_written(classes: Path,
     assert set(Packing(str(classes), str(out), overwrite=True).run()) == {"train", "test"}
 
 
+def test_shards_are_not_written_among_the_images(
+    classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to(classes)
+    (tmp_path / "own" / "train").mkdir(parents=True)
+    (tmp_path / "own" / "train" / "cat").symlink_to(classes / "cat")
+    monkeypatch.chdir(tmp_path)
+    before = sorted(classes.rglob("*"))
+    inside = [(classes, "photos"), ("photos", classes / "out"), ("link", "photos/cat/out"), (classes, "link/out")]
+    for source, out in [*inside, ("own/train", "own")]:
+        with pytest.raises(UserError, match=f"--out {out}: .* lies in --source {source}"):
+            Packing(str(source), str(out)).run()
+    assert sorted(classes.rglob("*")) == before
+    # Beside the images, or hidden, they are in nobody's way.
+    for out in ("photos-packed", "photos/.packed"):
+        Packing("photos", out).run()
+    assert len(Packing("photos", "again", hold_out=0).run()["train"]) == 60
+
+
 def test_an_impossible_share_is_refused(classes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="hold-out"):
         Packing(str(classes), str(tmp_path / "out"), hold_out=1.0).run()

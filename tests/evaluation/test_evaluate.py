@@ -131,6 +131,8 @@ def test_mistakes_are_told_before_anything_is_computed(data, project, pretrained
         ({"train": train, "test": f"{tmp_path}/none"}, "no packed dataset"),
         ({"data": str(data), "run": str(tmp_path / "nothing")}, "no encoder"),
         ({"data": str(data), "crop": 0, "resize": 8}, "crop"),
+        ({"data": str(data), "project": "/sys/nowhere"}, "--project: /sys/nowhere cannot be written: /sys is not"),
+        ({"data": str(data), "project": f"{data}/train/index.json/project"}, "--project.*index.json is not a folder"),
     ]
     if not torch.cuda.is_available():
         cases.append(({"data": str(data), "device": "cuda"}, "no GPU"))
@@ -138,6 +140,20 @@ def test_mistakes_are_told_before_anything_is_computed(data, project, pretrained
     for options, words in cases:
         with pytest.raises(UserError, match=words):
             evaluate_knn(Knn(**{"run": output, "project": str(project), **options}))
+
+
+@pytest.mark.parametrize("evaluation", [Knn, Linear])
+def test_a_crop_that_fits_no_patch_is_told_before_images_are_read(evaluation, data, project, tmp_path, monkeypatch):
+    vit = Encoder(Backbone("test_vit", small_stem=True, image_size=16), Normalisation(), None, 16)
+    save(vit, tmp_path / "vit")
+    run = {"run": str(tmp_path / "vit"), "data": str(data), "project": str(project), "device": "cpu"}
+    evaluate = evaluate_knn if evaluation is Knn else evaluate_linear
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "start", lambda *_, **__: pytest.fail("a run was opened"))
+        with pytest.raises(UserError, match=r"test_vit cannot take a crop of 30 pixels \(Input height") as refusal:
+            evaluate(evaluation(**run, crop=30))
+    assert "\n" not in str(refusal.value) and "then it is 16" in str(refusal.value)
+    assert evaluate(evaluation(**run, crop=20)).metrics["pretrained"]
 
 
 def test_top_counts_the_label_among_the_best():

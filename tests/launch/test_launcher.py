@@ -67,6 +67,25 @@ def test_a_port_in_use_is_named_and_no_process_started(monkeypatch):
                 run_launch(["--port", str(port), "pretrain", "digits"])
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "^Say which recipe to pretrain by"),
+        (["digit", "--data", "d", "--output", "o"], "^There is no recipe 'digit'. Did you mean digits?"),
+        (["digits", "--output", "o"], "--data"),
+        (["digits", "--data", "d"], "--output"),
+        (["digits", "--data", "d", "--output", ""], "^--output is empty"),
+        (["digits", "--data", "d", "--output", "o", "--training.epochs", "0"], r"^training.epochs is 0"),
+    ],
+)
+def test_words_that_every_node_would_refuse_start_no_process(words, said, monkeypatch, tmp_path):
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=said):
+        run_launch(["pretrain", *words])
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_port_that_a_job_has_left_is_free():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

@@ -18,6 +18,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hardviews.errors import UserError
 from hardviews.storage import patience
 from hardviews.storage import store as module
+from hardviews.storage.address import lies_in
 from hardviews.storage.store import Store, Unreachable
 from tests.data.helpers import web_server
 
@@ -182,3 +183,18 @@ def test_a_web_server_is_not_written_to() -> None:
     store = Store("http://127.0.0.1:9/folder", patience=0.1)
     with pytest.raises(UserError, match="can only be read"):
         store.write("file", b"")
+
+
+@pytest.mark.parametrize(
+    ("url", "folder", "inside"),
+    [
+        ("s3://bucket/data/train/run", "s3://bucket/data/train/", True),
+        ("s3://bucket/data/train", "s3://bucket/data/train", True),
+        ("s3://bucket/data/training", "s3://bucket/data/train", False),
+        ("data/train", "s3://bucket/data", False),
+        ("file:///data/train/run", "/data/train", True),
+        ("/data/train/../run", "/data/train", False),
+    ],
+)
+def test_what_lies_in_a_folder(url: str, folder: str, inside: bool) -> None:
+    assert lies_in(url, folder) == inside

@@ -13,6 +13,7 @@ from hardviews.data.index import Index
 from hardviews.data.reader import Reader, ReaderConfig
 from hardviews.errors import UserError
 from hardviews.methods.moco import MoCoConfig
+from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.optim.optimizer import Optimizer
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.strategy import Clean, Sum, Weighted
@@ -57,6 +58,31 @@ def test_another_network_is_refused_even_where_changes_are_accepted(data: str, u
     other = replace(other, method=replace(other.method, hidden=24))
     with pytest.raises(UserError, match="another network or method"):
         train(other, data, output, accept=True)
+
+
+def test_another_method_or_optimizer_is_refused_before_the_record_changes(data: str, untracked: Path) -> None:
+    output = train(simclr(1), data, untracked / "run")
+    before = snapshot(output)
+    longer = simclr(2)
+    view = longer.method.view  # type: ignore[attr-defined]
+    others = {
+        "another optimizer, which has kept momentum_buffer": replace(longer, optimizer=Optimizer("adamw")),
+        "is of another optimizer:": replace(longer, optimizer=Optimizer("lars_byol")),
+        "another network or method": replace(longer, method=SimSiamConfig(width=32, bottleneck=8, view=view)),
+    }
+    for said, other in others.items():
+        for accept in (False, True):
+            with pytest.raises(UserError, match=said) as refusal:
+                train(other, data, output, accept=accept)
+            assert "--accept-changes" not in str(refusal.value)
+            assert str(refusal.value).count("projector") <= 2, "all weights are listed"
+    assert snapshot(output) == before
+    # Also where nothing but the checkpoint tells which optimizer it was.
+    (output / "run.json").unlink()
+    with pytest.raises(UserError, match="has kept momentum_buffer of each weight and not exp_avg"):
+        train(replace(longer, optimizer=Optimizer("adamw")), data, output, accept=True)
+    train(longer, data, output, accept=True)
+    assert rows(output)[-1]["step"] == 2 * STEPS
 
 
 def test_mixing_in_groups_of_one_image_is_refused_before_anything_is_written(data: str, untracked: Path) -> None:

@@ -7,7 +7,7 @@ from torch import nn
 
 from hardviews.errors import UserError
 from hardviews.optim.optimizer import OWN, Optimizer
-from hardviews.train.state import first_not_finite, from_tensors, to_tensors
+from hardviews.train.state import first_not_finite, from_tensors, misfit, to_tensors
 from tests.optim.tiny import Tiny
 
 NEEDS_A_GPU = [name for name in map(str, list_optimizers()) if name.startswith(("bnb", "fused"))]
@@ -32,6 +32,7 @@ def test_every_optimizer_goes_on_bit_for_bit(name: str) -> None:
     tensors = {key: tensor.clone() for key, tensor in to_tensors(whole, mine).items()}
     assert all(tensor.ndim == 0 or tensor.numel() for tensor in tensors.values())
     theirs = config.build(broken, 256)
+    assert misfit(tensors, broken, theirs) is None
     from_tensors(tensors, broken, theirs)
     for seed in (3, 4):
         step(whole, mine, seed)
@@ -49,6 +50,35 @@ def test_another_networks_state_is_refused() -> None:
     other = Tiny()
     with pytest.raises(UserError, match="another network or method"):
         from_tensors(tensors, other, config.build(other, 256))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        (Optimizer("adamw"), Optimizer("momentum"), "has kept exp_avg, exp_avg_sq, step of each weight and not mom"),
+        (Optimizer("momentum"), Optimizer("adamw"), "has kept momentum_buffer of each weight and not exp_avg"),
+        (Optimizer("lamb"), Optimizer("lamb", decay_biases=False), "counts steps for 2 groups of weights"),
+        (Optimizer("lamb", decay_biases=False), Optimizer("lamb"), "these settings make 2"),
+        (Optimizer("momentum", momentum=0), Optimizer("momentum"), None),
+        (Optimizer("momentum"), Optimizer("momentum", momentum=0, decay_biases=False), None),
+    ],
+)
+def test_a_state_that_other_settings_cannot_follow_is_told(before: Optimizer, now: Optimizer, said: str | None) -> None:
+    method, other = Tiny(), Tiny()
+    optimizer = before.build(method, 256)
+    step(method, optimizer, 0)
+    tensors = to_tensors(method, optimizer)
+    told = misfit(tensors, other, now.build(other, 256))
+    assert told is None if said is None else said in str(told), told
+
+
+def test_a_frozen_weights_state_is_told() -> None:
+    method, other = Tiny(), Tiny()
+    optimizer = Optimizer("momentum").build(method, 256)
+    step(method, optimizer, 0)
+    other.predictor.requires_grad_(False)
+    told = misfit(to_tensors(method, optimizer), other, Optimizer("momentum").build(other, 256))
+    assert told is not None and "trained predictor" in told
 
 
 def test_a_spoilt_weight_is_found_by_name() -> None:

@@ -1,9 +1,10 @@
 """`hardviews pack`: a source becomes a packed training part and, where it can be had, a test part."""
 
 import os
+import re
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from hardviews.data.photographs import photographs
 from hardviews.data.source import Source, Split, hold_out
 from hardviews.data.sources import digits, has_test_part, torchvision_dataset
 from hardviews.errors import UserError
+from hardviews.storage.address import check_given, lies_in, local_path
 
 _SHIPPED = {"digits": digits, "photographs": photographs}
 
@@ -66,6 +68,10 @@ class Packing:
     quality: int = 90
     overwrite: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse places that are not named."""
+        check_given(source=self.source, out=self.out)
+
     def open(self, split: Split | None) -> Source:
         """Open a part of the source, or all of it."""
         if self.torchvision is None and self.source in _SHIPPED:
@@ -85,6 +91,8 @@ class Packing:
             )
         parts = self._parts()
         outs = {split: f"{self.out.rstrip('/')}/{split}" for split in parts}
+        if self.torchvision is None and self.source not in _SHIPPED:
+            self._refuse_inside(outs.values())
         for out in outs.values():
             if not self.overwrite:
                 refuse_packed(out)
@@ -106,6 +114,18 @@ class Packing:
             rejected = f", {index.rejected} unreadable, listed in {out}/rejects.jsonl" if index.rejected else ""
             print(f"{out}: {len(index)} images of {len(index.classes)} classes in {len(index.shards)} shards{rejected}")
         return packed
+
+    def _refuse_inside(self, outs: Iterable[str]) -> None:
+        """Refuse to write shards among the images: folders `train` and `test` there would be taken for classes."""
+        place = os.path.expanduser(self.source)
+        for out in outs:
+            below = os.path.relpath(os.path.realpath(local_path(out) or ""), os.path.realpath(place))
+            # What is hidden is never taken for a part of the source.
+            if lies_in(out, place) and not any(re.match(r"\.[^.]", part) for part in below.split(os.sep)):
+                raise UserError(
+                    f"--out {self.out}: {out} lies in --source {self.source}, so the next pack would take the shards "
+                    "for a part of the source. Give a folder outside of it."
+                )
 
     def _parts(self) -> dict[Split, Source]:
         """Open the source's own parts, else hold some of it out; images without labels all train."""

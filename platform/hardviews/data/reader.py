@@ -19,6 +19,7 @@ from hardviews.data.order import Order, default_streams, default_window
 from hardviews.data.shards import OpenShards
 from hardviews.data.shares import GROUP, check_sizes, micro_batches, share
 from hardviews.errors import UserError
+from hardviews.storage.address import check_given
 from hardviews.views.decode import DecodeError
 
 T = TypeVar("T")
@@ -64,6 +65,7 @@ class ReaderConfig:
         for name in ("cache_bytes", "ahead"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be 0 (for none) or more.")
+        check_given(**{"loader.reader.cache_folder": self.cache_folder})
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from hardviews.errors import UserError
 from hardviews.evaluation.features import Embed, Features, Preprocess, Source, embedding, extract
 from hardviews.evaluation.waiting import wait_for_encoder
 from hardviews.models.encoder import Encoder, load
+from hardviews.storage.address import check_given
+from hardviews.storage.store import check_writable
 from hardviews.tracking.errors import MissingRun
 from hardviews.tracking.job import JOB, job_tags
 from hardviews.tracking.run import Run
@@ -66,7 +68,8 @@ class Evaluation:
     wait: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse sizes and counts that are none, and an experiment without a name."""
+        """Refuse sizes and counts that are none, and places and an experiment without a name."""
+        check_given(run=self.run, data=self.data, train=self.train, test=self.test, project=self.project)
         for name, least in (("resize", 1), ("crop", 1), ("batch_size", 1), ("workers", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -126,6 +129,7 @@ def evaluate(config: Evaluation, name: str, score: Score) -> Result:
     an encoder's weight moved.
     """
     device = choose_device(config.device)
+    check_writable("project", config.project)
     train_url, test_url = config.urls()
     wait_for_encoder(config.run, config.wait)
     encoder = load(config.run).to(device).to(memory_format=torch.channels_last)
@@ -134,6 +138,7 @@ def evaluate(config: Evaluation, name: str, score: Score) -> Result:
     digest = encoder.digest
     sources: tuple[Source, ...] = ("pixels", "untrained", "pretrained") if config.baselines else ("pretrained",)
     preprocess = Preprocess.of(encoder.image_size, config.resize, config.crop)
+    check_crop(encoder, preprocess.crop)
     outcome: dict[Source, Mapping[str, float]] = {}
     with _open_run(config, name, encoder) as run:
         run.log_params(config)
@@ -197,6 +202,21 @@ def check_datasets(train: Index, test: Index) -> None:
             f"Evaluation: {train.url} and {test.url} hold the same dataset, so the test would be on its own "
             "training samples. Give a test dataset that was held out."
         )
+
+
+def check_crop(encoder: Encoder, crop: int) -> None:
+    """Raise UserError where the network cannot take images of that size; it is asked with an empty one."""
+    if crop == encoder.image_size:
+        return
+    device = next(encoder.parameters()).device
+    try:
+        encoder.embed(torch.zeros(1, 3, crop, crop, dtype=torch.uint8, device=device))
+    except (AssertionError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UserError(
+            f"Evaluation: {encoder.backbone.name} cannot take a crop of {crop} pixels ({reason}). Give another --crop, "
+            f"or none: then it is {encoder.image_size}, as in the training."
+        ) from error
 
 
 def _checkpoint(run: str, encoder: Encoder) -> dict[str, str]:

@@ -10,6 +10,7 @@ import argparse
 import http.client
 import json
 import math
+import multiprocessing
 import os
 import re
 import signal
@@ -20,6 +21,7 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import FrameType
@@ -133,6 +135,21 @@ def _reserve(port: int) -> socket.socket:
         ) from None
 
 
+def _check(command: Sequence[str]) -> None:
+    """Refuse words that every node would refuse, before one is started.
+
+    A process of its own reads them: what it loads for that is large, and not needed here again.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as reader:
+        reader.submit(_read, command[2:]).result()
+
+
+def _read(words: Sequence[str]) -> None:
+    from hardviews.train.command import read_pretrain
+
+    read_pretrain(words)
+
+
 class _Child:
     """A process that is started again when it dies."""
 
@@ -224,6 +241,7 @@ class Launcher:
             if config.join:
                 return self._join(*config.join)
             holder = stack.enter_context(_reserve(config.port))
+            _check(config.command)
             return self._run(f"local-{uuid.uuid4().hex[:8]}", LOOPBACK, holder.getsockname()[1])
 
     def _ask(self, number: int, frame: FrameType | None) -> None:

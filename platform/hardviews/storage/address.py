@@ -2,6 +2,8 @@
 
 import os
 
+from hardviews.errors import UserError
+
 
 def protocol_of(url: str) -> str:
     """The fsspec protocol of a URL; "file" for a plain path."""
@@ -13,6 +15,34 @@ def local_path(url: str) -> str | None:
     if protocol_of(url) in ("file", "local"):
         return os.path.abspath(os.path.expanduser(url.split("://", 1)[-1]))
     return None
+
+
+def lies_in(url: str, folder: str) -> bool:
+    """Whether a URL names a folder or a place in it, links on this machine followed."""
+    inner, outer = local_path(url), local_path(folder)
+    if (inner is None) != (outer is None):
+        return False
+    if inner is not None and outer is not None:
+        inner, outer = os.path.realpath(inner), os.path.realpath(outer)
+    else:
+        inner, outer = url, folder
+    return f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
+
+
+def check_given(**addresses: str | None) -> None:
+    """Refuse addresses that are empty or blank, as an unset shell variable makes them; None is an option left out.
+
+    Taken for an address, nothing would be the current folder, or with a name behind it the root.
+
+    Raises:
+        UserError: naming the option.
+    """
+    for name, address in addresses.items():
+        if address is not None and not address.strip():
+            raise UserError(
+                f"--{name.replace('_', '-')} is empty. Name a folder or an address; if you gave a shell variable, it "
+                "is not set."
+            )
 
 
 def cache_folder() -> str:

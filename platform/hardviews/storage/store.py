@@ -24,6 +24,7 @@ __all__ = [
     "Store",
     "Unreachable",
     "cache_folder",
+    "check_writable",
     "local_path",
     "protocol_of",
 ]
@@ -312,6 +313,18 @@ class Store:
             # After a fork: a lock or an event of the parent's may be held for ever.
             self._calls = Patience(self.patience)
         return self._calls.call(function, self.url, self.name(file) if file else self.url)
+
+
+def check_writable(option: str, url: str, patience: float | None = None) -> None:
+    """Refuse a place that cannot be written, by the option that names it; leaves nothing there, makes no folder.
+
+    Raises:
+        UserError: naming the option and the place.
+    """
+    try:
+        Store(url, patience).check_writable()
+    except UserError as error:
+        raise UserError(f"--{option}: {error}") from error
 
 
 def _spill(path: str, data: bytes) -> None:

@@ -50,7 +50,13 @@ class Server:
         logging.getLogger("alembic").setLevel(logging.WARNING)
         given = uri or os.environ.get("MLFLOW_TRACKING_URI")
         if given is None:
-            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(
+                    f"The tracking record cannot be kept in {folder} ({error.strerror}). Give another --project, or "
+                    "the address of a server in MLFLOW_TRACKING_URI."
+                ) from error
         chosen = given or default_uri(folder)
         try:
             client = MlflowClient(chosen)

@@ -21,6 +21,7 @@ from hardviews.data.index import Index
 from hardviews.data.order import Order
 from hardviews.data.reader import Reader, ReaderConfig
 from hardviews.errors import UserError
+from hardviews.storage.address import check_given
 from hardviews.train.checkpoint import Checkpoints, Damaged, Manifest
 from hardviews.train.ledger import MODULUS, Range, digest
 from hardviews.train.life import Life, read_lives
@@ -44,6 +45,10 @@ class Audit:
     run: tyro.conf.Positional[str]
     data: str | None = None
     json: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse places that are not named."""
+        check_given(run=self.run, data=self.data)
 
 
 @dataclass(frozen=True)

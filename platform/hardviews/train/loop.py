@@ -40,7 +40,7 @@ from hardviews.train.pace import Pace
 from hardviews.train.record import Record, check_same_run
 from hardviews.train.review import Review
 from hardviews.train.saver import Saver, State
-from hardviews.train.state import first_not_finite, from_tensors, to_tensors
+from hardviews.train.state import first_not_finite, from_tensors, misfit, to_tensors
 from hardviews.train.stop import StopFlag
 from hardviews.train.traffic import Traffic
 from hardviews.train.trainer import StepReport, Trainer
@@ -89,7 +89,9 @@ class Pretraining:
         check_sizes(training.batch, training.group, training.accumulate, world.size)
         if world.rank == 0:
             where.check()
-        self.reader = Reader(open_dataset(where.data), recipe.loader.reader)
+        index = open_dataset(where.data)
+        where.check_apart(index.url)
+        self.reader = Reader(index, recipe.loader.reader)
         self.reader.check()
         length = self.reader.order(training.seed, 0, training.batch, training.group).length
         self.per_epoch = length // training.batch * training.batch
@@ -114,7 +116,10 @@ class Pretraining:
         found = self.checkpoints.patient(patience()).latest(self.world.device)
         progress = None if found is None else found.progress
         accept = self.where.accept_changes
-        check_same_run(self.where.output, before, self.record, progress, self.recipe.digest(), accept)
+        digest, unfit = self.recipe.digest(), None
+        if found is not None and found.progress.recipe != digest:
+            unfit = misfit(found.tensors, self.trainer.objective, self.trainer.optimizer)
+        check_same_run(self.where.output, before, self.record, progress, digest, unfit, accept)
         if found is not None and progress is not None:
             tensors = found.tensors
             from_tensors(tensors, self.trainer.objective, self.trainer.optimizer)

@@ -66,12 +66,18 @@ class Record:
 
 
 def check_same_run(
-    output: str, before: Record | None, now: Record, progress: Progress | None, digest: str, accept: bool
+    output: str,
+    before: Record | None,
+    now: Record,
+    progress: Progress | None,
+    digest: str,
+    misfit: str | None,
+    accept: bool,
 ) -> None:
     """Refuse to go on with a run of another dataset or recipe; `accept` allows other settings.
 
     before: the folder's record, if any. now: this run's. progress, digest: of its checkpoint, if any, and of this
-    recipe.
+    recipe. misfit: who wrote the checkpoint, where this recipe cannot go on from it.
 
     Raises:
         UserError: naming what differs.
@@ -92,6 +98,14 @@ def check_same_run(
         raise UserError(
             f"{output} holds a run that began with other settings: {told}. {', '.join(fixed)} cannot change inside a "
             f"run, since the order of the samples depends on it. To continue the run, set it as it was; {anew}"
+        )
+    if progress is not None and "optimizer.name" in changed:
+        # Also where both keep entries of one name: they need not mean the same.
+        misfit = misfit or "another optimizer"
+    if misfit:
+        raise UserError(
+            f"{output} holds a run of another recipe or other settings: {told}. Its checkpoint is of {misfit}: "
+            f"no run can go on from it with these settings. To continue it, use those that it was begun with; {anew}"
         )
     if not accept:
         raise UserError(

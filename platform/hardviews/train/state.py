@@ -41,15 +41,13 @@ def from_tensors(tensors: Mapping[str, Tensor], module: nn.Module, optimizer: to
     Raises:
         UserError: the tensors are of another network or method.
     """
-    model = {name[len(_MODEL) :]: tensor for name, tensor in tensors.items() if name.startswith(_MODEL)}
-    try:
-        module.load_state_dict(model)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+    other = _other_network(tensors, module)
+    if other is not None:
         raise UserError(
-            f"The checkpoint was written by another network or method ({reason}) Resume with the recipe that wrote it, "
-            "or start anew with another output."
-        ) from error
+            f"The checkpoint was written by {other}. Resume with the recipe that wrote it, or start anew with another "
+            "output."
+        )
+    module.load_state_dict({name[len(_MODEL) :]: tensor for name, tensor in tensors.items() if name.startswith(_MODEL)})
     parameters = {name: parameter for parameter, name in _named(module, optimizer).items()}
     optimizer.state.clear()
     for key, tensor in tensors.items():
@@ -66,12 +64,76 @@ def from_tensors(tensors: Mapping[str, Tensor], module: nn.Module, optimizer: to
             optimizer.state[parameter][entry] = value
 
 
+def misfit(tensors: Mapping[str, Tensor], module: nn.Module, optimizer: torch.optim.Optimizer) -> str | None:
+    """Return who wrote a state that other settings cannot go on from, None where they can.
+
+    Weights may change: to learn what the optimizer keeps, it takes a step. Load the state afterwards.
+    """
+    other = _other_network(tensors, module)
+    if other is not None:
+        return other
+    found: dict[str, set[str]] = {}
+    for key in tensors:
+        if key.startswith(_OPTIMIZER):
+            name, entry = key[len(_OPTIMIZER) :].rsplit("/", 1)
+            found.setdefault(name, set()).add(entry.partition(":")[0])
+    counted = {name for name in found if name.startswith(_GROUP)}
+    groups = len(optimizer.param_groups)
+    if counted and counted != {f"{_GROUP}{number}" for number in range(groups)}:
+        return f"an optimizer that counts steps for {len(counted)} groups of weights, and these settings make {groups}"
+    needed = _entries(module, optimizer)
+    for name in found.keys() - counted:
+        if name not in needed:
+            return f"an optimizer that trained {name}, which these settings freeze"
+        # What has no state yet gets it in the next step; a part of it is what no optimizer reckons with.
+        missing = needed[name] - found[name]
+        if missing:
+            kept, lacking = (", ".join(sorted(names)) for names in (found[name], missing))
+            return f"another optimizer, which has kept {kept} of each weight and not {lacking}"
+    return None
+
+
 def first_not_finite(module: nn.Module) -> str | None:
     """Return the name of a weight that is NaN or infinite, None where all are finite."""
     named = list(module.named_parameters())
     # One question to the device for all weights.
     finite = torch.stack([weight.detach().isfinite().all() for _, weight in named]).tolist()
     return next((name for (name, _), good in zip(named, finite, strict=True) if not good), None)
+
+
+def _other_network(tensors: Mapping[str, Tensor], module: nn.Module) -> str | None:
+    """Return in which weights a state is of another network or method, None where it is of this one."""
+    theirs = {name[len(_MODEL) :]: tensor.shape for name, tensor in tensors.items() if name.startswith(_MODEL)}
+    ours = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    said = [
+        f"{verb} {next(iter(names))}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+        for verb, names in (
+            ("it has no", [name for name in ours if name not in theirs]),
+            ("this one has no", [name for name in theirs if name not in ours]),
+            ("the shapes differ of", [name for name in ours if theirs.get(name, ours[name]) != ours[name]]),
+        )
+        if names
+    ]
+    return f"another network or method ({'; '.join(said)})" if said else None
+
+
+def _entries(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, set[str]]:
+    """Return what the optimizer keeps of each weight, by the weight's name; it ends without state, as it began."""
+    before = [dict(group) for group in optimizer.param_groups]
+    named = _named(module, optimizer)
+    for parameter in named:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    entries = {
+        name: {entry for entry, value in optimizer.state.get(parameter, {}).items() if value is not None}
+        for parameter, name in named.items()
+    }
+    optimizer.state.clear()
+    optimizer.zero_grad()
+    for group, values in zip(optimizer.param_groups, before, strict=True):
+        group.clear()
+        group.update(values)
+    return entries
 
 
 def _named(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[Tensor, str]:

@@ -9,8 +9,9 @@ import torch.distributed as dist
 
 from hardviews.data.index import INDEX_NAME, Index
 from hardviews.errors import UserError
+from hardviews.storage.address import check_given, lies_in
 from hardviews.storage.patience import usual
-from hardviews.storage.store import TRAINING, Store
+from hardviews.storage.store import TRAINING, Store, check_writable
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Where:
     project: str = ".hardviews"
     accept_changes: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse places that are not named."""
+        check_given(data=self.data, output=self.output, project=self.project)
+
     def check(self) -> None:
         """Refuse places that cannot be written, without leaving anything there.
 
@@ -36,10 +41,21 @@ class Where:
             UserError: naming the place.
         """
         for name, folder in (("output", self.output), ("project", self.project)):
-            try:
-                Store(folder, patience()).check_writable()
-            except UserError as error:
-                raise UserError(f"--{name}: {error}") from error
+            check_writable(name, folder, patience())
+
+    def check_apart(self, dataset: str) -> None:
+        """Refuse an output inside the packed dataset at a URL, or inside the test part beside it.
+
+        Raises:
+            UserError: naming both.
+        """
+        folder, name = os.path.split(dataset.rstrip("/"))
+        for part in (dataset, *([os.path.join(folder, "test")] if name == "train" else [])):
+            if lies_in(self.output, part):
+                raise UserError(
+                    f"--output {self.output} lies in the packed dataset {part}, which holds nothing but its shards. "
+                    "Give another folder."
+                )
 
     def check_shared(self, rank: int, world: int, device: torch.device) -> None:
         """Refuse a local output that the processes do not share; every rank calls this.
