@@ -12,9 +12,9 @@ HEXA is the method below (MoCo-v2, DeepCluster-v2) with two more terms: adversar
 pseudo-labels are harder to predict. The publication's settings were not at hand; what stands here is HEXA-style. The
 attack is one FGSM step of 2/255 in pixels with a BatchNorm of its own (AdvProp, CLAE); boxes are CutMix's with
 weights from Beta(1, 1); all terms weigh the same, each a mean over its own views, and the step divides by their sum, so
-that SGD's steps keep their length. MoCo's keys stay clean, and a mixed query's label is split between both keys in one candidate set (reading A).
-All else is the base's. The `_hvs` recipes choose among four views first, then mix and attack the chosen ones: nobody
-published that.
+that SGD's steps keep their length. MoCo's keys stay clean, and a mixed query's label is split between both keys in one
+candidate set (reading A). All else is the base's. The `_hvs` recipes choose among four views first, then mix and attack
+the chosen ones: nobody published that.
 
 Numbers: a leaderboard (wizwand.com) has 75.5 linear, 57.3 with 1 % and 71.8 with 10 % of the labels for the paper,
 and does not say for which variant. Base: 67.5 and 71.1 for MoCo-v2, 75.2 for DeepCluster-v2 at 800 epochs.

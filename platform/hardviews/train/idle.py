@@ -23,9 +23,7 @@ def idle(objective: Objective, training: Training, per_epoch: int) -> list[str]:
     frozen = objective.method.frozen(last)
     for name, module in objective.method.named_modules():
         if any(module is one for one in frozen):
-            said.append(
-                f"{name} is frozen at first (--method.freeze), to the end of this run: it stays random."
-            )
+            said.append(f"{name} is frozen at first (--method.freeze), to the end of this run: it stays random.")
     return said
 
 
