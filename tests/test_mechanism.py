@@ -104,29 +104,29 @@ def measured(method: str, tiles: str, choose: str = "hardest") -> dict[str, torc
         assert report.taken
         if epoch >= epochs // 2:
             seen = overlap(report.losses.batch.selection, trainer.objective.pairs)
-            assert seen is not None and seen.chance == pytest.approx(CHANCE)
-            found.append((seen.chosen, seen.passed_over, seen.least.float()))
-    chosen, passed, least = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return {"difference": passed - chosen, "least": least}
+            assert seen is not None and (seen.chance >= CHANCE - 1e-6).all()  # more where pairs overlap alike
+            found.append((seen.chosen, seen.passed_over, seen.least.float(), seen.chance))
+    chosen, passed, least, chance = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return {"difference": passed - chosen, "least": least - chance}
 
 
-def margin(values: torch.Tensor, against: float) -> float:
-    """Return how many standard errors the mean lies above a value."""
-    return float((values.mean() - against) / (values.std() / len(values) ** 0.5))
+def margin(values: torch.Tensor) -> float:
+    """Return how many standard errors the mean lies above 0."""
+    return float(values.mean() / (values.std() / len(values) ** 0.5))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_hard_pairs_overlap_less_than_those_passed_over(method: str, tiles: str) -> None:
     found = measured(method, tiles)
     print({name: (float(values.mean()), len(values)) for name, values in found.items()})
-    print(margin(found["difference"], 0.0), margin(found["least"], CHANCE))
-    assert margin(found["difference"], 0.0) > MARGIN
-    assert margin(found["least"], CHANCE) > MARGIN
+    print(margin(found["difference"]), margin(found["least"]))
+    assert margin(found["difference"]) > MARGIN
+    assert margin(found["least"]) > MARGIN
 
 
 def test_easy_pairs_do_not(tiles: str) -> None:
     """The fault that the test above must find: the easiest pair in place of the hardest."""
     found = measured("simclr", tiles, choose="easiest")
-    print(margin(found["difference"], 0.0), margin(found["least"], CHANCE))
-    assert margin(found["difference"], 0.0) < -MARGIN
-    assert margin(found["least"], CHANCE) < 0
+    print(margin(found["difference"]), margin(found["least"]))
+    assert margin(found["difference"]) < -MARGIN
+    assert margin(found["least"]) < 0

@@ -87,8 +87,8 @@ def test_law_2_the_gradient_of_one_side_alone(monkeypatch: pytest.MonkeyPatch) -
     """Candidates that are targets alone would teach the queue's method as much, SimCLR less."""
     encode = hardviews.objective.Objective._encode
 
-    def without_targets(self: Any, batch: Any, pairs: Any) -> Any:
-        encoded = encode(self, batch, pairs)
+    def without_targets(self: Any, batch: Any, pairs: Any, *found: Any) -> Any:
+        encoded = encode(self, batch, pairs, *found)
         return replace(encoded, target=encoded.detached().target) if len(pairs) > 2 else encoded
 
     monkeypatch.setattr(hardviews.objective.Objective, "_encode", without_targets)
