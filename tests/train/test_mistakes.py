@@ -76,6 +76,7 @@ def test_another_method_or_optimizer_is_refused_before_the_record_changes(data: 
                 train(other, data, output, accept=accept)
             assert "--accept-changes" not in str(refusal.value)
             assert str(refusal.value).count("projector") <= 2, "all weights are listed"
+            assert "method." not in str(refusal.value).partition("Its checkpoint")[0], "a method's settings are listed"
     assert snapshot(output) == before
     # Also where nothing but the checkpoint tells which optimizer it was.
     (output / "run.json").unlink()

@@ -115,5 +115,11 @@ def check_same_run(
 
 
 def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Return the settings that differ, old and new; those of a part whose kind has changed are told by that alone."""
     keys = list(dict.fromkeys([*old, *new]))
-    return {key: (old.get(key, "-"), new.get(key, "-")) for key in keys if old.get(key) != new.get(key)}
+    changed = {key: (old.get(key, "-"), new.get(key, "-")) for key in keys if old.get(key) != new.get(key)}
+    return {
+        key: both
+        for key, both in changed.items()
+        if not any(f"{key}.".startswith(f"{k}.") for k in changed if k != key)
+    }
