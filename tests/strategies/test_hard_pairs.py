@@ -64,7 +64,7 @@ def test_without_local_views_the_whole_loss_is_that_of_hard_views(method: str) -
 
 @pytest.mark.parametrize("strategy", [CutMix(pairs="hard"), Adversarial(pairs="hard")], ids=["cutmix", "adversarial"])
 @pytest.mark.parametrize("method", WITH_LOCALS)
-def test_local_views_take_no_gradient_from_hard_terms(method: str, strategy: Strategy) -> None:
+def test_pairs_of_hard_views_alone_have_the_weight_of_all_of_their_kind(method: str, strategy: Strategy) -> None:
     objective = build(method, strategy)
     batch = make_batch(objective)
     term = objective.strategy(batch, objective)[0]

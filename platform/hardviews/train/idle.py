@@ -32,5 +32,4 @@ def _beginnings(strategy: Strategy) -> Iterator[tuple[str, int]]:
     if isinstance(strategy, Sum):
         yield from ((type(part.strategy).__name__, part.begin) for part in strategy.parts if part.weight > 0)
     for part in strategy.parts_in_use:
-        if part is not strategy:
-            yield from _beginnings(part)
+        yield from _beginnings(part)
