@@ -20,15 +20,21 @@ def scratch() -> Iterator[Path]:
     prefix = f"hardviews-{os.getuid()}-"
     for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         _remove_if_abandoned(left)
-    outer = Path(tempfile.mkdtemp(prefix=prefix))
-    try:
-        with open(outer / _LOCK, "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            folder = outer / "files"
-            folder.mkdir()
-            yield folder
-    finally:
-        shutil.rmtree(outer, ignore_errors=True)
+    while True:
+        outer = Path(tempfile.mkdtemp(prefix=prefix))
+        try:
+            with open(outer / _LOCK, "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                # Between its making and its locking another process may have taken it for abandoned. That one held
+                # the lock while it removed the folder, so what is there now stays.
+                if not (outer / _LOCK).exists():
+                    continue
+                folder = outer / "files"
+                folder.mkdir()
+                yield folder
+                return
+        finally:
+            shutil.rmtree(outer, ignore_errors=True)
 
 
 def _remove_if_abandoned(folder: Path) -> None:
