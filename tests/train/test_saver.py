@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -20,19 +21,20 @@ def state(step: int, tensor: torch.Tensor) -> State:
     return State({"weight": tensor}, replace(PROGRESS, step=step), RANGES, lambda: b"")
 
 
-def slow(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    write = Store.write
-    monkeypatch.setattr(Store, "write", lambda *words: (time.sleep(seconds), write(*words))[1])
+def held(monkeypatch: pytest.MonkeyPatch) -> Event:
+    """Let no file be written before the event is set."""
+    write, free = Store.write, Event()
+    monkeypatch.setattr(Store, "write", lambda *words: (free.wait(20), write(*words))[1])
+    return free
 
 
 def test_steps_go_on_and_change_nothing_of_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow(monkeypatch, 0.3)
+    free = held(monkeypatch)
     saver = Saver(Checkpoints(str(tmp_path)), None, None, active=True)
     weight = torch.zeros(1000)
-    began = time.monotonic()
     assert saver.save(state(1, weight)) and saver.busy
-    assert time.monotonic() - began < 0.2
     weight += 7
+    free.set()
     saver.close(10)
     assert saver.saved_step == 1 and saver.metrics()["checkpoint_failures"] == 0
     found = Checkpoints(str(tmp_path)).latest()
@@ -45,14 +47,15 @@ def test_steps_go_on_and_change_nothing_of_what_is_written(tmp_path: Path, monke
 
 
 def test_the_clock_waits_for_the_save_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow(monkeypatch, 0.3)
-    saver = Saver(Checkpoints(str(tmp_path)), 0.1, None, active=True)
+    free = held(monkeypatch)
+    saver = Saver(Checkpoints(str(tmp_path)), 0.5, None, active=True)
     assert not saver.due()
-    time.sleep(0.11)
+    time.sleep(0.51)
     assert saver.due()
     saver.save(state(1, torch.zeros(3)))
-    time.sleep(0.15)
+    time.sleep(0.6)
     assert saver.busy and not saver.due()
+    free.set()
     saver.close(10)
     assert saver.due()
     assert not Saver(Checkpoints(str(tmp_path)), None, None, active=True).due()
