@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from hardviews.batch import Clock
-from hardviews.data.reader import Counters
+from hardviews.data.counters import Counters
 from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.models.backbones import Backbone
 from hardviews.recipes.recipe import Recipe, Training

@@ -19,13 +19,14 @@ import pytest
 import webdataset
 from PIL import Image
 
-from hardviews.data import pack as module
 from hardviews.data.index import Index
 from hardviews.data.pack import pack
 from hardviews.data.reader import Reader
 from hardviews.data.source import Item
 from hardviews.data.sources import image_folder
+from hardviews.data.writer import Writer
 from hardviews.errors import UserError
+from hardviews.storage.store import Store
 from hardviews.views.decode import decode
 from tests.data.helpers import Noise
 
@@ -192,8 +193,8 @@ def test_a_failed_overwrite_keeps_the_old_dataset(tmp_path: Path) -> None:
 
 def test_what_a_killed_pack_left_is_cleared_by_the_next(tmp_path: Path) -> None:
     program = (
-        "import os, sys, hardviews.data.pack as m; from tests.data.helpers import Noise\n"
-        "m._Writer.commit = lambda *a: os.kill(os.getpid(), 9)\n"
+        "import os, sys, hardviews.data.pack as m, hardviews.data.writer as w; from tests.data.helpers import Noise\n"
+        "w.Writer.commit = lambda *a: os.kill(os.getpid(), 9)\n"
         "m.pack(Noise(60), sys.argv[1], shard_bytes=10_000, progress=False)"
     )
     root = Path(__file__).parents[2]
@@ -209,7 +210,7 @@ def test_what_a_killed_pack_left_is_cleared_by_the_next(tmp_path: Path) -> None:
 
 
 def test_two_packs_into_one_folder_do_not_mix(tmp_path: Path) -> None:
-    with module._Writer(module.Store(str(tmp_path)), 1000, []), pytest.raises(UserError, match="Another process"):
+    with Writer(Store(str(tmp_path)), 1000, []), pytest.raises(UserError, match="Another process"):
         pack(Noise(3), str(tmp_path), progress=False)
 
 

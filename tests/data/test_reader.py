@@ -12,8 +12,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from hardviews.data.counters import Counters
 from hardviews.data.index import Index
-from hardviews.data.reader import Counters, Reader, ReaderConfig, Sample
+from hardviews.data.reader import Reader, ReaderConfig
+from hardviews.data.sample import Sample
 from hardviews.errors import UserError
 from hardviews.views.decode import DecodeError
 from tests.data.helpers import content, flip_bit, web_server, write_dataset

@@ -16,11 +16,13 @@ import pytest
 import webdataset
 from webdataset.gopen import gopen_schemes
 
-from hardviews.data import pack as packing
 from hardviews.data.claim import Claim
+from hardviews.data.counters import Counters
 from hardviews.data.index import Index
 from hardviews.data.pack import pack
-from hardviews.data.reader import Counters, Reader, ReaderConfig
+from hardviews.data.prepare import prepared
+from hardviews.data.reader import Reader, ReaderConfig
+from hardviews.data.writer import Writer
 from hardviews.errors import UserError
 from hardviews.storage import filesystem, patience
 from hardviews.storage import store as storage
@@ -85,9 +87,9 @@ def test_a_failed_pack_takes_back_what_it_published(s3: SeaweedFS) -> None:
 def test_two_packs_do_not_mix(s3: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARDVIEWS_CACHE", str(tmp_path / "cache"))
     url = f"{s3.bucket()}/data"
-    with pytest.raises(UserError, match="Another process"), packing._Writer(Store(url), 1000, []) as first:
+    with pytest.raises(UserError, match="Another process"), Writer(Store(url), 1000, []) as first:
         index = pack(Noise(40), url, shard_bytes=20_000, progress=False)
-        for ready in packing._prepared(Noise(3), range(3), None, 90, 1):  # type: ignore[arg-type]
+        for ready in prepared(Noise(3), range(3), None, 90, 1):  # type: ignore[arg-type]
             first.add(ready)
         first.commit(("even", "odd"))
     assert Index.load(url).digest == index.digest

@@ -8,14 +8,15 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, fields
-from typing import Any, Generic, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from hardviews.data.counters import Counters, told
 from hardviews.data.index import Index
 from hardviews.data.order import Order, default_streams, default_window
+from hardviews.data.sample import CorruptSample, Sample, Share
 from hardviews.data.shards import OpenShards
 from hardviews.data.shares import GROUP, check_sizes, micro_batches, share
 from hardviews.errors import UserError
@@ -23,7 +24,6 @@ from hardviews.storage.address import check_given
 from hardviews.views.decode import DecodeError
 
 T = TypeVar("T")
-Ints = npt.NDArray[np.int64]
 
 _HEADER = 512  # bytes of the tar header before a sample's bytes
 _NAME = 100  # of these, the first hold the member's name
@@ -66,84 +66,6 @@ class ReaderConfig:
             if getattr(self, name) < 0:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be 0 (for none) or more.")
         check_given(**{"loader.reader.cache_folder": self.cache_folder})
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One sample: its row in the index, its position in the epoch, and its encoded image.
-
-    `index` names the sample that `data` is of, also where it stands in for a corrupt one.
-    """
-
-    index: int
-    position: int
-    key: str
-    data: bytes = field(repr=False)
-    label: int
-
-
-@dataclass
-class Counters:
-    """What reading cost.
-
-    Attributes:
-        samples: that were read.
-        bytes: of these samples.
-        requests: at a remote store, those that were repeated included.
-        retries: requests that were repeated, and answers that held other bytes than those that were packed.
-        received: bytes that came from a remote store.
-        hits: shards that lay in the cache.
-        fetched: shards that were copied into it.
-        evicted: shards that made room there.
-        direct: samples read from the store by themselves, since the cache had no room for their shard.
-        corrupt: samples newly found bad.
-        substituted: samples that others stood in for.
-        wait: seconds waited for bytes.
-    """
-
-    samples: int = 0
-    bytes: int = 0
-    requests: int = 0
-    retries: int = 0
-    received: int = 0
-    hits: int = 0
-    fetched: int = 0
-    evicted: int = 0
-    direct: int = 0
-    corrupt: int = 0
-    substituted: int = 0
-    wait: float = 0.0
-
-    def __add__(self, other: Counters) -> Counters:
-        return Counters(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
-
-    def __sub__(self, other: Counters) -> Counters:
-        return Counters(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
-
-
-@dataclass(frozen=True)
-class Share(Generic[T]):
-    """One rank's share of one micro-batch.
-
-    The micro-batch is at positions [start, stop) of the epoch, the share at [first, last); `samples[i]`
-    belongs to position first + i. `counters` is what this share added. Once every share up to it is used,
-    `stop` is `consumed`.
-    """
-
-    start: int
-    stop: int
-    first: int
-    last: int
-    samples: list[T] = field(repr=False)
-    counters: Counters
-
-
-class CorruptSample(Exception):
-    """A sample's bytes are not those that were packed; the message is the reason."""
-
-    def __init__(self, reason: str, key: str) -> None:
-        super().__init__(reason)
-        self.key = key
 
 
 class Reader:
@@ -189,7 +111,7 @@ class Reader:
     def counters(self) -> Counters:
         """Totals of this process since the reader was made."""
         shards = self._opened if self._pid == os.getpid() else None
-        return self._counters + _told(shards) if shards is not None else self._counters + Counters()
+        return self._counters + told(shards) if shards is not None else self._counters + Counters()
 
     def check(self) -> None:
         """Raise UserError where a shard is missing or of another size than the index says; reads no
@@ -201,7 +123,7 @@ class Reader:
         """Let go of every open shard and stop fetching ahead; the reader may be used again."""
         if self._opened is not None and self._pid == os.getpid():
             self._opened.close()
-            self._counters += _told(self._opened)
+            self._counters += told(self._opened)
             self._opened = None
 
     # Reading by index
@@ -405,17 +327,6 @@ class Reader:
                 held = shard
                 self._shards.keep([shard], range(shard + 1, min(shard + 2, len(self.index.shards))))
             yield self._one(fn, index, index)
-
-
-def _told(shards: OpenShards) -> Counters:
-    """What opening shards and reading ranges cost."""
-    told = Counters(direct=shards.ranges.count)
-    if shards.cache is not None:
-        counts = shards.cache.counts
-        told.requests, told.received = shards.store.requests, shards.store.received
-        told.retries = shards.store.retries + counts.spoiled
-        told.hits, told.fetched, told.evicted = counts.hits, counts.fetched, counts.evicted
-    return told
 
 
 def _itself(sample: Sample) -> Sample:

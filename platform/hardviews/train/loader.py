@@ -20,7 +20,9 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data._utils import signal_handling
 
 from hardviews.batch import Batch, Clock, Crops, Source, View
-from hardviews.data.reader import Counters, Reader, ReaderConfig, Sample, Share
+from hardviews.data.counters import Counters
+from hardviews.data.reader import Reader, ReaderConfig
+from hardviews.data.sample import Sample, Share
 from hardviews.errors import UserError
 from hardviews.objective import Objective
 from hardviews.train.canvas import Canvas

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import torch
 
 from hardviews.collectives import sum_over_ranks
-from hardviews.data.reader import Counters
+from hardviews.data.counters import Counters
 from hardviews.storage.address import local_path
 from hardviews.train.loader import RawBatch
 

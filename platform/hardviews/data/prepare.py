@@ -1,0 +1,75 @@
+"""Read and decode images before they are packed, a few at a time and in order."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import Image
+
+from hardviews.data.sources import Item, Source
+from hardviews.views.decode import DecodeError, decode
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An image that was decoded once, and its size in pixels."""
+
+    item: Item
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Reject:
+    """An image that was left out, and why."""
+
+    key: str
+    name: str
+    reason: str
+
+
+def prepared(
+    source: Source, order: npt.NDArray[np.int64], short: int | None, quality: int, threads: int | None
+) -> Iterator[Ready | Reject]:
+    """Images read and decoded by a few threads, in the given order, not far ahead of the writer."""
+    workers = threads or min(16, os.cpu_count() or 1)
+    pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="pack")
+    waiting: deque[concurrent.futures.Future[Ready | Reject]] = deque()
+    try:
+        for i in order:
+            waiting.append(pool.submit(_prepare, source, int(i), short, quality))
+            if len(waiting) > 4 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare(source: Source, i: int, short: int | None, quality: int) -> Ready | Reject:
+    key, name = source.key(i), source.key(i)
+    try:
+        item = source.read(i)
+        name = item.name
+        pixels = decode(item.data)
+    except (DecodeError, OSError, ValueError) as error:
+        # A path inside the message would differ between machines, and with it the file of rejects.
+        reason = (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
+        return Reject(key, name, reason)
+    height, width = pixels.shape[:2]
+    if short is not None and min(height, width) > short:
+        scale = short / min(height, width)
+        width, height = max(short, round(width * scale)), max(short, round(height * scale))
+        reduced = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+        data = simplejpeg.encode_jpeg(np.ascontiguousarray(reduced), quality=quality, colorspace="RGB")
+        item = Item(item.key, data, "jpg", item.label, item.name)
+    if max(height, width) > 65535:
+        return Reject(key, name, f"{width}x{height} pixels: a side is longer than 65535")
+    return Ready(item, width, height)
