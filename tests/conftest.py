@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -10,6 +11,12 @@ from tests.s3 import s3, s3_server  # noqa: F401
 
 # The machine has few cores and tests run side by side with servers and workers of their own.
 torch.set_num_threads(1)
+
+# What passed once passes again: examples are the same every time, and no example fails for being slow. New ones are
+# looked for with --hypothesis-profile explore.
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None, derandomize=False, print_blob=True)
+hypothesis.settings.load_profile("same")
 
 _PAIR = Path(__file__).parent / "distributed"
 

@@ -71,7 +71,7 @@ def test_step(samples: int, heads: int, clusters: int, locals_: int, temperature
             theirs = theirs + criterion(prototypes(crops) / temperature, targets) / heads
         else:
             theirs = theirs + 0 * crops.sum()  # where the authors' mean over nothing is not a number
-    assert_equal_step(ours, theirs, leaves)
+    assert_equal_step(ours, theirs, leaves, logit=1 / temperature)
 
 
 @settings(deadline=None, max_examples=30)

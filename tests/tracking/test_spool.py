@@ -150,12 +150,12 @@ def test_a_server_that_hangs_does_not_hold_up_the_end(tmp_path):
 def test_a_server_that_takes_records_gets_more_time_than_one_that_is_away(tmp_path, monkeypatch):
     monkeypatch.setattr(spool_module, "_BATCH", 1)
     receiver = Receiver()
-    spool = opened(tmp_path / "run.jsonl", lambda records: (time.sleep(0.1 * len(records)), receiver(records)))
-    for n in range(8):
+    spool = opened(tmp_path / "run.jsonl", lambda records: (time.sleep(0.2 * len(records)), receiver(records)))
+    for n in range(12):
         spool.put({"n": n})
-    assert spool.close(0.4, sending=20) == 0
-    spool = opened(tmp_path / "run.jsonl", lambda records: (time.sleep(0.1 * len(records)), receiver(records)))
-    for n in range(8, 28):
+    assert spool.close(2.0, sending=60) == 0
+    spool = opened(tmp_path / "run.jsonl", lambda records: (time.sleep(0.2 * len(records)), receiver(records)))
+    for n in range(12, 32):
         spool.put({"n": n})
     assert spool.close(0.2, sending=0.4) > 0  # but not for ever
 
