@@ -104,17 +104,19 @@ def test_timms_larc_is_another_one() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["lars_simclr", "lars_byol"])
-def test_without_weight_decay_weights_are_still_adapted(name: str) -> None:
+@pytest.mark.parametrize("decay_biases", [False, True])
+@pytest.mark.parametrize("name", ["lars_simclr", "lars_byol", "lars"])
+def test_without_weight_decay_weights_are_still_adapted(name: str, decay_biases: bool) -> None:
     method = Tiny().double()
-    optimizer = Optimizer(name, 1.0, 0, weight_decay=0.0, decay_biases=False).build(method, 256)
+    optimizer = Optimizer(name, 1.0, 0, weight_decay=0.0, decay_biases=decay_biases).build(method, 256)
     before = {name: p.detach().clone() for name, p in method.named_parameters()}
     for parameter in method.parameters():
         parameter.grad = torch.full_like(parameter, 3.0)
     optimizer.step()
     for key, parameter in method.named_parameters():
         moved = (parameter.detach() - before[key]).norm()
-        wanted = TRUST * before[key].norm() if parameter.ndim > 1 else parameter.grad.norm()
+        adapted = parameter.ndim > 1 or decay_biases
+        wanted = TRUST * before[key].norm() if adapted else parameter.grad.norm()
         torch.testing.assert_close(moved, wanted)
 
 

@@ -88,7 +88,8 @@ class Optimizer:
         """Build the optimizer over a method's trainable weights.
 
         Parameters that the method exempts from the schedule form groups of their own, marked `fixed`; `decay` is what a
-        group's weight decay starts from, `adapts` whether optimizers of LARS's kind adapt its learning rate.
+        group's weight decay starts from, `adapts` (timm: `always_adapt`) whether optimizers of LARS's kind adapt its
+        learning rate.
         """
         exempt = {id(p) for module in method.fixed_learning_rate() for p in module.parameters()}
         weights = [(name, p) for name, p in method.named_parameters() if p.requires_grad]
@@ -102,7 +103,8 @@ class Optimizer:
                 ]
                 decay = self.weight_decay if decays else 0.0
                 if chosen:
-                    kind = {"fixed": fixed, "decay": decay, "adapts": decays}
+                    # timm's LARS, LARC and LAMB would adapt no weight where the weight decay is 0.
+                    kind = {"fixed": fixed, "decay": decay, "adapts": decays, "always_adapt": decays}
                     groups.append({"params": chosen, "weight_decay": decay, **kind})
         if self.name in OWN:
             return OWN[self.name](groups, self.peak(global_batch), self.momentum)
