@@ -15,6 +15,7 @@ from hardviews.methods import swav
 from hardviews.methods.sinkhorn import sinkhorn
 from hardviews.methods.swav import GLOBALS, SwAV, SwAVConfig
 from hardviews.objective import Objective
+from hardviews.optim.optimizer import Optimizer
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.views.augmentation import Normalisation
@@ -51,7 +52,7 @@ def batch_of(pixels: list[Tensor], epoch: int = 0) -> Batch:
 
 
 def lightly(method: SwAV, pixels: list[Tensor], queued: Tensor | None = None) -> Tensor:
-    prototypes = normalize(method.prototypes.weight, dim=1)
+    prototypes = method.prototypes.weight  # of unit length
     outputs = [normalize(view.flatten(1), dim=1) @ prototypes.T for view in pixels]
     config = method.config
     loss = SwaVLoss(config.temperature, config.iterations, config.epsilon)
@@ -160,12 +161,7 @@ def test_whole_step(network: str) -> None:
         else:
             total = objective(batch, len(batch)).total
         total.backward()
-        # The length of a prototype counts in lightly's product: its gradient is compared along the sphere.
-        grads = {n: p.grad for n, p in method.named_parameters()}
-        weight, grad = method.prototypes.weight.detach(), grads["prototypes.weight"]
-        assert grad is not None
-        grads["prototypes.weight"] = grad - weight * (weight * grad).sum(1, keepdim=True)
-        gradients.append((total.detach(), grads))
+        gradients.append((total.detach(), {n: p.grad for n, p in method.named_parameters()}))
     (ours, our_grads), (theirs, their_grads) = gradients
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     size = max(grad.abs().max().item() for grad in their_grads.values() if grad is not None)
@@ -182,3 +178,30 @@ def test_the_exact_step_in_double_precision() -> None:
     pixels = [view.detach().double().requires_grad_() for view in pixels_of(10, 2, 0)]
     losses_B = objective.reduce(objective.pairwise(batch_of(pixels))[0])
     assert_equal_step(losses_B.mean(), lightly(method, pixels), (*pixels, method.prototypes.weight))
+
+
+def test_larc_moves_prototypes_as_published() -> None:
+    """There they are brought to unit length before each forward pass, and every gradient has a part along them."""
+    torch.manual_seed(1)
+    objective, method = without_network(SwAVConfig(prototypes=12, locals=1, freeze=0))
+    objective.double()
+    optimizer = Optimizer("lars", 4.8, 0, weight_decay=1e-6).build(method, 8)
+    theirs, moving = method.prototypes.weight.detach().clone(), torch.zeros_like(method.prototypes.weight)
+    for step in range(4):
+        pixels = [view.detach().double() for view in pixels_of(8, 1, step)]
+        batch = batch_of(pixels)
+        optimizer.zero_grad()
+        losses = objective(batch, 8)
+        losses.total.backward()
+        optimizer.step()
+        method.update(losses.encoded, batch.clock, losses.batch.samples)
+
+        weight = normalize(theirs, dim=1).requires_grad_()
+        outputs = [normalize(view.flatten(1), dim=1) @ weight.T for view in pixels]
+        (gradient,) = torch.autograd.grad(SwaVLoss()(outputs[:2], outputs[2:]).squeeze(), weight)
+        with torch.no_grad():
+            length, force = weight.norm(), gradient.norm()
+            step_KD = (gradient + 1e-6 * weight) * (0.001 * length / (force + 1e-6 * length + 1e-8))
+            moving = 0.9 * moving + step_KD
+            theirs = weight.detach() - 4.8 * moving
+    torch.testing.assert_close(method.prototypes.weight.detach(), normalize(theirs, dim=1), rtol=1e-6, atol=1e-8)

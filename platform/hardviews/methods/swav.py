@@ -145,9 +145,15 @@ class SwAV(Method):
         return codes
 
     def _scores(self, embeddings_ND: Tensor) -> Tensor:
-        """Return cosines with the prototypes (N, K), in full precision: divided by epsilon, rounding would show."""
+        """Return cosines with the prototypes (N, K), in full precision: divided by epsilon, rounding would show.
+
+        Lengths are constants of the gradient, as published: it has a part along each prototype, which `update` takes
+        away from the weights, but which counts where LARC divides by the gradient's length.
+        """
+        weights_KD = full_precision(self.prototypes.weight)
         with torch.autocast(embeddings_ND.device.type, enabled=False):
-            return embeddings_ND @ normalize(full_precision(self.prototypes.weight), dim=1).T
+            scores_NK: Tensor = embeddings_ND @ (weights_KD / weights_KD.detach().norm(dim=1, keepdim=True)).T
+        return scores_NK
 
     def pair_losses(
         self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Tensor], pairs: Sequence[Pair]
