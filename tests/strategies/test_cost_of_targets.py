@@ -71,6 +71,9 @@ SWAV_CASES: list[tuple[Strategy, tuple[int, int, int, int]]] = [
     # Scoring: four candidates and two small views; every code and every softmax once for all six assignments.
     (HardViews(4), (4 + 2, 4, 4 + 2, 6 + 4)),
     (HardViews(8), (8 + 2, 4, 8 + 2, 10 + 4)),
+    # Small views, of which none was chosen, are those that the first part has encoded.
+    (Sum((1.0, Clean()), (1.0, HardViews(4))), (6, 4 + 2, 6 + 2, 6 + 4 + 4)),
+    (Sum((1.0, HardViews(4)), (1.0, Clean())), (6, 4 + 2, 6 + 2, 6 + 4 + 4)),
     # Hard views are assigned to nothing: they predict the codes of the clean ones.
     (Adversarial(), (0, 4 + 2 + 2, 2, 4 + 4)),
     (Chain(HardViews(4), Adversarial()), (6, 4 + 2 + 2, 6, 6 + 4 + 4)),

@@ -137,7 +137,11 @@ def selected(plan: Plan, table: Tensor, choice: Choice, batch: Batch) -> tuple[B
     for s, slot in enumerate(plan.slots):
         candidates = [Slot(slot.pool, number) for number in named[s][0].tolist()]
         chosen[slot] = Chosen(candidates, pick_BS[:, s])
-        views[slot] = batch.views[slot].pick([batch.views[c] for c in candidates], pick_BS[:, s])
+        # Where nothing is to be chosen, the view itself: another part of a sum may have encoded it.
+        if candidates == [slot]:
+            views[slot] = batch.views[slot]
+        else:
+            views[slot] = batch.views[slot].pick([batch.views[c] for c in candidates], pick_BS[:, s])
     drawn = {slot: batch.views[slot] for slot in plan.candidates}
     selection = Selection(plan.slots, table, choice.hardness, choice.rows, drawn, choice.shared)
     return replace(batch, views=views, selection=selection), chosen
