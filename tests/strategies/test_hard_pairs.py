@@ -5,12 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from hardviews.methods.ibot import IBOTConfig
 from hardviews.models.noise import without_noise
+from hardviews.objective import Objective
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.mixup import MixUp
 from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
-from tests.laws.cases import METHODS, build, make_batch, train_step
+from hardviews.views.augmentation import Augmentation
+from tests.laws.cases import METHODS, SIZE, VIEW, build, make_batch, train_step, vit
 
 HARD = {
     "attack": Adversarial(epsilon=4 / 255, pairs="hard"),
@@ -75,3 +78,15 @@ def test_pairs_of_hard_views_alone_have_the_weight_of_all_of_their_kind(method: 
             sum(pair.weight for pair in pairs if pair.kind == kind) for pairs in (objective.pairs_of(term), whole)
         )
         assert hard == pytest.approx(every)
+
+
+@pytest.mark.parametrize("strategy", [CutMix(pairs="hard"), Adversarial(pairs="hard")], ids=["cutmix", "adversarial"])
+@pytest.mark.parametrize("only", ["class", "patch"])
+def test_a_kind_of_pair_that_weighs_nothing_goes_on_weighing_nothing(only: str, strategy: Strategy) -> None:
+    weights = {"class_weight": float(only == "class"), "patch_weight": float(only == "patch")}
+    view = Augmentation(size=2 * SIZE)
+    config = IBOTConfig(hidden=16, bottleneck=8, outputs=10, locals=1, even=view, odd=view, local=VIEW, **weights)  # type: ignore[arg-type]
+    objective = Objective(config.build(vit(), 32), strategy).train()
+    ((term, losses_B),) = objective(make_batch(objective), 8).terms
+    assert losses_B.isfinite().all() and losses_B.sum() > 0
+    assert {pair.kind for pair in objective.pairs_of(term) if pair.weight} == {only}

@@ -70,13 +70,16 @@ class Pair:
 
 
 def of_views(pairs: Sequence[Pair], online: Collection[Slot]) -> tuple[Pair, ...]:
-    """Return the pairs of some online views, weighted so that those of each kind sum to what all of that kind do."""
+    """Return the pairs of some online views, weighted so that those of each kind sum to what all of that kind do.
+
+    A kind that weighs nothing (iBOT without one of its losses) goes on weighing nothing.
+    """
     sums = {pair.kind: [0.0, 0.0] for pair in pairs}
     for pair in pairs:
         sums[pair.kind][0] += pair.weight
         sums[pair.kind][1] += pair.weight * (pair.online in online)
     return tuple(
-        replace(pair, weight=pair.weight * (sums[pair.kind][0] / sums[pair.kind][1]))
+        replace(pair, weight=pair.weight * (sums[pair.kind][0] / sums[pair.kind][1]) if pair.weight else 0.0)
         for pair in pairs
         if pair.online in online
     )
