@@ -1,10 +1,12 @@
 """Terms of hard views alone: what they add, and that methods without local views see no difference."""
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
 
+from hardviews.batch import Crops
 from hardviews.methods.ibot import IBOTConfig
 from hardviews.models.noise import without_noise
 from hardviews.objective import Objective
@@ -78,6 +80,27 @@ def test_pairs_of_hard_views_alone_have_the_weight_of_all_of_their_kind(method: 
             sum(pair.weight for pair in pairs if pair.kind == kind) for pairs in (objective.pairs_of(term), whole)
         )
         assert hard == pytest.approx(every)
+
+
+@pytest.mark.parametrize("pairs", ["all", "hard"])
+def test_an_attack_climbs_the_loss_that_its_term_adds(pairs: Literal["all", "hard"]) -> None:
+    """Of hard views alone, iBOT's class token has more weight beside the patches than in the whole loss."""
+    attack = Adversarial(epsilon=4 / 255, branch="main", pairs=pairs)
+    objective = build("ibot", attack)
+    batch = make_batch(objective)
+    with without_noise(objective):
+        (term,) = attack(batch, objective)
+        leaves = {slot: batch.views[slot].pixels().requires_grad_() for slot in term.batch.hard}
+        views = {s: replace(batch.views[s], source=Crops(x, batch.views[s].normalisation)) for s, x in leaves.items()}
+        added = objective.pairs_of(term)
+        losses_PB, _ = objective.pairwise(replace(batch, hard=views), pairs=added)
+        grads = torch.autograd.grad(objective.reduce(losses_PB, pairs=added).sum(), list(leaves.values()))
+    for (slot, leaf), grad in zip(leaves.items(), grads, strict=True):
+        normalisation = batch.views[slot].normalisation
+        wanted = (normalisation.denormalise(leaf.detach()) + 4 / 255 * grad.sign()).clamp(0, 1)
+        found = normalisation.denormalise(term.batch.hard[slot].pixels())
+        # Where the gradient all but vanishes, rounding decides its sign.
+        assert ((found - wanted).abs() > 1e-5).float().mean() < 1e-3
 
 
 @pytest.mark.parametrize("strategy", [CutMix(pairs="hard"), Adversarial(pairs="hard")], ids=["cutmix", "adversarial"])

@@ -46,8 +46,8 @@ class Adversarial(Strategy):
             those of each pass's own batch, gradient and all; or the running ones of the branch.
         measure: count in every so manieth attack whose loss was raised, by one or two passes more without gradient; 0
             for never.
-        pairs: `all` trains on the method's whole loss, in which local views stay clean; `hard` on that of the attacked
-            views alone, weighted as the whole.
+        pairs: `all` attacks and trains on the method's whole loss, in which local views stay clean; `hard` on that of
+            the attacked views alone, weighted as the whole.
     """
 
     epsilon: float = 2 / 255
@@ -108,7 +108,7 @@ class Adversarial(Strategy):
                 if before_B is None:
                     before_B = self._losses(self._attacked(batch, clean, held), objective)
                 raised_B = self._losses(attacked, objective) > before_B
-        return [Term(attacked, name="adversarial", raised=raised_B, hard_only=self.pairs == "hard")]
+        return [replace(self._term(attacked), raised=raised_B)]
 
     def _ascend(
         self,
@@ -139,8 +139,13 @@ class Adversarial(Strategy):
         return moved, losses_B.detach()
 
     def _losses(self, attacked: Batch, objective: "Objective") -> Tensor:
-        losses_PB, _ = objective.pairwise(attacked, attack=True)
-        return objective.reduce(losses_PB)
+        """Return the losses (B,) that the term is to add, which are those that the attack climbs."""
+        pairs = objective.pairs_of(self._term(attacked))
+        losses_PB, _ = objective.pairwise(attacked, attack=True, pairs=pairs)
+        return objective.reduce(losses_PB, pairs=pairs)
+
+    def _term(self, attacked: Batch) -> Term:
+        return Term(attacked, name="adversarial", hard_only=self.pairs == "hard")
 
     @property
     def _starts_at(self) -> Literal["view", "uniform"]:
