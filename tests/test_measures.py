@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hardviews.batch import entropy
 from hardviews.measures import margins
 from hardviews.methods.moco import MoCoConfig
 from hardviews.objective import Objective
@@ -194,6 +195,22 @@ def more_flip(objective: Objective) -> None:
     assert flipped[0] < flipped[1] < flipped[3]
     hard = [report["margin/adversarial"] for report in reports[1:]]
     assert reports[1]["margin/clean"] > hard[0] > hard[1] > hard[2]
+
+
+def test_parts_that_mix_alike_share_their_metrics() -> None:
+    objective = build("simclr", Sum((1.0, Clean()), (0.5, CutMix(alpha=0.3)), (0.5, CutMix(alpha=4.0))))
+    losses = objective(make_batch(objective), 8)
+    _, (some, some_B), (other, other_B) = losses.terms
+    assert some.name == other.name == "cutmix"
+    meter = Meter(CPU)
+    meter.add_losses(losses, objective.pairs)
+    told = meter.report()
+    assert told["loss/cutmix"] == pytest.approx(torch.cat([some_B, other_B]).mean().item(), rel=1e-5)
+    floors = [
+        pair.weight * entropy(term.batch.mixes[pair.online]) for term in (some, other) for pair in objective.pairs
+    ]
+    floor = torch.stack(floors).sum().item() / 16
+    assert told["loss/cutmix_above_floor"] == pytest.approx(told["loss/cutmix"] - floor, rel=1e-5)
 
 
 def test_hardness_and_overlap_are_means_over_images_with_a_label() -> None:

@@ -45,6 +45,11 @@ class Losses:
     valid: Mapping[str, Tensor] = field(default_factory=dict)
     labelled: Tensor | None = None
 
+    @property
+    def selecting(self) -> Batch:
+        """Return the batch of the first term whose views were chosen; where none were, that which the update reads."""
+        return next((term.batch for term, _ in self.terms if term.batch.selection is not None), self.batch)
+
 
 class Objective(nn.Module):
     """A method under a strategy."""
@@ -79,7 +84,9 @@ class Objective(nn.Module):
             for term, _, losses_B in evaluated:
                 above_B = above_floor(self, term, losses_B, self._clean)
                 if above_B is not None:
-                    measures[f"loss/{term.name}_above_floor"] = above_B
+                    # Several parts of a sum may mix alike, and bear one name.
+                    name = f"loss/{term.name}_above_floor"
+                    measures[name] = torch.cat([measures[name], above_B]) if name in measures else above_B
         total = torch.stack([term.weight * loss for term, loss, _ in evaluated]).sum()
         return Losses(
             total,

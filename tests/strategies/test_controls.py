@@ -236,6 +236,10 @@ def test_sets_that_are_none(sets: float) -> None:
         (LeastOverlap(4), False, True),
         (AllPairs(4), False, False),
         (MoreViews(2), False, False),
+        # Whichever part of a sum chooses.
+        (Sum((1.0, Clean()), (1.0, HardViews(4))), True, True),
+        (Sum((1.0, Clean()), (0.5, Chain(HardViews(4), CutMix()))), True, True),
+        (Sum((1.0, Clean()), (1.0, AllPairs(4))), False, False),
     ],
     ids=str,
 )

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Chain, Clean, Sum
+from hardviews.tracking.gallery import Example, gallery
 from hardviews.tracking.run import NullRun
 from hardviews.train.history import History
 from hardviews.train.review import Review
@@ -55,10 +57,29 @@ def test_figures_are_drawn_and_leave_no_trace(recipe: Recipe, data: str, tmp_pat
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert torch.equal(random, torch.random.get_rng_state())
     titles = {axes.get_title() for axes in run.figures["figures/gallery.png"].axes}  # type: ignore[attr-defined]
-    # The last step of `everything` attacked nothing; both are shown an attack that was made for the picture.
-    assert any(title == "not trained on" for title in titles), titles
+    # The last step of `everything` attacked nothing: the pictures are of the one before.
+    assert ("not trained on" in titles) == (recipe.name != "everything"), titles
     trained = any(title.startswith("cutmix 0.") or title.startswith("cutmix 1.") for title in titles)
-    assert trained == (recipe.name == "everything"), titles
+    assert trained == ("adversarial" in titles) == (recipe.name == "everything"), titles
+
+
+def test_pictures_are_of_the_part_that_chooses(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its views are shown as chosen, and an attacked view beside the one that it was made of."""
+    strategy = Sum((1.0, Clean()), (1.0, Chain(HardViews(4), Adversarial(8 / 255))))
+    trainer, reports = steps(replace(simclr(), strategy=strategy), data, 1)
+    examples: list[Example] = []
+    monkeypatch.setattr("hardviews.train.review.gallery", lambda shown: examples.extend(shown) or gallery(shown))
+    review = Review(Reader(data), trainer.objective, Kept(), show=True)
+    review.see(reports[0].losses)
+    history = History(str(tmp_path), b"", write=False)
+    overlaps = {"overlap/hardest_is_least": 0.2, "overlap/chance": 1 / 6}
+    history.add({"step": 1, "samples": 16, "loss": 1.0, **overlaps})
+    review.finish(history)
+    assert examples
+    for example in examples:
+        assert len(example.chosen) == len(example.passed_over) == 2 and not example.random
+        ((clean, attacked),) = example.attacked
+        assert np.abs(clean.pixels.astype(int) - attacked.pixels).max() <= 9  # and rounding
 
 
 def test_a_run_of_single_images_has_no_picture_of_a_mix(data: str, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class Meter:
             self.add(f"loss/{term.name}", losses_B, losses.valid.get(term.name))
         for name, values in losses.measures.items():
             self.add(name, values, ~values.isnan())
-        selection = losses.batch.selection
+        selection = losses.selecting.selection
         if selection is not None:
             hardness_AB = selection.hardness
             # Of an image without a label all candidates are as hard: nothing was chosen.

@@ -44,16 +44,21 @@ class Review:
         self._overlaps: deque[tuple[Tensor, Tensor]] = deque(maxlen=_STEPS)
         self._margins: dict[str, deque[Tensor]] = {}
         self._last: Losses | None = None
+        self._most = 0
 
     def see(self, losses: Losses) -> None:
         """Remember a step."""
-        self._last = losses
+        # The pictures are of the last step of those that show most: a selection or an attack may leave out some steps.
+        shown = sum(bool(term.batch.hard) for term, _ in losses.terms) + (losses.selecting.selection is not None)
+        if shown >= self._most:
+            self._last, self._most = losses, shown
         for name, values in losses.measures.items() if self.show else ():
             if name.startswith(MARGIN):
                 kept = self._margins.setdefault(name.removeprefix(MARGIN), deque(maxlen=_STEPS))
                 kept.append(values)
-        if self.show and losses.batch.selection is not None:
-            measured = overlap(losses.batch.selection, self.objective.pairs)
+        selection = losses.selecting.selection
+        if self.show and selection is not None:
+            measured = overlap(selection, self.objective.pairs)
             if measured is not None:
                 self._overlaps.append((measured.chosen.cpu(), measured.passed_over.cpu()))
 
@@ -83,16 +88,16 @@ class Review:
             self.run.log_figure(figures.margin_histogram(margins), "figures/margins.png")
         if self._last is None:
             return
-        batch = self._last.batch
+        batch = self._last.selecting
         examples = [self._example(batch, hard, i) for i in range(min(_EXAMPLES, len(batch)))]
         self.run.log_figure(gallery(examples), "figures/gallery.png")
 
     def _hard(self, losses: Losses) -> Mapping[str, Batch]:
-        """Return attacked and mixed versions of the last batch: those trained on, else made for the picture where the
+        """Return attacked and mixed versions of a step's views: those trained on, else made for the picture where the
         method can train on such.
         """
         found = {term.name: term.batch for term, _ in losses.terms if term.batch.hard}
-        plain = replace(losses.batch, hard={}, mixes={}, targets={}, clock=replace(losses.batch.clock, step=0))
+        plain = replace(losses.selecting, hard={}, mixes={}, targets={}, clock=replace(losses.batch.clock, step=0))
         device = next(self.objective.parameters()).device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             for kind, strategy in (("adversarial", Adversarial(8 / 255, branch="main")), ("cutmix", CutMix())):
@@ -119,7 +124,8 @@ class Review:
                 mixed.append(Tile(picture(view, i), caption))
             else:
                 caption = _NOT_TRAINED if _NOT_TRAINED in name else name
-                attacked.append((Tile(picture(batch.views[slots[0]], i)), Tile(picture(view, i), caption)))
+                # The view that was attacked: terms of one sum may look at different ones.
+                attacked.append((Tile(picture(made.views[slots[0]], i)), Tile(picture(view, i), caption)))
         return Example(
             decode(sample.data),
             sample.key,
