@@ -16,13 +16,18 @@ from hardviews.methods.moco import MoCoConfig
 from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.optim.optimizer import Optimizer
 from hardviews.strategies.cutmix import CutMix
+from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean, Sum, Weighted
 from hardviews.train.checkpoint import Checkpoints
 from hardviews.train.loader import LoaderConfig
+from hardviews.train.nonfinite import dump
 from hardviews.train.state import first_not_finite
 from hardviews.train.trainer import Trainer
+from hardviews.views.params import Column
+from hardviews.views.plan import Slot
 from tests.data.helpers import flip_bit
 from tests.train.runs import BATCH, STEPS, packed, rows, simclr, train
+from tests.train.test_loader import steps
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -195,9 +200,9 @@ def test_a_diverging_run_stops_with_a_record_and_goes_on_from_its_checkpoint(dat
         with pytest.raises(UserError, match="not finite at step 4") as refusal:
             train(recipe, data, output)
     assert "\n" not in str(refusal.value)
-    (dump,) = output.glob("nonfinite-*")
-    assert str(dump) in str(refusal.value)
-    found = json.loads(dump.read_text())
+    (record,) = output.glob("nonfinite-*")
+    assert str(record) in str(refusal.value)
+    found = json.loads(record.read_text())
     assert (found["step"], found["epoch"], len(found["samples"])) == (4, 0, BATCH)
     order = Reader(data).order(0, 0, BATCH, 4).indices(4 * BATCH, 5 * BATCH).tolist()
     assert [sample["index"] for sample in found["samples"]] == order
@@ -210,6 +215,22 @@ def test_a_diverging_run_stops_with_a_record_and_goes_on_from_its_checkpoint(dat
     assert all(t.isfinite().all() for t in saved.tensors.values() if t.is_floating_point())
     train(recipe, data, output)
     assert rows(output)[-1]["step"] == 2 * STEPS
+
+
+def test_a_record_of_no_number_has_the_views_of_its_term(data: str, untracked: Path) -> None:
+    strategy = Sum((1.0, Clean()), (1.0, HardViews(4)))
+    _, reports = steps(replace(simclr(), strategy=strategy), data, 1)
+    losses = reports[0].losses
+    (_, clean_B), (term, losses_B) = losses.terms
+    choice_B = term.batch.selection.choice
+    row = int((choice_B > 0).nonzero()[0])  # whose first views were not the hardest
+    spoilt = losses_B.index_fill(0, torch.tensor([row]), torch.nan)
+    path = dump(str(untracked), replace(losses, terms=[(losses.terms[0][0], clean_B), (term, spoilt)]), Reader(data), 0)
+    (sample,) = json.loads(Path(path).read_text())["samples"]
+    assert set(sample["views"]) == {"view 0", "view 1"}
+    for number in range(2):
+        rows_BC = term.batch.views[Slot("view", number)].rows
+        assert sample["views"][f"view {number}"]["top"] == rows_BC[row, Column.TOP].item()
 
 
 def test_spoilt_weights_are_never_saved(data: str, untracked: Path, monkeypatch: pytest.MonkeyPatch) -> None:

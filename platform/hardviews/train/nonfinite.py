@@ -21,14 +21,15 @@ _ADVICE = (
 
 def dump(output: str, losses: Losses, reader: Reader, rank: int) -> str | None:
     """Write which samples had a non-finite loss, under which views, and return where; None if this rank had none."""
-    batch, found = losses.batch, []
+    found = []
     for term, losses_B in losses.terms:
         for i in (~losses_B.isfinite()).nonzero().squeeze(1).tolist():
-            found.append(_describe(term.name, i, losses_B[i].item(), batch, reader))
+            found.append(_describe(term.name, i, losses_B[i].item(), term.batch, reader))
     if not found:
         return None
-    store, file = Store(output), f"nonfinite-step-{batch.clock.step:08d}-rank-{rank}.json"
-    told = {"step": batch.clock.step, "epoch": batch.clock.epoch, "samples": found}
+    clock = losses.batch.clock
+    store, file = Store(output), f"nonfinite-step-{clock.step:08d}-rank-{rank}.json"
+    told = {"step": clock.step, "epoch": clock.epoch, "samples": found}
     store.write(file, json.dumps(told, indent=1).encode())
     return store.name(file)
 
