@@ -206,6 +206,11 @@ def test_more_views_at_equal_compute(method: str, sets: float, monkeypatch: pyte
     assert matching(build("simsiam", Clean()).method, HardViews(4)) == MoreViews()
 
 
+@pytest.mark.parametrize("strategy", [RandomViews(4, every=42), LeastOverlap(4, every=51), HardViews(2)], ids=str)
+def test_nothing_more_is_matched_by_a_single_set_of_views(strategy: Strategy) -> None:
+    assert matching(build("swav", Clean()).method, strategy) == MoreViews(1.0)
+
+
 def test_costs_of_multi_crop() -> None:
     """A local view of half the side costs a quarter; targets that hold row by row are not made again."""
     method = build("toy_centre", Clean()).method

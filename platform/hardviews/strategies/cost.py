@@ -56,7 +56,8 @@ def cost(method: "Method", strategy: Strategy) -> Passes:
 
 def matching(method: "Method", strategy: Strategy) -> MoreViews:
     """Return the control that takes as many passes as a strategy, all of them to train on random views."""
-    return MoreViews(cost(method, strategy).units / cost(method, Clean()).units)
+    # Never below 1, which rounding may make of a strategy that takes no pass of its own.
+    return MoreViews(max(1.0, cost(method, strategy).units / cost(method, Clean()).units))
 
 
 def _step(method: "Method", strategy: Candidates, plan: Plan) -> Passes:
