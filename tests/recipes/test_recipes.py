@@ -1,5 +1,6 @@
 """Recipes hold the published values, say where they come from, and are listed."""
 
+import math
 import re
 
 import pytest
@@ -10,10 +11,19 @@ from hardviews.recipes.table import in_short, shown, table
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Chain, Clean, Sum
+from hardviews.tracking.params import flatten
 from tests.recipes.published import PUBLISHED
 from tests.recipes.resolved import resolved
 
 NAMES = [function.__name__ for function in IMAGENET]
+
+# In the formulas of hours.
+_WORDS = {
+    "3 min 13 s": "193/3600",
+    "3 min 40 s": "220/3600",
+    " on twice as many GPUs": "/2",
+    " on four times as many GPUs": "/4",
+}
 
 
 def test_every_imagenet_recipe_is_held_against_its_publication() -> None:
@@ -52,6 +62,31 @@ def test_headers_say_how_to_run_it_and_what_to_expect(name: str) -> None:
         assert re.match(r"([\d.]+ linear|not known) \(.+\)", head.facts["number"]), "a number, and its source"
     else:
         assert head.facts.keys() >= {"time", "expected"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hours_are_what_their_formula_comes_to(name: str) -> None:
+    told, formula = re.match(r"(\d+) \(([^;)]+)", header(RECIPES[name]).facts["hours"]).groups()  # type: ignore[union-attr]
+    if formula == "published":
+        return
+    for words, number in _WORDS.items():
+        formula = formula.replace(words, number)
+    hours = 1.0
+    for factor in formula.split(" x "):
+        first, *divisors = map(float, factor.split("/"))
+        hours *= first / math.prod(divisors)
+    assert abs(hours - int(told)) <= 0.51, f"{hours:.1f}"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_headers_name_settings_that_the_recipe_has(name: str) -> None:
+    """A remark on recipes with hard views names settings that those without have not."""
+    named = [word.replace("-", "_") for word in re.findall(r"--([a-z]+\.[\w.-]*\w)", header(RECIPES[name]).text())]
+    settings = flatten(RECIPES[name]())
+    strategies = [setting for setting in named if setting.startswith("strategy.")]
+    assert all(setting in settings for setting in named if setting not in strategies)
+    if "HardViews" in in_short(RECIPES[name]().strategy):
+        assert not strategies or any(setting in settings for setting in strategies), strategies
 
 
 def test_names_tell_strategy_and_epochs() -> None:

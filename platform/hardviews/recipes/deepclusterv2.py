@@ -97,7 +97,7 @@ def deepclusterv2_r50_200_hvs() -> Recipe:
 def deepclusterv2_r50_400_hvs() -> Recipe:
     """DeepCluster-v2 on smaller hard views (N=4), ResNet-50, 400 epochs.
 
-    hours     33 (21 x 8.1/5.3)
+    hours     33 (400 x 3 min 13 s x 8.1/5.3)
     number    not known (nobody published hard views on DeepCluster-v2)
     """
     return deepclusterv2("deepclusterv2_r50_400_hvs", 400, HardViews(4), _SMALLER)
@@ -115,7 +115,7 @@ def deepclusterv2_r50_400_2x224_hvs() -> Recipe:
 def deepclusterv2_r50_800_hvs() -> Recipe:
     """DeepCluster-v2 on hard views (N=4), ResNet-50, 800 epochs.
 
-    hours     117 (75 x 14.4/9.3)
+    hours     117 (800 x 3 min 13 s x 14.4/5.3)
     number    not known (nobody published hard views on DeepCluster-v2)
     """
     return deepclusterv2("deepclusterv2_r50_800_hvs", 800, HardViews(4))

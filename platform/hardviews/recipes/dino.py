@@ -117,7 +117,7 @@ def dino_vits16_800() -> Recipe:
     """DINO, ViT-S/16, 800 epochs.
 
     hardware  16 GPUs of 16 GB (published: 16 V100)
-    hours     183 (42 x 13.3/12.2 x 800/100 on half as many; published in float32, which takes longer)
+    hours     183 (42 x 13.3/12.2 x 800/100 on twice as many GPUs; published in float32, which takes longer)
     number    77.0 linear (facebookresearch/dino, README; k-NN 74.5)
     """
     return _dino("dino_vits16_800", 800, _RELEASED, 1024, _UNCUT, 1e-5)
@@ -127,7 +127,7 @@ def dino_vitb16_400() -> Recipe:
     """DINO, ViT-B/16, 400 epochs.
 
     hardware  32 GPUs of 32 GB (published: 32 V100)
-    hours     174 (42 x 13.3/12.2 x 400/100 x 3.8 on a quarter; published in float32, which takes longer)
+    hours     174 (42 x 13.3/12.2 x 400/100 x 3.8 on four times as many GPUs; published in float32, which takes longer)
     number    78.2 linear (facebookresearch/dino, README; k-NN 76.1)
     """
     return _dino("dino_vitb16_400", 400, _BASE, 1024, _FOR_BASE, 2e-6, network="vit_base_patch16_224")
@@ -179,7 +179,7 @@ def dino_vitb16_400_hvs() -> Recipe:
     """DINO on hard views (N=4), ViT-B/16, 400 epochs.
 
     hardware  32 GPUs of 32 GB
-    hours     270 (174 x 20.7/13.3)
+    hours     271 (174 x 20.7/13.3)
     number    78.8 linear (Ferreira et al., abstract; 78.2 without)
     open      all but N and epochs: the values of DINO's own ViT-B/16
     """

@@ -73,7 +73,7 @@ def ibot_vits16_100() -> Recipe:
 def ibot_vits16_800() -> Recipe:
     """iBOT, ViT-S/16, 800 epochs.
 
-    hours     183 (42 x 13.3/12.2 x 800/100 on half as many)
+    hours     183 (42 x 13.3/12.2 x 800/100 on twice as many GPUs)
     number    77.9 linear (bytedance/ibot, README; k-NN 75.2)
     """
     return _ibot("ibot_vits16_800", 800, _LONG, 1024)
@@ -83,7 +83,7 @@ def ibot_vits16_100_hvs() -> Recipe:
     """IBOT on hard views (N=4) without small views, ViT-S/16, 100 epochs.
 
     hardware  8 GPUs of 16 GB
-    hours     48 (28 x 14/8)
+    hours     48 (42 x 14/12.2)
     number    not known (its table is not in the released code)
     open      the batch, 128 for each of 4 GPUs or 32 for each of 8: 512; masks and temperature of the class token: the
               code's defaults

@@ -7,7 +7,8 @@ expected  depends on the images; `hardviews knn --run RUN --data SHARDS --baseli
 
 Views are of 64 pixels. The augmentation is MoCo-v2's for every method; the crops are milder than ImageNet's, since
 small collections show whole objects. Heads, queues and tables are small, and momentum encoders quick: runs are
-short (`recipes/small.py`). With `--strategy.candidates 2` a recipe trains on random views.
+short (`recipes/small.py`). With two candidates a recipe trains on random views: `--strategy.candidates 2`, in HEXA's
+`--strategy.links.0.candidates 2`.
 """
 
 from dataclasses import replace

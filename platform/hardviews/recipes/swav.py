@@ -98,7 +98,7 @@ def swav_r50_800() -> Recipe:
 def swav_r50_400_2x224() -> Recipe:
     """SwAV on two views alone, ResNet-50, 400 epochs.
 
-    hours     16 (24 x 6/9.3)
+    hours     16 (400 x 3 min 40 s x 6/9.3)
     number    70.1 linear (facebookresearch/swav, README)
     """
     return _two_views("swav_r50_400_2x224")
