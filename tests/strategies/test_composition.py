@@ -14,6 +14,7 @@ from hardviews.objective import Objective
 from hardviews.recipes.overrides import overridden
 from hardviews.recipes.smoke import smoke
 from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.all_pairs import AllPairs
 from hardviews.strategies.composition import check_group, check_micro_batch
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
@@ -31,6 +32,7 @@ REFUSED = {
     "mix, select": ((CUT, SELECT), "cannot be compared by loss"),
     "attack, mix": ((ATTACK, MIX), "loses its meaning"),
     "select twice": ((SELECT, SELECT), "leaves no candidates"),
+    "average, select": ((AllPairs(4), SELECT), "leaves no candidates"),
     "mix twice": ((CUT, MIX), "two labels already"),
     "attack twice": ((ATTACK, Adversarial(steps=3)), "leave the pixel bound"),
     "not neighbours": ((ATTACK, Clean(), SELECT), "always win the selection"),
@@ -39,13 +41,18 @@ REFUSED = {
     "inside chains": ((Chain(SELECT, CUT), Chain(ATTACK), Chain(Clean(), CUT)), "two labels already"),
 }
 
+# No order of the links helps where two do the same.
+TWICE = {"select twice", "average, select", "mix twice", "attack twice", "across a sum", "inside chains"}
+
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused_with_the_reason(case: str) -> None:
     links, reason = REFUSED[case]
     with pytest.raises(UserError, match=reason) as caught:
         Chain(*links)
-    assert "select, then mix, then attack" in str(caught.value)
+    told = str(caught.value)
+    assert ("Order the links as select, then mix, then attack." in told) == (case not in TWICE)
+    assert ("parts of a Sum" in told) == (case in TWICE)
 
 
 MEANT: dict[str, Strategy] = {
@@ -84,6 +91,7 @@ def test_meant(case: str) -> None:
         (lambda: Sum(Weighted(1.0, CutMix(), ramp=0.1), (0.0, Clean())), "leave ramp and begin of one part at 0"),
         (lambda: HardViews(limit=0), "must be 1 or more"),
         (lambda: HardViews(every=0), "must be 1 or more"),
+        (lambda: HardViews(local_candidates=0), "leave it out for just as many"),
         (lambda: CutMix(alpha=0), "alpha > 0"),
         (lambda: MixUp(alpha=float("nan")), "alpha > 0"),
         (lambda: MixUp(alpha=float("inf")), "and finite"),

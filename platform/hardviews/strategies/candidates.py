@@ -46,6 +46,11 @@ class Candidates(Strategy):
         if self.every < 1 or (self.limit is not None and self.limit < 1):
             name = type(self).__name__
             raise UserError(f"{name} has every={self.every} and limit={self.limit}; both must be 1 or more.")
+        if self.local_candidates is not None and self.local_candidates < 1:
+            raise UserError(
+                f"{type(self).__name__} has local_candidates={self.local_candidates}: draw as many as there are local "
+                "slots, or more, or leave it out for just as many. The method's `locals` says how many slots there are."
+            )
 
     @property
     def stages(self) -> frozenset[Stage]:

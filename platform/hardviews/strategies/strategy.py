@@ -197,7 +197,7 @@ class Chain(Strategy):
         links = chain or links
         object.__setattr__(self, "links", links)
         for before, after in combinations(links, 2):
-            if before.several and after.stages:
+            if before.several and after.stages - {Stage.SELECT}:
                 raise UserError(
                     f"This chain would harden views after {type(before).__name__}, whose terms train on several views "
                     "of a slot at once: no one view is left to mix or attack. Add the two with Sum."
@@ -279,7 +279,9 @@ def _refusal(first: Stage, second: Stage) -> str:
         (Stage.MIX, Stage.MIX): "a mixed view has two labels already; mixing it again would need more",
         (Stage.ATTACK, Stage.ATTACK): "the second attack would leave the pixel bound of the first",
     }
-    return (
-        f"This chain would {first.name.lower()} and then {second.name.lower()}: {reasons[first, second]}. "
-        "Order the links as select, then mix, then attack."
-    )
+    if first == second:
+        twice, advice = f"{first.name.lower()} twice", "Keep one of the two, or make them parts of a Sum."
+    else:
+        twice = f"{first.name.lower()} and then {second.name.lower()}"
+        advice = "Order the links as select, then mix, then attack."
+    return f"This chain would {twice}: {reasons[first, second]}. {advice}"
