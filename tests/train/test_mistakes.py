@@ -14,13 +14,14 @@ from hardviews.data.reader import Reader, ReaderConfig
 from hardviews.errors import UserError
 from hardviews.methods.moco import MoCoConfig
 from hardviews.methods.simsiam import SimSiamConfig
+from hardviews.objective import Objective
 from hardviews.optim.optimizer import Optimizer
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean, Sum, Weighted
 from hardviews.train.checkpoint import Checkpoints
 from hardviews.train.loader import LoaderConfig
-from hardviews.train.nonfinite import dump
+from hardviews.train.nonfinite import dump, traces
 from hardviews.train.state import first_not_finite
 from hardviews.train.trainer import Trainer
 from hardviews.views.params import Column
@@ -224,13 +225,36 @@ def test_a_record_of_no_number_has_the_views_of_its_term(data: str, untracked: P
     (_, clean_B), (term, losses_B) = losses.terms
     choice_B = term.batch.selection.choice
     row = int((choice_B > 0).nonzero()[0])  # whose first views were not the hardest
-    spoilt = losses_B.index_fill(0, torch.tensor([row]), torch.nan)
-    path = dump(str(untracked), replace(losses, terms=[(losses.terms[0][0], clean_B), (term, spoilt)]), Reader(data), 0)
+    spoilt_B = losses_B.index_fill(0, torch.tensor([row]), torch.nan)
+    spoilt = replace(losses, terms=[(losses.terms[0][0], clean_B), (term, spoilt_B)])
+    path = dump(str(untracked), traces(spoilt), term.batch.clock, Reader(data), 0)
     (sample,) = json.loads(Path(path).read_text())["samples"]
     assert set(sample["views"]) == {"view 0", "view 1"}
     for number in range(2):
         rows_BC = term.batch.views[Slot("view", number)].rows
         assert sample["views"][f"view {number}"]["top"] == rows_BC[row, Column.TOP].item()
+
+
+def test_a_record_tells_of_every_micro_batch(data: str, untracked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = simclr(2, accumulate=2)
+    forward, calls = Objective.forward, []
+
+    def spoilt(self, batch, global_count):
+        losses = forward(self, batch, global_count)
+        calls.append(batch.position)
+        if len(calls) > 1:
+            return losses
+        ((term, losses_B),) = losses.terms
+        spoilt_B = losses_B.index_fill(0, torch.tensor([3]), torch.nan)
+        return replace(losses, total=losses.total * torch.nan, terms=[(term, spoilt_B)])
+
+    monkeypatch.setattr(Objective, "forward", spoilt)
+    with pytest.raises(UserError, match="Samples and view parameters are in"):
+        train(recipe, data, untracked / "run")
+    assert len(calls) == 2
+    (record,) = (untracked / "run").glob("nonfinite-*")
+    (sample,) = json.loads(record.read_text())["samples"]
+    assert sample["position"] == calls[0][3].item()
 
 
 def test_spoilt_weights_are_never_saved(data: str, untracked: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -275,7 +275,7 @@ class Pretraining:
     def _check(self, report: StepReport, raws: list[RawBatch]) -> None:
         """Stop on a loss that is no number, and where too much of the dataset is corrupt."""
         if not report.taken:
-            path = dump(self.where.output, report.losses, self.reader, self.world.rank)
+            path = dump(self.where.output, report.traces, report.losses.batch.clock, self.reader, self.world.rank)
             self.trainer.synchronise()
             refuse(self.at.step, path, self.where.output)
         self.damage.substituted += report.substituted

@@ -1,17 +1,23 @@
-"""A loss that is no number stops the run before it spoils the weights, and leaves a record of where."""
+"""A loss that is no number stops the run before it spoils the weights, and leaves a record of where.
+
+Shape legend: B samples of this rank's share, C columns of a view's parameters.
+"""
 
 import json
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import torch
+from torch import Tensor
 
-from hardviews.batch import Batch
+from hardviews.batch import Clock, Samples
 from hardviews.data.reader import Reader
 from hardviews.errors import UserError
 from hardviews.objective import Losses
 from hardviews.storage.store import Store
 from hardviews.views.params import Column
+from hardviews.views.plan import Slot
 
 _ADVICE = (
     "What was saved before is intact. Lower --optimizer.learning-rate or lengthen --schedule.warmup, and start again: "
@@ -19,15 +25,38 @@ _ADVICE = (
 )
 
 
-def dump(output: str, losses: Losses, reader: Reader, rank: int) -> str | None:
+@dataclass(frozen=True)
+class Trace:
+    """What is told of a term of a micro-batch whose loss is no number: losses (B,), whose they are, and the parameters
+    (B, C) of its views. No pixels: a step remembers all its micro-batches.
+    """
+
+    term: str
+    losses: Tensor
+    samples: Samples
+    rows: Mapping[Slot, Tensor]
+
+
+def traces(losses: Losses) -> list[Trace]:
+    """Return what a micro-batch leaves."""
+    return [
+        Trace(
+            term.name,
+            losses_B,
+            term.batch.samples,
+            {slot: view.rows for slot, view in term.batch.views.items() if view.rows is not None},
+        )
+        for term, losses_B in losses.terms
+    ]
+
+
+def dump(output: str, left: Sequence[Trace], clock: Clock, reader: Reader, rank: int) -> str | None:
     """Write which samples had a non-finite loss, under which views, and return where; None if this rank had none."""
-    found = []
-    for term, losses_B in losses.terms:
-        for i in (~losses_B.isfinite()).nonzero().squeeze(1).tolist():
-            found.append(_describe(term.name, i, losses_B[i].item(), term.batch, reader))
+    found = [
+        _describe(trace, i, reader) for trace in left for i in (~trace.losses.isfinite()).nonzero().squeeze(1).tolist()
+    ]
     if not found:
         return None
-    clock = losses.batch.clock
     store, file = Store(output), f"nonfinite-step-{clock.step:08d}-rank-{rank}.json"
     told = {"step": clock.step, "epoch": clock.epoch, "samples": found}
     store.write(file, json.dumps(told, indent=1).encode())
@@ -53,13 +82,16 @@ def refuse_weights(step: int, name: str) -> None:
     raise UserError(f"The weight {name} is not finite after {step} steps, so they were not saved. {_ADVICE}")
 
 
-def _describe(term: str, i: int, loss: float, batch: Batch, reader: Reader) -> dict[str, Any]:
-    index = int(batch.index[i])
-    views = {
-        f"{slot.pool} {slot.number}": {column.name.lower(): float(view.rows[i, column]) for column in Column}
-        for slot, view in batch.views.items()
-        if view.rows is not None and torch.is_tensor(view.rows)
+def _describe(trace: Trace, i: int, reader: Reader) -> dict[str, Any]:
+    index, loss = int(trace.samples.index[i]), trace.losses[i].item()
+    return {
+        "term": trace.term,
+        "key": reader.read([index])[0].key,
+        "index": index,
+        "position": int(trace.samples.position[i]),
+        "loss": "nan" if math.isnan(loss) else str(loss),
+        "views": {
+            f"{slot.pool} {slot.number}": {column.name.lower(): float(rows_BC[i, column]) for column in Column}
+            for slot, rows_BC in trace.rows.items()
+        },
     }
-    key = reader.read([index])[0].key
-    text = "nan" if math.isnan(loss) else str(loss)
-    return {"term": term, "key": key, "index": index, "position": int(batch.position[i]), "loss": text, "views": views}

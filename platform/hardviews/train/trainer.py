@@ -19,17 +19,19 @@ from hardviews.recipes.recipe import Recipe
 from hardviews.strategies.composition import check_group, check_micro_batch
 from hardviews.train.ledger import digest
 from hardviews.train.loader import RawBatch, to_batch
+from hardviews.train.nonfinite import Trace, traces
 from hardviews.train.world import World
 from hardviews.views.random import Purpose, words
 
 
 @dataclass(frozen=True, eq=False)
 class StepReport:
-    """A step's outcome, equal on all ranks but for `losses` (this rank's share of its last micro-batch).
+    """A step's outcome, equal on all ranks but for `losses` (this rank's share of its last micro-batch) and `traces`.
 
     `taken` is false where the loss was not finite: then nothing was changed. `stop` tells that some rank was asked to
     leave, `due` that it is time for a checkpoint. `corrupt` counts samples that the ranks newly found corrupt,
-    `substituted` those that others stood in for. `digest` is the ledger's, of the global batch.
+    `substituted` those that others stood in for. `digest` is the ledger's, of the global batch. `traces` tell of this
+    rank's share of all micro-batches.
     """
 
     loss: float
@@ -41,6 +43,7 @@ class StepReport:
     substituted: int
     digest: int
     losses: Losses
+    traces: list[Trace]
 
 
 class Trainer:
@@ -77,6 +80,7 @@ class Trainer:
         total = torch.zeros((), dtype=torch.float64, device=self.world.device)
         parts: list[Encoded] = []
         samples: list[Samples] = []
+        left: list[Trace] = []
         corrupt, substituted, trained_on = 0, 0, 0
         for micro, raw in enumerate(raws):
             last = micro == training.accumulate - 1
@@ -95,6 +99,7 @@ class Trainer:
             total += losses.total.detach()
             parts.append(losses.encoded)
             samples.append(losses.batch.samples)
+            left += traces(losses)
             corrupt += len(raw.bad)
             substituted += raw.counters.substituted
             trained_on += digest(clock.epoch, raw.position.numpy(), raw.named.numpy())
@@ -113,7 +118,7 @@ class Trainer:
             encoded = concatenate(parts)
             self.objective.method.update(encoded, clock, Samples.join(samples))
         return StepReport(
-            loss, rate, taken, asked > 0, wanted > 0, int(corrupt), int(substituted), int(trained_on), losses
+            loss, rate, taken, asked > 0, wanted > 0, int(corrupt), int(substituted), int(trained_on), losses, left
         )
 
     def _seed(self, clock: Clock, micro: int) -> None:
