@@ -32,8 +32,9 @@ class Optimizer:
     """An optimizer by name, with a learning rate for a reference batch.
 
     Attributes:
-        name: timm's, e.g. momentum (SGD with momentum), sgd (with Nesterov's), adamw, lamb, lars (which is LARC without
-            clipping, as in SwAV), larc (with it); or lars_simclr and lars_byol.
+        name: timm's, e.g. momentum (SGD with momentum), sgd (with Nesterov's), adamw, lamb (which cuts gradients longer
+            than 1 itself), lars (which is LARC without clipping, as in SwAV), larc (with it); or lars_simclr and
+            lars_byol.
         learning_rate: at a global batch of `reference_batch`, scaled with the global batch.
         reference_batch: see `learning_rate`; 0 for no scaling.
         scaling: in proportion to the batch (linear: Goyal et al. 2017, section 2.1) or to its root (sqrt).
