@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 import time
+from statistics import median
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -100,14 +101,15 @@ def test_a_server_killed_and_restarted_in_the_middle_misses_nothing(server, dire
     assert run.drain(20)
     kill_server(server["process"])
     # Nobody answers now; a step must not notice.
-    slowest = 0.0
+    took = []
     for step in range(101, 201):
         begun = time.perf_counter()
         log(run, step, step)
-        slowest = max(slowest, time.perf_counter() - begun)
+        took.append(time.perf_counter() - begun)
         time.sleep(0.002)
     run.log_text("written while away", "away.txt")
-    assert slowest < 1.0
+    # The machine may hold up one of them; a step that asks the server holds up all.
+    assert median(took) < 0.01 and max(took) < 1.0
     assert not run.drain(0.5)
     server["process"] = start_server(server["folder"], server["port"])
     log(run, 201, 300)
