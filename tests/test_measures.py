@@ -14,10 +14,11 @@ from hardviews.measures import margins
 from hardviews.methods.moco import MoCoConfig
 from hardviews.objective import Objective
 from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.mixup import MixUp
-from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
+from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.train.meter import Meter
 from tests.laws import toys
 from tests.laws.cases import METHODS, VIEW, build, make_batch, state, train_step
@@ -74,7 +75,7 @@ def test_values_by_hand(strategy: Strategy) -> None:
         slots = [pair.online for pair in objective.pairs]
         with torch.no_grad():
             clean, hard = (
-                torch.stack([method.see(view(slot)) for slot in slots])  # type: ignore[operator]
+                torch.stack([method.embed(view(slot).pixels()) for slot in slots])  # type: ignore[operator]
                 for view in (term.batch.views.__getitem__, term.batch.online)
             )
         known = (labels >= 0).repeat(2)

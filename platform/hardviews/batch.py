@@ -6,7 +6,7 @@ Shape legend: B samples of this rank's share, C channels, H height, W width.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -58,7 +58,9 @@ class View:
         return self.source.pixels(size or self.size)
 
     def at(self, size: int, own: int) -> "View":
-        """Return the view at another size in pixels than its own; its mask follows it to fewer patches."""
+        """Return the view at a size in pixels, itself if that is its own; its mask follows it to fewer patches."""
+        if size == own:
+            return self
         mask = None if self.mask is None else _resized(self.mask, own, size)
         return replace(self, size=size, mask=mask)
 
@@ -150,8 +152,8 @@ class Selection:
     """What a selection saw and chose, for the record.
 
     table (A, S) candidates per slot, hardness (A, B) by the method's loss (None where no loss was asked for), choice
-    (B,) rows of the table, views: every candidate. `shared` is false where samples chose from tables of their own,
-    whose best rows the table lists.
+    (B,) rows of the table, views: every candidate. `shared` is false if samples chose from tables of their own,
+    whose best rows the table lists. `random` is true if chance chose, so that the chosen views are like any others.
     """
 
     slots: tuple[Slot, ...]
@@ -160,6 +162,7 @@ class Selection:
     choice: Tensor
     views: Mapping[Slot, View]
     shared: bool = True
+    random: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,9 +191,7 @@ class Batch:
     online side.
 
     index (B,) rows of the data set, position (B,) places in the epoch's order, both int64 on the CPU;
-    positions come in whole groups of `group`. `targets` holds target encodings that a selection already made
-    and that hold row by row, `first` the online encodings of the first candidates where the method's state takes those.
-    `together` asks the method to normalise views of one size as one batch.
+    positions come in whole groups of `group`. `together` asks the method to normalise views of one size as one batch.
     """
 
     views: Mapping[Slot, View]
@@ -200,8 +201,6 @@ class Batch:
     group: int
     hard: Mapping[Slot, View] = field(default_factory=dict)
     mixes: Mapping[Slot, Mix] = field(default_factory=dict)
-    targets: Mapping[Slot, Any] = field(default_factory=dict)
-    first: Mapping[Slot, Any] = field(default_factory=dict)
     selection: Selection | None = None
     together: bool = False
 

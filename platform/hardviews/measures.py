@@ -8,23 +8,26 @@ Shape legend: B samples of this rank's share, L labels, N samples of some pairs 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hardviews.batch import Batch, Term, View
-from hardviews.methods.method import Encoded
-
-if TYPE_CHECKING:
-    from hardviews.objective import Objective
+from hardviews.encoded import Encoded
+from hardviews.methods.method import Method
+from hardviews.strategies.scorer import Scorer
 
 MARGIN = "margin/"
 
 
 @torch.no_grad()
 def hard_measures(
-    objective: "Objective", terms: Sequence[Term], clean: Callable[[Batch], Encoded], hard: Mapping[View, Any]
+    scorer: Scorer,
+    method: Method,
+    terms: Sequence[Term],
+    clean: Callable[[Batch], Encoded],
+    hard: Mapping[View, Any],
 ) -> dict[str, Tensor]:
     """Return by metric a value for every sample and pair of a hard view (N,), NaN where a sample has no label.
 
@@ -38,21 +41,21 @@ def hard_measures(
     for term in terms:
         batch = term.batch
         plain = replace(batch, hard={}, mixes={})
-        known_B = objective.valid(plain)
+        known_B = scorer.valid(plain)
         if term.raised is not None:
-            found.setdefault("attack/raised", []).append(_known(term.raised.float(), objective.valid(batch)))
-        for pair in objective.pairs:
+            found.setdefault("attack/raised", []).append(_known(term.raised.float(), scorer.valid(batch)))
+        for pair in scorer.pairs:
             view = batch.hard.get(pair.online)
             if view is None or view not in hard:
                 continue
             encoded = clean(batch)
-            key = pair, *(batch.views[slot] for slot in objective.plan.slots)
+            key = pair, *(batch.views[slot] for slot in scorer.plan.slots)
             if key not in scored:
-                scored[key] = before = objective.method.scores(plain, encoded.online, encoded.target, pair)
+                scored[key] = before = method.scores(plain, encoded.online, encoded.target, pair)
                 if before is not None:
                     found.setdefault(f"{MARGIN}clean", []).append(_known(margins(*before), known_B))
             online = {**encoded.online, pair.online: hard[view]}
-            before, after = scored[key], objective.method.scores(batch, online, encoded.target, pair)
+            before, after = scored[key], method.scores(batch, online, encoded.target, pair)
             if before is None or after is None:
                 continue
             flipped_B = (after[0].argmax(1) != before[0].argmax(1)).float()
@@ -63,23 +66,23 @@ def hard_measures(
 
 @torch.no_grad()
 def above_floor(
-    objective: "Objective", term: Term, losses_B: Tensor, clean: Callable[[Batch], Encoded]
+    scorer: Scorer, method: Method, term: Term, losses_B: Tensor, clean: Callable[[Batch], Encoded]
 ) -> Tensor | None:
     """Return a mixed term's losses (B,) less the entropy of the mixed labels, below which no loss can fall.
 
     NaN where a sample has no label; None where nothing is mixed, or where the method tells no floor.
     """
     batch = term.batch
-    mixed = [pair for pair in objective.pairs_of(term) if pair.online in batch.mixes]
+    mixed = [pair for pair in scorer.pairs_of(term) if pair.online in batch.mixes]
     if not mixed or term.assignments is not None:
         return None
     target = clean(batch).target
     for pair in mixed:
-        floor_B = objective.method.mixed_floor(target, pair, batch.mixes[pair.online])
+        floor_B = method.mixed_floor(target, pair, batch.mixes[pair.online])
         if floor_B is None:
             return None
         losses_B = losses_B - pair.weight * floor_B
-    return _known(losses_B, objective.valid(batch))
+    return _known(losses_B, scorer.valid(batch))
 
 
 def margins(scores_BL: Tensor, own_B: Tensor) -> Tensor:

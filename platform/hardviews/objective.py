@@ -6,6 +6,7 @@ wraps.
 Shape legend: B samples of this rank's share, P pairs, Q pairs of candidates, A assignments.
 """
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -16,12 +17,13 @@ from torch import Tensor, nn
 
 from hardviews.batch import Batch, Term, View
 from hardviews.collectives import sum_over_ranks, world_size
+from hardviews.encoded import Encoded, map_tensors
+from hardviews.encodings import Encodings
 from hardviews.measures import above_floor, hard_measures
-from hardviews.methods.method import Encoded, Method, map_tensors
+from hardviews.methods.method import Method
 from hardviews.models.batchnorm import add_adversarial_branch, branch_batchnorm, holding, normalising
 from hardviews.models.held import HeldStatistics
 from hardviews.models.noise import without_noise
-from hardviews.strategies.composition import check
 from hardviews.strategies.strategy import Strategy
 from hardviews.views.plan import Pair, Slot, candidate_pairs, of_views
 
@@ -55,48 +57,72 @@ class Objective(nn.Module):
     """A method under a strategy."""
 
     def __init__(self, method: Method, strategy: Strategy) -> None:
-        """Prepare the method's BatchNorm for branches and ask the strategy for candidates.
-
-        Raises:
-            UserError: the method cannot train under the strategy.
-        """
+        """Prepare the method's BatchNorm for branches and ask the strategy for candidates."""
         super().__init__()
-        check(method, strategy)
         branch_batchnorm(method)
         self.method: Method = method
         if strategy.adversarial_branch:
             add_adversarial_branch(method)
         self.strategy = strategy
-        self.plan = strategy.plan(method.plan())
+        self.own_plan = method.plan()
+        self.plan = strategy.plan(self.own_plan)
         self.pairs = method.pairs()
-        self._shared: list[tuple[dict[Slot, View], Encoded]] | None = None
-        self._hard: dict[View, Any] | None = None
+        # The memory of a step: clean views with their graph; scored candidates and hard views without.
+        self._trained: Encodings | None = None
+        self._noted: Encodings | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device of the network."""
+        return next(self.parameters()).device
+
+    @property
+    def mix_grid(self) -> int:
+        """Return the method's."""
+        return self.method.mix_grid
 
     def forward(self, batch: Batch, global_count: int) -> Losses:
         """Compute the step's loss on this rank's share of a global (micro-)batch of `global_count`
         samples.
         """
-        with self.sharing():
+        with self.sharing() as (trained, noted):
             terms = _weighty(self.strategy(batch, self) or [Term(batch)])
             clean = self._first(terms[0])
             evaluated = [(term, *self._term(term, global_count)) for term in terms]
-            measures = hard_measures(self, terms, self._clean, self._hard or {})
+            measures = hard_measures(self, self.method, terms, self._clean, noted.online)
             for term, _, losses_B in evaluated:
-                above_B = above_floor(self, term, losses_B, self._clean)
+                above_B = above_floor(self, self.method, term, losses_B, self._clean)
                 if above_B is not None:
                     # Several parts of a sum may mix alike, and bear one name.
                     name = f"loss/{term.name}_above_floor"
                     measures[name] = torch.cat([measures[name], above_B]) if name in measures else above_B
+            online = {**clean.online, **self._unselected(batch, terms[0].batch, ChainMap(noted.online, trained.online))}
         total = torch.stack([term.weight * loss for term, loss, _ in evaluated]).sum()
         return Losses(
             total,
             [(term, losses_B.detach()) for term, _, losses_B in evaluated],
-            Encoded({**clean.online, **terms[0].batch.first}, clean.target).detached(),
+            Encoded(online, clean.target).detached(),
             terms[0].batch,
             measures,
             {term.name: valid_B for term, _, _ in evaluated if (valid_B := self.valid(term.batch)) is not None},
             self.method.valid(batch),
         )
+
+    def _unselected(self, drawn: Batch, chosen: Batch, made: Mapping[View, Any]) -> Mapping[Slot, Any]:
+        """Return the online encodings of the first candidates if the method's state reads those, else nothing.
+
+        Most are made already: to score them, or to train on views that had no rival.
+        """
+        selection = chosen.selection
+        if not self.method.unselected_state or selection is None or selection.random:
+            return {}
+        slots = dict.fromkeys(pair.online for pair in self.pairs)
+        found = {slot: made[drawn.views[slot]] for slot in slots if drawn.views[slot] in made}
+        missing = [slot for slot in slots if slot not in found]
+        if missing:
+            with self._traceless():
+                found.update(self.method.encode(drawn, missing, []).online)
+        return found
 
     def _term(self, term: Term, global_count: int) -> tuple[Tensor, Tensor]:
         if term.assignments is None:
@@ -161,8 +187,8 @@ class Objective(nn.Module):
                 holding(self.method, view.statistics or HeldStatistics()) if attack else nullcontext(),
             ):
                 hard = self.method.encode(batch, [slot], [])
-            if self._hard is not None and not attack:
-                self._hard[view] = map_tensors(lambda tensor: tensor.detach(), hard.online[slot])
+            if self._noted is not None and not attack:
+                self._noted.online[view] = map_tensors(lambda tensor: tensor.detach(), hard.online[slot])
             encoded = replace(encoded, online={**encoded.online, slot: hard.online[slot]})
         return self._pair_losses(batch, encoded, self.pairs if pairs is None else pairs), encoded
 
@@ -204,17 +230,17 @@ class Objective(nn.Module):
         *,
         together: bool = False,
         move_statistics: bool = False,
-    ) -> tuple[Tensor, Encoded]:
-        """Return the hardness (A, B) of assignments (rows of the table), and the candidates' encodings.
+    ) -> Tensor:
+        """Return the hardness (A, B) of assignments (rows of the table).
 
         Made without gradient, in training mode, and without a trace: no running statistics move (unless told so) and
-        the random streams of training stand where they stood. Every candidate is encoded once; every pair of
-        candidates costs one loss. `size` scores at a lower resolution, `together` normalises all candidates of one
-        size as one batch.
+        the random streams of training stand as they stood. Every candidate is encoded once; every pair of candidates
+        costs one loss. `size` scores at a lower resolution, `together` normalises all candidates of one size as one
+        batch.
         """
         pairs, within_AP = candidate_pairs(self.plan.slots, self.pairs, table)
-        losses_QB, encoded = self.score_pairs(batch, pairs, size, together=together, move_statistics=move_statistics)
-        return self.reduce(losses_QB, within_AP), encoded
+        losses_QB = self.score_pairs(batch, pairs, size, together=together, move_statistics=move_statistics)
+        return self.reduce(losses_QB, within_AP)
 
     def score_pairs(
         self,
@@ -224,26 +250,28 @@ class Objective(nn.Module):
         *,
         together: bool = False,
         move_statistics: bool = False,
-    ) -> tuple[Tensor, Encoded]:
-        """Return the losses (Q, B) of pairs of candidates, made as `score` says, and the candidates' encodings."""
+    ) -> Tensor:
+        """Return the losses (Q, B) of pairs of candidates, made as `score` says."""
         if size is not None:
             own = {pool.name: pool.augmentation.size for pool in self.plan.pools}
             smaller = {slot: view.at(min(size, own[slot.pool]), own[slot.pool]) for slot, view in batch.views.items()}
             batch = replace(batch, views=smaller)
+        scored = Encodings()
         with self._traceless(move_statistics):
-            encoded = self._encode(replace(batch, together=together), pairs)
-            return self.method.pair_losses(batch, encoded.online, encoded.target, pairs), encoded
+            encoded = self._encoded(scored, replace(batch, together=together), pairs)
+            losses_QB = self.method.pair_losses(batch, encoded.online, encoded.target, pairs)
+        if self._noted is not None:
+            self._noted.update(scored)
+        return losses_QB
 
-    def first(self, batch: Batch) -> dict[Slot, Any]:
-        """Return the online encodings of the first candidates, made without gradient and without a trace."""
-        with self._traceless():
-            slots = dict.fromkeys(pair.online for pair in self.pairs)
-            return dict(self.method.encode(batch, list(slots), []).online)
+    def picked(self, view: View, others: Sequence[View], choice_B: Tensor) -> None:
+        """Take note that row i of a view is row i of others[choice[i]]: scored targets that hold by row go along."""
+        if self._noted is not None and self.method.rowwise_targets:
+            self._noted.pick_target(view, others, choice_B)
 
     @contextmanager
     def _traceless(self, move_statistics: bool = False) -> Iterator[None]:
-        device = next(self.parameters()).device
-        cuda = [device] if device.type == "cuda" else []
+        cuda = [self.device] if self.device.type == "cuda" else []
         with torch.no_grad(), torch.random.fork_rng(cuda), normalising(self.method, "main", move_statistics):
             yield
 
@@ -256,50 +284,33 @@ class Objective(nn.Module):
         return valid_B
 
     @contextmanager
-    def sharing(self) -> Iterator[None]:
-        """Inside, the clean views' encodings are made once and shared by all terms and all attack steps; those of the
-        hard views are remembered for what is measured of them.
+    def sharing(self) -> Iterator[tuple[Encodings, Encodings]]:
+        """Inside, clean views are encoded once, and shared by all terms and all attack steps.
+
+        Yields both memories: that of clean views, and that of scored candidates and hard views, without gradient.
         """
-        self._shared, self._hard = [], {}
+        self._trained, self._noted = Encodings(), Encodings()
         try:
-            yield
+            yield self._trained, self._noted
         finally:
-            self._shared = self._hard = None
+            self._trained = self._noted = None
 
     def _clean(self, batch: Batch, pairs: Sequence[Pair] | None = None) -> Encoded:
-        """Encode the clean views of some pairs (the method's), or take encodings that hold them already."""
+        """Return the encodings of the clean views of some pairs (by default the method's)."""
         pairs = self.pairs if pairs is None else pairs
-        online, target = {pair.online for pair in pairs}, {pair.target for pair in pairs}
-        slots = dict.fromkeys(slot for pair in pairs for slot in (pair.online, pair.target))
-        views = {slot: batch.views[slot] for slot in slots if slot in batch.views}
-        found = Encoded({}, {})
-        for known, encoded in self._shared or ():
-            if views.items() <= known.items() and online <= encoded.online.keys() and target <= encoded.target.keys():
-                return encoded
-            # Another part of a sum looks at some of the views only: what it had encoded is not encoded again.
-            same = {slot for slot, view in views.items() if known.get(slot) is view}
-            found = Encoded(
-                {**found.online, **{slot: row for slot, row in encoded.online.items() if slot in online & same}},
-                {**found.target, **{slot: row for slot, row in encoded.target.items() if slot in target & same}},
-            )
-        clean = replace(batch, hard={}, mixes={})
-        with normalising(self.method, "main", update=self._shared is not None):
-            encoded = self._encode(clean, pairs, found)
-        if self._shared is not None:
-            self._shared.append((views, encoded))
-        return encoded
+        memory = Encodings() if self._trained is None else self._trained
+        if self._noted is not None and self.method.rowwise_targets:
+            memory.take_targets(self._noted, batch, pairs)
+        if not any(memory.missing(batch, pairs)):
+            return memory.of(batch, pairs)
+        with normalising(self.method, "main", update=self._trained is not None):
+            return self._encoded(memory, replace(batch, hard={}, mixes={}), pairs)
 
-    def _encode(self, batch: Batch, pairs: Sequence[Pair], found: Encoded | None = None) -> Encoded:
-        """Encode what the pairs need, less what was found and the target encodings that the batch carries already."""
-        found = found or Encoded({}, {})
-        online = [slot for slot in dict.fromkeys(pair.online for pair in pairs) if slot not in found.online]
-        had = found.target.keys() | batch.targets.keys()
-        target = [slot for slot in dict.fromkeys(pair.target for pair in pairs) if slot not in had]
+    def _encoded(self, memory: Encodings, batch: Batch, pairs: Sequence[Pair]) -> Encoded:
+        online, target = memory.missing(batch, pairs)
         if online or target:
-            encoded = self.method.encode(batch, online, [slot for slot in target if slot in batch.views])
-            found = Encoded({**found.online, **encoded.online}, {**found.target, **encoded.target})
-        carried: Mapping[Slot, object] = batch.targets
-        return replace(found, target={**found.target, **carried})
+            memory.add(batch, self.method.encode(batch, online, target))
+        return memory.of(batch, pairs)
 
 
 def _weighty(terms: Sequence[Term]) -> list[Term]:

@@ -5,12 +5,13 @@ import torch
 
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.all_pairs import AllPairs
+from hardviews.strategies.compose import Sum
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.least_overlap import LeastOverlap
 from hardviews.strategies.more_views import MoreViews
 from hardviews.strategies.random_views import RandomViews
-from hardviews.strategies.strategy import Clean, Stage, Strategy, Sum
+from hardviews.strategies.strategy import Clean, Stage, Strategy
 from tests.distributed.laws import EQUAL, UNEQUAL, Case, Step, take_steps, two_processes_equal_one
 from tests.distributed.pair import Pair
 from tests.laws.cases import METHODS, NETWORKS, STRATEGIES

@@ -8,8 +8,9 @@ import torch.distributed as dist
 
 from hardviews.models.noise import without_noise
 from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.compose import Sum, Weighted
 from hardviews.strategies.cutmix import CutMix
-from hardviews.strategies.strategy import Clean, Sum, Weighted
+from hardviews.strategies.strategy import Clean
 from hardviews.train.meter import Meter
 from tests.distributed.laws import Case, share, two_processes_equal_one, whole_batch
 from tests.distributed.pair import Pair

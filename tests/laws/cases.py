@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,18 +20,23 @@ from hardviews.methods.moco import MoCoConfig
 from hardviews.methods.simclr import SimCLRConfig
 from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.methods.swav import SwAVConfig
+from hardviews.models.batchnorm import normalising
 from hardviews.objective import Objective
+from hardviews.recipes.recipe import Training
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.all_pairs import AllPairs
+from hardviews.strategies.compose import Chain, Sum, Weighted
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.least_overlap import LeastOverlap
 from hardviews.strategies.mixup import MixUp
 from hardviews.strategies.more_views import MoreViews
 from hardviews.strategies.random_views import RandomViews
-from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum, Weighted
+from hardviews.strategies.strategy import Clean, Strategy
+from hardviews.train.composition import check
 from hardviews.views.augmentation import Augmentation
 from hardviews.views.params import draw
+from hardviews.views.plan import Slot
 from tests.laws import toys
 
 SIZE, GROUP, SAMPLES = 16, 4, 8
@@ -171,9 +177,18 @@ def build(method: str, strategy: Strategy, network: str | None = None, seed: int
     """Build an objective with weights that depend on the seed alone, by default on the method's first network."""
     torch.manual_seed(seed)
     chosen = NETWORKS[network or networks(method)[0]]
-    objective = Objective(METHODS[method](chosen.build(), chosen.features), strategy)
+    made = METHODS[method](chosen.build(), chosen.features)
+    check(made, strategy, Training())
+    objective = Objective(made, strategy)
     objective.method.allocate(ROWS)
     return objective.train()
+
+
+def online_encodings(objective: Objective, batch: Batch) -> dict[Slot, Any]:
+    """Encode the views in the online slots of a batch, without gradient and without a trace."""
+    slots = list(dict.fromkeys(pair.online for pair in objective.pairs))
+    with torch.no_grad(), torch.random.fork_rng(), normalising(objective.method, "main", update=False):
+        return dict(objective.method.encode(batch, slots, []).online)
 
 
 def make_batch(objective: Objective, samples: int = SAMPLES, first: int = 0, step: int = 0, seed: int = 0) -> Batch:

@@ -11,13 +11,14 @@ from hardviews.models.noise import without_noise
 from hardviews.objective import Objective
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.all_pairs import AllPairs
+from hardviews.strategies.compose import Chain, Sum, Weighted
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.least_overlap import LeastOverlap
 from hardviews.strategies.mixup import MixUp
 from hardviews.strategies.more_views import MoreViews
 from hardviews.strategies.random_views import RandomViews
-from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum, Weighted
+from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.views.plan import Slot
 from tests.laws.cases import JOINT_LABELS, STRATEGIES, assert_same_state, build, make_batch, state, train_step
 

@@ -17,11 +17,11 @@ from hardviews.models import batchnorm
 from hardviews.strategies import adversarial
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.all_pairs import AllPairs
+from hardviews.strategies.compose import Sum, Weighted
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.least_overlap import LeastOverlap
 from hardviews.strategies.random_views import RandomViews
-from hardviews.strategies.strategy import Sum, Weighted
 from hardviews.views import plan
 from tests.laws import laws, toys
 

@@ -7,10 +7,11 @@ import torch
 
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.all_pairs import AllPairs
+from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.more_views import MoreViews
-from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
+from hardviews.strategies.strategy import Clean, Strategy
 from tests.laws import laws
 from tests.laws.cases import METHODS, NETWORKS, STRATEGIES, build, make_batch
 

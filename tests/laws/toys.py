@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy, log_softmax, normalize, one_hot
 
 from hardviews.collectives import gather_rows, sum_over_ranks
-from hardviews.methods.method import Encoded, Method
+from hardviews.encoded import Encoded
+from hardviews.methods.method import Method
 from hardviews.views.augmentation import Augmentation
 from hardviews.views.plan import Pair, Plan, Pool, Slot
 
@@ -16,18 +17,15 @@ SIZE, LOCAL, PATCH = 16, 8, 8
 
 
 class Toy(Method):
-    """An encoder and a linear head; online and target share the network unless told."""
+    """An encoder and a linear head; online and target share the network unless there is a teacher."""
 
     def __init__(self, backbone: nn.Module, features: int) -> None:
         super().__init__()
         self.backbone, self.head = backbone, nn.Linear(features, 6)
         self.view = Augmentation(size=SIZE)
 
-    def encode(self, batch, online, target):
-        return Encoded({s: self.see(batch.online(s)) for s in online}, {s: self.show(batch.views[s]) for s in target})
-
-    def see(self, view):
-        return self.head(self.backbone(view.pixels()))
+    def embed(self, pixels):
+        return self.head(self.backbone(pixels))
 
 
 class ToyQueue(Toy):
@@ -44,9 +42,9 @@ class ToyQueue(Toy):
     def pairs(self):
         return (Pair(Slot("view", 0), Slot("view", 1), 1.0),)
 
-    def show(self, view):
-        with torch.no_grad():
-            return normalize(self.momentum[1](self.momentum[0](view.pixels())), dim=1)
+    @property
+    def teacher(self):
+        return lambda pixels: normalize(self.momentum[1](self.momentum[0](pixels)), dim=1)
 
     def pair_loss(self, batch, online, target, pair):
         query = normalize(online, dim=1)
@@ -77,9 +75,8 @@ class ToyCentre(Toy):
     def pairs(self):
         return tuple(Pair(v, q, 1 / 6) for q in self.slots[:2] for v in self.slots if v != q)
 
-    def show(self, view):
-        with torch.no_grad():
-            return self.see(view)
+    def label(self, embedding):
+        return embedding.detach()
 
     def pair_loss(self, batch, online, target, pair):
         return -(((target - self.centre) / 0.1).softmax(1) * log_softmax(online / 0.2, 1)).sum(1)
@@ -104,15 +101,15 @@ class ToyMasked(Toy):
     def mask(self, slot, number, clock, position):
         return ((position[:, None] + torch.arange(4) + number) % 3 == 0).float()
 
-    def see(self, view):
-        pixels = view.pixels()
+    def encode(self, batch, online, target):
+        with torch.no_grad():
+            shown = {slot: self.embed(batch.views[slot].pixels()) for slot in target}
+        return Encoded({slot: self.masked(batch.online(slot)) for slot in online}, shown)
+
+    def masked(self, view):
         side = isqrt(view.mask.shape[1])
         quarters = view.mask.view(-1, 1, side, side).repeat_interleave(PATCH, 2).repeat_interleave(PATCH, 3)
-        return self.head(self.backbone(pixels * (1 - quarters))), view.mask.mean(1)
-
-    def show(self, view):
-        with torch.no_grad():
-            return self.head(self.backbone(view.pixels()))
+        return self.embed(view.pixels() * (1 - quarters)), view.mask.mean(1)
 
     def pair_loss(self, batch, online, target, pair):
         logits, masked = online
@@ -131,13 +128,13 @@ class ToySinkhorn(Toy):
         return Pair(a, b, 0.5), Pair(b, a, 0.5)
 
     @torch.no_grad()
-    def show(self, view):
-        scores, first = gather_rows(self.see(view))
+    def label(self, embedding):
+        scores, first = gather_rows(embedding)
         plan = (normalize(scores, dim=1) / 0.3).exp()
         for _ in range(3):
             plan = plan / plan.sum(0, keepdim=True)
             plan = plan / plan.sum(1, keepdim=True)
-        return plan[first : first + len(view.pixels())]
+        return plan[first : first + len(embedding)]
 
     def pair_loss(self, batch, online, target, pair):
         return -(target * log_softmax(online / 0.5, 1)).sum(1)
@@ -162,7 +159,8 @@ class ToyClusters(Toy):
         return tuple(Pair(Slot("view", i), self.TABLE, 0.5) for i in range(2))
 
     def encode(self, batch, online, target):
-        return Encoded({s: self.see(batch.online(s)) for s in online}, {self.TABLE: self.labels[batch.index]})
+        seen = {slot: self.embed(batch.online(slot).pixels()) for slot in online}
+        return Encoded(seen, {self.TABLE: self.labels[batch.index]})
 
     def pair_loss(self, batch, online, target, pair):
         labels = one_hot(target.clamp(min=0), 6).float()

@@ -29,6 +29,7 @@ from tests.laws.cases import (
     assert_same_state,
     build,
     make_batch,
+    online_encodings,
     state,
     train_step,
 )
@@ -126,10 +127,10 @@ def test_the_bank_takes_first_candidates_though_others_are_trained_on(strategy: 
     objective, method = made(STRATEGIES[strategy])
     begin(objective)
     batch = make_batch(objective)
-    first = {slot: rows.clone() for slot, rows in objective.first(batch).items()}
+    first = {slot: rows.clone() for slot, rows in online_encodings(objective, batch).items()}
     losses = objective(batch, 8)
     assert losses.batch.selection is not None
-    trained = objective.first(replace(losses.batch, hard={}, mixes={}))
+    trained = online_encodings(objective, replace(losses.batch, hard={}, mixes={}))
     method.update(losses.encoded, batch.clock, losses.batch.samples)
     for number, slot in enumerate(REMEMBERED):
         torch.testing.assert_close(method.bank.rows[number, 3:11], first[slot])
@@ -140,7 +141,7 @@ def test_scoring_at_another_size_does_not_reach_the_bank() -> None:
     objective, method = made(HardViews(4, size=12))
     begin(objective)
     batch = make_batch(objective)
-    first = objective.first(batch)
+    first = online_encodings(objective, batch)
     losses = objective(batch, 8)
     method.update(losses.encoded, batch.clock, losses.batch.samples)
     torch.testing.assert_close(method.bank.rows[0, 3:11], first[REMEMBERED[0]])

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from hardviews.encoded import Encoded
 from hardviews.errors import UserError
 from hardviews.methods.byol import BYOLConfig
-from hardviews.methods.method import Encoded, MethodConfig
+from hardviews.methods.method import MethodConfig
 from hardviews.methods.simclr import SimCLR, SimCLRConfig
 from hardviews.methods.simsiam import SimSiamConfig
 from tests.parity.plain import batch_of, pictures, without_network

@@ -2,7 +2,8 @@
 
 from torch import nn
 
-from hardviews.methods.method import Encoded, Method
+from hardviews.encoded import Encoded
+from hardviews.methods.method import Method
 from hardviews.views.plan import Plan
 
 

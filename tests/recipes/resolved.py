@@ -12,8 +12,9 @@ from hardviews.methods.method import Method
 from hardviews.recipes import recipe_named
 from hardviews.recipes.recipe import Recipe
 from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.hard_views import HardViews
-from hardviews.strategies.strategy import Chain, Strategy, Sum
+from hardviews.strategies.strategy import Strategy
 from hardviews.views.augmentation import Augmentation
 
 

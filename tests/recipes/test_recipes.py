@@ -8,9 +8,10 @@ import pytest
 from hardviews.recipes import IMAGENET, RECIPES
 from hardviews.recipes.header import header
 from hardviews.recipes.table import in_short, shown, table
+from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
-from hardviews.strategies.strategy import Chain, Clean, Sum
+from hardviews.strategies.strategy import Clean
 from hardviews.tracking.params import flatten
 from tests.recipes.published import PUBLISHED
 from tests.recipes.resolved import resolved

@@ -8,8 +8,8 @@ import torch
 from hardviews.errors import UserError
 from hardviews.models.noise import without_noise
 from hardviews.strategies.best_locals import covering, separable
+from hardviews.strategies.compose import Sum
 from hardviews.strategies.hard_views import HardViews
-from hardviews.strategies.strategy import Sum
 from hardviews.views.plan import Pair, Plan, Slot, candidate_pairs
 from tests.laws.cases import NETWORKS, build, make_batch
 from tests.strategies.test_candidates import multi_crop

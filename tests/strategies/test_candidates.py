@@ -3,6 +3,7 @@
 import math
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -14,8 +15,8 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from hardviews.batch import Batch, Clock
+from hardviews.encoded import Encoded
 from hardviews.errors import UserError
-from hardviews.methods.method import Encoded
 from hardviews.objective import Objective
 from hardviews.strategies.candidates import draw_ranks
 from hardviews.strategies.hard_views import HardViews
@@ -23,7 +24,7 @@ from hardviews.strategies.strategy import Clean
 from hardviews.views.augmentation import Augmentation
 from hardviews.views.plan import Pair, Plan, Pool, Slot, candidate_pairs
 from tests.laws import toys
-from tests.laws.cases import build, make_batch
+from tests.laws.cases import build, make_batch, online_encodings
 
 
 def clock(step: int, seed: int = 0, epoch: int = 0) -> Clock:
@@ -175,13 +176,21 @@ def test_targets_and_state_of_a_draw_that_leaves_candidates_out(monkeypatch: pyt
     monkeypatch.setitem(METHODS, "rowwise", Rowwise)
     objective = build("rowwise", HardViews(4, local_candidates=4, limit=2), "vit").eval()
     batch = draw_without_the_first(objective, make_batch(objective))
+    encode, asked = objective.method.encode, []
+
+    def spied(batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
+        asked.append((len(online), len(target)))
+        return encode(batch, online, target)
+
+    monkeypatch.setattr(objective.method, "encode", spied)
     with torch.no_grad():
-        (term,) = objective.strategy(batch, objective)
-        fresh: Encoded = objective.method.encode(replace(term.batch, targets={}), [], [Slot("even", 0), Slot("odd", 0)])
-        first = objective.first(batch)
-    assert set(term.batch.targets) == {Slot("even", 0), Slot("odd", 0)}
-    for slot, target in term.batch.targets.items():
+        losses = objective(batch, len(batch))
+        fresh = encode(losses.batch, [], [Slot("even", 0), Slot("odd", 0)])
+    scored, trained, first = asked
+    assert scored[1] > 2 and trained == (4, 0), "the chosen targets were made once"
+    assert first[0] > 0, "the first views were not all scored"
+    assert set(losses.encoded.target) == set(fresh.target)
+    for slot, target in losses.encoded.target.items():
         torch.testing.assert_close(target, fresh.target[slot])
-    assert set(term.batch.first) == set(objective.plan.slots)
-    for slot, encoding in first.items():
-        torch.testing.assert_close(term.batch.first[slot], encoding)
+    for slot, encoding in online_encodings(objective, batch).items():
+        torch.testing.assert_close(losses.encoded.online[slot], encoding)

@@ -10,16 +10,17 @@ from hardviews.errors import UserError
 from hardviews.methods.dino import DINOConfig
 from hardviews.methods.simclr import SimCLRConfig
 from hardviews.models.backbones import Backbone
-from hardviews.objective import Objective
 from hardviews.recipes.overrides import overridden
+from hardviews.recipes.recipe import Training
 from hardviews.recipes.smoke import smoke
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.all_pairs import AllPairs
-from hardviews.strategies.composition import check_group, check_micro_batch
+from hardviews.strategies.compose import Chain, Sum, Weighted
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.mixup import MixUp
-from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum, Weighted
+from hardviews.strategies.strategy import Clean, Strategy
+from hardviews.train.composition import check
 from hardviews.views.augmentation import Augmentation
 from hardviews.views.plan import Slot
 from tests.laws import toys
@@ -176,10 +177,7 @@ def test_hard_views_are_online_only_and_locals_stay() -> None:
 class Blends(toys.ToyMasked):
     """A method whose targets lie on a grid of patches, which no blend of two pictures has."""
 
-    def refuses(self, strategy: Strategy) -> str | None:
-        if isinstance(strategy, MixUp):
-            return "a patch of a blend has no patch of either picture as its target. Use CutMix."
-        return None
+    blends = False
 
 
 class Local(toys.ToyCentre):
@@ -201,7 +199,7 @@ def methods(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=["alone", "in a chain", "in sums in chains in sums"],
 )
 def test_a_method_refuses_with_its_reason(methods: None, strategy: Strategy) -> None:
-    with pytest.raises(UserError, match=r"Blends cannot train under MixUp: a patch of a blend .* Use CutMix"):
+    with pytest.raises(UserError, match=r"Blends cannot train under MixUp: every patch of a blended .* Use CutMix"):
         build("blends", strategy, "vit")
 
 
@@ -226,9 +224,9 @@ def test_groups_of_one_image_are_refused_before_a_step() -> None:
     hexa = Chain(SELECT, Sum((1.0, Clean()), (0.5, ATTACK), Weighted(0.5, MIX, begin=3)))
     method = build("simclr", Clean()).method
     with pytest.raises(UserError, match=r"MixUp mixes .* set training\.group to 2 or more"):
-        check_group(method, hexa, 1)
-    check_group(method, hexa, 2)
-    check_group(method, Chain(SELECT, Sum((1.0, Clean()), (0.0, MIX), (1.0, ATTACK))), 1)
+        check(method, hexa, Training(group=1))
+    check(method, hexa, Training(group=2))
+    check(method, Chain(SELECT, Sum((1.0, Clean()), (0.0, MIX), (1.0, ATTACK))), Training(group=1))
 
 
 @pytest.mark.parametrize(
@@ -243,14 +241,14 @@ def test_groups_of_one_image_are_refused_before_a_step() -> None:
 def test_micro_batches_of_one_image_are_refused_before_a_step(method: str, network: str, words: str) -> None:
     built = build(method, Clean(), network).method
     with pytest.raises(UserError, match=rf"{words}.* set training\.batch to 2 or more\.$"):
-        check_micro_batch(built, 1, 1)
+        check(built, Clean(), Training(batch=1, group=1))
     with pytest.raises(UserError, match=r"set training\.batch to 64 or more, or training\.accumulate to 16 or less"):
-        check_micro_batch(built, 32, 32)
-    check_micro_batch(built, 64, 32)
+        check(built, Clean(), Training(batch=32, group=1, accumulate=32))
+    check(built, Clean(), Training(batch=64, group=1, accumulate=32))
 
 
 def test_one_image_is_enough_where_nothing_normalises_over_images() -> None:
-    check_micro_batch(build("dino", Clean(), "vit").method, 1, 1)
+    check(build("dino", Clean(), "vit").method, Clean(), Training(batch=1, group=1))
 
 
 # Weights that begin late and grow
@@ -302,7 +300,7 @@ def test_views_that_the_network_cannot_cut_into_patches_are_refused() -> None:
     """Not with timm's assertion in the first step."""
     config = DINOConfig(hidden=8, bottleneck=4, outputs=6, even=VIEW, odd=VIEW, local=Augmentation(size=12))
     with pytest.raises(UserError, match=r"DINO has local views of 12 pixels a side, but .* choose a multiple of 8"):
-        Objective(config.build(vit(), 32), Clean())
+        check(config.build(vit(), 32), Clean(), Training())
 
 
 def test_a_network_of_a_fixed_size_asks_for_no_other() -> None:
@@ -310,7 +308,7 @@ def test_a_network_of_a_fixed_size_asks_for_no_other() -> None:
     backbone = Backbone("swin_tiny_patch4_window7_224")
     method = SimCLRConfig(view=Augmentation(size=30)).build(backbone.build(), backbone.num_features)
     with pytest.raises(UserError, match=r"views of 224 pixels alone: give it those \(--method\.view\.size 224\)"):
-        Objective(method, Clean())
+        check(method, Clean(), Training())
 
 
 @pytest.mark.parametrize(
@@ -341,7 +339,7 @@ def test_views_that_the_network_does_not_bear_are_refused(method: str, name: str
     built = METHODS[method](backbone.build(), backbone.num_features)
     before, random = {key: value.clone() for key, value in built.state_dict().items()}, torch.get_rng_state()
     with pytest.raises(UserError, match=words):
-        Objective(built, Clean())
+        check(built, Clean(), Training())
     assert torch.equal(random, torch.get_rng_state())
     assert all(torch.equal(before[key], value) for key, value in built.state_dict().items())
     assert all(module.training for module in built.backbone.modules())
@@ -357,4 +355,4 @@ def test_networks_that_cannot_be_asked_are_not_judged() -> None:
     for size in (None, (3, 32, 32)):
         network = Fails()
         network.pretrained_cfg = {"input_size": size}  # type: ignore[assignment]
-        Objective(METHODS["simclr"](network, 4), Clean())
+        check(METHODS["simclr"](network, 4), Clean(), Training())

@@ -15,12 +15,13 @@ from hardviews.errors import UserError
 from hardviews.objective import Losses, Objective
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.all_pairs import AllPairs
+from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.least_overlap import LeastOverlap
 from hardviews.strategies.more_views import MoreViews
 from hardviews.strategies.random_views import RandomViews
-from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
+from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.train.meter import Meter
 from hardviews.train.overlap import overlap
 from hardviews.views.params import Column

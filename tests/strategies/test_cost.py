@@ -2,27 +2,34 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from hardviews.methods.method import Method
 from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.models.momentum import MomentumEncoder
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.all_pairs import AllPairs
-from hardviews.strategies.cost import cost, matching
+from hardviews.strategies.compose import Chain, Sum, Weighted
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.least_overlap import LeastOverlap
-from hardviews.strategies.more_views import MoreViews
+from hardviews.strategies.more_views import MoreViews, matching
+from hardviews.strategies.passes import Passes
 from hardviews.strategies.random_views import RandomViews
-from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum, Weighted
+from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.views.augmentation import dino_global1, dino_global2, dino_local, mocov2
 from hardviews.views.plan import Pair, Plan, Pool, Slot
 from tests.laws import toys
 from tests.laws.cases import METHODS, build, make_batch
+
+
+def cost_of(method: Method, strategy: Strategy) -> Passes:
+    return strategy.passes(method)
 
 
 def passes(method: str, strategy: Strategy, step: int = 0) -> dict[str, int]:
@@ -156,10 +163,10 @@ class Momentum(toys.ToyQueue):
         super().__init__(backbone, features)
         self.momentum = MomentumEncoder({"backbone": self.backbone, "head": self.head})
 
-    def show(self, view: Any) -> torch.Tensor:
-        with torch.no_grad():
-            keys = self.momentum.get_submodule("head")(self.momentum.get_submodule("backbone")(view.pixels()))
-            return torch.nn.functional.normalize(keys, dim=1)
+    @property
+    def teacher(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        backbone, head = (self.momentum.get_submodule(name) for name in ("backbone", "head"))
+        return lambda pixels: torch.nn.functional.normalize(head(backbone(pixels)), dim=1)
 
 
 @pytest.mark.parametrize("strategy", COSTS, ids=str)
@@ -169,7 +176,7 @@ def test_the_cost_that_is_told_is_the_one_counted(
 ) -> None:
     """Over 6 steps, with the square of the resolution, and a backward pass counted as two forward passes."""
     monkeypatch.setitem(METHODS, "momentum", Momentum)
-    told = cost(build(method, strategy).method, strategy)
+    told = cost_of(build(method, strategy).method, strategy)
     counts: Counter[str] = Counter()
     for step in range(6):
         counts.update(passes(method, strategy, step))
@@ -214,9 +221,9 @@ def test_nothing_more_is_matched_by_a_single_set_of_views(strategy: Strategy) ->
 def test_costs_of_multi_crop() -> None:
     """A local view of half the side costs a quarter; targets that hold row by row are not made again."""
     method = build("toy_centre", Clean()).method
-    assert cost(method, Clean()).units == 3 * (2 + 2 / 4)
-    assert cost(method, HardViews(4)).without_gradient == 4 + 2 / 4
-    assert cost(method, HardViews(4, local_candidates=6, limit=9)).without_gradient == 4 + 6 / 4
+    assert cost_of(method, Clean()).units == 3 * (2 + 2 / 4)
+    assert cost_of(method, HardViews(4)).without_gradient == 4 + 2 / 4
+    assert cost_of(method, HardViews(4, local_candidates=6, limit=9)).without_gradient == 4 + 6 / 4
 
     class Teacher(toys.ToyCentre):
         rowwise_targets = True
@@ -226,13 +233,13 @@ def test_costs_of_multi_crop() -> None:
             self.momentum = MomentumEncoder({"head": self.head})
 
     teacher = Teacher()
-    clean = cost(teacher, Clean())
+    clean = cost_of(teacher, Clean())
     assert clean.units == 2 + 3 * (2 + 2 / 4)
     # Four globals through both networks, the locals, less the two targets that training takes over.
-    assert cost(teacher, HardViews(4)).units == clean.units + 4 + 4 + 2 / 4 - 2
-    assert cost(teacher, HardViews(4, size=8)).units == clean.units + 4 / 4 + 4 / 4 + 2 / 4
+    assert cost_of(teacher, HardViews(4)).units == clean.units + 4 + 4 + 2 / 4 - 2
+    assert cost_of(teacher, HardViews(4, size=8)).units == clean.units + 4 / 4 + 4 / 4 + 2 / 4
     teacher.rowwise_targets = False
-    assert cost(teacher, HardViews(4)).units == clean.units + 4 + 4 + 2 / 4
+    assert cost_of(teacher, HardViews(4)).units == clean.units + 4 + 4 + 2 / 4
 
 
 class MultiCrop(toys.Toy):
@@ -264,7 +271,7 @@ def test_the_page_tells_the_costs() -> None:
     known = {c.__name__: c for c in (Clean, HardViews, RandomViews, LeastOverlap, AllPairs, MoreViews)}
     for code, *told in rows:
         strategy = eval(code, known)
-        assert [f"{round(cost(method, strategy).units, 1):g}" for method in methods] == told, code
+        assert [f"{round(cost_of(method, strategy).units, 1):g}" for method in methods] == told, code
     ratios = [matching(method, HardViews(4)).sets for method in methods]
     assert ratios == pytest.approx([10 / 6, 12 / 4, 19.88 / 12.41], abs=1e-3)
 
@@ -278,12 +285,12 @@ def test_state_of_random_views_costs_a_pass_of_the_first(monkeypatch: pytest.Mon
     monkeypatch.setitem(METHODS, "bank", Bank)
     for strategy, without in ((LeastOverlap(4), 1), (HardViews(4), 4), (HardViews(4, size=8), 4 + 1)):
         assert passes("bank", strategy)["forward"] == without
-    assert cost(build("bank", Clean()).method, LeastOverlap(4)).without_gradient == 1
+    assert cost_of(build("bank", Clean()).method, LeastOverlap(4)).without_gradient == 1
 
 
 def test_strategies_that_select_nothing_have_no_such_cost() -> None:
     with pytest.raises(TypeError, match="CutMix"):
-        cost(build("simsiam", Clean()).method, CutMix())
+        cost_of(build("simsiam", Clean()).method, CutMix())
 
 
 @pytest.mark.parametrize(("attack", "more"), [(Adversarial(), 2), (Adversarial(steps=3), 4)], ids=["fgsm", "pgd"])
@@ -323,10 +330,15 @@ class RowwiseQueue(toys.ToyQueue):
         self.momentum.eval()
         return self
 
-    def show(self, view: Any) -> torch.Tensor:
-        self.shown += 1
-        shown: torch.Tensor = super().show(view)
-        return shown
+    @property
+    def teacher(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        teacher: Callable[[torch.Tensor], torch.Tensor] = super().teacher
+
+        def counted(pixels: torch.Tensor) -> torch.Tensor:
+            self.shown += 1
+            return teacher(pixels)
+
+        return counted
 
 
 @pytest.fixture
@@ -345,7 +357,7 @@ def test_targets_that_hold_row_by_row_are_made_once(rowwise: str) -> None:
     assert method.shown == 4
     # And they are the targets of the selected views, which a second pass would make.
     key = Slot("view", 1)
-    torch.testing.assert_close(losses.encoded.target[key], toys.ToyQueue.show(method, losses.batch.views[key]))
+    torch.testing.assert_close(losses.encoded.target[key], method.teacher(losses.batch.views[key].pixels()))
     losses.total.backward()
     method.update(losses.encoded, batch.clock, losses.batch.samples)
     assert torch.equal(method.queue[:8], losses.encoded.target[key])

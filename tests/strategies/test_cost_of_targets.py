@@ -9,9 +9,10 @@ import torch
 from hardviews.methods import swav
 from hardviews.methods.byol import BYOL
 from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
-from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
+from hardviews.strategies.strategy import Clean, Strategy
 from tests.laws.cases import build, make_batch
 
 HEXA = Sum((1.0, Clean()), (1.0, Adversarial()), (1.0, CutMix()))

@@ -12,9 +12,10 @@ from hardviews.methods import self_distillation
 from hardviews.methods.dino import DINO
 from hardviews.methods.ibot import IBOT, Seen
 from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
-from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
+from hardviews.strategies.strategy import Clean, Strategy
 from tests.laws.cases import build, make_batch
 
 

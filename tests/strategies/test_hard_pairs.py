@@ -11,9 +11,10 @@ from hardviews.methods.ibot import IBOTConfig
 from hardviews.models.noise import without_noise
 from hardviews.objective import Objective
 from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.mixup import MixUp
-from hardviews.strategies.strategy import Chain, Clean, Strategy, Sum
+from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.views.augmentation import Augmentation
 from tests.laws.cases import METHODS, SIZE, VIEW, build, make_batch, train_step, vit
 

@@ -12,8 +12,11 @@ from hardviews.methods.each import each
 from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.models.backbones import Backbone
 from hardviews.objective import Objective
+from hardviews.recipes.recipe import Training
+from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.hard_views import HardViews
-from hardviews.strategies.strategy import Chain, Clean, Sum
+from hardviews.strategies.strategy import Clean
+from hardviews.train.composition import check
 from hardviews.views.augmentation import Augmentation, Normalisation
 from hardviews.views.plan import Slot
 from tests.laws.cases import METHODS, NETWORKS, build, make_batch, state
@@ -177,10 +180,10 @@ def test_networks_are_asked_whether_they_bear_the_size(name: str, own: int, size
     method.train()
     before = {n: t.clone() for n, t in method.state_dict().items()}
     if bears:
-        Objective(method, HardViews(4, size=size))
+        check(method, HardViews(4, size=size), Training())
     else:
         with pytest.raises(UserError, match=f"SimSiam cannot train under HardViews: at size={size} "):
-            Objective(method, HardViews(4, size=size))
+            check(method, HardViews(4, size=size), Training())
     assert all(module.training for module in method.modules())
     assert all(torch.equal(before[n], t) for n, t in method.state_dict().items() if n in before)
 

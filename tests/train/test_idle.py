@@ -4,9 +4,10 @@ import pytest
 
 from hardviews.recipes.recipe import Training
 from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.compose import Chain, Sum, Weighted
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
-from hardviews.strategies.strategy import Chain, Clean, Sum, Weighted
+from hardviews.strategies.strategy import Clean
 from hardviews.train.idle import idle
 from tests.laws.cases import METHODS, build
 

@@ -16,9 +16,10 @@ from hardviews.methods.moco import MoCoConfig
 from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.objective import Objective
 from hardviews.optim.optimizer import Optimizer
+from hardviews.strategies.compose import Sum, Weighted
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
-from hardviews.strategies.strategy import Clean, Sum, Weighted
+from hardviews.strategies.strategy import Clean
 from hardviews.train.checkpoint import Checkpoints
 from hardviews.train.loader import LoaderConfig
 from hardviews.train.nonfinite import dump, traces

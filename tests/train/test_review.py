@@ -10,9 +10,10 @@ import torch
 from hardviews.data.reader import Reader
 from hardviews.recipes.recipe import Recipe
 from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
-from hardviews.strategies.strategy import Chain, Clean, Sum
+from hardviews.strategies.strategy import Clean
 from hardviews.tracking.gallery import Example, gallery
 from hardviews.tracking.run import NullRun
 from hardviews.train.history import History

@@ -5,17 +5,17 @@ Grill et al., "Bootstrap Your Own Latent" (NeurIPS 2020, arXiv 2006.07733), sect
 Shape legend: B samples of this rank, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import cos, pi
 
-import torch
 from torch import Tensor, nn
 
 from hardviews.batch import Batch, Clock, Samples
+from hardviews.encoded import Encoded
 from hardviews.errors import UserError
 from hardviews.methods.heads import mlp
-from hardviews.methods.method import Encoded, Method, MethodConfig
+from hardviews.methods.method import Method, MethodConfig
 from hardviews.methods.simsiam import negative_cosine
 from hardviews.models.momentum import MomentumEncoder
 from hardviews.views.augmentation import Augmentation, byol_first, byol_second
@@ -80,14 +80,21 @@ class BYOL(Method):
         """Return both directions, whose losses are added (not averaged)."""
         return Pair(FIRST, SECOND, 1.0), Pair(SECOND, FIRST, 1.0)
 
-    def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
-        """Return predictions (B, D) online and the target network's projections (B, D)."""
-        predictions = {
-            slot: self.predictor(self.projector(self.backbone(batch.online(slot).pixels()))) for slot in online
-        }
-        return Encoded(predictions, {slot: self._target(batch.views[slot].pixels()) for slot in target})
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Return the online network's projections (B, D)."""
+        projected: Tensor = self.projector(self.backbone(pixels))
+        return projected
 
-    @torch.no_grad()
+    def predict(self, embedding: Tensor) -> Tensor:
+        """Return predictions (B, D)."""
+        predicted: Tensor = self.predictor(embedding)
+        return predicted
+
+    @property
+    def teacher(self) -> Callable[[Tensor], Tensor]:
+        """The target network: backbone and projector that follow the online ones."""
+        return self._target
+
     def _target(self, pixels: Tensor) -> Tensor:
         features = self.momentum.get_submodule("backbone")(pixels)
         projection: Tensor = self.momentum.get_submodule("projector")(features)

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from hardviews.batch import Batch, Clock, Mix, Samples, View, entropy
+from hardviews.batch import Batch, Clock, Mix, Samples, entropy
+from hardviews.encoded import Encoded
 from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
 from hardviews.methods.each import each_view
 from hardviews.methods.heads import mlp
 from hardviews.methods.kmeans import ABSENT, draw_rows, spherical_kmeans
 from hardviews.methods.memory_bank import MemoryBank
-from hardviews.methods.method import Encoded, Method, MethodConfig
+from hardviews.methods.method import Method, MethodConfig
 from hardviews.models.batchnorm import normalising
 from hardviews.models.noise import without_noise
 from hardviews.views.augmentation import Augmentation, swav_global, swav_local
@@ -119,11 +120,12 @@ class DeepCluster(Method):
     def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
         """Return unit embeddings (B, D) online, and the samples' clusters (B, H) as the one target."""
         views = {slot: batch.online(slot) for slot in online}
-        embedded = each_view(self, self._embed, views.values())
+        embedded = each_view(self, self.embed, views.values())
         return Encoded({slot: embedded[view] for slot, view in views.items()}, {TABLE: self._labels(batch).T})
 
-    def _embed(self, view: View) -> Tensor:
-        return normalize(full_precision(self.projector(self.backbone(view.pixels()))), dim=1)
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Return unit embeddings (B, D)."""
+        return normalize(full_precision(self.projector(self.backbone(pixels))), dim=1)
 
     def pair_losses(
         self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Tensor], pairs: Sequence[Pair]

@@ -6,7 +6,7 @@ and equations 1 to 4; the settings are those of the authors' scripts.
 Shape legend: B samples of this rank, D bottleneck, K outputs, P pairs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import cos, pi
 from typing import Any
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from hardviews.batch import Batch, Clock, Mix, Samples
+from hardviews.encoded import Encoded
 from hardviews.errors import UserError
 from hardviews.methods.centre import Centre
 from hardviews.methods.dino_head import DINOHead
-from hardviews.methods.each import each
-from hardviews.methods.method import Encoded, Method, MethodConfig
+from hardviews.methods.method import Method, MethodConfig
 from hardviews.methods.self_distillation import Comparison
 from hardviews.models.momentum import MomentumEncoder
 from hardviews.views.augmentation import Augmentation, dino_global1, dino_global2, dino_local
@@ -97,8 +97,6 @@ class DINOConfig(MethodConfig):
 class DINO(Method):
     """Cross-entropy of each view's outputs with the teacher's for each full-size view but itself."""
 
-    joins_views = True
-
     def __init__(self, config: DINOConfig, backbone: nn.Module, features: int) -> None:
         """Add the head, the teacher and the centre to the backbone."""
         super().__init__()
@@ -150,16 +148,15 @@ class DINO(Method):
         """Return the last layer, in the first epochs."""
         return (self.head.last,) if clock.epoch < self.config.freeze else ()
 
-    def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
-        """Return unit embeddings (B, D) of the student online, and of the teacher as targets."""
-        seen = ((slot, batch.online(slot).pixels()) for slot in online)
-        shown = ((slot, batch.views[slot].pixels()) for slot in target)
-        return Encoded(
-            each(lambda pixels: self.head(self.backbone(pixels)), seen, batch.together),
-            each(self._taught, shown, batch.together),
-        )
+    def embed(self, pixels: Tensor) -> Any:
+        """Return the student's unit embeddings (B, D)."""
+        return self.head(self.backbone(pixels))
 
-    @torch.no_grad()
+    @property
+    def teacher(self) -> Callable[[Tensor], Any]:
+        """The moving average of backbone and head."""
+        return self._taught
+
     def _taught(self, pixels: Tensor) -> Tensor:
         features = self.momentum.get_submodule("backbone")(pixels)
         embeddings_BD: Tensor = self.momentum.get_submodule("head")(features)

@@ -32,7 +32,7 @@ def each(
     return outputs
 
 
-def each_view(module: nn.Module, embed: Callable[[View], Tensor], views: Iterable[View]) -> dict[View, Tensor]:
+def each_view(module: nn.Module, embed: Callable[[Tensor], Tensor], views: Iterable[View]) -> dict[View, Tensor]:
     """Return the embedding of every view, made one after the other; those of one pool move BatchNorm once.
 
     So running statistics weigh the pools as the published multi-crop code does, which makes one batch of all views of a
@@ -43,5 +43,5 @@ def each_view(module: nn.Module, embed: Callable[[View], Tensor], views: Iterabl
     embedded = {}
     for view in views:
         with moving_once(module, alike[view.slot.pool]):
-            embedded[view] = embed(view)
+            embedded[view] = embed(view.pixels())
     return embedded

@@ -10,26 +10,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import isqrt
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from hardviews.batch import Batch, Clock, Mix, Samples, View
+from hardviews.encoded import Encoded
 from hardviews.errors import UserError
 from hardviews.methods.centre import Centre
 from hardviews.methods.dino import DINO, EVEN, ODD, DINOConfig, warmed_up
 from hardviews.methods.dino_head import DINOHead, LastLayer
-from hardviews.methods.method import Encoded, Method
+from hardviews.methods.method import Method
 from hardviews.methods.self_distillation import Comparison
 from hardviews.models.masked_vit import check_sizes, patch_size, tokens
-from hardviews.strategies.mixup import MixUp
 from hardviews.views.augmentation import Augmentation, dino_global1, dino_global2, dino_local
 from hardviews.views.masks import BlockMasks
 from hardviews.views.plan import Pair, Slot
-
-if TYPE_CHECKING:
-    from hardviews.strategies.strategy import Strategy
 
 PATCH = "patch"  # the kind of pair of a view with itself
 
@@ -138,7 +135,7 @@ class IBOTHead(DINOHead):
 class IBOT(DINO):
     """DINO's loss between views, and the same loss between a masked view's patches and the unmasked view's."""
 
-    joins_views = False
+    blends = False
     config: IBOTConfig
     head: IBOTHead
 
@@ -177,15 +174,6 @@ class IBOT(DINO):
         """Return the last layers, in the first epochs."""
         last = dict.fromkeys((self.head.last, self.head.for_patches))
         return tuple(last) if clock.epoch < self.config.freeze else ()
-
-    def refuses(self, strategy: "Strategy") -> str | None:
-        """Refuse blends of images: a blended patch has no source."""
-        if not isinstance(strategy, MixUp):
-            return None
-        return (
-            "every patch of a blended image belongs to two images at once, and a patch predicts what the teacher makes "
-            "of the one that it comes from. Use CutMix, whose boxes keep to the grid of patches, or DINO."
-        )
 
     def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
         """Return what the student makes of masked views online (`Seen`), and the teacher of whole ones (`Shown`)."""

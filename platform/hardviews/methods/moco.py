@@ -7,7 +7,7 @@ HEXA_MoCo (Li et al., arXiv 2012.13493).
 Shape legend: B samples of this rank, G samples of all ranks, D width, K queued keys, P pairs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,9 +17,10 @@ from torch.nn.functional import normalize
 
 from hardviews.batch import Batch, Clock, Mix, Samples, entropy
 from hardviews.collectives import gather_rows, order_of_rows
+from hardviews.encoded import Encoded
 from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
-from hardviews.methods.method import Encoded, Method, MethodConfig
+from hardviews.methods.method import Method, MethodConfig
 from hardviews.methods.queue import KeyQueue
 from hardviews.methods.shuffle import Shuffle
 from hardviews.models.batchnorm import grouped
@@ -116,7 +117,7 @@ class MoCo(Method):
     def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
         """Return unit queries (B, D) online and unit keys (B, D), made by the key encoder, as targets."""
         with grouped(self, self._groups(batch, batch.position)):
-            queries = {slot: self._query(batch.online(slot).pixels()) for slot in online}
+            queries = {slot: self.embed(batch.online(slot).pixels()) for slot in online}
         keys = {}
         if target:
             shuffle = Shuffle(batch, next(self.parameters()).device) if self.grouped else None
@@ -132,8 +133,14 @@ class MoCo(Method):
         self.check_group(batch.group)
         return Groups(len(batch), batch.group, position)
 
-    def _query(self, pixels: Tensor) -> Tensor:
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Return unit queries (B, D)."""
         return normalize(full_precision(self.projector(self.backbone(pixels))), dim=1)
+
+    @property
+    def teacher(self) -> Callable[[Tensor], Tensor]:
+        """The key encoder."""
+        return self._key
 
     @torch.no_grad()
     def _key(self, pixels: Tensor) -> Tensor:

@@ -17,9 +17,8 @@ from hardviews.batch import Batch, Mix, entropy
 from hardviews.collectives import gather_rows
 from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
-from hardviews.methods.each import each
 from hardviews.methods.heads import mlp
-from hardviews.methods.method import Encoded, Method, MethodConfig
+from hardviews.methods.method import Method, MethodConfig
 from hardviews.views.augmentation import Augmentation, simclr
 from hardviews.views.plan import Pair, Plan, Pool, Slot
 
@@ -68,8 +67,7 @@ class Candidates(NamedTuple):
 class SimCLR(Method):
     """NT-Xent over both views of the whole batch; gradients reach the targets too."""
 
-    joins_views = True
-    contrasts_batch = True
+    needs_others = True
 
     def __init__(self, config: SimCLRConfig, backbone: nn.Module, features: int) -> None:
         """Add the projection head to the backbone."""
@@ -88,22 +86,15 @@ class SimCLR(Method):
         first, second = Slot("view", 0), Slot("view", 1)
         return Pair(first, second, 0.5), Pair(second, first, 0.5)
 
-    def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
-        """Return unit embeddings online, and those of all ranks as targets."""
-        seen = {slot: batch.online(slot) for slot in online}
-        shown = {slot: batch.views[slot] for slot in target}
-        views = dict.fromkeys((*seen.values(), *shown.values()))
-        embedded = each(
-            lambda pixels: normalize(full_precision(self.projector(self.backbone(pixels))), dim=1),
-            ((view, view.pixels()) for view in views),
-            batch.together,
-        )
-        targets = {}
-        for slot, view in shown.items():
-            embeddings_GD, first = gather_rows(embedded[view])
-            rows = first + torch.arange(len(batch), device=embeddings_GD.device)
-            targets[slot] = Candidates(embeddings_GD, rows, rows)
-        return Encoded({slot: embedded[view] for slot, view in seen.items()}, targets)
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Return unit embeddings (B, D)."""
+        return normalize(full_precision(self.projector(self.backbone(pixels))), dim=1)
+
+    def label(self, embedding: Tensor) -> Candidates:
+        """Return the embeddings of all ranks, of which a sample's positive is its own."""
+        embeddings_GD, first = gather_rows(embedding)
+        rows = first + torch.arange(len(embedding), device=embeddings_GD.device)
+        return Candidates(embeddings_GD, rows, rows)
 
     def permute_target(self, target: Candidates, partner: Tensor) -> Candidates:
         """Name another row as the positive and as the sample's own; the candidates stay where they are."""

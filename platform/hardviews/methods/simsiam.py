@@ -12,9 +12,8 @@ from torch.nn.functional import normalize
 from hardviews.batch import Batch
 from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
-from hardviews.methods.each import each
 from hardviews.methods.heads import mlp
-from hardviews.methods.method import Encoded, Method, MethodConfig
+from hardviews.methods.method import Method, MethodConfig
 from hardviews.views.augmentation import Augmentation, mocov2
 from hardviews.views.plan import Pair, Plan, Pool, Slot
 
@@ -51,8 +50,6 @@ class SimSiamConfig(MethodConfig):
 class SimSiam(Method):
     """Each view predicts the other's projection, which takes no gradient."""
 
-    joins_views = True
-
     def __init__(self, config: SimSiamConfig, backbone: nn.Module, features: int) -> None:
         """Add projector and predictor to the backbone."""
         super().__init__()
@@ -74,18 +71,19 @@ class SimSiam(Method):
         """Return the predictor: its learning rate does not decay (paper, section 4.2)."""
         return (self.predictor,)
 
-    def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
-        """Return predictions online and detached projections as targets, both from one forward of a view."""
-        seen = {slot: batch.online(slot) for slot in online}
-        shown = {slot: batch.views[slot] for slot in target}
-        views = dict.fromkeys((*seen.values(), *shown.values()))
-        projected = each(
-            lambda pixels: self.projector(self.backbone(pixels)), ((v, v.pixels()) for v in views), batch.together
-        )
-        return Encoded(
-            each(self.predictor, ((slot, projected[view]) for slot, view in seen.items()), batch.together),
-            {slot: projected[view].detach() for slot, view in shown.items()},
-        )
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Return projections (B, D)."""
+        projected: Tensor = self.projector(self.backbone(pixels))
+        return projected
+
+    def predict(self, embedding: Tensor) -> Tensor:
+        """Return what the predictor makes of a projection."""
+        predicted: Tensor = self.predictor(embedding)
+        return predicted
+
+    def label(self, embedding: Tensor) -> Tensor:
+        """Return the projection, which takes no gradient."""
+        return embedding.detach()
 
     def pair_loss(self, batch: Batch, online: Tensor, target: Tensor, pair: Pair) -> Tensor:
         """Return the negative cosine similarity, equation 1 of the paper."""

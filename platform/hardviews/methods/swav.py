@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, normalize
 
-from hardviews.batch import Batch, Clock, Samples, View
+from hardviews.batch import Batch, Clock, Samples
 from hardviews.collectives import gather_rows, order_of_rows
+from hardviews.encoded import Encoded
 from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
 from hardviews.methods.each import each_view
 from hardviews.methods.heads import mlp
-from hardviews.methods.method import Encoded, Method, MethodConfig
+from hardviews.methods.method import Method, MethodConfig
 from hardviews.methods.sinkhorn import sinkhorn
 from hardviews.methods.swav_queue import EmbeddingQueue
 from hardviews.views.augmentation import Augmentation, swav_global, swav_local
@@ -119,12 +120,13 @@ class SwAV(Method):
         """Return unit embeddings (B, D) online and codes (B, K) as targets, both from one forward of a view."""
         seen = {slot: batch.online(slot) for slot in online}
         shown = {slot: batch.views[slot] for slot in target}
-        embedded = each_view(self, self._embed, (*seen.values(), *shown.values()))
+        embedded = each_view(self, self.embed, (*seen.values(), *shown.values()))
         codes = self._codes([embedded[view] for view in shown.values()], batch.clock)
         return Encoded({slot: embedded[view] for slot, view in seen.items()}, dict(zip(shown, codes, strict=True)))
 
-    def _embed(self, view: View) -> Tensor:
-        return normalize(full_precision(self.projector(self.backbone(view.pixels()))), dim=1)
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Return unit embeddings (B, D)."""
+        return normalize(full_precision(self.projector(self.backbone(pixels))), dim=1)
 
     @torch.no_grad()
     def _codes(self, views_BD: Sequence[Tensor], clock: Clock) -> list[Tensor]:

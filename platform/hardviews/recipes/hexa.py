@@ -27,9 +27,10 @@ from hardviews.recipes.deepclusterv2 import deepclusterv2
 from hardviews.recipes.mocov2 import mocov2
 from hardviews.recipes.recipe import Recipe
 from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.compose import Chain, Sum, Weighted
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
-from hardviews.strategies.strategy import Chain, Clean, Sum, Weighted
+from hardviews.strategies.strategy import Clean
 
 _HEXA = Sum((1.0, Clean()), (1.0, Adversarial(epsilon=2 / 255)), (1.0, CutMix()), average=True)
 # In epoch 0 the clusters are those of a random network. Hard terms are means over hard views: six clean small views

@@ -21,9 +21,10 @@ from hardviews.optim.optimizer import Optimizer
 from hardviews.optim.schedule import Schedule
 from hardviews.recipes.recipe import Recipe, Training
 from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
-from hardviews.strategies.strategy import Chain, Clean, Sum
+from hardviews.strategies.strategy import Clean
 from hardviews.train.loader import LoaderConfig
 from hardviews.train.precision import Precision
 from hardviews.views.augmentation import Augmentation

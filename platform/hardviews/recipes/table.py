@@ -2,7 +2,8 @@
 
 from hardviews.recipes import RECIPES, recipe_named
 from hardviews.recipes.header import header
-from hardviews.strategies.strategy import Chain, Strategy, Sum
+from hardviews.strategies.compose import Chain, Sum
+from hardviews.strategies.strategy import Strategy
 from hardviews.tracking.params import flatten
 
 _COLUMNS = ("recipe", "method", "backbone", "strategy", "epochs", "published")

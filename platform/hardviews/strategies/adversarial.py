@@ -14,7 +14,7 @@ Shape legend: B samples, P pairs.
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,12 +23,10 @@ from hardviews.batch import Batch, Branch, Crops, Term, View
 from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
 from hardviews.models.held import HeldStatistics, Kind
+from hardviews.strategies.scorer import Scorer
 from hardviews.strategies.strategy import Stage, Strategy
 from hardviews.views.plan import Slot
 from hardviews.views.random import Purpose, uniform_like
-
-if TYPE_CHECKING:
-    from hardviews.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ class Adversarial(Strategy):
         """Return whether attacked views have statistics of their own."""
         return self.branch == "adversarial"
 
-    def __call__(self, batch: Batch, objective: "Objective") -> list[Term]:
+    def __call__(self, batch: Batch, objective: Scorer) -> list[Term]:
         """Return the batch with attacked online views as the only term."""
         if batch.clock.step % self.every:
             return [Term(batch, weight=0.0)]
@@ -116,7 +114,7 @@ class Adversarial(Strategy):
         clean: dict[Slot, Tensor],
         batch: Batch,
         held: dict[Slot, HeldStatistics],
-        objective: "Objective",
+        objective: Scorer,
     ) -> tuple[dict[Slot, Tensor], Tensor]:
         """Take one signed step up the loss and project it into the bound and the valid range.
 
@@ -138,7 +136,7 @@ class Adversarial(Strategy):
             moved[slot] = self._project(leaf.detach() + radius * grad.sign(), clean[slot], batch.views[slot])
         return moved, losses_B.detach()
 
-    def _losses(self, attacked: Batch, objective: "Objective") -> Tensor:
+    def _losses(self, attacked: Batch, objective: Scorer) -> Tensor:
         """Return the losses (B,) that the term is to add, which are those that the attack climbs."""
         pairs = objective.pairs_of(self._term(attacked))
         losses_PB, _ = objective.pairwise(attacked, attack=True, pairs=pairs)

@@ -5,16 +5,15 @@ Every candidate is encoded once, with gradient, and every pair of candidates cos
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from hardviews.batch import Batch, Term
+from hardviews.methods.method import Method
 from hardviews.strategies.candidates import Candidates
+from hardviews.strategies.passes import Passes, trained
+from hardviews.strategies.scorer import Scorer
 from hardviews.views.plan import Plan
-
-if TYPE_CHECKING:
-    from hardviews.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,10 @@ class AllPairs(Candidates):
         """Return that a term trains on several views of a slot."""
         return True
 
-    def among(self, plan: Plan, table: Tensor, batch: Batch, objective: "Objective") -> list[Term]:
+    def looked(self, method: Method, plan: Plan) -> Passes:
+        """Count training on every candidate."""
+        return trained(method, plan)
+
+    def among(self, plan: Plan, table: Tensor, batch: Batch, objective: Scorer) -> list[Term]:
         """Return the batch with all candidates as the only term."""
         return [Term(batch, assignments=table)]

@@ -6,7 +6,7 @@ Shape legend: A assignments, S slots, B samples.
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,13 +14,12 @@ from torch import Tensor
 
 from hardviews.batch import Batch, Clock, Selection, Term
 from hardviews.errors import UserError
+from hardviews.methods.method import Method
+from hardviews.strategies.passes import Passes, trained
+from hardviews.strategies.scorer import Scorer
 from hardviews.strategies.strategy import Stage, Strategy
 from hardviews.views.plan import Plan, Slot
 from hardviews.views.random import Purpose, words
-
-if TYPE_CHECKING:
-    from hardviews.methods.method import Method
-    from hardviews.objective import Objective
 
 _MOST = 100_000  # assignments that a step may list
 
@@ -76,7 +75,7 @@ class Candidates(Strategy):
             asked.update({pool.name: self.local_candidates for pool in plan.pools if not pool.target})
         return plan.with_candidates(asked)
 
-    def refuses(self, method: "Method") -> str | None:
+    def refuses(self, method: Method) -> str | None:
         """Refuse a method without the local views that are asked for, or with more assignments than can be listed."""
         if self.local_candidates is not None and all(pool.target for pool in method.plan().pools):
             return (
@@ -91,10 +90,10 @@ class Candidates(Strategy):
             )
         return None
 
-    def __call__(self, batch: Batch, objective: "Objective") -> list[Term]:
+    def __call__(self, batch: Batch, objective: Scorer) -> list[Term]:
         """Return the terms of this step's assignments, or the first views where there is nothing to look at."""
         # Its own candidates: another part of a sum may ask for more of them.
-        plan = self.plan(objective.method.plan())
+        plan = self.plan(objective.own_plan)
         if plan.count(objective.pairs) == 1 or batch.clock.step % self.every:
             return first_views(plan, batch)
         listed = self.listed(plan)
@@ -102,30 +101,36 @@ class Candidates(Strategy):
         drawn = None if self.limit is None or self.limit >= total else draw_ranks(total, self.limit, batch.clock)
         return self.among(plan, listed.assignments(objective.pairs, drawn), batch, objective)
 
+    def passes(self, method: Method) -> Passes:
+        """Count those of steps that look at assignments, and those of steps on the first views."""
+        plan = self.plan(method.plan())
+        looked = 0 if plan.count(method.pairs()) == 1 else 1 / self.every
+        return self.looked(method, plan) * looked + trained(method, method.plan()) * (1 - looked)
+
+    @abstractmethod
+    def looked(self, method: Method, plan: Plan) -> Passes:
+        """Return the passes of a step that looks at the assignments of the plan's candidates."""
+
     def listed(self, plan: Plan) -> Plan:
         """Return the plan whose assignments are listed, one by one."""
         return plan
 
     @abstractmethod
-    def among(self, plan: Plan, table: Tensor, batch: Batch, objective: "Objective") -> list[Term]:
+    def among(self, plan: Plan, table: Tensor, batch: Batch, objective: Scorer) -> list[Term]:
         """Return the terms of a step that looks at these assignments (A, S)."""
 
 
 class Choice(NamedTuple):
-    """Which row of the table each sample takes (B,), the hardness (A, B) it was chosen by, if by that, and whether all
-    samples chose from the same assignments.
+    """The row of the table that each sample takes (B,).
+
+    hardness (A, B) if that decided; `shared` whether all samples chose from the same assignments, `random` whether
+    chance chose.
     """
 
     rows: Tensor
     hardness: Tensor | None = None
     shared: bool = True
-
-
-class Chosen(NamedTuple):
-    """The candidates of a slot that assignments name, and which of them each sample takes (B,)."""
-
-    candidates: list[Slot]
-    pick: Tensor
+    random: bool = False
 
 
 def first_views(plan: Plan, batch: Batch) -> list[Term]:
@@ -133,23 +138,23 @@ def first_views(plan: Plan, batch: Batch) -> list[Term]:
     return [Term(replace(batch, views={slot: batch.views[slot] for slot in plan.slots}))]
 
 
-def selected(plan: Plan, table: Tensor, choice: Choice, batch: Batch) -> tuple[Batch, dict[Slot, Chosen]]:
-    """Return the batch of the chosen views, with the record of the selection, and what was chosen by slot."""
+def selected(plan: Plan, table: Tensor, choice: Choice, batch: Batch, scorer: Scorer) -> Batch:
+    """Return the batch of the chosen views, with the record of the selection."""
     named = [numbers_A.unique(return_inverse=True) for numbers_A in table.T]
     # One copy to the device.
     pick_BS = torch.stack([place_A for _, place_A in named], dim=1).to(choice.rows.device)[choice.rows]
-    chosen, views = {}, {}
+    views = {}
     for s, slot in enumerate(plan.slots):
-        candidates = [Slot(slot.pool, number) for number in named[s][0].tolist()]
-        chosen[slot] = Chosen(candidates, pick_BS[:, s])
-        # Where nothing is to be chosen, the view itself: another part of a sum may have encoded it.
-        if candidates == [slot]:
-            views[slot] = batch.views[slot]
-        else:
-            views[slot] = batch.views[slot].pick([batch.views[c] for c in candidates], pick_BS[:, s])
+        candidates = [batch.views[Slot(slot.pool, number)] for number in named[s][0].tolist()]
+        view = batch.views[slot]
+        # With nothing to choose among it is the view itself: another part of a sum may have encoded it.
+        if candidates != [view]:
+            view = view.pick(candidates, pick_BS[:, s])
+            scorer.picked(view, candidates, pick_BS[:, s])
+        views[slot] = view
     drawn = {slot: batch.views[slot] for slot in plan.candidates}
-    selection = Selection(plan.slots, table, choice.hardness, choice.rows, drawn, choice.shared)
-    return replace(batch, views=views, selection=selection), chosen
+    record = Selection(plan.slots, table, choice.hardness, choice.rows, drawn, choice.shared, choice.random)
+    return replace(batch, views=views, selection=record)
 
 
 def draw_ranks(total: int, limit: int, clock: Clock) -> list[int]:

@@ -11,23 +11,21 @@ Shape legend: A assignments, S slots, B samples.
 """
 
 import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from hardviews.batch import Batch, Term, pick_rows
+from hardviews.batch import Batch, Term
 from hardviews.errors import UserError
-from hardviews.methods.method import map_tensors
+from hardviews.methods.method import Method
 from hardviews.models.resolution import fails, why_not
 from hardviews.strategies.best_locals import best_locals, covering, separable
 from hardviews.strategies.candidates import Candidates, Choice, selected
+from hardviews.strategies.passes import Passes, area, has_target_network, sides, trained, unselected
+from hardviews.strategies.scorer import Scorer
 from hardviews.views.plan import Plan, candidate_pairs
-
-if TYPE_CHECKING:
-    from hardviews.methods.method import Method
-    from hardviews.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class HardViews(Candidates):
         if self.best_locals and self.limit is not None:
             raise UserError(f"HardViews has best_locals, which looks at all choices, and limit={self.limit}: drop one.")
 
-    def refuses(self, method: "Method") -> str | None:
+    def refuses(self, method: Method) -> str | None:
         """Refuse a size that the network cannot take, and BatchNorm that cannot be had."""
         sizes = [pool.augmentation.size for pool in method.plan().pools]
         larger = [own for own in sizes if own > (self.size or math.inf)]
@@ -88,18 +86,29 @@ class HardViews(Candidates):
             )
         return super().refuses(method)
 
+    def looked(self, method: Method, plan: Plan) -> Passes:
+        """Count scoring every candidate, less the targets that training need not make again."""
+        online, target = sides(method, plan)
+        separate = target if has_target_network(method) else target - online
+        passes = trained(method, method.plan())
+        passes += Passes(area(plan, online, self.size) + area(plan, separate, self.size))
+        shrunk = {pool.name for pool in plan.pools if self.size is not None and self.size < pool.augmentation.size}
+        if method.rowwise_targets and separate:
+            passes += Passes(-area(plan, [slot for slot in sides(method, method.plan())[1] if slot.pool not in shrunk]))
+        return passes + unselected(method, plan, shrunk)
+
     def listed(self, plan: Plan) -> Plan:
         """Return the plan whose assignments are listed: of global views alone where local ones are found by sorting."""
         if not self.best_locals:
             return plan
         return plan.with_candidates({pool.name: pool.slots for pool in plan.pools if not pool.target})
 
-    def among(self, plan: Plan, table: Tensor, batch: Batch, objective: "Objective") -> list[Term]:
+    def among(self, plan: Plan, table: Tensor, batch: Batch, objective: Scorer) -> list[Term]:
         """Return the batch of the hardest views as the only term."""
         together, hardest = self.normalise == "together", self.choose == "hardest"
         if self.best_locals:
             found, _ = candidate_pairs(plan.slots, objective.pairs, covering(plan, table))
-            losses_QB, encoded = objective.score_pairs(
+            losses_QB = objective.score_pairs(
                 batch, found, self.size, together=together, move_statistics=self.move_statistics
             )
             losses = dict(zip(found, losses_QB, strict=True))
@@ -107,29 +116,12 @@ class HardViews(Candidates):
             found, within_AP = candidate_pairs(plan.slots, objective.pairs, table)
             hardness_AB = objective.reduce(torch.stack([losses[pair] for pair in found]), within_AP)
         else:
-            hardness_AB, encoded = objective.score(
+            hardness_AB = objective.score(
                 batch, table, self.size, together=together, move_statistics=self.move_statistics
             )
         choice_B = (hardness_AB if hardest else -hardness_AB).argmax(0)
-        drawn = batch
-        batch, chosen = selected(plan, table, Choice(choice_B, hardness_AB, not self.best_locals), batch)
-        targets, first = {}, {}
-        if objective.method.rowwise_targets:
-            for slot, (candidates, pick_B) in chosen.items():
-                made = [encoded.target[c] for c in candidates if c in encoded.target]
-                if len(made) == len(candidates) and not self.shrinks(plan, slot.pool):
-                    targets[slot] = map_tensors(lambda *t, pick=pick_B: pick_rows(t, pick), *made)
-        if objective.method.unselected_state:
-            slots = dict.fromkeys(pair.online for pair in objective.pairs)
-            if any(slot not in encoded.online or self.shrinks(plan, slot.pool) for slot in slots):
-                first = objective.first(drawn)
-            else:
-                first = {slot: encoded.online[slot] for slot in slots}
-        return [Term(replace(batch, targets=targets, first=first))]
-
-    def shrinks(self, plan: Plan, pool: str) -> bool:
-        """Return whether views of a pool are scored at a lower resolution than their own."""
-        return self.size is not None and self.size < plan.pool(pool).augmentation.size
+        choice = Choice(choice_B, hardness_AB, not self.best_locals)
+        return [Term(selected(plan, table, choice, batch, objective))]
 
 
 def _has_batchnorm(method: nn.Module) -> bool:

@@ -10,26 +10,16 @@ Shape legend: B samples.
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from hardviews.batch import Batch, Crops, Mix, Term, View
 from hardviews.errors import UserError
+from hardviews.strategies.scorer import Scorer
 from hardviews.strategies.strategy import Stage, Strategy
 from hardviews.views.random import Purpose, beta, permutation_in_groups
-
-if TYPE_CHECKING:
-    from hardviews.objective import Objective
-
-
-def alone(strategy: Strategy) -> str:
-    """Say why nothing can be mixed in groups of one image, and what to do."""
-    return (
-        f"{type(strategy).__name__} mixes images of one group, but training.group is 1, so each would be mixed "
-        "with itself: set training.group to 2 or more (32 by default)."
-    )
 
 
 @dataclass(frozen=True)
@@ -64,18 +54,27 @@ class Mixing(Strategy):
         """Return that this mixes."""
         return frozenset({Stage.MIX})
 
-    def __call__(self, batch: Batch, objective: "Objective") -> list[Term]:
+    def refuses_group(self, size: int) -> str | None:
+        """Refuse groups of one image, which would be mixed with itself."""
+        if size > 1:
+            return None
+        return (
+            f"{type(self).__name__} mixes images of one group, but training.group is 1, so each would be mixed "
+            "with itself: set training.group to 2 or more (32 by default)."
+        )
+
+    def __call__(self, batch: Batch, objective: Scorer) -> list[Term]:
         """Return the batch with mixed online views as the only term."""
         if self.fixed == 1 and self.pairs == "all":
             return [Term(batch, name=type(self).__name__.lower())]  # nothing is mixed: the clean views, bit for bit
         if batch.group == 1:
-            raise UserError(alone(self))
+            raise UserError(self.refuses_group(1))
         hard, mixes = {}, {}
         for slot in dict.fromkeys(pair.online for pair in objective.pairs):
             view = batch.views[slot]
             if not view.target:
                 continue
-            pixels, mix = self._mix(view.pixels(), batch, objective.plan.view_number(slot), objective.method.mix_grid)
+            pixels, mix = self._mix(view.pixels(), batch, objective.plan.view_number(slot), objective.mix_grid)
             # Also where every weight here happens to be 1: the other ranks would wait for this one in the pass.
             hard[slot] = View(slot, Crops(pixels, view.normalisation), view.normalisation, mask=view.mask)
             mixes[slot] = mix

@@ -9,12 +9,22 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from hardviews.batch import Batch, Mix
+from hardviews.methods.method import Method
 from hardviews.strategies.mix import Mixing
 
 
 @dataclass(frozen=True)
 class MixUp(Mixing):
     """Blends each online view with a partner's."""
+
+    def refuses(self, method: Method) -> str | None:
+        """Refuse a method that predicts parts of a view: a part of a blended image has no source."""
+        if method.blends:
+            return None
+        return (
+            "every patch of a blended image belongs to two images at once, and a patch predicts what the teacher makes "
+            "of the one that it comes from. Use CutMix, whose boxes keep to the grid of patches, or DINO."
+        )
 
     def _mix(self, pixels: Tensor, batch: Batch, stream: int, grid: int) -> tuple[Tensor, Mix]:
         mix = Mix(self.partners(batch, stream), self.weights(batch, stream))

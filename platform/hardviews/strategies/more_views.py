@@ -7,18 +7,17 @@ method reads the first set.
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 import torch
 
 from hardviews.batch import Batch, Term
 from hardviews.errors import UserError
+from hardviews.methods.method import Method
 from hardviews.strategies.candidates import first_views
-from hardviews.strategies.strategy import Stage, Strategy
+from hardviews.strategies.passes import Passes, trained
+from hardviews.strategies.scorer import Scorer
+from hardviews.strategies.strategy import Clean, Stage, Strategy
 from hardviews.views.plan import Plan
-
-if TYPE_CHECKING:
-    from hardviews.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class MoreViews(Strategy):
     Attributes:
         sets: on average over steps; of 5/3, two steps in three take two sets and one takes one. A method of two views
             and one network takes 2 * 3 passes a step (a backward is two) and HardViews(4) four more: 10/6 as many.
-            `hardviews.strategies.cost.matching` says it for any method and selection.
+            `matching` computes it for any method and selection.
     """
 
     sets: float = 5 / 3
@@ -48,14 +47,18 @@ class MoreViews(Strategy):
         """Return that a term trains on several views of a slot."""
         return True
 
+    def passes(self, method: Method) -> Passes:
+        """Count training on every set."""
+        return trained(method, method.plan()) * self.sets
+
     def plan(self, plan: Plan) -> Plan:
         """Ask for the views of all sets."""
         most = math.ceil(self._exactly)
         return plan.with_candidates({pool.name: pool.slots * most for pool in plan.pools})
 
-    def __call__(self, batch: Batch, objective: "Objective") -> list[Term]:
+    def __call__(self, batch: Batch, objective: Scorer) -> list[Term]:
         """Return the batch with all sets of this step as the only term."""
-        plan = objective.method.plan()
+        plan = objective.own_plan
         number = self.at(batch.clock.step)
         if number == 1:
             return first_views(plan, batch)
@@ -72,3 +75,9 @@ class MoreViews(Strategy):
     @property
     def _exactly(self) -> Fraction:
         return Fraction(self.sets).limit_denominator(1000)
+
+
+def matching(method: Method, strategy: Strategy) -> MoreViews:
+    """Return the control that takes as many passes as a selection, all of them to train on random views."""
+    # Never below 1, which rounding may make of a strategy that takes no pass of its own.
+    return MoreViews(max(1.0, strategy.passes(method).units / Clean().passes(method).units))

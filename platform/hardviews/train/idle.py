@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from hardviews.batch import Clock
 from hardviews.objective import Objective
 from hardviews.recipes.recipe import Training
-from hardviews.strategies.strategy import Strategy, Sum
+from hardviews.strategies.compose import Sum
+from hardviews.strategies.strategy import Strategy
 
 
 def idle(objective: Objective, training: Training, per_epoch: int) -> list[str]:

@@ -97,13 +97,13 @@ class Review:
         method can train on such.
         """
         found = {term.name: term.batch for term, _ in losses.terms if term.batch.hard}
-        plain = replace(losses.selecting, hard={}, mixes={}, targets={}, clock=replace(losses.batch.clock, step=0))
+        plain = replace(losses.selecting, hard={}, mixes={}, clock=replace(losses.batch.clock, step=0))
         device = next(self.objective.parameters()).device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             for kind, strategy in (("adversarial", Adversarial(8 / 255, branch="main")), ("cutmix", CutMix())):
                 if kind == "cutmix" and plain.group == 1:
                     continue  # nobody to mix with
-                if not any(kind in name for name in found) and self.objective.method.refuses(strategy) is None:
+                if not any(kind in name for name in found) and strategy.refuses(self.objective.method) is None:
                     made: list[Term] = strategy(plain, self.objective)
                     found[f"{kind}, {_NOT_TRAINED}"] = made[0].batch
         return found

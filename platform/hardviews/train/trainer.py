@@ -13,10 +13,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hardviews.batch import Clock, Samples
 from hardviews.collectives import sum_over_ranks
-from hardviews.methods.method import Encoded, concatenate
+from hardviews.encoded import Encoded, concatenate
 from hardviews.objective import Losses, Objective
 from hardviews.recipes.recipe import Recipe
-from hardviews.strategies.composition import check_group, check_micro_batch
+from hardviews.train.composition import check
 from hardviews.train.ledger import digest
 from hardviews.train.loader import RawBatch, to_batch
 from hardviews.train.nonfinite import Trace, traces
@@ -54,8 +54,7 @@ class Trainer:
         self.recipe, self.world = recipe, world
         torch.manual_seed(recipe.training.seed)
         method = recipe.method.build(recipe.backbone.build(), recipe.backbone.num_features)
-        check_group(method, recipe.strategy, recipe.training.group)
-        check_micro_batch(method, recipe.training.batch, recipe.training.accumulate)
+        check(method, recipe.strategy, recipe.training)
         self.objective = Objective(method, recipe.strategy).train()
         # channels_last is what convolutions run fastest in, on CPU as on GPU.
         self.objective.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

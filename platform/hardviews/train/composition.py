@@ -1,9 +1,9 @@
-"""Which strategies a method cannot train under, found out before anything is trained.
+"""Methods, strategies and training settings that cannot go together, found out before anything is trained.
 
-What the order of a chain forbids is refused where the chain is made (`Chain`). Here is what depends on the method. Some
-compositions cannot be written at all: hard views replace online views alone, so keys and other targets are never mixed
-or attacked, and no hard view enters a state; partners stay inside groups that no rank boundary cuts, so no label of a
-mix lies on another rank; a method whose loss has no value per sample is no `Method`.
+`Chain` refuses orders of its links that mean nothing. Here are the refusals that depend on the method. Some
+compositions cannot be written at all. Hard views replace online views alone, so keys and other targets are never mixed
+or attacked, and no hard view enters a state. Partners stay inside groups that no rank boundary cuts, so no label of a
+mix lies on another rank.
 """
 
 from collections.abc import Iterator
@@ -13,22 +13,19 @@ from torch import nn
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
 from hardviews.models.resolution import fails, own_size, why_not
-from hardviews.strategies.mix import alone
+from hardviews.recipes.recipe import Training
 from hardviews.strategies.strategy import Stage, Strategy
 
 
-def check(method: Method, strategy: Strategy) -> None:
-    """Refuse a strategy that means nothing for a method, and views that its network cannot look at.
+def check(method: Method, strategy: Strategy, training: Training) -> None:
+    """Refuse a composition that means nothing, views that the network cannot look at, and batches that are too small.
 
     Raises:
         UserError: with the reason and what to do.
     """
-    for pool in method.plan().pools:
-        reason = _unseen(method, pool.augmentation.size)
-        if reason is not None:
-            raise UserError(
-                f"{type(method).__name__} has {pool.name} views of {pool.augmentation.size} pixels a side, but {reason}"
-            )
+    _check_views(method)
+    method.check_group(training.group)
+    _check_micro_batch(method, training)
     globals_ = {pool.name for pool in method.plan().pools if pool.target}
     hardened = any(pair.online.pool in globals_ for pair in method.pairs())
     for leaf in leaves(strategy):
@@ -38,14 +35,24 @@ def check(method: Method, strategy: Strategy) -> None:
                 f"{name}: only views of global slots are mixed and attacked, and no pair of the method has one on its "
                 "online side. Let a global slot predict, or leave this strategy out."
             )
-        reason = leaf.refuses(method) or method.refuses(leaf)
-        if reason is not None:
+        if reason := leaf.refuses(method):
             raise UserError(f"{name}: {reason}")
+        if reason := leaf.refuses_group(training.group):
+            raise UserError(reason)
+
+
+def _check_views(method: Method) -> None:
+    for pool in method.plan().pools:
+        reason = _unseen(method, pool.augmentation.size)
+        if reason is not None:
+            raise UserError(
+                f"{type(method).__name__} has {pool.name} views of {pool.augmentation.size} pixels a side, but {reason}"
+            )
 
 
 def _unseen(method: Method, size: int) -> str | None:
-    """Return why a method's network cannot look at views of `size` pixels, and what to do; None where it can."""
-    # One setting says the size where all views are drawn alike.
+    """Return why a method's network cannot look at views of `size` pixels, and what to do; None if it can."""
+    # One setting says the size if all views are drawn alike.
     alike = len(method.plan().pools) == 1 and hasattr(getattr(method, "config", None), "view")
     setting = " (--method.view.size {})" if alike else ""
     reason, own = why_not(method.backbone, size, setting), own_size(method.backbone)
@@ -60,28 +67,13 @@ def _unseen(method: Method, size: int) -> str | None:
     )
 
 
-def check_group(method: Method, strategy: Strategy, group: int) -> None:
-    """Refuse groups that are too small for a method, or for a strategy that mixes the images of a group.
-
-    Raises:
-        UserError: with the reason and what to do.
-    """
-    method.check_group(group)
-    for leaf in leaves(strategy):
-        if group == 1 and Stage.MIX in leaf.stages:
-            raise UserError(alone(leaf))
-
-
-def check_micro_batch(method: Method, batch: int, accumulate: int) -> None:
-    """Refuse micro-batches of one image, of all ranks together, where a method needs others beside it.
-
-    Raises:
-        UserError: with the reason and what to do.
-    """
+def _check_micro_batch(method: Method, training: Training) -> None:
+    """Refuse micro-batches of one image, of all ranks together, if a method needs others beside it."""
+    batch, accumulate = training.batch, training.accumulate
     if batch // accumulate > 1:
         return
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in method.modules())
-    if method.contrasts_batch:
+    if method.needs_others:
         needs = "tells an image from the others of its micro-batch"
     elif normalised:
         needs = "normalises the images of a micro-batch together (BatchNorm)"

@@ -1,0 +1,63 @@
+"""The memory of a step: encodings by view, so that no view is encoded twice."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from hardviews.batch import Batch, View, pick_rows
+from hardviews.encoded import Encoded, map_tensors
+from hardviews.views.plan import Pair, Slot
+
+
+class Encodings:
+    """All encodings of a step so far, so that no view is encoded twice.
+
+    Keys are views, which are equal only if they are the same object: a view at another size, or an attacked one, is
+    another view. A target without a view (a row of a table) is known by its slot.
+    """
+
+    def __init__(self) -> None:
+        self.online: dict[View, Any] = {}
+        self.target: dict[View | Slot, Any] = {}
+
+    def add(self, batch: Batch, encoded: Encoded) -> None:
+        """Remember the encodings of a batch's clean views."""
+        self.online.update((batch.views[slot], made) for slot, made in encoded.online.items())
+        self.target.update((batch.views.get(slot, slot), made) for slot, made in encoded.target.items())
+
+    def update(self, others: "Encodings") -> None:
+        """Remember other encodings too."""
+        self.online.update(others.online)
+        self.target.update(others.target)
+
+    def take_targets(self, others: "Encodings", batch: Batch, pairs: Sequence[Pair]) -> None:
+        """Take the targets that some pairs need and that other encodings have."""
+        keys = (batch.views.get(slot, slot) for slot in self.missing(batch, pairs)[1])
+        self.target.update((key, others.target[key]) for key in keys if key in others.target)
+
+    def missing(self, batch: Batch, pairs: Sequence[Pair]) -> tuple[list[Slot], list[Slot]]:
+        """Return the online and the target slots of some pairs that are not encoded yet."""
+        online, target = _sides(pairs)
+        return (
+            [slot for slot in online if batch.views[slot] not in self.online],
+            [slot for slot in target if batch.views.get(slot, slot) not in self.target],
+        )
+
+    def of(self, batch: Batch, pairs: Sequence[Pair]) -> Encoded:
+        """Return the encodings that some pairs need, all of which must be here."""
+        online, target = _sides(pairs)
+        return Encoded(
+            {slot: self.online[batch.views[slot]] for slot in online},
+            {slot: self.target[batch.views.get(slot, slot)] for slot in target},
+        )
+
+    def pick_target(self, view: View, others: Sequence[View], choice_B: Tensor) -> None:
+        """Remember the target of a view whose row i is row i of others[choice[i]], if all their targets are here."""
+        made = [self.target[other] for other in others if other in self.target]
+        if len(made) == len(others):
+            self.target[view] = map_tensors(lambda *tensors: pick_rows(tensors, choice_B), *made)
+
+
+def _sides(pairs: Sequence[Pair]) -> tuple[dict[Slot, None], dict[Slot, None]]:
+    return dict.fromkeys(pair.online for pair in pairs), dict.fromkeys(pair.target for pair in pairs)

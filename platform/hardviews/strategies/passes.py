@@ -1,0 +1,79 @@
+"""Costs of training and scoring, counted in forward passes.
+
+The unit is a forward pass of a view of the method's largest size; a smaller view counts by its area. A backward pass is
+two forward passes, so a view that is trained on costs three. tests/strategies/test_cost.py counts the passes that are
+really made.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from hardviews.methods.method import Method
+from hardviews.models.momentum import MomentumEncoder
+from hardviews.views.plan import Plan, Slot
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Forward passes of a step for each image: without gradient (scoring, a momentum encoder's targets), and with."""
+
+    without_gradient: float = 0.0
+    trained: float = 0.0
+
+    @property
+    def units(self) -> float:
+        """Return the cost in forward passes."""
+        return self.without_gradient + 3 * self.trained
+
+    def __add__(self, other: "Passes") -> "Passes":
+        return Passes(self.without_gradient + other.without_gradient, self.trained + other.trained)
+
+    def __mul__(self, times: float) -> "Passes":
+        return Passes(self.without_gradient * times, self.trained * times)
+
+
+def trained(method: Method, plan: Plan) -> Passes:
+    """Return the passes of training on all candidates of a plan, each encoded once."""
+    online, target = sides(method, plan)
+    if has_target_network(method):
+        return Passes(area(plan, target), area(plan, online))
+    return Passes(0.0, area(plan, online | target))
+
+
+def unselected(method: Method, plan: Plan, pools: Collection[str]) -> Passes:
+    """Return the passes of encoding first views for the state of a method that reads no selected ones.
+
+    Only those of some pools, and of these only views that a selection may pass over: all others are trained on anyway.
+    """
+    if not method.unselected_state:
+        return Passes()
+    return Passes(area(plan, [s for s in sides(method, method.plan())[0] if s.pool in pools and chooses(plan, s.pool)]))
+
+
+def sides(method: Method, plan: Plan) -> tuple[set[Slot], set[Slot]]:
+    """Return the candidates that the online side may look at, and those of the target side.
+
+    A pool that draws no more candidates than it has slots keeps every view in its slot; else any view may fill any.
+    """
+    found = []
+    for slots in ({p.online for p in method.pairs()}, {p.target for p in method.pairs()}):
+        pools = {slot.pool for slot in slots}
+        found.append({c for c in plan.candidates if c in slots or (chooses(plan, c.pool) and c.pool in pools)})
+    return found[0], found[1]
+
+
+def chooses(plan: Plan, pool: str) -> bool:
+    """Return whether a pool draws more candidates than it has slots."""
+    return plan.pool(pool).candidates > plan.pool(pool).slots
+
+
+def area(plan: Plan, slots: Iterable[Slot], size: int | None = None) -> float:
+    """Return the passes of encoding some candidates once, each at `size` pixels if its own size is larger."""
+    full = max(pool.augmentation.size for pool in plan.pools)
+    own = [plan.pool(slot.pool).augmentation.size for slot in slots]
+    return sum((min(side, size or side) / full) ** 2 for side in own)
+
+
+def has_target_network(method: Method) -> bool:
+    """Return whether a second network makes the targets."""
+    return any(isinstance(module, MomentumEncoder) for module in method.modules())

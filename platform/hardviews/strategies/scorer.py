@@ -1,0 +1,76 @@
+"""The interface between a strategy and the objective: all that a strategy may ask."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from hardviews.batch import Batch, Term, View
+from hardviews.views.plan import Pair, Plan
+
+
+class Scorer(Protocol):
+    """Losses of views under the method that is trained.
+
+    Shape legend: A assignments, B samples, P pairs, Q pairs of candidates, S slots.
+    """
+
+    @property
+    def plan(self) -> Plan:
+        """The pools of a step, with all candidates that are drawn."""
+
+    @property
+    def own_plan(self) -> Plan:
+        """The pools as the method has them, without candidates."""
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The pairs whose losses the method adds."""
+
+    @property
+    def mix_grid(self) -> int:
+        """Side in pixels of the squares that no box of a mixed view may cut."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the network."""
+
+    def score(
+        self,
+        batch: Batch,
+        table: Tensor,
+        size: int | None = None,
+        *,
+        together: bool = False,
+        move_statistics: bool = False,
+    ) -> Tensor:
+        """Return the hardness (A, B) of assignments (A, S), made without gradient and without a trace."""
+
+    def score_pairs(
+        self,
+        batch: Batch,
+        pairs: Sequence[Pair],
+        size: int | None = None,
+        *,
+        together: bool = False,
+        move_statistics: bool = False,
+    ) -> Tensor:
+        """Return the losses (Q, B) of pairs of candidates, made as `score` does."""
+
+    def picked(self, view: View, others: Sequence[View], choice_B: Tensor) -> None:
+        """Take note that row i of a view is row i of others[choice[i]]: their targets need not be made again."""
+
+    def pairwise(
+        self, batch: Batch, *, attack: bool = False, pairs: Sequence[Pair] | None = None
+    ) -> tuple[Tensor, Any]:
+        """Return the losses (P, B) of pairs on a batch with hard views, and the encodings."""
+
+    def pairs_of(self, term: Term) -> tuple[Pair, ...]:
+        """Return the pairs whose losses a term adds."""
+
+    def reduce(self, losses: Tensor, within: Tensor | None = None, pairs: Sequence[Pair] | None = None) -> Tensor:
+        """Reduce losses (P, B) of pairs to a loss per sample (B,), or per assignment and sample (A, B)."""
+
+    def valid(self, batch: Batch) -> Tensor | None:
+        """Return a mask (B,) of the samples that have labels, None if all have."""
