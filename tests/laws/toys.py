@@ -75,8 +75,9 @@ class ToyCentre(Toy):
     def pairs(self):
         return tuple(Pair(v, q, 1 / 6) for q in self.slots[:2] for v in self.slots if v != q)
 
-    def label(self, embedding):
-        return embedding.detach()
+    @property
+    def teacher(self):
+        return self.embed
 
     def pair_loss(self, batch, online, target, pair):
         return -(((target - self.centre) / 0.1).softmax(1) * log_softmax(online / 0.2, 1)).sum(1)
@@ -102,9 +103,9 @@ class ToyMasked(Toy):
         return ((position[:, None] + torch.arange(4) + number) % 3 == 0).float()
 
     def encode(self, batch, online, target):
+        seen = {slot: self.masked(batch.online(slot)) for slot in online}
         with torch.no_grad():
-            shown = {slot: self.embed(batch.views[slot].pixels()) for slot in target}
-        return Encoded({slot: self.masked(batch.online(slot)) for slot in online}, shown)
+            return Encoded(seen, {slot: self.embed(batch.views[slot].pixels()) for slot in target})
 
     def masked(self, view):
         side = isqrt(view.mask.shape[1])
@@ -126,6 +127,10 @@ class ToySinkhorn(Toy):
     def pairs(self):
         a, b = Slot("view", 0), Slot("view", 1)
         return Pair(a, b, 0.5), Pair(b, a, 0.5)
+
+    @property
+    def teacher(self):
+        return self.embed
 
     @torch.no_grad()
     def label(self, embedding):
