@@ -29,7 +29,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
-from hardviews.batch import Clock
+from hardviews.clock import Clock
 from hardviews.data.counters import Counters
 from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.models.backbones import Backbone

@@ -1,8 +1,8 @@
 """A change that is not meant to change numbers changes none: losses of five steps, kept in golden/losses.json.
 
 Bit for bit on the kind of machine that they were written on; elsewhere kernels add in another order, and a tolerance
-holds. After a change that is meant to change numbers, `.venv/bin/python -m tests.test_golden` writes all of them; say why
-in the commit. For a new method, `.venv/bin/python -m tests.test_golden --only NAME` writes its numbers and no others.
+holds. After a change that is meant to change numbers, `.venv/bin/python -m tests.test_golden` writes all of them; say
+why in the commit. For a new method, `.venv/bin/python -m tests.test_golden --only NAME` writes its numbers alone.
 """
 
 import argparse

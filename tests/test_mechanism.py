@@ -12,7 +12,7 @@ from PIL import Image
 from skimage import data as skimage_data
 from sklearn.datasets import load_sample_images
 
-from hardviews.batch import Clock
+from hardviews.clock import Clock
 from hardviews.data.pack import pack
 from hardviews.data.reader import Reader
 from hardviews.data.source import Item

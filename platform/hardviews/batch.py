@@ -6,31 +6,17 @@ Shape legend: B samples of this rank's share, C channels, H height, W width.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from hardviews.clock import Clock
 from hardviews.errors import UserError
+from hardviews.models.branch import Branch
+from hardviews.models.held import HeldStatistics
 from hardviews.views.augmentation import Normalisation
+from hardviews.views.pixels import Pixels, pick_rows
 from hardviews.views.plan import Slot
-
-if TYPE_CHECKING:
-    from hardviews.models.held import HeldStatistics
-
-Branch = Literal["main", "adversarial"]
-
-
-class Source(Protocol):
-    """Where the pixels of a view come from (rendered crops, or a canvas and parameters)."""
-
-    def pixels(self, size: int | None = None) -> Tensor:
-        """Return normalised float pixels (B, 3, H, W), at the view's own size unless told."""
-        ...
-
-    def pick(self, others: Sequence["Source"], choice: Tensor) -> "Source":
-        """Return the source whose row i is row i of others[choice[i]]."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +30,14 @@ class View:
     """
 
     slot: Slot
-    source: Source
+    source: Pixels
     normalisation: Normalisation
     rows: Tensor | None = None
     target: bool = True
     branch: Branch = "main"
     mask: Tensor | None = None
     size: int | None = None
-    statistics: "HeldStatistics | None" = None
+    statistics: HeldStatistics | None = None
 
     def pixels(self, size: int | None = None) -> Tensor:
         """Return normalised pixels (B, 3, H, W), at the view's size unless told."""
@@ -96,16 +82,6 @@ def _resized(mask: Tensor, own: int, size: int) -> Tensor:
     return grid_BNN[:, nearest][:, :, nearest].flatten(1)
 
 
-def pick_rows(tensors: Sequence[Tensor], choice: Tensor) -> Tensor:
-    """Return the tensor whose row i is row i of tensors[choice[i]]."""
-    out = tensors[0]
-    choice = choice.to(out.device).reshape(-1, *[1] * (out.ndim - 1))
-    for k, tensor in enumerate(tensors[1:], start=1):
-        # Not by an index of the chosen rows: finding it would wait for the device.
-        out = torch.where(choice == k, tensor, out)
-    return out
-
-
 @dataclass(frozen=True, eq=False)
 class Mix:
     """How the online view of a slot was mixed: row i holds weight[i] of itself and the rest of row
@@ -125,26 +101,6 @@ def entropy(mix: Mix) -> Tensor:
     entropy_B = torch.special.entr(mix.weight) + torch.special.entr(1 - mix.weight)
     itself_B = mix.partner == torch.arange(len(mix.partner), device=mix.partner.device)
     return torch.where(itself_B, 0.0, entropy_B)
-
-
-@dataclass(frozen=True)
-class Clock:
-    """Where the run stands: everything that schedules and random draws may depend on.
-
-    `step` counts optimizer steps and `progress` samples since the run began, `total` all samples the run will
-    see.
-    """
-
-    seed: int
-    epoch: int
-    step: int
-    progress: int
-    total: int
-
-    @property
-    def fraction(self) -> float:
-        """Return the share of the run that lies behind, in [0, 1]."""
-        return min(1.0, self.progress / max(1, self.total))
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,14 +146,13 @@ class Batch:
     """Clean views by slot (by candidate before a selection), and the hard views that replace some on the
     online side.
 
-    index (B,) rows of the data set, position (B,) places in the epoch's order, both int64 on the CPU;
-    positions come in whole groups of `group`. `together` asks the method to normalise views of one size as one batch.
+    `samples` are on the CPU; their positions come in whole groups of `group`. `together` asks the method to
+    normalise views of one size as one batch.
     """
 
     views: Mapping[Slot, View]
     clock: Clock
-    index: Tensor
-    position: Tensor
+    samples: Samples
     group: int
     hard: Mapping[Slot, View] = field(default_factory=dict)
     mixes: Mapping[Slot, Mix] = field(default_factory=dict)
@@ -209,9 +164,14 @@ class Batch:
         return len(self.index)
 
     @property
-    def samples(self) -> Samples:
-        """Return which samples these are."""
-        return Samples(self.index, self.position)
+    def index(self) -> Tensor:
+        """Return the samples' rows of the data set (B,)."""
+        return self.samples.index
+
+    @property
+    def position(self) -> Tensor:
+        """Return the samples' places in the epoch's order (B,)."""
+        return self.samples.position
 
     def online(self, slot: Slot) -> View:
         """Return the view that the online side sees: the hard one where there is one."""
@@ -233,25 +193,3 @@ class Term:
     assignments: Tensor | None = None
     raised: Tensor | None = None
     hard_only: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Crops:
-    """Pixels that were rendered before: uint8, or normalised float (B, 3, H, W)."""
-
-    tensor: Tensor
-    normalisation: Normalisation
-
-    def pixels(self, size: int | None = None) -> Tensor:
-        """Return normalised pixels, resized with antialiasing where another size is asked for."""
-        pixels = self.tensor
-        if pixels.dtype == torch.uint8:
-            pixels = self.normalisation.normalise(pixels)
-        if size is not None and pixels.shape[-1] != size:
-            pixels = torch.nn.functional.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
-        return pixels.contiguous(memory_format=torch.channels_last)
-
-    def pick(self, others: Sequence[Source], choice: Tensor) -> "Crops":
-        """Gather rows; all others must be crops of the same size."""
-        tensors = [other.tensor for other in others if isinstance(other, Crops)]
-        return Crops(pick_rows(tensors, choice), self.normalisation)

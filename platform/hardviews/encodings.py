@@ -5,8 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from hardviews.batch import Batch, View, pick_rows
+from hardviews.batch import Batch, View
 from hardviews.encoded import Encoded, map_tensors
+from hardviews.views.pixels import pick_rows
 from hardviews.views.plan import Pair, Slot
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import hardviews.objective
 from hardviews import collectives
-from hardviews.batch import Clock
+from hardviews.clock import Clock
 from hardviews.collectives import rank
 from hardviews.methods import centre, memory_bank, moco, shuffle, swav
 from hardviews.models import batchnorm, groups

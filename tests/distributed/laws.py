@@ -8,10 +8,11 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from hardviews.batch import Batch, Crops, View
+from hardviews.batch import Batch, View
 from hardviews.models.noise import without_noise
 from hardviews.objective import Objective
 from hardviews.strategies.strategy import Strategy
+from hardviews.views.pixels import Crops
 from tests.distributed.faults import SETTINGS
 from tests.distributed.pair import Pair
 from tests.laws.cases import GROUP, build, make_batch, rows_of

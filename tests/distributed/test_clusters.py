@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from hardviews.batch import Clock
+from hardviews.clock import Clock
 from hardviews.methods import deepcluster
 from hardviews.methods.kmeans import spherical_kmeans
 from hardviews.strategies.strategy import Clean

@@ -10,7 +10,8 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from hardviews.batch import Batch, Clock, Crops, View
+from hardviews.batch import Batch, Samples, View
+from hardviews.clock import Clock
 from hardviews.methods.byol import BYOLConfig
 from hardviews.methods.deepcluster import DeepCluster, DeepClusterConfig
 from hardviews.methods.dino import DINOConfig
@@ -36,6 +37,7 @@ from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.train.composition import check
 from hardviews.views.augmentation import Augmentation
 from hardviews.views.params import draw
+from hardviews.views.pixels import Crops
 from hardviews.views.plan import Slot
 from tests.laws import toys
 
@@ -210,7 +212,7 @@ def make_batch(objective: Objective, samples: int = SAMPLES, first: int = 0, ste
             target=pool.target,
             mask=objective.method.mask(slot, number, clock, position),
         )
-    return Batch(views, clock, index=position + 3, position=position, group=GROUP)
+    return Batch(views, clock, Samples(position + 3, position), group=GROUP)
 
 
 def picture(position: int, number: int, size: int) -> Tensor:
@@ -236,8 +238,7 @@ def rows_of(batch: Batch, chosen: slice) -> Batch:
     return replace(
         batch,
         views={slot: cut(view) for slot, view in batch.views.items()},
-        index=batch.index[chosen],
-        position=batch.position[chosen],
+        samples=batch.samples[chosen],
     )
 
 

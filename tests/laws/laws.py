@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from hardviews.batch import Batch, Crops, Mix, View
+from hardviews.batch import Batch, Mix, View
 from hardviews.methods.method import Method
 from hardviews.models.noise import without_noise
 from hardviews.objective import Objective
@@ -19,6 +19,7 @@ from hardviews.strategies.mixup import MixUp
 from hardviews.strategies.more_views import MoreViews
 from hardviews.strategies.random_views import RandomViews
 from hardviews.strategies.strategy import Clean, Strategy
+from hardviews.views.pixels import Crops
 from hardviews.views.plan import Slot
 from tests.laws.cases import JOINT_LABELS, STRATEGIES, assert_same_state, build, make_batch, state, train_step
 
@@ -277,8 +278,7 @@ def permute(batch: Batch, order: torch.Tensor) -> Batch:
     return replace(
         batch,
         views={slot: rows(view) for slot, view in batch.views.items()},
-        index=batch.index[order],
-        position=batch.position[order],
+        samples=batch.samples[order],
     )
 
 

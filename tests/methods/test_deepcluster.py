@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from hardviews.batch import Batch, Clock, Crops, Mix, Samples
+from hardviews.batch import Batch, Mix, Samples
+from hardviews.clock import Clock
 from hardviews.errors import UserError
 from hardviews.methods import deepcluster, memory_bank
 from hardviews.methods.deepcluster import REMEMBERED, TABLE, DeepCluster, DeepClusterConfig
@@ -20,6 +21,7 @@ from hardviews.objective import Objective
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.train.meter import Meter
+from hardviews.views.pixels import Crops
 from hardviews.views.plan import Slot
 from tests.laws.cases import (
     CLUSTERS,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from hardviews.batch import Batch, Crops, Mix
+from hardviews.batch import Batch, Mix, Samples
 from hardviews.errors import UserError
 from hardviews.methods.moco import FIRST, SECOND, MoCo, MoCoConfig
 from hardviews.methods.shuffle import Shuffle
@@ -17,6 +17,7 @@ from hardviews.objective import Objective
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.views.augmentation import mocov2
+from hardviews.views.pixels import Crops
 from hardviews.views.plan import Pair
 from tests.laws import laws
 from tests.laws.cases import GROUP, METHODS, STRATEGIES, VIEW, ConvNet, build, make_batch, state, train_step
@@ -212,7 +213,10 @@ def test_the_order_of_ranks_and_micro_batches_does_not_reach_the_queue() -> None
     queues = []
     for rows in (torch.arange(8), torch.tensor([4, 5, 0, 1, 6, 7, 2, 3])):
         objective, method = moco()
-        batch = replace(make_batch(objective), index=torch.tensor([7, 3, 3, 2, 5, 3, 1, 0]))  # 3 stands in for two
+        batch = make_batch(objective)
+        batch = replace(
+            batch, samples=Samples(torch.tensor([7, 3, 3, 2, 5, 3, 1, 0]), batch.position)
+        )  # 3 stands in for two
         encoded = objective(batch, 8).encoded
         method.update(encoded.map(lambda t, rows=rows: t[rows]), batch.clock, batch.samples[rows])  # type: ignore[misc]
         queues.append(method.queue.keys)

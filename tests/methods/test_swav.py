@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, log_softmax
 
-from hardviews.batch import Batch
+from hardviews.batch import Batch, Samples
 from hardviews.errors import UserError
 from hardviews.methods.sinkhorn import sinkhorn
 from hardviews.methods.swav import GLOBALS, SwAV, SwAVConfig
@@ -168,7 +168,10 @@ def test_which_rows_leave_the_queue_does_not_hang_on_the_order_of_the_batch() ->
     kept = []
     for order in (torch.arange(6), torch.tensor([0, 1, 4, 5, 2, 3])):
         objective, method = swav()
-        batch = replace(make_batch(objective), index=torch.tensor([7, 3, 3, 2, 5, 3]))  # 3 stands in for two others
+        batch = make_batch(objective)
+        batch = replace(
+            batch, samples=Samples(torch.tensor([7, 3, 3, 2, 5, 3]), batch.position)
+        )  # 3 stands in for two others
         losses = objective(batch, len(batch))
         for _ in range(2):
             encoded = losses.encoded.map(lambda rows, order=order: rows[order])

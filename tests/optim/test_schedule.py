@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardviews.batch import Clock
+from hardviews.clock import Clock
 from hardviews.errors import UserError
 from hardviews.optim.optimizer import Optimizer
 from hardviews.optim.schedule import Schedule

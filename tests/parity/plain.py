@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from hardviews.batch import Batch, Clock, Crops, View
+from hardviews.batch import Batch, Samples, View
+from hardviews.clock import Clock
 from hardviews.methods.method import Method, MethodConfig
 from hardviews.objective import Objective
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.views.augmentation import Normalisation
+from hardviews.views.pixels import Crops
 from hardviews.views.plan import Slot
 
 SIDE = 4
@@ -35,4 +37,4 @@ def batch_of(pixels: tuple[Tensor, Tensor], group: int = 4) -> Batch:
         slot = Slot("view", number)
         views[slot] = View(slot, Crops(tensor, normalisation), normalisation)
     position = torch.arange(len(pixels[0]))
-    return Batch(views, Clock(0, 0, 0, 0, 1), index=position, position=position, group=group)
+    return Batch(views, Clock(0, 0, 0, 0, 1), Samples(position, position), group=group)

@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from hardviews.batch import Batch, Clock, Crops, Mix, View
+from hardviews.batch import Batch, Mix, Samples, View
+from hardviews.clock import Clock
 from hardviews.methods.deepcluster import DeepCluster, DeepClusterConfig
 from hardviews.objective import Objective
 from hardviews.strategies.strategy import Clean
 from hardviews.views.augmentation import Augmentation, Normalisation
+from hardviews.views.pixels import Crops
 from tests.parity.plain import SIDE, WIDTH
 from tests.parity.test_lightly import assert_equal_step
 
@@ -44,7 +46,7 @@ def case(
         views[slot] = View(slot, Crops(pixels, normalisation), normalisation, target=slot.pool == "global")
         leaves.append(pixels)
     index = torch.randperm(method.labels.shape[1], generator=generator)[:samples]
-    batch = Batch(views, Clock(0, 0, 0, 0, 1), index=index, position=torch.arange(samples), group=samples)
+    batch = Batch(views, Clock(0, 0, 0, 0, 1), Samples(index, torch.arange(samples)), group=samples)
     return objective, method, batch, tuple(leaves)
 
 

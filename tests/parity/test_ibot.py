@@ -10,7 +10,7 @@ from lightly.loss import DINOLoss, IBOTPatchLoss
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from hardviews.batch import Batch, Crops
+from hardviews.batch import Batch
 from hardviews.methods import ibot
 from hardviews.methods.dino import EVEN, ODD
 from hardviews.methods.ibot import IBOT, IBOTConfig
@@ -20,6 +20,7 @@ from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.views.augmentation import Augmentation
 from hardviews.views.masks import BlockMasks
+from hardviews.views.pixels import Crops
 from hardviews.views.plan import Slot
 from tests.laws.cases import make_batch, vit
 

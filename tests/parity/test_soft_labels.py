@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy
 
-from hardviews.batch import Crops, Mix, View
+from hardviews.batch import Mix, View
 from hardviews.methods.simclr import SimCLRConfig
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.mixup import MixUp
 from hardviews.strategies.strategy import Clean, Strategy
+from hardviews.views.pixels import Crops
 from tests.parity.plain import batch_of, pictures, without_network
 
 TEMPERATURE = 0.2

@@ -10,7 +10,8 @@ from lightly.loss import SwaVLoss
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from hardviews.batch import Batch, Clock, Crops, View
+from hardviews.batch import Batch, Samples, View
+from hardviews.clock import Clock
 from hardviews.methods import swav
 from hardviews.methods.sinkhorn import sinkhorn
 from hardviews.methods.swav import GLOBALS, SwAV, SwAVConfig
@@ -19,6 +20,7 @@ from hardviews.optim.optimizer import Optimizer
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.views.augmentation import Normalisation
+from hardviews.views.pixels import Crops
 from hardviews.views.plan import Slot
 from tests.laws.cases import NETWORKS, build, make_batch
 from tests.parity.plain import SIDE, WIDTH
@@ -48,7 +50,7 @@ def batch_of(pixels: list[Tensor], epoch: int = 0) -> Batch:
         for slot, tensor in zip(slots, pixels, strict=True)
     }
     position = torch.arange(len(pixels[0]))
-    return Batch(views, Clock(0, epoch, 0, 0, 1), index=position, position=position, group=4)
+    return Batch(views, Clock(0, epoch, 0, 0, 1), Samples(position, position), group=4)
 
 
 def lightly(method: SwAV, pixels: list[Tensor], queued: Tensor | None = None) -> Tensor:

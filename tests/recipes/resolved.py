@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from hardviews.batch import Clock
+from hardviews.clock import Clock
 from hardviews.methods.method import Method
 from hardviews.recipes import recipe_named
 from hardviews.recipes.recipe import Recipe

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hardviews.batch import Clock, Samples
+from hardviews.batch import Samples
+from hardviews.clock import Clock
 from hardviews.objective import Objective
 from hardviews.recipes import IMAGENET, recipe_named
 from hardviews.train.state import first_not_finite

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hardviews.batch import Batch, Crops, View
+from hardviews.batch import Batch, View
 from hardviews.objective import Objective
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.strategy import Strategy
 from hardviews.views.augmentation import Normalisation
+from hardviews.views.pixels import Crops
 from hardviews.views.plan import Slot
 from tests.laws.cases import NETWORKS, build, make_batch, train_step
 from tests.strategies.photographs import crops

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from hardviews.batch import Batch, Clock
+from hardviews.batch import Batch
+from hardviews.clock import Clock
 from hardviews.encoded import Encoded
 from hardviews.errors import UserError
 from hardviews.objective import Objective

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hardviews.batch import Clock
+from hardviews.clock import Clock
 from hardviews.errors import UserError
 from hardviews.methods.dino import DINOConfig
 from hardviews.methods.simclr import SimCLRConfig

@@ -6,7 +6,6 @@ from typing import Literal
 import pytest
 import torch
 
-from hardviews.batch import Crops
 from hardviews.methods.ibot import IBOTConfig
 from hardviews.models.noise import without_noise
 from hardviews.objective import Objective
@@ -16,6 +15,7 @@ from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.mixup import MixUp
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.views.augmentation import Augmentation
+from hardviews.views.pixels import Crops
 from tests.laws.cases import METHODS, SIZE, VIEW, build, make_batch, train_step, vit
 
 HARD = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
-from hardviews.batch import Crops, View
+from hardviews.batch import View
 from hardviews.errors import UserError
 from hardviews.methods.each import each
 from hardviews.methods.simsiam import SimSiamConfig
@@ -18,6 +18,7 @@ from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean
 from hardviews.train.composition import check
 from hardviews.views.augmentation import Augmentation, Normalisation
+from hardviews.views.pixels import Crops
 from hardviews.views.plan import Slot
 from tests.laws.cases import METHODS, NETWORKS, build, make_batch, state
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hardviews.batch import Clock
+from hardviews.clock import Clock
 from hardviews.data.pack import pack
 from hardviews.data.reader import Reader
 from hardviews.methods.simsiam import SimSiam, SimSiamConfig

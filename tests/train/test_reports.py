@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardviews.batch import Crops, Selection, View
+from hardviews.batch import Selection, View
 from hardviews.train import display, pace
 from hardviews.train.display import Display
 from hardviews.train.history import History
@@ -19,6 +19,7 @@ from hardviews.train.overlap import overlap
 from hardviews.train.pace import Pace
 from hardviews.views.augmentation import Normalisation
 from hardviews.views.params import Column
+from hardviews.views.pixels import Crops
 from hardviews.views.plan import Pair, Slot
 
 CPU = torch.device("cpu")

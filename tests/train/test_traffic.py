@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hardviews.batch import Clock
+from hardviews.clock import Clock
 from hardviews.data.index import Index
 from hardviews.data.pack import pack
 from hardviews.data.reader import ReaderConfig

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardviews.batch import Crops
 from hardviews.views import augmentation as published
 from hardviews.views import device, host
 from hardviews.views.augmentation import Augmentation, Jitter, Normalisation
 from hardviews.views.params import ORDERS, Column, draw
+from hardviews.views.pixels import Crops
 
 PLAIN = Augmentation(size=96, flip=0, jitter=Jitter(0, 0, 0, 0), grayscale=0, blur=0, solarise=0)
 # Augmentation, and the mean difference from the host allowed over all photographs, of 255.

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardviews.batch import Clock
+from hardviews.clock import Clock
 from hardviews.errors import UserError
 from hardviews.views.masks import BlockMasks
 

@@ -11,7 +11,8 @@ from math import cos, pi
 
 from torch import Tensor, nn
 
-from hardviews.batch import Batch, Clock, Samples
+from hardviews.batch import Batch, Samples
+from hardviews.clock import Clock
 from hardviews.encoded import Encoded
 from hardviews.errors import UserError
 from hardviews.methods.heads import mlp

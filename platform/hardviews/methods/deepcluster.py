@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from hardviews.batch import Batch, Clock, Mix, Samples, entropy
+from hardviews.batch import Batch, Mix, Samples, entropy
+from hardviews.clock import Clock
 from hardviews.encoded import Encoded
 from hardviews.errors import UserError
 from hardviews.full_precision import full_precision

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hardviews.batch import Batch, Clock, Mix, Samples
+from hardviews.batch import Batch, Mix, Samples
+from hardviews.clock import Clock
 from hardviews.encoded import Encoded
 from hardviews.errors import UserError
 from hardviews.methods.centre import Centre

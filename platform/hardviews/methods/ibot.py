@@ -15,7 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hardviews.batch import Batch, Clock, Mix, Samples, View
+from hardviews.batch import Batch, Mix, Samples, View
+from hardviews.clock import Clock
 from hardviews.encoded import Encoded
 from hardviews.errors import UserError
 from hardviews.methods.centre import Centre

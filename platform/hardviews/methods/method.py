@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hardviews.batch import Batch, Clock, Mix, Samples
+from hardviews.batch import Batch, Mix, Samples
+from hardviews.clock import Clock
 from hardviews.encoded import Encoded, map_tensors
 from hardviews.methods.each import each
 from hardviews.views.plan import Pair, Plan, Slot

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from hardviews.batch import Batch, Clock, Mix, Samples, entropy
+from hardviews.batch import Batch, Mix, Samples, entropy
+from hardviews.clock import Clock
 from hardviews.collectives import gather_rows, order_of_rows
 from hardviews.encoded import Encoded
 from hardviews.errors import UserError

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, normalize
 
-from hardviews.batch import Batch, Clock, Samples
+from hardviews.batch import Batch, Samples
+from hardviews.clock import Clock
 from hardviews.collectives import gather_rows, order_of_rows
 from hardviews.encoded import Encoded
 from hardviews.errors import UserError

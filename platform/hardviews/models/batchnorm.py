@@ -18,9 +18,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from hardviews.batch import Branch
 from hardviews.collectives import world_size
 from hardviews.full_precision import full_precision
+from hardviews.models.branch import Branch
 from hardviews.models.groups import Groups
 from hardviews.models.held import HeldStatistics, batch_statistics
 from hardviews.models.momentum import MomentumEncoder

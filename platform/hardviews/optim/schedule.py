@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from hardviews.batch import Clock
+from hardviews.clock import Clock
 from hardviews.errors import UserError
 
 

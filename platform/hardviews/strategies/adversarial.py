@@ -19,12 +19,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hardviews.batch import Batch, Branch, Crops, Term, View
+from hardviews.batch import Batch, Term, View
 from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
+from hardviews.models.branch import Branch
 from hardviews.models.held import HeldStatistics, Kind
 from hardviews.strategies.scorer import Scorer
 from hardviews.strategies.strategy import Stage, Strategy
+from hardviews.views.pixels import Crops
 from hardviews.views.plan import Slot
 from hardviews.views.random import Purpose, uniform_like
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hardviews.batch import Batch, Clock, Selection, Term
+from hardviews.batch import Batch, Selection, Term
+from hardviews.clock import Clock
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
 from hardviews.strategies.passes import Passes, trained

@@ -8,7 +8,8 @@ import math
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from hardviews.batch import Batch, Clock, Term
+from hardviews.batch import Batch, Term
+from hardviews.clock import Clock
 from hardviews.errors import UserError
 from hardviews.strategies.scorer import Scorer
 from hardviews.strategies.strategy import Stage, Strategy

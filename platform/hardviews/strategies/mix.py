@@ -15,10 +15,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hardviews.batch import Batch, Crops, Mix, Term, View
+from hardviews.batch import Batch, Mix, Term, View
 from hardviews.errors import UserError
 from hardviews.strategies.scorer import Scorer
 from hardviews.strategies.strategy import Stage, Strategy
+from hardviews.views.pixels import Crops
 from hardviews.views.random import Purpose, beta, permutation_in_groups
 
 

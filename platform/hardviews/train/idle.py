@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from hardviews.batch import Clock
+from hardviews.clock import Clock
 from hardviews.objective import Objective
 from hardviews.recipes.recipe import Training
 from hardviews.strategies.compose import Sum

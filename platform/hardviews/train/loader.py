@@ -19,17 +19,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data._utils import signal_handling
 
-from hardviews.batch import Batch, Clock, Crops, Source, View
+from hardviews.batch import Batch, Samples, View
+from hardviews.clock import Clock
 from hardviews.data.counters import Counters
 from hardviews.data.reader import Reader, ReaderConfig
 from hardviews.data.sample import Sample, Share
 from hardviews.errors import UserError
 from hardviews.objective import Objective
-from hardviews.train.canvas import Canvas
 from hardviews.train.nursery import leave_with_parent
 from hardviews.views import host
 from hardviews.views.decode import decode
 from hardviews.views.params import draw
+from hardviews.views.pixels import Canvas, Crops, Pixels
 from hardviews.views.plan import Plan, Slot
 
 Decoded = tuple[Sample, npt.NDArray[np.uint8]]
@@ -263,10 +264,10 @@ def to_batch(raw: RawBatch, objective: Objective, clock: Clock, group: int, devi
         pool = plan.pool(slot.pool)
         rows = raw.rows[slot].to(device, non_blocking=True)
         normalisation = pool.augmentation.normalisation
-        source: Source = (
+        source: Pixels = (
             Canvas(pixels[None], rows, pool.augmentation) if None in pixels else Crops(pixels[slot], normalisation)
         )
         mask = method.mask(slot, plan.view_number(slot), clock, raw.position)
         mask = mask if mask is None else mask.to(device, non_blocking=True)
         views[slot] = View(slot, source, normalisation, rows=rows, target=pool.target, mask=mask)
-    return Batch(views, clock, raw.index, raw.position, group)
+    return Batch(views, clock, Samples(raw.index, raw.position), group)

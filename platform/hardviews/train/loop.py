@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
-from hardviews.batch import Batch, Clock
+from hardviews.batch import Batch
+from hardviews.clock import Clock
 from hardviews.data.reader import Reader
 from hardviews.data.shares import check_sizes
 from hardviews.errors import UserError

@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from hardviews.batch import Clock, Samples
+from hardviews.batch import Samples
+from hardviews.clock import Clock
 from hardviews.data.reader import Reader
 from hardviews.errors import UserError
 from hardviews.objective import Losses

@@ -11,7 +11,8 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from hardviews.batch import Clock, Samples
+from hardviews.batch import Samples
+from hardviews.clock import Clock
 from hardviews.collectives import sum_over_ranks
 from hardviews.encoded import Encoded, concatenate
 from hardviews.objective import Losses, Objective

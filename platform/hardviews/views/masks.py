@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hardviews.batch import Clock
+from hardviews.clock import Clock
 from hardviews.errors import UserError
 from hardviews.views.random import Purpose, uniform
 

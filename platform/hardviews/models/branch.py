@@ -1,0 +1,5 @@
+"""The names of BatchNorm's branches."""
+
+from typing import Literal
+
+Branch = Literal["main", "adversarial"]

@@ -1,0 +1,78 @@
+"""Pixels of a batch of views: rendered before, or on demand from a canvas and parameters.
+
+Shape legend: B samples, H height, W width, S side of a canvas, C columns of parameters.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from hardviews.views import device
+from hardviews.views.augmentation import Augmentation, Normalisation
+
+
+class Pixels(Protocol):
+    """The pixels of a view."""
+
+    def pixels(self, size: int | None = None) -> Tensor:
+        """Return normalised float pixels (B, 3, H, W), at the view's own size unless told."""
+        ...
+
+    def pick(self, others: Sequence["Pixels"], choice: Tensor) -> "Pixels":
+        """Return the source whose row i is row i of others[choice[i]]."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Crops:
+    """Pixels that were rendered before: uint8, or normalised float (B, 3, H, W)."""
+
+    tensor: Tensor
+    normalisation: Normalisation
+
+    def pixels(self, size: int | None = None) -> Tensor:
+        """Return normalised pixels, resized with antialiasing where another size is asked for."""
+        pixels = self.tensor
+        if pixels.dtype == torch.uint8:
+            pixels = self.normalisation.normalise(pixels)
+        if size is not None and pixels.shape[-1] != size:
+            pixels = torch.nn.functional.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+    def pick(self, others: Sequence[Pixels], choice: Tensor) -> "Crops":
+        """Gather rows; all others must be crops of the same size."""
+        tensors = [other.tensor for other in others if isinstance(other, Crops)]
+        return Crops(pick_rows(tensors, choice), self.normalisation)
+
+
+@dataclass(frozen=True, eq=False)
+class Canvas:
+    """A canvas (B, 3, S, S) uint8 and the parameters (B, C) of the views to be cut from it.
+
+    Choosing among views of the same canvases moves parameters, not pixels: only the winners are rendered in full.
+    """
+
+    canvas: Tensor
+    rows: Tensor
+    augmentation: Augmentation
+
+    def pixels(self, size: int | None = None) -> Tensor:
+        """Render normalised pixels (B, 3, size, size)."""
+        return device.render(self.canvas, self.rows, self.augmentation, size)
+
+    def pick(self, others: Sequence[Pixels], choice: Tensor) -> "Canvas":
+        """Return the canvas with row i of others[choice[i]]'s parameters."""
+        return replace(self, rows=pick_rows([other.rows for other in others if isinstance(other, Canvas)], choice))
+
+
+def pick_rows(tensors: Sequence[Tensor], choice: Tensor) -> Tensor:
+    """Return the tensor whose row i is row i of tensors[choice[i]]."""
+    out = tensors[0]
+    choice = choice.to(out.device).reshape(-1, *[1] * (out.ndim - 1))
+    for k, tensor in enumerate(tensors[1:], start=1):
+        # Not by an index of the chosen rows: finding it would wait for the device.
+        out = torch.where(choice == k, tensor, out)
+    return out
