@@ -202,7 +202,7 @@ def test_the_queue_takes_the_clean_keys_of_the_views_trained_on(name: str, strat
     losses = objective(batch, 8)
     assert torch.equal(method.queue.keys, before), "keys were queued before the step"
     with torch.no_grad():
-        plain = replace(losses.batch, hard={}, mixes={}, targets={})
+        plain = replace(losses.batch, hard={}, mixes={})
         keys = method.encode(plain, [], [pair.target for pair in objective.pairs]).target
     method.update(losses.encoded, batch.clock, losses.batch.samples)
     wanted = torch.cat([*keys.values()])
@@ -214,9 +214,7 @@ def test_the_order_of_ranks_and_micro_batches_does_not_reach_the_queue() -> None
     for rows in (torch.arange(8), torch.tensor([4, 5, 0, 1, 6, 7, 2, 3])):
         objective, method = moco()
         batch = make_batch(objective)
-        batch = replace(
-            batch, samples=Samples(torch.tensor([7, 3, 3, 2, 5, 3, 1, 0]), batch.position)
-        )  # 3 stands in for two
+        batch = replace(batch, samples=Samples(torch.tensor([7, 3, 3, 2, 5, 3, 1, 0]), batch.position))
         encoded = objective(batch, 8).encoded
         method.update(encoded.map(lambda t, rows=rows: t[rows]), batch.clock, batch.samples[rows])  # type: ignore[misc]
         queues.append(method.queue.keys)

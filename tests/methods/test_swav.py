@@ -169,9 +169,7 @@ def test_which_rows_leave_the_queue_does_not_hang_on_the_order_of_the_batch() ->
     for order in (torch.arange(6), torch.tensor([0, 1, 4, 5, 2, 3])):
         objective, method = swav()
         batch = make_batch(objective)
-        batch = replace(
-            batch, samples=Samples(torch.tensor([7, 3, 3, 2, 5, 3]), batch.position)
-        )  # 3 stands in for two others
+        batch = replace(batch, samples=Samples(torch.tensor([7, 3, 3, 2, 5, 3]), batch.position))
         losses = objective(batch, len(batch))
         for _ in range(2):
             encoded = losses.encoded.map(lambda rows, order=order: rows[order])
