@@ -183,7 +183,7 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
 
 
 def check_datasets(train: Index, test: Index) -> None:
-    """Raise UserError unless both datasets have labels, of the same classes, and are not the same dataset."""
+    """Raise UserError unless both datasets have labels, of the same two or more classes, and differ."""
     for index in (train, test):
         if not index.labelled:
             raise UserError(
@@ -196,6 +196,12 @@ def check_datasets(train: Index, test: Index) -> None:
             f"Evaluation: the datasets at {train.url} and {test.url} do not have the same classes in the "
             f"same order (different: {', '.join(different[:5]) or 'their order'}). Pack both from the same "
             "class folders."
+        )
+    if len(seen := set(train.labels.tolist())) < 2:
+        raise UserError(
+            f"Evaluation: all images of the dataset at {train.url} are of one class, "
+            f"{train.classes[seen.pop()] if seen else 'none'}. Every prediction would be right, so accuracy would measure "
+            "nothing. Pack a folder with two class folders or more."
         )
     if train.digest == test.digest:
         raise UserError(
