@@ -151,13 +151,14 @@ def _packed(demo: Demo, shards: Path) -> Index:
                 f"{demo.data} has no class folders, so there is nothing to evaluate on. Put the images of each class "
                 "in a folder of its own; to pretrain without labels, use hardviews pack and hardviews pretrain."
             )
-        if len(packed["train"].classes) < 2:
-            raise UserError(
-                f"{demo.data} has one class only, {packed['train'].classes[0]}, so there is nothing to tell apart. Add "
-                "another class folder; to pretrain without classes, use hardviews pack and hardviews pretrain."
-            )
         _name_rejects(shards)
-    return Index.load(str(shards / "train"))
+    index = Index.load(str(shards / "train"))
+    if len(index.classes) < 2:
+        raise UserError(
+            f"{demo.data} has one class only, {index.classes[0]}, so there is nothing to tell apart. Add another class "
+            "folder; to pretrain without classes, use hardviews pack and hardviews pretrain."
+        )
+    return index
 
 
 def _name_rejects(shards: Path) -> None:

@@ -33,6 +33,9 @@ class Folder:
     def key(self, i: int) -> str:
         return key(self.files[i][0])
 
+    def name(self, i: int) -> str:
+        return printable(self.files[i][0])
+
     def held_out_by(self, i: int) -> str:
         """Return the name that decides on which side of a hold-out an image is."""
         return held_out_by(self.files[i][0])

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from hardviews.data.sources import Item, Source
+from hardviews.data.source import Item, Source, name_of
 from hardviews.errors import UserError
 from hardviews.failures import of_machine
 from hardviews.views.decode import DecodeError, decode
@@ -60,16 +60,18 @@ def prepared(
 
 
 def _prepare(source: Source, i: int, short: int | None, quality: int) -> Ready | Reject:
-    key, name = source.key(i), source.key(i)
+    key = source.key(i)
     try:
         item = source.read(i)
-        name = item.name
-        return _reduced(item, short, quality)
-    except UserError:
+    except UserError:  # some of them are OSErrors too
         raise
-    # Readers and decoders of images raise errors of every type: each costs one image, never the whole pack.
+    except (OSError, ValueError, MemoryError) as error:
+        return Reject(key, name_of(source, i), _reason(error))
+    try:
+        return _reduced(item, short, quality)
+    # Codecs raise errors of every type: each costs one image, never the whole pack.
     except Exception as error:
-        return Reject(key, name, _reason(error))
+        return Reject(key, item.name, _reason(error))
 
 
 def _reduced(item: Item, short: int | None, quality: int) -> Ready:

@@ -60,7 +60,7 @@ class Scan:
         if self.hidden:
             found.append(f"{_number(self.hidden, 'hidden file')} (the name begins with a dot)")
         if self.machines:
-            named = _listed([f"{count} {printable(name)}" for name, count in self.machines.most_common()])
+            named = _listed([f"{count} {printable(name)}" for name, count in _by_number(self.machines)])
             found.append(f"{_number(self.machines.total(), 'folder')} that are hidden or made by machines: {named}")
         for what, names in (
             ("that cannot be read", self.unreadable),
@@ -86,7 +86,7 @@ class Scan:
         )
 
     def _extensions(self) -> str:
-        return _listed([f"{n} .{printable(e)}" if e else f"{n} without" for e, n in self.others.most_common()])
+        return _listed([f"{n} .{printable(e)}" if e else f"{n} without" for e, n in _by_number(self.others)])
 
 
 def scan(root: str) -> Scan:
@@ -172,6 +172,11 @@ def _above(path: str) -> Iterator[str]:
     while path:
         path = os.path.dirname(path)
         yield path
+
+
+def _by_number(counts: Counter[str]) -> list[tuple[str, int]]:
+    """Return names and numbers, the most frequent first."""
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def _number(count: int, noun: str) -> str:

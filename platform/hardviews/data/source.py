@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from hardviews.errors import UserError
 
@@ -26,7 +26,8 @@ class Item:
 class Source(Protocol):
     """A finite collection of images.
 
-    `read` is called from several threads. For an image that cannot be had it raises any error but UserError.
+    `read` is called from several threads. It raises OSError or ValueError for an image that cannot be had, and
+    UserError if no image can be had any more.
     """
 
     @property
@@ -39,6 +40,18 @@ class Source(Protocol):
         ...
 
     def read(self, i: int) -> Item: ...
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A source that knows where an image comes from without reading it."""
+
+    def name(self, i: int) -> str: ...
+
+
+def name_of(source: Source, i: int) -> str:
+    """Return where an image comes from, or its key if the source does not know."""
+    return source.name(i) if isinstance(source, Named) else source.key(i)
 
 
 def iterate(source: Source) -> Iterator[Item]:
@@ -62,6 +75,9 @@ class Subset:
 
     def key(self, i: int) -> str:
         return self.source.key(self.chosen[i])
+
+    def name(self, i: int) -> str:
+        return name_of(self.source, self.chosen[i])
 
     def read(self, i: int) -> Item:
         return self.source.read(self.chosen[i])

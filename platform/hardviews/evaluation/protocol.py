@@ -198,10 +198,10 @@ def check_datasets(train: Index, test: Index) -> None:
             "class folders."
         )
     if len(seen := set(train.labels.tolist())) < 2:
+        name = train.classes[seen.pop()] if seen else "none"
         raise UserError(
-            f"Evaluation: all images of the dataset at {train.url} are of one class, "
-            f"{train.classes[seen.pop()] if seen else 'none'}. Every prediction would be right, so accuracy would measure "
-            "nothing. Pack a folder with two class folders or more."
+            f"Evaluation: all images of the dataset at {train.url} are of one class, {name}. Accuracy would measure "
+            "nothing, since there is nothing to tell apart. Pack a folder with two class folders or more."
         )
     if train.digest == test.digest:
         raise UserError(

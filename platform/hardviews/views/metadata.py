@@ -128,7 +128,7 @@ def _bare_tiff(data: bytes) -> bytes | None:
     try:
         (start,) = struct.unpack_from(order + offset_form, data, 8 if big else 4)
         (count,) = struct.unpack_from(order + count_form, data, start)
-    except struct.error:
+    except (struct.error, OverflowError):  # the offset leads out of the file
         return None
     first = start + count_size
     stop = first + count * entry_size
