@@ -152,12 +152,28 @@ def test_keys_are_valid_and_unique_for_any_paths(names: set[str]) -> None:
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,80}", made) for made in keys)
 
 
+class Undecodable:
+    """A dataset of torchvision's kind whose second image no decoder takes."""
+
+    classes = ("cat",)
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, i: int) -> tuple[Image.Image, int]:
+        if i == 1:
+            raise KeyError(6)
+        return Image.new("RGB", (2, 2)), 0
+
+
 def test_torchvision_datasets(tmp_path: Path) -> None:
     source = torchvision_dataset("FakeData", str(tmp_path))
     item = source.read(3)
     assert (item.key, item.extension) == ("fakedata_00000003", "png")
     assert np.asarray(Image.open(io.BytesIO(item.data))).shape == (224, 224, 3)
     assert 0 <= item.label < len(source.classes) == 10
+    with pytest.raises(ValueError, match="KeyError: 6"):  # a decoder's error is that of one image
+        TorchvisionDataset(Undecodable(), "Odd").read(1)
     with pytest.raises(UserError, match="Did you mean CIFAR10"):
         torchvision_dataset("CIFAR11", str(tmp_path))
     with pytest.raises(UserError, match="could not be opened"):

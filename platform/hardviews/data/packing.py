@@ -112,9 +112,11 @@ class Packing:
                     overwrite=self.overwrite,
                 )
             index = packed[split]
-            rejected = f", {index.rejected} unreadable, listed in {out}/rejects.jsonl" if index.rejected else ""
+            rejected = (
+                f", {index.rejected} unreadable, listed in {printable(out)}/rejects.jsonl" if index.rejected else ""
+            )
             classes = f"of {len(index.classes)} classes" if index.classes else "without labels"
-            print(f"{out}: {len(index)} images {classes} in {len(index.shards)} shards{rejected}")
+            print(f"{printable(out)}: {len(index)} images {classes} in {len(index.shards)} shards{rejected}")
         return packed
 
     def _refuse_inside(self, outs: Iterable[str]) -> None:
