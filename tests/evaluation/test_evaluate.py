@@ -121,11 +121,13 @@ def test_mistakes_are_told_before_anything_is_computed(data, project, pretrained
     make_images(tmp_path / "nested", 2, 9, ("one",))
     (tmp_path / "nested" / "one").rename(flat)
     pack(image_folder(str(flat)), str(tmp_path / "unlabelled"))
+    pack(image_folder(str(flat)), str(tmp_path / "alone" / "train"))
     for part, seed in (("train", 3), ("test", 4)):
         make_images(tmp_path / f"one_{part}", 3, seed, ("cat",))
         pack(image_folder(str(tmp_path / f"one_{part}")), str(tmp_path / "one" / part))
     train, test = f"{data}/train", f"{data}/test"
     cases = [
+        ({"data": f"{tmp_path}/alone"}, "needs labels"),
         ({"data": f"{tmp_path}/one"}, "one class, cat. Accuracy would measure nothing"),
         ({}, "no train data"),
         ({"train": train}, "no test data"),

@@ -137,11 +137,6 @@ def image_folder(path: str, split: Split | None = None, hold_out_share: float = 
     return ImageFolder.open(path).part(split, hold_out_share)
 
 
-def has_split_folders(path: str) -> bool:
-    """Whether a folder is divided into folders of training and test images, both with labels."""
-    return ImageFolder.open(path).layout.test is not None
-
-
 def _local(source: str) -> str:
     """Return the local folder that a source names; raises UserError, with the way to make one, if there is none."""
     path = local_path(source) if "://" in source else source

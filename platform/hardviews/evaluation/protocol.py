@@ -133,7 +133,9 @@ def evaluate(config: Evaluation, name: str, score: Score) -> Result:
     train_url, test_url = config.urls()
     wait_for_encoder(config.run, config.wait)
     encoder = load(config.run).to(device).to(memory_format=torch.channels_last)
-    train, test = Index.load(train_url), Index.load(test_url)
+    train = Index.load(train_url)
+    check_labels(train)  # a dataset without labels has no test part, so this comes first
+    test = Index.load(test_url)
     check_datasets(train, test)
     digest = encoder.digest
     sources: tuple[Source, ...] = ("pixels", "untrained", "pretrained") if config.baselines else ("pretrained",)
@@ -182,14 +184,19 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def check_labels(index: Index) -> None:
+    """Raise UserError unless every sample of a dataset has a label."""
+    if not index.labelled:
+        raise UserError(
+            f"Evaluation needs labels, and the dataset at {index.url} has samples without. Pack it from "
+            "a folder of class folders, or evaluate on another one."
+        )
+
+
 def check_datasets(train: Index, test: Index) -> None:
     """Raise UserError unless both datasets have labels, of the same two or more classes, and differ."""
     for index in (train, test):
-        if not index.labelled:
-            raise UserError(
-                f"Evaluation needs labels, and the dataset at {index.url} has samples without. Pack it from "
-                "a folder of class folders, or evaluate on another one."
-            )
+        check_labels(index)
     if train.classes != test.classes:
         different = sorted(set(train.classes) ^ set(test.classes))
         raise UserError(
