@@ -117,7 +117,7 @@ def verdict(error: Exception, url: str, name: str, tries: int = 1) -> UserError 
         return Refused(f"{name} lies in an archive of {endpoint()}. Restore it there, and start again.")
     if code in _FULL or status == 507:
         return Refused(f"{endpoint()} has no room for {name} ({answer}). Free some there, or have its quota raised.")
-    if status in (401, 403) or (isinstance(error, PermissionError) and (answer.known or not s3)):
+    if status in (401, 403) or (isinstance(error, PermissionError) and not answer.known and not s3):
         return Denied(_denied(answer, error, url, name, bucket))
     if "CERTIFICATE_VERIFY_FAILED" in text or "WRONG_VERSION_NUMBER" in text:
         return Refused(
