@@ -1,4 +1,4 @@
-"""A small S3 server in this process, which lacks or refuses what a test names; for the rest it keeps files in memory."""
+"""A small S3 server in this process, which lacks or refuses what a test names; else it keeps files in memory."""
 
 from __future__ import annotations
 
