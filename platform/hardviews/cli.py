@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from hardviews.errors import UserError
+from hardviews.failures import of_machine
 
 _GUIDE = """hardviews pretrains visual encoders on hard views.
 
@@ -59,6 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
+    except OSError as error:
+        # What writes to a disk says where it was; this is for the rest, libraries among them.
+        remedy = of_machine(error, "A disk of this machine")
+        if remedy is None:
+            raise
+        print(f"hardviews: {remedy.words}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def _reader_left() -> bool:

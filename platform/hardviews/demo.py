@@ -21,7 +21,7 @@ from hardviews.evaluation.features import Source
 from hardviews.evaluation.protocol import Result
 from hardviews.evaluation.report import table
 from hardviews.recipes import recipe_named
-from hardviews.storage.address import check_given
+from hardviews.storage.address import check_here
 
 _CHECKOUT = Path(hardviews.__file__).parents[2]
 _PROJECT = ".hardviews"
@@ -48,7 +48,7 @@ class Demo:
 
     def __post_init__(self) -> None:
         """Refuse folders that are not named."""
-        check_given(data=self.data, folder=self.folder)
+        check_here(data=self.data, folder=self.folder)
 
 
 @dataclass(frozen=True)

@@ -201,8 +201,13 @@ def _cache_table(store: Store, path: str, sha256: str) -> bool:
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as stream:
-            stream.write(raw)
-        os.replace(stream.name, path)
+            try:
+                stream.write(raw)
+                stream.flush()
+                os.replace(stream.name, path)
+            except BaseException:
+                os.unlink(stream.name)
+                raise
     except OSError as error:
         raise UserError(
             f"The table of the dataset at {store.url!r} cannot be kept in {os.path.dirname(path)!r}: {error.strerror}. "

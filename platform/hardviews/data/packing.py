@@ -16,7 +16,7 @@ from hardviews.data.photographs import photographs
 from hardviews.data.source import Source, Split, hold_out
 from hardviews.data.sources import digits, has_test_part, torchvision_dataset
 from hardviews.errors import UserError
-from hardviews.storage.address import check_given, lies_in, local_path
+from hardviews.storage.address import check_given, check_here, lies_in, local_path
 
 _SHIPPED = {"digits": digits, "photographs": photographs}
 
@@ -71,7 +71,8 @@ class Packing:
 
     def __post_init__(self) -> None:
         """Refuse places that are not named."""
-        check_given(source=self.source, out=self.out)
+        check_here(source=self.source)
+        check_given(out=self.out)
 
     def open(self, split: Split | None) -> Source:
         """Open a part of the source, or all of it."""

@@ -21,7 +21,7 @@ from hardviews.errors import UserError
 from hardviews.evaluation.features import Embed, Features, Preprocess, Source, embedding, extract
 from hardviews.evaluation.waiting import wait_for_encoder
 from hardviews.models.encoder import Encoder, load
-from hardviews.storage.address import check_given
+from hardviews.storage.address import check_given, check_here
 from hardviews.storage.store import check_writable
 from hardviews.tracking.errors import MissingRun
 from hardviews.tracking.job import JOB, job_tags
@@ -69,7 +69,8 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         """Refuse sizes and counts that are none, and places and an experiment without a name."""
-        check_given(run=self.run, data=self.data, train=self.train, test=self.test, project=self.project)
+        check_given(run=self.run, data=self.data, train=self.train, test=self.test)
+        check_here(project=self.project)
         for name, least in (("resize", 1), ("crop", 1), ("batch_size", 1), ("workers", 0)):
             value = getattr(self, name)
             if value is not None and value < least:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from hardviews.errors import UserError
+from hardviews.failures import kind_of
 from hardviews.storage.store import Store
 
 End = Literal["finished", "evicted", "failed", "interrupted"]
@@ -21,6 +22,7 @@ End = Literal["finished", "evicted", "failed", "interrupted"]
 _FOLDER = "lives"
 _EVERY = 5.0  # seconds between notes of how far a life came
 _LAST = 5.0  # seconds that the note of the end may take
+_FREE = 1.0  # seconds that the note of the end waits for one that is being written
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +89,8 @@ class LifeNotes:
             UserError: the output cannot be read.
         """
         self.store = Store(output, patience).inside(_FOLDER)
+        self._notes = Store(self.store.url, _LAST)  # not waited for: the next one comes soon
+        self._failing = ""  # why the last note was not written
         files = _numbered(self.store.files())
         self.number = int(files[-1].removesuffix(".json")) + 1 if files else 1
         self._before = self._read(files[-1]) if files else None
@@ -118,18 +122,20 @@ class LifeNotes:
             told=survivors,
         )
         self._life = self._claim(life)
-        self.store = Store(self.store.url, _LAST)
         self._thread.start()
 
-    def check_newest(self) -> None:
+    def check_newest(self, patience: float | None = None) -> None:
         """Make sure that no other life has begun since this one.
 
         A node that is cut off from its job, but not from the store, cannot know that the others went on without it.
 
+        patience: seconds to wait for a store that does not answer; by default those of a command that starts.
+
         Raises:
-            Superseded: one has.
+            Superseded: one has. UserError: the store does not answer.
         """
-        newest = max((int(file.removesuffix(".json")) for file in _numbered(self.store.files())), default=0)
+        store = Store(self.store.url, patience)
+        newest = max((int(file.removesuffix(".json")) for file in _numbered(store.files())), default=0)
         if newest > self.number:
             raise Superseded(
                 f"life {newest} of the run in {self.store.url} has begun since this one, life {self.number}"
@@ -144,23 +150,41 @@ class LifeNotes:
         if self._life is None:
             return
         self._stop.set()
-        self._thread.join(patience)
-        if not self._thread.is_alive():
-            self.store = Store(self.store.url, patience)
-            self._note(self._life, end)
+        self._notes.close()  # what it waits for is not worth waiting for any more
+        self._thread.join(min(_FREE, patience))
+        # By a thread of its own: one request may take longer than there is time.
+        words = (self._life, end, Store(self.store.url, patience))
+        last = threading.Thread(target=self._note, args=words, name="life's end", daemon=True)
+        last.start()
+        last.join(patience)
+        if last.is_alive():
+            logger.warning("how this life ended could not be written within %.0f s: %s", patience, self.store.url)
 
     def _keep(self) -> None:
         while not self._stop.wait(_EVERY):
             if self._life is not None and self._step != self._life.reached:
-                self._note(self._life, None)
+                self._note(self._life, None, self._notes)
 
-    def _note(self, life: Life, end: End | None) -> None:
+    def _note(self, life: Life, end: End | None, store: Store) -> None:
+        """Write how far the life came; a failure is told once, until a note is written again or another cause comes."""
         life = replace(life, reached=self._step, updated=time.time(), end=end)
         try:
-            self._write(life)
-            self._life = life
-        except (OSError, UserError) as error:
-            logger.warning("how far this life came could not be written: %s", error)
+            self._write(life, store)
+        except Exception as error:  # of whatever kind: the thread goes on
+            if self._stop.is_set() and end is None:
+                return
+            cause = kind_of(error)
+            if cause != self._failing or end is not None:
+                logger.warning(
+                    "how far this life came could not be written: %s%s",
+                    *(error, "" if end is not None else " Training goes on, and this is tried again."),
+                )
+            self._failing = cause
+            return
+        if self._failing:
+            logger.warning("how far this life came is written again, in %s", store.url)
+        self._failing = ""
+        self._life = life
 
     def _read(self, file: str) -> Life | None:
         try:
@@ -172,14 +196,14 @@ class LifeNotes:
         """Write the first note of a life under a number that nobody else has taken meanwhile."""
         while True:
             try:
-                self._write(life, new=True)
+                self._write(life, self.store, new=True)
                 return life
             except FileExistsError:
                 self.number += 1
                 life = replace(life, number=self.number)
 
-    def _write(self, life: Life, new: bool = False) -> None:
-        self.store.write(f"{life.number:04d}.json", json.dumps(asdict(life), indent=1).encode(), new)
+    def _write(self, life: Life, store: Store, new: bool = False) -> None:
+        store.write(f"{life.number:04d}.json", json.dumps(asdict(life), indent=1).encode(), new)
 
 
 def _numbered(files: list[str]) -> list[str]:

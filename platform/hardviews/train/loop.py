@@ -134,6 +134,8 @@ class Pretraining:
         run_id = before.run_id if before else progress.run_id if progress else ""
         self.record = replace(self.record, run_id=run_id, key=before.key if before else "")
         self._new = before is None
+        if self.world.rank == 0 and self.at.progress < self.total:
+            self.checkpoints.check_room(to_tensors(self.trainer.objective, self.trainer.optimizer))
 
     def run(self) -> None:
         """Train to the end and export the encoder."""
@@ -338,16 +340,16 @@ class Pretraining:
             self._say(f"asked to leave: saved at step {step}; the same command goes on from there")
         elif saved:
             return
-        elif finished:
-            raise UserError(
-                f"The training is complete, but {self.checkpoints.store.url} did not take its last checkpoint for "
-                f"{wait:.0f} s. Once it answers, start again: the run goes on from step "
-                f"{self.saver.saved_step or 0}."
-            )
         else:
+            reason = self.saver.reason or f"{self.checkpoints.store.url} did not take it for {wait:.0f} s."
+            if finished:
+                raise UserError(
+                    f"The training is complete, but its last checkpoint could not be saved: {reason} Then start again: "
+                    f"the run goes on from step {self.saver.saved_step or 0}."
+                )
             self._say(
-                f"asked to leave at step {step}, but {self.checkpoints.store.url} did not take a checkpoint for "
-                f"{wait:.0f} s; the same command goes on from step {self.saver.saved_step or 0}"
+                f"asked to leave at step {step}, but a checkpoint could not be saved: {reason} The same command "
+                f"goes on from step {self.saver.saved_step or 0}"
             )
 
     def _export(self, run: Run) -> None:
