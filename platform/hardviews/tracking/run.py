@@ -24,6 +24,7 @@ from hardviews.tracking.params import flatten
 from hardviews.tracking.scrub import scrub, scrub_item
 from hardviews.tracking.sender import WRITER, FileSender, LineSender
 from hardviews.tracking.server import Server, in_a_pod
+from hardviews.tracking.spare import spare
 from hardviews.tracking.spool import Record, Spool
 
 if TYPE_CHECKING:
@@ -141,9 +142,11 @@ class Run:
             self._put("metrics", values={key: float(value) for key, value in values.items()}, step=int(step))
 
     def log_figure(self, figure: Figure, path: str) -> None:
-        """Log a matplotlib figure as an image, e.g. at `figures/curves.png`."""
-        with self._new_file(path) as file:
-            figure.savefig(file.path, bbox_inches="tight")
+        """Log a matplotlib figure as an image, e.g. at `figures/curves.png`; one that fails is left out."""
+        from hardviews.tracking.drawing import save_figure  # matplotlib takes a second to import
+
+        with spare(path), self._new_file(path) as file:
+            save_figure(figure, file.path)
 
     def log_text(self, text: str, path: str) -> None:
         """Log a text file, e.g. at `recipe.json`; passwords in it are hidden."""
