@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardviews.errors import UserError
+from hardviews.tracking import journal as journal_module
 from hardviews.tracking import spool as spool_module
 from hardviews.tracking.spool import Rejected, Spool
 
@@ -255,7 +256,7 @@ def test_a_full_queue_drops_and_counts(tmp_path):
 
 
 def test_a_long_run_does_not_grow_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(spool_module, "_COMPACT", 1000)
+    monkeypatch.setattr(journal_module, "_COMPACT", 1000)
     receiver = Receiver()
     spool = opened(tmp_path / "run.jsonl", receiver)
     for n in range(500):

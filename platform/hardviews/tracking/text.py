@@ -11,7 +11,7 @@ _FIRST_BYTE, _LAST_BYTE = 0xDC80, 0xDCFF
 
 
 def encodable(text: str) -> str:
-    """Return the text with everything that UTF-8 cannot hold as an escape: `caf\\xe9` for a name in Latin-1."""
+    """Return the text with an escape for each character that UTF-8 cannot hold, such as a byte of a Latin-1 name."""
     if text.isascii():
         return text
     return "".join(_escaped(char) if 0xD800 <= ord(char) <= 0xDFFF else char for char in text)

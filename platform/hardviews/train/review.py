@@ -76,7 +76,8 @@ class Review:
     def finish(self, history: History) -> None:
         """Draw everything and log it; every rank calls this.
 
-        A figure that fails is left out, with a warning. A life that had no step left to take draws what the history alone shows.
+        A figure that fails is left out, with a warning. A life that had no step left to take draws what the history
+        alone shows.
         """
         hard: Mapping[str, Batch] = {}
         if self._last is not None:
