@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hardviews.errors import UserError
 from hardviews.failures import of_machine
 from hardviews.tracking.journal import Record
+from hardviews.tracking.leftovers import UPLOADS
 from hardviews.tracking.params import flatten
 from hardviews.tracking.scrub import scrub, scrub_item
 from hardviews.tracking.sender import BEAT, WRITER, FileSender, LineSender
@@ -48,8 +49,6 @@ _AT_THE_END, _AT_A_PODS_END = 30.0, 600.0
 _IN_BETWEEN = 5.0
 # Seconds for a server that is there to take all that is left at the end, the encoder perhaps.
 _SENDING = 600.0
-# How the name of a spool of files ends.
-_UPLOADS = ".files.jsonl"
 # Reports in one record of a replay.
 _REPLAYED_AT_ONCE = 100
 
@@ -69,7 +68,7 @@ class Run:
         self._folder = folder
         self._files = folder / life
         self._lines = Spool(folder / f"{life}.jsonl", self._sender, beat=BEAT)
-        self._uploads = Spool(folder / f"{life}{_UPLOADS}", FileSender(server, run_id))
+        self._uploads = Spool(folder / f"{life}{UPLOADS}", FileSender(server, run_id))
         self._count = 0
         self._left_out = 0
         self._closed = False
@@ -251,7 +250,7 @@ class Run:
     def _begin(self) -> None:
         """Take over what earlier lives left in this folder, and make contact."""
         for path in sorted(self._folder.glob("*.jsonl")):
-            uploads = path.name.endswith(_UPLOADS)
+            uploads = path.name.endswith(UPLOADS)
             if not path.name.startswith(self._files.name):
                 (self._uploads if uploads else self._lines).adopt(path, _still_wanted)
         self._lines.start()

@@ -41,6 +41,7 @@ LOST = "hardviews.lost"
 _LONGEST_NOTE = 2000
 # Tag: when a process last wrote the run, as UTC; and seconds between two writes of it.
 ALIVE, BEAT = "hardviews.alive", 60.0
+TIME = "%Y-%m-%dT%H:%M:%SZ"
 # Seconds without contact after which another life may have taken over.
 _STALE = 10.0
 # Seconds in which a server that was stuck works off the requests of those that gave up on it.
@@ -65,6 +66,7 @@ class LineSender:
         self._params: dict[str, str] = {}
         self._begun = fresh
         self._reopen = reopen
+        self._ended = False
         # When the tag that says so was last written.
         self._beat = time.monotonic() if fresh else -BEAT
         self._superseded = False
@@ -132,18 +134,25 @@ class LineSender:
             self._take(self._server.find(self._run_id))
         self._unsettled = False
         if self._reopen:
-            if not self._begun and run.info.status != "RUNNING":
-                self._server.client.update_run(self._run_id, status="RUNNING")
+            # The tag first: an earlier life on its way out looks at it before it writes how it ended.
             if writer != self._life:
                 self._server.client.set_tag(self._run_id, WRITER, self._life)
+            if not self._begun and run.info.status != "RUNNING":
+                self._server.client.update_run(self._run_id, status="RUNNING")
         self._begun = True
 
     def _say_alive(self) -> None:
-        """Write when the run was last written, now and then: a run that is silent for long has ended."""
-        if self._reopen and time.monotonic() - self._beat >= BEAT:
-            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            self._server.client.set_tag(self._run_id, ALIVE, now)
-            self._beat = time.monotonic()
+        """Write when the run was last written, now and then: a run that is silent for long has ended.
+
+        One that was closed meanwhile, by mistake or by an earlier life's late word, is RUNNING again.
+        """
+        if not self._reopen or self._ended or time.monotonic() - self._beat < BEAT:
+            return
+        client = self._server.client
+        client.set_tag(self._run_id, ALIVE, time.strftime(TIME, time.gmtime()))
+        if client.get_run(self._run_id).info.status != "RUNNING":
+            client.update_run(self._run_id, status="RUNNING")
+        self._beat = time.monotonic()
 
     def _take(self, run: MlflowRun) -> None:
         self.missing = None
@@ -207,6 +216,7 @@ class LineSender:
             if client.get_run(self._run_id).data.tags.get(WRITER, ENDED) > self._life:
                 self._superseded = True
                 return
+            self._ended = True
             client.set_tag(self._run_id, WRITER, ENDED)
             if record["status"] is not None:
                 client.set_terminated(self._run_id, record["status"], end_time=record["time"])

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 # Opens the experiment in the part of MLflow's pages that is about training, not about language models.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 # Identifies a run before its id is known: an answer may get lost, or the process end, after it was made.
-_KEY = "hardviews.key"
+KEY = "hardviews.key"
 # Seconds for which a new run waits for a server that is away; in a pod, whose server may have been started with it or
 # be moving to another node; and between attempts.
 _PATIENCE, _PATIENCE_OF_A_POD, _PAUSE = 15.0, 60.0, 0.5
@@ -102,7 +102,7 @@ class Server:
         found: list[tuple[str, bool]] = []
         failed: list[Exception] = []
         over = threading.Event()
-        tags[_KEY] = (key or uuid.uuid4().hex).replace("'", "")  # it is quoted when it is searched for
+        tags[KEY] = (key or uuid.uuid4().hex).replace("'", "")  # it is quoted when it is searched for
         patience = _PATIENCE_OF_A_POD if in_a_pod() else _PATIENCE
         if self.uri.startswith("sqlite:"):
             self._open()  # making the tables may take longer than a server may be away
@@ -169,7 +169,7 @@ class Server:
             experiment_id = self.find(parent).info.experiment_id
             tags["mlflow.parentRunId"] = parent
         if again:
-            for run in self.client.search_runs([experiment_id], f"tags.`{_KEY}` = '{tags[_KEY]}'", max_results=1):
+            for run in self.client.search_runs([experiment_id], f"tags.`{KEY}` = '{tags[KEY]}'", max_results=1):
                 return str(run.info.run_id), False
         tags = {key: scrub_item(key, str(value)) for key, value in tags.items()}
         return str(self.client.create_run(experiment_id, tags=tags, run_name=encodable(name)).info.run_id), True

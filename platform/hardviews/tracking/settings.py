@@ -8,6 +8,9 @@ from collections.abc import Mapping
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 """Environment variable: address of the tracking store."""
 
+RESTARTS = "TORCHELASTIC_RESTART_COUNT"
+"""Environment variable: how often the job of this process began again."""
+
 
 def setting(name: str, variables: Mapping[str, str] = os.environ) -> str | None:
     """Return the value of a variable without spaces around it, None if it is unset or empty."""
