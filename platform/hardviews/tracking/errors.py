@@ -104,7 +104,7 @@ def is_refused(error: BaseException) -> bool:
 
 def is_absent(error: BaseException) -> bool:
     """Return whether the server lacks the function that was called, as MLflow 2 lacks logged models."""
-    return code(error) in _ABSENT or any(isinstance(link, NotImplementedError) for link in links(error))
+    return code(error) in _ABSENT or any(type(link).__name__.startswith("NotImplemented") for link in links(error))
 
 
 def diagnose(error: BaseException, uri: str, artifacts: str = "") -> Remedy:
@@ -219,7 +219,7 @@ def _of_answer(error: BaseException, artifacts: str, text: str) -> Remedy | None
     if _of_database(text) is not None:
         return None
     passing = name in _PASSING or status in _PASSING_STATUS or (status or 0) >= 500
-    return Remedy(Needs.TIME, _first_line(error)) if passing or _is_internal(error) else None
+    return Remedy(Needs.TIME, _first_line(error)) if passing or (status is None and _is_internal(error)) else None
 
 
 def _is_internal(error: BaseException) -> bool:
