@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -26,6 +25,8 @@ from hardviews.storage.store import check_writable
 from hardviews.tracking.errors import MissingRun
 from hardviews.tracking.job import JOB, job_tags
 from hardviews.tracking.run import Run
+from hardviews.tracking.settings import setting
+from hardviews.tracking.spare import spare
 from hardviews.train.checkpoint import Checkpoints, Damaged
 
 logger = logging.getLogger(__name__)
@@ -110,7 +111,9 @@ class Scores:
 @dataclass(frozen=True)
 class Result:
     """An evaluation's outcome: metrics by source of features, the encoder's digest, and the run it is logged
-    to; logged: whether all of it arrived there.
+    to.
+
+    logged: whether all of it arrived there; undelivered: if not, why, and what to do.
     """
 
     name: str
@@ -118,13 +121,23 @@ class Result:
     digest: str
     run_id: str
     logged: bool = True
+    undelivered: str = ""
+
+
+Announce = Callable[[Result], None]
+
+
+def silent(result: Result) -> None:
+    """Announce nothing."""
 
 
 Score = Callable[[Features, Features, int, torch.device], Scores]
 
 
-def evaluate(config: Evaluation, name: str, score: Score) -> Result:
+def evaluate(config: Evaluation, name: str, score: Score, announce: Announce = silent) -> Result:
     """Extract features, score them, and log the outcome as a child of the pretraining run.
+
+    announce: is called with the scores as soon as they are known: figures and the tracking come after it.
 
     Raises UserError for unlabelled or mismatched datasets, before anything is computed; and RuntimeError if
     an encoder's weight moved.
@@ -162,12 +175,13 @@ def evaluate(config: Evaluation, name: str, score: Score) -> Result:
             outcome[source] = scores.metrics
             prefix = "" if source == "pretrained" else f"{source}/"
             run.log_metrics({f"{prefix}{key}": value for key, value in scores.metrics.items()}, step)
-            if source == "pretrained":
-                _log_confusion(run, name, scores, features[1], train.classes)
         if encoder.digest != digest:
             raise RuntimeError("a weight of the frozen encoder moved during the evaluation")
-        run_id = run.run_id
-    return Result(name, outcome, digest, run_id, logged=run.unsent == 0)
+        result = Result(name, outcome, digest, run.run_id)
+        announce(result)
+        # Of the last source, the pretrained encoder.
+        _log_confusion(run, name, scores, features[1], train.classes)
+    return replace(result, logged=run.unsent == 0, undelivered=run.undelivered)
 
 
 def top(n: int, scores_ML: Tensor, labels_M: Tensor) -> float:
@@ -259,7 +273,7 @@ def _extract(config: Evaluation, index: Index, embed: Embed, preprocess: Preproc
 def _open_run(config: Evaluation, name: str, encoder: Encoder) -> Run:
     parent = encoder.provenance.get("run_id")
     tags = {"hardviews.evaluation": name, **job_tags()}
-    job = os.environ.get(JOB)
+    job = setting(JOB)
     # A job that is started again after its node was lost goes on in the run that it began.
     key = f"{job} {name} of {encoder.digest}" if job else None
     start = partial(Run.start, config.experiment, name, folder=config.project, key=key)
@@ -271,9 +285,10 @@ def _open_run(config: Evaluation, name: str, encoder: Encoder) -> Run:
 
 
 def _log_confusion(run: Run, name: str, scores: Scores, test: Features, classes: tuple[str, ...]) -> None:
-    from hardviews.tracking.figures import confusion_matrix  # matplotlib takes a second to import
+    path = f"figures/{name}_confusion.png"
+    with spare(path):
+        from hardviews.tracking.figures import confusion_matrix  # matplotlib takes a second to import
 
-    count = len(classes)
-    counts = torch.bincount(test.labels_N * count + scores.predictions_M, minlength=count * count)
-    figure = confusion_matrix(counts.reshape(count, count).numpy(), classes, scores.title)
-    run.log_figure(figure, f"figures/{name}_confusion.png")
+        count = len(classes)
+        counts = torch.bincount(test.labels_N * count + scores.predictions_M, minlength=count * count)
+        run.log_figure(confusion_matrix(counts.reshape(count, count).numpy(), classes, scores.title), path)

@@ -35,7 +35,7 @@ from hardviews.train.loader import Place, RawBatch, ShareDataset, load, to_batch
 from hardviews.train.meter import Meter
 from hardviews.train.nonfinite import dump, refuse, refuse_weights
 from hardviews.train.nursery import nursery
-from hardviews.train.opening import open_run
+from hardviews.train.opening import open_run, report_failure
 from hardviews.train.pace import Pace
 from hardviews.train.record import Record, check_same_run
 from hardviews.train.review import Review
@@ -76,7 +76,13 @@ def pretrain(recipe: Recipe, where: Where) -> None:
     # Before anything that a copy must not hold: the guard's thread is all that runs by now.
     with nursery(recipe.loader.worker_count()), joined(recipe.precision) as world, StopFlag().listening() as stop:
         mark("joined", world=world.size)
-        Pretraining(recipe, where, world, stop).run()
+        try:
+            life = Pretraining(recipe, where, world, stop)
+        except UserError:
+            if world.rank == 0:
+                report_failure(where)
+            raise
+        life.run()
 
 
 class Pretraining:
@@ -144,7 +150,8 @@ class Pretraining:
         run, self.record = open_run(
             self.record, self._new, self.recipe, self.where, self.reader.index, self.world, number
         )
-        status: Status | None = "FAILED"
+        # In the tracking a life that ends is never RUNNING: one that goes on with the run says so again.
+        status: Status = "FAILED"
         end: End = "interrupted"
         try:
             self._say(
@@ -155,34 +162,33 @@ class Pretraining:
                 self._say(sentence)
             with Display(self.total, self.at.progress, show=self.world.rank == 0) as display:
                 finished = self._train(run, display)
-            status, end = ("FINISHED", "finished") if finished else (None, "evicted")
+            end = "finished" if finished else "evicted"
             if finished and self.world.rank == 0:
                 self._export(run)
+            status = "FINISHED" if finished else "KILLED"
         except KeyboardInterrupt:
             status = "KILLED"
             raise
         except UserError:
             end = "failed"
             raise
-        except BaseException:
-            # A peer is lost, as a rule: another life goes on with the run.
-            status = None
-            raise
         finally:
             self._end(run, status, end)
         if not finished:
             raise SystemExit(EVICTED)
 
-    def _end(self, run: Run, status: Status | None, end: End) -> None:
+    def _end(self, run: Run, status: Status, end: End) -> None:
         """Close what is open; a life that was interrupted makes room for the next one soon."""
         hurried = end == "interrupted"
+        # Others of the job wait for the end of this process, and need nothing of it any more.
+        awaited = hurried or (end == "evicted" and self.world.size > 1)
         if self._reading is not None:
             self._reading.close()
         # A life that finished or was evicted has waited for its last save already.
         self.saver.close({"interrupted": _HURRY, "failed": _LAST_GOOD}.get(end, 0.0))
         if self.life is not None:
             self.life.close(end, _HURRY if hurried else _LIFE)
-        run.close(status, timeout=_HURRY if hurried and status is None else None)
+        run.close(status, timeout=_HURRY if awaited else None)
 
     def _train(self, run: Run, display: Display) -> bool:
         """Take steps until the end; return False if asked to leave before."""
