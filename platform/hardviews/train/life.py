@@ -129,23 +129,31 @@ class LifeNotes:
     """Keeps the file of the present life."""
 
     def __init__(
-        self, output: str, patience: float | None = None, leaving: Callable[[], bool] | None = None, job: str = ""
+        self,
+        output: str,
+        patience: float | None = None,
+        leaving: Callable[[], bool] | None = None,
+        job: str = "",
+        after: int | None = None,
     ) -> None:
         """Find out which life this is; writes nothing.
 
-        leaving: says whether this life was asked to leave. job: by default the job of this process.
+        leaving: says whether this life was asked to leave. job: by default the job of this process. after: number of
+        the life that it follows, by default the newest.
 
         Raises:
             UserError: the output cannot be read.
         """
         self.output = output
         self.store = lives_in(output, patience)
-        files = _numbered(self.store.files())
-        self.number = int(files[-1].removesuffix(".json")) + 1 if files else 1
+        before, data = newest_life(self.store)
+        if after is not None and after != before:
+            before, data = after, self._bytes(after)
+        self.number = before + 1
         self.job = job or job_name()
         self.displaced: Displaced | None = None  # another job trains the run since
         self._leaving = leaving or (lambda: False)
-        self._before = self._read(files[-1]) if files else None
+        self._before = _parse(data)
         self._step = 0
         self._life: Life | None = None
         self._stop = threading.Event()
@@ -232,33 +240,29 @@ class LifeNotes:
                 os.rmdir(os.path.dirname(self.store.path))
 
     def _keep(self) -> None:
-        while not self._stop.wait(_EVERY):
+        while not self._stop.wait(_EVERY) and self.displaced is None:
+            self._look()
             if self._life is not None:
-                self._look()
                 self._note(self._life, None)
 
     def _look(self) -> None:
-        """See whether another job trains the run now."""
-        try:
+        """See whether another job trains the run now; `displaced` has the answer."""
+        with suppress(OSError, UserError):
             self.check_newest()
-        except Displaced as error:
-            logger.warning("%s", error)
-        except (OSError, UserError):
-            return  # nothing new: the saves look as well
 
     def _note(self, life: Life, end: End | None) -> None:
         noted = replace(life, reached=self._step, updated=time.time(), end=end, leaving=self._leaving())
         try:
-            if self.displaced is not None and self._read(f"{life.number:04d}.json") != life:
+            if self.displaced is not None and _parse(self._bytes(life.number)) != life:
                 return  # the file is not ours any more
             self._write(noted)
             self._life = noted
         except (OSError, UserError) as error:
             logger.warning("how far this life came could not be written: %s", error)
 
-    def _read(self, file: str) -> Life | None:
+    def _bytes(self, number: int) -> bytes | None:
         try:
-            return _parse(self.store.read(file))
+            return self.store.read(f"{number:04d}.json")
         except FileNotFoundError:
             return None
 
@@ -269,7 +273,7 @@ class LifeNotes:
                 self._write(life, new=True)
                 return life
             except FileExistsError:
-                other = self._read(f"{life.number:04d}.json")
+                other = _parse(self._bytes(life.number))
                 if other is not None and other.job != self.job:
                     raise Taken(other.job) from None
                 self.number += 1

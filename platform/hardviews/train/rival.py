@@ -5,6 +5,7 @@ A life that trains writes its file every few seconds. Only changes of that file 
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hardviews.errors import UserError
@@ -13,7 +14,7 @@ from hardviews.storage.store import Store
 from hardviews.train.life import Life, lives_in, newest_life
 
 SILENCE = 30.0  # seconds without a change after which a life is over; six times its usual pause
-LONGEST = 300.0  # seconds that a new job waits for one that was asked to leave
+LONGEST = 240.0  # seconds that a new job waits for one that was asked to leave
 _GAP = 10.0  # seconds after a life's end in which the same job may begin the next life
 _LOOK = 1.0  # seconds between two looks
 
@@ -38,13 +39,21 @@ def living(output: str, patience: float | None = None, silence: float = SILENCE)
         time.sleep(min(_LOOK, silence / 10))
 
 
-def await_turn(output: str, patience: float | None = None, job: str = "", silence: float = SILENCE) -> None:
-    """Return when no other job trains the run in an output; at once if the newest life is over or of this job.
+def await_turn(
+    output: str,
+    patience: float | None = None,
+    asked: Callable[[], bool] | None = None,
+    job: str = "",
+    silence: float = SILENCE,
+) -> int:
+    """Return the number of the newest life, 0 if there is none, once no other job trains the run in an output.
+
+    There is no wait if that life is over, or of this job.
 
     A life that does not change for `silence` seconds is over. One that still changes after `silence` seconds is left
     in peace, unless it was asked to leave: then it has LONGEST to do so.
 
-    job: by default the job of this process.
+    asked: says whether this process was asked to leave; then it returns too. job: by default the job of this process.
 
     Raises:
         UserError: another job trains the run; or the output cannot be read.
@@ -52,12 +61,12 @@ def await_turn(output: str, patience: float | None = None, job: str = "", silenc
     watch = _Watch(lives_in(output, patience), silence)
     job = job or job_name()
     announced = False
-    while True:
+    while asked is None or not asked():
         life = watch.look()
         if life is None or life.job == job or watch.over:
             if announced:
                 logger.warning("the other job is over: this one goes on with the run in %s", output)
-            return
+            return watch.number
         bound = max(LONGEST, silence) if life.leaving or life.end else silence
         if watch.beats and watch.age >= bound and watch.quiet < silence / 2:
             raise UserError(_refusal(output, life, watch.quiet))
@@ -68,6 +77,7 @@ def await_turn(output: str, patience: float | None = None, job: str = "", silenc
                 *(output, _described(life), silence),
             )
         time.sleep(min(_LOOK, silence / 10))
+    return watch.number
 
 
 @dataclass
@@ -82,6 +92,11 @@ class _Watch:
     _seen: tuple[int, bytes | None] | None = None
     _began: float = field(default_factory=time.monotonic)
     _changed: float = field(default_factory=time.monotonic)
+
+    @property
+    def number(self) -> int:
+        """Number of the newest life."""
+        return self._seen[0] if self._seen else 0
 
     @property
     def quiet(self) -> float:

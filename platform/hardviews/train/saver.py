@@ -17,7 +17,7 @@ from torch import Tensor
 from hardviews.launch.timeline import mark
 from hardviews.train.checkpoint import Checkpoints, Progress
 from hardviews.train.ledger import Range
-from hardviews.train.life import Superseded
+from hardviews.train.life import Displaced, Superseded
 
 _TURN = 5.0  # seconds that a save at a counted step waits for the one before
 
@@ -138,6 +138,9 @@ class Saver:
         began = time.monotonic()
         try:
             checkpoints.save(state.tensors, state.progress, state.ranges, state.history(), self.check)
+        except Displaced:
+            self.superseded = True  # the training ends with its sentence
+            return
         except Superseded as error:
             self.superseded = True
             logger.warning("%s: it writes nothing more and leaves", error)
