@@ -38,7 +38,7 @@ class Jobs:
     def start(self, *before: str) -> subprocess.Popen[bytes]:
         number = len(self.started)
         where = ("--data", str(self.folder / "data"), "--output", self.output)
-        project = ("--project", str(self.folder / f"project-{number}"))
+        project = ("--project", str(self.folder / "project"))
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         environment.pop("MLFLOW_TRACKING_URI", None)
         with self.log(number).open("wb") as log:
@@ -109,7 +109,7 @@ def test_a_job_that_was_killed_is_followed(jobs: Jobs) -> None:
 
 
 def test_a_job_that_stood_still_ends_once_another_has_followed(jobs: Jobs) -> None:
-    first = jobs.start(*LAUNCH)
+    first = jobs.start()
     jobs.until_step(first, 1)
     frozen = descendants(first.pid)
     for pid in frozen:

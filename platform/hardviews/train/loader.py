@@ -11,6 +11,7 @@ import os
 import traceback
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -161,7 +162,8 @@ class ShareDataset(IterableDataset[RawBatch | Parcel | Refusal | Crash]):
             place, steps = replace(place, consumed=place.consumed + now * place.global_batch), steps - now
             if steps:
                 place = replace(place, epoch=place.epoch + 1, consumed=0)
-        rest = ShareDataset(self.reader, self.plan, place, self.canvas, self.epochs)
+        rest = copy(self)
+        rest.place, rest._told = place, set()
         return rest, batches % self.place.accumulate
 
     def __iter__(self) -> Iterator[RawBatch | Parcel | Refusal | Crash]:
