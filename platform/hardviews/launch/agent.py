@@ -25,6 +25,7 @@ from types import FrameType
 
 from hardviews.launch.address import NODE_VARIABLE, address, interface
 from hardviews.launch.coordinator import FAILED
+from hardviews.launch.identity import KEEPER_VARIABLE, processes
 from hardviews.launch.messages import Bounds, Round, State, Verdict, View
 from hardviews.launch.rendezvous import Rendezvous, RendezvousConfig
 from hardviews.launch.timeline import mark
@@ -74,6 +75,8 @@ def prepared(config: AgentConfig) -> dict[str, str]:
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
         "TORCHELASTIC_RUN_ID": config.job,
         NODE_VARIABLE: config.node,
+        # On one machine the launcher starts nodes again; in a pod the kubelet does, which we do not see.
+        **({KEEPER_VARIABLE: processes(os.getppid())} if config.local else {}),
     }
 
 

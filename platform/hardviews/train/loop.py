@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
+import torch.distributed as dist
+
 from hardviews.batch import Batch, Clock
 from hardviews.data.reader import Reader
 from hardviews.data.shares import check_sizes
@@ -24,13 +26,14 @@ from hardviews.recipes.recipe import Recipe
 from hardviews.tracking.run import Run, Status
 from hardviews.tracking.system import SystemMetrics
 from hardviews.train.checkpoint import Checkpoints, Progress
+from hardviews.train.crew import check_crew
 from hardviews.train.damage import Damage
 from hardviews.train.display import Display
 from hardviews.train.export import export
 from hardviews.train.history import History
 from hardviews.train.idle import idle
 from hardviews.train.ledger import Ledger, Range
-from hardviews.train.life import End, LifeNotes
+from hardviews.train.life import Displaced, End, LifeNotes, Taken
 from hardviews.train.loader import Place, RawBatch, ShareDataset, load, to_batch
 from hardviews.train.meter import Meter
 from hardviews.train.nonfinite import dump, refuse, refuse_weights
@@ -39,6 +42,7 @@ from hardviews.train.opening import open_run, report_failure
 from hardviews.train.pace import Pace
 from hardviews.train.record import Record, check_same_run
 from hardviews.train.review import Review
+from hardviews.train.rival import await_turn
 from hardviews.train.saver import Saver, State
 from hardviews.train.state import first_not_finite, from_tensors, misfit, to_tensors
 from hardviews.train.stop import StopFlag
@@ -93,8 +97,10 @@ class Pretraining:
         self.recipe, self.where, self.world, self.stop = recipe, where, world, stop
         training = recipe.training
         check_sizes(training.batch, training.group, training.accumulate, world.size)
+        check_crew(recipe.loader.worker_count())
         if world.rank == 0:
             where.check()
+        self.life = self._take_turn() if world.rank == 0 else None
         index = open_dataset(where.data)
         where.check_apart(index.url)
         self.reader = Reader(index, recipe.loader.reader)
@@ -108,7 +114,6 @@ class Pretraining:
         self.trainer.objective.method.allocate(len(self.reader))
         self.trainer.objective.method.check_epoch(self.per_epoch)
         self.at, self.ledger, self.history = Position(), Ledger(), b""
-        self.life = LifeNotes(where.output, patience()) if world.rank == 0 else None
         self.checkpoints = Checkpoints(where.output, training.keep)
         self.meter = Meter(world.device)
         self._reading: Generator[RawBatch, None, None] | None = None
@@ -143,15 +148,54 @@ class Pretraining:
         if self.world.rank == 0 and self.at.progress < self.total:
             self.checkpoints.check_room(to_tensors(self.trainer.objective, self.trainer.optimizer))
 
+    def _take_turn(self) -> LifeNotes:
+        """Wait until no other job trains the run; return the notes of the life that may begin now."""
+        newest = await_turn(self.where.output, patience(), lambda: self.stop.raised)
+        if self.stop.raised:
+            raise SystemExit(EVICTED)  # nothing was begun
+        return LifeNotes(self.where.output, patience(), lambda: self.stop.raised, after=newest)
+
+    def _begin_life(self) -> None:
+        """Write that this life begins; every rank calls this.
+
+        If another job was faster and is over already, all go on from what it left.
+        """
+        while True:
+            taken = [False]
+            if self.life is not None:
+                try:
+                    self.life.begin(self.world.size, self.at.step, last_reached())
+                except Taken:
+                    self.life, taken = self._take_turn(), [True]
+            if self.world.size > 1:
+                dist.broadcast_object_list(taken, src=0, device=self.world.device)
+            if not taken[0]:
+                return
+            self._resume()
+
+    def _open_run(self) -> Run:
+        """Begin this life, unless the training is complete, and open its tracking run."""
+        self.where.check_shared(self.world.rank, self.world.size, self.world.device)
+        if self.at.progress < self.total:
+            self._begin_life()
+        number = 0 if self.life is None else self.life.number
+        try:
+            run, self.record = open_run(
+                self.record, self._new, self.recipe, self.where, self.reader.index, self.world, number
+            )
+        except BaseException as error:
+            if self.life is not None and isinstance(error, UserError):
+                self.life.withdraw()
+            elif self.life is not None:
+                self.life.close("interrupted", _HURRY)
+            raise
+        return run
+
     def run(self) -> None:
         """Train to the end and export the encoder."""
-        self.where.check_shared(self.world.rank, self.world.size, self.world.device)
-        number = 0 if self.life is None else self.life.number
-        run, self.record = open_run(
-            self.record, self._new, self.recipe, self.where, self.reader.index, self.world, number
-        )
+        run = self._open_run()
         # In the tracking a life that ends is never RUNNING: one that goes on with the run says so again.
-        status: Status = "FAILED"
+        status: Status | None = "FAILED"
         end: End = "interrupted"
         try:
             self._say(
@@ -169,6 +213,9 @@ class Pretraining:
         except KeyboardInterrupt:
             status = "KILLED"
             raise
+        except Displaced:
+            status, end = None, "failed"  # the tracking run is the other job's now
+            raise
         except UserError:
             end = "failed"
             raise
@@ -177,7 +224,7 @@ class Pretraining:
         if not finished:
             raise SystemExit(EVICTED)
 
-    def _end(self, run: Run, status: Status, end: End) -> None:
+    def _end(self, run: Run, status: Status | None, end: End) -> None:
         """Close what is open; a life that was interrupted makes room for the next one soon."""
         hurried = end == "interrupted"
         # Others of the job wait for the end of this process, and need nothing of it any more.
@@ -199,8 +246,6 @@ class Pretraining:
         if at.progress >= self.total:
             Review(self.reader, self.trainer.objective, run, show=world.rank == 0).finish(history)
             return True
-        if self.life is not None:
-            self.life.begin(world.size, at.step, last_reached())
         batches = self._reading = self._batches(at.epoch, at.consumed, training.epochs)
         review = Review(self.reader, self.trainer.objective, run, show=world.rank == 0)
         pace, system, begun = Pace(), SystemMetrics(), at.step
@@ -212,7 +257,7 @@ class Pretraining:
                     self.trainer.objective.method.begin_epoch(clock, partial(self._views, clock))
             with pace.waiting():
                 raws = list(islice(batches, training.accumulate))
-            report = self.trainer.step(raws, clock, self.stop.raised or self.saver.superseded, self.saver.due())
+            report = self.trainer.step(raws, clock, self._leaves(), self.saver.due())
             self._check(report, raws)
             self._advance(report)
             # Should others end without notice now: those that survive know how many steps will be run again.
@@ -252,6 +297,11 @@ class Pretraining:
             history.publish()
         review.finish(history)
         return True
+
+    def _leaves(self) -> bool:
+        """Return whether this process wants all to stop after the next step."""
+        displaced = self.life is not None and self.life.displaced is not None
+        return self.stop.raised or self.saver.superseded or displaced
 
     def _job(self) -> dict[str, float]:
         """Return what says how the job goes: how often it was started again, and how many train together."""
@@ -336,10 +386,14 @@ class Pretraining:
     def _save_last(self, history: History, finished: bool) -> None:
         """Save and wait for it: a life ends here, and the next one begins where this one stands."""
         wait = _PATIENCE if finished else max(1.0, float(os.environ.get(GRACE_VARIABLE, "30")) - _MARGIN)
-        saved = self.saver.finish(self._state(history), wait)
+        state = self._state(history)
+        displaced = self.life is not None and self.life.displaced is not None
+        saved = not displaced and self.saver.finish(state, wait)
         # All leave together: who began anew before the save is done would begin from the one before.
         self.trainer.synchronise()
         step = self.at.step
+        if self.life is not None and self.life.displaced is not None:
+            raise self.life.displaced
         if self.saver.superseded:
             raise SystemExit(EVICTED)
         if saved and not finished:

@@ -18,7 +18,7 @@ from hardviews.failures import kind_of
 from hardviews.launch.timeline import mark
 from hardviews.train.checkpoint import Checkpoints, Progress
 from hardviews.train.ledger import Range
-from hardviews.train.life import Superseded
+from hardviews.train.life import Displaced, Superseded
 
 _TURN = 5.0  # seconds that a save at a counted step waits for the one before
 
@@ -142,6 +142,9 @@ class Saver:
         try:
             patience = checkpoints.store.patience
             checkpoints.save(state.tensors, state.progress, state.ranges, state.history(), lambda: self.check(patience))
+        except Displaced:
+            self.superseded = True  # the training ends with its sentence
+            return
         except Superseded as error:
             self.superseded = True
             logger.warning("%s: it writes nothing more and leaves", error)
