@@ -30,6 +30,7 @@ from hardviews.errors import UserError
 from hardviews.launch import local, site
 from hardviews.launch.commands import in_words, keep_default_scheduler
 from hardviews.launch.component import Mistaken
+from hardviews.launch.component_arguments import NoJob, split_readable
 from hardviews.launch.kubernetes.cluster import patiently
 from hardviews.launch.kubernetes.mistakes import unknown_options
 from hardviews.launch.kubernetes.scheduler import ElasticKubernetesScheduler
@@ -66,12 +67,14 @@ class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
         port: a free one, for jobs on this machine.
         submits: whether jobs are run and not only shown; then what the site has not said is a mistake, and the
             cluster is asked for what the job needs.
+        cluster_options: options of the Kubernetes scheduler from the environment, less those of the command line.
     """
 
     def __init__(self, port: int, submits: bool) -> None:
         super().__init__("torchx", get_scheduler_factories(), component_defaults=load_sections(prefix="component"))
         self.port = port
         self.submits = submits
+        self.cluster_options: dict[str, CfgVal] = {}
         self._mistakes: list[str] = []
 
     def refuse_later(self, mistakes: Sequence[str]) -> None:
@@ -95,7 +98,14 @@ class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
                 "TorchX's own; the jobs of this project are files in jobs/."
             ) from error
         try:
-            app = materialize_appdef(function, component_args, self._component_defaults.get(component))
+            words, defaults, unreadable = split_readable(
+                function, component_args, self._component_defaults.get(component)
+            )
+        except NoJob as error:
+            raise UserError(_listed([*self._mistakes, *error.mistakes])) from error
+        self.refuse_later(unreadable)
+        try:
+            app = materialize_appdef(function, words, defaults)
         except Mistaken as error:
             self.refuse_later(error.mistakes)
             app = error.app
@@ -115,7 +125,8 @@ class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
         if on_this_machine:
             local.localise(app, self.port)
         elif isinstance(backend := self._scheduler(scheduler), ElasticKubernetesScheduler):
-            self.refuse_later(backend.mistakes(app, cfg or {}, online=self.submits))
+            cfg = dict(cfg or {}) | self.cluster_options
+            self.refuse_later(backend.mistakes(app, cfg, online=self.submits))
         if self._mistakes:
             raise UserError(_listed(self._mistakes))
         return super().dryrun(app, scheduler, cfg=cfg, workspace=workspace, parent_run_id=parent_run_id)
@@ -169,6 +180,8 @@ class CmdRunFile(CmdRun):  # type: ignore[misc]  # torchx 0.7.0 ships no types
             with in_words("run"), local.reserved_port() as port, JobRunner(port, not args.dryrun) as runner:
                 args.component_name_and_args = name_function(args.component_name_and_args)
                 runner.refuse_later(unreadable_options(runner, args.scheduler, args.scheduler_args))
+                given = to_dict(args.scheduler_args or "")
+                runner.cluster_options = {k: v for k, v in site.cluster_options().items() if k not in given}
                 try:
                     self._run(runner, args)
                 except SignalException:
@@ -190,6 +203,9 @@ def unreadable_options(runner: Runner, scheduler: str, text: str | None) -> list
     options = runner.scheduler_run_opts(scheduler)
     known = [name for name, _ in options]
     try:
+        if (text or "").rstrip().endswith("=") or "==" in (text or ""):
+            # TorchX would take the name for a part of the value before it.
+            raise ValueError("an option has no value")
         options.cfg_from_str(text or "")
         found = unknown_options("-cfg ", to_dict(text or ""), known)
     except (ValueError, IndexError) as error:
@@ -197,13 +213,16 @@ def unreadable_options(runner: Runner, scheduler: str, text: str | None) -> list
             f"-cfg {text} cannot be read: {error}. Write KEY=VALUE,KEY=VALUE, lists as A;B and pairs as NAME:VALUE. "
             f"What has a '=' in itself can be written under [{scheduler}] in .torchxconfig."
         ) from error
-    if not isinstance(runner._scheduler(scheduler), ElasticKubernetesScheduler):
-        return found
+    ours = isinstance(runner._scheduler(scheduler), ElasticKubernetesScheduler)
     for file in find_configs():
         sections = ConfigParser()
         sections.optionxform = str  # type: ignore[assignment,method-assign]
         try:
             sections.read(file)
+            if sections.has_section(site.SECTION):
+                found += site.unknown_values(f"[{site.SECTION}] in {file}: ", sections[site.SECTION])
+            if not ours:
+                continue
             if sections.has_section(scheduler):
                 found += unknown_options(f"[{scheduler}] in {file}: ", sections[scheduler], known)
             apply(scheduler, {}, dirs=None)

@@ -8,11 +8,16 @@ from collections.abc import Mapping
 JOB = "TORCHX_JOB_ID"
 """Environment variable: the job, as SCHEDULER://SESSION/NAME."""
 
+_NAMESPACE = "HARDVIEWS_NAMESPACE"  # environment variable, in the pods of a job
 _TAGS = {JOB: "hardviews.job", "HARDVIEWS_IMAGE": "hardviews.image", "HARDVIEWS_COMMIT": "mlflow.source.git.commit"}
 
 
 def job_tags(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the job, its scheduler, its image and the commit that the image was built from, where they are known."""
     found = {tag: variables[name] for name, tag in _TAGS.items() if variables.get(name)}
-    scheduler, separator, _ = variables.get(JOB, "").partition("://")
+    scheduler, separator, path = variables.get(JOB, "").partition("://")
+    session, slash, name = path.partition("/")
+    if scheduler == "kubernetes" and slash and ":" not in name and variables.get(_NAMESPACE):
+        # The name that `torchx status` takes wherever it is called.
+        found["hardviews.job"] = f"{scheduler}://{session}/{variables[_NAMESPACE]}:{name}"
     return found | ({"hardviews.scheduler": scheduler} if separator else {})

@@ -15,6 +15,7 @@ from torchx.specs import AppDef, Resource, Role
 
 from hardviews.launch.component import AGENT, COORDINATOR, module
 from hardviews.launch.kubernetes.options import PodOptions, toleration
+from hardviews.launch.site import IMAGE, NAMESPACE
 
 SCRATCH = "/scratch"
 """The folder that processes may write to, besides /tmp: home, cache, working directory."""
@@ -133,6 +134,11 @@ def _template(
         *container["env"],
         *({"name": key, "value": value} for key, value in places.items() if key not in said),
     ]
+    if part not in (None, COORDINATOR):
+        # For the tags of the run: nothing else in a pod knows its image, and TorchX's name of the job has no namespace.
+        namespace = {"name": NAMESPACE, "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}
+        image = {"name": IMAGE.variable, "value": role.image}
+        container["env"] += [entry for entry in (image, namespace) if entry["name"] not in said]
     if part is not None:
         container["workingDir"] = SCRATCH
     if options.image_pull_policy is not None:

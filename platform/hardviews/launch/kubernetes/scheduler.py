@@ -25,6 +25,7 @@ from hardviews.launch.kubernetes.mistakes import validate
 from hardviews.launch.kubernetes.observed import Surroundings, phase
 from hardviews.launch.kubernetes.options import PodOptions
 from hardviews.launch.kubernetes.status import STATES, response
+from hardviews.launch.site import cluster_options
 
 # TorchX 0.7.0 compares with these spellings.
 _LIST, _PAIRS = List[str], Dict[str, str]  # noqa: UP006
@@ -104,7 +105,7 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
     def _named(self, cfg: Mapping[str, Any] | None = None) -> str | None:
         """The namespace that the run options, the site's settings or the kubeconfig name."""
         if cfg is None:
-            cfg = {}
+            cfg = dict(cluster_options())
             apply("kubernetes", cfg)
         return cfg.get("namespace") or self._cluster.namespace()
 
