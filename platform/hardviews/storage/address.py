@@ -49,3 +49,14 @@ def cache_folder() -> str:
     """Where copies of remote files are kept when the user says nothing: HARDVIEWS_CACHE, else the user's cache."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return os.environ.get("HARDVIEWS_CACHE") or os.path.join(home, "hardviews", "shards")
+
+
+def cache_bound() -> int | None:
+    """The most bytes that a cache of shards may take here, whatever a recipe allows: HARDVIEWS_CACHE_BYTES, if set.
+
+    Raises UserError where the variable holds no number.
+    """
+    given = os.environ.get("HARDVIEWS_CACHE_BYTES", "")
+    if given and not given.isdecimal():
+        raise UserError(f"HARDVIEWS_CACHE_BYTES is {given!r}; give a number of bytes.")
+    return int(given) if given else None

@@ -46,6 +46,18 @@ class StepReport:
     traces: list[Trace]
 
 
+def build_objective(recipe: Recipe) -> Objective:
+    """Build a recipe's network, method and strategy.
+
+    Raises:
+        UserError: they do not fit each other, or the sizes of groups and batches.
+    """
+    method = recipe.method.build(recipe.backbone.build(), recipe.backbone.num_features)
+    check_group(method, recipe.strategy, recipe.training.group)
+    check_micro_batch(method, recipe.training.batch, recipe.training.accumulate)
+    return Objective(method, recipe.strategy)
+
+
 class Trainer:
     """The weights being trained, and how a step changes them."""
 
@@ -53,10 +65,8 @@ class Trainer:
         """Build network, method, strategy and optimizer; equal on all ranks by the seed."""
         self.recipe, self.world = recipe, world
         torch.manual_seed(recipe.training.seed)
-        method = recipe.method.build(recipe.backbone.build(), recipe.backbone.num_features)
-        check_group(method, recipe.strategy, recipe.training.group)
-        check_micro_batch(method, recipe.training.batch, recipe.training.accumulate)
-        self.objective = Objective(method, recipe.strategy).train()
+        self.objective = build_objective(recipe).train()
+        method = self.objective.method
         # channels_last is what convolutions run fastest in, on CPU as on GPU.
         self.objective.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         recipe.precision.cast(self.objective, method.backbone)

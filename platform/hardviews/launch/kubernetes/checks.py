@@ -34,7 +34,7 @@ def ask(cluster: Cluster, job: Mapping[str, Any], namespace: str, rehearse: bool
             raise
 
     try:
-        if look(home) is None:
+        if not _exists(cluster, home):
             return [
                 f"The cluster has no namespace {namespace}. Make it, kubectl create namespace {namespace}, or name "
                 "another: -cfg namespace=NAME, or under [kubernetes] in .torchxconfig."
@@ -54,6 +54,24 @@ def ask(cluster: Cluster, job: Mapping[str, Any], namespace: str, rehearse: bool
     except UserError as error:
         found.append(str(error))
     return found
+
+
+def _exists(cluster: Cluster, home: str) -> bool:
+    """Whether the namespace exists, or we may not know.
+
+    Raises:
+        NotKubernetes: the answer is not that of a Kubernetes API: this is the first question to it.
+        Refused: any other error.
+    """
+    try:
+        cluster.get(home)
+    except Refused as error:
+        if not error.kubernetes and error.status < 500:
+            raise cluster.foreign(error) from error
+        if error.status not in (403, 404):
+            raise
+        return error.status == 403
+    return True
 
 
 Look = Callable[[str], "dict[str, Any] | None"]
