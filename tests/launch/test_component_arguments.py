@@ -76,7 +76,8 @@ def test_every_argument_of_every_job_arrives_from_text(job, name, parameter):
 def test_each_type_of_argument_is_among_them():
     annotations = {decode_optional(p.annotation) for job in JOBS for p in inspect.signature(job).parameters.values()}
     assert {str(annotation) for annotation in annotations} == {
-        str(kind) for kind in (str, int, typing.Dict[str, str], typing.List[str])  # noqa: UP006
+        str(kind)
+        for kind in (str, int, typing.Dict[str, str], typing.List[str])  # noqa: UP006
     }
 
 

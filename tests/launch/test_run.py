@@ -63,10 +63,11 @@ def test_every_job_satisfies_the_rules_of_components_and_says_what_its_arguments
     assert "TIP: improve" not in torchx("run", "-s", "local_cwd", str(job.relative_to(ROOT)), "--help").stdout
 
 
-@pytest.mark.parametrize("scheduler", ["local_cwd", "kubernetes"])
-@pytest.mark.parametrize("component", ["jobs/pretrain.py", "jobs/pretrain.py:pretrain"])
+@pytest.mark.parametrize(
+    ("scheduler", "component"), [("local_cwd", "jobs/pretrain.py"), ("kubernetes", "jobs/pretrain.py:pretrain")]
+)
 def test_the_literal_command_needs_neither_values_nor_docker_for_a_dry_run(scheduler, component):
-    shown = torchx("run", "-s", scheduler, "--dryrun", component, "--j", "2:4x8")
+    shown = torchx("run", "-s", scheduler, "--dryrun", component, "--j", "2:4x2")
     assert shown.returncode == 0, shown.stderr
     for part in ("hardviews.launch.coordinator", "hardviews.launch.agent", "2:4", "<data: URL of a packed dataset>"):
         assert part in shown.stdout
@@ -98,13 +99,27 @@ def test_a_failing_job_fails_the_command_and_an_ordinary_one_shows_its_output():
 
 def test_all_mistakes_of_a_submission_are_named_at_once(tmp_path):
     said = ["--data", "/d", "--output", "s3://b/o", "--tracking", "http://me:word@mlflow", "--memMB", "0"]
-    words = ["run", "-s", "kubernetes", "-cfg", "speed=high", "jobs/pretrain.py", "--j", "3:1x1", *said]
+    said += ["--recpie", "smoke", "--ttl", "soon", "--node_selector", f"disk={'x' * 64}"]
+    words = ["run", "-s", "kubernetes", "-cfg", "queu=high", "jobs/pretrain.py", "--j", "3:1x1", *said]
+    words += ["--", "--training.epoch", "3"]
     refused = torchx(*words, KUBECONFIG=str(tmp_path / "none"))
     assert refused.returncode == 2
     assert refused.stdout == ""
-    for part in ("speed is no run option", "-j 3:1x1", "--image", "0 MB", "password", "--data /d", "No Kubernetes"):
+    for part in (
+        "queu is no run option of this scheduler. Did you mean queue?",
+        "--recpie is no argument of pretrain. Did you mean --recipe?",
+        "--ttl soon cannot be read",
+        "-j 3:1x1",
+        "--image",
+        "0 MB",
+        "password",
+        "--data /d",
+        "its value has 64 characters",
+        "No Kubernetes",
+        "Unrecognized options: --training.epoch, 3. Perhaps you meant: --training.epochs",
+    ):
         assert part in refused.stderr
-    assert "7 things are wrong" in refused.stderr
+    assert "11 things are wrong" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
@@ -125,6 +140,9 @@ def test_options_in_the_file_are_read_and_unknown_ones_refused(tmp_path):
     file.write_text("[kubernetes]\nqueue = vision\ntlt = 60\n")
     refused = torchx("run", "-s", "kubernetes", "--dryrun", "jobs/knn.py", TORCHXCONFIG=str(file))
     assert (refused.returncode, f"[kubernetes] in {file}: tlt is no run option" in refused.stderr) == (2, True)
+    file.write_text("[kubernetes]\nqueue = vision\n[hardviews:site]\nouput = s3://b/o\n")
+    refused = torchx("run", "-s", "kubernetes", "--dryrun", "jobs/knn.py", TORCHXCONFIG=str(file))
+    assert (refused.returncode, "ouput is no value of a site. Did you mean output?" in refused.stderr) == (2, True)
     file.write_text("[kubernetes]\nqueue = vision\nttl = soon\n")
     refused = torchx("run", "-s", "kubernetes", "--dryrun", "jobs/knn.py", TORCHXCONFIG=str(file))
     assert (refused.returncode, f"{file} cannot be read" in refused.stderr) == (2, True)

@@ -1,7 +1,7 @@
 """The arguments of a component, as text: every mistake in words, where TorchX would show a traceback or a usage text.
 
-TorchX 0.7.0 reads each argument by the annotation of the component's parameter. Of `Optional[int]` and `Optional[float]`
-it makes no number: the text reaches the component as it is (`hardviews.launch.kubernetes.options.number` converts it).
+TorchX 0.7.0 reads each argument by the annotation of the component's parameter. An argument of `Optional[int]` reaches
+the component as text; `hardviews.launch.kubernetes.options.number` converts it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def split_readable(
     Raises:
         NoJob: a required argument is missing.
     """
-    left, known, mistakes = list(words), dict(defaults or {}), []
+    left, known = list(words), dict(defaults or {})
+    mistakes: list[str] = []
     while True:
         try:
             _read(function, left, known)
@@ -77,7 +78,7 @@ def _read(function: Callable[..., AppDef], words: Sequence[str], defaults: Mappi
     def refuse(message: str) -> NoReturn:
         raise _Unreadable(None, f"{function.__name__}: {message}.")
 
-    parser.error = refuse  # type: ignore[method-assign]
+    parser.error = refuse
     try:
         found, unknown = parser.parse_known_args(list(words))
     except argparse.ArgumentError as error:

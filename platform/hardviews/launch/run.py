@@ -13,13 +13,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from configparser import ConfigParser
 from configparser import Error as ConfigError
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from torchx.cli.cmd_run import CmdRun
 from torchx.runner import Runner
 from torchx.runner.config import apply, find_configs, load_sections
-from torchx.schedulers import get_scheduler_factories
+from torchx.schedulers import Scheduler, get_scheduler_factories
 from torchx.schedulers.local_scheduler import SignalException
 from torchx.specs import AppDef, AppDryRunInfo, AppHandle, AppStatus, CfgVal
 from torchx.specs.builders import materialize_appdef
@@ -34,6 +35,8 @@ from hardviews.launch.component_arguments import NoJob, split_readable
 from hardviews.launch.kubernetes.cluster import patiently
 from hardviews.launch.kubernetes.mistakes import unknown_options
 from hardviews.launch.kubernetes.scheduler import ElasticKubernetesScheduler
+from hardviews.launch.preflight import Preflight, job_of
+from hardviews.launch.visible_store import StoreOfJob, visible_store
 
 _LOG_LAG = 0.5  # seconds; five looks of the thread that writes a local job's log
 
@@ -120,16 +123,42 @@ class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
         parent_run_id: str | None = None,
     ) -> AppDryRunInfo:
         on_this_machine = scheduler in local.LOCAL_SCHEDULERS
+        backend = self._scheduler(scheduler)
+        if isinstance(backend, ElasticKubernetesScheduler):
+            cfg = dict(cfg or {}) | self.cluster_options
         if self.submits:
             self.refuse_later(site.unsaid(app, local=on_this_machine))
-        if on_this_machine:
-            local.localise(app, self.port)
-        elif isinstance(backend := self._scheduler(scheduler), ElasticKubernetesScheduler):
-            cfg = dict(cfg or {}) | self.cluster_options
-            self.refuse_later(backend.mistakes(app, cfg, online=self.submits))
+        disk = backend.cache_disk(app, cfg or {}) if isinstance(backend, ElasticKubernetesScheduler) else None
+        command = job_of(app, disk, on_this_machine)
+        with ExitStack() as stack:
+            check = None
+            # A job of this machine finds its mistakes as soon as it runs, in the same words.
+            if command is not None and not (on_this_machine and self.submits):
+                check = Preflight(command)  # it works while the cluster answers
+                stack.callback(check.close)
+            if on_this_machine:
+                local.localise(app, self.port)
+            elif isinstance(backend, ElasticKubernetesScheduler):
+                self.refuse_later(backend.mistakes(app, cfg or {}, online=self.submits))
+            if check is not None:
+                self._end_check(check, app, backend, cfg or {})
         if self._mistakes:
             raise UserError(_listed(self._mistakes))
         return super().dryrun(app, scheduler, cfg=cfg, workspace=workspace, parent_run_id=parent_run_id)
+
+    def _end_check(self, check: Preflight, app: AppDef, backend: Scheduler, cfg: Mapping[str, CfgVal]) -> None:
+        mistakes, failure = check.words()
+        self.refuse_later(mistakes)
+        if failure is not None:
+            say(f"The command was not checked here ({failure}); the job's own processes check it.")
+        elif self.submits and not site.missing(app, local=True):
+            known = backend.store_of(app, cfg) if isinstance(backend, ElasticKubernetesScheduler) else StoreOfJob({})
+            store = visible_store(known)
+            if store is not None:
+                mistakes, failure = check.places(store)
+                self.refuse_later([mistake for mistake in mistakes if mistake not in self._mistakes])
+                if failure is not None:
+                    say(f"Data and output were not checked from here ({failure}); the job's processes check them.")
 
     def log_lines(self, app_handle: AppHandle, *args: Any, should_tail: bool = False, **options: Any) -> Iterator[str]:
         """Yields the log of a replica to its last line.
@@ -229,6 +258,11 @@ def unreadable_options(runner: Runner, scheduler: str, text: str | None) -> list
         except (ValueError, IndexError, ConfigError) as error:
             raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}.") from error
     return found
+
+
+def say(text: str) -> None:
+    """Tell the user something that is no mistake; stdout has the handle of the job alone."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def _listed(mistakes: Sequence[str]) -> str:

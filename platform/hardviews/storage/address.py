@@ -60,3 +60,11 @@ def cache_bound() -> int | None:
     if given and not given.isdecimal():
         raise UserError(f"HARDVIEWS_CACHE_BYTES is {given!r}; give a number of bytes.")
     return int(given) if given else None
+
+
+def cache_room(disk: int) -> int:
+    """The most bytes that a cache of shards may take on a disk of so many bytes that is removed with its process.
+
+    The rest is for tables of datasets and for the tracking record.
+    """
+    return disk * 95 // 100

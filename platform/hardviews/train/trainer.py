@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hardviews.batch import Clock, Samples
 from hardviews.collectives import sum_over_ranks
+from hardviews.errors import UserError
 from hardviews.methods.method import Encoded, concatenate
 from hardviews.objective import Losses, Objective
 from hardviews.recipes.recipe import Recipe
@@ -56,6 +57,25 @@ def build_objective(recipe: Recipe) -> Objective:
     check_group(method, recipe.strategy, recipe.training.group)
     check_micro_batch(method, recipe.training.batch, recipe.training.accumulate)
     return Objective(method, recipe.strategy)
+
+
+def without_numbers(recipe: Recipe) -> Objective | None:
+    """Build a recipe's objective and optimizer on the meta device: it takes no memory and draws nothing.
+
+    Returns None for a network that cannot be built there.
+
+    Raises:
+        UserError: as `build_objective`, or as the optimizer.
+    """
+    try:
+        with torch.device("meta"):
+            objective = build_objective(recipe)
+            recipe.optimizer.build(objective.method, recipe.training.batch)
+            return objective
+    except UserError:
+        raise
+    except Exception:  # of whatever network: it is judged where it is really built
+        return None
 
 
 class Trainer:

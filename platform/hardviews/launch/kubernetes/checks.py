@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hardviews.errors import UserError
 from hardviews.launch.kubernetes.cluster import JOBS, QUEUES, Cluster, Refused
+from hardviews.launch.visible_store import StoreOfJob
 
+_STORE = ("AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 _S3 = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
@@ -37,7 +40,8 @@ def ask(cluster: Cluster, job: Mapping[str, Any], namespace: str, rehearse: bool
         if not _exists(cluster, home):
             return [
                 f"The cluster has no namespace {namespace}. Make it, kubectl create namespace {namespace}, or name "
-                "another: -cfg namespace=NAME, or under [kubernetes] in .torchxconfig."
+                "another: -cfg namespace=NAME, HARDVIEWS_NAMESPACE in the environment, or under [kubernetes] in "
+                ".torchxconfig."
             ]
         if look(JOBS) is None:
             return [
@@ -84,7 +88,7 @@ def _queue(look: Look, queue: str) -> Iterator[str]:
         known = ", ".join(sorted(set(names) - {"root"}))
         yield (
             f"The cluster has no queue {queue}" + (f"; it has {known}" if known else "") + ". Choose one by -cfg "
-            "queue=NAME or under [kubernetes] in .torchxconfig."
+            "queue=NAME, by HARDVIEWS_QUEUE in the environment, or under [kubernetes] in .torchxconfig."
         )
     elif (state := there.get("status", {}).get("state", "Open")) not in ("Open", ""):
         yield f"The queue {queue} takes no jobs: it is {state}. Choose another by -cfg queue=NAME, or have it opened."
@@ -149,6 +153,22 @@ def _secrets(look: Look, job: Mapping[str, Any], namespace: str) -> Iterator[str
                     f"The secrets {', '.join(names)} hold no {lacking[0]}, which S3 needs beside its other half. Add "
                     "the key, or name a further secret by --secret."
                 )
+
+
+def store_of(cluster: Cluster, job: Mapping[str, Any], namespace: str) -> StoreOfJob:
+    """Returns what the working pods' variables and Secrets say of their object store."""
+    container = job["spec"]["tasks"][-1]["template"]["spec"]["containers"][0]
+    variables: dict[str, str] = {}
+    complete = True
+    for entry in container.get("envFrom", []):
+        try:
+            data = cluster.get(f"/api/v1/namespaces/{namespace}/secrets/{entry['secretRef']['name']}").get("data")
+            variables |= {key: b64decode(value).decode() for key, value in (data or {}).items() if key in _STORE}
+        except (Refused, UserError, ValueError):
+            complete = False
+    # A variable of the container's own wins over those of its Secrets.
+    given = {entry["name"]: entry.get("value") or "" for entry in container.get("env", [])}
+    return StoreOfJob(variables | {key: value for key, value in given.items() if key in _STORE}, complete)
 
 
 def _rehearse(cluster: Cluster, job: Mapping[str, Any], namespace: str) -> Iterator[str]:

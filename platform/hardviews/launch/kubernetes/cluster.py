@@ -177,6 +177,8 @@ class Cluster:
         logging.getLogger("urllib3").setLevel(logging.ERROR)
         # Whoever wrote a kubeconfig without a certificate knows it.
         warnings.filterwarnings("ignore", category=HTTPWarning)
+        # The kubernetes package reads the headers of an error by an old method.
+        warnings.filterwarnings("ignore", message=r"HTTPResponse\.getheader")
         try:
             return api.call_api(
                 path,

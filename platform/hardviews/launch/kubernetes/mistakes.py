@@ -76,8 +76,8 @@ def _variables(role: Role) -> Iterator[str]:
     for name in role.env:
         if not re.fullmatch(r"[A-Za-z_.-][A-Za-z0-9_.-]*", name):
             yield (
-                f"{name!r} is not the name of an environment variable: those have letters, digits and '_', and no digit "
-                "first. Write --env NAME=VALUE,NAME=VALUE."
+                f"{name!r} is not the name of an environment variable: those have letters, digits and '_', and no "
+                "digit first. Write --env NAME=VALUE,NAME=VALUE."
             )
 
 
