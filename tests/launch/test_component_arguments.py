@@ -100,7 +100,7 @@ def test_a_text_that_is_no_number_is_one_sentence(job):
     [
         (["--recpie", "smoke"], ["--recpie is no argument of pretrain", "Did you mean --recipe?"]),
         (["--memory", "1"], ["--memory is no argument", "Did you mean --memMB?"]),
-        (["--ouput=o"], ["--ouput is no argument", "Did you mean --output?"]),
+        (["--outputs=o"], ["--outputs is no argument", "Did you mean --output?"]),
         (["--training.epochs", "3"], ["--training.epochs is no argument", "-- --training.epochs 3"]),
         (["--cpu"], ["--cpu has no value", "a whole number"]),
         (["--cpu", "0.5"], ["--cpu 0.5", "a whole number"]),

@@ -1,5 +1,7 @@
 """What `torchx run` does with a job before it is submitted: mistakes of all kinds in one list."""
 
+from __future__ import annotations
+
 from typing import ClassVar
 
 import pytest
@@ -16,7 +18,7 @@ CFG = {"queue": "default", "namespace": "n"}
 class Checked:
     """Stands for the process that checks a command."""
 
-    made: "ClassVar[list[Checked]]" = []
+    made: ClassVar[list[Checked]] = []
     words_found: tuple[list[str], str | None] = ([], None)
     places_found: tuple[list[str], str | None] = ([], None)
 
@@ -70,10 +72,10 @@ def test_every_kind_of_mistake_is_in_one_list(checked, monkeypatch):
     monkeypatch.setattr(checked, "words_found", (["The recipe is none."], None))
     monkeypatch.setattr(checked, "places_found", (["The output holds another run.", "The recipe is none."], None))
     with runner(submits=True) as made, pytest.raises(UserError) as error:
-        made.refuse_later(["-cfg queu is no run option."])
+        made.refuse_later(["-cfg queues is no run option."])
         made.dryrun(job(memMB=0), "kubernetes", cfg=CFG | {"queue": "lost"})
     assert "5 things are wrong, and nothing was submitted" in str(error.value)
-    for part in ("queu is", "0 MB", "no queue lost", "The recipe is none.", "The output holds another run."):
+    for part in ("queues is", "0 MB", "no queue lost", "The recipe is none.", "The output holds another run."):
         assert part in str(error.value)
     assert checked.made[0].closed
 

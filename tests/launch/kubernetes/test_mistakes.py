@@ -174,8 +174,8 @@ def test_names_too_long_for_a_host_are_refused():
 
 
 def test_an_option_that_nobody_has_is_named_with_the_nearest():
-    (found,) = unknown_options("-cfg ", ["queu"], ["queue", "ttl"])
-    assert found == "-cfg queu is no run option of this scheduler. Did you mean queue? Choose from queue, ttl."
+    (found,) = unknown_options("-cfg ", ["queues"], ["queue", "ttl"])
+    assert found == "-cfg queues is no run option of this scheduler. Did you mean queue? Choose from queue, ttl."
 
 
 def test_sources_that_are_no_folders_are_known():
