@@ -145,7 +145,7 @@ def test_options_in_the_file_are_read_and_unknown_ones_refused(tmp_path):
     file.write_text("[kubernetes]\nqueue = vision\ntlt = 60\n")
     refused = torchx("run", "-s", "kubernetes", "--dryrun", *PACK, TORCHXCONFIG=str(file))
     assert (refused.returncode, f"[kubernetes] in {file}: tlt is no run option" in refused.stderr) == (2, True)
-    file.write_text("[kubernetes]\nqueue = vision\n[hardviews:site]\nouput = s3://b/o\n")
+    file.write_text("[kubernetes]\nqueue = vision\n[hardviews:site]\noutputs = s3://b/o\n")
     refused = torchx("run", "-s", "kubernetes", "--dryrun", *PACK, TORCHXCONFIG=str(file))
     assert (refused.returncode, "outputs is no value of a site. Did you mean output?" in refused.stderr) == (2, True)
     file.write_text("[kubernetes]\nqueue = vision\nttl = soon\n")
@@ -216,3 +216,18 @@ def test_components_and_schedulers_of_torchx_stay():
     for scheduler in DEFAULT_SCHEDULER_MODULES:
         assert f"{scheduler}:" in listed.stdout
     assert "secrets=SECRETS" in listed.stdout  # the kubernetes of the list is ours
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["jobs/knn.py", "--cpu", "1", "--cpu", "2"], ["Repeated", "--cpu", "Give each argument once"]),
+        ([], ["missing component name", "jobs/pretrain.py"]),
+    ],
+)
+def test_a_command_line_that_torchx_cannot_read_is_one_paragraph(words, parts):
+    refused = torchx("run", "-s", "local_cwd", *words)
+    assert refused.returncode == 2
+    for part in parts:
+        assert part in refused.stderr
+    assert "usage:" not in refused.stderr

@@ -62,7 +62,8 @@ class Preflight:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            # Messages are taken out of frames, whose lines depend on the encoding.
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"},
         )
         self._rest = b""
         self._late = False

@@ -15,7 +15,7 @@ from configparser import ConfigParser
 from configparser import Error as ConfigError
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from torchx.cli.cmd_run import CmdRun
 from torchx.runner import Runner
@@ -211,6 +211,7 @@ class CmdRunFile(CmdRun):  # type: ignore[misc]  # torchx 0.7.0 ships no types
                 runner.refuse_later(unreadable_options(runner, args.scheduler, args.scheduler_args))
                 given = to_dict(args.scheduler_args or "")
                 runner.cluster_options = {k: v for k, v in site.cluster_options().items() if k not in given}
+                self._subparser.error = _misread
                 try:
                     self._run(runner, args)
                 except SignalException:
@@ -221,6 +222,16 @@ class CmdRunFile(CmdRun):  # type: ignore[misc]  # torchx 0.7.0 ships no types
             # The runner has stopped the job's processes on the way here.
             print(f"torchx run: stopped by {error.sigval.name}", file=sys.stderr)
             sys.exit(128 + error.sigval)
+
+
+def _misread(message: str) -> NoReturn:
+    """Refuse a command line that TorchX would answer with its usage text."""
+    advice = (
+        "Give each argument once, and several values of one as A,B."
+        if message.startswith("Repeated")
+        else ("Name the file of a job, for example jobs/pretrain.py.")
+    )
+    raise UserError(f"{message.rstrip('.')}. {advice}")
 
 
 def unreadable_options(runner: Runner, scheduler: str, text: str | None) -> list[str]:
