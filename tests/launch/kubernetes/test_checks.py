@@ -11,6 +11,7 @@ from hardviews.errors import UserError
 from hardviews.launch.kubernetes.checks import ask, store_of
 from hardviews.launch.kubernetes.cluster import JOBS, Cluster, reason
 from hardviews.launch.visible_store import StoreOfJob
+from jobs.knn import knn
 from tests.launch.kubernetes.clusters import HOME, QUEUES, Few, refusal
 from tests.launch.kubernetes.jobs import job, manifest
 
@@ -76,6 +77,30 @@ def test_what_is_not_there_is_named_with_its_remedy(path, found, words):
 
 def test_all_that_is_missing_is_named_at_once():
     assert len(asked(Few(), secret=["a", "b"], priority="high")) == 3
+
+
+@pytest.mark.parametrize(
+    ("other", "state", "refused"),
+    [
+        ({}, "Running", True),
+        ({}, "Pending", True),
+        ({"output": "s3://b/o/"}, "", True),
+        ({}, "Completed", False),
+        ({}, "Aborting", False),  # it saves and leaves
+        ({}, "Failed", False),
+        ({"output": "s3://b/other"}, "Running", False),
+    ],
+)
+def test_a_second_job_into_one_output_is_refused_though_the_first_has_not_begun(other, state, refused):
+    cluster = Few()
+    there = manifest(job(**other)) | {"status": {"state": {"phase": state}}}
+    evaluation = manifest(knn(image="i", data="s3://b/d", output="s3://b/o", tracking="http://m:1"))
+    cluster.objects[f"{JOBS}/namespaces/n/jobs"] = {"items": [there, evaluation]}
+    texts = asked(cluster)
+    assert len(texts) == refused
+    for text in texts:
+        for word in (there["metadata"]["name"], "trains into s3://b/o already", "torchx cancel", "another --output"):
+            assert word in text
 
 
 def test_what_we_may_not_ask_is_not_checked():

@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hardviews.errors import UserError
+from hardviews.launch.component import AGENT
 from hardviews.launch.kubernetes.cluster import JOBS, QUEUES, Cluster, Refused
+from hardviews.launch.kubernetes.observed import phase
 from hardviews.launch.visible_store import StoreOfJob
 
+_ALIVE = ("", "Pending", "Inqueue", "Running", "Restarting")  # phases of a job whose pods train or will train
 _STORE = ("AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 _S3 = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
@@ -51,6 +54,7 @@ def ask(cluster: Cluster, job: Mapping[str, Any], namespace: str, rehearse: bool
         found += _queue(look, str(job["spec"]["queue"]))
         found += _objects(look, job, namespace)
         found += _secrets(look, job, namespace)
+        found += _rivals(look, job, namespace)
         if rehearse and not found:
             found += _rehearse(cluster, job, namespace)
     except Refused as error:
@@ -153,6 +157,30 @@ def _secrets(look: Look, job: Mapping[str, Any], namespace: str) -> Iterator[str
                     f"The secrets {', '.join(names)} hold no {lacking[0]}, which S3 needs beside its other half. Add "
                     "the key, or name a further secret by --secret."
                 )
+
+
+def _rivals(look: Look, job: Mapping[str, Any], namespace: str) -> Iterator[str]:
+    """Jobs that train into the same output: one of them may not have begun, so that nothing in the output shows it."""
+    output = _output(job)
+    if output is None:
+        return
+    for other in (look(f"{JOBS}/namespaces/{namespace}/jobs") or {}).get("items", []):
+        if _output(other) == output and phase(other) in _ALIVE:
+            name = other["metadata"]["name"]
+            yield (
+                f"The job {name} in the namespace {namespace} trains into {output} already (it is "
+                f"{phase(other) or 'Pending'}). Wait for it, cancel it (torchx cancel kubernetes://torchx/{namespace}:"
+                f"{name}), or give another --output."
+            )
+
+
+def _output(job: Mapping[str, Any]) -> str | None:
+    """The output of a pretraining job, None of others."""
+    for task in job["spec"]["tasks"]:
+        words = task["template"]["spec"]["containers"][0].get("command", [])
+        if AGENT in words and "--output" in words:
+            return str(words[words.index("--output") + 1]).rstrip("/")
+    return None
 
 
 def store_of(cluster: Cluster, job: Mapping[str, Any], namespace: str) -> StoreOfJob:
