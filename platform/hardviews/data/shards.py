@@ -17,6 +17,7 @@ from hardviews.data.index import Index, Shard
 from hardviews.data.ranges import Ranges
 from hardviews.errors import UserError
 from hardviews.failures import of_machine
+from hardviews.storage.address import cache_bound
 from hardviews.storage.disk import in_words
 from hardviews.storage.store import TRAINING, Denied, Store, cache_folder
 
@@ -40,6 +41,8 @@ class OpenShards:
         self._index, self._ahead = index, ahead
         self.store = Store(index.url, TRAINING)
         self.ranges = Ranges(self.store)
+        bound = cache_bound()
+        limit = limit if bound is None else min(limit, bound)
         self.cache = None if self.store.local else ShardCache(folder or cache_folder(), limit)
         self._open: dict[int, int] = {}
         self._live: set[int] = set()

@@ -78,6 +78,8 @@ class Evaluation:
                 raise UserError(f"Evaluation: {name} is {value}; it must be {least} or more.")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"Evaluation: seed is {self.seed}; it must be from 0 to {2**32 - 1}.")
+        if not self.wait >= 0:
+            raise UserError(f"--wait is {self.wait:g}; it is a number of seconds, 0 for not waiting.")
         if not self.experiment.strip():
             raise UserError("Evaluation: experiment is empty; give the name of an MLflow experiment, new or not.")
 

@@ -235,8 +235,10 @@ def _mounts(texts: Sequence[str] | None, mistakes: list[str]) -> list[object]:
     try:
         return list(parse_mounts(list(texts or ())))
     except (KeyError, ValueError) as error:
+        lacking = isinstance(error, KeyError) and error.args[0] in ("src", "dst")
+        why = f"{error.args[0]} is missing" if lacking else str(error.args[0])
         mistakes.append(
-            f"--mount {','.join(texts or ())} cannot be read ({error}). Write type=volume,src=CLAIM,dst=FOLDER for a "
+            f"--mount {','.join(texts or ())} cannot be read ({why}). Write type=volume,src=CLAIM,dst=FOLDER for a "
             "PersistentVolumeClaim, or type=bind,src=FOLDER,dst=FOLDER for a folder of the node."
         )
         return []

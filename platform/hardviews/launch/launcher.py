@@ -30,7 +30,9 @@ from typing import IO, NoReturn
 from hardviews.errors import UserError
 from hardviews.launch.address import LAST_PORT, NODE_VARIABLE, RENDEZVOUS_VARIABLE, check_free, reserve
 from hardviews.launch.agent import digest
+from hardviews.launch.command_check import check_nodes
 from hardviews.launch.coordinator import FAILED
+from hardviews.launch.invited import Invited
 from hardviews.launch.worker import MISTAKE
 
 LOOPBACK = "127.0.0.1"
@@ -135,19 +137,15 @@ def _reserve(port: int) -> socket.socket:
         ) from None
 
 
-def _check(command: Sequence[str]) -> None:
-    """Refuse words that every node would refuse, before one is started.
+def _check(config: LaunchConfig) -> None:
+    """Refuse words that every node would refuse, and nodes that a batch has no group for, before one is started.
 
     A process of its own reads them: what it loads for that is large, and not needed here again.
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as reader:
-        reader.submit(_read, command[2:]).result()
-
-
-def _read(words: Sequence[str]) -> None:
-    from hardviews.train.command import read_pretrain
-
-    read_pretrain(words)
+        nodes = Invited(config.least, config.most, config.processes)
+        form = "--nnodes {least}:{most}" + (" --nproc {processes}" if config.processes > 1 else "")
+        reader.submit(check_nodes, config.command[2:], nodes, form).result()
 
 
 class _Child:
@@ -241,7 +239,7 @@ class Launcher:
             if config.join:
                 return self._join(*config.join)
             holder = stack.enter_context(_reserve(config.port))
-            _check(config.command)
+            _check(config)
             return self._run(f"local-{uuid.uuid4().hex[:8]}", LOOPBACK, holder.getsockname()[1])
 
     def _ask(self, number: int, frame: FrameType | None) -> None:

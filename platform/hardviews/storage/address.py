@@ -125,3 +125,22 @@ def cache_folder() -> str:
     if given and (mistake(given) or _WHOLE.match(given)):
         raise UserError(f"HARDVIEWS_CACHE is {given!r}; it takes the path of a folder of this machine.")
     return given or os.path.join(home, "hardviews", "shards")
+
+
+def cache_bound() -> int | None:
+    """The most bytes that a cache of shards may take here, whatever a recipe allows: HARDVIEWS_CACHE_BYTES, if set.
+
+    Raises UserError where the variable holds no number.
+    """
+    given = os.environ.get("HARDVIEWS_CACHE_BYTES", "")
+    if given and not given.isdecimal():
+        raise UserError(f"HARDVIEWS_CACHE_BYTES is {given!r}; give a number of bytes.")
+    return int(given) if given else None
+
+
+def cache_room(disk: int) -> int:
+    """The most bytes that a cache of shards may take on a disk of so many bytes that is removed with its process.
+
+    The rest is for tables of datasets and for the tracking record.
+    """
+    return disk * 95 // 100

@@ -29,6 +29,7 @@ from hardviews.train.checkpoint import Checkpoints, Progress
 from hardviews.train.crew import check_crew
 from hardviews.train.damage import Damage
 from hardviews.train.display import Display
+from hardviews.train.epoch import epoch_samples
 from hardviews.train.export import export
 from hardviews.train.history import History
 from hardviews.train.idle import idle
@@ -105,10 +106,7 @@ class Pretraining:
         where.check_apart(index.url)
         self.reader = Reader(index, recipe.loader.reader)
         self.reader.check()
-        length = self.reader.order(training.seed, 0, training.batch, training.group).length
-        self.per_epoch = length // training.batch * training.batch
-        if self.per_epoch == 0:
-            raise UserError(_too_small(len(self.reader), length, training.batch, training.group * training.accumulate))
+        self.per_epoch = epoch_samples(self.reader, training)
         self.total = self.per_epoch * training.epochs
         self.trainer = Trainer(recipe, world)
         self.trainer.objective.method.allocate(len(self.reader))
@@ -421,11 +419,3 @@ class Pretraining:
     def _say(self, text: str) -> None:
         if self.world.rank == 0:
             print(text, file=sys.stderr, flush=True)
-
-
-def _too_small(samples: int, length: int, batch: int, unit: int) -> str:
-    most = length // unit * unit
-    lower = (
-        f"lower --training.batch to at most {most}, or" if most else "lower --training.batch and --training.group, or"
-    )
-    return f"The dataset has {samples} samples, fewer than one global batch of {batch}: {lower} pack more images."

@@ -118,6 +118,18 @@ def test_secrets_are_names_for_the_training_processes_alone():
     assert "envFrom" not in coordinator["containers"][0]
 
 
+def test_working_pods_know_their_image_their_namespace_and_the_bound_of_their_cache():
+    coordinator, trainer = pods(manifest(job(image="registry/x@sha256:1", scratch=1000)))
+    variables = {entry["name"]: entry for entry in trainer["containers"][0]["env"]}
+    assert variables["HARDVIEWS_IMAGE"]["value"] == "registry/x@sha256:1"
+    assert variables["HARDVIEWS_NAMESPACE"]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.namespace"}}
+    assert variables["HARDVIEWS_CACHE_BYTES"]["value"] == "950000000"
+    assert "HARDVIEWS_IMAGE" not in {entry["name"] for entry in coordinator["containers"][0]["env"]}
+    for changes in ({}, {"mount": ["type=volume", "src=c", "dst=/scratch"]}, {"env": {"HARDVIEWS_CACHE": "/x"}}):
+        _, trainer = pods(manifest(job(**changes, **({"scratch": 1000} if changes else {}))))
+        assert "HARDVIEWS_CACHE_BYTES" not in {entry["name"] for entry in trainer["containers"][0]["env"]}
+
+
 def test_the_grace_period_leaves_time_beyond_the_save():
     assert pods(manifest(job(grace=100)))[1]["terminationGracePeriodSeconds"] >= 130
 

@@ -15,6 +15,8 @@ from torchx.specs import AppDef, Resource, Role
 
 from hardviews.launch.component import AGENT, COORDINATOR, module
 from hardviews.launch.kubernetes.options import PodOptions, toleration
+from hardviews.launch.site import IMAGE, NAMESPACE
+from hardviews.storage.address import cache_room
 
 SCRATCH = "/scratch"
 """The folder that processes may write to, besides /tmp: home, cache, working directory."""
@@ -133,6 +135,14 @@ def _template(
         *container["env"],
         *({"name": key, "value": value} for key, value in places.items() if key not in said),
     ]
+    if part not in (None, COORDINATOR):
+        # For the tags of the run: nothing else in a pod knows its image, and TorchX's name of the job has no namespace.
+        namespace = {"name": NAMESPACE, "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}
+        image = {"name": IMAGE.variable, "value": role.image}
+        bound = {"name": "HARDVIEWS_CACHE_BYTES", "value": str(cache_room((options.scratch or 0) * 10**6))}
+        container["env"] += [entry for entry in (image, namespace) if entry["name"] not in said]
+        if cache_disk(role, options) is not None and bound["name"] not in said:
+            container["env"].append(bound)
     if part is not None:
         container["workingDir"] = SCRATCH
     if options.image_pull_policy is not None:
@@ -166,6 +176,12 @@ def _template(
     if options.service_account is not None:
         spec["serviceAccountName"] = options.service_account
     return {**template, "metadata": metadata, "spec": spec}
+
+
+def cache_disk(role: Role, options: PodOptions) -> int | None:
+    """Returns the size in MB of the local disk if the cache of shards lies there; None without a limit."""
+    mounted = any(mount.dst_path == SCRATCH for mount in role.mounts)
+    return None if mounted or "HARDVIEWS_CACHE" in role.env else options.scratch
 
 
 def _resources(resource: Resource) -> dict[str, dict[str, str]]:

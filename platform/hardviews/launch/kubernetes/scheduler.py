@@ -17,14 +17,16 @@ from torchx.schedulers.kubernetes_scheduler import (
 from torchx.specs import AppDef, AppState, is_terminal, runopts
 
 from hardviews.errors import UserError
-from hardviews.launch.kubernetes.checks import ask
+from hardviews.launch.kubernetes.checks import ask, store_of
 from hardviews.launch.kubernetes.cluster import JOBS, QUEUES, Cluster, Refused
 from hardviews.launch.kubernetes.logs import lines
-from hardviews.launch.kubernetes.manifest import refine
+from hardviews.launch.kubernetes.manifest import cache_disk, refine
 from hardviews.launch.kubernetes.mistakes import validate
 from hardviews.launch.kubernetes.observed import Surroundings, phase
 from hardviews.launch.kubernetes.options import PodOptions
 from hardviews.launch.kubernetes.status import STATES, response
+from hardviews.launch.site import cluster_options
+from hardviews.launch.visible_store import StoreOfJob
 
 # TorchX 0.7.0 compares with these spellings.
 _LIST, _PAIRS = List[str], Dict[str, str]  # noqa: UP006
@@ -71,7 +73,8 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
         found = validate(app, PodOptions.of_site(cfg))
         if not cfg.get("queue"):
             found.append(
-                "No queue is named. Give -cfg queue=NAME, or queue = NAME under [kubernetes] in .torchxconfig."
+                "No queue is named. Give -cfg queue=NAME, HARDVIEWS_QUEUE in the environment, or queue = NAME under "
+                "[kubernetes] in .torchxconfig."
             )
         elif online:
             try:
@@ -80,6 +83,20 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
             except UserError as error:
                 found.append(str(error))
         return found
+
+    def cache_disk(self, app: AppDef, cfg: Mapping[str, Any]) -> int | None:
+        """Returns the local disk of a job's working pods in MB, if it is limited and the cache of shards lies there."""
+        role = app.roles[-1]
+        return cache_disk(role, PodOptions.of_role(role).over(PodOptions.of_site(cfg)))
+
+    def store_of(self, app: AppDef, cfg: Mapping[str, Any]) -> StoreOfJob:
+        """Returns what the job and its Secrets say of the object store; asks the cluster, if there is one."""
+        if not cfg.get("queue"):
+            return StoreOfJob({}, complete=False)
+        try:
+            return store_of(self._cluster, self._submit_dryrun(app, cfg).request.resource, self._namespace(cfg))
+        except UserError:
+            return StoreOfJob({}, complete=False)
 
     def _submit_dryrun(self, app: AppDef, cfg: Mapping[str, Any]) -> AppDryRunInfo[KubernetesJob]:
         info = super()._submit_dryrun(app, cfg)
@@ -104,7 +121,7 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
     def _named(self, cfg: Mapping[str, Any] | None = None) -> str | None:
         """The namespace that the run options, the site's settings or the kubeconfig name."""
         if cfg is None:
-            cfg = {}
+            cfg = dict(cluster_options())
             apply("kubernetes", cfg)
         return cfg.get("namespace") or self._cluster.namespace()
 
