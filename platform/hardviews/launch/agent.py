@@ -23,19 +23,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
+from hardviews.errors import UserError
 from hardviews.launch.address import NODE_VARIABLE, address, interface
-from hardviews.launch.coordinator import FAILED
-from hardviews.launch.messages import Bounds, Round, State, Verdict, View
+from hardviews.launch.coordinator import FAILED, leave_word
+from hardviews.launch.forkserver import ForkServer
+from hardviews.launch.messages import Bounds, Failure, Round, State, Verdict, View
 from hardviews.launch.rendezvous import Rendezvous, RendezvousConfig
+from hardviews.launch.signs import Sign, give
 from hardviews.launch.timeline import mark
+from hardviews.launch.watchdog import Limits
 from hardviews.launch.worker import EVICTED, GRACE_VARIABLE, MISTAKE
-from hardviews.launch.workers import ForkServer, Workers
+from hardviews.launch.workers import Worker, Workers
 
 TICK = 0.05  # seconds between two looks at everything
 BEAT = 0.5  # seconds between two words to the processes
 
 STRAGGLE = 2.0
 """Seconds that the other processes of a node, or one that has said that it fails, get to end by themselves."""
+
+PREPARATIONS = 3
+"""Times in a row that the libraries may fail to load."""
+
+AWAY = 120.0
+"""Seconds without a word from the coordinator of this machine until its job is over for a node that does not train."""
 
 PREPARED = {"hardviews.cli": "hardviews.launch.preload"}
 """What to load before a command's processes are forked; else the command's own module."""
@@ -54,6 +64,7 @@ class AgentConfig:
     local: bool  # all nodes are processes of this machine
     grace: float  # for workers to save and leave after SIGTERM
     node: str
+    limits: Limits  # of the watchdog
 
     @property
     def threads(self) -> int:
@@ -96,7 +107,7 @@ class Agent:
         self.hasty = False  # asked twice: no grace
         self.launcher = os.getppid()
         self.reached: int | None = None
-        self.server = ForkServer(PREPARED.get(command[0], command[0]))
+        self.server = ForkServer(PREPARED.get(command[0], command[0]), config.limits, command[1:])
         self.me = uuid.uuid4().hex
         self.rendezvous = Rendezvous(
             RendezvousConfig(
@@ -145,7 +156,10 @@ class Agent:
             raise _Over(MISTAKE)
         if self.config.local and os.getppid() != self.launcher:
             raise _Over(1)
+        self.server.end_if_stopped()
         view = self.rendezvous.view
+        if view is not None:
+            give(Sign.JOINED)
         if view and view.failed:
             raise _Over(MISTAKE if view.failed.user else FAILED)
         if view and view.finished:
@@ -157,37 +171,75 @@ class Agent:
     def _await_server(self) -> None:
         """Wait until processes can be forked at once; the other nodes do not wait for this one until it asks."""
         if self.server.ready and self.server.lost:
-            print("the prepared process has ended; loading anew", file=sys.stderr, flush=True)
-            self.rendezvous.tell(State.PREPARING)
-            self.server.warm_up()
-        while not self.server.ready:
-            self._look()
-            if self.asked is not None and self.rendezvous.round is not None:
-                raise _Over(128 + self.asked)
+            self._say("the prepared process has ended; loading anew")
+            self._reload()
+        while True:
+            while not self.server.ready:
+                self._look()
+                if self.asked is not None and self.rendezvous.round is not None:
+                    raise _Over(128 + self.asked)
+            if not self.server.failures:
+                break
+            reason = f"on {self.config.node} the libraries could not be loaded: {self.server.reason}"
+            self._say(f"{reason} (attempt {self.server.failures} of {PREPARATIONS})")
+            if self.server.failures >= PREPARATIONS:
+                self._give_up(reason)
+            self._reload()
+        if self.server.capacity is not None:
+            self.rendezvous.tell(limit=self.server.capacity.processes)
+
+    def _reload(self) -> None:
+        self.rendezvous.tell(State.PREPARING)
+        self.server.warm_up()
+
+    def _give_up(self, reason: str) -> None:
+        """End the job, if this node is needed for it; else this node alone: the others train."""
+        view = self.rendezvous.view
+        if view and view.round and not view.broken and view.round.place(self.me) is None:
+            leave_word(reason)
+            raise _Over(FAILED)
+        self._fail(Verdict(reason, user=True))
+
+    def _say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
 
     def _await_round(self) -> Round:
         """Wait until the coordinator has chosen this agent for a round that it has not yet been in."""
         mark("rendezvous_began")
         serial = self.rendezvous.tell(State.WAITING, reached=self.reached)
-        reminded = time.monotonic()
+        reminded, surplus = time.monotonic(), False
         while True:
             view = self._look()
             if self.asked is not None:
                 raise _Over(128 + self.asked)
+            if self.config.local and self.rendezvous.away > AWAY:
+                self._say(f"the coordinator has not answered for {AWAY:.0f} s: the job is over for this node")
+                raise _Over(FAILED)
             if view and view.round and self.rendezvous.acknowledged(serial) and self._is_new(view.round):
                 if not view.broken:
                     mark("rendezvous_done", round=view.round.number, nodes=len(view.round.members))
                     return view.round
                 # Another member is lost already: take the round up and be through with it.
                 serial = self.rendezvous.tell(State.WAITING, view.round)
-            if view and not self.rendezvous.away and time.monotonic() - reminded > 30:
+            if view and self._is_surplus(view):
+                if not surplus:
+                    surplus = True
+                    capacity = self.server.capacity
+                    self._say(
+                        f"{self.config.node} waits: {capacity.reason if capacity else 'enough nodes train'}; it takes "
+                        "the place of a node that is lost"
+                    )
+            elif view and not self.rendezvous.away and time.monotonic() - reminded > 30:
                 reminded = time.monotonic()
-                print(
+                self._say(
                     f"waiting for a place among the nodes: {view.waiting} wait, {view.bounds.least} to "
-                    f"{view.bounds.most} train",
-                    file=sys.stderr,
-                    flush=True,
+                    f"{view.room} train"
                 )
+
+    def _is_surplus(self, view: View) -> bool:
+        """Whether a round trains that is as large as the training can use, without this agent."""
+        full = view.room < view.bounds.most and view.round is not None and len(view.round.members) >= view.room
+        return full and not view.broken and view.round is not None and view.round.place(self.me) is None
 
     def _is_new(self, round: Round) -> bool:
         """Whether this agent was chosen for a round and has not yet been in it."""
@@ -203,7 +255,12 @@ class Agent:
             # Else gloo takes the interface of whatever address the host's name has.
             variables |= {key: name for key in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME") if key not in os.environ}
         self.rendezvous.tell(State.RUNNING, round)
-        workers = Workers(self.server, round, place, self.reached, variables, self.command)
+        try:
+            workers = Workers(self.server, round, place, self.reached, variables, self.command, self.config.limits)
+        except OSError as error:
+            self._say(str(error))
+            self.rendezvous.tell(failure=Failure(round.first_rank(place), str(error)))
+            return
         mark("workers_started", round=round.number)
         try:
             self._watch(workers, round)
@@ -237,12 +294,16 @@ class Agent:
                 workers.beat()
                 beaten = now
             self._tell_steps(workers)
+            self.rendezvous.tell(overdue=workers.overdue)
+            stuck = view is not None and view.stuck and view.round == round
+            if not stopping and (found := workers.standing(stuck)):
+                return self._end_standing(workers, *found)
             if (self.asked is not None or (view and view.joining)) and not stopping:
                 stopping = True
                 workers.signal(signal.SIGTERM)
                 deadline = now + self.config.grace
             if self.asked is not None:
-                self.rendezvous.tell(State.LEAVING)
+                self.rendezvous.tell(State.LEAVING, written=workers.written)
                 if self.hasty:
                     deadline = now
             if not told and self._is_broken(view, round):
@@ -258,8 +319,24 @@ class Agent:
         self._tell_steps(workers)
         self._conclude(workers, round, stopping)
 
+    def _end_standing(self, workers: Workers, worker: Worker, words: str) -> None:
+        """End the processes of this node, one of which stands still: the next round begins with new ones."""
+        reason = f"{words} on {self.config.node}"
+        self._say(f"{reason}: the processes of this node are ended, and the next round begins with new ones")
+        mark("stands_still", failed=worker.rank)
+        worker.failing = reason
+        self.rendezvous.tell(failure=workers.failure)
+        workers.write_stacks()
+        workers.kill()
+        if left := workers.unkillable:
+            reason = f"{reason}, and it cannot be ended: this node leaves the job"
+            self._say(f"rank {left[0].rank}: {reason}")
+            leave_word(reason)
+            raise _Over(1)
+
     def _tell_steps(self, workers: Workers) -> None:
         if workers.reached is not None:
+            give(Sign.STEPPED)
             self.reached = max(workers.reached, self.reached or 0)
             self.rendezvous.tell(stepped=True, reached=self.reached)
 
@@ -307,6 +384,8 @@ class Agent:
         while not self._is_broken(self._look(), round):
             if self.asked is not None and not finished:
                 raise _Over(128 + self.asked)
+            if self.config.local and self.rendezvous.away > AWAY:
+                raise _Over(0 if finished else FAILED)
 
     def _fail(self, verdict: Verdict) -> None:
         """End the job on all nodes: tell the coordinator, as long as it takes."""
@@ -315,6 +394,8 @@ class Agent:
             self._look()
             if self.asked is not None:
                 raise _Over(128 + self.asked)
+            if self.config.local and self.rendezvous.away > AWAY:
+                raise _Over(MISTAKE if verdict.user else FAILED)
 
 
 def digest(command: Sequence[str]) -> str:
@@ -335,7 +416,11 @@ def _reap() -> None:
 
 
 def configure(arguments: Sequence[str], variables: Mapping[str, str]) -> tuple[AgentConfig, list[str]]:
-    """Reads the command line; returns the configuration and the module to run with its arguments."""
+    """Reads the command line; returns the configuration and the module to run with its arguments.
+
+    Raises:
+        UserError: the limits of the watchdog cannot be read.
+    """
     parser = argparse.ArgumentParser(description="Run one node of an elastic job.")
     parser.add_argument("--job", required=True, help="name of the job, equal on all nodes")
     parser.add_argument("--nodes", required=True, metavar="MIN:MAX")
@@ -366,9 +451,20 @@ def configure(arguments: Sequence[str], variables: Mapping[str, str]) -> tuple[A
         local=local,
         grace=grace,
         node=node,
+        limits=Limits.read(variables),
     )
     return config, options.command
 
 
+def main() -> int:
+    """Run the agent: `python -m hardviews.launch.agent`; a mistake of the user is one sentence."""
+    try:
+        return Agent(*configure(sys.argv[1:], os.environ)).run()
+    except UserError as error:
+        print(f"the agent cannot start: {error}", file=sys.stderr, flush=True)
+        leave_word(str(error))
+        return MISTAKE
+
+
 if __name__ == "__main__":
-    sys.exit(Agent(*configure(sys.argv[1:], os.environ)).run())
+    sys.exit(main())
