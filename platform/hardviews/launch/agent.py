@@ -296,7 +296,7 @@ class Agent:
             self._tell_steps(workers)
             self.rendezvous.tell(overdue=workers.overdue)
             stuck = view is not None and view.stuck and view.round == round
-            if not stopping and (found := workers.standing(stuck)):
+            if not stopping and (found := workers.standing(self.config.node, stuck)):
                 return self._end_standing(workers, *found)
             if (self.asked is not None or (view and view.joining)) and not stopping:
                 stopping = True
@@ -321,16 +321,15 @@ class Agent:
 
     def _end_standing(self, workers: Workers, worker: Worker, words: str) -> None:
         """End the processes of this node, one of which stands still: the next round begins with new ones."""
-        reason = f"{words} on {self.config.node}"
-        self._say(f"{reason}: the processes of this node are ended, and the next round begins with new ones")
+        self._say(f"{words}: the processes of this node are ended, and the next round begins with new ones")
         mark("stands_still", failed=worker.rank)
-        worker.failing = reason
+        worker.failing = words
         self.rendezvous.tell(failure=workers.failure)
         workers.write_stacks()
         workers.kill()
         if left := workers.unkillable:
-            reason = f"{reason}, and it cannot be ended: this node leaves the job"
-            self._say(f"rank {left[0].rank}: {reason}")
+            reason = f"{words}; rank {left[0].rank} cannot be ended either: this node leaves the job"
+            self._say(reason)
             leave_word(reason)
             raise _Over(1)
 

@@ -86,7 +86,7 @@ def described(pid: int) -> str:
         waiting = Path(f"/proc/{pid}/wchan").read_text().strip("0 \n")
     except OSError:
         waiting = ""
-    return words + (f"; in the kernel's {waiting}" if waiting and letter != "R" else "")
+    return words + (f"; in the kernel's {waiting}" if waiting and letter in "DS" else "")
 
 
 def memory_limit() -> tuple[int, str]:

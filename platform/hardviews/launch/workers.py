@@ -170,14 +170,15 @@ class Workers:
                 its = [worker.pid, *processes.descendants(worker.pid)] if worker.watch.idle(now) >= _MEASURE else []
                 stopped = [pid for pid in its if processes.state(pid) in processes.STOPPED]
                 worker.watch.measure(used, stopped, now)
+            step: int | None = None
             try:
                 while not worker.silent and worker.channel.poll(0):
                     message = json.loads(worker.channel.recv_bytes())
                     if "phase" in message:
                         worker.watch.hear(Phase(message["phase"]), int(message["count"]), now)
                     if "step" in message:
-                        self.reached = max(self.reached or 0, int(message["step"]))
-                        worker.watch.step(int(message["step"]), now)
+                        step = int(message["step"])
+                        self.reached = max(self.reached or 0, step)
                     worker.written = worker.written or bool(message.get("written"))
                     if "failing" in message and worker.failing is None:
                         worker.failing = str(message["failing"])
@@ -185,6 +186,8 @@ class Workers:
                         worker.peer = bool(message.get("peer"))
             except (EOFError, OSError):
                 worker.silent = True
+            if step is not None:
+                worker.watch.step(step, now)
 
     def tell(self, word: bytes) -> None:
         """Say a word to every process."""
@@ -225,26 +228,28 @@ class Workers:
         running = [worker for worker in self.all if worker.code is None]
         return bool(running) and all(worker.failing is None and worker.watch.overdue(now) for worker in running)
 
-    def standing(self, stuck: bool) -> tuple[Worker, str] | None:
+    def standing(self, node: str, stuck: bool) -> tuple[Worker, str] | None:
         """Return a process that stands still, and a sentence about it; None while all is well.
 
         Args:
+            node: the name of this node.
             stuck: all processes of the round have made no progress for longer than they may.
         """
         now = time.monotonic()
         for worker in self.all:
             if worker.code is not None or worker.failing is not None:
                 continue
-            known = f"rank {worker.rank}: {worker.watch.standing(now)}"
+            known = f"rank {worker.rank} on {node} has taken {worker.watch.standing(now)}"
             stopped = worker.watch.stopped(now)
             if worker.watch.frozen(now):
-                return worker, f"{known}, and it does not answer ({processes.described(worker.pid)})"
+                return worker, f"{known} and does not answer ({processes.described(worker.pid)})"
             if stopped is not None:
                 what = "it" if stopped == worker.pid else f"its process {stopped}"
                 return worker, f"{known}, and {what} does not run ({processes.described(stopped)})"
             if stuck and worker.watch.overdue(now):
-                limit = f"in its phase {worker.watch.phase} the limit is {worker.watch.limit:.0f} s"
-                return worker, f"{known}; it lives, but it made no progress for {worker.watch.idle(now):.0f} s; {limit}"
+                idle, limit = worker.watch.idle(now), worker.watch.limit
+                phase = f"in its phase {worker.watch.phase} the limit is {limit:.0f} s"
+                return worker, f"{known}; it answers, but made no progress for {idle:.0f} s, and {phase}"
         return None
 
     def write_stacks(self) -> None:
