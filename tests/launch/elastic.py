@@ -18,7 +18,7 @@ NODES = 3
 class Job:
     """A coordinator and nodes of the toy, each a process of its own."""
 
-    def __init__(self, folder: Path, *options: str, nodes: int = NODES, watchdog: str = "") -> None:
+    def __init__(self, folder: Path, *options: str, nodes: int = NODES, watchdog: str = "", **variables: str) -> None:
         self.folder = folder
         self.watchdog = watchdog
         self.gather = 10 if nodes == NODES else 0.5 * nodes
@@ -30,7 +30,7 @@ class Job:
         self.nodes: dict[str, subprocess.Popen[bytes]] = {}
         self.coordinator = self.start_coordinator()
         for number in range(nodes):
-            self.start_node(f"n{number}")
+            self.start_node(f"n{number}", **variables)
 
     def _start(self, *words: str, **variables: str) -> subprocess.Popen[bytes]:
         environment = os.environ | {"HARDVIEWS_RENDEZVOUS": self.place, "HARDVIEWS_WATCHDOG": self.watchdog} | variables
@@ -44,10 +44,10 @@ class Job:
         self.coordinator = self._start("hardviews.launch.coordinator")
         return self.coordinator
 
-    def start_node(self, name: str) -> subprocess.Popen[bytes]:
+    def start_node(self, name: str, **variables: str) -> subprocess.Popen[bytes]:
         words = ["--job", "toy", "--nodes", f"1:{NODES}", "--gather", str(self.gather), "--grace", "20", "--"]
         words += ["tests.launch.toy_member", str(self.folder), *self.options]
-        self.nodes[name] = self._start("hardviews.launch.agent", *words, HARDVIEWS_NODE=name)
+        self.nodes[name] = self._start("hardviews.launch.agent", *words, HARDVIEWS_NODE=name, **variables)
         return self.nodes[name]
 
     def kill_node(self, name: str) -> None:

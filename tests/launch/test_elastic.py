@@ -38,8 +38,8 @@ def job(shared: Job) -> Job:
 def other(tmp_path: Path) -> Iterator[Callable[..., Job]]:
     made: list[Job] = []
 
-    def make(*options: str, nodes: int = 1) -> Job:
-        made.append(Job(tmp_path, *options, nodes=nodes))
+    def make(*options: str, nodes: int = 1, **variables: str) -> Job:
+        made.append(Job(tmp_path, *options, nodes=nodes, **variables))
         return made[-1]
 
     yield make
@@ -196,3 +196,35 @@ def test_a_node_of_another_command_is_refused_and_does_no_harm(other):
     assert stranger.wait(20) == 2
     assert "run another command" in job.said()
     job.until_stepping(1)
+
+
+def test_memory_that_does_not_hold_the_libraries_ends_the_job(other):
+    job = other(TOY_IS_TOO_LARGE="1")
+    assert job.coordinator.wait(60) == 3
+    assert job.nodes["n0"].wait(20) == 2
+    reason = (
+        "on n0 the libraries could not be loaded: it was killed by signal 9 (SIGKILL), as happens when memory runs out"
+    )
+    assert f"the job failed: {reason}" in job.said()
+    assert "Give more memory (on a cluster: --memMB)" in job.said()
+    assert job.said().count("attempt") == 3
+
+
+def test_memory_that_does_not_hold_the_libraries_of_one_node_leaves_the_others_alone(other):
+    job = other()
+    job.until(lambda: job.lines("steps"))
+    assert job.start_node("small", TOY_IS_TOO_LARGE="1").wait(60) == 3
+    job.until_stepping(1)
+    assert len(job.lines("lives")) == 1
+
+
+def test_nodes_that_the_training_cannot_use_wait_and_take_a_lost_ones_place(other):
+    job = other("--most", "2", nodes=3)
+    job.until_stepping(2)
+    job.until(lambda: "waits: the toy is enough for 2; it takes the place of a node that is lost" in job.said())
+    taken = {life["node"] for life in job.lines("lives")}
+    (spare,) = {"n0", "n1", "n2"} - taken
+    job.kill_node(next(iter(taken)))
+    job.until(lambda: spare in {life["node"] for life in job.lines("lives")})
+    job.until_stepping(2)
+    assert {life["world"] for life in job.lines("lives")} == {2}

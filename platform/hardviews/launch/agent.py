@@ -10,28 +10,24 @@ otherwise, 128 + signal when it was asked to leave.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import hashlib
 import os
 import signal
-import socket
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from types import FrameType
 
 from hardviews.errors import UserError
-from hardviews.launch.address import NODE_VARIABLE, address, interface
+from hardviews.launch.address import interface
 from hardviews.launch.coordinator import FAILED, leave_word
 from hardviews.launch.forkserver import ForkServer
-from hardviews.launch.messages import Bounds, Failure, Round, State, Verdict, View
+from hardviews.launch.messages import Failure, Round, State, Verdict, View
+from hardviews.launch.node import AgentConfig, configure, digest, prepared
 from hardviews.launch.rendezvous import Rendezvous, RendezvousConfig
 from hardviews.launch.signs import Sign, give
 from hardviews.launch.timeline import mark
-from hardviews.launch.watchdog import Limits
 from hardviews.launch.worker import EVICTED, GRACE_VARIABLE, MISTAKE
 from hardviews.launch.workers import Worker, Workers
 
@@ -49,43 +45,6 @@ AWAY = 120.0
 
 PREPARED = {"hardviews.cli": "hardviews.launch.preload"}
 """What to load before a command's processes are forked; else the command's own module."""
-
-
-@dataclass(frozen=True)
-class AgentConfig:
-    """One node's share of a job; times in seconds."""
-
-    job: str  # equal on all nodes
-    bounds: Bounds  # in nodes
-    processes: int  # per node
-    cpus: int  # of this node
-    host: str  # the coordinator's
-    port: int
-    local: bool  # all nodes are processes of this machine
-    grace: float  # for workers to save and leave after SIGTERM
-    node: str
-    limits: Limits  # of the watchdog
-
-    @property
-    def threads(self) -> int:
-        """How many threads of computation each process gets."""
-        cores = max(1, len(os.sched_getaffinity(0)) // self.bounds.most) if self.local else self.cpus
-        return max(1, cores // self.processes)
-
-
-def prepared(config: AgentConfig) -> dict[str, str]:
-    """Variables that have to stand in the environment before libraries are loaded for the processes."""
-    return {
-        "OMP_NUM_THREADS": str(config.threads),
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
-        # Threads of numpy's and Arrow's own (by pandas, by MLflow) would be there before the fork.
-        "OPENBLAS_NUM_THREADS": "1",
-        "JE_ARROW_MALLOC_CONF": "background_thread:false",
-        # Counting GPUs through the driver would make it unusable after the fork.
-        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-        "TORCHELASTIC_RUN_ID": config.job,
-        NODE_VARIABLE: config.node,
-    }
 
 
 class _Over(Exception):
@@ -397,11 +356,6 @@ class Agent:
                 raise _Over(MISTAKE if verdict.user else FAILED)
 
 
-def digest(command: Sequence[str]) -> str:
-    """Return what tells a job's command from others."""
-    return hashlib.sha256("\0".join(command).encode()).hexdigest()
-
-
 def _reap() -> None:
     """Take note of ended processes that were handed to this one, as to every first process of a container."""
     if os.getpid() != 1:
@@ -412,47 +366,6 @@ def _reap() -> None:
     with contextlib.suppress(ChildProcessError):
         while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and found.si_pid not in own:
             os.waitpid(found.si_pid, os.WNOHANG)
-
-
-def configure(arguments: Sequence[str], variables: Mapping[str, str]) -> tuple[AgentConfig, list[str]]:
-    """Reads the command line; returns the configuration and the module to run with its arguments.
-
-    Raises:
-        UserError: the limits of the watchdog cannot be read.
-    """
-    parser = argparse.ArgumentParser(description="Run one node of an elastic job.")
-    parser.add_argument("--job", required=True, help="name of the job, equal on all nodes")
-    parser.add_argument("--nodes", required=True, metavar="MIN:MAX")
-    parser.add_argument("--processes", type=int, default=1, help="per node")
-    parser.add_argument("--cpus", type=int, default=1, help="of this node, for the number of threads")
-    parser.add_argument("--host-variable", default="", help="environment variable that holds the coordinator's host")
-    parser.add_argument("--port", type=int, default=29500, help="the coordinator's")
-    parser.add_argument("--gather", type=float, default=15, metavar="SECONDS", help="for all nodes, at the job's start")
-    parser.add_argument("--grace", type=float, default=60, metavar="SECONDS", help="to save and leave")
-    parser.add_argument("command", nargs="+", metavar="MODULE [ARGUMENT ...]")
-    options = parser.parse_args(arguments)
-    least, _, most = options.nodes.partition(":")
-    place = address(variables)
-    local = place is not None
-    host, port = place or (variables.get(options.host_variable) or "localhost", options.port)
-    # A mistake in the code meets every restart; at a desk nobody waits for ten of them.
-    bounds = Bounds(int(least), int(most or least), options.gather, tolerance=3 if local else 10)
-    node = variables.get(NODE_VARIABLE) or (f"node-{os.getpid()}" if local else socket.gethostname())
-    # TorchX's local scheduler kills what has not ended 10 s after SIGTERM; the workers have to be gone by then.
-    grace = min(options.grace, 8.0) if local and "TORCHX_JOB_ID" in variables else options.grace
-    config = AgentConfig(
-        job=options.job,
-        bounds=bounds,
-        processes=options.processes,
-        cpus=options.cpus,
-        host=host,
-        port=port,
-        local=local,
-        grace=grace,
-        node=node,
-        limits=Limits.read(variables),
-    )
-    return config, options.command
 
 
 def main() -> int:

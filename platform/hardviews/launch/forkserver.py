@@ -32,6 +32,7 @@ from hardviews.launch.watchdog import Limits
 LEASH = "hardviews.launch.leash"
 
 _LOOK = 1.0  # seconds between two looks whether it is stopped
+_DYING = 5.0  # seconds from the end of its channel to its own end
 _REPORT = 60.0  # seconds for the first forked process to end, once it has answered
 
 
@@ -181,7 +182,11 @@ class ForkServer:
             first.join()
             self.reason = self._ending()
         except (OSError, EOFError) as error:
-            self.reason = self._ending() or str(error) or type(error).__name__
+            # Its channel ends a moment before the kernel tells how it ended.
+            deadline = time.monotonic() + _DYING
+            while not (reason := self._ending()) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            self.reason = reason or str(error) or type(error).__name__
         self.failures = self.failures + 1 if self.reason else 0
         self.ready = True
 

@@ -26,9 +26,9 @@ from typing import NoReturn
 
 from hardviews.errors import UserError
 from hardviews.launch.address import LAST_PORT, NODE_VARIABLE, RENDEZVOUS_VARIABLE, check_free, reserve
-from hardviews.launch.agent import digest
 from hardviews.launch.child import Child, say
 from hardviews.launch.coordinator import FAILED
+from hardviews.launch.node import digest
 from hardviews.launch.watchdog import Limits
 from hardviews.launch.worker import MISTAKE
 
