@@ -224,6 +224,11 @@ def test_nodes_that_the_training_cannot_use_wait_and_take_a_lost_ones_place(othe
     job.until(lambda: "waits: the toy is enough for 2; it takes the place of a node that is lost" in job.said())
     taken = {life["node"] for life in job.lines("lives")}
     (spare,) = {"n0", "n1", "n2"} - taken
+    # It loads its libraries anew while it waits.
+    for pid in descendants(job.nodes[spare].pid):
+        if b"multiprocessing.forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
+    job.until(lambda: "the prepared process has ended; loading anew" in job.said())
     job.kill_node(next(iter(taken)))
     job.until(lambda: spare in {life["node"] for life in job.lines("lives")})
     job.until_stepping(2)

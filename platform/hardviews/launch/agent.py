@@ -92,7 +92,8 @@ class Agent:
         try:
             while True:
                 self._await_server()
-                self._train(self._await_round())
+                if (round := self._await_round()) is not None:
+                    self._train(round)
         except _Over as over:
             return over.code
         finally:
@@ -162,8 +163,11 @@ class Agent:
     def _say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    def _await_round(self) -> Round:
-        """Wait until the coordinator has chosen this agent for a round that it has not yet been in."""
+    def _await_round(self) -> Round | None:
+        """Wait until the coordinator has chosen this agent for a round that it has not yet been in.
+
+        None is returned if the prepared process ends meanwhile: it is to be made anew first.
+        """
         mark("rendezvous_began")
         serial = self.rendezvous.tell(State.WAITING, reached=self.reached)
         reminded, surplus = time.monotonic(), False
@@ -174,6 +178,8 @@ class Agent:
             if self.config.local and self.rendezvous.away > AWAY:
                 self._say(f"the coordinator has not answered for {AWAY:.0f} s: the job is over for this node")
                 raise _Over(FAILED)
+            if self.server.lost:
+                return None
             if view and view.round and self.rendezvous.acknowledged(serial) and self._is_new(view.round):
                 if not view.broken:
                     mark("rendezvous_done", round=view.round.number, nodes=len(view.round.members))

@@ -70,6 +70,7 @@ class ForkServer:
         self._thread = threading.Thread(target=self._work, daemon=True, name="forks")
         self._began = self._looked = 0.0
         self._stopped: float | None = None  # since when it is stopped
+        self._killed = ""  # why it was ended by us
 
     @property
     def pid(self) -> int | None:
@@ -104,7 +105,7 @@ class ForkServer:
 
     def warm_up(self) -> None:
         """Load in the background; `ready` says when it is done."""
-        self.ready = False
+        self.ready, self._killed = False, ""
         self._stopped, self._began = None, time.monotonic()
         if not self._thread.is_alive():
             self._thread.start()
@@ -158,6 +159,7 @@ class ForkServer:
 
     def _kill(self, why: str) -> None:
         print(f"the prepared process is ended: {why}", file=sys.stderr, flush=True)
+        self._killed = why
         self._stopped, self._began = None, time.monotonic()
         if self.pid is not None and not self.lost:
             with suppress(ProcessLookupError):
@@ -186,7 +188,7 @@ class ForkServer:
             deadline = time.monotonic() + _DYING
             while not (reason := self._ending()) and time.monotonic() < deadline:
                 time.sleep(0.05)
-            self.reason = reason or str(error) or type(error).__name__
+            self.reason = self._killed or reason or str(error) or type(error).__name__
         self.failures = self.failures + 1 if self.reason else 0
         self.ready = True
 
