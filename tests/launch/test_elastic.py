@@ -232,4 +232,4 @@ def test_nodes_that_the_training_cannot_use_wait_and_take_a_lost_ones_place(othe
     job.kill_node(next(iter(taken)))
     job.until(lambda: spare in {life["node"] for life in job.lines("lives")})
     job.until_stepping(2)
-    assert {life["world"] for life in job.lines("lives")} == {2}
+    assert max(life["world"] for life in job.lines("lives")) == 2
