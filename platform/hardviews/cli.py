@@ -43,6 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Torch's threads, which are not loaded yet, shall sleep and not spin where others use the cores too: on two busy
     # cores that was 210 images a second instead of 13.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if arguments is None:
+        # Python's helper processes look for modules in the current folder first: a file random.py of the user's there
+        # must not stand in for Python's own.
+        os.environ.setdefault("PYTHONSAFEPATH", "1")
     if os.getpid() == 1:
         # The first process of a container is spared the signals that it does not handle: it would be killed only
         # when the grace period is over.

@@ -2,7 +2,7 @@
 
 import os
 
-from hardviews.launch.agent import configure
+from hardviews.launch.node import configure
 
 
 def test_the_coordinator_is_where_the_launcher_says_else_where_torchx_says():

@@ -17,6 +17,8 @@ PORT = 29500  # of the coordinator, where it has a network address of its own
 COORDINATOR = "hardviews.launch.coordinator"
 AGENT = "hardviews.launch.agent"
 
+_ENVIRONMENT = {"PYTHONSAFEPATH": "1"}  # a file random.py in the folder where a process starts is not Python's own
+
 _COORDINATOR_RESOURCE = Resource(cpu=0.25, gpu=0, memMB=512)
 
 
@@ -114,7 +116,7 @@ def pretraining(
         )
     pod = replace(pod or PodOptions(), grace=grace)
     image = IMAGE.resolve(image)
-    common = {"LOGLEVEL": "WARNING", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    common = _ENVIRONMENT | {"LOGLEVEL": "WARNING", "TORCH_CPP_LOG_LEVEL": "ERROR"}
     coordinator = Role(
         name="coordinator",
         image=image,
@@ -219,7 +221,7 @@ def _single(
         image=IMAGE.resolve(image),
         entrypoint="python",
         args=args,
-        env=env,
+        env=_ENVIRONMENT | env,
         num_replicas=1,
         resource=resource,
         metadata=(pod or PodOptions()).metadata(),

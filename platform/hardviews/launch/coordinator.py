@@ -27,6 +27,7 @@ from types import FrameType
 from hardviews.launch import address
 from hardviews.launch.membership import Membership, Patience
 from hardviews.launch.messages import LONGEST, Pulse, State
+from hardviews.launch.signs import Sign, give
 
 FAILED = 3
 """Exit code: the job has failed for good."""
@@ -113,6 +114,10 @@ class Coordinator(ThreadingHTTPServer):
                     now = time.monotonic()
                     self.membership.tick(now)
                     over, alone = self.membership.over, now - self.moved
+                    news, self.membership.news = self.membership.news, []
+                # On one machine the agents' own words stand in the same log.
+                for sentence in () if self.config.shared else news:
+                    print(sentence, file=sys.stderr, flush=True)
                 if over:
                     return self._linger()
                 if os.getppid() != launcher:
@@ -200,6 +205,11 @@ def _refusal(reason: str) -> bytes:
 
 def _announce(reason: str) -> None:
     print(f"the job failed: {reason}", file=sys.stderr, flush=True)
+    leave_word(reason)
+
+
+def leave_word(reason: str) -> None:
+    """Leave the reason of an end where `torchx status` finds it."""
     try:
         if TERMINATION_LOG.exists():
             TERMINATION_LOG.write_text(reason)
@@ -230,7 +240,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)
     try:
-        failure = Coordinator(config).serve_until_over()
+        coordinator = Coordinator(config)
+        give(Sign.JOINED)
+        failure = coordinator.serve_until_over()
     except OSError as error:
         print(
             f"the coordinator cannot listen on {config.host}:{config.port} ({error.strerror}); give another --port",

@@ -19,7 +19,7 @@ _TAGS = {JOB: JOB_TAG, "HARDVIEWS_IMAGE": "hardviews.image", "HARDVIEWS_COMMIT":
 
 
 def job_tags(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the job, its scheduler, its image and the commit that the image was built from, as far as they are known."""
+    """Return the job, its scheduler, its image and the image's commit, as far as they are known."""
     found = {tag: variables[name] for name, tag in _TAGS.items() if variables.get(name)}
     scheduler, separator, path = variables.get(JOB, "").partition("://")
     session, slash, name = path.partition("/")

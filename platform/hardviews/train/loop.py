@@ -21,7 +21,7 @@ from hardviews.data.reader import Reader
 from hardviews.data.shares import check_sizes
 from hardviews.errors import UserError
 from hardviews.launch.timeline import mark
-from hardviews.launch.worker import GRACE_VARIABLE, last_reached, leaving, reached
+from hardviews.launch.worker import GRACE_VARIABLE, Phase, advanced, doing, last_reached, leaving, reached, written
 from hardviews.recipes.recipe import Recipe
 from hardviews.tracking.run import Run, Status
 from hardviews.tracking.system import SystemMetrics
@@ -206,7 +206,8 @@ class Pretraining:
                 finished = self._train(run, display)
             end = "finished" if finished else "evicted"
             if finished and self.world.rank == 0:
-                self._export(run)
+                with doing(Phase.END):
+                    self._export(run)
             status = "FINISHED" if finished else "KILLED"
         except KeyboardInterrupt:
             status = "KILLED"
@@ -218,7 +219,8 @@ class Pretraining:
             end = "failed"
             raise
         finally:
-            self._end(run, status, end)
+            with doing(Phase.END):
+                self._end(run, status, end)
         if not finished:
             raise SystemExit(EVICTED)
 
@@ -251,9 +253,9 @@ class Pretraining:
         while at.progress < self.total:
             clock = Clock(training.seed, at.epoch, at.step, at.progress, self.total)
             if at.consumed == 0:
-                with self.recipe.precision.autocast(world.device):
+                with doing(Phase.EPOCH), self.recipe.precision.autocast(world.device):
                     self.trainer.objective.method.begin_epoch(clock, partial(self._views, clock))
-            with pace.waiting():
+            with pace.waiting(), doing(Phase.DATA):
                 raws = list(islice(batches, training.accumulate))
             report = self.trainer.step(raws, clock, self._leaves(), self.saver.due())
             self._check(report, raws)
@@ -284,16 +286,19 @@ class Pretraining:
                 history.add({"step": at.step, "samples": at.progress, **metrics})
             if finished or report.stop:
                 mark("stop_agreed", step=at.step, finished=finished)
-                with leaving():
+                with leaving(), doing(Phase.SAVE):
                     self._save_last(history, finished)
                 if not finished:
+                    if not self.saver.busy:
+                        written()
                     return False
             elif report.due or (training.checkpoint_steps and at.step % training.checkpoint_steps == 0):
                 with pace.saved():
                     self.saver.save(self._state(history))
-        if world.rank == 0:
-            history.publish()
-        review.finish(history)
+        with doing(Phase.END):
+            if world.rank == 0:
+                history.publish()
+            review.finish(history)
         return True
 
     def _leaves(self) -> bool:
@@ -326,6 +331,7 @@ class Pretraining:
     def _views(self, clock: Clock) -> Iterator[Batch]:
         """Iterate over this rank's shares of an epoch, for a method that looks at all images before it begins."""
         for raw in self._batches(clock.epoch, 0, clock.epoch + 1):
+            advanced()
             yield to_batch(raw, self.trainer.objective, clock, self.recipe.training.group, self.world.device)
 
     def _check(self, report: StepReport, raws: list[RawBatch]) -> None:
