@@ -24,9 +24,10 @@ from dataclasses import dataclass
 from types import FrameType
 
 from hardviews.launch.address import NODE_VARIABLE, address, interface
-from hardviews.launch.coordinator import FAILED
+from hardviews.launch.coordinator import FAILED, TERMINATION_LOG
 from hardviews.launch.messages import Bounds, Round, State, Verdict, View
 from hardviews.launch.rendezvous import Rendezvous, RendezvousConfig
+from hardviews.launch.standing import Reporter
 from hardviews.launch.timeline import mark
 from hardviews.launch.worker import EVICTED, GRACE_VARIABLE, MISTAKE
 from hardviews.launch.workers import ForkServer, Workers
@@ -36,6 +37,9 @@ BEAT = 0.5  # seconds between two words to the processes
 
 STRAGGLE = 2.0
 """Seconds that the other processes of a node, or one that has said that it fails, get to end by themselves."""
+
+LAST_WAIT = 60.0
+"""Seconds that the agent of a failed job waits for its pod's end; if it ended at once, the kubelet would restart it."""
 
 PREPARED = {"hardviews.cli": "hardviews.launch.preload"}
 """What to load before a command's processes are forked; else the command's own module."""
@@ -95,6 +99,8 @@ class Agent:
         self.asked: int | None = None  # the signal that asked to leave
         self.hasty = False  # asked twice: no grace
         self.launcher = os.getppid()
+        self.running = 0  # processes of this node
+        self.reporter = Reporter(time.monotonic())
         self.reached: int | None = None
         self.server = ForkServer(PREPARED.get(command[0], command[0]))
         self.me = uuid.uuid4().hex
@@ -124,9 +130,20 @@ class Agent:
                 self._await_server()
                 self._train(self._await_round())
         except _Over as over:
-            return over.code
+            code = over.code
         finally:
             self.rendezvous.close()
+        view = self.rendezvous.view
+        if view and view.failed and TERMINATION_LOG.exists() and not self.config.local:
+            self._await_pods_end()
+        return code
+
+    def _await_pods_end(self) -> None:
+        """The job has failed for good, and Volcano deletes its pods once the coordinator has ended: wait for that."""
+        deadline = time.monotonic() + LAST_WAIT
+        while self.asked is None and time.monotonic() < deadline:
+            time.sleep(TICK)
+            _reap()
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.hasty = self.asked is not None
@@ -145,6 +162,9 @@ class Agent:
             raise _Over(MISTAKE)
         if self.config.local and os.getppid() != self.launcher:
             raise _Over(1)
+        line = self.reporter.node(self.running, self.rendezvous.away, time.monotonic())
+        if line and not self.config.local:
+            print(line, file=sys.stderr, flush=True)
         view = self.rendezvous.view
         if view and view.failed:
             raise _Over(MISTAKE if view.failed.user else FAILED)
@@ -205,6 +225,7 @@ class Agent:
         self.rendezvous.tell(State.RUNNING, round)
         workers = Workers(self.server, round, place, self.reached, variables, self.command)
         mark("workers_started", round=round.number)
+        self.running = len(workers.all)
         try:
             self._watch(workers, round)
         except _Over as over:
@@ -216,6 +237,8 @@ class Agent:
         except BaseException:
             workers.kill()
             raise
+        finally:
+            self.running = 0
 
     def _await_end(self, workers: Workers) -> None:
         """The training is complete: let the processes end by themselves, for as long as a save may take."""
@@ -260,6 +283,7 @@ class Agent:
 
     def _tell_steps(self, workers: Workers) -> None:
         if workers.reached is not None:
+            self.reporter.stepped(workers.reached, time.monotonic())
             self.reached = max(workers.reached, self.reached or 0)
             self.rendezvous.tell(stepped=True, reached=self.reached)
 

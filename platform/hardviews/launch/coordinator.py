@@ -27,6 +27,7 @@ from types import FrameType
 from hardviews.launch import address
 from hardviews.launch.membership import Membership, Patience
 from hardviews.launch.messages import LONGEST, Pulse, State
+from hardviews.launch.standing import EVERY, Reporter
 
 FAILED = 3
 """Exit code: the job has failed for good."""
@@ -46,6 +47,7 @@ class CoordinatorConfig:
     linger: float = 30.0  # after the end, at most so long for the agents to hear of it
     search: float = 5.0  # one that replaces another ends no sooner after its start: agents still look for it
     interval: float = 0.1
+    report: float = 0.0  # between two lines on how the job stands; 0: none
     patience: Patience = field(default_factory=Patience)
 
 
@@ -67,6 +69,7 @@ class Coordinator(ThreadingHTTPServer):
         self.job: str | None = None
         self.command = ""
         self.began = self.moved = time.monotonic()  # `moved`: when an agent was last heard of
+        self.reporter = Reporter(self.began, config.report)
         self.allow_reuse_port = config.shared
         if ":" in config.host:
             self.address_family = socket.AF_INET6
@@ -113,6 +116,9 @@ class Coordinator(ThreadingHTTPServer):
                     now = time.monotonic()
                     self.membership.tick(now)
                     over, alone = self.membership.over, now - self.moved
+                    view = self.membership.view(now)
+                if self.config.report and (line := self.reporter.job(view, now)):
+                    print(line, file=sys.stderr, flush=True)
                 if over:
                     return self._linger()
                 if os.getppid() != launcher:
@@ -225,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = (
         CoordinatorConfig(place[0], place[1], shared=True, alone=60)
         if place
-        else CoordinatorConfig(options.host, options.port)
+        else CoordinatorConfig(options.host, options.port, report=EVERY)
     )
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)

@@ -27,6 +27,9 @@ MISTAKE = 2  # exit code of every process that a user's mistake ends
 ANSWER = 30  # seconds beyond the grace period until a process is killed
 
 _PREEMPTABLE = "volcano.sh/preemptable"
+_PRIORITY = "volcano.sh/task-priority"  # among the pods of one job; it needs no PriorityClass
+
+_COORDINATOR_LIMIT = 512  # MB; it asks for far less
 
 # A pod that is deleted, drained or preempted fails before it goes, and one in its place runs a moment later: then
 # the action is called off. It is for pods that stay failed, which Volcano would never replace.
@@ -103,6 +106,9 @@ def _template(
     if part is not None:
         labels[_PREEMPTABLE] = "false" if part == COORDINATOR else "true"
     metadata["labels"] = labels
+    if part == COORDINATOR:
+        # Volcano's default for a pod is its PriorityClass, else 1: of the pods that wait, it is placed first.
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), _PRIORITY: "2147483647"}
 
     spec = dict(template["spec"])
     container = dict(spec["containers"][0], name=name)
@@ -119,7 +125,7 @@ def _template(
 
     container |= {
         "volumeMounts": mounts,
-        "resources": _resources(role.resource),
+        "resources": _resources(role.resource, least_limit=_COORDINATOR_LIMIT if part == COORDINATOR else 0),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -168,11 +174,12 @@ def _template(
     return {**template, "metadata": metadata, "spec": spec}
 
 
-def _resources(resource: Resource) -> dict[str, dict[str, str]]:
+def _resources(resource: Resource, least_limit: int = 0) -> dict[str, dict[str, str]]:
     """What is asked for is what is given: TorchX's own requests are 100m and 1 GB lower, down to nothing.
 
     A process that asks for a part of a core may use a whole one while nobody else does, to start quickly. A
-    component that says nothing of resources gets what the namespace's defaults are.
+    component that says nothing of resources gets what the namespace's defaults are. The memory's limit is at least
+    `least_limit` MB.
     """
     requests: dict[str, str] = {}
     limits: dict[str, str] = {}
@@ -182,4 +189,7 @@ def _resources(resource: Resource) -> dict[str, dict[str, str]]:
     exact = {"memory": f"{int(resource.memMB)}M"} if resource.memMB > 0 else {}
     exact |= {"nvidia.com/gpu": str(resource.gpu)} if resource.gpu > 0 else {}
     exact |= {device: str(count) for device, count in resource.devices.items()}
-    return {"requests": requests | exact, "limits": limits | exact}
+    limits |= exact
+    if least_limit > resource.memMB > 0:
+        limits["memory"] = f"{least_limit}M"
+    return {"requests": requests | exact, "limits": limits}

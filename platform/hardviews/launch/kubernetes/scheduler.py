@@ -14,23 +14,23 @@ from torchx.schedulers.kubernetes_scheduler import (
     KubernetesScheduler,
     sanitize_for_serialization,
 )
-from torchx.specs import AppDef, AppState, is_terminal, runopts
+from torchx.specs import AppDef, AppState, runopts
 
 from hardviews.errors import UserError
 from hardviews.launch.kubernetes.checks import ask
-from hardviews.launch.kubernetes.cluster import JOBS, QUEUES, Cluster, Refused
+from hardviews.launch.kubernetes.cluster import JOBS, Cluster, Refused
 from hardviews.launch.kubernetes.logs import lines
 from hardviews.launch.kubernetes.manifest import refine
 from hardviews.launch.kubernetes.mistakes import validate
-from hardviews.launch.kubernetes.observed import Surroundings, phase
+from hardviews.launch.kubernetes.observed import phase
 from hardviews.launch.kubernetes.options import PodOptions
-from hardviews.launch.kubernetes.status import STATES, response
+from hardviews.launch.kubernetes.status import OVER, STATES, response
+from hardviews.launch.kubernetes.surroundings import around
 
 # TorchX 0.7.0 compares with these spellings.
 _LIST, _PAIRS = List[str], Dict[str, str]  # noqa: UP006
 _JOB_LABEL = "volcano.sh/job-name"
 _COMMANDS = "/apis/bus.volcano.sh/v1alpha1"
-_ASKED_PODS = 4
 _LOOK_AGAIN = 3.0  # seconds between two looks at the state of a job whose log is followed
 
 
@@ -117,39 +117,10 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
             if job is None:
                 return None
             pods = self._cluster.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"{_JOB_LABEL}={name}")
-            return response(
-                f"{namespace}:{name}", job, pods["items"], self._surroundings(namespace, job, pods["items"])
-            )
+            seen = around(self._cluster, namespace, job, pods["items"])
+            return response(f"{namespace}:{name}", job, pods["items"], seen)
         except Refused as error:
             raise _forbidden(f"the job {name}", namespace, error) from error
-
-    def _surroundings(
-        self,
-        namespace: str,
-        job: Mapping[str, Any],
-        pods: List[Any],  # noqa: UP006
-    ) -> Surroundings:
-        """What was said about the job, its pod group and its first few waiting pods; room, where pods wait for it."""
-        name, uid = job["metadata"]["name"], job["metadata"]["uid"]
-        starting = [pod["metadata"]["name"] for pod in pods if pod.get("status", {}).get("phase") == "Pending"]
-        events: List[Any] = []  # noqa: UP006
-        for involved in (name, f"{name}-{uid}", *starting[:_ASKED_PODS]):
-            query = f"involvedObject.name={involved}"
-            events += self._seen(f"/api/v1/namespaces/{namespace}/events", fieldSelector=query).get("items", [])
-        if phase(job) not in ("", "Pending") and not starting:
-            return Surroundings(events)
-        return Surroundings(
-            events,
-            self._seen("/api/v1/nodes").get("items", []),
-            self._seen(f"{QUEUES}/{job['spec'].get('queue', 'default')}"),
-        )
-
-    def _seen(self, path: str, **query: str) -> dict[str, Any]:
-        """Reads what it can: who may see jobs need not be allowed to see events, nodes and queues."""
-        try:
-            return self._cluster.get(path, **query)
-        except Refused:
-            return {}
 
     def list(self) -> List[ListAppResponse]:  # noqa: UP006
         """Lists the jobs of the namespace that the site or the kubeconfig names, where none is, all we may see."""
@@ -244,7 +215,7 @@ class _Ended:
         if not self._answer and time.monotonic() - self._asked >= _LOOK_AGAIN:
             job = self._cluster.find(self._path)
             self._asked = time.monotonic()
-            self._answer = job is None or is_terminal(STATES.get(phase(job), AppState.UNKNOWN))
+            self._answer = job is None or phase(job) in OVER
         return self._answer
 
 

@@ -1,0 +1,55 @@
+"""The scheduler's reasons against nodes, with what helps. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from hardviews.launch.kubernetes.observed import Replica, one_line
+
+_NODES = re.compile(r"\d+/\d+ nodes are unavailable: .*")
+_POD = re.compile(
+    r"pod has unbound immediate PersistentVolumeClaims|persistentvolumeclaim \S+ not found", re.IGNORECASE
+)
+
+
+def explained(text: str, replica: Replica) -> str:
+    """Return a reason of the scheduler's with its remedies; empty if the text holds none.
+
+    Args:
+        text: of a pod's condition, an event or the pod group; often wrapped in remarks about the gang.
+        replica: one that waits for a node.
+    """
+    text = one_line(text)
+    if found := _NODES.search(text) or _POD.search(text):
+        reason = found[0] if found[0].endswith(".") else f"{found[0]}."
+        return reason + "".join(f" {help}" for help in _remedies(reason, replica))
+    if "once resource is released" in text and (node := re.search(r"assigned to (\S+?),", text)):
+        return f"{replica} gets a place on {node[1]} once pods that leave it are gone."
+    return f"{text.rstrip('.')}." if "Insufficient" in text else ""
+
+
+def _remedies(reason: str, replica: Replica) -> list[str]:
+    """What helps against each of the reasons in a sentence of the scheduler's."""
+    spec, found = replica.pod["spec"], []
+    if taints := re.findall(r"taint(?:s)? ?\{([^}]*)\}", reason):
+        keys = [taint.split(":")[0].strip() for taint in dict.fromkeys(taints)]
+        own = [key for key in keys if not key.startswith("node.kubernetes.io/")]
+        if own:
+            found.append(f"--toleration {','.join(own)} lets the pods onto nodes with that taint.")
+        if "node.kubernetes.io/unreachable" in keys or "node.kubernetes.io/not-ready" in keys:
+            found.append("Nodes are not ready: `kubectl get nodes`.")
+        if any(key.endswith("-pressure") for key in keys):
+            found.append("Nodes are short of memory or disk: `kubectl describe nodes`.")
+    if "node affinity/selector" in reason and (labels := spec.get("nodeSelector")):
+        wanted = ",".join(f"{key}={value}" for key, value in labels.items())
+        found.append(f"`kubectl get nodes -l {wanted}` shows the nodes that have what --node_selector asks for.")
+    if "were unschedulable" in reason or "node.kubernetes.io/unschedulable" in reason:
+        found.append("Cordoned nodes take no pods: `kubectl uncordon NODE`.")
+    if re.search(r"persistent ?volume", reason, re.IGNORECASE):
+        claims = [
+            volume["persistentVolumeClaim"]["claimName"]
+            for volume in spec.get("volumes", [])
+            if "persistentVolumeClaim" in volume
+        ]
+        found.append(f"`kubectl describe pvc {' '.join(claims)}`".rstrip() + " shows why the volume is not bound.")
+    return found
