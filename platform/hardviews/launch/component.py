@@ -18,7 +18,6 @@ COORDINATOR = "hardviews.launch.coordinator"
 AGENT = "hardviews.launch.agent"
 
 
-
 def _coordinator_resource(nodes: int) -> Resource:
     """What the coordinator needs, so little that it finds room again after a loss of its node.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -193,6 +193,15 @@ def names(replicas: Sequence[Replica], most: int = 8) -> str:
     if len(replicas) > most:
         return f"{', '.join(shown)} and {len(replicas) - most} more"
     return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
+
+
+def paragraph(sentences: Iterable[str]) -> str:
+    """Join sentences; one that ends in a log's words gets its full stop."""
+    found = [sentence for sentence in sentences if sentence]
+    return " ".join(
+        sentence if i == len(found) - 1 or sentence.endswith((".", "!", "?")) else f"{sentence}."
+        for i, sentence in enumerate(found)
+    )
 
 
 def one_line(text: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from hardviews.launch.kubernetes.observed import Replica, one_line
+from hardviews.launch.kubernetes.observed import Object, Replica, one_line
 
 _NODES = re.compile(r"\d+/\d+ nodes are unavailable: .*")
 _POD = re.compile(
@@ -12,25 +13,25 @@ _POD = re.compile(
 )
 
 
-def explained(text: str, replica: Replica) -> str:
+def explained(text: str, pending: Sequence[Replica]) -> str:
     """Return a reason of the scheduler's with its remedies; empty if the text holds none.
 
     Args:
         text: of a pod's condition, an event or the pod group; often wrapped in remarks about the gang.
-        replica: one that waits for a node.
+        pending: the replicas that wait for a node.
     """
     text = one_line(text)
     if found := _NODES.search(text) or _POD.search(text):
         reason = found[0] if found[0].endswith(".") else f"{found[0]}."
-        return reason + "".join(f" {help}" for help in _remedies(reason, replica))
+        return reason + "".join(f" {help}" for help in _remedies(reason, [replica.pod["spec"] for replica in pending]))
     if "once resource is released" in text and (node := re.search(r"assigned to (\S+?),", text)):
-        return f"{replica} gets a place on {node[1]} once pods that leave it are gone."
+        return f"{pending[0]} gets a place on {node[1]} once pods that leave it are gone."
     return f"{text.rstrip('.')}." if "Insufficient" in text else ""
 
 
-def _remedies(reason: str, replica: Replica) -> list[str]:
+def _remedies(reason: str, specs: Sequence[Object]) -> list[str]:
     """What helps against each of the reasons in a sentence of the scheduler's."""
-    spec, found = replica.pod["spec"], []
+    found = []
     if taints := re.findall(r"taint(?:s)? ?\{([^}]*)\}", reason):
         keys = [taint.split(":")[0].strip() for taint in dict.fromkeys(taints)]
         own = [key for key in keys if not key.startswith("node.kubernetes.io/")]
@@ -40,16 +41,19 @@ def _remedies(reason: str, replica: Replica) -> list[str]:
             found.append("Nodes are not ready: `kubectl get nodes`.")
         if any(key.endswith("-pressure") for key in keys):
             found.append("Nodes are short of memory or disk: `kubectl describe nodes`.")
-    if "node affinity/selector" in reason and (labels := spec.get("nodeSelector")):
+    if "node affinity/selector" in reason and (
+        labels := next((spec["nodeSelector"] for spec in specs if spec.get("nodeSelector")), None)
+    ):
         wanted = ",".join(f"{key}={value}" for key, value in labels.items())
         found.append(f"`kubectl get nodes -l {wanted}` shows the nodes that have what --node_selector asks for.")
     if "were unschedulable" in reason or "node.kubernetes.io/unschedulable" in reason:
         found.append("Cordoned nodes take no pods: `kubectl uncordon NODE`.")
     if re.search(r"persistent ?volume", reason, re.IGNORECASE):
-        claims = [
+        claims = dict.fromkeys(
             volume["persistentVolumeClaim"]["claimName"]
+            for spec in specs
             for volume in spec.get("volumes", [])
             if "persistentVolumeClaim" in volume
-        ]
+        )
         found.append(f"`kubectl describe pvc {' '.join(claims)}`".rstrip() + " shows why the volume is not bound.")
     return found

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torchx.specs import ReplicaState
 
-from hardviews.launch.kubernetes.observed import Object, Replica, Surroundings, happened, names, one_line
+from hardviews.launch.kubernetes.observed import Object, Replica, Surroundings, happened, names, one_line, paragraph
 
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 _CONFIGURATION = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "ContainerCannotRun")
@@ -32,7 +32,7 @@ def starting(replicas: Sequence[Replica], seen: Surroundings) -> str:
                 break
             if event.get("type") == "Warning" and event.get("reason") not in _NO_OBSTACLES:
                 why = one_line(event.get("message", ""))
-                return f"{replica} does not start on {replica.node}: {why}{_volume(replica, event)}"
+                return paragraph([f"{replica} does not start on {replica.node}: {why}", _volume(replica, event)])
     pulling = {replica.name: began for replica in pending if (began := _pulling_since(replica, seen))}
     sentences = []
     if here := [replica for replica in pending if replica.name in pulling]:
@@ -123,4 +123,4 @@ def _volume(replica: Replica, event: Object) -> str:
         for volume in replica.pod["spec"].get("volumes", [])
         if "persistentVolumeClaim" in volume
     ]
-    return f" `kubectl describe pvc {' '.join(claims)}` shows more." if claims else ""
+    return f"`kubectl describe pvc {' '.join(claims)}` shows more." if claims else ""

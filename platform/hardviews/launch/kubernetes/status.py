@@ -19,6 +19,7 @@ from hardviews.launch.kubernetes.observed import (
     names,
     number,
     one_line,
+    paragraph,
     phase,
     replicas,
     role_name,
@@ -138,14 +139,16 @@ def diagnose(job: Object, there: Sequence[Replica], seen: Surroundings) -> str:
         return _failure(job, there)
     if now == "Terminating" or doomed(job, there):
         remaining = [r for r in there if r.state in (ReplicaState.RUNNING, ReplicaState.PENDING)]
-        return _failure(job, there) + (f" Its other pods are being stopped: {names(remaining)}." if remaining else "")
+        return paragraph(
+            [_failure(job, there), f"Its other pods are being stopped: {names(remaining)}." if remaining else ""]
+        )
     if now == "Aborted":
         return "The job was cancelled."
     if now == "Aborting":
         return "The job is being cancelled: its processes save and leave."
     if now == "Completing" or _complete(job, there):
         return "The training is complete; the remaining pods are stopped."
-    return " ".join(text for text in _findings(job, there, seen) if text)
+    return paragraph(_findings(job, there, seen))
 
 
 def _findings(job: Object, there: Sequence[Replica], seen: Surroundings) -> Iterator[str]:

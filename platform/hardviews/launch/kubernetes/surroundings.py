@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from torchx.specs import ReplicaState
@@ -30,6 +32,11 @@ def around(cluster: Cluster, namespace: str, job: Mapping[str, Any], pods: Seque
     return _Look(cluster, namespace, job, pods).all()
 
 
+def now() -> datetime:
+    """The time of a look."""
+    return datetime.now(UTC)
+
+
 class _Look:
     def __init__(self, cluster: Cluster, namespace: str, job: Mapping[str, Any], pods: Sequence[Any]) -> None:
         self._cluster, self._home, self._job = cluster, f"/api/v1/namespaces/{namespace}", job
@@ -49,19 +56,10 @@ class _Look:
             queue=self._read("queues", f"{QUEUES}/{queue}") if waits else None,
             group=self._read("podgroups", f"{GROUPS}/{self._namespace}/podgroups/{group}") if waits else None,
             missing=frozenset(self._missing),
+            now=now(),
         )
         logs, silent = self._logs(seen)
-        return Surroundings(
-            seen.events,
-            seen.nodes,
-            seen.queue,
-            seen.group,
-            logs,
-            silent,
-            seen.missing,
-            tuple(dict.fromkeys(self._hidden)),
-            seen.now,
-        )
+        return replace(seen, logs=logs, silent=silent, hidden=tuple(dict.fromkeys(self._hidden)))
 
     def _read(self, kind: str, path: str, **query: str) -> dict[str, Any]:
         """Read what we may: who may see jobs need not be allowed to see events, nodes and queues."""
