@@ -39,7 +39,7 @@ def test_other_lines_are_no_lines_about_the_job():
 
 def test_lines_are_plain():
     assert str(Standing(2, 4, 165, 0.4, 1, 2)) == (
-        "standing: 2 nodes with 4 processes train; 1 waits, 2 needed; step 165, 0 s ago"
+        "standing: 2 nodes with 4 processes run; 1 waits, 2 needed; step 165, 0 s ago"
     )
     assert str(Standing(0, 0, None, 30, alone=True)) == "standing: nothing trains; no coordinator; no step, 30 s ago"
 
@@ -49,12 +49,13 @@ def test_a_change_is_due_at_once_a_step_after_a_while_and_nothing_new_later():
     assert "nothing trains" in reporter.job(view(round=None), 0)
     assert reporter.job(view(round=None), 59) is None
     assert reporter.job(view(round=None), 60)
-    assert "2 nodes with 4 processes train" in reporter.job(view(), 61)
-    assert reporter.job(view(1), 62) is None
-    assert "step 2, 0 s ago" in reporter.job(view(2), 92)
-    assert reporter.job(view(2), 140) is None
-    assert "step 2, 60 s ago" in reporter.job(view(2), 152)
-    assert "nothing trains; 1 waits, 2 needed; step 2, 61 s ago" in reporter.job(view(2, broken=True, waiting=1), 153)
+    assert "2 nodes with 4 processes run" in reporter.job(view(), 61)
+    assert "step 1, 0 s ago" in reporter.job(view(1), 61.5)  # the first one
+    assert reporter.job(view(2), 62) is None
+    assert "step 3, 0 s ago" in reporter.job(view(3), 92)
+    assert reporter.job(view(3), 140) is None
+    assert "step 3, 60 s ago" in reporter.job(view(3), 152)
+    assert "nothing trains; 1 waits, 2 needed; step 3, 61 s ago" in reporter.job(view(3, broken=True, waiting=1), 153)
 
 
 @pytest.mark.parametrize("end", [{"finished": True}, {"failed": Verdict("x")}])
@@ -67,7 +68,7 @@ def test_an_agent_reports_only_while_the_coordinator_is_away():
     reporter.stepped(7, 10)
     assert reporter.node(2, 0.0, 11) is None
     assert reporter.node(2, AWAY - 1, 12) is None
-    assert reporter.node(2, AWAY, 13) == "standing: 1 node with 2 processes trains; no coordinator; step 7, 3 s ago"
+    assert reporter.node(2, AWAY, 13) == "standing: 1 node with 2 processes runs; no coordinator; step 7, 3 s ago"
     assert "nothing trains; no coordinator; step 7, 4 s ago" in reporter.node(0, AWAY + 1, 14)
     assert reporter.node(0, AWAY + 2, 15) is None
     assert reporter.node(2, 0.0, 16) is None
@@ -85,7 +86,7 @@ def test_the_coordinator_prints_them(capfd):
     serving = Serving(report=30.0)
     serving.pulse("a", State.WAITING)
     printed, deadline = "", time.monotonic() + 30
-    while "1 node with 1 process trains" not in printed and time.monotonic() < deadline:
+    while "1 node with 1 process runs" not in printed and time.monotonic() < deadline:
         serving.pulse("a", State.WAITING)
         printed += capfd.readouterr().err
         time.sleep(0.02)

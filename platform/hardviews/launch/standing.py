@@ -18,7 +18,7 @@ AWAY = 20.0
 """Seconds without the coordinator after which an agent begins to print lines."""
 
 _LINE = re.compile(
-    r"standing: (?:(?P<nodes>\d+) nodes? with (?P<processes>\d+) process(?:es)? trains?|nothing trains); "
+    r"standing: (?:(?P<nodes>\d+) nodes? with (?P<processes>\d+) process(?:es)? runs?|nothing trains); "
     r"(?:(?P<waiting>\d+) waits?, (?P<least>\d+) needed; )?"
     r"(?P<alone>no coordinator; )?"
     r"(?:step (?P<step>\d+)|no step)(?:, (?P<idle>\d+) s ago)?$"
@@ -51,7 +51,7 @@ class Standing:
         if self.nodes:
             train = "1 node" if self.nodes == 1 else f"{self.nodes} nodes"
             with_ = "1 process" if self.processes == 1 else f"{self.processes} processes"
-            text = f"standing: {train} with {with_} train{'s' * (self.nodes == 1)}; "
+            text = f"standing: {train} with {with_} run{'s' * (self.nodes == 1)}; "
         else:
             text = "standing: nothing trains; "
         if self.alone:
@@ -119,6 +119,8 @@ class Reporter:
         last = self._printed
         if last is not None and (last.nodes, last.processes) == (standing.nodes, standing.processes):
             wait = self._every if last.step != standing.step else 2 * self._every
+            if last.step is None and standing.step is not None:
+                wait = 0.0  # the first step
             if now - self._when < wait:
                 return None
         self._printed, self._when = standing, now

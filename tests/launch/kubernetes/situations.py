@@ -24,7 +24,9 @@ from tests.launch.kubernetes.jobs import manifest
 RECORDED = Path(__file__).parent / "recorded"
 NOW = datetime(2026, 11, 22, 15, 0, 0, tzinfo=UTC)
 IMAGE = "registry/hardviews:1"
-_DROPPED = ("managedFields", "resourceVersion", "generation", "selfLink")
+_DROPPED = {"managedFields", "resourceVersion", "generation", "annotations", "ownerReferences", "tolerations", "env"}
+_DROPPED |= {"securityContext", "volumeMounts", "imageID", "nodeInfo", "podIPs", "hostIPs", "podCIDRs", "addresses"}
+_DROPPED |= {"qosClass", "serviceAccount", "dnsPolicy", "source", "reportingComponent", "reportingInstance", "plugins"}
 
 
 def ago(seconds: float) -> str:

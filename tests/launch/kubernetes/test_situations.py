@@ -8,7 +8,7 @@ from tests.launch.kubernetes.clusters import refusal
 from tests.launch.kubernetes.situations import IMAGE, Situation, ago
 
 GANG = "pod group is not ready, 3 Pending, 2 minAvailable; Pending: 3 Unschedulable"
-TRAINS = "standing: 2 nodes with 2 processes train; 0 waits, 1 needed; step 165, 1 s ago"
+TRAINS = "standing: 2 nodes with 2 processes run; 0 waits, 1 needed; step 165, 1 s ago"
 NOTHING = "standing: nothing trains; 1 waits, 2 needed; step 165, 40 s ago"
 
 
@@ -280,7 +280,7 @@ def test_whoever_may_not_read_logs_is_told_nothing_of_training():
 
 def test_trainers_that_load_are_not_said_to_train():
     made = training()
-    made.log("coordinator-0-0", (5, "standing: 2 nodes with 2 processes train; 0 waits, 1 needed; no step, 30 s ago"))
+    made.log("coordinator-0-0", (5, "standing: 2 nodes with 2 processes run; 0 waits, 1 needed; no step, 30 s ago"))
     assert made.message == "2 nodes begin: no step yet for 35 s."
 
 
@@ -346,8 +346,17 @@ def test_a_node_that_is_switched_off_is_named_with_its_pods_and_what_to_do():
 def test_trainers_that_hang_in_a_round_without_their_peer_do_not_train():
     made = lost_node()
     for pod in ("trainer-1", "trainer-2"):
-        made.log(pod, (5, "standing: 1 node with 1 process trains; no coordinator; step 165, 200 s ago"))
-    assert "Nothing trains for 3 min, since step 165" in made.message
+        made.log(pod, (5, "standing: 1 node with 1 process runs; no coordinator; step 165, 200 s ago"))
+    assert made.message.endswith(
+        "Nothing trains for 3 min, since step 165: trainer/1 and trainer/2 wait for trainer/0, which cannot be reached."
+    )
+
+
+def test_agents_that_have_had_no_step_for_a_while_are_not_said_to_train():
+    made = without_room()
+    for pod in ("trainer-0", "trainer-1"):
+        made.log(pod, (3, "standing: 1 node with 1 process runs; no coordinator; step 90, 40 s ago"))
+    assert "No step for 43 s, since step 90, and the coordinator is away." in made.message
 
 
 def test_a_lost_node_whose_pods_are_being_removed_is_still_named():
@@ -420,7 +429,7 @@ def test_a_coordinator_without_room_is_not_called_going_on():
 def test_training_that_goes_on_without_its_coordinator():
     made = without_room()
     for pod in ("trainer-0", "trainer-1"):
-        made.log(pod, (3, "standing: 1 node with 1 process trains; no coordinator; step 90, 1 s ago"))
+        made.log(pod, (3, "standing: 1 node with 1 process runs; no coordinator; step 90, 1 s ago"))
     assert made.message.endswith(
         "Training goes on without the coordinator (step 90); a trainer that is lost now ends it."
     )

@@ -13,6 +13,7 @@ from hardviews.launch.standing import EVERY, Standing
 
 _STALE = 5 * EVERY  # seconds after which a line says nothing about now
 _STALLED = 120.0  # seconds without a new step that deserve a remark
+_FRESH = 15.0  # seconds since a step; an agent whose last one is older does not know whether it trains
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ def progress(job: Object, there: Sequence[Replica], lost: Sequence[Replica], see
     if head is not None and head in running:
         return _by_coordinator(_lines(head, seen), seen)
     agents = [replica for replica in running if replica is not head]
-    return _by_agents(agents, [said[-1] for agent in agents if (said := _lines(agent, seen))], seen)
+    away = [replica for replica in lost if replica is not head]
+    return _by_agents(agents, [said[-1] for agent in agents if (said := _lines(agent, seen))], away, seen)
 
 
 Said = tuple[float, Standing]
@@ -103,23 +105,30 @@ def _begins(standing: Standing) -> str:
     return "1 node begins" if standing.nodes == 1 else f"{standing.nodes} nodes begin"
 
 
-def _by_agents(agents: Sequence[Replica], said: Sequence[Said], seen: Surroundings) -> Progress:
+def _by_agents(
+    agents: Sequence[Replica], said: Sequence[Said], lost: Sequence[Replica], seen: Surroundings
+) -> Progress:
     """What the agents say, each of its own node, while the coordinator is away."""
-    alone = [(age, standing) for age, standing in said if standing.alone]
-    if any(standing.nodes and standing.idle + age <= _STALLED for age, standing in alone):
-        step = max((standing.step for _, standing in alone if standing.step is not None), default=None)
-        at = f" (step {step})" if step is not None else ""
-        return Progress(True, f"Training goes on without the coordinator{at}; a trainer that is lost now ends it.")
-    if alone and len(alone) == len(agents):
-        idle = min(standing.idle + age for age, standing in alone)
-        step = max((standing.step for _, standing in alone if standing.step is not None), default=None)
-        since = f", since step {step}" if step is not None else ""
-        return Progress(
-            False, f"Nothing trains for {_duration(idle)}{since}: {names(agents)} cannot reach the coordinator."
-        )
     if not agents:
         return Progress(False, "Nothing trains: no trainer runs.")
-    return Progress(None, "Without the coordinator no node can join, and a trainer that is lost ends the training.")
+    alone = [(age, standing) for age, standing in said if standing.alone]
+    step = max((standing.step for _, standing in alone if standing.step is not None), default=None)
+    if any(standing.nodes and standing.idle <= _FRESH for _, standing in alone):
+        at = f" (step {step})" if step is not None else ""
+        return Progress(True, f"Training goes on without the coordinator{at}; a trainer that is lost now ends it.")
+    if len(alone) < len(said) or not alone:
+        return Progress(None, "Without the coordinator no node can join, and a trainer that is lost ends the training.")
+    idle = _duration(min(standing.idle + age for age, standing in alone))
+    since = f", since step {step}" if step is not None else ""
+    if not any(standing.nodes for _, standing in alone):
+        return Progress(False, f"Nothing trains for {idle}{since}: {names(agents)} cannot reach the coordinator.")
+    if lost:
+        verb = "waits" if len(agents) == 1 else "wait"
+        return Progress(
+            False,
+            f"Nothing trains for {idle}{since}: {names(agents)} {verb} for {names(lost)}, which cannot be reached.",
+        )
+    return Progress(None, f"No step for {idle}{since}, and the coordinator is away.")
 
 
 def _duration(past: float) -> str:
