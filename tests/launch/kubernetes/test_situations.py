@@ -124,6 +124,22 @@ def test_the_schedulers_reasons_have_their_remedies(reason, job, helps):
     assert made.message == expected
 
 
+def test_taints_that_the_scheduler_does_not_name_are_read_from_the_nodes():
+    made = waiting(
+        "0/3 nodes are unavailable: 3 node(s) had untolerated taint(s).", toleration=["dedicated=x:NoSchedule"]
+    )
+    made.nodes["node-a"]["spec"]["taints"] = [
+        {"key": "dedicated", "value": "x", "effect": "NoSchedule"},
+        {"key": "nvidia.com/gpu", "effect": "NoSchedule"},
+        {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"},
+        {"key": "busy", "effect": "PreferNoSchedule"},
+    ]
+    assert made.message.endswith(
+        "untolerated taint(s). --toleration nvidia.com/gpu lets the pods onto nodes with that taint. Cordoned nodes "
+        "take no pods: `kubectl uncordon NODE`."
+    )
+
+
 def test_the_reason_is_found_in_the_words_on_the_gang():
     made = waiting()
     origin = "0/3 nodes are unavailable: 3 Insufficient nvidia.com/gpu."
@@ -513,6 +529,8 @@ def test_an_eviction_is_still_told_of_when_the_pod_runs_again():
         'trainer/1 was evicted before: Usage of EmptyDir volume "scratch" exceeds the limit "3M". Give more local '
         "disk, --scratch, or lower --loader.reader.cache-bytes."
     )
+    made.job["metadata"]["creationTimestamp"] = ago(60)
+    assert "evicted" not in made.message  # that was another job of this name
 
 
 @pytest.mark.parametrize(
@@ -546,6 +564,7 @@ def test_a_container_without_memory_in_a_job_that_goes_on():
     assert made.message.startswith(
         "trainer/1 needed more memory than 4096M and was killed. Give more: --memMB. It has been restarted 3 times."
     )
+    assert "being started" not in made.message
 
 
 # The end

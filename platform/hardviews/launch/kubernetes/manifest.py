@@ -13,7 +13,7 @@ from typing import Any
 from torchx.schedulers.kubernetes_scheduler import LABEL_REPLICA_ID, LABEL_ROLE_INDEX
 from torchx.specs import AppDef, Resource, Role
 
-from hardviews.launch.component import AGENT, COORDINATOR, module
+from hardviews.launch.component import AGENT, COORDINATOR, PORT, module
 from hardviews.launch.kubernetes.options import PodOptions, toleration
 
 SCRATCH = "/scratch"
@@ -29,10 +29,30 @@ ANSWER = 30  # seconds beyond the grace period until a process is killed
 _PREEMPTABLE = "volcano.sh/preemptable"
 _PRIORITY = "volcano.sh/task-priority"  # among the pods of one job; it needs no PriorityClass
 
+SERVICE: Mapping[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "hardviews-jobs"},
+    "spec": {
+        "clusterIP": "None",
+        "publishNotReadyAddresses": True,
+        "selector": {"app.kubernetes.io/managed-by": "torchx.pytorch.org"},
+        "ports": [{"name": "rendezvous", "port": PORT}],
+    },
+}
+"""Gives the pods of all jobs in a namespace their names.
+
+Volcano makes a Service for every job, but deletes it when it restarts a pod or the job after a policy's timeout, and
+1.14 does not make it again: whoever starts after that would never find the coordinator.
+"""
+
 _COORDINATOR_LIMIT = 512  # MB; it asks for far less
 
 # A pod that is deleted, drained or preempted fails before it goes, and one in its place runs a moment later: then
-# the action is called off. It is for pods that stay failed, which Volcano would never replace.
+# the action is called off. It is for pods that stay failed, which Volcano would never replace; and for a coordinator
+# whose node is gone and which finds no room, as when trainers of this very job fill the other nodes. A job that is
+# restarted gets its least number of pods placed together, the coordinator first. (With PodEvicted, the event of a
+# deletion, Volcano would not make a deleted coordinator anew until the time is over.)
 _PATIENCE = "60s"
 _COORDINATOR_POLICIES = [
     {"exitCode": FAILED_FOR_GOOD, "action": "TerminateJob"},
@@ -161,6 +181,8 @@ def _template(
         },
         "nodeSelector": {**spec.get("nodeSelector", {}), **options.node_selector},
     }
+    if part in (AGENT, COORDINATOR):
+        spec["subdomain"] = SERVICE["metadata"]["name"]
     if part == AGENT:
         spec["restartPolicy"] = "OnFailure"
     if options.grace is not None and part != COORDINATOR:

@@ -105,7 +105,7 @@ def _why(job: Object, pending: Sequence[Replica], seen: Surroundings, wanted: Ma
         return full
     # A gang's words ("pod group is not ready") say nothing of the reason.
     for text in _scheduler_words(pending, seen):
-        if reason := explained(text, pending):
+        if reason := explained(text, pending, seen.nodes):
             return reason
     requests = pending[-1].pod["spec"]["containers"][0].get("resources", {}).get("requests", {})
     amounts = ", ".join(f"{amount} of {name}" for name, amount in sorted(requests.items()))

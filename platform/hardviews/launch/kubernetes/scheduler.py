@@ -22,6 +22,7 @@ from hardviews.launch.kubernetes.cluster import JOBS, Cluster, Refused
 from hardviews.launch.kubernetes.logs import lines
 from hardviews.launch.kubernetes.manifest import refine
 from hardviews.launch.kubernetes.mistakes import validate
+from hardviews.launch.kubernetes.names import with_names
 from hardviews.launch.kubernetes.observed import phase
 from hardviews.launch.kubernetes.options import PodOptions
 from hardviews.launch.kubernetes.status import OVER, STATES, response
@@ -90,8 +91,9 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
     def schedule(self, dryrun_info: AppDryRunInfo[KubernetesJob]) -> str:
         namespace = self._namespace(dryrun_info._cfg)
         self.push_images(dryrun_info.request.images_to_push)
+        job = with_names(self._cluster, namespace, dryrun_info.request.resource)
         try:
-            made = self._cluster.create(f"{JOBS}/namespaces/{namespace}/jobs", dryrun_info.request.resource)
+            made = self._cluster.create(f"{JOBS}/namespaces/{namespace}/jobs", job)
         except Refused as error:
             raise UserError(
                 f"The cluster does not accept the job in the namespace {namespace}: {error.message}"

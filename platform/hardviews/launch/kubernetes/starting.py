@@ -24,7 +24,10 @@ def starting(replicas: Sequence[Replica], seen: Surroundings) -> str:
     pending = [
         replica
         for replica in replicas
-        if replica.state == ReplicaState.PENDING and replica.node and not replica.leaving
+        if replica.state == ReplicaState.PENDING
+        and replica.node
+        and not replica.leaving
+        and replica.waiting.get("reason") != "CrashLoopBackOff"
     ]
     for replica in pending:
         for event in seen.about(replica.name):

@@ -14,7 +14,7 @@ from urllib3.exceptions import HTTPError
 from hardviews.launch.kubernetes.cluster import GROUPS, QUEUES, Cluster, Refused, Silent
 from hardviews.launch.kubernetes.logs import dated
 from hardviews.launch.kubernetes.nodes import unreachable
-from hardviews.launch.kubernetes.observed import Replica, Surroundings, phase, replicas
+from hardviews.launch.kubernetes.observed import Replica, Surroundings, happened, phase, replicas, seconds
 from hardviews.launch.kubernetes.progress import coordinator
 
 _PODS = 6  # whose events are read, and of how many trainers the log
@@ -81,7 +81,9 @@ class _Look:
         for selector in selectors:
             if "events" not in self._hidden:
                 found += self._read("events", f"{self._home}/events", fieldSelector=selector).get("items", [])
-        return found
+        # A job of the same name may have been here before.
+        began = seconds(self._job["metadata"].get("creationTimestamp")) or 0.0
+        return [event for event in found if (seconds(happened(event)) or began) >= began]
 
     def _nodes(self, listed: bool) -> list[Any]:
         states = (ReplicaState.RUNNING, ReplicaState.PENDING, ReplicaState.UNKNOWN)
