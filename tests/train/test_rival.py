@@ -1,16 +1,23 @@
 """One job at a time trains a run: another one ends with a sentence, and a dead job's run is taken over."""
 
 import json
+import os
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hardviews.errors import UserError
+from hardviews.launch.identity import have_ended, job_name, processes
 from hardviews.storage.store import Store
 from hardviews.train import life as lives
-from hardviews.train.life import Life, LifeNotes
+from hardviews.train.life import Displaced, Life, LifeNotes, Taken, read_lives
 from hardviews.train.rival import await_turn, living
 
 SOON = 1.5  # seconds of silence, in place of 30

@@ -21,12 +21,13 @@ from types import FrameType
 
 from hardviews.errors import UserError
 from hardviews.launch.address import interface
-from hardviews.launch.coordinator import FAILED, leave_word
+from hardviews.launch.coordinator import FAILED, TERMINATION_LOG, leave_word
 from hardviews.launch.forkserver import ForkServer
 from hardviews.launch.messages import Failure, Round, State, Verdict, View
 from hardviews.launch.node import AgentConfig, configure, digest, prepared
 from hardviews.launch.rendezvous import Rendezvous, RendezvousConfig
 from hardviews.launch.signs import Sign, give
+from hardviews.launch.standing import Reporter
 from hardviews.launch.timeline import mark
 from hardviews.launch.worker import EVICTED, GRACE_VARIABLE, MISTAKE
 from hardviews.launch.workers import Worker, Workers
@@ -42,6 +43,9 @@ PREPARATIONS = 3
 
 AWAY = 120.0
 """Seconds without a word from the coordinator of this machine until its job is over for a node that does not train."""
+
+LAST_WAIT = 60.0
+"""Seconds that the agent of a failed job waits for its pod's end; if it ended at once, the kubelet would restart it."""
 
 PREPARED = {"hardviews.cli": "hardviews.launch.preload"}
 """What to load before a command's processes are forked; else the command's own module."""
@@ -65,6 +69,8 @@ class Agent:
         self.asked: int | None = None  # the signal that asked to leave
         self.hasty = False  # asked twice: no grace
         self.launcher = os.getppid()
+        self.running = 0  # processes of this node
+        self.reporter = Reporter(time.monotonic())
         self.reached: int | None = None
         self.server = ForkServer(PREPARED.get(command[0], command[0]), config.limits, command[1:])
         self.me = uuid.uuid4().hex
@@ -95,9 +101,20 @@ class Agent:
                 if (round := self._await_round()) is not None:
                     self._train(round)
         except _Over as over:
-            return over.code
+            code = over.code
         finally:
             self.rendezvous.close()
+        view = self.rendezvous.view
+        if view and view.failed and TERMINATION_LOG.exists() and not self.config.local:
+            self._await_pods_end()
+        return code
+
+    def _await_pods_end(self) -> None:
+        """The job has failed for good, and Volcano deletes its pods once the coordinator has ended: wait for that."""
+        deadline = time.monotonic() + LAST_WAIT
+        while self.asked is None and time.monotonic() < deadline:
+            time.sleep(TICK)
+            _reap()
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.hasty = self.asked is not None
@@ -117,6 +134,9 @@ class Agent:
         if self.config.local and os.getppid() != self.launcher:
             raise _Over(1)
         self.server.end_if_stopped()
+        line = self.reporter.node(self.running, self.rendezvous.away, time.monotonic())
+        if line and not self.config.local:
+            print(line, file=sys.stderr, flush=True)
         view = self.rendezvous.view
         if view is not None:
             give(Sign.JOINED)
@@ -227,6 +247,7 @@ class Agent:
             self.rendezvous.tell(failure=Failure(round.first_rank(place), str(error)))
             return
         mark("workers_started", round=round.number)
+        self.running = len(workers.all)
         try:
             self._watch(workers, round)
         except _Over as over:
@@ -238,6 +259,8 @@ class Agent:
         except BaseException:
             workers.kill()
             raise
+        finally:
+            self.running = 0
 
     def _await_end(self, workers: Workers) -> None:
         """The training is complete: let the processes end by themselves, for as long as a save may take."""
@@ -301,6 +324,7 @@ class Agent:
     def _tell_steps(self, workers: Workers) -> None:
         if workers.reached is not None:
             give(Sign.STEPPED)
+            self.reporter.stepped(workers.reached, time.monotonic())
             self.reached = max(workers.reached, self.reached or 0)
             self.rendezvous.tell(stepped=True, reached=self.reached)
 

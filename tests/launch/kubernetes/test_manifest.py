@@ -86,6 +86,17 @@ def test_the_coordinator_decides_how_the_job_ends_and_a_trainer_never_does():
     assert labels == ["false", "true"]
 
 
+@pytest.mark.parametrize(("nodes", "cores"), [("1:2", "50m"), ("1:20x8", "50m"), ("1:200x8", "500m")])
+def test_the_coordinator_takes_little_room_and_gets_it_before_its_trainers(nodes, cores):
+    coordinator, trainer = manifest(job(j=nodes, gpu=8 if "x8" in nodes else 0))["spec"]["tasks"]
+    resources = coordinator["template"]["spec"]["containers"][0]["resources"]
+    assert resources["requests"] == {"cpu": cores, "memory": "128M"}
+    assert resources["limits"] == {"cpu": "1000m", "memory": "512M"}
+    priority = "volcano.sh/task-priority"
+    assert int(coordinator["template"]["metadata"]["annotations"][priority]) == 2**31 - 1
+    assert priority not in trainer["template"]["metadata"]["annotations"]
+
+
 @pytest.mark.parametrize("app", [job(), pack(source="/i", image="i", data="s3://b/d")], ids=["pretrain", "pack"])
 def test_pods_are_restricted_and_may_write_to_two_folders(app):
     for pod in pods(manifest(app)):

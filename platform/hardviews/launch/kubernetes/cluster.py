@@ -22,8 +22,10 @@ Found = TypeVar("Found")
 
 JOBS = "/apis/batch.volcano.sh/v1alpha1"
 QUEUES = "/apis/scheduling.volcano.sh/v1beta1/queues"
+GROUPS = "/apis/scheduling.volcano.sh/v1beta1/namespaces"
 
 _TIMEOUT = (5, 30)  # seconds to connect, and between two pieces of an answer
+_BRIEF = (3, 6)  # the same, if the answer comes from a pod's node, which may be dead
 _QUIET = 60  # seconds without a word until a stream is opened again: its node may have gone
 _STATUS = {"message", "reason", "code", "status"}  # of an answer that does not name its kind
 _LONGEST_ANSWER = 200  # characters, of an answer in another form
@@ -145,6 +147,14 @@ class Cluster:
     def delete(self, path: str, **query: str) -> None:
         """Deletes an object."""
         self._call("DELETE", path, query)
+
+    def text(self, path: str, **query: str) -> bytes:
+        """Read a text that a node has, within seconds; reading raises urllib3's HTTPError."""
+        response = self._call("GET", path, query, preload=False, timeout=_BRIEF)
+        try:
+            return bytes(response.read())
+        finally:
+            response.close()
 
     @contextmanager
     def stream(self, path: str, **query: str) -> Iterator[Any]:
