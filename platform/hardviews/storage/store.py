@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -280,10 +281,11 @@ class Store:
             try:
                 try_folder(folder)
             except OSError as error:
-                remedy = of_machine(error, folder)
-                reason = remedy.words if remedy else f"{folder} is not a folder that we may write to."
+                access = error.errno in (errno.EACCES, errno.EPERM, errno.ENOTDIR)
+                remedy = None if access else of_machine(OSError(error.errno, error.strerror), folder)
+                reason = f"{folder} is not a folder that we may write to ({error.strerror})."
                 raise UserError(
-                    f"{self.url} cannot be written ({error.strerror}): {reason} Give another one."
+                    f"{self.url} cannot be written: {remedy.words if remedy else reason} Give another one."
                 ) from error
             return
         # Listing tells a missing bucket from a missing file, writing whether we may.

@@ -199,7 +199,7 @@ class Checkpoints:
         """Return the folder that torch writes to, for messages, and how to choose another one."""
         if self.store.path is not None:
             return self.store.path, ""
-        return "The folder for temporary files", "TMPDIR names another folder for temporary files."
+        return temporary_folder(), "TMPDIR names another folder for temporary files."
 
     def check_room(self, tensors: Mapping[str, Tensor]) -> None:
         """Refuse to begin a training whose checkpoints the disk cannot hold; writes nothing.
