@@ -165,7 +165,7 @@ def test_difference_is_amplified_around_grey():
     assert amplified(attacked, clean, 1000)[..., 0].tolist() == [[0, 128], [0, 0]]
 
 
-ODD = ["$1_$5", "$5_$10", "$\\frac$", "$$", "a_b^c", "\\", "a\nb", "caf\udce9", "\ud800", "\0", "\u202e", "", "x" * 500]
+ODD = ["$1_$5", "$5_$10", "$\\frac$", "$$", "a_b^c", "\\", "a\nb", "x\udce9", "\ud800", "\0", "\u202e", "", "x" * 500]
 ODD += ["\u4e2d\u6587", "\u65e5\u672c\u8a9e", "\U0001f600", "\u05e9\u05dc\u05d5\u05dd", "\U0010fffd"]
 
 
@@ -180,7 +180,7 @@ def test_any_text_is_drawn_as_it_is(tmp_path, markup):
         save_figure(gallery(rows, "$x_y$"), tmp_path / "gallery.png")
     assert (np.asarray(Image.open(tmp_path / "matrix.png").convert("L")) < 128).any()
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels[:4] == ["$1_$5", "$5_$10", "$\\frac$", "$$"] and "caf\\xe9" in labels and "a\\nb" in labels
+    assert labels[:4] == ["$1_$5", "$5_$10", "$\\frac$", "$$"] and "x\\xe9" in labels and "a\\nb" in labels
 
 
 def test_a_thousand_classes_are_a_figure_of_the_usual_size(tmp_path):
@@ -244,5 +244,5 @@ def test_numbers_that_are_not_finite_cost_no_figure(tmp_path, value):
 
 
 def test_text_that_utf_8_cannot_hold_is_escaped():
-    assert encodable("caf\udce9 \u4e2d") == "caf\\xe9 \u4e2d" and encodable("\ud800") == "\\ud800"
-    assert drawable("caf\udce9\t") == "caf\\xe9\\t" and drawable("x" * 30) == "x" * 23 + "\u2026"
+    assert encodable("x\udce9 \u4e2d") == "x\\xe9 \u4e2d" and encodable("\ud800") == "\\ud800"
+    assert drawable("x\udce9\t") == "x\\xe9\\t" and drawable("x" * 30) == "x" * 23 + "\u2026"

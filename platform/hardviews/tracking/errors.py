@@ -58,6 +58,7 @@ _PACKAGES = {
     "boto3": "boto3",
     "google": "google-cloud-storage",
     "azure": "azure-storage-blob azure-identity",
+    "psycopg": "'psycopg[binary]'",
     "psycopg2": "psycopg2-binary",
     "MySQLdb": "mysqlclient",
     "pymysql": "pymysql",

@@ -9,7 +9,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ Record = dict[str, Any]
 
 # A file that has been sent wholly is emptied once it is larger than this (bytes).
 _COMPACT = 1 << 20
+# Bytes that are read at once, unless a line is longer.
+_AT_ONCE = 1 << 20
 # Bytes of records that are kept in memory if no file can be written.
 _MOST = 32 << 20
 
@@ -33,6 +35,8 @@ class Journal:
 
     damaged = 0
     """Lines that are not records, and were left out."""
+
+    _bad = 0  # of those that were read last
 
     def __init__(self, path: Path, lock_timeout: float = 30.0) -> None:
         """Open the file at `path` for this process alone.
@@ -67,16 +71,21 @@ class Journal:
                 raise
             self.size += len(data)
 
-    def read(self, most: int, length: int = 1 << 20) -> tuple[list[Record], int]:
-        """Return whole lines that were not sent, at most `most` of them, and their length in bytes."""
-        left = self.size - self.offset
-        length = min(length, left)
-        data = os.pread(self._file.fileno(), length, self.offset)
+    def read(self, most: int) -> tuple[list[Record], int]:
+        """Return records that were not sent, at most `most` of them, and the length of their lines in bytes."""
+        found = self._lines(self.offset, self.size, most)
+        records = _parse(found)
+        self._bad = len(found) - len(records)
+        return records, sum(map(len, found))
+
+    def _lines(self, start: int, end: int, most: int) -> list[bytes]:
+        left = end - start
+        length = min(_AT_ONCE, left)
+        data = os.pread(self._file.fileno(), length, start)
         while b"\n" not in data and length < left:
             length = min(2 * length, left)
-            data = os.pread(self._file.fileno(), length, self.offset)
-        found = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)[:most]
-        return [record for line in found if (record := self._parse(line)) is not None], sum(map(len, found))
+            data = os.pread(self._file.fileno(), length, start)
+        return data[: data.rfind(b"\n") + 1].splitlines(keepends=True)[:most]
 
     def advance(self, length: int) -> None:
         """Note that the next `length` bytes were sent.
@@ -96,14 +105,17 @@ class Journal:
                     path.unlink(missing_ok=True)
             raise
 
-    def unsent(self) -> int:
-        """Count the records that were not sent."""
-        count, at = 0, self.offset
-        while at < self.size:
-            data = os.pread(self._file.fileno(), min(1 << 20, self.size - at), at)
-            count += data.count(b"\n")
-            at += len(data)
-        return count
+    def unsent(self, counts: Callable[[Record], bool]) -> int:
+        """Count the records that were not sent, of those that count."""
+        number, place, at = 0, self.size, self.offset
+        with self._lock:
+            while at < place:
+                found = self._lines(at, place, 1000)
+                if not found:
+                    break
+                number += sum(map(counts, _parse(found)))
+                at += sum(map(len, found))
+        return number
 
     def remove(self) -> None:
         """Remove the files."""
@@ -115,19 +127,10 @@ class Journal:
         """Give the file, and the lock on it, back."""
         self._file.close()
 
-    def _parse(self, line: bytes) -> Record | None:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            record = None
-        if not isinstance(record, dict):
-            self.damaged += 1
-            return None
-        return record
-
     def _move(self, length: int, compact: int) -> None:
         with self._lock:
             self.offset += length
+            self.damaged, self._bad = self.damaged + self._bad, 0
             if self.offset == self.size and self.size > compact:
                 os.ftruncate(self._file.fileno(), 0)
                 self.offset = self.size = 0
@@ -168,6 +171,15 @@ class Memory(Journal):
 
     def remove(self) -> None:
         """Do nothing: there are no files."""
+
+
+def _parse(found: Sequence[bytes]) -> list[Record]:
+    """Return the records in lines; those that a disk has damaged are left out."""
+    records = []
+    for line in found:
+        with suppress(ValueError):
+            records.append(json.loads(line))
+    return [record for record in records if isinstance(record, dict)]
 
 
 def lines(records: Sequence[Record]) -> list[bytes]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hardviews.errors import UserError
-from hardviews.tracking.sender import FileSender, LineSender
+from hardviews.tracking.sender import FileSender, LineSender, is_there
 from hardviews.tracking.server import Server
-from hardviews.tracking.spool import Spool
+from hardviews.tracking.spool import Spool, always
 
 UPLOADS = ".files.jsonl"
 """End of the name of a spool of files."""
@@ -50,7 +50,7 @@ def send(server: Server, left: Leftover) -> str:
         files = path.name.endswith(UPLOADS)
         sender = FileSender(server, left.run_id) if files else LineSender(server, left.run_id, life, False, False)
         try:
-            spool = Spool(path, sender, lock_timeout=0.0)
+            spool = Spool(path, sender, lock_timeout=0.0, counts=is_there if files else always)
         except UserError:
             return "a process of this machine still writes the run, and sends them itself"
         spool.start()

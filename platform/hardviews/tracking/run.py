@@ -14,8 +14,8 @@ import shlex
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +27,7 @@ from hardviews.tracking.journal import Record
 from hardviews.tracking.leftovers import UPLOADS
 from hardviews.tracking.params import flatten
 from hardviews.tracking.scrub import scrub, scrub_item
-from hardviews.tracking.sender import BEAT, WRITER, FileSender, LineSender
+from hardviews.tracking.sender import BEAT, WRITER, FileSender, LineSender, is_there
 from hardviews.tracking.server import Server, in_a_pod
 from hardviews.tracking.spare import spare
 from hardviews.tracking.spool import Spool
@@ -68,7 +68,7 @@ class Run:
         self._folder = folder
         self._files = folder / life
         self._lines = Spool(folder / f"{life}.jsonl", self._sender, beat=BEAT)
-        self._uploads = Spool(folder / f"{life}{UPLOADS}", FileSender(server, run_id))
+        self._uploads = Spool(folder / f"{life}{UPLOADS}", FileSender(server, run_id), counts=is_there)
         self._count = 0
         self._left_out = 0
         self._closed = False
@@ -152,13 +152,11 @@ class Run:
         with spare(path):
             from hardviews.tracking.drawing import save_figure  # matplotlib takes a second to import
 
-            with self._new_file(path) as file:
-                save_figure(figure, file.path)
+            self._log_file(path, partial(save_figure, figure))
 
     def log_text(self, text: str, path: str) -> None:
         """Log a text file, e.g. at `recipe.json`; passwords in it are hidden."""
-        with self._new_file(path) as file:
-            file.path.write_text(scrub(text), encoding="utf-8")
+        self._log_file(path, lambda file: file.write_text(scrub(text), encoding="utf-8"))
 
     def log_dict(self, values: Mapping[str, Any], path: str) -> None:
         """Log a mapping as a JSON file."""
@@ -166,8 +164,7 @@ class Run:
 
     def log_artifact(self, source: str | os.PathLike[str], path: str | None = None) -> None:
         """Log a copy of a local file, under its own name or at `path`."""
-        with self._new_file(path or Path(source).name) as file:
-            shutil.copyfile(source, file.path)
+        self._log_file(path or Path(source).name, partial(shutil.copyfile, source))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, over those of the same name."""
@@ -283,9 +280,8 @@ class Run:
         folder.mkdir(parents=True)
         return folder
 
-    @contextlib.contextmanager
-    def _new_file(self, path: str) -> Iterator[_SpooledFile]:
-        """Write a file beside the spool; leaving the context queues it. One that the disk does not take is left out."""
+    def _log_file(self, path: str, write: Callable[[Path], object]) -> None:
+        """Have a file written beside the spool, and queue it; one that the disk does not take is left out."""
         if Path(path).is_absolute() or ".." in Path(path).parts:
             raise UserError(f"An artifact's path must lie inside the run, and {path!r} does not.")
         folder = None
@@ -293,7 +289,7 @@ class Run:
             folder = self._new_folder()
             file = folder / path
             file.parent.mkdir(parents=True, exist_ok=True)
-            yield _SpooledFile(file)
+            write(file)
         except BaseException as error:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -302,13 +298,6 @@ class Run:
             self._leave_out(path, error)
         else:
             self._upload("artifacts", source=str(folder))
-
-
-@dataclass(frozen=True)
-class _SpooledFile:
-    """A file that is being written beside the spool."""
-
-    path: Path
 
 
 class NullRun(Run):

@@ -274,7 +274,7 @@ class FileSender:
         """
         blocked = None
         for record in records:
-            if not os.path.isdir(record["source"]):
+            if not is_there(record):
                 continue
             try:
                 self._check_place()
@@ -358,6 +358,11 @@ class FileSender:
         client.log_outputs(self._run_id, [LoggedModelOutput(model.model_id, record["step"])])
         client.set_tag(self._run_id, "hardviews.encoder", record["digest"])
         client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+
+def is_there(record: Record) -> bool:
+    """Return whether the files of a record were not sent yet."""
+    return os.path.isdir(record["source"])
 
 
 def _local_path(address: str) -> Path | None:

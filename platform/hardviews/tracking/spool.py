@@ -42,6 +42,11 @@ class Blocked(Exception):
     """Nothing is taken until somebody acts, or other software is there; the message says what to do."""
 
 
+def always(record: Record) -> bool:
+    """Return that a record is to be sent, whichever it is."""
+    return True
+
+
 class Spool:
     """Takes records at once and sends them in order, sooner or later.
 
@@ -49,6 +54,7 @@ class Spool:
     for a failure that waiting does not end, and anything else while the server is away; it is called with an empty list
     first, to make contact. capacity: records that may wait for the writer; more are dropped and counted, so that a
     stuck disk does not stop the training. beat: seconds without records after which `send` gets an empty list again.
+    counts: whether a record that was not sent is still to be sent, if `send` takes some of a list and fails then.
 
     If the disk is full or cannot be written, records wait in memory, up to 32 MB; more are dropped and counted.
 
@@ -62,10 +68,12 @@ class Spool:
         capacity: int = 50_000,
         lock_timeout: float = 30.0,
         beat: float | None = None,
+        counts: Callable[[Record], bool] = always,
     ) -> None:
         self.path = path
         self._send = send
         self._beat = beat
+        self._counts = counts
         self.disk: str | None = None
         """What is wrong with the disk, None if nothing was."""
         try:
@@ -144,14 +152,14 @@ class Spool:
 
     def unsent(self) -> int:
         """Count the records that were taken and not yet sent."""
-        filed = 0 if isinstance(self._journal, Memory) else self._journal.unsent()
+        filed = 0 if isinstance(self._journal, Memory) else self._journal.unsent(self._counts)
         return filed + self.only_in_memory()
 
     def only_in_memory(self) -> int:
         """Count the records that are in no file: they go with the process."""
         with self._changed:
             waiting = len(self._held) + len(self._in_hand) + self._queue.unfinished_tasks
-        return waiting + (self._journal.unsent() if isinstance(self._journal, Memory) else 0)
+        return waiting + (self._journal.unsent(self._counts) if isinstance(self._journal, Memory) else 0)
 
     def drain(self, timeout: float, sending: float = 0.0, quiet: float | None = None) -> bool:
         """Wait until everything taken so far is sent; return whether it was.
@@ -190,7 +198,7 @@ class Spool:
         if self._writer.ident is not None:
             self._writer.join(5.0)
             # A request that hangs is not waited for.
-            self._sender.join(1.0 if sent else min(1.0, timeout))
+            self._sender.join(1.0 if sent else 0.2)
         left, self.left_in_memory = self.unsent(), self.only_in_memory()
         if left == 0:
             self._journal.remove()
