@@ -23,6 +23,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
+from hardviews import streams
+from hardviews.errors import UserError
 from hardviews.launch.address import NODE_VARIABLE, address, interface
 from hardviews.launch.coordinator import FAILED
 from hardviews.launch.identity import KEEPER_VARIABLE, processes
@@ -67,7 +69,7 @@ def prepared(config: AgentConfig) -> dict[str, str]:
     """Variables that have to stand in the environment before libraries are loaded for the processes."""
     return {
         "OMP_NUM_THREADS": str(config.threads),
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY") or "PASSIVE",
         # Threads of numpy's and Arrow's own (by pandas, by MLflow) would be there before the fork.
         "OPENBLAS_NUM_THREADS": "1",
         "JE_ARROW_MALLOC_CONF": "background_thread:false",
@@ -204,7 +206,7 @@ class Agent:
         variables = {GRACE_VARIABLE: str(self.config.grace)}
         if name := interface(round.members[place].address):
             # Else gloo takes the interface of whatever address the host's name has.
-            variables |= {key: name for key in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME") if key not in os.environ}
+            variables |= {key: name for key in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME") if not os.environ.get(key)}
         self.rendezvous.tell(State.RUNNING, round)
         workers = Workers(self.server, round, place, self.reached, variables, self.command)
         mark("workers_started", round=round.number)
@@ -373,5 +375,15 @@ def configure(arguments: Sequence[str], variables: Mapping[str, str]) -> tuple[A
     return config, options.command
 
 
+def main() -> int:
+    """Run the agent of one node; return its exit code."""
+    streams.prepare()
+    try:
+        return Agent(*configure(sys.argv[1:], os.environ)).run()
+    except UserError as error:
+        print(f"the agent cannot begin: {error}", file=sys.stderr, flush=True)
+        return MISTAKE
+
+
 if __name__ == "__main__":
-    sys.exit(Agent(*configure(sys.argv[1:], os.environ)).run())
+    sys.exit(main())

@@ -9,6 +9,7 @@ import torch.distributed as dist
 
 from hardviews.data.index import INDEX_NAME, Index
 from hardviews.errors import UserError
+from hardviews.launch.environment import launched
 from hardviews.storage.address import check_given, lies_in
 from hardviews.storage.patience import usual
 from hardviews.storage.store import TRAINING, Store, check_writable
@@ -98,4 +99,4 @@ def open_dataset(data: str) -> Index:
 
 def patience() -> float:
     """Return how many seconds a start waits for a store: long where a job that ran already is going on."""
-    return TRAINING if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" else usual()
+    return TRAINING if launched().restarts else usual()
