@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import difflib
 import os
-import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from hardviews import streams
 from hardviews.errors import UserError
 from hardviews.failures import of_machine
 
@@ -39,10 +39,11 @@ next:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; the exit code is 0, or 2 for a user's mistake."""
+    streams.prepare()
     words = list(sys.argv[1:] if arguments is None else arguments)
     # Torch's threads, which are not loaded yet, shall sleep and not spin where others use the cores too: on two busy
     # cores that was 210 images a second instead of 13.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY") or "PASSIVE"
     if arguments is None:
         # Python's helper processes look for modules in the current folder first: a file random.py of the user's there
         # must not stand in for Python's own.
@@ -52,8 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # when the grace period is over.
         _end_in_order()
     try:
-        _run(words)
-        sys.stdout.flush()
+        try:
+            _run(words)
+        finally:
+            sys.stdout.flush()  # also when help ends the process
     except UserError as error:
         print(f"hardviews: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -61,9 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("hardviews: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:
-        if not _reader_left():
+        if not streams.reader_left():
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.abandon("stdout", "stderr")
         raise SystemExit(141) from None
     except OSError as error:
         # What writes to a disk says where it was; this is for the rest, libraries among them.
@@ -72,13 +75,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print(f"hardviews: {remedy.words}", file=sys.stderr)
         raise SystemExit(2) from None
-
-
-def _reader_left() -> bool:
-    """Return whether nobody reads our output any more, as behind `| head`."""
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _run(words: list[str]) -> None:

@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Sequence
 from types import FrameType
 
+from hardviews import streams
 from hardviews.errors import UserError
 from hardviews.launch.address import interface
 from hardviews.launch.coordinator import FAILED, TERMINATION_LOG, leave_word
@@ -238,7 +239,7 @@ class Agent:
         variables = {GRACE_VARIABLE: str(self.config.grace)}
         if name := interface(round.members[place].address):
             # Else gloo takes the interface of whatever address the host's name has.
-            variables |= {key: name for key in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME") if key not in os.environ}
+            variables |= {key: name for key in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME") if not os.environ.get(key)}
         self.rendezvous.tell(State.RUNNING, round)
         try:
             workers = Workers(self.server, round, place, self.reached, variables, self.command, self.config.limits)
@@ -400,6 +401,7 @@ def _reap() -> None:
 
 def main() -> int:
     """Run the agent: `python -m hardviews.launch.agent`; a mistake of the user is one sentence."""
+    streams.prepare()
     try:
         return Agent(*configure(sys.argv[1:], os.environ)).run()
     except UserError as error:

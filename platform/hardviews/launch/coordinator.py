@@ -24,6 +24,8 @@ from pathlib import Path
 from socketserver import TCPServer
 from types import FrameType
 
+from hardviews import streams
+from hardviews.errors import UserError
 from hardviews.launch import address
 from hardviews.launch.membership import Membership, Patience
 from hardviews.launch.messages import LONGEST, Pulse, State
@@ -237,7 +239,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default=default.host, help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=default.port, help="default: %(default)s")
     options = parser.parse_args(arguments)
-    place = address.address(os.environ)
+    streams.prepare()
+    try:
+        place = address.address(os.environ)
+    except UserError as error:
+        print(f"the coordinator cannot begin: {error}", file=sys.stderr, flush=True)
+        return FAILED
     config = (
         CoordinatorConfig(place[0], place[1], shared=True, alone=60)
         if place

@@ -41,7 +41,7 @@ def prepared(config: AgentConfig) -> dict[str, str]:
     """Variables that have to stand in the environment before libraries are loaded for the processes."""
     return {
         "OMP_NUM_THREADS": str(config.threads),
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY") or "PASSIVE",
         # Threads of numpy's and Arrow's own (by pandas, by MLflow) would be there before the fork.
         "OPENBLAS_NUM_THREADS": "1",
         "JE_ARROW_MALLOC_CONF": "background_thread:false",

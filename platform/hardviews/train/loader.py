@@ -28,6 +28,7 @@ from hardviews.data.reader import Reader, ReaderConfig
 from hardviews.data.sample import Sample, Share
 from hardviews.errors import UserError
 from hardviews.failures import of_machine
+from hardviews.launch.environment import launched
 from hardviews.objective import Objective
 from hardviews.train.canvas import Canvas
 from hardviews.train.crew import TRIES, Crew, Lost
@@ -78,8 +79,7 @@ class LoaderConfig:
         """Return the number of worker processes of this rank."""
         if self.workers is not None:
             return self.workers
-        ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        return max(0, len(os.sched_getaffinity(0)) // ranks - 1)
+        return max(0, len(os.sched_getaffinity(0)) // launched().local_size - 1)
 
 
 @dataclass(frozen=True)

@@ -389,7 +389,7 @@ class Pretraining:
 
     def _save_last(self, history: History, finished: bool) -> None:
         """Save and wait for it: a life ends here, and the next one begins where this one stands."""
-        wait = _PATIENCE if finished else max(1.0, float(os.environ.get(GRACE_VARIABLE, "30")) - _MARGIN)
+        wait = _PATIENCE if finished else max(1.0, float(os.environ.get(GRACE_VARIABLE) or "30") - _MARGIN)
         state = self._state(history)
         displaced = self.life is not None and self.life.displaced is not None
         saved = not displaced and self.saver.finish(state, wait)

@@ -6,6 +6,7 @@ machine or container alone. The message that goes through the loader's queue is 
 or not at all: a worker that is killed never leaves half of one. Without such memory the bytes go through the queue.
 """
 
+import errno
 import mmap
 import os
 import pickle
@@ -35,7 +36,9 @@ class Parcel:
         self._shared: Any = None
         try:
             descriptor = os.memfd_create("batch", os.MFD_CLOEXEC)
-        except (AttributeError, PermissionError, NotImplementedError):  # not Linux, or the container forbids it
+        except (AttributeError, OSError) as error:  # not Linux, or the container forbids it
+            if getattr(error, "errno", errno.ENOSYS) not in (errno.ENOSYS, errno.EPERM, errno.EACCES):
+                raise
             self._bytes = bytearray(b"".join(parts))
             return
         try:

@@ -9,6 +9,7 @@ import torch.distributed as dist
 
 from hardviews.data.index import INDEX_NAME, Index
 from hardviews.errors import UserError
+from hardviews.launch.environment import launched
 from hardviews.storage.address import check_given, check_here, lies_in
 from hardviews.storage.patience import usual
 from hardviews.storage.store import TRAINING, Denied, Store, check_writable
@@ -107,4 +108,4 @@ def _there(store: Store) -> bool:
 
 def patience() -> float:
     """Return how many seconds a start waits for a store: long where a job that ran already is going on."""
-    return TRAINING if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" else usual()
+    return TRAINING if launched().restarts else usual()
