@@ -229,7 +229,12 @@ def record(cluster: Cluster, namespace: str, name: str) -> dict[str, Any]:
         "now": datetime.now(UTC).isoformat(),
         "job": job,
         "pods": pods,
-        "events": [event for event in events if event["involvedObject"]["name"].startswith(name)],
+        "events": [
+            event
+            for event in events
+            if event["involvedObject"]["name"].startswith(name)
+            and event["lastTimestamp"] >= job["metadata"]["creationTimestamp"]
+        ],
         "nodes": nodes,
         "queue": cluster.find(f"{QUEUES}/{job['spec']['queue']}"),
         "group": group,
@@ -247,5 +252,15 @@ def _lean(said: Any) -> Any:
     return [_lean(value) for value in said] if isinstance(said, list) else said
 
 
+def written(said: dict[str, Any]) -> str:
+    """A recorded state as JSON, one line an object."""
+    parts = []
+    for key, value in said.items():
+        items = [json.dumps(item) for item in value] if isinstance(value, list) and value else None
+        text = "[\n" + ",\n".join(items) + "\n]" if items else json.dumps(value)
+        parts.append(f"{json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
 if __name__ == "__main__":
-    json.dump(record(Cluster(), *sys.argv[1:]), sys.stdout, indent=1)
+    sys.stdout.write(written(record(Cluster(), *sys.argv[1:])))

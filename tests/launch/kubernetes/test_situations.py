@@ -451,6 +451,12 @@ def test_training_that_goes_on_without_its_coordinator():
     )
 
 
+def test_a_coordinator_whose_pod_is_not_there_yet():
+    made = training()
+    made.pods.pop(0)
+    assert made.message.startswith("The coordinator has no pod; Volcano makes it anew.")
+
+
 def test_a_job_that_runs_is_running_though_volcano_calls_it_pending():
     """Volcano says Pending when more pods wait than the job can do without."""
     made = without_room()

@@ -167,6 +167,7 @@ def _findings(job: Object, there: Sequence[Replica], seen: Surroundings) -> Iter
     yield restarting
     needed = needed_pods(job, there, seen)
     yield needed
+    yield "" if text else _absent(job, there)
     done = phase(job) == "Running" or any(_works(job, replica) for replica in there)
     standing = progress(job, there, unreachable(there, seen), seen) if done else Progress()
     if standing.trains is not True:
@@ -257,6 +258,12 @@ def _refused(job: Object, there: Sequence[Replica], events: Sequence[Object]) ->
                 f"The cluster refuses the job's pods: {inner[1].replace(chr(92) + chr(34), chr(34)) if inner else text}"
             )
     return ""
+
+
+def _absent(job: Object, there: Sequence[Replica]) -> str:
+    """A coordinator that has no pod: Volcano makes one within seconds."""
+    has, head = coordinator(job, there)
+    return "The coordinator has no pod; Volcano makes it anew." if has and head is None else ""
 
 
 def _restarting(job: Object, there: Sequence[Replica]) -> str:
