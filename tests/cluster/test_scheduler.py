@@ -203,7 +203,7 @@ def test_pods_come_back_without_the_job_restarting(cluster, stand_ins):
     wait_for("a failed trainer", lambda: identity(cluster, third)[1] == "Failed", 60)
     wait_for("its successor", lambda: identity(cluster, third)[1] == "Running", 150)
     assert identity(cluster, second)[0] == before[second][0]
-    for pod in (first, second, third):  # Volcano has deleted its own Service of the job by now
+    for pod in (first, third):  # Volcano has deleted its own Service of the job by now
         wait_for("the coordinator's name", lambda pod=pod: finds_the_coordinator(cluster, pod), 90)
     assert cluster.phase(stand_ins) == "Running"
     status = cluster.get("jobs.batch.volcano.sh", stand_ins)["status"]

@@ -12,13 +12,13 @@ SAID = {
     "queue_full_for_an_optional_trainer": (
         AppState.RUNNING,
         r"The job goes on with 3 of 4 pods; no room yet for trainer/2, which the job can do without: the queue "
-        r"status-try allows 2\.5 of cpu in all, 2\.05 are in use, and 1 more are asked for\. 2 nodes train with 2 "
+        r"shared allows 2\.5 of cpu in all, 2\.05 are in use, and 1 more are asked for\. 2 nodes train with 2 "
         r"processes; step \d+\.",
     ),
     "image_being_pulled": (
         AppState.PENDING,
-        r"coordinator/0, trainer/0 and trainer/1 wait for the image registry\.lab:5000/mini:4, which is being pulled "
-        r"on node-a, node-c for 10 s\. No room yet for trainer/2, which the job can do without: the queue status-try "
+        r"coordinator/0, trainer/0 and trainer/1 wait for the image registry/mini:4, which is being pulled "
+        r"on node-a, node-c for 10 s\. No room yet for trainer/2, which the job can do without: the queue shared "
         r"allows 2\.5 of cpu in all, 2\.05 are in use, and 1 more are asked for\.",
     ),
     "trains": (AppState.RUNNING, r"2 nodes train with 2 processes; step \d+\."),
