@@ -157,7 +157,7 @@ class Agent:
         while True:
             while not self.server.ready:
                 self._look()
-                if self.asked is not None and self.rendezvous.round is not None:
+                if self.asked is not None:
                     raise _Over(128 + self.asked)
             if not self.server.failures:
                 break
