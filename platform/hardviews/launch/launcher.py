@@ -21,9 +21,9 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from types import FrameType
 from typing import IO, NoReturn
 
@@ -138,16 +138,38 @@ def _reserve(port: int) -> socket.socket:
 def _check(command: Sequence[str]) -> None:
     """Refuse words that every node would refuse, before one is started.
 
-    A process of its own reads them: what it loads for that is large, and not needed here again.
+    A process of its own reads them: what it loads for that is large, and not needed here again. A pipe brings the
+    answer, since a pool would need locks in /dev/shm.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as reader:
-        reader.submit(_read, command[2:]).result()
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    reader = context.Process(target=_read, args=(theirs, command[2:]))
+    reader.start()
+    theirs.close()
+    try:
+        answer = ours.recv()
+    except EOFError:
+        reader.join()
+        raise UserError(
+            f"The words after the options of launch could not be read: the process that reads them ended with exit "
+            f"code {reader.exitcode}. Its own output says more."
+        ) from None
+    finally:
+        ours.close()
+        reader.join()
+    if answer is not None:
+        raise answer
 
 
-def _read(words: Sequence[str]) -> None:
+def _read(answer: Connection, words: Sequence[str]) -> None:
     from hardviews.train.command import read_pretrain
 
-    read_pretrain(words)
+    try:
+        read_pretrain(words)
+    except (UserError, SystemExit) as error:
+        answer.send(error)
+    else:
+        answer.send(None)
 
 
 class _Child:
