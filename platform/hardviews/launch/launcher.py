@@ -18,9 +18,9 @@ import socket
 import time
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from types import FrameType
 from typing import NoReturn
 
@@ -138,12 +138,38 @@ def _reserve(port: int) -> socket.socket:
 def _check(config: LaunchConfig) -> None:
     """Refuse words that every node would refuse, and nodes that a batch has no group for, before one is started.
 
-    A process of its own reads them: what it loads for that is large, and not needed here again.
+    A process of its own reads them: what it loads for that is large, and not needed here again. A pipe brings the
+    answer, since a pool would need locks in /dev/shm.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as reader:
-        nodes = Invited(config.least, config.most, config.processes)
-        form = "--nnodes {least}:{most}" + (" --nproc {processes}" if config.processes > 1 else "")
-        reader.submit(check_nodes, config.command[2:], nodes, form).result()
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    reader = context.Process(target=_read, args=(theirs, config))
+    reader.start()
+    theirs.close()
+    try:
+        answer = ours.recv()
+    except EOFError:
+        reader.join()
+        raise UserError(
+            f"The words after the options of launch could not be read: the process that reads them ended with exit "
+            f"code {reader.exitcode}. Its own output says more."
+        ) from None
+    finally:
+        ours.close()
+        reader.join()
+    if answer is not None:
+        raise answer
+
+
+def _read(answer: Connection, config: LaunchConfig) -> None:
+    nodes = Invited(config.least, config.most, config.processes)
+    form = "--nnodes {least}:{most}" + (" --nproc {processes}" if config.processes > 1 else "")
+    try:
+        check_nodes(config.command[2:], nodes, form)
+    except (UserError, SystemExit) as error:
+        answer.send(error)
+    else:
+        answer.send(None)
 
 
 class Launcher:

@@ -41,8 +41,10 @@ def nursery(workers: int) -> Iterator[None]:
         yield
     finally:
         names = ("_forkserver_address", "_forkserver_alive_fd", "_forkserver_pid")
-        vars(server).update({name: before[name] for name in names})
-        os.close(alive)
+        if vars(server)["_forkserver_pid"] == pid:
+            vars(server).update({name: before[name] for name in names})
+            os.close(alive)
+        # Otherwise the copy was killed: Python has let go of it, and started a server of its own.
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         with suppress(ChildProcessError):
