@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
 from hardviews.errors import UserError
+from hardviews.failures import kind_of
 from hardviews.launch.identity import job_name, job_processes
 from hardviews.storage.store import Store
 
@@ -26,6 +27,7 @@ End = Literal["finished", "evicted", "failed", "interrupted"]
 _FOLDER = "lives"
 _EVERY = 5.0  # seconds between two writes of a life's file
 _LAST = 5.0  # seconds that the note of the end may take
+_FREE = 1.0  # seconds that the note of the end waits for one that is being written
 
 logger = logging.getLogger(__name__)
 
@@ -146,9 +148,11 @@ class LifeNotes:
         """
         self.output = output
         self.store = lives_in(output, patience)
+        self._notes = Store(self.store.url, _LAST)  # not waited for: the next one comes soon
+        self._failing = ""  # why the last note was not written
         before, data = newest_life(self.store)
         if after is not None and after != before:
-            before, data = after, self._bytes(after)
+            before, data = after, self._bytes(after, self.store)
         self.number = before + 1
         self.job = job or job_name()
         self.displaced: Displaced | None = None  # another job trains the run since
@@ -185,20 +189,24 @@ class LifeNotes:
             processes=job_processes(),
         )
         self._life = self._claim(life)
-        self.store = Store(self.store.url, _LAST)
         self._thread.start()
 
-    def check_newest(self) -> None:
+    def check_newest(self, patience: float | None = None) -> None:
         """Make sure that no other life has begun since this one.
 
         A node that is cut off from its job, but not from the store, cannot know that the others went on without it.
 
+        patience: seconds to wait for a store that does not answer; by default those of a command that starts.
+
         Raises:
-            Superseded: one has; Displaced if it is another job's.
+            Superseded: one has; Displaced if it is another job's. UserError: the store does not answer.
         """
+        self._check(Store(self.store.url, patience))
+
+    def _check(self, store: Store) -> None:
         if self.displaced is not None:
             raise self.displaced
-        number, data = newest_life(self.store)
+        number, data = newest_life(store)
         # A store without conditional writes lets a number be taken twice: then the file is the other job's.
         if number < self.number:
             return
@@ -221,18 +229,24 @@ class LifeNotes:
         if self._life is None:
             return
         self._stop.set()
-        self._thread.join(patience)
-        if not self._thread.is_alive():
-            self.store = Store(self.store.url, patience)
-            self._note(self._life, end)
+        self._notes.close()  # what it waits for is not worth waiting for any more
+        self._thread.join(min(_FREE, patience))
+        # By a thread of its own: one request may take longer than there is time.
+        words = (self._life, end, Store(self.store.url, patience))
+        last = threading.Thread(target=self._note, args=words, name="life's end", daemon=True)
+        last.start()
+        last.join(patience)
+        if last.is_alive():
+            logger.warning("how this life ended could not be written within %.0f s: %s", patience, self.store.url)
 
     def withdraw(self, patience: float = _LAST) -> None:
         """Take back a life that took no step, as if it had not begun."""
         if self._life is None:
             return
         self._stop.set()
+        self._notes.close()
         self._thread.join(patience)
-        self.store.remove(f"{self._life.number:04d}.json")
+        Store(self.store.url, patience).remove(f"{self._life.number:04d}.json")
         self._life = None
         if self.store.path is not None:
             with suppress(OSError):  # other lives are there
@@ -243,26 +257,40 @@ class LifeNotes:
         while not self._stop.wait(_EVERY) and self.displaced is None:
             self._look()
             if self._life is not None:
-                self._note(self._life, None)
+                self._note(self._life, None, self._notes)
 
     def _look(self) -> None:
         """See whether another job trains the run now; `displaced` has the answer."""
         with suppress(OSError, UserError):
-            self.check_newest()
+            self._check(self._notes)
 
-    def _note(self, life: Life, end: End | None) -> None:
+    def _note(self, life: Life, end: End | None, store: Store) -> None:
+        """Write how far the life came; a failure is told once, until a note is written again or another cause comes."""
         noted = replace(life, reached=self._step, updated=time.time(), end=end, leaving=self._leaving())
         try:
-            if self.displaced is not None and _parse(self._bytes(life.number)) != life:
+            if self.displaced is not None and _parse(self._bytes(life.number, store)) != life:
                 return  # the file is not ours any more
-            self._write(noted)
-            self._life = noted
-        except (OSError, UserError) as error:
-            logger.warning("how far this life came could not be written: %s", error)
+            self._write(noted, store)
+        except Exception as error:  # of whatever kind: the thread goes on
+            if self._stop.is_set() and end is None:
+                return
+            cause = kind_of(error)
+            if cause != self._failing or end is not None:
+                logger.warning(
+                    "how far this life came could not be written: %s%s",
+                    *(error, "" if end is not None else " Training goes on, and this is tried again."),
+                )
+            self._failing = cause
+            return
+        if self._failing:
+            logger.warning("how far this life came is written again, in %s", store.url)
+        self._failing = ""
+        self._life = noted
 
-    def _bytes(self, number: int) -> bytes | None:
+    @staticmethod
+    def _bytes(number: int, store: Store) -> bytes | None:
         try:
-            return self.store.read(f"{number:04d}.json")
+            return store.read(f"{number:04d}.json")
         except FileNotFoundError:
             return None
 
@@ -270,17 +298,17 @@ class LifeNotes:
         """Write the first note of a life under a number that nobody else has taken meanwhile."""
         while True:
             try:
-                self._write(life, new=True)
+                self._write(life, self.store, new=True)
                 return life
             except FileExistsError:
-                other = _parse(self._bytes(life.number))
+                other = _parse(self._bytes(life.number, self.store))
                 if other is not None and other.job != self.job:
                     raise Taken(other.job) from None
                 self.number += 1
                 life = replace(life, number=self.number)
 
-    def _write(self, life: Life, new: bool = False) -> None:
-        self.store.write(f"{life.number:04d}.json", json.dumps(asdict(life), indent=1).encode(), new)
+    def _write(self, life: Life, store: Store, new: bool = False) -> None:
+        store.write(f"{life.number:04d}.json", json.dumps(asdict(life), indent=1).encode(), new)
 
 
 def _parse(data: bytes | None) -> Life | None:

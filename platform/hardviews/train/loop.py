@@ -21,7 +21,7 @@ from hardviews.data.reader import Reader
 from hardviews.data.shares import check_sizes
 from hardviews.errors import UserError
 from hardviews.launch.timeline import mark
-from hardviews.launch.worker import GRACE_VARIABLE, last_reached, leaving, reached
+from hardviews.launch.worker import GRACE_VARIABLE, Phase, advanced, doing, last_reached, leaving, reached, written
 from hardviews.recipes.recipe import Recipe
 from hardviews.tracking.run import Run, Status
 from hardviews.tracking.system import SystemMetrics
@@ -29,6 +29,7 @@ from hardviews.train.checkpoint import Checkpoints, Progress
 from hardviews.train.crew import check_crew
 from hardviews.train.damage import Damage
 from hardviews.train.display import Display
+from hardviews.train.epoch import epoch_samples
 from hardviews.train.export import export
 from hardviews.train.history import History
 from hardviews.train.idle import idle
@@ -38,7 +39,7 @@ from hardviews.train.loader import Place, RawBatch, ShareDataset, load, to_batch
 from hardviews.train.meter import Meter
 from hardviews.train.nonfinite import dump, refuse, refuse_weights
 from hardviews.train.nursery import nursery
-from hardviews.train.opening import open_run
+from hardviews.train.opening import open_run, report_failure
 from hardviews.train.pace import Pace
 from hardviews.train.record import Record, check_same_run
 from hardviews.train.review import Review
@@ -80,7 +81,13 @@ def pretrain(recipe: Recipe, where: Where) -> None:
     # Before anything that a copy must not hold: the guard's thread is all that runs by now.
     with nursery(recipe.loader.worker_count()), joined(recipe.precision) as world, StopFlag().listening() as stop:
         mark("joined", world=world.size)
-        Pretraining(recipe, where, world, stop).run()
+        try:
+            life = Pretraining(recipe, where, world, stop)
+        except UserError:
+            if world.rank == 0:
+                report_failure(where)
+            raise
+        life.run()
 
 
 class Pretraining:
@@ -99,10 +106,7 @@ class Pretraining:
         where.check_apart(index.url)
         self.reader = Reader(index, recipe.loader.reader)
         self.reader.check()
-        length = self.reader.order(training.seed, 0, training.batch, training.group).length
-        self.per_epoch = length // training.batch * training.batch
-        if self.per_epoch == 0:
-            raise UserError(_too_small(len(self.reader), length, training.batch, training.group * training.accumulate))
+        self.per_epoch = epoch_samples(self.reader, training)
         self.total = self.per_epoch * training.epochs
         self.trainer = Trainer(recipe, world)
         self.trainer.objective.method.allocate(len(self.reader))
@@ -139,6 +143,8 @@ class Pretraining:
         run_id = before.run_id if before else progress.run_id if progress else ""
         self.record = replace(self.record, run_id=run_id, key=before.key if before else "")
         self._new = before is None
+        if self.world.rank == 0 and self.at.progress < self.total:
+            self.checkpoints.check_room(to_tensors(self.trainer.objective, self.trainer.optimizer))
 
     def _take_turn(self) -> LifeNotes:
         """Wait until no other job trains the run; return the notes of the life that may begin now."""
@@ -186,6 +192,7 @@ class Pretraining:
     def run(self) -> None:
         """Train to the end and export the encoder."""
         run = self._open_run()
+        # In the tracking a life that ends is never RUNNING: one that goes on with the run says so again.
         status: Status | None = "FAILED"
         end: End = "interrupted"
         try:
@@ -197,9 +204,11 @@ class Pretraining:
                 self._say(sentence)
             with Display(self.total, self.at.progress, show=self.world.rank == 0) as display:
                 finished = self._train(run, display)
-            status, end = ("FINISHED", "finished") if finished else (None, "evicted")
+            end = "finished" if finished else "evicted"
             if finished and self.world.rank == 0:
-                self._export(run)
+                with doing(Phase.END):
+                    self._export(run)
+            status = "FINISHED" if finished else "KILLED"
         except KeyboardInterrupt:
             status = "KILLED"
             raise
@@ -209,25 +218,24 @@ class Pretraining:
         except UserError:
             end = "failed"
             raise
-        except BaseException:
-            # A peer is lost, as a rule: another life goes on with the run.
-            status = None
-            raise
         finally:
-            self._end(run, status, end)
+            with doing(Phase.END):
+                self._end(run, status, end)
         if not finished:
             raise SystemExit(EVICTED)
 
     def _end(self, run: Run, status: Status | None, end: End) -> None:
         """Close what is open; a life that was interrupted makes room for the next one soon."""
         hurried = end == "interrupted"
+        # Others of the job wait for the end of this process, and need nothing of it any more.
+        awaited = hurried or (end == "evicted" and self.world.size > 1)
         if self._reading is not None:
             self._reading.close()
         # A life that finished or was evicted has waited for its last save already.
         self.saver.close({"interrupted": _HURRY, "failed": _LAST_GOOD}.get(end, 0.0))
         if self.life is not None:
             self.life.close(end, _HURRY if hurried else _LIFE)
-        run.close(status, timeout=_HURRY if hurried and status is None else None)
+        run.close(status, timeout=_HURRY if awaited else None)
 
     def _train(self, run: Run, display: Display) -> bool:
         """Take steps until the end; return False if asked to leave before."""
@@ -245,9 +253,9 @@ class Pretraining:
         while at.progress < self.total:
             clock = Clock(training.seed, at.epoch, at.step, at.progress, self.total)
             if at.consumed == 0:
-                with self.recipe.precision.autocast(world.device):
+                with doing(Phase.EPOCH), self.recipe.precision.autocast(world.device):
                     self.trainer.objective.method.begin_epoch(clock, partial(self._views, clock))
-            with pace.waiting():
+            with pace.waiting(), doing(Phase.DATA):
                 raws = list(islice(batches, training.accumulate))
             report = self.trainer.step(raws, clock, self._leaves(), self.saver.due())
             self._check(report, raws)
@@ -278,16 +286,19 @@ class Pretraining:
                 history.add({"step": at.step, "samples": at.progress, **metrics})
             if finished or report.stop:
                 mark("stop_agreed", step=at.step, finished=finished)
-                with leaving():
+                with leaving(), doing(Phase.SAVE):
                     self._save_last(history, finished)
                 if not finished:
+                    if not self.saver.busy:
+                        written()
                     return False
             elif report.due or (training.checkpoint_steps and at.step % training.checkpoint_steps == 0):
                 with pace.saved():
                     self.saver.save(self._state(history))
-        if world.rank == 0:
-            history.publish()
-        review.finish(history)
+        with doing(Phase.END):
+            if world.rank == 0:
+                history.publish()
+            review.finish(history)
         return True
 
     def _leaves(self) -> bool:
@@ -320,6 +331,7 @@ class Pretraining:
     def _views(self, clock: Clock) -> Iterator[Batch]:
         """Iterate over this rank's shares of an epoch, for a method that looks at all images before it begins."""
         for raw in self._batches(clock.epoch, 0, clock.epoch + 1):
+            advanced()
             yield to_batch(raw, self.trainer.objective, clock, self.recipe.training.group, self.world.device)
 
     def _check(self, report: StepReport, raws: list[RawBatch]) -> None:
@@ -392,16 +404,16 @@ class Pretraining:
             self._say(f"asked to leave: saved at step {step}; the same command goes on from there")
         elif saved:
             return
-        elif finished:
-            raise UserError(
-                f"The training is complete, but {self.checkpoints.store.url} did not take its last checkpoint for "
-                f"{wait:.0f} s. Once it answers, start again: the run goes on from step "
-                f"{self.saver.saved_step or 0}."
-            )
         else:
+            reason = self.saver.reason or f"{self.checkpoints.store.url} did not take it for {wait:.0f} s."
+            if finished:
+                raise UserError(
+                    f"The training is complete, but its last checkpoint could not be saved: {reason} Then start again: "
+                    f"the run goes on from step {self.saver.saved_step or 0}."
+                )
             self._say(
-                f"asked to leave at step {step}, but {self.checkpoints.store.url} did not take a checkpoint for "
-                f"{wait:.0f} s; the same command goes on from step {self.saver.saved_step or 0}"
+                f"asked to leave at step {step}, but a checkpoint could not be saved: {reason} The same command "
+                f"goes on from step {self.saver.saved_step or 0}"
             )
 
     def _export(self, run: Run) -> None:
@@ -413,11 +425,3 @@ class Pretraining:
     def _say(self, text: str) -> None:
         if self.world.rank == 0:
             print(text, file=sys.stderr, flush=True)
-
-
-def _too_small(samples: int, length: int, batch: int, unit: int) -> str:
-    most = length // unit * unit
-    lower = (
-        f"lower --training.batch to at most {most}, or" if most else "lower --training.batch and --training.group, or"
-    )
-    return f"The dataset has {samples} samples, fewer than one global batch of {batch}: {lower} pack more images."

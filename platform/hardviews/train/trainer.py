@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hardviews.batch import Clock, Samples
 from hardviews.collectives import sum_over_ranks
+from hardviews.errors import UserError
 from hardviews.methods.method import Encoded, concatenate
 from hardviews.objective import Losses, Objective
 from hardviews.recipes.recipe import Recipe
@@ -46,6 +47,37 @@ class StepReport:
     traces: list[Trace]
 
 
+def build_objective(recipe: Recipe) -> Objective:
+    """Build a recipe's network, method and strategy.
+
+    Raises:
+        UserError: they do not fit each other, or the sizes of groups and batches.
+    """
+    method = recipe.method.build(recipe.backbone.build(), recipe.backbone.num_features)
+    check_group(method, recipe.strategy, recipe.training.group)
+    check_micro_batch(method, recipe.training.batch, recipe.training.accumulate)
+    return Objective(method, recipe.strategy)
+
+
+def without_numbers(recipe: Recipe) -> Objective | None:
+    """Build a recipe's objective and optimizer on the meta device: it takes no memory and draws nothing.
+
+    Returns None for a network that cannot be built there.
+
+    Raises:
+        UserError: as `build_objective`, or as the optimizer.
+    """
+    try:
+        with torch.device("meta"):
+            objective = build_objective(recipe)
+            recipe.optimizer.build(objective.method, recipe.training.batch)
+            return objective
+    except UserError:
+        raise
+    except Exception:  # of whatever network: it is judged where it is really built
+        return None
+
+
 class Trainer:
     """The weights being trained, and how a step changes them."""
 
@@ -53,10 +85,8 @@ class Trainer:
         """Build network, method, strategy and optimizer; equal on all ranks by the seed."""
         self.recipe, self.world = recipe, world
         torch.manual_seed(recipe.training.seed)
-        method = recipe.method.build(recipe.backbone.build(), recipe.backbone.num_features)
-        check_group(method, recipe.strategy, recipe.training.group)
-        check_micro_batch(method, recipe.training.batch, recipe.training.accumulate)
-        self.objective = Objective(method, recipe.strategy).train()
+        self.objective = build_objective(recipe).train()
+        method = self.objective.method
         # channels_last is what convolutions run fastest in, on CPU as on GPU.
         self.objective.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         recipe.precision.cast(self.objective, method.backbone)
