@@ -10,7 +10,6 @@ from hardviews.train import opening
 from hardviews.train.loop import pretrain
 from hardviews.train.record import Record
 from hardviews.train.review import Review
-from hardviews.train.stop import StopFlag
 from hardviews.train.trainer import Trainer
 from hardviews.train.where import Where
 from tests.stores import client, project
@@ -37,7 +36,8 @@ def test_a_run_is_running_only_while_something_runs(
             pretrain(recipe, where)
         assert status() == expected
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(StopFlag, "__init__", lambda self: setattr(self, "raised", True))
+        step = Trainer.step
+        patch.setattr(Trainer, "step", lambda self, raws, clock, stop, due: step(self, raws, clock, True, due))
         pretrain(recipe, where)
     assert status() == "KILLED"
     record = Record.read(where.output)

@@ -1,7 +1,7 @@
 """Loader workers that are watched: whatever ends or holds up one of them is noticed, and its batches are made again.
 
 A worker that has ended is noticed within 5 s (torch's loader looks that often), one that stands still (SIGSTOP) within
-30 s, one that makes no batch although nothing holds it up within 20 minutes: a store may be waited for that long.
+20 s, one that makes no batch although nothing holds it up within 20 minutes: a store may be waited for that long.
 """
 
 import logging
@@ -22,7 +22,7 @@ from hardviews.failures import of_machine
 from hardviews.train.parcel import Parcel
 
 TRIES = 3  # in a row without a batch, until the user must mend it
-_STILL = 30  # looks at a process that is stopped, until it is killed
+_STILL = 15  # looks at a process that is stopped, until it is killed
 _LOOK = 1.0  # seconds between two looks
 _LONGEST = 1200.0  # seconds without a batch; twice the longest wait for a store
 _WHERE = "the loader workers of this process"

@@ -244,8 +244,9 @@ class LifeNotes:
         if self._life is None:
             return
         self._stop.set()
+        self._notes.close()
         self._thread.join(patience)
-        self.store.remove(f"{self._life.number:04d}.json")
+        Store(self.store.url, patience).remove(f"{self._life.number:04d}.json")
         self._life = None
         if self.store.path is not None:
             with suppress(OSError):  # other lives are there
