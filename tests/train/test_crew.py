@@ -81,7 +81,7 @@ def dataset(data: str, doom: str = "") -> ShareDataset:
 
 
 def workers() -> list[int]:
-    """The loader workers of this process: grandchildren, copies of the fork server that is its child."""
+    """The loader workers of this process: grandchildren, by way of the process that they are copies of."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
@@ -89,8 +89,20 @@ def workers() -> list[int]:
                 found.append(int(entry.name))
         except (OSError, ValueError):
             continue
-    # Servers that other tests of this process share may have children too.
-    return [pid for pid in found if b"multiprocessing.forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    found = [pid for pid in found if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return sorted(set(found) - _others)
+
+
+_others: set[int] = set()
+"""Grandchildren of before a test: servers that other tests of this process share may have children too."""
+
+
+@pytest.fixture(autouse=True)
+def others() -> Iterator[None]:
+    _others.clear()
+    _others.update(workers())
+    yield
+    _others.clear()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGBUS, signal.SIGSTOP])
