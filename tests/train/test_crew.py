@@ -18,7 +18,7 @@ from hardviews.data.reader import Reader
 from hardviews.errors import UserError
 from hardviews.train import crew
 from hardviews.train.crew import check_crew
-from hardviews.train.loader import LoaderConfig, Place, RawBatch, ShareDataset, load
+from hardviews.train.loader import Crash, LoaderConfig, Place, RawBatch, Refusal, ShareDataset, load
 from hardviews.train.nursery import nursery
 from hardviews.train.parcel import Parcel
 from hardviews.train.trainer import Trainer
@@ -246,3 +246,18 @@ def test_a_parcel_that_cannot_be_taken_over_says_so_when_it_is_opened(monkeypatc
     arrived = sent(parcel)
     with pytest.raises(OSError, match="Too many open files"):
         arrived.open()
+
+
+class Pinnable:
+    def __init__(self) -> None:
+        self.rows, self.pinned = torch.arange(3), False
+
+    def pin_memory(self) -> "Pinnable":
+        self.pinned = True
+        return self
+
+
+def test_for_a_gpu_the_content_is_pinned() -> None:
+    pinned = sent(Parcel(Pinnable())).pin_memory()
+    assert isinstance(pinned, Pinnable) and pinned.pinned and pinned.rows.tolist() == [0, 1, 2]
+    assert Refusal("no").pin_memory() == Refusal("no") and Crash("text").pin_memory() == Crash("text")
