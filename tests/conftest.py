@@ -6,6 +6,7 @@ import hypothesis
 import pytest
 import torch
 
+from tests.fake_s3 import fake_s3  # noqa: F401
 from tests.laws.cases import applies
 from tests.s3 import s3, s3_server  # noqa: F401
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hardviews.tracking.run import Run
-from hardviews.tracking.server import default_uri
+from hardviews.tracking.uri import default_uri
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """The command line: what it says, what it sets, and how it answers mistakes."""
 
+import errno
 import os
 import shutil
 import signal
@@ -223,6 +224,52 @@ def test_a_place_without_a_name_is_refused(words: str, nothing: str, capfd: pyte
     given = [*words.split(), nothing]
     assert f"{given[-2]} is empty" in refused(capfd, *given)
     assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("typed", ["s3:/bucket/x", "s3:bucket", "file:/x", "http:/x", "s3//bucket/x", "C:\\\\data"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "pretrain digits --data d --output",
+        "pretrain digits --output o --data",
+        "pretrain digits --data d --output o --project",
+        "pretrain digits --data d --output o --loader.reader.cache-folder",
+        "pack --source digits --out",
+        "pack --out o --source",
+        "knn --data d --run",
+        "knn --run r --data",
+        "linear --run r --data d --train",
+        "linear --run r --data d --project",
+        "audit r --data",
+        "demo --folder",
+        "demo --data",
+        "launch pretrain digits --data d --output",
+    ],
+)
+def test_a_mistyped_address_is_refused(words: str, typed: str, capfd: pytest.CaptureFixture) -> None:
+    """It would be a folder of this machine, made and filled."""
+    given = [*words.split(), typed]
+    assert f"{given[-2]} {typed} " in refused(capfd, *given)
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    "words", ["pack --out o --source", "pretrain digits --data d --output o --project", "demo --data"]
+)
+def test_a_folder_of_this_machine_is_no_address(words: str, capfd: pytest.CaptureFixture) -> None:
+    assert "takes the path of a folder of this machine" in refused(capfd, *words.split(), "s3://bucket/folder")
+    assert "Write /some/folder" in refused(capfd, *words.split(), "file:///some/folder")
+    assert not list(Path().iterdir())
+
+
+def test_a_failing_disk_is_one_paragraph(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where nobody but the library that writes knows of it."""
+
+    def fail(self: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/full/file")
+
+    monkeypatch.setattr("hardviews.data.packing.Packing.run", fail)
+    assert "/full/file: the disk is full" in refused(capfd, "pack", "--source", "digits", "--out", "o")
 
 
 def test_frames_become_sentences() -> None:

@@ -153,6 +153,15 @@ def test_a_folder_without_classes_is_refused(jobs, tmp_path):
         demo.measure(Demo(data=str(images / "flowers (red)"), folder=str(tmp_path / "out")))
 
 
+def test_one_class_is_refused_each_time(jobs, tmp_path):
+    images = make_images(tmp_path / "images", each=20)
+    (images / "flowers (red)").rename(tmp_path / "elsewhere")
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"one class only, Grand Canyon\.v2"):
+            demo.measure(Demo(data=str(images), folder=str(tmp_path / "out")))
+    assert jobs == []
+
+
 def outcome(pretrained: float) -> Outcome:
     row = {"pixels": 99.0, "untrained": 70.0, "pretrained": pretrained}
     return Outcome({"knn_top1_k20": row, "linear_top1": {**row, "pretrained": 90.0}}, "run", 20, {})

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import difflib
 import os
-import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from hardviews import streams
 from hardviews.errors import UserError
+from hardviews.failures import of_machine
 
 _GUIDE = """hardviews pretrains visual encoders on hard views.
 
@@ -24,6 +25,7 @@ commands:
   knn       score an encoder by its nearest neighbours
   linear    score an encoder by a linear probe
   audit     prove that a run trained on every sample exactly once
+  runs      list the tracking's runs; close those that are dead, send records that were left
   recipes   list the recipes, or show one: hardviews recipes show NAME
 
 next:
@@ -37,17 +39,24 @@ next:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; the exit code is 0, or 2 for a user's mistake."""
+    streams.prepare()
     words = list(sys.argv[1:] if arguments is None else arguments)
     # Torch's threads, which are not loaded yet, shall sleep and not spin where others use the cores too: on two busy
     # cores that was 210 images a second instead of 13.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY") or "PASSIVE"
+    if arguments is None:
+        # Python's helper processes look for modules in the current folder first: a file random.py of the user's there
+        # must not stand in for Python's own.
+        os.environ.setdefault("PYTHONSAFEPATH", "1")
     if os.getpid() == 1:
         # The first process of a container is spared the signals that it does not handle: it would be killed only
         # when the grace period is over.
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+        _end_in_order()
     try:
-        _run(words)
-        sys.stdout.flush()
+        try:
+            _run(words)
+        finally:
+            sys.stdout.flush()  # also when help ends the process
     except UserError as error:
         print(f"hardviews: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -55,17 +64,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("hardviews: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:
-        if not _reader_left():
+        if not streams.reader_left():
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.abandon("stdout", "stderr")
         raise SystemExit(141) from None
-
-
-def _reader_left() -> bool:
-    """Return whether nobody reads our output any more, as behind `| head`."""
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except OSError as error:
+        # What writes to a disk says where it was; this is for the rest, libraries among them.
+        remedy = of_machine(error, "A disk of this machine")
+        if remedy is None:
+            raise
+        print(f"hardviews: {remedy.words}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def _run(words: list[str]) -> None:
@@ -108,17 +117,24 @@ def _pack(words: list[str]) -> None:
 def _knn(words: list[str]) -> None:
     from hardviews.arguments import parse
     from hardviews.evaluation.knn import Knn, evaluate_knn
-    from hardviews.evaluation.report import show
+    from hardviews.evaluation.report import announce, check_logged
 
-    show([evaluate_knn(parse(Knn, words, "knn"))])
+    _end_in_order()
+    check_logged([evaluate_knn(parse(Knn, words, "knn"), announce)])
 
 
 def _linear(words: list[str]) -> None:
     from hardviews.arguments import parse
     from hardviews.evaluation.linear import Linear, evaluate_linear
-    from hardviews.evaluation.report import show
+    from hardviews.evaluation.report import announce, check_logged
 
-    show([evaluate_linear(parse(Linear, words, "linear"))])
+    _end_in_order()
+    check_logged([evaluate_linear(parse(Linear, words, "linear"), announce)])
+
+
+def _end_in_order() -> None:
+    """Let SIGTERM end this process by an exception, so that the tracking learns that it was killed."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def _audit(words: list[str]) -> None:
@@ -126,6 +142,13 @@ def _audit(words: list[str]) -> None:
     from hardviews.train.audit import Audit, run_audit
 
     run_audit(parse(Audit, words, "audit"))
+
+
+def _runs(words: list[str]) -> None:
+    from hardviews.arguments import parse
+    from hardviews.train.runs import Runs, run_runs
+
+    run_runs(parse(Runs, words, "runs"))
 
 
 def _recipes(words: list[str]) -> None:
@@ -159,6 +182,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "knn": _knn,
     "linear": _linear,
     "audit": _audit,
+    "runs": _runs,
     "recipes": _recipes,
 }
 

@@ -21,7 +21,8 @@ from hardviews.evaluation.features import Source
 from hardviews.evaluation.protocol import Result
 from hardviews.evaluation.report import table
 from hardviews.recipes import recipe_named
-from hardviews.storage.address import check_given
+from hardviews.storage.address import check_here
+from hardviews.tracking.settings import TRACKING_URI, setting
 
 _CHECKOUT = Path(hardviews.__file__).parents[2]
 _PROJECT = ".hardviews"
@@ -48,7 +49,7 @@ class Demo:
 
     def __post_init__(self) -> None:
         """Refuse folders that are not named."""
-        check_given(data=self.data, folder=self.folder)
+        check_here(data=self.data, folder=self.folder)
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def run_demo(demo: Demo) -> None:
     print()
     Console().print(table(results))
     print("The curves, the views that were chosen and every setting are on MLflow's pages.", end=" ")
-    address = server = os.environ.get("MLFLOW_TRACKING_URI", "")
+    address = server = setting(TRACKING_URI) or ""
     if not server.startswith("http"):
         address = "http://127.0.0.1:5000"
         store = server or f"sqlite:///{_shown(Path(demo.folder).absolute())}/mlflow.db"
@@ -152,7 +153,13 @@ def _packed(demo: Demo, shards: Path) -> Index:
                 "in a folder of its own; to pretrain without labels, use hardviews pack and hardviews pretrain."
             )
         _name_rejects(shards)
-    return Index.load(str(shards / "train"))
+    index = Index.load(str(shards / "train"))
+    if len(index.classes) < 2:
+        raise UserError(
+            f"{demo.data} has one class only, {index.classes[0]}, so there is nothing to tell apart. Add another class "
+            "folder; to pretrain without classes, use hardviews pack and hardviews pretrain."
+        )
+    return index
 
 
 def _name_rejects(shards: Path) -> None:
@@ -216,7 +223,7 @@ def _accuracy(output: Path, folder: Path) -> tuple[dict[str, dict[Source, float]
     from mlflow import MlflowClient
 
     run_id = json.loads((output / "run.json").read_text())["run_id"]
-    client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db"))
+    client = MlflowClient(setting(TRACKING_URI) or f"sqlite:///{folder}/mlflow.db")
     experiment = client.get_run(run_id).info.experiment_id
     children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'", order_by=["start_time ASC"])
     metrics = {key: value for child in children for key, value in child.data.metrics.items()}

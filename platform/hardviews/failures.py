@@ -31,6 +31,12 @@ class Remedy:
 _DISK = {
     errno.ENOSPC: "the disk is full. Free some space, or choose a folder on another disk",
     errno.EDQUOT: "the disk quota is used up. Free some space, or have the quota raised",
+    errno.ESTALE: "the file server has forgotten this file (a stale NFS handle). Mount the file system anew",
+    errno.ENOTCONN: "the file system is not connected any more. Mount it anew",
+    errno.EREMOTEIO: "the file server reported an input/output error. Look at its log",
+    errno.ENOLCK: "the file system has no locks. Choose a folder on a disk of this machine",
+    errno.ENXIO: "the disk is gone. Look at the kernel's log; choose another disk",
+    errno.ENODEV: "the disk is gone. Look at the kernel's log; choose another disk",
     errno.EROFS: "the file system can only be read. Mount it for writing, or choose another folder",
     errno.EIO: "the disk reported an input/output error. Look at the kernel's log; choose another disk",
     errno.EACCES: "this process may not use it. Change its owner or its mode, or choose another place",
@@ -56,6 +62,9 @@ def links(error: BaseException) -> Iterator[BaseException]:
         inner = getattr(link, "kwargs", {})
         held = inner.get("error") if isinstance(inner, dict) else None
         waiting += [link.__cause__, link.__context__, held if isinstance(held, BaseException) else None]
+        # torch's of a checkpoint holds one of each process, with its traceback.
+        failures = getattr(link, "failures", {})
+        waiting += [each[0] for each in failures.values()] if isinstance(failures, dict) else []
 
 
 def of_machine(error: BaseException, place: str) -> Remedy | None:
@@ -65,12 +74,27 @@ def of_machine(error: BaseException, place: str) -> Remedy | None:
         error: any exception; the errors that caused it are looked at too.
         place: file or folder in use, for the message.
     """
-    for link in links(error):
+    found = list(links(error))
+    # Clients of S3 translate a server's answers into errors with the numbers of a disk's.
+    answered = any(isinstance(getattr(link, "response", None), dict) for link in found)
+    for link in found:
         if isinstance(link, ImportError):
             name = link.name or str(link)
             return Remedy(
                 Needs.SOFTWARE, f"{place}: the Python package {name} is missing here. Install it: pip install {name}."
             )
-        if isinstance(link, OSError) and link.errno in _DISK:
+        if isinstance(link, OSError) and link.errno in _DISK and not answered:
             return Remedy(Needs.USER, f"{link.filename or place}: {_DISK[link.errno]}.")
     return None
+
+
+def kind_of(error: BaseException) -> str:
+    """Return a text that is the same for failures of one cause: type, number and server's code, without their numbers
+    and names.
+    """
+    found = list(links(error))
+    parts = [type(link).__name__ for link in found]
+    parts += [str(link.errno) for link in found if isinstance(link, OSError) and link.errno]
+    responses = [response for link in found if isinstance(response := getattr(link, "response", None), dict)]
+    parts += [str(response.get("Error", {}).get("Code")) for response in responses]
+    return " ".join(dict.fromkeys(parts))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hardviews.launch.kubernetes.manifest import SERVICE
 from tests.cluster.cluster import Cluster, wait_for
 from tests.cluster.conftest import _queue_gone, _unusable
 from tests.launch.kubernetes.jobs import job, manifest
@@ -155,7 +156,7 @@ def stand_ins(cluster: Cluster, room: str) -> str:
         container = task["template"]["spec"]["containers"][0]
         container |= {"command": ["python", "-c", STAND_IN]}
         container["resources"] = {key: value | {"cpu": "100m"} for key, value in container["resources"].items()}
-    cluster.apply(made)
+    cluster.apply(dict(SERVICE), made)
     name = str(made["metadata"]["name"])
     wait_for("all pods", lambda: len(cluster.running(name, "trainer")) == 3, 400)
     wait_for("the coordinator", lambda: cluster.running(name, "coordinator"), 60)
@@ -167,6 +168,12 @@ def identity(cluster: Cluster, pod: str) -> tuple[str, str, int]:
     found: dict[str, Any] = cluster.get("pod", pod) or {"metadata": {"uid": ""}, "status": {}}
     containers = found["status"].get("containerStatuses") or [{}]
     return found["metadata"]["uid"], found["status"].get("phase", ""), int(containers[0].get("restartCount", 0))
+
+
+def finds_the_coordinator(cluster: Cluster, pod: str) -> bool:
+    """Whether the name of the coordinator, as a trainer is given it, has an address."""
+    program = "import os, socket; socket.getaddrinfo(os.environ['VC_COORDINATOR_0_HOSTS'], 1); print('found')"
+    return "found" in cluster.kubectl("exec", pod, "--", "python", "-c", program, check=False)
 
 
 def end(cluster: Cluster, pod: str, code: int) -> None:
@@ -196,6 +203,8 @@ def test_pods_come_back_without_the_job_restarting(cluster, stand_ins):
     wait_for("a failed trainer", lambda: identity(cluster, third)[1] == "Failed", 60)
     wait_for("its successor", lambda: identity(cluster, third)[1] == "Running", 150)
     assert identity(cluster, second)[0] == before[second][0]
+    for pod in (first, third):  # Volcano has deleted its own Service of the job by now
+        wait_for("the coordinator's name", lambda pod=pod: finds_the_coordinator(cluster, pod), 90)
     assert cluster.phase(stand_ins) == "Running"
     status = cluster.get("jobs.batch.volcano.sh", stand_ins)["status"]
     assert status.get("retryCount", 0) == 0
@@ -227,3 +236,4 @@ def test_a_coordinator_that_crashes_restarts_the_job(cluster, stand_ins):
         180,
     )
     wait_for("a running job", lambda: cluster.phase(stand_ins) == "Running", 60)
+    wait_for("the coordinator's name", lambda: finds_the_coordinator(cluster, f"{stand_ins}-trainer-0"), 120)

@@ -19,6 +19,7 @@ import pytest
 import webdataset
 from PIL import Image
 
+from hardviews.data import prepare
 from hardviews.data.index import Index
 from hardviews.data.pack import pack
 from hardviews.data.reader import Reader
@@ -126,6 +127,35 @@ def test_a_users_folder_with_broken_images(tmp_path: Path) -> None:
     assert {reject["name"] for reject in rejects} == {"cat/cut.jpg", "dog/text.jpg", "dog/empty.png"}
     assert (len(index), index.rejected, index.classes) == (4, 3, ("cat", "dog"))
     assert sorted(index.labels) == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("error", [KeyError(6), SyntaxError("x"), RecursionError(), MemoryError(), ZeroDivisionError()])
+def test_any_error_of_a_codec_is_one_reject(tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = prepare.decode
+
+    def decode_or_fail(data: bytes) -> object:
+        if data == Noise(9).read(4).data:
+            raise error
+        return whole(data)
+
+    monkeypatch.setattr(prepare, "decode", decode_or_fail)
+    index = pack(Noise(9), str(tmp_path), progress=False)
+    (reject,) = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
+    assert (len(index), reject["name"]) == (8, "noise/4")
+    assert type(error).__name__ in reject["reason"]
+
+
+def test_an_error_of_an_encoder_is_one_reject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = iter(range(100))
+
+    def encode_or_fail(*_: object, **__: object) -> bytes:
+        if next(calls) == 2:
+            raise RuntimeError("no memory in the codec")
+        return b"jpeg"
+
+    monkeypatch.setattr(prepare.simplejpeg, "encode_jpeg", encode_or_fail)
+    index = pack(Noise(9), str(tmp_path), short=4, progress=False, threads=1)
+    assert (len(index), index.rejected) == (8, 1)
 
 
 def test_when_no_image_is_readable_nothing_is_written(tmp_path: Path) -> None:

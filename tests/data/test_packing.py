@@ -91,3 +91,33 @@ def test_shards_are_not_written_among_the_images(
 def test_an_impossible_share_is_refused(classes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="hold-out"):
         Packing(str(classes), str(tmp_path / "out"), hold_out=1.0).run()
+
+
+@pytest.mark.parametrize("train", ["train", "Training"])
+def test_a_flat_test_part_is_left_out_and_said(tmp_path: Path, train: str, capsys: pytest.CaptureFixture) -> None:
+    for name in ("cat", "dog"):
+        for i in range(30):
+            save(tmp_path / "set" / train / name / f"{i}.png", i)
+    save(tmp_path / "set" / "test" / "1.png", 1)
+    packed = Packing(str(tmp_path / "set"), str(tmp_path / "a")).run()
+    assert len(packed["train"]) + len(packed["test"]) == 60
+    printed = capsys.readouterr().out
+    assert "left out: test (1 images without labels)" in printed
+    assert f"0.2 of the images in {train} are held out" in printed
+    assert set(Packing(str(tmp_path / "set"), str(tmp_path / "b"), hold_out=0).run()) == {"train"}
+    for name in ("cat", "dog"):
+        save(tmp_path / "set" / "Val" / name / "1.png", 1)
+    packed = Packing(str(tmp_path / "set"), str(tmp_path / "c")).run()
+    assert {split: len(index) for split, index in packed.items()} == {"train": 60, "test": 2}
+    printed = capsys.readouterr().out
+    assert f"images in {train} are for training, in Val for testing" in printed
+    assert "60 images of 2 classes" in printed
+
+
+def test_images_without_labels_are_not_called_of_no_class(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    save(tmp_path / "set" / "images" / "1.png", 1)
+    save(tmp_path / "set" / "masks" / "1.png", 1)
+    assert Packing(str(tmp_path / "set"), str(tmp_path / "out")).run()["train"].classes == ()
+    printed = capsys.readouterr().out
+    assert "left out: masks (1 images) beside images" in printed
+    assert "1 images without labels in 1 shards" in printed

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from hardviews.data.counters import Counters
 from hardviews.data.index import Index
+from hardviews.data.pack import pack
 from hardviews.data.reader import Reader, ReaderConfig
 from hardviews.data.sample import Sample
 from hardviews.errors import UserError
-from hardviews.views.decode import DecodeError
-from tests.data.helpers import content, flip_bit, web_server, write_dataset
+from hardviews.views.decode import DecodeError, decode
+from tests.data.helpers import Noise, content, flip_bit, web_server, write_dataset
 
 SUBSTITUTE = ReaderConfig(on_corrupt="substitute", most_corrupt=0.1)
 
@@ -174,6 +175,30 @@ def test_a_batch_is_never_shrunk(damaged: tuple[Index, list[int]]) -> None:
         total = total + share.counters
     assert total.samples == 56
     assert total.corrupt == reader.counters.corrupt > 0
+
+
+@pytest.mark.parametrize("error", [KeyError(6), SyntaxError(), RecursionError(), MemoryError(), ZeroDivisionError()])
+def test_any_error_of_a_decoder_is_a_corrupt_sample(
+    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The policy of the reader decides, whichever type of error a codec raises."""
+
+    def fail(*_: object, **__: object) -> object:
+        raise error
+
+    def pixels(sample: Sample) -> int:
+        with monkeypatch.context() as broken:
+            if sample.index == 3:
+                broken.setattr("hardviews.views.decode.simplejpeg.decode_jpeg_header", fail)
+                broken.setattr("PIL.Image.open", fail)
+            return decode(sample.data).size
+
+    index = pack(Noise(12, extension="jpg"), str(tmp_path), progress=False)
+    reader = Reader(index, SUBSTITUTE)
+    assert len(reader.read_with(pixels, range(12))) == 12
+    assert list(reader.bad) == [3] and type(error).__name__ in reader.bad[3]
+    with pytest.raises(UserError, match=type(error).__name__):
+        Reader(index).read_with(pixels, range(12))
 
 
 def test_what_cannot_be_decoded_is_replaced_too(datasets: list[Index]) -> None:

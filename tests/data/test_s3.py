@@ -108,7 +108,7 @@ def test_a_pack_that_is_asked_to_leave_takes_back_what_it_published(s3: SeaweedF
     with open(tmp_path / "said", "w") as said:
         process = subprocess.Popen([sys.executable, "-c", _PACK, url], stderr=said, stdout=said)
     try:
-        wait_until(lambda: "shard-000001.tar" in folder.files())
+        wait_until(lambda: "shard-000001.tar" in folder.files(), 120)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) != 0
     finally:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hardviews.data.folder import _keys
+from hardviews.data.names import key
 from hardviews.data.photographs import photographs
 from hardviews.data.sources import (
     TorchvisionDataset,
@@ -77,10 +77,10 @@ def test_a_folder_of_class_folders(tmp_path: Path) -> None:
     found = {item.name: (item.key, item.extension, item.label) for item in iterate(source)}
     assert source.classes == ("ant", "cat")
     assert found == {
-        "ant/v2.001.jpg": ("ant_v2_001", "jpg", 0),
-        "ant/v2.002.jpg": ("ant_v2_002", "jpg", 0),
-        "cat/1.jpg": ("cat_1", "jpg", 1),
-        "cat/deep/2.PNG": ("cat_deep_2", "png", 1),
+        "ant/v2.001.jpg": (key("ant/v2.001.jpg"), "jpg", 0),
+        "ant/v2.002.jpg": (key("ant/v2.002.jpg"), "jpg", 0),
+        "cat/1.jpg": (key("cat/1.jpg"), "jpg", 1),
+        "cat/deep/2.PNG": (key("cat/deep/2.PNG"), "png", 1),
     }
 
 
@@ -89,7 +89,7 @@ def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
     save(tmp_path / "a.jpg")
     source = image_folder(str(tmp_path))
     assert source.classes == ()
-    assert [(item.key, item.label) for item in iterate(source)] == [("a", -1), ("b", -1)]
+    assert [(item.key, item.label) for item in iterate(source)] == [(key("a.jpg"), -1), (key("b.jpg"), -1)]
 
 
 def test_loose_images_beside_class_folders_are_refused(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_linked_folders_are_followed_but_not_round_and_round(tmp_path: Path) -> 
     (tmp_path / "data").mkdir()
     (tmp_path / "data/cat").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere/loop").symlink_to(tmp_path / "data")
-    assert [item.key for item in iterate(image_folder(str(tmp_path / "data")))] == ["cat_1"]
+    assert [item.key for item in iterate(image_folder(str(tmp_path / "data")))] == [key("cat/1.jpg")]
 
 
 def test_train_and_test_folders_share_the_classes(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_train_and_test_folders_share_the_classes(tmp_path: Path) -> None:
         save(tmp_path / name)
     test = image_folder(str(tmp_path), "test")
     assert test.classes == ("ant", "cat")
-    assert [(item.key, item.label) for item in iterate(test)] == [("cat_3", 1)]
+    assert [(item.key, item.label) for item in iterate(test)] == [(key("val/cat/3.jpg"), 1)]
     with pytest.raises(UserError, match="train and val"):
         image_folder(str(tmp_path))
     save(tmp_path / "val/dog/4.jpg")
@@ -146,10 +146,24 @@ def test_a_split_needs_folders_or_a_hold_out(tmp_path: Path) -> None:
 @settings(max_examples=200)
 @given(st.sets(st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=120)))
 def test_keys_are_valid_and_unique_for_any_paths(names: set[str]) -> None:
-    paths = sorted(f"{name}.jpg" for name in names)
-    keys = _keys(paths)
+    paths = [f"{name}{extension}" for name in names for extension in (".jpg", ".JPG", ".png")]
+    keys = [key(path) for path in paths]
     assert len(set(keys)) == len(keys)
-    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,90}", key) for key in keys)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,80}", made) for made in keys)
+
+
+class Undecodable:
+    """A dataset of torchvision's kind whose second image no decoder takes."""
+
+    classes = ("cat",)
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, i: int) -> tuple[Image.Image, int]:
+        if i == 1:
+            raise KeyError(6)
+        return Image.new("RGB", (2, 2)), 0
 
 
 def test_torchvision_datasets(tmp_path: Path) -> None:
@@ -158,6 +172,8 @@ def test_torchvision_datasets(tmp_path: Path) -> None:
     assert (item.key, item.extension) == ("fakedata_00000003", "png")
     assert np.asarray(Image.open(io.BytesIO(item.data))).shape == (224, 224, 3)
     assert 0 <= item.label < len(source.classes) == 10
+    with pytest.raises(ValueError, match="KeyError: 6"):  # a decoder's error is that of one image
+        TorchvisionDataset(Undecodable(), "Odd").read(1)
     with pytest.raises(UserError, match="Did you mean CIFAR10"):
         torchvision_dataset("CIFAR11", str(tmp_path))
     with pytest.raises(UserError, match="could not be opened"):

@@ -259,7 +259,16 @@ def test_paths_in_text(document):
 
 @cache
 def help_texts() -> str:
-    pages = [["pretrain", "digits"], ["pretrain", "photos"], ["pack"], ["knn"], ["linear"], ["demo"], ["launch"]]
+    pages = [
+        ["pretrain", "digits"],
+        ["pretrain", "photos"],
+        ["pack"],
+        ["knn"],
+        ["linear"],
+        ["demo"],
+        ["launch"],
+        ["runs"],
+    ]
     return "\n".join(hardviews([*page, "--help"]) for page in pages)
 
 

@@ -7,13 +7,14 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from hardviews.cli import main
 from hardviews.data.folder import image_folder
 from hardviews.data.pack import pack
 from hardviews.errors import UserError
 from hardviews.evaluation.knn import Knn, evaluate_knn
 from hardviews.evaluation.linear import Linear, evaluate_linear
 from hardviews.evaluation.protocol import top
-from hardviews.evaluation.report import table
+from hardviews.evaluation.report import announce, check_logged, table
 from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder, save
 from hardviews.tracking.run import Run
@@ -121,8 +122,14 @@ def test_mistakes_are_told_before_anything_is_computed(data, project, pretrained
     make_images(tmp_path / "nested", 2, 9, ("one",))
     (tmp_path / "nested" / "one").rename(flat)
     pack(image_folder(str(flat)), str(tmp_path / "unlabelled"))
+    pack(image_folder(str(flat)), str(tmp_path / "alone" / "train"))
+    for part, seed in (("train", 3), ("test", 4)):
+        make_images(tmp_path / f"one_{part}", 3, seed, ("cat",))
+        pack(image_folder(str(tmp_path / f"one_{part}")), str(tmp_path / "one" / part))
     train, test = f"{data}/train", f"{data}/test"
     cases = [
+        ({"data": f"{tmp_path}/alone"}, "needs labels"),
+        ({"data": f"{tmp_path}/one"}, "one class, cat. Accuracy would measure nothing"),
         ({}, "no train data"),
         ({"train": train}, "no test data"),
         ({"train": train, "test": f"{tmp_path}/other_packed"}, "same classes"),
@@ -140,6 +147,9 @@ def test_mistakes_are_told_before_anything_is_computed(data, project, pretrained
     for options, words in cases:
         with pytest.raises(UserError, match=words):
             evaluate_knn(Knn(**{"run": output, "project": str(project), **options}))
+        if "one" in str(options):
+            with pytest.raises(UserError, match=words):
+                evaluate_linear(Linear(output, project=str(project), **options))
 
 
 @pytest.mark.parametrize("evaluation", [Knn, Linear])
@@ -175,3 +185,41 @@ def test_the_checkpoint_that_the_encoder_came_from_is_named(data, project, clien
     assert tags["hardviews.checkpoint"] == "step-00000020"
     manifest = Path(output, "checkpoints", "step-00000020", "manifest.json").read_bytes()
     assert tags["hardviews.checkpoint.digest"] == hashlib.sha256(manifest).hexdigest()
+
+
+def test_a_figure_that_fails_costs_no_score(data, project, client, pretrained, monkeypatch, caplog, capsys):
+    def failing(*_):
+        assert "k=20" in capsys.readouterr().out  # the scores were printed before
+        raise ValueError("no such figure")
+
+    monkeypatch.setattr("hardviews.tracking.figures.confusion_matrix", failing)
+    result = evaluate_knn(Knn(pretrained[0], data=str(data), project=str(project), device="cpu"), announce)
+    assert "figures/knn_confusion.png is left out (ValueError: no such figure)" in caplog.text
+    run = client.get_run(result.run_id)
+    assert run.info.status == "FINISHED" and run.data.metrics == pytest.approx(result.metrics["pretrained"])
+    check_logged([result])
+
+
+def test_scores_whose_figure_is_not_stored_are_printed_and_the_end_says_so(data, project, client, pretrained, capsys):
+    experiment = client.get_run(pretrained[1]).info.experiment_id
+    folder = Path(client.get_experiment(experiment).artifact_location.removeprefix("file://"))
+    folder.parent.mkdir(exist_ok=True)
+    folder.write_text("in the way")
+    words = ["knn", "--run", pretrained[0], "--data", str(data), "--project", str(project), "--device", "cpu"]
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    said = capsys.readouterr()
+    assert end.value.code == 2 and "k=20" in said.out
+    assert "not all in the tracking store" in said.err and "hardviews runs --send --project" in said.err
+    newest = client.search_runs([experiment], order_by=["start_time DESC"])[0]
+    assert newest.info.status == "FINISHED" and "knn_top1_k20" in newest.data.metrics
+
+
+def test_classes_of_any_name_are_evaluated(project, client, pretrained, tmp_path):
+    odd = ("$1_$5", "$\\frac$", "x\udce9")
+    for seed, part in enumerate(("train", "test")):
+        make_images(tmp_path / part, 3, seed, odd)
+        pack(image_folder(str(tmp_path / part)), str(tmp_path / "shards" / part))
+    config = Knn(pretrained[0], data=str(tmp_path / "shards"), project=str(project), device="cpu")
+    result = evaluate_knn(config)
+    assert [item.path for item in client.list_artifacts(result.run_id, "figures")] == ["figures/knn_confusion.png"]

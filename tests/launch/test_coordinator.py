@@ -72,9 +72,12 @@ def test_messages_survive_the_wire():
         reached=7,
         failure=Failure(1, "why", peer=True),
         failed=Verdict("why", user=True),
+        limit=2,
+        overdue=True,
+        written=True,
     )
     assert Pulse.from_json(told.to_json()) == told
-    view = View("x", Round(3, (member("a"),)), True, ("b",), 1, 2, 7, False, Verdict("why"), Bounds(1, 2))
+    view = View("x", Round(3, (member("a"),)), True, ("b",), 1, 2, 7, False, Verdict("why"), Bounds(1, 2), 2, True)
     assert View.from_json(view.to_json()) == view
 
 

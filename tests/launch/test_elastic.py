@@ -3,122 +3,22 @@
 The tests share three nodes, in the order in which they stand here: each begins with a job that is whole.
 """
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from hardviews.launch.address import reserve
+from tests.launch.elastic import NODES, Job
 from tests.launch.processes import descendants, parent
-
-NODES = 3
 
 pytestmark = [
     pytest.mark.timeout(120),
     pytest.mark.xdist_group("elastic"),
     pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes through /proc"),
 ]
-
-
-class Job:
-    """A coordinator and nodes of the toy, each a process of its own."""
-
-    def __init__(self, folder: Path, *options: str, nodes: int = NODES) -> None:
-        self.folder = folder
-        self.gather = 10 if nodes == NODES else 0.5 * nodes
-        self.options = options
-        self.holder = reserve("127.0.0.1")
-        self.place = f"127.0.0.1:{self.holder.getsockname()[1]}"
-        self.log = (folder / "log").open("ab")
-        self.everything: list[subprocess.Popen[bytes]] = []
-        self.nodes: dict[str, subprocess.Popen[bytes]] = {}
-        self.coordinator = self.start_coordinator()
-        for number in range(nodes):
-            self.start_node(f"n{number}")
-
-    def _start(self, *words: str, **variables: str) -> subprocess.Popen[bytes]:
-        environment = os.environ | {"HARDVIEWS_RENDEZVOUS": self.place} | variables
-        process = subprocess.Popen(
-            [sys.executable, "-m", *words], env=environment, stdout=self.log, stderr=self.log, start_new_session=True
-        )
-        self.everything.append(process)
-        return process
-
-    def start_coordinator(self) -> subprocess.Popen[bytes]:
-        self.coordinator = self._start("hardviews.launch.coordinator")
-        return self.coordinator
-
-    def start_node(self, name: str) -> subprocess.Popen[bytes]:
-        words = ["--job", "toy", "--nodes", f"1:{NODES}", "--gather", str(self.gather), "--grace", "20", "--"]
-        words += ["tests.launch.toy_member", str(self.folder), *self.options]
-        self.nodes[name] = self._start("hardviews.launch.agent", *words, HARDVIEWS_NODE=name)
-        return self.nodes[name]
-
-    def kill_node(self, name: str) -> None:
-        """As a crash of the node does: everything at once."""
-        for pid in descendants(self.nodes[name].pid):
-            os.kill(pid, signal.SIGKILL)
-
-    def lines(self, name: str) -> list[dict]:
-        file = self.folder / name
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-    def life(self, node: str) -> dict:
-        """The newest life of a node's process."""
-        return [life for life in self.lines("lives") if life["node"] == node][-1]
-
-    def leader(self) -> str:
-        return next(life["node"] for life in reversed(self.lines("lives")) if life["rank"] == 0)
-
-    def step(self) -> dict:
-        return self.lines("steps")[-1]
-
-    def stepping(self, world: int, since: float) -> bool:
-        """Whether a world of that size has taken steps since a time."""
-        steps = self.lines("steps")
-        return bool(steps) and steps[-1]["world"] == world and steps[-1]["time"] > since
-
-    def said(self) -> str:
-        return (self.folder / "log").read_text(errors="replace")
-
-    def until(self, what: Callable[[], object], seconds: float = 30) -> float:
-        """Wait for something; return how long it took."""
-        began = time.monotonic()
-        while not what():
-            assert time.monotonic() - began < seconds, self.said()
-            time.sleep(0.02)
-        return time.monotonic() - began
-
-    def until_stepping(self, world: int, seconds: float = 30) -> float:
-        since = time.time()
-        return self.until(lambda: self.stepping(world, since), seconds)
-
-    def make_whole(self) -> None:
-        """Start again what has ended, and wait until all nodes train."""
-        if self.coordinator.poll() is not None:
-            self.start_coordinator()
-        for name, process in list(self.nodes.items()):
-            if process.poll() is not None:
-                self.start_node(name)
-        self.until_stepping(NODES)
-
-    def close(self) -> None:
-        pids = [pid for process in self.everything for pid in descendants(process.pid)]
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        for process in self.everything:
-            process.wait(10)
-        self.holder.close()
-        self.log.close()
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +38,8 @@ def job(shared: Job) -> Job:
 def other(tmp_path: Path) -> Iterator[Callable[..., Job]]:
     made: list[Job] = []
 
-    def make(*options: str, nodes: int = 1) -> Job:
-        made.append(Job(tmp_path, *options, nodes=nodes))
+    def make(*options: str, nodes: int = 1, **variables: str) -> Job:
+        made.append(Job(tmp_path, *options, nodes=nodes, **variables))
         return made[-1]
 
     yield make
@@ -296,3 +196,40 @@ def test_a_node_of_another_command_is_refused_and_does_no_harm(other):
     assert stranger.wait(20) == 2
     assert "run another command" in job.said()
     job.until_stepping(1)
+
+
+def test_memory_that_does_not_hold_the_libraries_ends_the_job(other):
+    job = other(TOY_IS_TOO_LARGE="1")
+    assert job.coordinator.wait(60) == 3
+    assert job.nodes["n0"].wait(20) == 2
+    reason = (
+        "on n0 the libraries could not be loaded: it was killed by signal 9 (SIGKILL), as happens when memory runs out"
+    )
+    assert f"the job failed: {reason}" in job.said()
+    assert "Give more memory (on a cluster: --memMB)" in job.said()
+    assert job.said().count("attempt") == 3
+
+
+def test_memory_that_does_not_hold_the_libraries_of_one_node_leaves_the_others_alone(other):
+    job = other()
+    job.until(lambda: job.lines("steps"))
+    assert job.start_node("small", TOY_IS_TOO_LARGE="1").wait(60) == 3
+    job.until_stepping(1)
+    assert len(job.lines("lives")) == 1
+
+
+def test_nodes_that_the_training_cannot_use_wait_and_take_a_lost_ones_place(other):
+    job = other("--most", "2", nodes=3)
+    job.until_stepping(2)
+    job.until(lambda: "waits: the toy is enough for 2; it takes the place of a node that is lost" in job.said())
+    taken = {life["node"] for life in job.lines("lives")}
+    (spare,) = {"n0", "n1", "n2"} - taken
+    # It loads its libraries anew while it waits.
+    for pid in descendants(job.nodes[spare].pid):
+        if b"multiprocessing.forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
+    job.until(lambda: "the prepared process has ended; loading anew" in job.said())
+    job.kill_node(next(iter(taken)))
+    job.until(lambda: spare in {life["node"] for life in job.lines("lives")})
+    job.until_stepping(2)
+    assert max(life["world"] for life in job.lines("lives")) == 2

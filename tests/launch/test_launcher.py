@@ -76,6 +76,10 @@ def test_a_port_in_use_is_named_and_no_process_started(monkeypatch):
         (["digits", "--data", "d"], "--output"),
         (["digits", "--data", "d", "--output", ""], "^--output is empty"),
         (["digits", "--data", "d", "--output", "o", "--training.epochs", "0"], r"^training.epochs is 0"),
+        (
+            ["digits", "--data", "d", "--output", "o", "--training.batch", "32"],
+            r"^--nnodes 1:2 invites up to 2 processes, and a batch of 32 has 1 group of 32 .* at most --nnodes 1:1,",
+        ),
     ],
 )
 def test_words_that_every_node_would_refuse_start_no_process(words, said, monkeypatch, tmp_path):

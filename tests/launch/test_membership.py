@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hardviews.launch.membership import Membership, Patience
+from hardviews.launch.membership import STANDING, Membership, Patience
 from hardviews.launch.messages import Bounds, Failure, Member, Pulse, Round, State, Verdict, View
 
 TICK = 0.2
@@ -33,11 +33,15 @@ class Node:
     saving: int = 0  # ticks until its processes have left in good order
     leaving: bool = False
     finished: bool = False
+    processes: int = 2
+    limit: int | None = None  # processes that the training can use
+    overdue: bool = False
+    written: bool = False
     entered: list[int] = field(default_factory=list)
     heard_by: Membership | None = None  # the coordinator that knows what this one remembers
 
     def pulse(self, bounds: Bounds) -> Pulse:
-        member = Member(self.name, self.slot, self.name, 1, 2)
+        member = Member(self.name, self.slot, self.name, 1, self.processes)
         return Pulse(
             "j",
             "c",
@@ -49,6 +53,9 @@ class Node:
             reached=self.reached,
             failure=self.failure,
             finished=self.finished,
+            limit=self.limit,
+            overdue=self.overdue,
+            written=self.written,
         )
 
     def fail(self) -> None:
@@ -89,10 +96,12 @@ class World:
         self.membership = Membership("c0", self.now)
         self.away_until = -1.0
         self.rounds: dict[int, Round] = {}
+        self.limit: int | None = None  # what the nodes that start know of the training
+        self.processes = 2
 
     def start(self, slot: int) -> Node:
         self.started += 1
-        node = Node(f"a{self.started}", f"n{slot}")
+        node = Node(f"a{self.started}", f"n{slot}", limit=self.limit, processes=self.processes)
         self.nodes.append(node)
         return node
 
@@ -142,6 +151,8 @@ class World:
         names = [member.agent for member in view.round.members]
         assert len(set(names)) == len(names)
         assert self.bounds.least <= len(names) <= self.bounds.most
+        if self.limit is not None and len(names) > self.bounds.least:
+            assert view.round.processes <= self.limit, "more processes than the training can use"
         ranks = []
         for place, member in enumerate(view.round.members):
             ranks += range(view.round.first_rank(place), view.round.first_rank(place) + member.processes)
@@ -166,8 +177,11 @@ class World:
         return nodes
 
 
-def world(nodes: int, least: int = 1, most: int = 3, gather: float = 1.0) -> World:
+def world(
+    nodes: int, least: int = 1, most: int = 3, gather: float = 1.0, limit: int | None = None, processes: int = 2
+) -> World:
     made = World(Bounds(least, most, gather))
+    made.limit, made.processes = limit, processes
     for slot in range(nodes):
         made.start(slot)
     return made
@@ -206,15 +220,17 @@ def apply(made: World, event: tuple[str, int], slots: list[int]) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@example(1, 1, [(1.0, ("freeze", 4)), (0.0, ("fail", 0)), (8.0, ("coordinator", 1))])
+@example(1, 1, [(1.0, ("freeze", 4)), (0.0, ("fail", 0)), (8.0, ("coordinator", 1))], None)
 @given(
     least=st.integers(1, 3),
     extra=st.integers(0, 2),
     events=st.lists(st.tuples(st.floats(0, 12), EVENTS), max_size=12),
+    room=st.integers(1, 5) | st.none(),
 )
-def test_whatever_happens_those_that_live_train_together_in_the_end(least, extra, events):
+def test_whatever_happens_those_that_live_train_together_in_the_end(least, extra, events, room):
     most = least + extra
-    made = world(most, least, most)
+    made = world(most, least, most, limit=None if room is None else 2 * room + 1)
+    trains = most if room is None else max(least, min(most, room))
     for pause, event in events:
         made.run(pause)
         apply(made, event, list(range(most)))
@@ -226,7 +242,7 @@ def test_whatever_happens_those_that_live_train_together_in_the_end(least, extra
             made.start(slot)
     made.run(30)
     assert made.membership.failed is None
-    assert len(made.training()) == most
+    assert len(made.training()) == trains
     before = min(node.reached for node in made.training())
     made.run(5)
     assert min(node.reached for node in made.training()) > before
@@ -299,6 +315,84 @@ def test_a_node_beyond_the_most_waits_without_interrupting_and_takes_a_dead_ones
     assert spare in made.training()
 
 
+def test_nodes_beyond_what_the_training_can_use_wait_and_take_a_lost_ones_place():
+    made = world(3, 1, 3, gather=20, limit=2, processes=1)
+    made.run(3 * TICK)
+    assert len(made.training()) == 2  # the first round does not wait for more
+    spare = next(node for node in made.nodes if node.state == State.WAITING)
+    made.run(60)
+    assert max(made.rounds) == 1  # and those who train are not interrupted
+    assert spare.view.room == 2
+    made.kill(made.training()[0])
+    made.run(3)
+    assert spare in made.training()
+    assert len(made.training()) == 2
+
+
+def test_whole_nodes_alone_count_where_a_node_has_several_processes():
+    made = world(3, 1, 3, limit=5, processes=2)
+    made.run(5)
+    assert len(made.training()) == 2
+    assert made.training()[0].round.processes == 4
+
+
+def test_the_least_number_of_nodes_begins_even_if_it_is_too_many_so_that_the_training_says_so():
+    made = world(3, 2, 3, limit=1, processes=1)
+    made.run(5)
+    assert len(made.training()) == 2
+
+
+def test_a_new_coordinator_learns_what_the_training_can_use():
+    made = world(2, 1, 3, limit=2, processes=1)
+    made.run(5)
+    made.lose_coordinator(3)
+    made.start(2)
+    made.run(30)
+    assert len(made.training()) == 2
+    assert max(made.rounds) == 1
+
+
+def test_a_round_is_stuck_once_nobody_in_it_makes_progress():
+    made = world(2)
+    made.run(5)
+    first, second = made.nodes
+    first.overdue = True
+    made.run(1)
+    assert not made.membership.view(made.now).stuck  # the other one may wait for its data
+    second.overdue = True
+    made.run(2 * TICK)
+    assert made.membership.view(made.now).stuck
+    second.fail()
+    made.run(2 * TICK)
+    assert not made.membership.view(made.now).stuck
+
+
+def test_one_that_is_done_makes_no_progress_and_one_that_leaves_has_a_limit_of_its_own():
+    made = world(2)
+    made.run(5)
+    first, second = made.nodes
+    first.overdue, second.state = True, State.DONE
+    made.run(2 * TICK)
+    assert made.membership.view(made.now).stuck
+    second.state, second.saving, second.leaving = State.LEAVING, 100, True
+    made.run(2 * TICK)
+    assert not made.membership.view(made.now).stuck
+
+
+def test_one_that_leaves_is_not_waited_for_once_it_has_written_all():
+    made = world(2)
+    made.run(5)
+    leader = made.nodes[0]
+    leader.leaving, leader.saving, leader.state = True, 1000, State.LEAVING  # its process does not end
+    made.nodes[1].state = State.WAITING  # that of the other has saved, too
+    made.run(PATIENCE.leave - 2)
+    assert max(made.rounds) == 1
+    leader.written = True
+    made.run(2 * TICK)
+    assert [node.name for node in made.training()] == ["a2"]
+    assert max(made.rounds) == 2
+
+
 def test_the_first_round_waits_for_all_but_not_for_ever():
     made = world(1, 1, 3, gather=5)
     made.run(4)
@@ -367,7 +461,7 @@ class Lives:
         self.bounds = Bounds(1, 1, gather=0, tolerance=tolerance)
         self.now = 0.0
 
-    def life(self, failure: Failure, stepped: bool = False) -> View:
+    def life(self, failure: Failure, stepped: bool = False, reached: int | None = None) -> View:
         member = Member("a", "n", "x", 1, 1)
         view = View()
         last = None if self.membership.view(self.now).round is None else self.membership.view(self.now).round
@@ -378,7 +472,8 @@ class Lives:
                 break
         if view.failed:
             return view
-        self.membership.hear(Pulse("j", "c", member, self.bounds, State.RUNNING, view.round, stepped), self.now)
+        running = Pulse("j", "c", member, self.bounds, State.RUNNING, view.round, stepped, reached)
+        self.membership.hear(running, self.now)
         return self.membership.hear(
             Pulse("j", "c", member, self.bounds, State.WAITING, view.round, failure=failure), self.now
         )
@@ -398,6 +493,24 @@ def test_a_step_between_two_failures_counts_them_anew():
     job = Lives(tolerance=3)
     for life in range(12):
         assert job.life(Failure(0, "ValueError: no"), stepped=life % 3 == 2).failed is None
+
+
+def test_steps_that_lead_no_further_end_the_job_in_the_end():
+    job = Lives(tolerance=3)
+    mistake = Failure(0, "ValueError: no")
+    for life in range(30):  # each comes further
+        assert job.life(mistake, stepped=True, reached=life).failed is None
+    for _ in range(STANDING - 2):
+        assert job.life(mistake, stepped=True, reached=29).failed is None
+    failed = job.life(mistake, stepped=True, reached=29).failed
+    assert failed is not None
+    assert f"{STANDING} rounds in a row failed, and none came further than step 29" in failed.reason
+
+
+def test_failures_are_told_once_with_their_node():
+    job = Lives(tolerance=3)
+    job.life(Failure(0, "ValueError: no"))
+    assert job.membership.news == ["round 1 ends: on n, rank 0 failed: ValueError: no"]
 
 
 def test_a_process_that_is_killed_is_given_more_time():

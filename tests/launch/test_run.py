@@ -1,9 +1,13 @@
 """`torchx run` takes file names, and refuses what cannot run."""
 
+import http.server
+import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from torchx.schedulers import DEFAULT_SCHEDULER_MODULES, get_scheduler_factories
@@ -14,6 +18,7 @@ from hardviews.errors import UserError
 from hardviews.launch.run import name_function
 
 ROOT = Path(__file__).parents[2]
+PACK = ("jobs/pack.py", "--source", "digits")  # the job that is checked most quickly
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 
 
@@ -63,10 +68,11 @@ def test_every_job_satisfies_the_rules_of_components_and_says_what_its_arguments
     assert "TIP: improve" not in torchx("run", "-s", "local_cwd", str(job.relative_to(ROOT)), "--help").stdout
 
 
-@pytest.mark.parametrize("scheduler", ["local_cwd", "kubernetes"])
-@pytest.mark.parametrize("component", ["jobs/pretrain.py", "jobs/pretrain.py:pretrain"])
+@pytest.mark.parametrize(
+    ("scheduler", "component"), [("local_cwd", "jobs/pretrain.py"), ("kubernetes", "jobs/pretrain.py:pretrain")]
+)
 def test_the_literal_command_needs_neither_values_nor_docker_for_a_dry_run(scheduler, component):
-    shown = torchx("run", "-s", scheduler, "--dryrun", component, "--j", "2:4x8")
+    shown = torchx("run", "-s", scheduler, "--dryrun", component, "--j", "2:4x2")
     assert shown.returncode == 0, shown.stderr
     for part in ("hardviews.launch.coordinator", "hardviews.launch.agent", "2:4", "<data: URL of a packed dataset>"):
         assert part in shown.stdout
@@ -98,18 +104,32 @@ def test_a_failing_job_fails_the_command_and_an_ordinary_one_shows_its_output():
 
 def test_all_mistakes_of_a_submission_are_named_at_once(tmp_path):
     said = ["--data", "/d", "--output", "s3://b/o", "--tracking", "http://me:word@mlflow", "--memMB", "0"]
-    words = ["run", "-s", "kubernetes", "-cfg", "speed=high", "jobs/pretrain.py", "--j", "3:1x1", *said]
+    said += ["--recpie", "smoke", "--ttl", "soon", "--node_selector", f"disk={'x' * 64}"]
+    words = ["run", "-s", "kubernetes", "-cfg", "queues=high", "jobs/pretrain.py", "--j", "3:1x1", *said]
+    words += ["--", "--training.epoch", "3"]
     refused = torchx(*words, KUBECONFIG=str(tmp_path / "none"))
     assert refused.returncode == 2
     assert refused.stdout == ""
-    for part in ("speed is no run option", "-j 3:1x1", "--image", "0 MB", "password", "--data /d", "No Kubernetes"):
+    for part in (
+        "queues is no run option of this scheduler. Did you mean queue?",
+        "--recpie is no argument of pretrain. Did you mean --recipe?",
+        "--ttl soon cannot be read",
+        "-j 3:1x1",
+        "--image",
+        "0 MB",
+        "password",
+        "--data /d",
+        "its value has 64 characters",
+        "No Kubernetes",
+        "Unrecognized options: --training.epoch, 3. Perhaps you meant: --training.epochs",
+    ):
         assert part in refused.stderr
-    assert "7 things are wrong" in refused.stderr
+    assert "11 things are wrong" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
 def test_a_dry_run_refuses_what_no_cluster_could_run_and_asks_none(tmp_path):
-    refused = torchx("run", "-s", "kubernetes", "--dryrun", "jobs/pretrain.py", "--cpu", "0", KUBECONFIG=str(tmp_path))
+    refused = torchx("run", "-s", "kubernetes", "--dryrun", *PACK, "--cpu", "0", KUBECONFIG=str(tmp_path))
     assert refused.returncode == 2
     assert "0 CPU" in refused.stderr
     assert "cluster" not in refused.stderr
@@ -118,16 +138,62 @@ def test_a_dry_run_refuses_what_no_cluster_could_run_and_asks_none(tmp_path):
 def test_options_in_the_file_are_read_and_unknown_ones_refused(tmp_path):
     file = tmp_path / "config"
     file.write_text("[kubernetes]\nqueue = vision\nttl = 60\ntolerations = dedicated=vision:NoSchedule\n")
-    shown = torchx("run", "-s", "kubernetes", "--dryrun", "jobs/knn.py", TORCHXCONFIG=str(file))
+    shown = torchx("run", "-s", "kubernetes", "--dryrun", *PACK, TORCHXCONFIG=str(file))
     assert shown.returncode == 0, shown.stderr
     for part in ("queue: vision", "ttlSecondsAfterFinished: 60", "value: vision"):
         assert part in shown.stdout
     file.write_text("[kubernetes]\nqueue = vision\ntlt = 60\n")
-    refused = torchx("run", "-s", "kubernetes", "--dryrun", "jobs/knn.py", TORCHXCONFIG=str(file))
+    refused = torchx("run", "-s", "kubernetes", "--dryrun", *PACK, TORCHXCONFIG=str(file))
     assert (refused.returncode, f"[kubernetes] in {file}: tlt is no run option" in refused.stderr) == (2, True)
+    file.write_text("[kubernetes]\nqueue = vision\n[hardviews:site]\noutputs = s3://b/o\n")
+    refused = torchx("run", "-s", "kubernetes", "--dryrun", *PACK, TORCHXCONFIG=str(file))
+    assert (refused.returncode, "outputs is no value of a site. Did you mean output?" in refused.stderr) == (2, True)
     file.write_text("[kubernetes]\nqueue = vision\nttl = soon\n")
-    refused = torchx("run", "-s", "kubernetes", "--dryrun", "jobs/knn.py", TORCHXCONFIG=str(file))
+    refused = torchx("run", "-s", "kubernetes", "--dryrun", *PACK, TORCHXCONFIG=str(file))
     assert (refused.returncode, f"{file} cannot be read" in refused.stderr) == (2, True)
+
+
+class Api(http.server.BaseHTTPRequestHandler):
+    """Has everything that a job needs; notes what is created for good."""
+
+    created: ClassVar[list[str]] = []
+
+    def do_GET(self):
+        self.answer({"kind": "Any", "metadata": {}, "status": {"state": "Open"}})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if "dryRun" not in self.path:
+            self.created.append(body["metadata"]["name"])
+        self.answer(body)
+
+    def answer(self, value):
+        data = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        return
+
+
+def test_a_bucket_that_is_missing_is_found_before_anything_is_submitted(s3, tmp_path, monkeypatch):
+    monkeypatch.setattr(Api, "created", [])
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        config = tmp_path / "kubeconfig"
+        config.write_text(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\n"
+            f"clusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:{server.server_address[1]}'}}}}]\n"
+            "users: [{name: u, user: {token: t}}]\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n"
+        )
+        words = ["run", "-s", "kubernetes", *PACK, "--image", "i"]
+        refused = torchx(*words, "--data", "s3://nobody-has-this/d", KUBECONFIG=str(config))
+        assert (refused.returncode, Api.created) == (2, []), refused.stderr
+        assert refused.stderr.startswith("torchx run: There is no bucket 'nobody-has-this'")
+        server.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -150,3 +216,18 @@ def test_components_and_schedulers_of_torchx_stay():
     for scheduler in DEFAULT_SCHEDULER_MODULES:
         assert f"{scheduler}:" in listed.stdout
     assert "secrets=SECRETS" in listed.stdout  # the kubernetes of the list is ours
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["jobs/knn.py", "--cpu", "1", "--cpu", "2"], ["Repeated", "--cpu", "Give each argument once"]),
+        ([], ["missing component name", "jobs/pretrain.py"]),
+    ],
+)
+def test_a_command_line_that_torchx_cannot_read_is_one_paragraph(words, parts):
+    refused = torchx("run", "-s", "local_cwd", *words)
+    assert refused.returncode == 2
+    for part in parts:
+        assert part in refused.stderr
+    assert "usage:" not in refused.stderr

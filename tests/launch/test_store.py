@@ -2,11 +2,14 @@
 
 import socket
 import time
+from dataclasses import replace
 
 import pytest
 from torch.distributed import DistError
 
+from hardviews.errors import UserError
 from hardviews.launch.address import address, interface, reserve
+from hardviews.launch.environment import Launched
 from hardviews.launch.store import connect, listen, worker_store
 
 
@@ -26,19 +29,30 @@ def test_connecting_gives_up_after_its_patience():
         assert time.monotonic() - start < 10
 
 
-def test_rank_0_takes_the_port_that_its_agent_keeps_and_nobody_else_does(monkeypatch):
+def test_rank_0_takes_the_port_that_its_agent_keeps_and_nobody_else_does():
     with reserve("127.0.0.1") as holder:
         port = holder.getsockname()[1]
-        for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": 0, "WORLD_SIZE": 1}.items():
-            monkeypatch.setenv(name, str(value))
-        monkeypatch.delenv("HARDVIEWS_ROUND", raising=False)
-        with pytest.raises(OSError, match="in use"):
-            worker_store()
-        monkeypatch.setenv("HARDVIEWS_ROUND", "1")
-        store, rank, world = worker_store()
-        assert (rank, world) == (0, 1)
+        me = Launched(host="127.0.0.1", port=port)
+        with pytest.raises(UserError, match=rf"does not find the others at 127\.0\.0\.1:{port} .*in use"):
+            worker_store(me)
+        store = worker_store(replace(me, ours=True))
         store.set("key", "value")
         assert connect("127.0.0.1", port, patience=5).get("key") == b"value"
+
+
+def test_processes_that_never_come_are_named(monkeypatch, capsys):
+    monkeypatch.setattr("hardviews.launch.store._PATIENCE", 0.5)
+    monkeypatch.setattr("hardviews.launch.store._WORD", 0.1)
+    with reserve("127.0.0.1") as holder:
+        port = holder.getsockname()[1]
+    me = Launched(rank=0, size=3, host="127.0.0.1", port=port)
+    with pytest.raises(UserError, match=r"of 3 processes, 2 have not come: rank 1, 2.*unset RANK and WORLD_SIZE"):
+        worker_store(me)
+    assert "waits at 127.0.0.1" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"Process 1 of 3 .* does not find the others at 127\.0\.0\.1"):
+        worker_store(replace(me, rank=1))
+    with pytest.raises(UserError, match=r"does not find the others at no-such-host\.invalid"):
+        worker_store(replace(me, host="no-such-host.invalid"))
 
 
 def test_the_interface_of_an_address():
@@ -48,4 +62,7 @@ def test_the_interface_of_an_address():
 
 def test_the_coordinators_address_in_the_environment():
     assert address({"HARDVIEWS_RENDEZVOUS": "127.0.0.1:77"}) == ("127.0.0.1", 77)
-    assert address({}) is None
+    assert address({}) is None and address({"HARDVIEWS_RENDEZVOUS": ""}) is None
+    for text in ("here", "here:", ":77", "here:port", "here:99999"):
+        with pytest.raises(UserError, match="not an address HOST:PORT"):
+            address({"HARDVIEWS_RENDEZVOUS": text})

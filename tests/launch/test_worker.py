@@ -8,7 +8,17 @@ import torch.distributed as dist
 from hardviews.errors import UserError
 from hardviews.launch import worker
 from hardviews.launch.timeline import mark
-from hardviews.launch.worker import last_reached, leaving, lost_a_peer, reached, supervised
+from hardviews.launch.worker import (
+    Phase,
+    advanced,
+    doing,
+    last_reached,
+    leaving,
+    lost_a_peer,
+    reached,
+    supervised,
+    written,
+)
 
 
 class Line:
@@ -16,6 +26,7 @@ class Line:
 
     def __init__(self) -> None:
         self.said: list[dict] = []
+        self.phase, self.count = Phase.START, 0
 
     def say(self, **message: object) -> None:
         self.said.append(message)
@@ -32,14 +43,33 @@ def test_without_an_agent_all_of_it_does_nothing(monkeypatch):
     monkeypatch.delenv("HARDVIEWS_REACHED", raising=False)
     with supervised():
         reached(3)
-        with leaving():
-            pass
+        with leaving(), doing(Phase.SAVE):
+            advanced()
+        written()
         assert last_reached() is None
 
 
 def test_steps_are_told(line):
     reached(3)
     assert line.said == [{"step": 3}]
+
+
+def test_phases_and_progress_are_noted_for_the_watchdog(line):
+    with doing(Phase.EPOCH):
+        assert line.phase == Phase.EPOCH
+        before = line.count
+        advanced()
+        assert line.count == before + 1
+    assert line.phase == Phase.START
+    reached(1)
+    with pytest.raises(ValueError), doing(Phase.DATA):
+        raise ValueError
+    assert line.phase == Phase.STEP
+
+
+def test_one_that_leaves_says_that_it_writes_nothing_more(line):
+    written()
+    assert line.said == [{"written": True}]
 
 
 def test_what_earlier_lives_reached(monkeypatch):

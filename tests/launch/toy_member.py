@@ -11,12 +11,16 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hardviews.errors import UserError
 from hardviews.launch.worker import EVICTED, last_reached, leaving, reached, supervised
+
+if os.environ.get("TOY_IS_TOO_LARGE"):
+    os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does while libraries load, if memory runs out
 
 
 def meet(rank: int, world: int) -> Callable[[bool], bool]:
@@ -75,6 +79,11 @@ def train(folder: Path, options: argparse.Namespace) -> None:
         raise ValueError("a mistake in the code")
     while not (folder / "enough").exists():
         time.sleep(0.02)
+        if (folder / f"hang-{rank}").exists():
+            (folder / f"hang-{rank}").unlink()
+            lock = threading.Lock()
+            lock.acquire()
+            lock.acquire()
         stop = ask(bool(asked))
         step += 1
         reached(step)
@@ -91,12 +100,23 @@ def train(folder: Path, options: argparse.Namespace) -> None:
             raise SystemExit(EVICTED)
 
 
-def main() -> int:
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--fail-user", action="store_true")
     parser.add_argument("--fail", action="store_true")
-    options = parser.parse_args()
+    parser.add_argument("--most", type=int, help="processes")
+    return parser.parse_args(words)
+
+
+def capacity(words: Sequence[str]) -> tuple[int, str] | None:
+    """The agent asks for this before it wants into a round."""
+    most = arguments(words).most
+    return None if most is None else (most, f"the toy is enough for {most}")
+
+
+def main() -> int:
+    options = arguments()
     try:
         with supervised():
             train(options.folder, options)

@@ -17,6 +17,7 @@ import torch
 from torch import distributed
 
 from hardviews.errors import UserError
+from hardviews.launch.environment import launched
 from hardviews.launch.store import worker_store
 from hardviews.launch.worker import EVICTED, leaving, reached, supervised
 
@@ -24,7 +25,8 @@ from hardviews.launch.worker import EVICTED, leaving, reached, supervised
 def train(folder: Path, options: argparse.Namespace) -> None:
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
-    store, rank, world = worker_store()
+    me = launched()
+    store, rank, world = worker_store(me), me.rank, me.size
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=world)
     ones = torch.ones(1)
     distributed.all_reduce(ones)

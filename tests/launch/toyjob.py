@@ -1,5 +1,7 @@
 """A component with the roles and commands of pretraining, whose trainers run the toy."""
 
+import os
+
 import torchx.specs as specs
 
 from hardviews.launch import component
@@ -26,5 +28,6 @@ def toyjob(*script_args: str, j: str = "1:2x1") -> specs.AppDef:
         grace=60,
     )
     trainer = app.roles[1]
+    trainer.env["PYTHONPATH"] = os.getcwd()  # the current folder is not searched for modules
     trainer.args = [*trainer.args[: trainer.args.index("--") + 1], "tests.launch.toy_trainer", *script_args]
     return app

@@ -1,10 +1,16 @@
 import io
 
+import matplotlib
 import numpy as np
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
 from PIL import Image
 
-from hardviews.tracking import figures
+from hardviews.tracking import drawing, figures
+from hardviews.tracking.drawing import save_figure
+from hardviews.tracking.examples import Example, Tile
 from hardviews.tracking.figures import (
     confusion_matrix,
     iou_histogram,
@@ -12,8 +18,9 @@ from hardviews.tracking.figures import (
     least_overlap_share,
     margin_histogram,
 )
-from hardviews.tracking.gallery import Example, Tile, amplified, gallery
+from hardviews.tracking.gallery import amplified, gallery
 from hardviews.tracking.lives import life_of_the_run
+from hardviews.tracking.text import drawable, encodable
 
 rng = np.random.default_rng(0)
 
@@ -156,3 +163,86 @@ def test_difference_is_amplified_around_grey():
     attacked = clean + np.array([[[4], [0]], [[2], [1]]], np.uint8)
     assert amplified(clean, attacked, 8)[..., 0].tolist() == [[160, 128], [144, 136]]
     assert amplified(attacked, clean, 1000)[..., 0].tolist() == [[0, 128], [0, 0]]
+
+
+ODD = ["$1_$5", "$5_$10", "$\\frac$", "$$", "a_b^c", "\\", "a\nb", "x\udce9", "\ud800", "\0", "\u202e", "", "x" * 500]
+ODD += ["\u4e2d\u6587", "\u65e5\u672c\u8a9e", "\U0001f600", "\u05e9\u05dc\u05d5\u05dd", "\U0010fffd"]
+
+
+@pytest.mark.parametrize("markup", [False, True])
+def test_any_text_is_drawn_as_it_is(tmp_path, markup):
+    # A user's matplotlibrc may turn markup on.
+    with matplotlib.rc_context({"text.parse_math": True, "text.usetex": markup}):
+        figure = confusion_matrix(np.eye(len(ODD), dtype=int), ODD, "$1_$5")
+        save_figure(figure, tmp_path / "matrix.png")
+        tile = Tile(np.zeros((8, 8, 3), np.uint8), "$", None, "$$")
+        rows = [Example(np.zeros((8, 8, 3), np.uint8), name, random=(tile,)) for name in ODD]
+        save_figure(gallery(rows, "$x_y$"), tmp_path / "gallery.png")
+    assert (np.asarray(Image.open(tmp_path / "matrix.png").convert("L")) < 128).any()
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels[:4] == ["$1_$5", "$5_$10", "$\\frac$", "$$"] and "x\\xe9" in labels and "a\\nb" in labels
+
+
+def test_a_thousand_classes_are_a_figure_of_the_usual_size(tmp_path):
+    figure = confusion_matrix(np.eye(1000, dtype=int), [f"${i}" for i in range(1000)], "k-NN")
+    save_figure(figure, tmp_path / "matrix.png")
+    assert max(Image.open(tmp_path / "matrix.png").size) < 2000
+
+
+def font_of(path, family, chars):
+    """Write a font file that has a square for each of some characters."""
+    pen = TTGlyphPen(None)
+    for step, point in enumerate(((100, 0), (100, 800), (900, 800), (900, 0))):
+        (pen.lineTo if step else pen.moveTo)(point)
+    pen.closePath()
+    square = pen.glyph()
+    names = [".notdef", *(f"u{ord(char):04x}" for char in chars)]
+    builder = FontBuilder(1000)
+    builder.setupGlyphOrder(names)
+    builder.setupCharacterMap({ord(char): f"u{ord(char):04x}" for char in chars})
+    builder.setupGlyf(dict.fromkeys(names, square))
+    builder.setupHorizontalMetrics(dict.fromkeys(names, (1000, 100)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": family, "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(path)
+
+
+def test_a_font_of_the_machine_is_taken_for_characters_that_the_usual_one_lacks(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(drawing, "_settled", {})
+    classes = ["\u4e2d\u6587", "\u732b"]
+    save_figure(confusion_matrix(np.eye(2, dtype=int), classes, "k-NN"), tmp_path / "boxes.png")
+    assert "\u4e2d\u6587\u732b" in caplog.text and "fonts-noto-cjk" in caplog.text
+    caplog.clear()
+    save_figure(confusion_matrix(np.eye(2, dtype=int), classes, "k-NN"), tmp_path / "boxes.png")
+    assert not caplog.text  # once is enough
+    font_of(tmp_path / "some.ttf", "Some Chinese", "\u4e2d\u6587")
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", list(font_manager.fontManager.ttflist))
+    font_manager.fontManager.addfont(tmp_path / "some.ttf")
+    monkeypatch.setattr(drawing, "_settled", {})
+    figure = confusion_matrix(np.eye(2, dtype=int), classes, "k-NN")
+    save_figure(figure, tmp_path / "chinese.png")
+    assert "Some Chinese" in figure.axes[0].get_yticklabels()[0].get_fontfamily()
+    assert "\u732b," in caplog.text and "\u4e2d" not in caplog.text
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_cost_no_figure(tmp_path, value):
+    bad, some = [value] * 40, [value, 0.5, value, *[0.25] * 40]
+    steps = np.arange(len(some), dtype=float)
+    for values in (np.array(bad), np.array(some)):
+        x = steps[: len(values)]
+        for figure in (
+            learning_curves({"loss": (x, values), "empty": ([], [])}),
+            iou_histogram(values, values),
+            least_overlap_share(x, values, 1 / 6),
+            margin_histogram({"clean": values, "mixed": values}),
+            life_of_the_run((x, values), np.arange(len(x)), np.ones(len(x))),
+        ):
+            save_figure(figure, tmp_path / "figure.png")
+
+
+def test_text_that_utf_8_cannot_hold_is_escaped():
+    assert encodable("x\udce9 \u4e2d") == "x\\xe9 \u4e2d" and encodable("\ud800") == "\\ud800"
+    assert drawable("x\udce9\t") == "x\\xe9\\t" and drawable("x" * 30) == "x" * 23 + "\u2026"

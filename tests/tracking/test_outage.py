@@ -9,6 +9,8 @@ import time
 from statistics import median
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import UNAUTHENTICATED
 from mlflow.tracking import MlflowClient
 
 from hardviews.errors import UserError
@@ -389,3 +391,47 @@ def test_files_that_cannot_be_stored_do_not_hold_up_lines(server, direct, gate, 
     (served / direct.get_run(run.run_id).info.experiment_id / run.run_id).unlink()
     assert run.close() == 0
     assert [item.path for item in direct.list_artifacts(run.run_id)] == ["x.txt"]
+
+
+@pytest.mark.parametrize("mode", ["shut", "black_hole"])
+def test_a_process_that_others_wait_for_ends_soon_though_the_server_is_away(direct, gate, tmp_path, mode):
+    run = opened(gate, tmp_path)
+    log(run, 1, 5)
+    assert run.drain(20)
+    gate.set(mode)
+    log(run, 6, 10)
+    run.log_text("x", "x.txt")
+    wait_until_written(run)
+    begun = time.monotonic()
+    assert run.close("KILLED", timeout=1.0) > 0
+    assert time.monotonic() - begun < 5
+    gate.set("open")
+    # The process ends, and with it a request that hangs.
+    for spool in (run._lines, run._uploads):
+        spool._sender.join(30)
+        spool._journal.close()
+    again = opened(gate, tmp_path, run.run_id)
+    assert again.close() == 0
+    check(direct, run.run_id, 10)
+
+
+def test_a_token_that_is_refused_for_a_while_is_told_and_costs_nothing(direct, gate, tmp_path, monkeypatch, caplog):
+    run = opened(gate, tmp_path)
+    log(run, 1, 5)
+    assert run.drain(20)
+    client = type(run._server.client)
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "log_batch", lambda *_, **__: (_ for _ in ()).throw(denied()))
+        log(run, 6, 10)
+        deadline = time.monotonic() + 60
+        while "refuses our credentials" not in caplog.text:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert "server is away" not in caplog.text
+    # Somebody has renewed it.
+    assert run.close() == 0
+    check(direct, run.run_id, 10)
+
+
+def denied():
+    return MlflowException("API request failed with error code 401 != 200", UNAUTHENTICATED)

@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import json
 import multiprocessing
@@ -5,14 +6,16 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardviews.errors import UserError
+from hardviews.tracking import journal as journal_module
 from hardviews.tracking import spool as spool_module
-from hardviews.tracking.spool import Rejected, Spool
+from hardviews.tracking.spool import Blocked, Rejected, Spool
 
 
 class Receiver:
@@ -255,7 +258,7 @@ def test_a_full_queue_drops_and_counts(tmp_path):
 
 
 def test_a_long_run_does_not_grow_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(spool_module, "_COMPACT", 1000)
+    monkeypatch.setattr(journal_module, "_COMPACT", 1000)
     receiver = Receiver()
     spool = opened(tmp_path / "run.jsonl", receiver)
     for n in range(500):
@@ -284,4 +287,197 @@ def test_any_history_of_outages_and_restarts_keeps_the_order(tmp_path_factory, l
             n += 1
         receiver.away = away_after
         spool.close(0.05 if away_after else 10)
+    assert receiver.got == list(range(n))
+
+
+class Disk:
+    """Stands in for `os`, with a disk that can be full."""
+
+    def __init__(self):
+        self.full = True
+        self.refused = 0
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def write(self, descriptor, data):
+        if self.full:
+            self.refused += 1
+            # As a disk does it: some bytes fit in the end.
+            os.write(descriptor, bytes(data[: len(data) // 2]))
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return os.write(descriptor, data)
+
+    def replace(self, source, target):
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        os.replace(source, target)
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    disk = Disk()
+    monkeypatch.setattr(journal_module, "os", disk)
+    return disk
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_on_a_full_disk_everything_arrives_from_memory_and_it_is_told_once(tmp_path, disk, caplog):
+    receiver = Receiver()
+    spool = opened(tmp_path / "run.jsonl", receiver)
+    for n in range(1000):
+        spool.put({"n": n})
+        if n % 100 == 0:
+            wait_for(lambda: disk.refused)
+    assert spool.close(60) == 0
+    assert receiver.got == list(range(1000)) and spool.lost() == 0
+    assert caplog.text.count("the disk is full") == 1
+    assert not spool._sender.is_alive()  # it ended at the close, not by an error
+
+
+def test_a_disk_that_is_full_for_a_while_keeps_the_order(tmp_path, disk):
+    receiver = Receiver()
+    receiver.away = True
+    disk.full = False
+    spool = opened(tmp_path / "run.jsonl", receiver)
+    for n in range(300):
+        disk.full = n // 100 == 1
+        spool.put({"n": n})
+        wait_for(lambda: not spool._queue.unfinished_tasks)
+    lines = (tmp_path / "run.jsonl").read_text().splitlines()
+    assert [json.loads(line)["n"] for line in lines] == list(range(300))
+    receiver.away = False
+    assert spool.close(60) == 0
+    assert receiver.got == list(range(300))
+
+
+def test_memory_for_a_full_disk_is_bounded_and_losses_are_counted(tmp_path, disk, monkeypatch):
+    monkeypatch.setattr(spool_module, "_MOST_HELD", 500)
+    receiver = Receiver()
+    receiver.away = True
+    spool = opened(tmp_path / "run.jsonl", receiver)
+    for n in range(100):
+        spool.put({"n": n})
+    spool.put({"n": 100, "kind": "end"})
+    wait_for(lambda: not spool._queue.unfinished_tasks)
+    receiver.away = False
+    spool.close(60)
+    assert receiver.got[-1] == 100 and receiver.got[:-1] == list(range(len(receiver.got) - 1))
+    assert 10 < len(receiver.got) < 60 and spool.dropped == spool.lost() == 101 - len(receiver.got)
+
+
+def test_a_note_that_the_disk_does_not_take_stops_nobody(tmp_path, monkeypatch):
+    receiver = Receiver()
+    spool = opened(tmp_path / "run.jsonl", receiver)
+    spool.put({"n": 0})
+    assert spool.drain(60)
+    plain = Path.write_text
+
+    def full(path, *rest, **options):
+        if path.name.endswith(".part"):
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+        return plain(path, *rest, **options)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    for n in range(1, 50):
+        spool.put({"n": n})
+    assert spool.drain(60)
+    receiver.away = True
+    spool.put({"n": 50})
+    wait_for(lambda: not spool._queue.unfinished_tasks)
+    # A process that is killed here leaves no note that is wrong: the next one sends all of it again.
+    left = (tmp_path / "run.jsonl").read_bytes()
+    assert not (tmp_path / "run.sent").exists() and left.count(b"\n") == 51
+    receiver.away = False
+    assert spool.close(60) == 0
+    assert receiver.got == list(range(51))
+
+
+def test_without_a_folder_records_wait_in_memory(tmp_path, caplog):
+    (tmp_path / "file").write_text("in the way")
+    receiver = Receiver()
+    receiver.away = True
+    spool = opened(tmp_path / "file" / "run.jsonl", receiver)
+    for n in range(300):
+        spool.put({"n": n})
+    wait_for(lambda: not spool._queue.unfinished_tasks)
+    assert spool.only_in_memory() == spool.unsent() == 300
+    receiver.away = False
+    assert spool.close(60) == 0
+    assert receiver.got == list(range(300)) and "memory" in caplog.text
+
+
+def test_lines_that_a_disk_has_damaged_are_counted_and_left_out(tmp_path):
+    path = tmp_path / "run.jsonl"
+    path.write_bytes(b'{"n": 0}\n\x00\x00\xff\n[1]\n{"n": 1}\n')
+    receiver = Receiver()
+    spool = opened(path, receiver)
+    assert spool.close(60) == 0
+    assert receiver.got == [0, 1] and spool.lost() == 2
+
+
+def test_a_failure_that_somebody_has_to_end_is_told_once_and_not_waited_for(tmp_path, caplog):
+    receiver = Receiver()
+    reasons = ["renew the token"]
+
+    def send(records):
+        if reasons:
+            raise Blocked(reasons[0])
+        receiver(records)
+
+    spool = opened(tmp_path / "run.jsonl", send)
+    for n in range(10):
+        spool.put({"n": n})
+    wait_for(lambda: spool.blocked and spool._attempts > 3)
+    assert caplog.text.count("renew the token") == 1 and "server is away" not in caplog.text
+    reasons[0] = "give more space"
+    wait_for(lambda: spool.trouble == "give more space")
+    assert caplog.text.count("give more space") == 1
+    begun = time.monotonic()
+    assert not spool.drain(600)
+    assert time.monotonic() - begun < 30
+    reasons.clear()
+    assert spool.close(60) == 0
+    assert receiver.got == list(range(10)) and spool.trouble is None
+
+
+def test_at_the_end_a_server_that_was_refused_to_us_is_asked_once_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(spool_module, "_FIRST_PAUSE", 1000.0)
+    receiver = Receiver()
+    tries = []
+
+    def send(records):
+        tries.append(len(records))
+        if len(tries) == 1:
+            raise Blocked("renew the token")
+        receiver(records)
+
+    spool = opened(tmp_path / "run.jsonl", send)
+    spool.put({"n": 0})
+    wait_for(lambda: spool.blocked)
+    assert spool.close(60) == 0
+    assert receiver.got == [0]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 30), st.booleans(), st.booleans()), max_size=6))
+def test_any_history_of_full_disks_and_outages_keeps_the_order(tmp_path_factory, times):
+    disk, receiver, n = Disk(), Receiver(), 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal_module, "os", disk)
+        disk.full = False
+        spool = opened(tmp_path_factory.mktemp("spool") / "run.jsonl", receiver)
+        for count, disk.full, receiver.away in times:
+            for _ in range(count):
+                spool.put({"n": n})
+                n += 1
+            wait_for(lambda: not spool._queue.unfinished_tasks)
+        receiver.away = False
+        assert spool.close(60) == 0
     assert receiver.got == list(range(n))

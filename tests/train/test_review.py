@@ -14,7 +14,8 @@ from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean
-from hardviews.tracking.gallery import Example, gallery
+from hardviews.tracking.examples import Example
+from hardviews.tracking.gallery import gallery
 from hardviews.tracking.run import NullRun
 from hardviews.train.history import History
 from hardviews.train.review import Review
@@ -69,7 +70,7 @@ def test_pictures_are_of_the_part_that_chooses(data: str, tmp_path: Path, monkey
     strategy = Sum((1.0, Clean()), (1.0, Chain(HardViews(4), Adversarial(8 / 255))))
     trainer, reports = steps(replace(simclr(), strategy=strategy), data, 1)
     examples: list[Example] = []
-    monkeypatch.setattr("hardviews.train.review.gallery", lambda shown: examples.extend(shown) or gallery(shown))
+    monkeypatch.setattr("hardviews.tracking.gallery.gallery", lambda shown: examples.extend(shown) or gallery(shown))
     review = Review(Reader(data), trainer.objective, Kept(), show=True)
     review.see(reports[0].losses)
     history = History(str(tmp_path), b"", write=False)

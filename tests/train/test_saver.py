@@ -98,11 +98,11 @@ def test_a_life_that_another_has_followed_writes_nothing_more(tmp_path: Path) ->
     old.begin(1, 0, None)
     looks = iter(range(4))
 
-    def check() -> None:
+    def check(patience: float | None) -> None:
         if next(looks) == 3:  # the second save is written and not yet committed
             # Both had found no life before them: the number of this one is taken, so it takes the next.
             other.begin(1, 1, None)
-        old.check_newest()
+        old.check_newest(patience)
 
     saver = Saver(Checkpoints(run), None, None, active=True, check=check)
     assert saver.finish(state(1, torch.zeros(3)), 10.0)

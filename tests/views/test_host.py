@@ -127,3 +127,16 @@ def test_an_image_is_laid_on_a_canvas_as_it_is_or_shrunk_in_its_proportions(phot
     expected = F.resize(torch.from_numpy(image).permute(2, 0, 1), [48, 60], antialias=True)
     np.testing.assert_array_equal(shrunk[..., :60], expected.numpy())
     assert not shrunk[..., 60:].any()
+
+
+@pytest.mark.parametrize("shape", [(1, 30000), (30000, 1), (1, 1), (3, 2000)])
+def test_a_strip_gives_views_of_the_usual_size(shape):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    for augmentation in (published.mocov2(), published.dino_local()):
+        rows = draw(augmentation, 0, 0, np.arange(8), 0, np.full(8, shape[0]), np.full(8, shape[1]))
+        for row in rows:
+            assert host.render(image, row, augmentation).shape == (3, augmentation.size, augmentation.size)
+            top, left, height, width = row[: Column.WIDTH + 1]
+            assert 0 <= top <= top + height <= shape[0] and 0 <= left <= left + width <= shape[1]
+    canvas = host.lay(image, 64, 64)
+    assert canvas.shape == (3, 64, 64) and canvas[:, 0, 0].any()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 
 from hardviews.data.index import Shard, file_sha256
 from hardviews.errors import UserError
+from hardviews.failures import of_machine
 from hardviews.storage.store import Store
 
 _PART = ".part"
@@ -19,7 +19,7 @@ _TRIES = 3
 
 
 class CacheFull(UserError):
-    """The bound of the cache cannot hold the shards that are in use at once."""
+    """The cache cannot take a shard: its bound is reached, or its disk is full or fails."""
 
 
 @dataclass
@@ -55,20 +55,31 @@ class ShardCache:
     def open(self, store: Store, shard: Shard) -> int:
         """A read-only descriptor of the shard's bytes, pinned until it is closed.
 
-        Raises UserError where the bound is too small, or where the store's file is not the shard of the
-        index; OSError where it cannot be fetched.
+        Raises CacheFull where the bound is too small or the disk takes no more; UserError where the store's file is not
+        the shard of the index; OSError where it cannot be fetched.
         """
         name = f"{shard.sha256}.tar"
-        with self._locked(name + _LOCK):
-            descriptor = self._pin(name, shard.size)
-            if descriptor is not None:
-                self.counts.hits += 1
-                return descriptor
-            return self._fetch(store, shard, name)
+        try:
+            with self._locked(name + _LOCK):
+                descriptor = self._pin(name, shard.size)
+                if descriptor is not None:
+                    self.counts.hits += 1
+                    return descriptor
+                return self._fetch(store, shard, name)
+        except UserError:  # some of them are OSErrors too
+            raise
+        except OSError as error:
+            remedy = of_machine(error, self.folder)
+            if remedy is None:
+                raise
+            raise CacheFull(
+                f"The shard cache in {self.folder!r} cannot be used: {remedy.words} The reader's cache_bytes "
+                "bounds it, and HARDVIEWS_CACHE names another folder."
+            ) from error
 
     def discard(self, shard: Shard) -> None:
         """Forget a shard whose file on disk turned out to be damaged."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.unlink(os.path.join(self.folder, f"{shard.sha256}.tar"))
 
     def _pin(self, name: str, size: int) -> int | None:
@@ -94,7 +105,7 @@ class ShardCache:
         descriptor = self._reserve(part, shard.size)
         try:
             for attempt in range(_TRIES):
-                self._download(store, shard, part)
+                store.download(shard.name, part, shard.size)
                 if file_sha256(part) == shard.sha256:
                     break
                 self.counts.spoiled += 1
@@ -111,21 +122,10 @@ class ShardCache:
             self.counts.fetched += 1
             return descriptor
         except BaseException:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 os.unlink(part)
             os.close(descriptor)
             raise
-
-    def _download(self, store: Store, shard: Shard, part: str) -> None:
-        try:
-            store.download(shard.name, part, shard.size)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise CacheFull(
-                f"The disk that holds the shard cache in {self.folder!r} is full. Free some of it, lower the reader's "
-                "cache_bytes, or name another folder with HARDVIEWS_CACHE."
-            ) from error
 
     def _reserve(self, part: str, size: int) -> int:
         """Evict least recently used shards until `size` more bytes fit, and take the room with a file of that

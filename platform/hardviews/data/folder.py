@@ -1,145 +1,179 @@
-"""A folder of images as a source: one sub-folder per class, or flat and unlabelled."""
+"""A folder of images as a source: class folders, parts for training and testing, or flat and unlabelled."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
-from collections import Counter
-from collections.abc import Sequence
+import stat
 from dataclasses import dataclass
+from functools import cached_property
 
+from hardviews.data.index import INDEX_NAME, SAMPLES_NAME
+from hardviews.data.layout import Layout, Part, Tree, recognise
+from hardviews.data.names import held_out_by, key, printable
+from hardviews.data.scan import Scan, scan
 from hardviews.data.source import Item, Source, Split, hold_out
 from hardviews.errors import UserError
+from hardviews.storage.address import local_path
+from hardviews.views.formats import usual_extension
 
-EXTENSIONS = frozenset(["jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "ppm", "pgm", "gif"])
-_SPLIT_FOLDERS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
-_LONGEST_KEY = 80  # bytes; a tar member's name, extension included, must fit into 100
+_MOST_BYTES = 2**31  # of a file; larger than any picture that is decoded
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Image files of a folder. `files`: path relative to `root`, key and label of each."""
+    """Image files of a folder. `files`: path relative to `root` and label of each."""
 
     root: str
     classes: tuple[str, ...]
-    files: tuple[tuple[str, str, int], ...]
+    files: tuple[tuple[str, int], ...]
 
     def __len__(self) -> int:
         return len(self.files)
 
     def key(self, i: int) -> str:
-        return self.files[i][1]
+        return key(self.files[i][0])
+
+    def name(self, i: int) -> str:
+        return printable(self.files[i][0])
+
+    def held_out_by(self, i: int) -> str:
+        """Return the name that decides on which side of a hold-out an image is."""
+        return held_out_by(self.files[i][0])
 
     def read(self, i: int) -> Item:
-        path, key, label = self.files[i]
-        with open(os.path.join(self.root, path), "rb") as stream:
-            return Item(key, stream.read(), _extension(path), label, path)
+        path, label = self.files[i]
+        try:
+            data = _read(os.path.join(self.root, path))
+        except OSError as error:
+            if not os.path.isdir(self.root):
+                raise UserError(
+                    f"The folder {printable(self.root)!r} went away while its images were read ({error.strerror}). "
+                    "Make it available again, and pack again."
+                ) from error
+            raise
+        extension = usual_extension(os.path.splitext(path)[1].lstrip("."))
+        return Item(key(path), data, extension, label, printable(path))
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """A folder of images that was walked through once."""
+
+    found: Scan
+    layout: Layout
+
+    @staticmethod
+    def open(path: str) -> ImageFolder:
+        """Walk through a folder and recognise its layout.
+
+        Raises UserError if it holds no images, or if its layout is none of the known ones.
+        """
+        path = _local(path)
+        found = scan(path)
+        if not found.paths:
+            raise found.refusal()
+        return ImageFolder(found, recognise(Tree(found.paths), path))
+
+    @property
+    def labelled(self) -> bool:
+        """Whether images for training have labels."""
+        return bool(self.layout.train.classes)
+
+    def remarks(self) -> list[str]:
+        """Return one sentence for each thing that the user should know: what was recognised, and what is left out."""
+        remarks = [*self.layout.remarks, *(f"left out: {what}" for what in self.found.left_out())]
+        if len(self.layout.train.classes) == 1:
+            name = printable(self.layout.train.classes[0])
+            remarks.append(f"there is one class only, {name}: good for pretraining, but not for evaluation")
+        return remarks
+
+    def part(self, split: Split | None, hold_out_share: float = 0.0) -> Source:
+        """Return the images for training or testing, or all images if there are no parts and `split` is None."""
+        layout, train = self.layout, self._train
+        if split is None:
+            if layout.test is not None:
+                raise UserError(
+                    f"{self.found.root!r} holds the folders {' and '.join(layout.parts)}: say which one, with split "
+                    "train or test."
+                )
+            return train
+        if layout.test is not None:
+            return train if split == "train" else self._source(layout.test)
+        if not hold_out_share:
+            raise UserError(
+                f"{self.found.root!r} has no train and test folders to choose {split!r} from. Give hold_out (for "
+                "example 0.2) to set images aside for testing, or no split."
+            )
+        return hold_out(train, split, hold_out_share, train.held_out_by)
+
+    @cached_property
+    def _train(self) -> Folder:
+        return self._source(self.layout.train)
+
+    def _source(self, part: Part) -> Folder:
+        """Return the images of a part, numbered by the classes of the training part."""
+        classes = self.layout.train.classes
+        numbers = {name: number for number, name in enumerate(classes)}
+        inside = os.path.join(part.folder, "")
+        files = []
+        for path in self.found.paths:
+            if path.startswith(inside):
+                top, separator, _ = path[len(inside) :].partition(os.sep)
+                if part.classes and separator:
+                    files.append((path, numbers[top]))
+                elif not part.classes:
+                    files.append((path, -1))
+        return Folder(self.found.root, tuple(printable(name) for name in classes), tuple(files))
 
 
 def image_folder(path: str, split: Split | None = None, hold_out_share: float = 0.0) -> Source:
     """Images of a folder of class folders, or of a flat folder (labels -1).
 
     Classes are the folders that hold images, at any depth, in alphabetical order. `split` chooses between
-    folders `train` and `test` (or `val`) inside; where there are none, between what `hold_out` leaves and
-    takes. A key is the path with everything but letters, digits, "-" and "_" replaced by "_"; where two paths
-    would share one, or it is too long, a hash of the path is appended. Hidden files and files that are no
-    images by their extension are left out.
+    folders for training and testing inside; if there are none, between the images that `hold_out` leaves and
+    takes. Every key and every decision of a hold-out depends on the image's own path alone. Files that are not
+    images by their extension, hidden ones and folders made by machines are left out.
     """
-    if not os.path.isdir(path):
-        raise UserError(f"There is no folder of images at {path!r}. Give a folder with one sub-folder per class.")
-    folders = _split_folders(path)
-    if has_split_folders(path):
-        if split is None:
+    return ImageFolder.open(path).part(split, hold_out_share)
+
+
+def _local(source: str) -> str:
+    """Return the local folder that a source names; raises UserError, with the way to make one, if there is none."""
+    path = local_path(source) if "://" in source else source
+    if path is None:
+        raise UserError(
+            f"{source!r} is an address, and images are packed from a local folder. Copy them first, for example: "
+            f"aws s3 sync {source} images. Then: hardviews pack --source images --out SHARDS, which may be an address."
+        )
+    if os.path.isdir(path):
+        if any(_is_packed(os.path.join(path, name)) for name in ("", "train", "test")):
             raise UserError(
-                f"{path!r} holds the folders {folders['train']} and {folders['test']}: say which one, with "
-                "split train or test."
+                f"{printable(path)!r} is packed already: give it to pretrain as --data. To pack it in another way, "
+                "take the images that it was made of, or unpack its shards as docs/data.md shows."
             )
-        classes = _read_folder(os.path.join(path, str(folders["train"]))).classes
-        found = _read_folder(os.path.join(path, str(folders[split])))
-        unknown = sorted(set(found.classes) - set(classes))
-        if unknown:
-            raise UserError(
-                f"The class {unknown[0]!r} is in {found.root!r} but has no images in {folders['train']!r}. "
-                "Rename or remove its folder."
-            )
-        number = {name: classes.index(name) for name in found.classes}
-        files = tuple((p, k, number[found.classes[c]] if c >= 0 else c) for p, k, c in found.files)
-        return Folder(found.root, classes, files)
-    source = _read_folder(path)
-    if split is None:
-        return source
-    if not hold_out_share:
+        return path
+    if ".tar" in os.path.basename(path):
         raise UserError(
-            f"{path!r} has no train and test folders to choose {split!r} from. Give hold_out (for example "
-            "0.2) to set images aside for testing, or no split."
+            f"{printable(path)!r} is not a folder of images. Unpack tar files first. If they are WebDataset shards, "
+            "docs/data.md shows how to get class folders from them."
         )
-    return hold_out(source, split, hold_out_share)
+    raise UserError(
+        f"There is no folder of images at {printable(path)!r}. Give a folder with one sub-folder per class."
+    )
 
 
-def has_split_folders(path: str) -> bool:
-    """Whether a folder is divided into folders of training and test images."""
-    return None not in _split_folders(path).values()
+def _is_packed(folder: str) -> bool:
+    return all(os.path.isfile(os.path.join(folder, name)) for name in (INDEX_NAME, SAMPLES_NAME))
 
 
-def _split_folders(path: str) -> dict[str, str | None]:
-    return {name: _first_folder(path, _SPLIT_FOLDERS[name]) for name in ("train", "test")}
-
-
-def _extension(path: str) -> str:
-    extension = os.path.splitext(path)[1].lower().lstrip(".")
-    return "jpg" if extension == "jpeg" else extension
-
-
-def _first_folder(path: str, names: Sequence[str]) -> str | None:
-    return next((name for name in names if os.path.isdir(os.path.join(path, name))), None)
-
-
-def _read_folder(root: str) -> Folder:
-    """Image files below a folder, in alphabetical order, each labelled by the top-level folder it lies in."""
-    paths: list[str] = []
-    seen: set[str] = set()
-    for folder, below, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        # Links to folders are followed (subsets are often made of them), but a link to a parent must not
-        # loop.
-        if real in seen:
-            below.clear()
-            continue
-        seen.add(real)
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        paths += [
-            os.path.relpath(os.path.join(folder, name), root)
-            for name in files
-            if not name.startswith(".") and os.path.splitext(name)[1].lower().lstrip(".") in EXTENSIONS
-        ]
-    paths.sort()
-    if not paths:
-        raise UserError(
-            f"No images were found in {root!r}. Images are files ending in {', '.join(sorted(EXTENSIONS))}, "
-            "in one sub-folder per class, or directly in the folder."
-        )
-    tops = [path.split(os.sep)[0] if os.sep in path else "" for path in paths]
-    classes = tuple(sorted(set(tops) - {""}))
-    if classes and "" in tops:
-        loose = [path for path, top in zip(paths, tops, strict=True) if not top]
-        raise UserError(
-            f"{root!r} holds class folders and also {len(loose)} image(s) outside of them, first "
-            f"{loose[0]!r}. Move these into a class folder, or out of it."
-        )
-    labels = {name: number for number, name in enumerate(classes)}
-    keys = _keys(paths)
-    return Folder(root, classes, tuple((p, k, labels.get(t, -1)) for p, k, t in zip(paths, keys, tops, strict=True)))
-
-
-def _keys(paths: Sequence[str]) -> list[str]:
-    """A valid, unique key for each path, a function of the set of paths."""
-    plain = [re.sub(r"[^A-Za-z0-9_-]", "_", os.path.splitext(path)[0]) for path in paths]
-    uses = Counter(plain)
-
-    def key(path: str, name: str) -> str:
-        if uses[name] == 1 and len(name) <= _LONGEST_KEY:
-            return name
-        return f"{name[: _LONGEST_KEY - 17]}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}"
-
-    return [key(path, name) for path, name in zip(paths, plain, strict=True)]
+def _read(path: str) -> bytes:
+    """Return a file's bytes; raises OSError, and ValueError for anything that is not a file of a picture's size."""
+    # A named pipe would block for ever: without blocking it opens, and is refused.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb") as stream:
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode):
+            raise ValueError("not a regular file")
+        if state.st_size > _MOST_BYTES:
+            raise ValueError(f"{state.st_size} bytes: more than {_MOST_BYTES}")
+        return stream.read()

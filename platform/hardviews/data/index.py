@@ -7,7 +7,7 @@ import io
 import json
 import os
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,10 @@ class Shard:
     count: int
     crc32: int
     sha256: str
+
+
+class NoDataset(UserError):
+    """No packed dataset is at an address."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,40 +98,54 @@ class Index:
         `patience`: as of `Store`.
         """
         store = Store(url, patience)
-        try:
-            raw = store.read(INDEX_NAME)
-        except UserError:  # some of them are OSErrors too
-            raise
-        except (FileNotFoundError, NotADirectoryError):
+        index, table_sha256 = _head(url, store)
+        return replace(index, samples=_load_table(store, table_sha256, len(index)))
+
+    @staticmethod
+    def head(url: str, patience: float | None = None) -> Index:
+        """Read the index without its table of samples: every row of `samples` is zero.
+
+        Raises:
+            UserError: as `load`; `NoDataset` if there is none.
+        """
+        return _head(url, Store(url, patience))[0]
+
+
+def _head(url: str, store: Store) -> tuple[Index, str]:
+    """Return an index whose table is not read yet, and the table's checksum."""
+    try:
+        raw = store.read(INDEX_NAME)
+    except UserError:  # some of them are OSErrors too
+        raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise NoDataset(
+            f"There is no packed dataset at {url!r} (no {INDEX_NAME}; it is written last, so an "
+            f"interrupted pack has none). Make one with: hardviews pack --source IMAGES --out FOLDER"
+        ) from None
+    except OSError as error:
+        raise UserError(f"The dataset at {url!r} cannot be read: {error}") from error
+    try:
+        head = json.loads(raw)
+        if head["format"] != FORMAT:
             raise UserError(
-                f"There is no packed dataset at {url!r} (no {INDEX_NAME}; it is written last, so an "
-                f"interrupted pack has none). Make one with: hardviews pack --source IMAGES --out FOLDER"
-            ) from None
-        except OSError as error:
-            raise UserError(f"The dataset at {url!r} cannot be read: {error}") from error
-        try:
-            head = json.loads(raw)
-            if head["format"] != FORMAT:
-                raise UserError(
-                    f"{store.name(INDEX_NAME)} is not the index of a hardviews dataset (its format is "
-                    f"{head['format']!r}). Give the folder that `hardviews pack` wrote."
-                )
-            if head["version"] != VERSION:
-                raise UserError(
-                    f"The dataset at {url!r} has index version {head['version']}, and this hardviews reads "
-                    f"version {VERSION}. Pack it again with: hardviews pack --source IMAGES --out FOLDER --overwrite"
-                )
-            shards = tuple(Shard(**shard) for shard in head["shards"])
-            classes = tuple(str(name) for name in head["classes"])
-            n, table_sha256, rejected = int(head["n"]), str(head["samples_sha256"]), int(head["rejected"])
-            digest = str(head["digest"])
-            intact = digest == dataset_digest(classes, shards, table_sha256)
-        except (ValueError, KeyError, TypeError) as error:
-            raise _damaged(url, f"{INDEX_NAME} is cut or not an index ({type(error).__name__}: {error})") from error
-        if not intact or sum(shard.count for shard in shards) != n:
-            raise _damaged(url, f"{INDEX_NAME} contradicts its own digest")
-        samples = _load_table(store, table_sha256, n)
-        return Index(url, classes, shards, samples, rejected, digest)
+                f"{store.name(INDEX_NAME)} is not the index of a hardviews dataset (its format is "
+                f"{head['format']!r}). Give the folder that `hardviews pack` wrote."
+            )
+        if head["version"] != VERSION:
+            raise UserError(
+                f"The dataset at {url!r} has index version {head['version']}, and this hardviews reads "
+                f"version {VERSION}. Pack it again with: hardviews pack --source IMAGES --out FOLDER --overwrite"
+            )
+        shards = tuple(Shard(**shard) for shard in head["shards"])
+        classes = tuple(str(name) for name in head["classes"])
+        n, table_sha256, rejected = int(head["n"]), str(head["samples_sha256"]), int(head["rejected"])
+        digest = str(head["digest"])
+        intact = digest == dataset_digest(classes, shards, table_sha256)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(url, f"{INDEX_NAME} is cut or not an index ({type(error).__name__}: {error})") from error
+    if not intact or sum(shard.count for shard in shards) != n:
+        raise _damaged(url, f"{INDEX_NAME} contradicts its own digest")
+    return Index(url, classes, shards, np.zeros(n, SAMPLE), rejected, digest), table_sha256
 
 
 def dataset_digest(classes: tuple[str, ...], shards: tuple[Shard, ...], samples_sha256: str) -> str:
@@ -201,8 +219,13 @@ def _cache_table(store: Store, path: str, sha256: str) -> bool:
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as stream:
-            stream.write(raw)
-        os.replace(stream.name, path)
+            try:
+                stream.write(raw)
+                stream.flush()
+                os.replace(stream.name, path)
+            except BaseException:
+                os.unlink(stream.name)
+                raise
     except OSError as error:
         raise UserError(
             f"The table of the dataset at {store.url!r} cannot be kept in {os.path.dirname(path)!r}: {error.strerror}. "

@@ -13,6 +13,7 @@ from hardviews.data.sources import Source
 from hardviews.data.writer import Writer, is_ours
 from hardviews.errors import UserError
 from hardviews.progress import progress as shown
+from hardviews.storage.disk import in_words, temporary_folder
 from hardviews.storage.store import TRAINING, Store
 
 SHARD_BYTES = 128 * 2**20
@@ -53,7 +54,9 @@ def pack(
     refuse_unwritable(out_url)
     target = Store(out_url, TRAINING)
     present = target.files()
-    with Writer(target, shard_bytes, stale=[name for name in present if is_ours(name)]) as writer:
+    stale = [name for name in present if is_ours(name)]
+    place = (out_url, "") if target.local else (temporary_folder(), "TMPDIR names another folder for temporary files.")
+    with in_words(*place), Writer(target, shard_bytes, stale) as writer:
         order = permutation(len(source), seed, 0, 0, 0)
         for ready in shown(prepared(source, order, short, quality, threads), len(source), "packing images", progress):
             writer.add(ready)

@@ -8,14 +8,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from hardviews.data.folder import has_split_folders, image_folder
+from hardviews.data.folder import ImageFolder
 from hardviews.data.index import Index
+from hardviews.data.names import printable
 from hardviews.data.pack import SHARD_BYTES, pack, refuse_packed, refuse_unwritable
 from hardviews.data.photographs import photographs
 from hardviews.data.source import Source, Split, hold_out
 from hardviews.data.sources import digits, has_test_part, torchvision_dataset
 from hardviews.errors import UserError
-from hardviews.storage.address import check_given, lies_in, local_path
+from hardviews.storage.address import check_given, check_here, lies_in, local_path
 
 _SHIPPED = {"digits": digits, "photographs": photographs}
 
@@ -42,7 +43,7 @@ class Packing:
     """Packs images into shards with an index: OUT/train, and OUT/test where the source has or yields one.
 
     Attributes:
-        source: a folder with one sub-folder per class (or with `train` and `test` folders of such), a flat
+        source: a folder with one sub-folder per class (or with folders of such for training and testing), a flat
             folder of unlabelled images, `digits` for scikit-learn's handwritten digits, or `photographs` for
             tiles of three photographs that Python packages ship.
         out: folder or URL.
@@ -70,7 +71,8 @@ class Packing:
 
     def __post_init__(self) -> None:
         """Refuse places that are not named."""
-        check_given(source=self.source, out=self.out)
+        check_here(source=self.source)
+        check_given(out=self.out)
 
     def open(self, split: Split | None) -> Source:
         """Open a part of the source, or all of it."""
@@ -78,7 +80,7 @@ class Packing:
             return _SHIPPED[self.source](split)
         place = os.path.expanduser(self.source)
         if self.torchvision is None:
-            return image_folder(place, split, self.hold_out)
+            return ImageFolder.open(place).part(split, self.hold_out)
         if split is None or has_test_part(self.torchvision):
             return torchvision_dataset(self.torchvision, place, split, self.download)
         return hold_out(self.open(None), split, self.hold_out)
@@ -111,8 +113,11 @@ class Packing:
                     overwrite=self.overwrite,
                 )
             index = packed[split]
-            rejected = f", {index.rejected} unreadable, listed in {out}/rejects.jsonl" if index.rejected else ""
-            print(f"{out}: {len(index)} images of {len(index.classes)} classes in {len(index.shards)} shards{rejected}")
+            rejected = (
+                f", {index.rejected} unreadable, listed in {printable(out)}/rejects.jsonl" if index.rejected else ""
+            )
+            classes = f"of {len(index.classes)} classes" if index.classes else "without labels"
+            print(f"{printable(out)}: {len(index)} images {classes} in {len(index.shards)} shards{rejected}")
         return packed
 
     def _refuse_inside(self, outs: Iterable[str]) -> None:
@@ -129,13 +134,25 @@ class Packing:
 
     def _parts(self) -> dict[Split, Source]:
         """Open the source's own parts, else hold some of it out; images without labels all train."""
-        if not self._own_parts():
+        if self.torchvision is None and self.source not in _SHIPPED:
+            return self._parts_of_folder()
+        if self.torchvision is not None and not has_test_part(self.torchvision):
             whole = self.open(None)
             if not self.hold_out or not whole.classes:
                 return {"train": whole}
         return {"train": self.open("train"), "test": self.open("test")}
 
-    def _own_parts(self) -> bool:
-        if self.torchvision is not None:
-            return has_test_part(self.torchvision)
-        return self.source in _SHIPPED or has_split_folders(os.path.expanduser(self.source))
+    def _parts_of_folder(self) -> dict[Split, Source]:
+        """Open the parts of a folder, which is walked through once; print what was recognised and what is left out."""
+        images = ImageFolder.open(os.path.expanduser(self.source))
+        layout = images.layout
+        for remark in images.remarks():
+            print(f"{printable(self.source)}: {remark}")
+        if layout.test is None and not (self.hold_out and images.labelled):
+            return {"train": images.part(None)}
+        if layout.test is None and layout.parts:
+            print(
+                f"{printable(self.source)}: {self.hold_out:g} of the images in {printable(layout.train.folder)} are "
+                "held out for testing; --hold-out 0 holds out none"
+            )
+        return {split: images.part(split, self.hold_out) for split in ("train", "test")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import errno
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -13,8 +14,13 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from hardviews.data.sources import Item, Source
+from hardviews.data.source import Item, Source, name_of
+from hardviews.errors import UserError
+from hardviews.failures import of_machine
 from hardviews.views.decode import DecodeError, decode
+
+_LONGEST = 65535  # side that the index holds
+_LONGEST_JPEG = 65500  # side that libjpeg writes
 
 
 @dataclass(frozen=True)
@@ -54,22 +60,44 @@ def prepared(
 
 
 def _prepare(source: Source, i: int, short: int | None, quality: int) -> Ready | Reject:
-    key, name = source.key(i), source.key(i)
+    key = source.key(i)
     try:
         item = source.read(i)
-        name = item.name
-        pixels = decode(item.data)
-    except (DecodeError, OSError, ValueError) as error:
-        # A path inside the message would differ between machines, and with it the file of rejects.
-        reason = (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
-        return Reject(key, name, reason)
+    except UserError:  # some of them are OSErrors too
+        raise
+    except (OSError, ValueError, MemoryError) as error:
+        return Reject(key, name_of(source, i), _reason(error))
+    try:
+        return _reduced(item, short, quality)
+    # Codecs raise errors of every type: each costs one image, never the whole pack.
+    except Exception as error:
+        return Reject(key, item.name, _reason(error))
+
+
+def _reduced(item: Item, short: int | None, quality: int) -> Ready:
+    """Decode an image, and reduce it if its shorter side is longer than `short`; raises what makes it a reject."""
+    pixels = decode(item.data)
     height, width = pixels.shape[:2]
     if short is not None and min(height, width) > short:
         scale = short / min(height, width)
         width, height = max(short, round(width * scale)), max(short, round(height * scale))
+        if max(height, width) > _LONGEST_JPEG:
+            raise DecodeError(f"{width} x {height} pixels when reduced: a side of a JPEG has at most {_LONGEST_JPEG}")
         reduced = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
         data = simplejpeg.encode_jpeg(np.ascontiguousarray(reduced), quality=quality, colorspace="RGB")
         item = Item(item.key, data, "jpg", item.label, item.name)
-    if max(height, width) > 65535:
-        return Reject(key, name, f"{width}x{height} pixels: a side is longer than 65535")
+    if max(height, width) > _LONGEST:
+        raise DecodeError(f"{width} x {height} pixels: a side is longer than {_LONGEST}")
     return Ready(item, width, height)
+
+
+def _reason(error: Exception) -> str:
+    """Return why an image was left out, the same on every machine: no path of this one is in it."""
+    if isinstance(error, OSError):
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            remedy = of_machine(error, "pack")
+            raise UserError(remedy.words if remedy else str(error)) from error
+        return error.strerror or type(error).__name__
+    if isinstance(error, DecodeError | ValueError):
+        return str(error) or type(error).__name__
+    return f"{type(error).__name__}: {error}".rstrip(": ")

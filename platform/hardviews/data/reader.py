@@ -20,7 +20,7 @@ from hardviews.data.sample import CorruptSample, Sample, Share
 from hardviews.data.shards import OpenShards
 from hardviews.data.shares import GROUP, check_sizes, micro_batches, share
 from hardviews.errors import UserError
-from hardviews.storage.address import check_given
+from hardviews.storage.address import check_here
 from hardviews.views.decode import DecodeError
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ class ReaderConfig:
         for name in ("cache_bytes", "ahead"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be 0 (for none) or more.")
-        check_given(**{"loader.reader.cache_folder": self.cache_folder})
+        check_here(**{"loader.reader.cache_folder": self.cache_folder})
 
 
 class Reader:

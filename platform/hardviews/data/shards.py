@@ -5,6 +5,7 @@ cache.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import logging
 import os
 import time
@@ -15,11 +16,15 @@ from hardviews.data.cache import CacheFull, ShardCache
 from hardviews.data.index import Index, Shard
 from hardviews.data.ranges import Ranges
 from hardviews.errors import UserError
-from hardviews.storage.store import TRAINING, Store, cache_folder
+from hardviews.failures import of_machine
+from hardviews.storage.address import cache_bound
+from hardviews.storage.disk import in_words
+from hardviews.storage.store import TRAINING, Denied, Store, cache_folder
 
 logger = logging.getLogger(__name__)
 
 _MUCH = 0.25  # share of a shard's bytes from which on the whole of it is fetched
+_CHECKS = 16  # shards whose size is asked for at once
 _AGAIN = 5.0  # seconds after which a shard that the cache had no room for is tried again
 
 
@@ -36,6 +41,8 @@ class OpenShards:
         self._index, self._ahead = index, ahead
         self.store = Store(index.url, TRAINING)
         self.ranges = Ranges(self.store)
+        bound = cache_bound()
+        limit = limit if bound is None else min(limit, bound)
         self.cache = None if self.store.local else ShardCache(folder or cache_folder(), limit)
         self._open: dict[int, int] = {}
         self._live: set[int] = set()
@@ -54,11 +61,28 @@ class OpenShards:
         Raises UserError where the shard is missing, cut or replaced, or cannot be reached.
         """
         if self._inside(number):
-            descriptor = self._open[number]
-            # Two calls are cheaper than to cut, and copy, what one would bring.
-            return os.pread(descriptor, head, offset), os.pread(descriptor, size, offset + head)
+            try:
+                return self._read_opened(number, offset, head, size)
+            except OSError:
+                # A handle may be stale after a file server was restarted, and a copy may lie on a bad block.
+                self._forget(number)
+            if self._inside(number):
+                with in_words(self.store.name(self._index.shards[number].name)):
+                    return self._read_opened(number, offset, head, size)
         found = self.ranges.read((self._index.shards[number].name, offset, head + size))
         return found[:head], found[head:]
+
+    def _read_opened(self, number: int, offset: int, head: int, size: int) -> tuple[bytes, bytes]:
+        descriptor = self._open[number]
+        # Two calls are cheaper than to cut, and copy, what one would bring.
+        return os.pread(descriptor, head, offset), os.pread(descriptor, size, offset + head)
+
+    def _forget(self, number: int) -> None:
+        """Close a shard that could not be read, and drop its copy."""
+        with contextlib.suppress(OSError):
+            os.close(self._open.pop(number))
+        if self.cache is not None:
+            self.cache.discard(self._index.shards[number])
 
     def expect(self, wanted: Iterable[tuple[int, int, int]]) -> None:
         """Say what is read next, as ranges (shard, offset, size): of shards that are not on this machine they are
@@ -141,7 +165,8 @@ class OpenShards:
                 break  # no room for what is needed now: the less for what comes after
             if self.cache is None:
                 # The kernel reads the shard ahead, since samples are then asked for in random order.
-                os.posix_fadvise(self.descriptor(number), 0, 0, os.POSIX_FADV_WILLNEED)
+                with contextlib.suppress(OSError):  # reading tells
+                    os.posix_fadvise(self.descriptor(number), 0, 0, os.POSIX_FADV_WILLNEED)
                 continue
             if self._pool is None:
                 self._pool = concurrent.futures.ThreadPoolExecutor(max(1, self._ahead), "fetch")
@@ -163,9 +188,13 @@ class OpenShards:
         """
         store = Store(self._index.url)
         # One listing and not one request a shard, where the store has listings.
-        sizes = {} if store.local else store.sizes()
-        for shard in self._index.shards:
-            self._check_size(shard, sizes[shard.name] if shard.name in sizes else store.size(shard.name))
+        sizes = {} if store.local else _listed(store)
+        with concurrent.futures.ThreadPoolExecutor(_CHECKS, "check") as pool:
+            found = pool.map(
+                lambda shard: sizes[shard.name] if shard.name in sizes else store.size(shard.name), self._index.shards
+            )
+            for shard, size in zip(self._index.shards, found, strict=True):
+                self._check_size(shard, size)
 
     def _open_in_need(self, number: int) -> int:
         try:
@@ -208,7 +237,8 @@ class OpenShards:
         except FileNotFoundError:
             raise self._wrong(shard, "is missing") from None
         except OSError as error:
-            raise UserError(f"The shard {name} cannot be read: {error}") from error
+            remedy = of_machine(error, name)
+            raise UserError(f"The shard {name} cannot be read: {remedy.words if remedy else error}") from error
         try:
             self._check_size(shard, os.fstat(descriptor).st_size)
         except UserError:
@@ -227,3 +257,11 @@ class OpenShards:
             f"The shard {self.store.name(shard.name)} {what}. Copy it again from where it is whole, or pack "
             f"the dataset again with: hardviews pack --source IMAGES --out FOLDER --overwrite"
         )
+
+
+def _listed(store: Store) -> dict[str, int]:
+    """Return the sizes that a listing gives; none without the right to list, which reading does not need."""
+    try:
+        return store.sizes()
+    except Denied:
+        return {}

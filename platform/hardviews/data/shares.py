@@ -34,6 +34,20 @@ def check_sizes(global_batch: int, group: int, accumulate: int, world: int) -> N
         )
 
 
+def most_processes(global_batch: int, group: int, accumulate: int) -> tuple[int, str]:
+    """Return how many processes a global batch can be shared out to at most, and why.
+
+    Raises UserError for sizes that cannot be shared out at all (see `check_sizes`).
+    """
+    check_sizes(global_batch, group, accumulate, 1)
+    groups = global_batch // (group * accumulate)
+    each = f" in each of its {accumulate} micro-batches" if accumulate > 1 else ""
+    return groups, (
+        f"the batch of {global_batch} has {groups} group{'s' * (groups > 1)} of {group}{each}, enough for {groups} "
+        f"process{'es' * (groups > 1)}"
+    )
+
+
 def share(start: int, global_batch: int, group: int, rank: int, world: int) -> tuple[int, int]:
     """Positions [first, last) of one rank's share of the batch at positions [start, start + global_batch).
 

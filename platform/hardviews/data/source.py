@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from hardviews.errors import UserError
 
@@ -24,8 +24,10 @@ class Item:
 
 
 class Source(Protocol):
-    """A finite collection of images. `read` is called from several threads; it raises OSError or ValueError
-    for an image that cannot be had.
+    """A finite collection of images.
+
+    `read` is called from several threads. It raises OSError or ValueError for an image that cannot be had, and
+    UserError if no image can be had any more.
     """
 
     @property
@@ -38,6 +40,18 @@ class Source(Protocol):
         ...
 
     def read(self, i: int) -> Item: ...
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A source that knows where an image comes from without reading it."""
+
+    def name(self, i: int) -> str: ...
+
+
+def name_of(source: Source, i: int) -> str:
+    """Return where an image comes from, or its key if the source does not know."""
+    return source.name(i) if isinstance(source, Named) else source.key(i)
 
 
 def iterate(source: Source) -> Iterator[Item]:
@@ -62,23 +76,29 @@ class Subset:
     def key(self, i: int) -> str:
         return self.source.key(self.chosen[i])
 
+    def name(self, i: int) -> str:
+        return name_of(self.source, self.chosen[i])
+
     def read(self, i: int) -> Item:
         return self.source.read(self.chosen[i])
 
 
-def hold_out(source: Source, split: Split, share: float) -> Source:
+def hold_out(source: Source, split: Split, share: float, name: Callable[[int], str] | None = None) -> Source:
     """The part of a source that is held out for testing, or the rest.
 
-    An image is held out where a hash of its key falls below `share`, in (0, 1): adding or removing other
-    images never moves it across, so a test set packed later cannot hold what was trained on.
+    An image is held out if a hash of its name falls below `share`, in (0, 1). `name` must depend on the image alone,
+    by default it is the key. So adding, removing or renaming other images never moves an image across: a test set
+    packed later cannot hold an image that was trained on.
     """
     if not 0.0 < share < 1.0:
         raise UserError(f"hold_out={share} is not a share: give a number between 0 and 1, for example 0.2.")
 
-    def out(key: str) -> bool:
-        return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") < share * 2**64
+    name = name or source.key
 
-    chosen = tuple(i for i in range(len(source)) if out(source.key(i)) == (split == "test"))
+    def out(name: str) -> bool:
+        return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") < share * 2**64
+
+    chosen = tuple(i for i in range(len(source)) if out(name(i)) == (split == "test"))
     if not chosen or len(chosen) == len(source):
         raise UserError(
             f"Holding out {share:g} of {len(source)} images leaves one side empty. Add images, or hold out "

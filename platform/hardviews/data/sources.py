@@ -57,11 +57,17 @@ class TorchvisionDataset:
         return f"{self._name.lower()}_{i:08d}"
 
     def read(self, i: int) -> Item:
-        with self._lock:
-            image, label = self._dataset[i]
-        if not isinstance(image, Image.Image):
-            image = Image.fromarray(np.asarray(image))
-        return Item(self.key(i), _png(image), "png", int(label), f"{self._name}[{i}]")
+        try:
+            with self._lock:
+                image, label = self._dataset[i]
+            if not isinstance(image, Image.Image):
+                image = Image.fromarray(np.asarray(image))
+            data = _png(image)
+        except (OSError, ValueError):
+            raise
+        except Exception as error:  # torchvision decodes here, and decoders raise errors of every type
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+        return Item(self.key(i), data, "png", int(label), f"{self._name}[{i}]")
 
 
 def torchvision_dataset(name: str, root: str, split: Split | None = None, download: bool = False) -> Source:

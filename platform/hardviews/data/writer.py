@@ -24,6 +24,7 @@ from hardviews.data.claim import Claim
 from hardviews.data.index import INDEX_NAME, SAMPLE, SAMPLES_NAME, Index, Shard, encode_index, encode_table
 from hardviews.data.prepare import Ready, Reject
 from hardviews.errors import UserError
+from hardviews.storage.disk import temporary_folder
 from hardviews.storage.store import Store
 
 REJECTS_NAME = "rejects.jsonl"
@@ -75,16 +76,22 @@ class Writer:
                 ) from error
         else:
             assert self._claim is not None
-            self._claim.take()
-            self._folder = tempfile.mkdtemp(prefix="hardviews-packing-")
+            self._folder = tempfile.mkdtemp(prefix="hardviews-packing-", dir=temporary_folder())
+            try:
+                self._claim.take()
+            except BaseException:
+                os.rmdir(self._folder)
+                raise
         self._lock = os.open(self._folder, os.O_RDONLY)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if self._tar is not None:
-            self._tar.close()
-            self._stream.close()
+            # A full disk does not take what is left in their buffers.
+            for closing in (self._tar, self._stream):
+                with contextlib.suppress(OSError) if kind is not None else contextlib.nullcontext():
+                    closing.close()
         if self._uploads is not None:
             self._uploads.shutdown(wait=True, cancel_futures=True)
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,10 +1,11 @@
 """Features of a packed dataset under a frozen encoder, or under what it is compared with.
 
-Shape suffixes: N samples, B a batch of them, C channels, H rows, W columns, D features.
+Shape suffixes: N samples, B a batch of them, C channels, H rows, W columns, D features; HWC an image as it is decoded.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,8 +13,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, Protocol, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from hardviews.errors import UserError
@@ -25,6 +29,9 @@ Source = Literal["pretrained", "untrained", "pixels"]
 Embed = Callable[[Tensor], Tensor]
 # Raw pixels are compared at this side at most: 3072 numbers an image.
 _PIXELS_SIDE = 32
+# Images of a longer side than so many short sides are cropped before they are resized: resized as a whole, a strip of
+# one pixel by 30000 would take gigabytes.
+_LONGEST = 16
 # Encoders of images up to this side see them whole; larger ones see the centre, 7/8 of the short side.
 _SMALL_SIDE = 96
 
@@ -68,14 +75,35 @@ class Preprocess:
 
     def __call__(self, data: bytes) -> Tensor:
         """Encoded bytes to a uint8 image (3, crop, crop); raises DecodeError."""
-        image_1CHW = torch.from_numpy(decode(data)).permute(2, 0, 1)[None]
-        height, width = image_1CHW.shape[2:]
+        pixels_HWC = decode(data)
+        height, width = pixels_HWC.shape[:2]
         scale = self.resize / min(height, width)
         size = (max(round(height * scale), self.crop), max(round(width * scale), self.crop))
+        top, left = (size[0] - self.crop) // 2, (size[1] - self.crop) // 2
+        if max(size) > _LONGEST * self.resize:
+            return _resized_crop(pixels_HWC, size, top, left, self.crop)
+        image_1CHW = torch.from_numpy(pixels_HWC).permute(2, 0, 1)[None]
         if size != (height, width):
             image_1CHW = F.interpolate(image_1CHW, size, mode="bicubic", antialias=True, align_corners=False)
-        top, left = (size[0] - self.crop) // 2, (size[1] - self.crop) // 2
         return image_1CHW[0, :, top : top + self.crop, left : left + self.crop].contiguous()
+
+
+def _resized_crop(pixels_HWC: npt.NDArray[np.uint8], size: tuple[int, int], top: int, left: int, crop: int) -> Tensor:
+    """Return the square (3, crop, crop) at (top, left) of the image resized to `size`, which is never made as a whole.
+
+    Pillow's bicubic filter is that of torch, so only rounding differs from resizing the whole: by 2 of 255 at most.
+    """
+    window, box = [], []
+    for length, resized, start in zip(pixels_HWC.shape[:2], size, (top, left), strict=True):
+        step = length / resized  # pixels of the image for a pixel of the result
+        reach = math.ceil(2 * max(step, 1.0)) + 1  # of the filter, which must not end at the window's edges
+        first = max(0, math.floor(start * step) - reach)
+        window.append(slice(first, min(length, math.ceil((start + crop) * step) + reach)))
+        box.append((start * step - first, min((start + crop) * step, length) - first))
+    image = Image.fromarray(np.ascontiguousarray(pixels_HWC[window[0], window[1]]))
+    (upper, lower), (before, after) = box
+    cut = image.resize((crop, crop), Image.Resampling.BICUBIC, box=(before, upper, after, lower))
+    return torch.from_numpy(np.array(cut)).permute(2, 0, 1).contiguous()
 
 
 @dataclass(frozen=True, eq=False)

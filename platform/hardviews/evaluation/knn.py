@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hardviews.errors import UserError
 from hardviews.evaluation.features import Features
-from hardviews.evaluation.protocol import Evaluation, Result, Scores, evaluate, top
+from hardviews.evaluation.protocol import Announce, Evaluation, Result, Scores, evaluate, silent, top
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Knn(Evaluation):
             raise UserError(f"Knn: temperature is {self.temperature}; it must be a finite number above 0.")
 
 
-def evaluate_knn(config: Knn) -> Result:
+def evaluate_knn(config: Knn, announce: Announce = silent) -> Result:
     """Score an encoder (and, on request, its baselines) by k-NN; log a child run of its pretraining run.
 
     Metrics: `knn_top1_k20` and so on, in per cent.
@@ -55,7 +55,7 @@ def evaluate_knn(config: Knn) -> Result:
         chosen = min(votes, key=lambda k: abs(k - 20))
         return Scores(metrics, votes[chosen].argmax(1), f"k-NN, k = {chosen}")
 
-    return evaluate(config, "knn", score)
+    return evaluate(config, "knn", score, announce)
 
 
 def knn_votes(

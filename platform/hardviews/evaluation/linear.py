@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hardviews.errors import UserError
 from hardviews.evaluation.features import Features
-from hardviews.evaluation.protocol import Evaluation, Result, Scores, evaluate, top
+from hardviews.evaluation.protocol import Announce, Evaluation, Result, Scores, evaluate, silent, top
 
 # `auto` takes L-BFGS up to this many products of one pass (N * D * L): a minute on two CPU cores.
 _SMALL = 200_000_000
@@ -83,7 +83,7 @@ class Probe:
     scores_ML: Tensor
 
 
-def evaluate_linear(config: Linear) -> Result:
+def evaluate_linear(config: Linear, announce: Announce = silent) -> Result:
     """Score an encoder (and, on request, its baselines) by a linear probe; log a child run of its pretraining
     run.
 
@@ -103,7 +103,7 @@ def evaluate_linear(config: Linear) -> Result:
             metrics["linear_top5"] = top(5, probe.scores_ML, test.labels_N)
         return Scores(metrics, probe.scores_ML.argmax(1), f"linear probe ({probe.solver})")
 
-    return evaluate(config, "linear", score)
+    return evaluate(config, "linear", score, announce)
 
 
 def fit_probe(

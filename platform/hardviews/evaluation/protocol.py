@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -21,11 +20,13 @@ from hardviews.errors import UserError
 from hardviews.evaluation.features import Embed, Features, Preprocess, Source, embedding, extract
 from hardviews.evaluation.waiting import wait_for_encoder
 from hardviews.models.encoder import Encoder, load
-from hardviews.storage.address import check_given
+from hardviews.storage.address import check_given, check_here
 from hardviews.storage.store import check_writable
 from hardviews.tracking.errors import MissingRun
 from hardviews.tracking.job import JOB, job_tags
 from hardviews.tracking.run import Run
+from hardviews.tracking.settings import setting
+from hardviews.tracking.spare import spare
 from hardviews.train.checkpoint import Checkpoints, Damaged
 
 logger = logging.getLogger(__name__)
@@ -69,13 +70,16 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         """Refuse sizes and counts that are none, and places and an experiment without a name."""
-        check_given(run=self.run, data=self.data, train=self.train, test=self.test, project=self.project)
+        check_given(run=self.run, data=self.data, train=self.train, test=self.test)
+        check_here(project=self.project)
         for name, least in (("resize", 1), ("crop", 1), ("batch_size", 1), ("workers", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"Evaluation: {name} is {value}; it must be {least} or more.")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"Evaluation: seed is {self.seed}; it must be from 0 to {2**32 - 1}.")
+        if not self.wait >= 0:
+            raise UserError(f"--wait is {self.wait:g}; it is a number of seconds, 0 for not waiting.")
         if not self.experiment.strip():
             raise UserError("Evaluation: experiment is empty; give the name of an MLflow experiment, new or not.")
 
@@ -109,7 +113,9 @@ class Scores:
 @dataclass(frozen=True)
 class Result:
     """An evaluation's outcome: metrics by source of features, the encoder's digest, and the run it is logged
-    to; logged: whether all of it arrived there.
+    to.
+
+    logged: whether all of it arrived there; undelivered: if not, why, and what to do.
     """
 
     name: str
@@ -117,13 +123,23 @@ class Result:
     digest: str
     run_id: str
     logged: bool = True
+    undelivered: str = ""
+
+
+Announce = Callable[[Result], None]
+
+
+def silent(result: Result) -> None:
+    """Announce nothing."""
 
 
 Score = Callable[[Features, Features, int, torch.device], Scores]
 
 
-def evaluate(config: Evaluation, name: str, score: Score) -> Result:
+def evaluate(config: Evaluation, name: str, score: Score, announce: Announce = silent) -> Result:
     """Extract features, score them, and log the outcome as a child of the pretraining run.
+
+    announce: is called with the scores as soon as they are known: figures and the tracking come after it.
 
     Raises UserError for unlabelled or mismatched datasets, before anything is computed; and RuntimeError if
     an encoder's weight moved.
@@ -133,7 +149,9 @@ def evaluate(config: Evaluation, name: str, score: Score) -> Result:
     train_url, test_url = config.urls()
     wait_for_encoder(config.run, config.wait)
     encoder = load(config.run).to(device).to(memory_format=torch.channels_last)
-    train, test = Index.load(train_url), Index.load(test_url)
+    train = Index.load(train_url)
+    check_labels(train)  # a dataset without labels has no test part, so this comes first
+    test = Index.load(test_url)
     check_datasets(train, test)
     digest = encoder.digest
     sources: tuple[Source, ...] = ("pixels", "untrained", "pretrained") if config.baselines else ("pretrained",)
@@ -159,12 +177,13 @@ def evaluate(config: Evaluation, name: str, score: Score) -> Result:
             outcome[source] = scores.metrics
             prefix = "" if source == "pretrained" else f"{source}/"
             run.log_metrics({f"{prefix}{key}": value for key, value in scores.metrics.items()}, step)
-            if source == "pretrained":
-                _log_confusion(run, name, scores, features[1], train.classes)
         if encoder.digest != digest:
             raise RuntimeError("a weight of the frozen encoder moved during the evaluation")
-        run_id = run.run_id
-    return Result(name, outcome, digest, run_id, logged=run.unsent == 0)
+        result = Result(name, outcome, digest, run.run_id)
+        announce(result)
+        # Of the last source, the pretrained encoder.
+        _log_confusion(run, name, scores, features[1], train.classes)
+    return replace(result, logged=run.unsent == 0, undelivered=run.undelivered)
 
 
 def top(n: int, scores_ML: Tensor, labels_M: Tensor) -> float:
@@ -182,20 +201,31 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def check_labels(index: Index) -> None:
+    """Raise UserError unless every sample of a dataset has a label."""
+    if not index.labelled:
+        raise UserError(
+            f"Evaluation needs labels, and the dataset at {index.url} has samples without. Pack it from "
+            "a folder of class folders, or evaluate on another one."
+        )
+
+
 def check_datasets(train: Index, test: Index) -> None:
-    """Raise UserError unless both datasets have labels, of the same classes, and are not the same dataset."""
+    """Raise UserError unless both datasets have labels, of the same two or more classes, and differ."""
     for index in (train, test):
-        if not index.labelled:
-            raise UserError(
-                f"Evaluation needs labels, and the dataset at {index.url} has samples without. Pack it from "
-                "a folder of class folders, or evaluate on another one."
-            )
+        check_labels(index)
     if train.classes != test.classes:
         different = sorted(set(train.classes) ^ set(test.classes))
         raise UserError(
             f"Evaluation: the datasets at {train.url} and {test.url} do not have the same classes in the "
             f"same order (different: {', '.join(different[:5]) or 'their order'}). Pack both from the same "
             "class folders."
+        )
+    if len(seen := set(train.labels.tolist())) < 2:
+        name = train.classes[seen.pop()] if seen else "none"
+        raise UserError(
+            f"Evaluation: all images of the dataset at {train.url} are of one class, {name}. Accuracy would measure "
+            "nothing, since there is nothing to tell apart. Pack a folder with two class folders or more."
         )
     if train.digest == test.digest:
         raise UserError(
@@ -245,7 +275,7 @@ def _extract(config: Evaluation, index: Index, embed: Embed, preprocess: Preproc
 def _open_run(config: Evaluation, name: str, encoder: Encoder) -> Run:
     parent = encoder.provenance.get("run_id")
     tags = {"hardviews.evaluation": name, **job_tags()}
-    job = os.environ.get(JOB)
+    job = setting(JOB)
     # A job that is started again after its node was lost goes on in the run that it began.
     key = f"{job} {name} of {encoder.digest}" if job else None
     start = partial(Run.start, config.experiment, name, folder=config.project, key=key)
@@ -257,9 +287,10 @@ def _open_run(config: Evaluation, name: str, encoder: Encoder) -> Run:
 
 
 def _log_confusion(run: Run, name: str, scores: Scores, test: Features, classes: tuple[str, ...]) -> None:
-    from hardviews.tracking.figures import confusion_matrix  # matplotlib takes a second to import
+    path = f"figures/{name}_confusion.png"
+    with spare(path):
+        from hardviews.tracking.figures import confusion_matrix  # matplotlib takes a second to import
 
-    count = len(classes)
-    counts = torch.bincount(test.labels_N * count + scores.predictions_M, minlength=count * count)
-    figure = confusion_matrix(counts.reshape(count, count).numpy(), classes, scores.title)
-    run.log_figure(figure, f"figures/{name}_confusion.png")
+        count = len(classes)
+        counts = torch.bincount(test.labels_N * count + scores.predictions_M, minlength=count * count)
+        run.log_figure(confusion_matrix(counts.reshape(count, count).numpy(), classes, scores.title), path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
@@ -46,16 +47,28 @@ def table(results: Sequence[Result], columns: Sequence[str] | None = None) -> Ta
 
 
 def show(results: Sequence[Result]) -> None:
-    """Print the table.
+    """Print the table, and check that all of it was logged; see `check_logged`."""
+    announce(*results)
+    check_logged(results)
 
-    Raises UserError where the tracking server did not take it all.
-    """
+
+def announce(*results: Result) -> None:
+    """Print the table at once."""
     Console().print(table(results))
+    sys.stdout.flush()
+
+
+def check_logged(results: Sequence[Result]) -> None:
+    """Refuse to call an evaluation done whose outcome is not in the tracking store; its scores were printed.
+
+    Raises:
+        UserError: saying why, and how the rest is sent.
+    """
     missed = [result for result in results if not result.logged]
     if missed:
+        reason = missed[0].undelivered or "It did not answer when the evaluation ended."
         raise UserError(
-            f"These scores are not all in the tracking store: it did not answer when the evaluation ended. Run "
-            f"{missed[0].run_id} lacks some; evaluate again when it does."
+            f"The scores above are not all in the tracking store: run {missed[0].run_id} lacks some. {reason}"
         )
 
 

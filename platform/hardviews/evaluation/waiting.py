@@ -5,7 +5,7 @@ import time
 
 from hardviews.errors import UserError
 from hardviews.models.encoder import DESCRIPTION, WEIGHTS
-from hardviews.storage.store import TRAINING, Store, Unreachable
+from hardviews.storage.store import TRAINING, Denied, Store, Unreachable
 from hardviews.train.life import Life, read_lives
 
 logger = logging.getLogger(__name__)
@@ -55,11 +55,17 @@ def _exported(run: str) -> bool:
     """Whether the export is complete: its description is written last."""
     folder, _, file = run.rpartition("/")
     if file.endswith(".safetensors"):
-        return Store(folder or ".", TRAINING).size(file) is not None
+        return _there(Store(folder or ".", TRAINING), file)
     store = Store(run, TRAINING)
-    return any(store.size(f"{place}{DESCRIPTION}") is not None for place in ("encoder/", "")) or (
-        store.size(WEIGHTS) is not None
-    )
+    return any(_there(store, file) for file in (f"encoder/{DESCRIPTION}", DESCRIPTION, WEIGHTS))
+
+
+def _there(store: Store, file: str) -> bool:
+    """Whether a file can be read. To whoever may not list, S3 denies what is not there."""
+    try:
+        return store.size(file) is not None
+    except Denied:
+        return False
 
 
 def _last_life(run: str) -> Life | None:

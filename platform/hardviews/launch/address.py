@@ -8,6 +8,8 @@ import struct
 import sys
 from collections.abc import Mapping
 
+from hardviews.errors import UserError
+
 RENDEZVOUS_VARIABLE = "HARDVIEWS_RENDEZVOUS"
 """Environment variable: `host:port` of the coordinator of a job whose processes all run on this machine."""
 
@@ -20,9 +22,21 @@ _SIOCGIFADDR = 0x8915  # linux/sockios.h
 
 
 def address(variables: Mapping[str, str]) -> tuple[str, int] | None:
-    """Reads the coordinator's host and port from environment variables; None where there is none."""
-    host, _, port = variables.get(RENDEZVOUS_VARIABLE, "").rpartition(":")
-    return (host, int(port)) if host else None
+    """Reads the coordinator's host and port from environment variables; None if they are not set.
+
+    Raises:
+        UserError: the variable is not an address.
+    """
+    text = variables.get(RENDEZVOUS_VARIABLE, "")
+    if not text:
+        return None
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > LAST_PORT:
+        raise UserError(
+            f"{RENDEZVOUS_VARIABLE} is {text!r}, not an address HOST:PORT. `hardviews launch` and `torchx run` set it; "
+            "unset it otherwise."
+        )
+    return host, int(port)
 
 
 def reserve(host: str, port: int = 0) -> socket.socket:

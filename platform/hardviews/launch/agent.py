@@ -10,26 +10,28 @@ otherwise, 128 + signal when it was asked to leave.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import hashlib
 import os
 import signal
-import socket
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from types import FrameType
 
-from hardviews.launch.address import NODE_VARIABLE, address, interface
-from hardviews.launch.coordinator import FAILED
-from hardviews.launch.messages import Bounds, Round, State, Verdict, View
+from hardviews import streams
+from hardviews.errors import UserError
+from hardviews.launch.address import interface
+from hardviews.launch.coordinator import FAILED, TERMINATION_LOG, leave_word
+from hardviews.launch.forkserver import ForkServer
+from hardviews.launch.messages import Failure, Round, State, Verdict, View
+from hardviews.launch.node import AgentConfig, configure, digest, prepared
 from hardviews.launch.rendezvous import Rendezvous, RendezvousConfig
+from hardviews.launch.signs import Sign, give
+from hardviews.launch.standing import Reporter
 from hardviews.launch.timeline import mark
 from hardviews.launch.worker import EVICTED, GRACE_VARIABLE, MISTAKE
-from hardviews.launch.workers import ForkServer, Workers
+from hardviews.launch.workers import Worker, Workers
 
 TICK = 0.05  # seconds between two looks at everything
 BEAT = 0.5  # seconds between two words to the processes
@@ -37,44 +39,17 @@ BEAT = 0.5  # seconds between two words to the processes
 STRAGGLE = 2.0
 """Seconds that the other processes of a node, or one that has said that it fails, get to end by themselves."""
 
+PREPARATIONS = 3
+"""Times in a row that the libraries may fail to load."""
+
+AWAY = 120.0
+"""Seconds without a word from the coordinator of this machine until its job is over for a node that does not train."""
+
+LAST_WAIT = 60.0
+"""Seconds that the agent of a failed job waits for its pod's end; if it ended at once, the kubelet would restart it."""
+
 PREPARED = {"hardviews.cli": "hardviews.launch.preload"}
 """What to load before a command's processes are forked; else the command's own module."""
-
-
-@dataclass(frozen=True)
-class AgentConfig:
-    """One node's share of a job; times in seconds."""
-
-    job: str  # equal on all nodes
-    bounds: Bounds  # in nodes
-    processes: int  # per node
-    cpus: int  # of this node
-    host: str  # the coordinator's
-    port: int
-    local: bool  # all nodes are processes of this machine
-    grace: float  # for workers to save and leave after SIGTERM
-    node: str
-
-    @property
-    def threads(self) -> int:
-        """How many threads of computation each process gets."""
-        cores = max(1, len(os.sched_getaffinity(0)) // self.bounds.most) if self.local else self.cpus
-        return max(1, cores // self.processes)
-
-
-def prepared(config: AgentConfig) -> dict[str, str]:
-    """Variables that have to stand in the environment before libraries are loaded for the processes."""
-    return {
-        "OMP_NUM_THREADS": str(config.threads),
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
-        # Threads of numpy's and Arrow's own (by pandas, by MLflow) would be there before the fork.
-        "OPENBLAS_NUM_THREADS": "1",
-        "JE_ARROW_MALLOC_CONF": "background_thread:false",
-        # Counting GPUs through the driver would make it unusable after the fork.
-        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-        "TORCHELASTIC_RUN_ID": config.job,
-        NODE_VARIABLE: config.node,
-    }
 
 
 class _Over(Exception):
@@ -95,8 +70,10 @@ class Agent:
         self.asked: int | None = None  # the signal that asked to leave
         self.hasty = False  # asked twice: no grace
         self.launcher = os.getppid()
+        self.running = 0  # processes of this node
+        self.reporter = Reporter(time.monotonic())
         self.reached: int | None = None
-        self.server = ForkServer(PREPARED.get(command[0], command[0]))
+        self.server = ForkServer(PREPARED.get(command[0], command[0]), config.limits, command[1:])
         self.me = uuid.uuid4().hex
         self.rendezvous = Rendezvous(
             RendezvousConfig(
@@ -122,11 +99,23 @@ class Agent:
         try:
             while True:
                 self._await_server()
-                self._train(self._await_round())
+                if (round := self._await_round()) is not None:
+                    self._train(round)
         except _Over as over:
-            return over.code
+            code = over.code
         finally:
             self.rendezvous.close()
+        view = self.rendezvous.view
+        if view and view.failed and TERMINATION_LOG.exists() and not self.config.local:
+            self._await_pods_end()
+        return code
+
+    def _await_pods_end(self) -> None:
+        """The job has failed for good, and Volcano deletes its pods once the coordinator has ended: wait for that."""
+        deadline = time.monotonic() + LAST_WAIT
+        while self.asked is None and time.monotonic() < deadline:
+            time.sleep(TICK)
+            _reap()
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.hasty = self.asked is not None
@@ -145,7 +134,13 @@ class Agent:
             raise _Over(MISTAKE)
         if self.config.local and os.getppid() != self.launcher:
             raise _Over(1)
+        self.server.end_if_stopped()
+        line = self.reporter.node(self.running, self.rendezvous.away, time.monotonic())
+        if line and not self.config.local:
+            print(line, file=sys.stderr, flush=True)
         view = self.rendezvous.view
+        if view is not None:
+            give(Sign.JOINED)
         if view and view.failed:
             raise _Over(MISTAKE if view.failed.user else FAILED)
         if view and view.finished:
@@ -157,37 +152,80 @@ class Agent:
     def _await_server(self) -> None:
         """Wait until processes can be forked at once; the other nodes do not wait for this one until it asks."""
         if self.server.ready and self.server.lost:
-            print("the prepared process has ended; loading anew", file=sys.stderr, flush=True)
-            self.rendezvous.tell(State.PREPARING)
-            self.server.warm_up()
-        while not self.server.ready:
-            self._look()
-            if self.asked is not None and self.rendezvous.round is not None:
-                raise _Over(128 + self.asked)
+            self._say("the prepared process has ended; loading anew")
+            self._reload()
+        while True:
+            while not self.server.ready:
+                self._look()
+                if self.asked is not None:
+                    raise _Over(128 + self.asked)
+            if not self.server.failures:
+                break
+            reason = f"on {self.config.node} the libraries could not be loaded: {self.server.reason}"
+            self._say(f"{reason} (attempt {self.server.failures} of {PREPARATIONS})")
+            if self.server.failures >= PREPARATIONS:
+                self._give_up(reason)
+            self._reload()
+        if self.server.capacity is not None:
+            self.rendezvous.tell(limit=self.server.capacity.processes)
 
-    def _await_round(self) -> Round:
-        """Wait until the coordinator has chosen this agent for a round that it has not yet been in."""
+    def _reload(self) -> None:
+        self.rendezvous.tell(State.PREPARING)
+        self.server.warm_up()
+
+    def _give_up(self, reason: str) -> None:
+        """End the job, if this node is needed for it; else this node alone: the others train."""
+        view = self.rendezvous.view
+        if view and view.round and not view.broken and view.round.place(self.me) is None:
+            leave_word(reason)
+            raise _Over(FAILED)
+        self._fail(Verdict(reason, user=True))
+
+    def _say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def _await_round(self) -> Round | None:
+        """Wait until the coordinator has chosen this agent for a round that it has not yet been in.
+
+        None is returned if the prepared process ends meanwhile: it is to be made anew first.
+        """
         mark("rendezvous_began")
         serial = self.rendezvous.tell(State.WAITING, reached=self.reached)
-        reminded = time.monotonic()
+        reminded, surplus = time.monotonic(), False
         while True:
             view = self._look()
             if self.asked is not None:
                 raise _Over(128 + self.asked)
+            if self.config.local and self.rendezvous.away > AWAY:
+                self._say(f"the coordinator has not answered for {AWAY:.0f} s: the job is over for this node")
+                raise _Over(FAILED)
+            if self.server.lost:
+                return None
             if view and view.round and self.rendezvous.acknowledged(serial) and self._is_new(view.round):
                 if not view.broken:
                     mark("rendezvous_done", round=view.round.number, nodes=len(view.round.members))
                     return view.round
                 # Another member is lost already: take the round up and be through with it.
                 serial = self.rendezvous.tell(State.WAITING, view.round)
-            if view and not self.rendezvous.away and time.monotonic() - reminded > 30:
+            if view and self._is_surplus(view):
+                if not surplus:
+                    surplus = True
+                    capacity = self.server.capacity
+                    self._say(
+                        f"{self.config.node} waits: {capacity.reason if capacity else 'enough nodes train'}; it takes "
+                        "the place of a node that is lost"
+                    )
+            elif view and not self.rendezvous.away and time.monotonic() - reminded > 30:
                 reminded = time.monotonic()
-                print(
+                self._say(
                     f"waiting for a place among the nodes: {view.waiting} wait, {view.bounds.least} to "
-                    f"{view.bounds.most} train",
-                    file=sys.stderr,
-                    flush=True,
+                    f"{view.room} train"
                 )
+
+    def _is_surplus(self, view: View) -> bool:
+        """Whether a round trains that is as large as the training can use, without this agent."""
+        full = view.room < view.bounds.most and view.round is not None and len(view.round.members) >= view.room
+        return full and not view.broken and view.round is not None and view.round.place(self.me) is None
 
     def _is_new(self, round: Round) -> bool:
         """Whether this agent was chosen for a round and has not yet been in it."""
@@ -201,10 +239,16 @@ class Agent:
         variables = {GRACE_VARIABLE: str(self.config.grace)}
         if name := interface(round.members[place].address):
             # Else gloo takes the interface of whatever address the host's name has.
-            variables |= {key: name for key in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME") if key not in os.environ}
+            variables |= {key: name for key in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME") if not os.environ.get(key)}
         self.rendezvous.tell(State.RUNNING, round)
-        workers = Workers(self.server, round, place, self.reached, variables, self.command)
+        try:
+            workers = Workers(self.server, round, place, self.reached, variables, self.command, self.config.limits)
+        except OSError as error:
+            self._say(str(error))
+            self.rendezvous.tell(failure=Failure(round.first_rank(place), str(error)))
+            return
         mark("workers_started", round=round.number)
+        self.running = len(workers.all)
         try:
             self._watch(workers, round)
         except _Over as over:
@@ -216,6 +260,8 @@ class Agent:
         except BaseException:
             workers.kill()
             raise
+        finally:
+            self.running = 0
 
     def _await_end(self, workers: Workers) -> None:
         """The training is complete: let the processes end by themselves, for as long as a save may take."""
@@ -237,12 +283,16 @@ class Agent:
                 workers.beat()
                 beaten = now
             self._tell_steps(workers)
+            self.rendezvous.tell(overdue=workers.overdue)
+            stuck = view is not None and view.stuck and view.round == round
+            if not stopping and (found := workers.standing(self.config.node, stuck)):
+                return self._end_standing(workers, *found)
             if (self.asked is not None or (view and view.joining)) and not stopping:
                 stopping = True
                 workers.signal(signal.SIGTERM)
                 deadline = now + self.config.grace
             if self.asked is not None:
-                self.rendezvous.tell(State.LEAVING)
+                self.rendezvous.tell(State.LEAVING, written=workers.written)
                 if self.hasty:
                     deadline = now
             if not told and self._is_broken(view, round):
@@ -258,8 +308,24 @@ class Agent:
         self._tell_steps(workers)
         self._conclude(workers, round, stopping)
 
+    def _end_standing(self, workers: Workers, worker: Worker, words: str) -> None:
+        """End the processes of this node, one of which stands still: the next round begins with new ones."""
+        self._say(f"{words}: the processes of this node are ended, and the next round begins with new ones")
+        mark("stands_still", failed=worker.rank)
+        worker.failing = words
+        self.rendezvous.tell(failure=workers.failure)
+        workers.write_stacks()
+        workers.kill()
+        if left := workers.unkillable:
+            reason = f"{words}; rank {left[0].rank} cannot be ended either: this node leaves the job"
+            self._say(reason)
+            leave_word(reason)
+            raise _Over(1)
+
     def _tell_steps(self, workers: Workers) -> None:
         if workers.reached is not None:
+            give(Sign.STEPPED)
+            self.reporter.stepped(workers.reached, time.monotonic())
             self.reached = max(workers.reached, self.reached or 0)
             self.rendezvous.tell(stepped=True, reached=self.reached)
 
@@ -307,6 +373,8 @@ class Agent:
         while not self._is_broken(self._look(), round):
             if self.asked is not None and not finished:
                 raise _Over(128 + self.asked)
+            if self.config.local and self.rendezvous.away > AWAY:
+                raise _Over(0 if finished else FAILED)
 
     def _fail(self, verdict: Verdict) -> None:
         """End the job on all nodes: tell the coordinator, as long as it takes."""
@@ -315,11 +383,8 @@ class Agent:
             self._look()
             if self.asked is not None:
                 raise _Over(128 + self.asked)
-
-
-def digest(command: Sequence[str]) -> str:
-    """Return what tells a job's command from others."""
-    return hashlib.sha256("\0".join(command).encode()).hexdigest()
+            if self.config.local and self.rendezvous.away > AWAY:
+                raise _Over(MISTAKE if verdict.user else FAILED)
 
 
 def _reap() -> None:
@@ -334,41 +399,16 @@ def _reap() -> None:
             os.waitpid(found.si_pid, os.WNOHANG)
 
 
-def configure(arguments: Sequence[str], variables: Mapping[str, str]) -> tuple[AgentConfig, list[str]]:
-    """Reads the command line; returns the configuration and the module to run with its arguments."""
-    parser = argparse.ArgumentParser(description="Run one node of an elastic job.")
-    parser.add_argument("--job", required=True, help="name of the job, equal on all nodes")
-    parser.add_argument("--nodes", required=True, metavar="MIN:MAX")
-    parser.add_argument("--processes", type=int, default=1, help="per node")
-    parser.add_argument("--cpus", type=int, default=1, help="of this node, for the number of threads")
-    parser.add_argument("--host-variable", default="", help="environment variable that holds the coordinator's host")
-    parser.add_argument("--port", type=int, default=29500, help="the coordinator's")
-    parser.add_argument("--gather", type=float, default=15, metavar="SECONDS", help="for all nodes, at the job's start")
-    parser.add_argument("--grace", type=float, default=60, metavar="SECONDS", help="to save and leave")
-    parser.add_argument("command", nargs="+", metavar="MODULE [ARGUMENT ...]")
-    options = parser.parse_args(arguments)
-    least, _, most = options.nodes.partition(":")
-    place = address(variables)
-    local = place is not None
-    host, port = place or (variables.get(options.host_variable) or "localhost", options.port)
-    # A mistake in the code meets every restart; at a desk nobody waits for ten of them.
-    bounds = Bounds(int(least), int(most or least), options.gather, tolerance=3 if local else 10)
-    node = variables.get(NODE_VARIABLE) or (f"node-{os.getpid()}" if local else socket.gethostname())
-    # TorchX's local scheduler kills what has not ended 10 s after SIGTERM; the workers have to be gone by then.
-    grace = min(options.grace, 8.0) if local and "TORCHX_JOB_ID" in variables else options.grace
-    config = AgentConfig(
-        job=options.job,
-        bounds=bounds,
-        processes=options.processes,
-        cpus=options.cpus,
-        host=host,
-        port=port,
-        local=local,
-        grace=grace,
-        node=node,
-    )
-    return config, options.command
+def main() -> int:
+    """Run the agent: `python -m hardviews.launch.agent`; a mistake of the user is one sentence."""
+    streams.prepare()
+    try:
+        return Agent(*configure(sys.argv[1:], os.environ)).run()
+    except UserError as error:
+        print(f"the agent cannot start: {error}", file=sys.stderr, flush=True)
+        leave_word(str(error))
+        return MISTAKE
 
 
 if __name__ == "__main__":
-    sys.exit(Agent(*configure(sys.argv[1:], os.environ)).run())
+    sys.exit(main())

@@ -27,6 +27,7 @@ from torchx.schedulers import DEFAULT_SCHEDULER_MODULES, get_default_scheduler_n
 from torchx.specs import AppStatus
 from torchx.specs.api import MalformedAppHandleException, is_started, parse_app_handle
 
+from hardviews import streams
 from hardviews.errors import UserError
 
 _LOOK_AGAIN = 2.0  # seconds between two looks at a job that has not started
@@ -35,6 +36,7 @@ _LOOK_AGAIN = 2.0  # seconds between two looks at a job that has not started
 @contextmanager
 def in_words(command: str) -> Iterator[None]:
     """Answers a mistake with one paragraph and exit code 2, and an interrupt without a traceback."""
+    streams.prepare()
     _quieten()
     try:
         yield
@@ -50,6 +52,11 @@ def in_words(command: str) -> Iterator[None]:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        if not streams.reader_left():
+            raise
+        streams.abandon("stdout", "stderr")
+        sys.exit(141)
 
 
 def _quieten() -> None:

@@ -24,9 +24,13 @@ from pathlib import Path
 from socketserver import TCPServer
 from types import FrameType
 
+from hardviews import streams
+from hardviews.errors import UserError
 from hardviews.launch import address
 from hardviews.launch.membership import Membership, Patience
 from hardviews.launch.messages import LONGEST, Pulse, State
+from hardviews.launch.signs import Sign, give
+from hardviews.launch.standing import EVERY, Reporter
 
 FAILED = 3
 """Exit code: the job has failed for good."""
@@ -46,6 +50,7 @@ class CoordinatorConfig:
     linger: float = 30.0  # after the end, at most so long for the agents to hear of it
     search: float = 5.0  # one that replaces another ends no sooner after its start: agents still look for it
     interval: float = 0.1
+    report: float = 0.0  # between two lines on how the job stands; 0: none
     patience: Patience = field(default_factory=Patience)
 
 
@@ -67,6 +72,7 @@ class Coordinator(ThreadingHTTPServer):
         self.job: str | None = None
         self.command = ""
         self.began = self.moved = time.monotonic()  # `moved`: when an agent was last heard of
+        self.reporter = Reporter(self.began, config.report)
         self.allow_reuse_port = config.shared
         if ":" in config.host:
             self.address_family = socket.AF_INET6
@@ -113,6 +119,13 @@ class Coordinator(ThreadingHTTPServer):
                     now = time.monotonic()
                     self.membership.tick(now)
                     over, alone = self.membership.over, now - self.moved
+                    news, self.membership.news = self.membership.news, []
+                    view = self.membership.view(now)
+                # On one machine the agents' own words stand in the same log.
+                for sentence in () if self.config.shared else news:
+                    print(sentence, file=sys.stderr, flush=True)
+                if self.config.report and (line := self.reporter.job(view, now)):
+                    print(line, file=sys.stderr, flush=True)
                 if over:
                     return self._linger()
                 if os.getppid() != launcher:
@@ -200,6 +213,11 @@ def _refusal(reason: str) -> bytes:
 
 def _announce(reason: str) -> None:
     print(f"the job failed: {reason}", file=sys.stderr, flush=True)
+    leave_word(reason)
+
+
+def leave_word(reason: str) -> None:
+    """Leave the reason of an end where `torchx status` finds it."""
     try:
         if TERMINATION_LOG.exists():
             TERMINATION_LOG.write_text(reason)
@@ -221,16 +239,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default=default.host, help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=default.port, help="default: %(default)s")
     options = parser.parse_args(arguments)
-    place = address.address(os.environ)
+    streams.prepare()
+    try:
+        place = address.address(os.environ)
+    except UserError as error:
+        print(f"the coordinator cannot begin: {error}", file=sys.stderr, flush=True)
+        return FAILED
     config = (
         CoordinatorConfig(place[0], place[1], shared=True, alone=60)
         if place
-        else CoordinatorConfig(options.host, options.port)
+        else CoordinatorConfig(options.host, options.port, report=EVERY)
     )
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)
     try:
-        failure = Coordinator(config).serve_until_over()
+        coordinator = Coordinator(config)
+        give(Sign.JOINED)
+        failure = coordinator.serve_until_over()
     except OSError as error:
         print(
             f"the coordinator cannot listen on {config.host}:{config.port} ({error.strerror}); give another --port",

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 BEAT = b"."
@@ -20,6 +21,9 @@ DELAY = 1.0
 SILENCE = 8.0
 """Seconds without a word from the agent until it counts as frozen; less than the coordinator gives it."""
 
+INTERVAL = 1.0
+"""Seconds between two words to the agent that this process lives."""
+
 
 def end_now() -> None:
     """Ends this process, whatever it is stuck in."""
@@ -31,12 +35,14 @@ class Guard(threading.Thread):
 
     The agent holds the other end of the channel: when it dies, by whatever cause, the channel ends. A process that
     leaves in an orderly way (`spare`) is left alone while its agent lives: it saves, and the agent limits the time.
+    Every second it says, by `beat`, that this process lives.
     """
 
-    def __init__(self, channel: Connection) -> None:
+    def __init__(self, channel: Connection, beat: Callable[[], None] | None = None) -> None:
         """Watch a channel; `start` begins."""
         super().__init__(daemon=True, name="guard")
         self._channel = channel
+        self._beat = beat
         self._spared = False
 
     def spare(self) -> None:
@@ -45,9 +51,12 @@ class Guard(threading.Thread):
 
     def run(self) -> None:
         """Watch until the process ends."""
-        heard, doomed = time.monotonic(), None
+        heard, doomed, beaten = time.monotonic(), None, 0.0
         while True:
             now = time.monotonic()
+            if self._beat is not None and now - beaten >= INTERVAL:
+                beaten = now
+                self._beat()
             try:
                 while self._channel.poll(0):
                     word = self._channel.recv_bytes()

@@ -15,22 +15,23 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from types import FrameType
-from typing import IO, NoReturn
+from typing import NoReturn
 
 from hardviews.errors import UserError
 from hardviews.launch.address import LAST_PORT, NODE_VARIABLE, RENDEZVOUS_VARIABLE, check_free, reserve
-from hardviews.launch.agent import digest
+from hardviews.launch.child import Child, say
+from hardviews.launch.command_check import check_nodes
 from hardviews.launch.coordinator import FAILED
+from hardviews.launch.invited import Invited
+from hardviews.launch.node import digest
+from hardviews.launch.watchdog import Limits
 from hardviews.launch.worker import MISTAKE
 
 LOOPBACK = "127.0.0.1"
@@ -39,7 +40,6 @@ LEFT = (128 + signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGHUP)
 
 _MODULE = "hardviews.cli"
 _END = 40.0  # seconds that nodes get to end after their coordinator has
-_QUICK = 5.0  # seconds; what dies younger is started again with a delay
 
 _DESCRIPTION = """Run an elastic job on this machine: a coordinator and some nodes, each of them a process that may be
 killed at any time; it is started again. Ctrl-C saves and stops; the same command goes on from there."""
@@ -135,90 +135,41 @@ def _reserve(port: int) -> socket.socket:
         ) from None
 
 
-def _check(command: Sequence[str]) -> None:
-    """Refuse words that every node would refuse, before one is started.
+def _check(config: LaunchConfig) -> None:
+    """Refuse words that every node would refuse, and nodes that a batch has no group for, before one is started.
 
-    A process of its own reads them: what it loads for that is large, and not needed here again.
+    A process of its own reads them: what it loads for that is large, and not needed here again. A pipe brings the
+    answer, since a pool would need locks in /dev/shm.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as reader:
-        reader.submit(_read, command[2:]).result()
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    reader = context.Process(target=_read, args=(theirs, config))
+    reader.start()
+    theirs.close()
+    try:
+        answer = ours.recv()
+    except EOFError:
+        reader.join()
+        raise UserError(
+            f"The words after the options of launch could not be read: the process that reads them ended with exit "
+            f"code {reader.exitcode}. Its own output says more."
+        ) from None
+    finally:
+        ours.close()
+        reader.join()
+    if answer is not None:
+        raise answer
 
 
-def _read(words: Sequence[str]) -> None:
-    from hardviews.train.command import read_pretrain
-
-    read_pretrain(words)
-
-
-class _Child:
-    """A process that is started again when it dies."""
-
-    def __init__(self, name: str, command: Sequence[str], variables: dict[str, str], prefix: str) -> None:
-        self.name = name
-        self.code: int | None = None  # of its end, once it is not to be started again
-        self._command = [sys.executable, "-m", *command]
-        self._variables = os.environ | variables
-        self._prefix = prefix
-        self._threads: list[threading.Thread] = []
-        self._delay = 0.0
-        self._again = 0.0
-        self._start()
-
-    def _start(self) -> None:
-        self._born = time.monotonic()
-        # In sessions of their own: Ctrl-C is for this process, which then has the others leave in good order.
-        self._process = subprocess.Popen(
-            self._command,
-            env=self._variables,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
-        for ours, theirs in ((sys.stdout, self._process.stdout), (sys.stderr, self._process.stderr)):
-            thread = threading.Thread(target=_copy, args=(theirs, ours, self._prefix), daemon=True)
-            thread.start()
-            self._threads.append(thread)
-
-    def look(self, ends: Sequence[int]) -> int | None:
-        """Start it again if it has died, unless with one of the codes that are an end; return that code."""
-        code = self._process.poll()
-        if self.code is not None or code is None:
-            return self.code
-        if code in ends:
-            self.code = code
-        elif not self._again:
-            young = time.monotonic() - self._born < _QUICK
-            self._delay = min(10.0, 2 * self._delay or 1.0) if young else 0.0
-            self._again = time.monotonic() + self._delay
-            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            say(f"{self.name} {how}; starting it again" + (f" in {self._delay:.0f} s" if self._delay else ""))
-        if self._again and time.monotonic() >= self._again:
-            self._again = 0.0
-            self._start()
-        return self.code
-
-    @property
-    def running(self) -> bool:
-        return self._process.poll() is None
-
-    def signal(self, number: int) -> None:
-        if self._process.poll() is None:
-            self._process.send_signal(number)
-
-    def end(self, seconds: float) -> int | None:
-        """Wait for its end, and force it after that time; return the code, None where it was forced."""
-        code: int | None
-        try:
-            code = self._process.wait(max(0.0, seconds))
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-            code = None
-        for thread in self._threads:
-            thread.join(1)
-        return code
+def _read(answer: Connection, config: LaunchConfig) -> None:
+    nodes = Invited(config.least, config.most, config.processes)
+    form = "--nnodes {least}:{most}" + (" --nproc {processes}" if config.processes > 1 else "")
+    try:
+        check_nodes(config.command[2:], nodes, form)
+    except (UserError, SystemExit) as error:
+        answer.send(error)
+    else:
+        answer.send(None)
 
 
 class Launcher:
@@ -228,6 +179,7 @@ class Launcher:
         """Prepare; `run` starts."""
         self.config = config
         self.asked: list[int] = []  # signals
+        self.limits = Limits.read(os.environ)
 
     def run(self) -> int:
         """Run the job; return its exit code."""
@@ -241,27 +193,30 @@ class Launcher:
             if config.join:
                 return self._join(*config.join)
             holder = stack.enter_context(_reserve(config.port))
-            _check(config.command)
+            _check(config)
             return self._run(f"local-{uuid.uuid4().hex[:8]}", LOOPBACK, holder.getsockname()[1])
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked.append(number)
 
-    def _node(self, name: str, job: str, host: str, port: int, nodes: str, prefix: str) -> _Child:
+    def _node(self, name: str, job: str, host: str, port: int, nodes: str, prefix: str) -> Child:
         config = self.config
         command = ["hardviews.launch.agent", "--job", job, "--nodes", nodes, "--processes", str(config.processes)]
         command += ["--grace", str(config.grace), "--gather", str(config.gather), "--", *config.command]
-        return _Child(name, command, {RENDEZVOUS_VARIABLE: f"{host}:{port}", NODE_VARIABLE: name}, prefix)
+        place = {RENDEZVOUS_VARIABLE: f"{host}:{port}", NODE_VARIABLE: name}
+        return Child(name, command, place, prefix, self.limits.silent)
 
     def _run(self, job: str, host: str, port: int) -> int:
         config = self.config
         say(f"the coordinator is at {host}:{port}; another node joins with: hardviews launch --join {host}:{port} ...")
         place = {RENDEZVOUS_VARIABLE: f"{host}:{port}", NODE_VARIABLE: "coordinator"}
-        coordinator = _Child("the coordinator", ["hardviews.launch.coordinator"], place, "")
+        silent = self.limits.silent
+        coordinator = Child("the coordinator", ["hardviews.launch.coordinator"], place, "", silent, trains=False)
         nodes = [
             self._node(name, job, host, port, f"{config.least}:{config.most}", f"[{name}] " if config.most > 1 else "")
             for name in (f"node-{i}" for i in range(config.start))
         ]
+        told: set[str] = set()
         while (code := coordinator.look((0, FAILED))) is None and not self.asked:
             time.sleep(0.1)
             # A node that is killed comes back, as a pod would; one that was asked to leave was meant to.
@@ -269,12 +224,32 @@ class Launcher:
             if all(code in LEFT for code in codes):
                 say("every node was asked to leave")
                 self.asked.append(signal.SIGTERM)
+            hopeless = [node for node in nodes if node.given_up]
+            for node in hopeless:
+                if node.name not in told:
+                    told.add(node.name)
+                    say(node.given_up)
+            if len(nodes) - len(hopeless) < min(config.least, config.start):
+                return self._give_up(nodes, coordinator)
+        if coordinator.given_up:
+            say(coordinator.given_up)
+            return self._give_up(nodes, coordinator)
         if self.asked:
             return self._stop(nodes, coordinator)
         ends = [node.end(_END) for node in nodes]
         return MISTAKE if code and MISTAKE in ends else code or 0
 
-    def _stop(self, nodes: Sequence[_Child], coordinator: _Child | None) -> int:
+    def _give_up(self, nodes: Sequence[Child], coordinator: Child) -> int:
+        """End a job that cannot go on: too few of its processes can be started at all."""
+        for process in (*nodes, coordinator):
+            process.signal(signal.SIGTERM)
+        deadline = time.monotonic() + self.config.grace + 10
+        for process in (*nodes, coordinator):
+            process.end(deadline - time.monotonic())
+        say("the job failed: too few of its nodes can be started")
+        return FAILED
+
+    def _stop(self, nodes: Sequence[Child], coordinator: Child | None) -> int:
         """Have all nodes save and leave."""
         number = self.asked[0]
         say("stopping: the nodes save and leave (once more: at once)")
@@ -307,6 +282,8 @@ class Launcher:
         node = self._node(f"node-{uuid.uuid4().hex[:6]}", job, host, port, bounds, "")
         while (code := node.look((0, MISTAKE, FAILED, *LEFT))) is None and not self.asked:
             time.sleep(0.1)
+        if node.given_up:
+            say(node.given_up)
         return self._stop([node], None) if self.asked and code is None else code or 0
 
 
@@ -327,23 +304,6 @@ def _ask_job(host: str, port: int) -> tuple[str, str, str]:
         ) from None
     finally:
         connection.close()
-
-
-def say(text: str) -> None:
-    """Tell the user what the launcher does."""
-    print(f"launch: {text}", file=sys.stderr, flush=True)
-
-
-def _copy(theirs: IO[bytes], ours: IO[str], prefix: str) -> None:
-    """Copy the lines of a process to our own output."""
-    with theirs:
-        for line in theirs:
-            text = line.decode(errors="replace")
-            try:
-                ours.write(prefix + (text if text.endswith("\n") else text + "\n"))
-                ours.flush()
-            except (OSError, ValueError):
-                return  # nobody reads any more
 
 
 def run_launch(words: Sequence[str]) -> int:

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 
 from hardviews.launch.messages import Bounds, Failure, Pulse, Round, State, Verdict, View
 
+STANDING = 20
+"""Rounds in a row that may fail although each takes steps, if none comes further than those before it."""
+
 
 @dataclass(frozen=True)
 class Patience:
@@ -66,11 +69,15 @@ class Membership:
         self.adopted = False  # an earlier coordinator has formed a round
         self.bounds = Bounds(1, 1)
         self.reached: int | None = None
+        self.limit: int | None = None  # processes that the training can use at most
+        self.news: list[str] = []  # sentences for the log
         self._coordinator = coordinator
         self._agents: dict[str, _Agent] = {}
         self._present: _Present | None = None
         self._enough: float | None = None  # since when the least number waits for the first round
         self._streak = 0  # rounds in a row that failed without a step
+        self._standing = 0  # rounds in a row that failed without a step beyond those of the rounds before
+        self._furthest = -1  # step
 
     def hear(self, pulse: Pulse, now: float) -> View:
         """Take in an agent's news; return how the job stands."""
@@ -83,6 +90,8 @@ class Membership:
         self._agents[name] = _Agent(pulse, now, arrived, left)
         if pulse.reached is not None:
             self.reached = max(pulse.reached, self.reached or 0)
+        if pulse.limit is not None:
+            self.limit = pulse.limit
         self._adopt(pulse, now)
         self._note(pulse)
         self.finished = self.finished or pulse.finished
@@ -127,6 +136,8 @@ class Membership:
             finished=self.finished,
             failed=self.failed,
             bounds=self.bounds,
+            room=self._room(),
+            stuck=present is not None and self._stuck(present),
         )
 
     def heard(self, now: float, within: float) -> int:
@@ -167,6 +178,11 @@ class Membership:
         present.stepped = present.stepped or pulse.stepped
         if pulse.failure and pulse.failure not in present.failures:
             present.failures.append(pulse.failure)
+            if not pulse.failure.peer:
+                self.news.append(
+                    f"round {present.round.number} ends: on {pulse.member.node}, rank {pulse.failure.rank} failed: "
+                    f"{pulse.failure.reason}"
+                )
 
     def _bury(self, now: float) -> None:
         """Lose the agents that are dead; forget the news of those that only waited."""
@@ -194,6 +210,7 @@ class Membership:
             state = self._agents[name].pulse.state
             if not self._out(present, name) and state != State.LEAVING and name not in present.lost:
                 present.lost.append(name)
+                self.news.append(f"round {present.round.number} ends: {_node(present.round, name)} is lost")
         self._remove(name)
 
     def _remove(self, name: str) -> None:
@@ -227,9 +244,20 @@ class Membership:
                 continue
             agent = self._agents[member.agent]
             late = present.troubled is not None and now - max(agent.left, present.troubled) > self.patience.leave
-            if not (agent.pulse.state == State.LEAVING and late):
+            if not (agent.pulse.state == State.LEAVING and (late or agent.pulse.written)):
                 return False
         return True
+
+    def _stuck(self, present: _Present) -> bool:
+        """Whether nobody in a round makes progress any more, though nobody has failed.
+
+        One that waits for its data makes the others wait in the middle of a step. So all must be overdue.
+        """
+        if present.over or self._broken(present):
+            return False
+        agents = [self._agents[member.agent] for member in present.round.members if member.agent in self._agents]
+        running = [agent.pulse for agent in agents if agent.pulse.state != State.DONE]
+        return bool(running) and all(pulse.state == State.RUNNING and pulse.overdue for pulse in running)
 
     def _judge(self, present: _Present) -> None:
         """After a round: give up when one failure follows the other and nothing is reached."""
@@ -237,16 +265,24 @@ class Membership:
             return
         if present.stepped:
             self._streak = 0
-        elif present.failures and not present.lost:
-            self._streak += 1
-        else:
+        if not present.failures or present.lost:
             return
+        if not present.stepped:
+            self._streak += 1
+        reached = -1 if self.reached is None else self.reached
+        self._standing = 1 if reached > self._furthest else self._standing + 1
+        self._furthest = max(reached, self._furthest)
         own = [failure for failure in present.failures if not failure.peer] or present.failures
         # One that is killed (memory) may do better later, or elsewhere; a mistake in the code will not.
-        limit = max(self.bounds.tolerance, 10) if own and own[0].killed else self.bounds.tolerance
+        limit = max(self.bounds.tolerance, 10) if own[0].killed else self.bounds.tolerance
         if self._streak >= limit:
             self.failed = Verdict(
                 f"rank {own[0].rank} failed {self._streak} times in a row without a step between: {own[0].reason}"
+            )
+        elif self._standing >= STANDING and reached >= 0:
+            self.failed = Verdict(
+                f"{self._standing} rounds in a row failed, and none came further than step {reached}; the last time "
+                f"rank {own[0].rank}: {own[0].reason}"
             )
 
     def _waiting(self, now: float) -> list[_Agent]:
@@ -268,6 +304,16 @@ class Membership:
 
         return sorted(found, key=order)
 
+    def _room(self) -> int:
+        """Return how many nodes a round may have: no more than the training can use, but at least the least.
+
+        If even the least are too many, the training process says so, and the job ends with its words.
+        """
+        if self.limit is None:
+            return self.bounds.most
+        processes = max((agent.pulse.member.processes for agent in self._agents.values()), default=1)
+        return max(self.bounds.least, min(self.bounds.most, self.limit // processes))
+
     def _preparing(self, now: float) -> bool:
         """Whether an agent is about to come."""
         return any(
@@ -278,7 +324,7 @@ class Membership:
     def _form(self, now: float) -> None:
         """Begin a round, if enough want in and nothing is to be waited for."""
         waiting = self._waiting(now)
-        least, most = self.bounds.least, self.bounds.most
+        least, most = self.bounds.least, self._room()
         if len(waiting) < least:
             self._enough = None
             return
@@ -301,7 +347,7 @@ class Membership:
         present = self._present
         if present is None or present.over or self.over or not waiting or self._broken(present):
             return 0
-        room = self.bounds.most - len(present.round.members)
+        room = self._room() - len(present.round.members)
         worked = present.stepped or now - present.formed > self.patience.work
         if room <= 0 or not worked:
             return 0

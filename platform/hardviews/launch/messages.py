@@ -99,6 +99,9 @@ class Pulse:
     failure: Failure | None = None  # in that round
     finished: bool = False  # the training is complete
     failed: Verdict | None = None
+    limit: int | None = None  # processes that the training can use at most
+    overdue: bool = False  # all its processes have made no progress for longer than they may
+    written: bool = False  # it leaves, and its processes write nothing more to the run
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -124,6 +127,9 @@ class Pulse:
                 failure=Failure(**_cut(said["failure"])) if said.get("failure") else None,
                 finished=bool(said.get("finished")),
                 failed=Verdict(**_cut(said["failed"])) if said.get("failed") else None,
+                limit=None if said.get("limit") is None else int(said["limit"]),
+                overdue=bool(said.get("overdue")),
+                written=bool(said.get("written")),
             )
         except (TypeError, KeyError, AttributeError, ValueError, RecursionError) as error:
             raise ValueError(f"not a pulse: {error!r}") from None
@@ -143,6 +149,8 @@ class View:
     finished: bool = False
     failed: Verdict | None = None
     bounds: Bounds = field(default_factory=lambda: Bounds(1, 1))
+    room: int = 1  # nodes of a round at most: the bounds', or as many as the training can use
+    stuck: bool = False  # no member that runs makes progress, and each has had the time that it may take
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self)).encode()

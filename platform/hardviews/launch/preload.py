@@ -3,12 +3,29 @@
 Nothing here may start a thread, open a connection or touch a GPU: none of these survives a fork.
 """
 
+from collections.abc import Sequence
+
 import s3fs  # noqa: F401
 
 import hardviews.cli
 import hardviews.launch.worker
 import hardviews.recipes.overrides
 import hardviews.train.loop  # noqa: F401
+from hardviews.data.shares import most_processes
 from hardviews.tracking.preload import preload_for_environment
+from hardviews.train.command import read_pretrain
 
 preload_for_environment()
+
+
+def capacity(words: Sequence[str]) -> tuple[int, str] | None:
+    """Return how many processes a command can use at most, and why; None for a command that does not train.
+
+    Raises:
+        UserError: the words are no command.
+    """
+    if words[:1] != ("pretrain",):
+        return None
+    _, recipe = read_pretrain(words[1:])
+    training = recipe.training
+    return most_processes(training.batch, training.group, training.accumulate)

@@ -65,6 +65,9 @@ class Rendezvous(threading.Thread):
         failure: Failure | None = None,
         finished: bool = False,
         failed: Verdict | None = None,
+        limit: int | None = None,
+        overdue: bool | None = None,
+        written: bool = False,
     ) -> int:
         """Change what is told, and tell it at once; what is not given stays as it is.
 
@@ -74,7 +77,7 @@ class Rendezvous(threading.Thread):
         with self._changed:
             pulse = self._pulse
             if round is not None and round != pulse.round:
-                pulse = replace(pulse, round=round, stepped=False, failure=None)
+                pulse = replace(pulse, round=round, stepped=False, failure=None, overdue=False, written=False)
             told = replace(
                 pulse,
                 state=state or pulse.state,
@@ -82,6 +85,9 @@ class Rendezvous(threading.Thread):
                 failure=failure or pulse.failure,
                 finished=finished or pulse.finished,
                 failed=failed or pulse.failed,
+                limit=pulse.limit if limit is None else limit,
+                overdue=pulse.overdue if overdue is None else overdue,
+                written=written or pulse.written,
             )
             unchanged = told == self._pulse
             if reached is not None:

@@ -1,12 +1,21 @@
-"""What a site must say: image, data, output and tracking server, and where each may be said."""
+"""What a site must say: image, data, output and tracking server, and where each may be said.
+
+The options of the Kubernetes scheduler that differ from site to site may stand in the environment too.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from torchx.runner.config import get_configs
 from torchx.specs import AppDef
+
+from hardviews.errors import did_you_mean
+
+SECTION = "hardviews:site"
+"""Section of .torchxconfig."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,35 @@ IMAGE = SiteValue("image", "HARDVIEWS_IMAGE", "container image with hardviews in
 DATA = SiteValue("data", "HARDVIEWS_DATA", "URL of a packed dataset")
 OUTPUT = SiteValue("output", "HARDVIEWS_OUTPUT", "URL under which checkpoints are kept")
 TRACKING = SiteValue("tracking", "MLFLOW_TRACKING_URI", "address of the MLflow server")
+
+VALUES = (IMAGE, DATA, OUTPUT, TRACKING)
+
+NAMESPACE = "HARDVIEWS_NAMESPACE"
+"""Environment variable: the namespace of jobs."""
+
+QUEUE = "HARDVIEWS_QUEUE"
+"""Environment variable: the Volcano queue."""
+
+SECRETS = "HARDVIEWS_SECRETS"
+"""Environment variable: names of Secrets, with commas between them."""
+
+
+def cluster_options(variables: Mapping[str, str] = os.environ) -> dict[str, str | list[str]]:
+    """Return the options of the Kubernetes scheduler that the environment gives; they beat .torchxconfig."""
+    single = {"namespace": variables.get(NAMESPACE, ""), "queue": variables.get(QUEUE, "")}
+    found: dict[str, str | list[str]] = {option: value.strip() for option, value in single.items() if value.strip()}
+    secrets = [name.strip() for name in variables.get(SECRETS, "").replace(";", ",").split(",") if name.strip()]
+    return found | ({"secrets": secrets} if secrets else {})
+
+
+def unknown_values(where: str, given: Iterable[str]) -> list[str]:
+    """Name the values in the section of .torchxconfig that no job reads."""
+    known = [value.argument for value in VALUES]
+    return [
+        f"{where}{name} is no value of a site.{did_you_mean(name, known)} Choose from {', '.join(known)}."
+        for name in given
+        if name not in known
+    ]
 
 
 def missing(app: AppDef, local: bool) -> list[SiteValue]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import socket
+import sys
 import time
 from datetime import timedelta
 
 from torch.distributed import DistError, Store, TCPStore
 
-from hardviews.launch.worker import ROUND_VARIABLE
+from hardviews.errors import UserError
+from hardviews.launch.environment import Launched
+
+_PATIENCE = 300.0  # seconds that processes wait for each other
+_WORD = 15.0  # seconds after which one that waits says so
 
 
 def listen(host: str, port: int, shared: bool = False) -> TCPStore:
@@ -75,21 +79,68 @@ def connect(host: str, port: int, patience: float, timeout: float = 60.0) -> TCP
             return store
 
 
-def worker_store() -> tuple[Store, int, int]:
-    """Builds the store of a process group from the environment that torchrun sets.
+def worker_store(me: Launched) -> Store:
+    """Builds the store of a process group.
 
-    Use it as `store, rank, world = worker_store(); init_process_group(..., store=store, rank=rank,
-    world_size=world)`. `init_method="env://"` does the same, but there rank 0 listens on every interface.
+    Use it as `init_process_group(..., store=worker_store(me), rank=me.rank, world_size=me.size)`. `init_method="env://"`
+    does the same, but there rank 0 listens on every interface.
 
-    Returns:
-        The store, this process's rank and the number of processes.
+    Raises:
+        UserError: the processes do not find each other, and no agent of ours started them.
+        OSError, DistError: the same, and an agent tries again.
     """
-    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-        # torchrun's agent serves the store itself, as it does unless it is told not to share it.
-        return connect(host, port, patience=300, timeout=300), rank, world
-    # Our agent keeps the port for us; torchrun's has only looked for a free one.
-    kept = ROUND_VARIABLE in os.environ
-    store = listen(host, port, shared=kept) if rank == 0 else connect(host, port, patience=300, timeout=300)
-    return store, rank, world
+    try:
+        if me.agent_store:
+            # torchrun's agent serves the store itself, as it does unless it is told not to share it.
+            return connect(me.host, me.port, patience=_PATIENCE, timeout=_PATIENCE)
+        # Our agent keeps the port for us; torchrun's has only looked for a free one.
+        if me.rank == 0:
+            store = listen(me.host, me.port, shared=me.ours)
+        else:
+            store = connect(me.host, me.port, patience=_PATIENCE, timeout=_PATIENCE)
+        if not me.ours:
+            _gather(store, me)
+    except (OSError, DistError) as error:
+        if me.ours:
+            raise
+        raise UserError(
+            f"Process {me.rank} of {me.size} (RANK, WORLD_SIZE) does not find the others at "
+            f"{me.host}:{me.port} (MASTER_ADDR, MASTER_PORT): {_first_line(error)}. Start all {me.size} processes "
+            "within five minutes, by `hardviews launch`, `torchx run` or `torchrun`; or, to train in one process, "
+            "unset RANK and WORLD_SIZE."
+        ) from error
+    return store
+
+
+def _gather(store: Store, me: Launched) -> None:
+    """Waits for all processes, and says so: variables that are left over describe some that never come.
+
+    Raises:
+        DistError: not all came in time.
+    """
+    store.set(f"here/{me.rank}", "")
+    keys = [f"here/{rank}" for rank in range(me.size)]
+    deadline = time.monotonic() + _PATIENCE
+    said = False
+    while True:
+        try:
+            store.wait(keys, timedelta(seconds=_WORD))
+            return
+        except DistError as error:
+            missing = [str(rank) for rank, key in enumerate(keys) if not store.check([key])]
+            if not missing:
+                return
+            text = f"of {me.size} processes, {len(missing)} have not come: rank {', '.join(missing[:8])}"
+            if time.monotonic() >= deadline:
+                raise DistError(text) from error
+            if not said:
+                said = True
+                print(
+                    f"process {me.rank} waits at {me.host}:{me.port}, at most {_PATIENCE:.0f} s: {text}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

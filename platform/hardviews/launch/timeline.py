@@ -19,7 +19,7 @@ def mark(event: str, **fields: object) -> None:
     told = {"time": round(time.time(), 4), "event": event, "pid": os.getpid()}
     for name, variable in (("node", "HARDVIEWS_NODE"), ("rank", "RANK"), ("round", "HARDVIEWS_ROUND")):
         if value := os.environ.get(variable):
-            told[name] = value if name == "node" else int(value)
+            told[name] = int(value) if name != "node" and value.isdecimal() else value
     line = json.dumps(told | fields) + "\n"
     if target == "-":
         sys.stderr.write(line)

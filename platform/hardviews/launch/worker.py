@@ -5,6 +5,7 @@ All of it does nothing in a process that no agent of ours has started.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import re
@@ -16,10 +17,12 @@ import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from enum import StrEnum
 from multiprocessing.connection import Connection
 
 from hardviews.errors import UserError
 from hardviews.launch.guard import Guard
+from hardviews.launch.processes import end_with_parent
 from hardviews.launch.timeline import mark
 
 EVICTED = 75
@@ -37,14 +40,30 @@ REACHED_VARIABLE = "HARDVIEWS_REACHED"
 GRACE_VARIABLE = "HARDVIEWS_GRACE"
 """Environment variable: seconds that a process has to save and leave in after SIGTERM."""
 
+STACKS = signal.SIGUSR2
+"""Signal on which a training process and its loader's processes write the stacks of all their threads to stderr."""
+
 _PEER_LOST = ("connection", "gloo", "peer", "socket", "timed out", "broken pipe", "store", "nccl")
+
+
+class Phase(StrEnum):
+    """Part of a training process's life, for which the watchdog has a limit of its own."""
+
+    START = "start"  # before the first step
+    STEP = "step"  # between two steps
+    DATA = "data"  # waiting for a batch
+    EPOCH = "epoch"  # a method looks at all images before an epoch
+    SAVE = "save"  # the last save
+    END = "end"  # after it
 
 
 class _Line:
     """The channel to the agent; several threads may speak."""
 
     def __init__(self, channel: Connection) -> None:
-        self.guard = Guard(channel)
+        self.guard = Guard(channel, self.beat)
+        self.phase = Phase.START
+        self.count = 0  # of signs of progress
         self._channel = channel
         self._lock = threading.Lock()
 
@@ -58,6 +77,18 @@ class _Line:
         except OSError:
             return  # the agent is gone: the guard ends this process
 
+    def beat(self) -> None:
+        """Say that this process lives, and in which phase; the guard, which says it, must wait for nobody."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if select.select([], [self._channel], [], 0)[1]:
+                self._channel.send_bytes(json.dumps({"phase": self.phase, "count": self.count}).encode())
+        except OSError:
+            return
+        finally:
+            self._lock.release()
+
 
 _line: _Line | None = None
 
@@ -65,7 +96,36 @@ _line: _Line | None = None
 def reached(step: int) -> None:
     """Tells the coordinator that this life of the job has come as far as `step`."""
     if _line:
+        _line.phase = Phase.STEP
+        _line.count += 1
         _line.say(step=step)
+
+
+def advanced() -> None:
+    """Notes a sign of progress within a phase, for the watchdog."""
+    if _line:
+        _line.count += 1
+
+
+@contextmanager
+def doing(phase: Phase) -> Iterator[None]:
+    """Declares, for the watchdog, that the process is in this phase inside of the block."""
+    if _line is None:
+        yield
+        return
+    before, _line.phase = _line.phase, phase
+    _line.count += 1
+    try:
+        yield
+    finally:
+        _line.phase = before
+        _line.count += 1
+
+
+def written() -> None:
+    """Says that this process, which leaves, writes nothing more to the run: the others need not wait for its end."""
+    if _line:
+        _line.say(written=True)
 
 
 def last_reached() -> int | None:
@@ -137,11 +197,14 @@ def run_worker(
         words: its arguments.
     """
     global _line
+    # Its parent, the process that it was forked from, ends with the agent. The guard cannot end a stopped process.
+    end_with_parent()
     os.environ.update(variables)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who launched the job: it stops us in good order
     for descriptor, output in enumerate(outputs, start=1):
         os.dup2(output.fileno(), descriptor)
+    faulthandler.register(STACKS, file=2, all_threads=True)
     _line = _Line(channel)
     _line.guard.start()
     sys.argv = [module, *words]

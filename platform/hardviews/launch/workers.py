@@ -1,8 +1,4 @@
-"""The training processes of one node in one round, forked from a process that has all libraries loaded.
-
-A process that imports torch, timm, mlflow and the rest takes seconds before its first own line. The fork server does
-that once, while the node waits for its first round; a process forked from it begins at once.
-"""
+"""The training processes of one node in one round, as their agent sees them."""
 
 from __future__ import annotations
 
@@ -17,54 +13,20 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerProcess
 
+from hardviews.launch import processes
+from hardviews.launch.forkserver import ForkServer
 from hardviews.launch.guard import BEAT, BROKEN
 from hardviews.launch.messages import Failure, Round
-from hardviews.launch.worker import EVICTED, REACHED_VARIABLE, ROUND_VARIABLE, run_worker
+from hardviews.launch.watchdog import Limits, Watch
+from hardviews.launch.worker import EVICTED, REACHED_VARIABLE, ROUND_VARIABLE, STACKS, Phase, run_worker
 
-
-class ForkServer:
-    """The prepared process that workers are forked from."""
-
-    def __init__(self, preload: str) -> None:
-        """Name the module whose import loads what workers need."""
-        self.context: ForkServerContext = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload([preload])
-        self.ready = False
-
-    @property
-    def lost(self) -> bool:
-        """Whether the prepared process has ended: the next fork would wait until another one has loaded everything."""
-        pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
-        try:
-            # It is our child: asked for without reaping it, which is for the one who starts the next.
-            return pid is not None and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        except ChildProcessError:
-            return True
-
-    def warm_up(self) -> threading.Thread:
-        """Load in the background; `ready` says when it is done."""
-        self.ready = False
-        thread = threading.Thread(target=self._fork_once, daemon=True, name="warm-up")
-        thread.start()
-        return thread
-
-    def _fork_once(self) -> None:
-        try:
-            # It answers when everything is loaded.
-            first = self.context.Process(target=_nothing)
-            first.start()
-            first.join()
-        except (OSError, EOFError) as error:
-            print(f"the training processes could not be prepared: {error}", file=sys.stderr, flush=True)
-        self.ready = True
-
-
-def _nothing() -> None:
-    """Has a process forked and ended."""
+_UNTOLD = 255  # exit code of a process whose own is lost with the process that it was forked from
+_TELLING = 5.0  # seconds that the exit code of a process that has ended may take to arrive
+_MEASURE = 1.0  # seconds between two looks at what the kernel says of the processes
+_WRITING = 0.5  # seconds for a process to write its stacks
 
 
 @dataclass
@@ -74,19 +36,36 @@ class Worker:
     rank: int
     process: ForkServerProcess
     channel: Connection
+    watch: Watch
     failing: str | None = None  # why, in its own words
     user: bool = False  # it is the user's mistake
     peer: bool = False  # it lost another
     silent: bool = False  # its channel has ended
+    written: bool = False  # it leaves, and writes nothing more to the run
     handle: int | None = None  # to signal it by, also where the process it was forked from is gone
+    ended: float | None = None  # when its end was noticed
 
     def __post_init__(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self.handle = os.pidfd_open(self.process.pid or -1)
 
     @property
+    def pid(self) -> int:
+        return self.process.pid or -1
+
+    @property
     def code(self) -> int | None:
-        return self.process.exitcode
+        code = self.process.exitcode
+        if code is None and self.gone:
+            # The process that it was forked from tells the code; that one may be stopped.
+            self.ended = self.ended or time.monotonic()
+            return _UNTOLD if time.monotonic() - self.ended > _TELLING else None
+        return code
+
+    @property
+    def gone(self) -> bool:
+        """Whether the process has ended, whoever knows its exit code."""
+        return self.handle is None or bool(select.select([self.handle], [], [], 0)[0])
 
     def signal(self, number: int) -> None:
         if self.handle is not None:
@@ -103,7 +82,7 @@ class Worker:
         """Let go of a process that has ended."""
         self.channel.close()
         self.silent = True
-        if self.handle is not None:
+        if self.handle is not None and self.gone:
             os.close(self.handle)
             self.handle = None
 
@@ -119,12 +98,18 @@ class Workers:
         reached: int | None,
         variables: Mapping[str, str],
         command: Sequence[str],
+        limits: Limits,
     ) -> None:
-        """Start them."""
+        """Start them.
+
+        Raises:
+            OSError: the process that they are forked from does not answer.
+        """
         member, master = round.members[place], round.members[0]
         first = round.first_rank(place)
         self.reached: int | None = None
         self._broken = False
+        self._measured = 0.0
         self._prefixed: list[threading.Thread] = []
         self.all: list[Worker] = []
         for local in range(member.processes):
@@ -149,11 +134,16 @@ class Workers:
             process = server.context.Process(
                 target=run_worker, args=(theirs, told, outputs, command[0], tuple(command[1:]))
             )
-            process.start()
-            theirs.close()
-            for output in outputs:
-                output.close()
-            self.all.append(Worker(first + local, process, ours))
+            try:
+                server.start(process)
+            except OSError:
+                self.kill()
+                raise
+            finally:
+                theirs.close()
+                for output in outputs:
+                    output.close()
+            self.all.append(Worker(first + local, process, ours, Watch(limits, time.monotonic())))
 
     def _prefixes(self, rank: int) -> tuple[Connection, ...]:
         """Make ends for stdout and stderr of a process whose lines are to be told from the others'."""
@@ -167,19 +157,37 @@ class Workers:
         return tuple(ends)
 
     def listen(self) -> None:
-        """Take in what the processes say."""
+        """Take in what the processes say, and what the kernel says of them."""
+        now = time.monotonic()
+        measure = now - self._measured >= _MEASURE
+        if measure:
+            self._measured = now
         for worker in self.all:
+            worker.watch.look(now)
+            if measure and worker.code is None:
+                used = processes.seconds_used(worker.pid)
+                # Looking for what it has started is for a process that may stand still.
+                its = [worker.pid, *processes.descendants(worker.pid)] if worker.watch.idle(now) >= _MEASURE else []
+                stopped = [pid for pid in its if processes.state(pid) in processes.STOPPED]
+                worker.watch.measure(used, stopped, now)
+            step: int | None = None
             try:
                 while not worker.silent and worker.channel.poll(0):
                     message = json.loads(worker.channel.recv_bytes())
+                    if "phase" in message:
+                        worker.watch.hear(Phase(message["phase"]), int(message["count"]), now)
                     if "step" in message:
-                        self.reached = max(self.reached or 0, int(message["step"]))
+                        step = int(message["step"])
+                        self.reached = max(self.reached or 0, step)
+                    worker.written = worker.written or bool(message.get("written"))
                     if "failing" in message and worker.failing is None:
                         worker.failing = str(message["failing"])
                         worker.user = bool(message.get("user"))
                         worker.peer = bool(message.get("peer"))
             except (EOFError, OSError):
                 worker.silent = True
+            if step is not None:
+                worker.watch.step(step, now)
 
     def tell(self, word: bytes) -> None:
         """Say a word to every process."""
@@ -209,6 +217,57 @@ class Workers:
         return any(worker.code is None for worker in self.all)
 
     @property
+    def written(self) -> bool:
+        """Whether no process writes to the run any more: each has said so, or has ended."""
+        return all(worker.written or worker.code is not None for worker in self.all)
+
+    @property
+    def overdue(self) -> bool:
+        """Whether every process that runs has made no progress for longer than it may."""
+        now = time.monotonic()
+        running = [worker for worker in self.all if worker.code is None]
+        return bool(running) and all(worker.failing is None and worker.watch.overdue(now) for worker in running)
+
+    def standing(self, node: str, stuck: bool) -> tuple[Worker, str] | None:
+        """Return a process that stands still, and a sentence about it; None while all is well.
+
+        Args:
+            node: the name of this node.
+            stuck: all processes of the round have made no progress for longer than they may.
+        """
+        now = time.monotonic()
+        for worker in self.all:
+            if worker.code is not None or worker.failing is not None:
+                continue
+            known = f"rank {worker.rank} on {node} has taken {worker.watch.standing(now)}"
+            stopped = worker.watch.stopped(now)
+            if worker.watch.frozen(now):
+                return worker, f"{known} and does not answer ({processes.described(worker.pid)})"
+            if stopped is not None:
+                what = "it" if stopped == worker.pid else f"its process {stopped}"
+                return worker, f"{known}, and {what} does not run ({processes.described(stopped)})"
+            if stuck and worker.watch.overdue(now):
+                idle, limit = worker.watch.idle(now), worker.watch.limit
+                phase = f"in its phase {worker.watch.phase} the limit is {limit:.0f} s"
+                return worker, f"{known}; it answers, but made no progress for {idle:.0f} s, and {phase}"
+        return None
+
+    def write_stacks(self) -> None:
+        """Have every process, and those of its data loader, write the stacks of their threads to stderr."""
+        for worker in self.all:
+            for pid in [worker.pid, *processes.descendants(worker.pid)] if worker.code is None else []:
+                print(f"rank {worker.rank}, process {pid}: {processes.described(pid)}", file=sys.stderr, flush=True)
+                if processes.state(pid) not in processes.STOPPED and processes.catches(pid, STACKS):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, STACKS)
+                    time.sleep(_WRITING)
+
+    @property
+    def unkillable(self) -> list[Worker]:
+        """Those that still run after they were killed: they wait in the kernel."""
+        return [worker for worker in self.all if not worker.gone]
+
+    @property
     def failure(self) -> Failure | None:
         """The first failure that counts, said or seen; None while all is well."""
         found = [
@@ -236,7 +295,7 @@ class Workers:
         """End at once, and let go of everything."""
         self.signal(signal.SIGKILL)
         for worker in self.all:
-            worker.join(5)
+            worker.join(_TELLING)
         self.listen()
         for thread in self._prefixed:
             thread.join(1)
@@ -245,6 +304,8 @@ class Workers:
 
 
 def _ending(code: int | None) -> str:
+    if code == _UNTOLD:
+        return "ended with the process that it was forked from"
     if code is not None and code < 0:
         return f"killed by {signal.Signals(-code).name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
     return f"exit code {code}: see its output"

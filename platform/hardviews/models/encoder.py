@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from hardviews.errors import UserError
 from hardviews.models.backbones import Backbone
-from hardviews.storage.store import Store
+from hardviews.storage.store import Denied, Store
 from hardviews.views.augmentation import Normalisation
 
 WEIGHTS = "encoder.safetensors"
@@ -134,14 +134,19 @@ def load(url: str | os.PathLike[str]) -> Encoder:
     """
     store, files = _places(os.fspath(url))
     data, found = None, ""
+    denied: Denied | None = None
     for file in files:
         try:
             data, found = store.read(file), store.name(file)
             break
+        except Denied as error:
+            denied = denied or error  # S3 denies what is not there to whoever may not list
         except UserError:
             raise  # a bucket that is not there is no missing file
         except (FileNotFoundError, NotADirectoryError):
             continue
+    if data is None and denied is not None:
+        raise denied
     if data is None:
         raise UserError(
             f"There is no encoder at {url}: looked for {' and '.join(map(store.name, files))}. Give the output folder "

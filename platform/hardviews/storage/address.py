@@ -1,8 +1,21 @@
 """What a URL names: a folder of this machine, or a place that fsspec reaches."""
 
 import os
+import re
 
 from hardviews.errors import UserError
+
+# Words before a colon that nobody means as the name of a folder. Any other word may be one, as in `run:1`.
+_SCHEMES = [
+    *("s3", "s3a", "s3n", "gs", "gcs", "r2", "az", "abfs", "abfss", "adl", "wasb", "wasbs", "oss", "cos", "minio"),
+    *("http", "https", "ftp", "ftps", "sftp", "ssh", "scp", "smb", "nfs", "hdfs", "webhdfs", "dbfs", "hf"),
+    *("file", "local", "memory", "arn", "mlflow", "git", "github"),
+]
+_KNOWN = "|".join(sorted(_SCHEMES, key=len, reverse=True))
+_WHOLE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # as an address begins; one letter is a drive of Windows
+_ONE_SLASH = re.compile(r"([A-Za-z][A-Za-z0-9+.@-]*):[/\\]")
+_NO_SLASH = re.compile(rf"({_KNOWN})\s*:", re.IGNORECASE)
+_OTHER_SIGN = re.compile(rf"({_KNOWN})\s*[;:.,]*[/\\]{{2}}", re.IGNORECASE)
 
 
 def protocol_of(url: str) -> str:
@@ -29,8 +42,48 @@ def lies_in(url: str, folder: str) -> bool:
     return f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
 
 
+def mistake(address: str) -> str | None:
+    """Return what is wrong with the form of an address and how to write it, or None.
+
+    A mistyped URL is the path of a folder of this machine by its form: `s3:/bucket` would be made here, and filled.
+    """
+    if not address.strip():
+        return "is empty. Name a folder or an address; if you gave a shell variable, it is not set"
+    if address != address.strip() and _NO_SLASH.match(address.strip()):
+        return f"begins or ends with a blank. Write {address.strip()}"
+    if _WHOLE.match(address):
+        scheme, rest = address.split("://", 1)
+        if scheme != scheme.lower():
+            return f"begins with {scheme}://, and protocols are lower case. Write {scheme.lower()}://{rest}"
+        if scheme in ("s3", "s3a") and rest.startswith(("/", "\\")):
+            return f"names no bucket. Write {scheme}://{rest.strip('/' + chr(92)) or 'bucket/folder'}"
+        return None
+    if address.startswith("\\\\"):
+        return "is an address of Windows. Give a folder of this machine, or an address such as s3://bucket/folder"
+    found = _ONE_SLASH.match(address) or _NO_SLASH.match(address) or _OTHER_SIGN.match(address)
+    if found is None:
+        return None
+    scheme = found[1].lower()
+    if len(scheme) == 1:
+        return (
+            "is a path of Windows, and this is no Windows machine. Give a folder of this machine; one that has this "
+            f"very name is ./{address}"
+        )
+    rest = re.sub(r"^[\s;:.,/\\]+", "", address[len(scheme) :]).replace("\\", "/")
+    if scheme == "arn":
+        scheme, rest = "s3", rest.rpartition(":")[2]
+    if scheme not in _SCHEMES:
+        return (
+            "is neither a path nor an address. Give a folder of this machine, or an address such as "
+            f"s3://bucket/folder; a folder that has this very name is ./{address}"
+        )
+    if scheme in ("file", "local"):
+        return f"is neither a path nor an address. Write /{rest}; a folder that has this very name is ./{address}"
+    return f"lacks '://'. Write {scheme}://{rest or 'bucket/folder'}; a folder that has this very name is ./{address}"
+
+
 def check_given(**addresses: str | None) -> None:
-    """Refuse addresses that are empty or blank, as an unset shell variable makes them; None is an option left out.
+    """Refuse addresses that are empty, as an unset shell variable makes them, or mistyped; None is an option left out.
 
     Taken for an address, nothing would be the current folder, or with a name behind it the root.
 
@@ -38,14 +91,56 @@ def check_given(**addresses: str | None) -> None:
         UserError: naming the option.
     """
     for name, address in addresses.items():
-        if address is not None and not address.strip():
+        wrong = None if address is None else mistake(address)
+        if wrong:
+            shown = f" {address}" if address and address.strip() else ""
+            raise UserError(f"--{name.replace('_', '-')}{shown} {wrong}.")
+
+
+def check_here(**folders: str | None) -> None:
+    """Refuse what does not name a folder of this machine by its path, for options that take nothing else.
+
+    Raises:
+        UserError: naming the option.
+    """
+    check_given(**folders)
+    for name, folder in folders.items():
+        if folder is not None and _WHOLE.match(folder):
+            path = local_path(folder)
+            instead = f"Write {path}" if path else "Name a folder, and copy there what it is to hold"
             raise UserError(
-                f"--{name.replace('_', '-')} is empty. Name a folder or an address; if you gave a shell variable, it "
-                "is not set."
+                f"--{name.replace('_', '-')} {folder} is an address, and this option takes the path of a folder of "
+                f"this machine. {instead}."
             )
 
 
 def cache_folder() -> str:
-    """Where copies of remote files are kept when the user says nothing: HARDVIEWS_CACHE, else the user's cache."""
+    """Where copies of remote files are kept when the user says nothing: HARDVIEWS_CACHE, else the user's cache.
+
+    Raises:
+        UserError: HARDVIEWS_CACHE is not a path.
+    """
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.environ.get("HARDVIEWS_CACHE") or os.path.join(home, "hardviews", "shards")
+    given = os.environ.get("HARDVIEWS_CACHE")
+    if given and (mistake(given) or _WHOLE.match(given)):
+        raise UserError(f"HARDVIEWS_CACHE is {given!r}; it takes the path of a folder of this machine.")
+    return given or os.path.join(home, "hardviews", "shards")
+
+
+def cache_bound() -> int | None:
+    """The most bytes that a cache of shards may take here, whatever a recipe allows: HARDVIEWS_CACHE_BYTES, if set.
+
+    Raises UserError where the variable holds no number.
+    """
+    given = os.environ.get("HARDVIEWS_CACHE_BYTES", "")
+    if given and not given.isdecimal():
+        raise UserError(f"HARDVIEWS_CACHE_BYTES is {given!r}; give a number of bytes.")
+    return int(given) if given else None
+
+
+def cache_room(disk: int) -> int:
+    """The most bytes that a cache of shards may take on a disk of so many bytes that is removed with its process.
+
+    The rest is for tables of datasets and for the tracking record.
+    """
+    return disk * 95 // 100

@@ -63,7 +63,12 @@ def _make(protocol: str) -> Any:
         region = os.environ.get("AWS_REGION")  # botocore reads AWS_DEFAULT_REGION alone
         options |= {"config_kwargs": _CONFIG, "client_kwargs": {"region_name": region} if region else {}}
     try:
-        system = fsspec.filesystem(protocol, **options)
+        if protocol == "s3":
+            from hardviews.storage.s3 import S3
+
+            system = S3(**options)
+        else:
+            system = fsspec.filesystem(protocol, **options)
     except (ValueError, ImportError) as error:
         raise UserError(
             f"No way to open addresses that begin with {protocol + '://'!r} is known here ({error}). Give a local "

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from hardviews.errors import UserError
-from hardviews.storage.failures import Unreachable, in_words, verdict
+from hardviews.storage.failures import Unreachable, advice, in_words, is_unknown_host, verdict
 
 T = TypeVar("T")
 
@@ -17,6 +17,7 @@ STARTING = 60.0  # seconds: what a command waits for a store that does not answe
 TRAINING = 600.0  # seconds: what a running training waits, for a store that is restarted
 VARIABLE = "HARDVIEWS_PATIENCE"  # environment variable: seconds in place of STARTING
 FIRST_PAUSE = 0.2  # seconds; doubles with every try, and the pause is drawn uniformly below it ("full jitter")
+UNKNOWN_HOST = 15.0  # seconds that a command which starts waits for a name that nobody knows
 LONGEST_PAUSE = 5.0  # a store that is back should not be kept waiting
 FIRST_WORD = 10.0  # seconds of failures after which the log says what is waited for
 NEXT_WORD = 30.0  # seconds between such lines, over all threads of a process
@@ -67,7 +68,7 @@ class Patience:
                 result = function()
             except Exception as error:
                 tries += 1
-                told = verdict(error, url, name)
+                told = verdict(error, url, name, tries)
                 if told is not None:
                     raise told from error
                 if isinstance(error, FileNotFoundError | FileExistsError | IsADirectoryError | NotADirectoryError):
@@ -78,10 +79,13 @@ class Patience:
                 pause = self._jitter.uniform(0.0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(tries, 10)))
                 waited = time.monotonic() - began
                 words = in_words(error, url)
-                if waited + pause > self.seconds or self._over.is_set():
+                # A running training waits longer: the name of a service may go and come back with it.
+                unknown = is_unknown_host(error) and self.seconds <= STARTING
+                most = min(self.seconds, UNKNOWN_HOST) if unknown else self.seconds
+                if waited + pause > most or self._over.is_set():
                     raise Unreachable(
-                        f"{name} could not be reached for {waited:.0f} s ({tries} tries): {words}. Check that the "
-                        "address is right and that the server runs."
+                        f"{name} could not be reached for {waited:.0f} s ({tries} tries): {words.rstrip('.')}. "
+                        f"{advice(error)}"
                     ) from error
                 with self._lock:
                     self.retries += 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -11,18 +13,34 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from hardviews.errors import UserError
-from hardviews.storage.address import cache_folder, local_path, protocol_of
-from hardviews.storage.failures import NoBucket, Refused, Unreachable, is_taken
+from hardviews.failures import of_machine
+from hardviews.storage.address import cache_folder, local_path, mistake, protocol_of
+from hardviews.storage.answer import answer_of
+from hardviews.storage.disk import in_words, nearest, try_folder
+from hardviews.storage.failures import (
+    CONDITIONAL,
+    Denied,
+    DiskFailure,
+    NoBucket,
+    Refused,
+    Unreachable,
+    Unsupported,
+    is_taken,
+    lacks,
+)
 from hardviews.storage.filesystem import file_system
 from hardviews.storage.patience import STARTING, TRAINING, Patience, usual
 
 __all__ = [
     "STARTING",
     "TRAINING",
+    "Denied",
+    "DiskFailure",
     "NoBucket",
     "Refused",
     "Store",
     "Unreachable",
+    "Unsupported",
     "cache_folder",
     "check_writable",
     "local_path",
@@ -43,13 +61,16 @@ class Store:
     loops do not survive either. Failures of a remote store that may pass are waited out, in jittered pauses, for
     `patience` seconds a call (by default HARDVIEWS_PATIENCE, else a minute). What cannot pass (a missing bucket, wrong
     credentials) is a UserError at once, and a missing file a FileNotFoundError. After `patience`, or `close`, UserError
-    (`Unreachable`).
+    (`Unreachable`). A disk of this machine that fails or is full is a UserError too (`DiskFailure`).
     """
 
     def __init__(self, url: str, patience: float | None = None) -> None:
         self.url = url.rstrip("/") or url
         if "://" in url and "://" not in self.url:
             raise UserError(f"{url} names no folder. Write {url.rstrip('/')}//bucket/folder.")
+        wrong = mistake(url)
+        if wrong:
+            raise UserError(f"{url!r} {wrong}.")
         self.path = local_path(url)
         self.patience = usual() if patience is None else patience
         self.received = 0  # bytes
@@ -99,10 +120,15 @@ class Store:
     # Reading
 
     def size(self, file: str) -> int | None:
-        """Bytes in a file, or None where there is no such file."""
+        """Bytes in a file, or None where there is no such file.
+
+        Needs no right to list. Without that right, S3 denies what is not there: `Denied`.
+        """
         try:
             if self.path is not None:
                 return os.stat(self.name(file)).st_size if os.path.isfile(self.name(file)) else None
+            if protocol_of(self.url) == "s3":
+                return int(self._call(lambda: self.fs().length(self.name(file)), file))
             found = self._call(lambda: self.fs().info(self.name(file)), file)
         except (FileNotFoundError, NotADirectoryError) as error:
             if isinstance(error, UserError):
@@ -114,7 +140,7 @@ class Store:
         """Bytes [start, stop) of a file, in one request; raises FileNotFoundError, or UserError."""
         if self.path is not None:
             self._calls.requests += 1
-            with open(self.name(file), "rb") as stream:
+            with in_words(self.name(file)), open(self.name(file), "rb") as stream:
                 stream.seek(start)
                 return stream.read() if stop is None else stream.read(stop - start)
         if stop == start:
@@ -138,7 +164,8 @@ class Store:
         Raises as `read`, and OSError where the disk is full.
         """
         if self.path is not None:
-            shutil.copyfile(self.name(file), target)
+            with in_words(target):
+                shutil.copyfile(self.name(file), target)
             return
         descriptor = os.open(target, os.O_RDWR | os.O_CREAT, 0o644)
         # Few threads, each with one part: memory stays bounded whatever the file's size.
@@ -184,6 +211,7 @@ class Store:
         self._check_kind()
         # Conditional writes are what S3 has; elsewhere fsspec ignores the mode, or looks first.
         mode = {"mode": "create"} if new else {}
+        once = {"max_concurrency": 1} if protocol_of(self.url) == "s3" else {}
         name, tries = self.name(file), 0
 
         def send() -> None:
@@ -192,10 +220,14 @@ class Store:
             try:
                 self.fs().pipe_file(name, data, **mode)
             except Exception as error:
+                if new and lacks(answer_of(error)):
+                    raise Unsupported(
+                        f"A conditional write of {name} failed ({answer_of(error)}). {CONDITIONAL}"
+                    ) from error
                 if not (new and is_taken(error)):
                     raise
                 # An answer may get lost after the write: then the file that is there is ours.
-                if tries == 1 or self.fs().cat_file(name) != data:
+                if tries == 1 or self.fs().cat_file(name, **once) != data:
                     raise FileExistsError(f"{name} exists already") from error
 
         self._call(send, file)
@@ -218,7 +250,8 @@ class Store:
         """Delete a file; one that is not there is no error."""
         try:
             if self.path is not None:
-                os.unlink(self.name(file))
+                with in_words(self.name(file)):
+                    os.unlink(self.name(file))
             else:
                 self._call(lambda: self.fs().rm_file(self.name(file)), file)
         except FileNotFoundError as error:
@@ -244,25 +277,39 @@ class Store:
     def check_writable(self) -> None:
         """Raise UserError where files cannot be written and removed here; leaves nothing, makes no folder."""
         if self.path is not None:
-            nearest = self.path
-            while not os.path.exists(nearest):
-                nearest = os.path.dirname(nearest)
+            folder = nearest(self.path)
             try:
-                # Permission bits do not tell: root, read-only mounts, full disks.
-                tempfile.TemporaryFile(dir=nearest).close()
+                try_folder(folder)
             except OSError as error:
+                access = error.errno in (errno.EACCES, errno.EPERM, errno.ENOTDIR)
+                remedy = None if access else of_machine(OSError(error.errno, error.strerror), folder)
+                reason = f"{folder} is not a folder that we may write to ({error.strerror})."
                 raise UserError(
-                    f"{self.url} cannot be written: {nearest} is not a folder that we may write to ({error.strerror}). "
-                    "Give another one."
+                    f"{self.url} cannot be written: {remedy.words if remedy else reason} Give another one."
                 ) from error
             return
         # Listing tells a missing bucket from a missing file, writing whether we may.
         self.files()
         probe = f".hardviews-{uuid.uuid4().hex}"
+        # First what takes the probe back: deleting needs its own right, and S3 asks for it also if nothing is there.
+        with contextlib.suppress(Unsupported):  # told below, unless writing tells more
+            self.remove(probe)
         self.write(probe, b"may this process write here?\n")
-        self.remove(probe)
+        try:
+            if protocol_of(self.url) == "s3":
+                self._check_conditional(probe)
+        finally:
+            self.remove(probe)
 
     # Inside
+
+    def _check_conditional(self, probe: str) -> None:
+        """Raise Unsupported if the server makes a file anew that exists: an old one ignores the condition."""
+        try:
+            self.write(probe, b"may it write here twice?\n", new=True)
+        except FileExistsError:
+            return
+        raise Unsupported(f"{self.url} cannot be written to: its server overwrites where it must not. {CONDITIONAL}")
 
     def _names(self, kind: str) -> list[str]:
         if self.path is None:
@@ -292,6 +339,10 @@ class Store:
     def _place(self, file: str, new: bool, fill: Callable[[str], None]) -> None:
         """Fill a temporary file beside a local file, then give it the file's name."""
         target = self.name(file)
+        with in_words(target):
+            self._fill(file, target, new, fill)
+
+    def _fill(self, file: str, target: str, new: bool, fill: Callable[[str], None]) -> None:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(file)}.", dir=os.path.dirname(target))
         os.close(handle)
@@ -304,7 +355,7 @@ class Store:
             else:
                 os.replace(temporary, target)
         except BaseException:
-            if os.path.exists(temporary):
+            with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
 

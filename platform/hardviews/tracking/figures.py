@@ -14,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from hardviews.tracking.text import drawable
+
 CHOSEN, PASSED_OVER, NEUTRAL = "#D55E00", "#0072B2", "#595959"
 ATTACKED, MIXED = "#CC79A7", "#009E73"
 _KINDS = (PASSED_OVER, ATTACKED, MIXED, CHOSEN, "#E69F00", "#56B4E9")
@@ -59,6 +61,7 @@ def iou_histogram(chosen: Numbers, passed_over: Numbers, title: str = "Overlap o
         ("chosen pairs", chosen, CHOSEN),
     ):
         array = np.asarray(values, float)
+        array = array[np.isfinite(array)]
         if not len(array):
             continue
         means.append(array.mean())
@@ -102,7 +105,7 @@ def least_overlap_share(steps: Sequence[float], shares: Numbers, chance: float) 
         color=NEUTRAL,
         fontsize=9,
     )
-    highest = float(np.nanmax(percent, initial=100 * chance))
+    highest = float(np.max(percent[np.isfinite(percent)], initial=100 * chance))
     axes.set_ylim(0, min(100.0, 1.25 * highest))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("samples seen")
@@ -166,8 +169,9 @@ def margin_histogram(
 def confusion_matrix(counts: npt.NDArray[np.integer], classes: Sequence[str], title: str) -> Figure:
     """Return a matrix of true classes (rows) against predicted ones, as shares of each row in per cent.
 
-    Cells and names are written out for up to 20 classes.
+    Cells and names are written out for up to 20 classes. A name may be any text.
     """
+    classes = [drawable(name) for name in classes]
     total = counts.sum(1, keepdims=True)
     percent = 100 * counts / np.maximum(total, 1)
     few = len(classes) <= 20

@@ -8,47 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from hardviews.tracking.examples import Example, Image, Tile
 from hardviews.tracking.figures import ATTACKED, CHOSEN, MIXED, NEUTRAL, PASSED_OVER
-
-Image = npt.NDArray[np.uint8]
-# Top, left, height and width in pixels of the original.
-Box = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True, eq=False)
-class Tile:
-    """A view: uint8 pixels (H, W, 3), a short caption, and where in the original it was cut, if it was.
-
-    mark: a character or two that stand at the box and say which view it is.
-    """
-
-    pixels: Image
-    caption: str = ""
-    box: Box | None = None
-    mark: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Example:
-    """One row of the gallery; groups that are empty in every row are left out.
-
-    random: views as drawn, where nothing was chosen; chosen, passed_over: the outcome of hard view selection;
-    attacked: pairs of a clean view and its adversarial version, of one size; mixed: cut-mixed or mixed-up
-    views.
-    """
-
-    original: Image
-    name: str = ""
-    random: tuple[Tile, ...] = ()
-    chosen: tuple[Tile, ...] = ()
-    passed_over: tuple[Tile, ...] = ()
-    attacked: tuple[tuple[Tile, Tile], ...] = ()
-    mixed: tuple[Tile, ...] = ()
+from hardviews.tracking.text import drawable
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +160,7 @@ def _draw_original(axes: Axes, example: Example) -> None:
     axes.set_ylim(height - 0.5, -0.5)
     axes.set_axis_off()
     if example.name:
-        axes.set_title(example.name, fontsize=7, pad=2)
+        axes.set_title(drawable(example.name), fontsize=7, pad=2)
 
 
 def _draw(axes: Axes, cell: _Cell) -> None:

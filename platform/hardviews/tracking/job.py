@@ -5,14 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+OUTPUT = "hardviews.output"
+"""Tag: address of the run's output."""
+
+JOB_TAG = "hardviews.job"
+"""Tag: the job, as `torchx status` takes it."""
+
 JOB = "TORCHX_JOB_ID"
 """Environment variable: the job, as SCHEDULER://SESSION/NAME."""
 
-_TAGS = {JOB: "hardviews.job", "HARDVIEWS_IMAGE": "hardviews.image", "HARDVIEWS_COMMIT": "mlflow.source.git.commit"}
+_NAMESPACE = "HARDVIEWS_NAMESPACE"  # environment variable, in the pods of a job
+_TAGS = {JOB: JOB_TAG, "HARDVIEWS_IMAGE": "hardviews.image", "HARDVIEWS_COMMIT": "mlflow.source.git.commit"}
 
 
 def job_tags(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the job, its scheduler, its image and the commit that the image was built from, where they are known."""
+    """Return the job, its scheduler, its image and the image's commit, as far as they are known."""
     found = {tag: variables[name] for name, tag in _TAGS.items() if variables.get(name)}
-    scheduler, separator, _ = variables.get(JOB, "").partition("://")
+    scheduler, separator, path = variables.get(JOB, "").partition("://")
+    session, slash, name = path.partition("/")
+    if scheduler == "kubernetes" and slash and ":" not in name and variables.get(_NAMESPACE):
+        # The name that `torchx status` takes wherever it is called.
+        found[JOB_TAG] = f"{scheduler}://{session}/{variables[_NAMESPACE]}:{name}"
     return found | ({"hardviews.scheduler": scheduler} if separator else {})

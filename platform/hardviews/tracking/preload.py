@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import os
 
+from hardviews.tracking.settings import TRACKING_URI, forget_empty_settings, setting
+
 # MLflow's own defaults retry for minutes inside a call; the spool retries outside.
 _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -38,6 +40,7 @@ _LOCAL_MODULES = (
 
 def preload(local: bool = False) -> None:
     """Import what a run's record on a server needs; with `local`, what one in SQLite needs too."""
+    forget_empty_settings()
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     for module in _MODULES + (_LOCAL_MODULES if local else ()):
@@ -46,4 +49,4 @@ def preload(local: bool = False) -> None:
 
 def preload_for_environment() -> None:
     """Import what the store that MLFLOW_TRACKING_URI names needs."""
-    preload(local=not os.environ.get("MLFLOW_TRACKING_URI", "").startswith(("http://", "https://")))
+    preload(local=not (setting(TRACKING_URI) or "").startswith(("http://", "https://")))

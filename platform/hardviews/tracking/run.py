@@ -10,21 +10,27 @@ import contextlib
 import json
 import logging
 import os
+import shlex
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from hardviews.errors import UserError
+from hardviews.failures import of_machine
+from hardviews.tracking.journal import Record
+from hardviews.tracking.leftovers import UPLOADS
 from hardviews.tracking.params import flatten
 from hardviews.tracking.scrub import scrub, scrub_item
-from hardviews.tracking.sender import WRITER, FileSender, LineSender
+from hardviews.tracking.sender import BEAT, WRITER, FileSender, LineSender, is_there
 from hardviews.tracking.server import Server, in_a_pod
-from hardviews.tracking.spool import Record, Spool
+from hardviews.tracking.spare import spare
+from hardviews.tracking.spool import Spool
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,8 +49,6 @@ _AT_THE_END, _AT_A_PODS_END = 30.0, 600.0
 _IN_BETWEEN = 5.0
 # Seconds for a server that is there to take all that is left at the end, the encoder perhaps.
 _SENDING = 600.0
-# How the name of a spool of files ends.
-_UPLOADS = ".files.jsonl"
 # Reports in one record of a replay.
 _REPLAYED_AT_ONCE = 100
 
@@ -63,12 +67,15 @@ class Run:
         self._sender = LineSender(server, run_id, life, fresh)
         self._folder = folder
         self._files = folder / life
-        self._lines = Spool(folder / f"{life}.jsonl", self._sender)
-        self._uploads = Spool(folder / f"{life}{_UPLOADS}", FileSender(server, run_id))
+        self._lines = Spool(folder / f"{life}.jsonl", self._sender, beat=BEAT)
+        self._uploads = Spool(folder / f"{life}{UPLOADS}", FileSender(server, run_id), counts=is_there)
         self._count = 0
+        self._left_out = 0
         self._closed = False
         self.unsent = 0
-        """Records that could not be sent in time, once the run is closed."""
+        """Records that could not be sent in time, or were refused or lost, once the run is closed."""
+        self.undelivered = ""
+        """Why they were not sent, and what to do, as sentences."""
 
     @staticmethod
     def start(
@@ -93,8 +100,8 @@ class Run:
         where a life ended before it could note the id, the run that it made is taken.
 
         Raises UserError where a new run cannot be made because the server does not answer for 15 s (60 in a pod, whose
-        server may have been started with it), or at once where it refuses; MissingRun where the server says within 2 s
-        that it does not know `run_id`. A resumed run does without a server until it is back.
+        server may have been started with it), or at once for a failure that waiting does not end; MissingRun where the
+        server says within 2 s that it does not know `run_id`. A resumed run does without a server until it is back.
         """
         if rank != 0:
             return NullRun(run_id or "")
@@ -141,14 +148,15 @@ class Run:
             self._put("metrics", values={key: float(value) for key, value in values.items()}, step=int(step))
 
     def log_figure(self, figure: Figure, path: str) -> None:
-        """Log a matplotlib figure as an image, e.g. at `figures/curves.png`."""
-        with self._new_file(path) as file:
-            figure.savefig(file.path, bbox_inches="tight")
+        """Log a matplotlib figure as an image, e.g. at `figures/curves.png`; one that fails is left out."""
+        with spare(path):
+            from hardviews.tracking.drawing import save_figure  # matplotlib takes a second to import
+
+            self._log_file(path, partial(save_figure, figure))
 
     def log_text(self, text: str, path: str) -> None:
         """Log a text file, e.g. at `recipe.json`; passwords in it are hidden."""
-        with self._new_file(path) as file:
-            file.path.write_text(scrub(text))
+        self._log_file(path, lambda file: file.write_text(scrub(text), encoding="utf-8"))
 
     def log_dict(self, values: Mapping[str, Any], path: str) -> None:
         """Log a mapping as a JSON file."""
@@ -156,8 +164,7 @@ class Run:
 
     def log_artifact(self, source: str | os.PathLike[str], path: str | None = None) -> None:
         """Log a copy of a local file, under its own name or at `path`."""
-        with self._new_file(path or Path(source).name) as file:
-            shutil.copyfile(source, file.path)
+        self._log_file(path or Path(source).name, partial(shutil.copyfile, source))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, over those of the same name."""
@@ -167,8 +174,12 @@ class Run:
         """Log the exported encoder as an MLflow model with a signature (see `model.py`)."""
         from hardviews.tracking.model import write_model  # imports mlflow, which takes seconds
 
-        folder = self._new_folder()
-        write_model(encoder, folder / name)
+        try:
+            folder = self._new_folder()
+            write_model(encoder, folder / name)
+        except OSError as error:
+            self._leave_out(name, error)
+            return
         self._upload("model", source=str(folder / name), name=name, digest=encoder.digest, step=step)
 
     def drain(self, timeout: float = 30.0) -> bool:
@@ -190,22 +201,39 @@ class Run:
         timeout = _patience(status) if timeout is None else timeout
         sending = _SENDING if status == "FINISHED" else timeout
         unsent = self._uploads.close(timeout, sending, quiet=sending)
-        lost = self._uploads.dropped + self._uploads.rejected + self._lines.dropped + self._lines.rejected
+        lost = self._uploads.lost() + self._lines.lost() + self._left_out
         if lost:
-            self.set_tags({"hardviews.not_taken": f"{lost} records: see the job's log"})
+            self._put("lost", text=f"{lost} records or files were lost or refused in one life: see the job's log")
         self._put("end", status=status)
         left = max(min(timeout, 1.0), timeout - (time.monotonic() - begun))
         unsent += self._lines.close(left, sending)
-        if unsent:
-            logger.warning(
-                "tracking: %d records of run %s were not sent to %s; they are kept in %s",
-                *(unsent, self.run_id, scrub(self._server.uri), self._folder),
-            )
-        else:
+        # The notes of what was lost, and of the end, are no news of their own.
+        self._report(unsent, lost)
+        if not unsent:
             alone = not any(self._folder.glob("*.jsonl"))
             shutil.rmtree(self._folder if alone else self._files, ignore_errors=True)
-        self.unsent = unsent
+        self.unsent = unsent + lost
         return unsent
+
+    def _report(self, unsent: int, lost: int) -> None:
+        """Say what is not in the store, why, where it lies, and how it is sent later."""
+        if not unsent and not lost:
+            return
+        where = scrub(self._server.uri)
+        reason = self._uploads.trouble or self._lines.trouble or self._uploads.disk or self._lines.disk
+        words = [f"{unsent + lost} records of run {self.run_id} are not in {where}"]
+        words[0] += f" ({reason.rstrip('.')})." if reason else "."
+        memory = self._lines.left_in_memory + self._uploads.left_in_memory
+        if unsent > memory and in_a_pod():
+            words.append("They lie on the disk of this pod and go with it; the same job, run again, logs them.")
+        elif unsent > memory:
+            folder = self._folder.parent.parent
+            project = "" if folder == Path(".hardviews").absolute() else f" --project {shlex.quote(str(folder))}"
+            words.append(f"They are kept in {self._folder}: send them later with `hardviews runs --send{project}`.")
+        if lost or memory:
+            words.append(f"{lost + memory} of them are lost: the disk or the server did not take them.")
+        self.undelivered = " ".join(words)
+        logger.warning("tracking: %s", self.undelivered)
 
     def __enter__(self) -> Run:
         return self
@@ -219,7 +247,7 @@ class Run:
     def _begin(self) -> None:
         """Take over what earlier lives left in this folder, and make contact."""
         for path in sorted(self._folder.glob("*.jsonl")):
-            uploads = path.name.endswith(_UPLOADS)
+            uploads = path.name.endswith(UPLOADS)
             if not path.name.startswith(self._files.name):
                 (self._uploads if uploads else self._lines).adopt(path, _still_wanted)
         self._lines.start()
@@ -239,36 +267,37 @@ class Run:
     def _upload(self, kind: str, **content: Any) -> None:
         self._uploads.put({"kind": kind, **content})
 
+    def _leave_out(self, path: str, error: OSError) -> None:
+        """Go on without a file that the disk of the spool does not take."""
+        self._left_out += 1
+        remedy = of_machine(error, str(self._files))
+        words = remedy.words if remedy is not None else f"{error}."
+        logger.warning("tracking: %s is not logged. %s", path, words)
+
     def _new_folder(self) -> Path:
         self._count += 1
         folder = self._files / f"{time.time_ns()}-{self._count}"
         folder.mkdir(parents=True)
         return folder
 
-    def _new_file(self, path: str) -> _SpooledFile:
-        return _SpooledFile(self, self._new_folder(), path)
-
-
-class _SpooledFile:
-    """A file that is being written beside the spool; leaving the context queues it."""
-
-    def __init__(self, run: Run, folder: Path, name: str) -> None:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise UserError(f"An artifact's path must lie inside the run, and {name!r} does not.")
-        self._run, self._folder, self._name = run, folder, name
-        self.path = folder / name
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-
-    def __enter__(self) -> _SpooledFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._run._upload("artifacts", source=str(self._folder))
+    def _log_file(self, path: str, write: Callable[[Path], object]) -> None:
+        """Have a file written beside the spool, and queue it; one that the disk does not take is left out."""
+        if Path(path).is_absolute() or ".." in Path(path).parts:
+            raise UserError(f"An artifact's path must lie inside the run, and {path!r} does not.")
+        folder = None
+        try:
+            folder = self._new_folder()
+            file = folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write(file)
+        except BaseException as error:
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+            if not isinstance(error, OSError) or of_machine(error, path) is None:
+                raise
+            self._leave_out(path, error)
         else:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._upload("artifacts", source=str(folder))
 
 
 class NullRun(Run):
@@ -277,6 +306,7 @@ class NullRun(Run):
     def __init__(self, run_id: str = "") -> None:
         self.run_id = run_id
         self.unsent = 0
+        self.undelivered = ""
 
     def replay(self, rows: Iterable[Mapping[str, Any]]) -> None: ...
     def log_params(self, config: Any) -> None: ...

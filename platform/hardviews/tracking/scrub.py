@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from hardviews.tracking.text import encodable
+
 # user:password@ or token@ in a URI, up to the last @ before the path.
 _CREDENTIALS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/\s]+@")
 # Query parameters of signed URLs.
@@ -17,7 +19,8 @@ HIDDEN = "***"
 
 
 def scrub(text: str) -> str:
-    """Return the text with passwords, signatures and key ids in it replaced by `***`."""
+    """Return the text with passwords, signatures and key ids in it replaced by `***`, as text of UTF-8."""
+    text = encodable(text)
     text = _CREDENTIALS.sub(rf"\g<scheme>{HIDDEN}@", text)
     text = _SIGNED.sub(rf"\g<1>{HIDDEN}", text)
     return _KEY_ID.sub(HIDDEN, text)

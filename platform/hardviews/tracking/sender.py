@@ -13,11 +13,18 @@ import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
-from hardviews.tracking.errors import MissingRun, explain, is_final
+from hardviews.errors import UserError
+from hardviews.failures import Needs
+from hardviews.tracking.errors import MissingRun, diagnose, is_absent, is_refused
+from hardviews.tracking.journal import Record
+from hardviews.tracking.scrub import scrub
 from hardviews.tracking.server import Server
-from hardviews.tracking.spool import Record, Rejected
+from hardviews.tracking.spool import Blocked, Rejected
+from hardviews.tracking.uri import is_on_this_machine
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -32,6 +39,9 @@ WRITER, ENDED = "hardviews.writer", "-"
 # Tag: what cannot be had any more.
 LOST = "hardviews.lost"
 _LONGEST_NOTE = 2000
+# Tag: when a process last wrote the run, as UTC; and seconds between two writes of it.
+ALIVE, BEAT = "hardviews.alive", 60.0
+TIME = "%Y-%m-%dT%H:%M:%SZ"
 # Seconds without contact after which another life may have taken over.
 _STALE = 10.0
 # Seconds in which a server that was stuck works off the requests of those that gave up on it.
@@ -46,21 +56,28 @@ class LineSender:
     """Brings lines to a run: each metric's steps only grow, and nothing is there twice.
 
     life: sorts after the lives before it. A new run (`fresh`) holds nothing yet; for any other the server is asked.
+    reopen: the run goes on, so it is RUNNING again; otherwise only leftovers of a life that has ended are sent.
     """
 
-    def __init__(self, server: Server, run_id: str, life: str, fresh: bool) -> None:
+    def __init__(self, server: Server, run_id: str, life: str, fresh: bool, reopen: bool = True) -> None:
         self._server, self._run_id, self._life = server, run_id, life
         # What the server holds: the last step of each metric, and the parameters; None where it has to be asked.
         self._steps: dict[str, int] | None = {} if fresh else None
         self._params: dict[str, str] = {}
         self._begun = fresh
+        self._reopen = reopen
+        self._ended = False
+        # When the tag that says so was last written.
+        self._beat = time.monotonic() if fresh else -BEAT
         self._superseded = False
         self._contact = time.monotonic()
         # Whether an earlier request may still be under way.
         self._unsettled = False
-        # Samples of the reports that the server lacked; how many the tag tells of, after what it said before.
+        # Samples of the reports that the server lacked, and how many of them the tag counts; what it said before this
+        # life, and what else was lost in it.
         self._replayed: set[int] = set()
         self._told, self._lost = 0, ""
+        self._notes: list[str] = []
         # Set after the first attempt, whatever came of it.
         self.tried = threading.Event()
         self.missing: MissingRun | None = None
@@ -73,23 +90,31 @@ class LineSender:
         return None if steps is None else dict(steps)
 
     def __call__(self, records: Sequence[Record]) -> None:
-        """Send records; raises Rejected for one that is refused for good, Away while there is no server."""
+        """Send records.
+
+        Raises:
+            Rejected: one is refused for good. Away: there is no server for now. Blocked: somebody has to act first.
+        """
         try:
             if self._steps is None or (records and time.monotonic() - self._contact > _STALE):
                 self._ask()
             if not self._superseded:
                 self._send(records)
+                self._say_alive()
             self._contact = time.monotonic()
         except MissingRun as error:
             # It may be restored, and nobody wants to lose a long training's record.
             self.missing, self._steps = error, None
-            raise Away(str(error)) from error
+            raise Blocked(str(error)) from error
         except Exception as error:
             self._steps = None
-            if is_final(error):
-                raise Rejected(str(error)) from error
-            self._unsettled = True
-            raise Away(explain(self._server.uri, error)) from error
+            remedy = diagnose(error, self._server.uri)
+            if remedy.needs is Needs.TIME:
+                self._unsettled = True
+                raise Away(remedy.words) from error
+            if is_refused(error) and records:
+                raise Rejected(remedy.words) from error
+            raise Blocked(f"{scrub(self._server.uri)} takes nothing: {remedy.words}") from error
         finally:
             self.tried.set()
 
@@ -108,11 +133,26 @@ class LineSender:
             time.sleep(_SETTLE)
             self._take(self._server.find(self._run_id))
         self._unsettled = False
-        if not self._begun and run.info.status != "RUNNING":
-            self._server.client.update_run(self._run_id, status="RUNNING")
-        if writer != self._life:
-            self._server.client.set_tag(self._run_id, WRITER, self._life)
+        if self._reopen:
+            # The tag first: an earlier life on its way out looks at it before it writes how it ended.
+            if writer != self._life:
+                self._server.client.set_tag(self._run_id, WRITER, self._life)
+            if not self._begun and run.info.status != "RUNNING":
+                self._server.client.update_run(self._run_id, status="RUNNING")
         self._begun = True
+
+    def _say_alive(self) -> None:
+        """Write when the run was last written, now and then: a run that is silent for long has ended.
+
+        One that was closed meanwhile, by mistake or by an earlier life's late word, is RUNNING again.
+        """
+        if not self._reopen or self._ended or time.monotonic() - self._beat < BEAT:
+            return
+        client = self._server.client
+        client.set_tag(self._run_id, ALIVE, time.strftime(TIME, time.gmtime()))
+        if client.get_run(self._run_id).info.status != "RUNNING":
+            client.update_run(self._run_id, status="RUNNING")
+        self._beat = time.monotonic()
 
     def _take(self, run: MlflowRun) -> None:
         self.missing = None
@@ -167,7 +207,16 @@ class LineSender:
             self._send_params(record["values"])
         elif kind == "tags":
             self._send_tags(record["values"])
+        elif kind == "lost":
+            if record["text"] not in (self._notes or [self._lost])[-1]:
+                self._notes.append(record["text"])
+            self._write_lost()
         elif kind == "end":
+            # Another life may have begun while this one was on its way out: then the run goes on.
+            if client.get_run(self._run_id).data.tags.get(WRITER, ENDED) > self._life:
+                self._superseded = True
+                return
+            self._ended = True
             client.set_tag(self._run_id, WRITER, ENDED)
             if record["status"] is not None:
                 client.set_terminated(self._run_id, record["status"], end_time=record["time"])
@@ -192,45 +241,102 @@ class LineSender:
 
     def _tell_replayed(self) -> None:
         """Say in a tag which reports came from a checkpoint because the process that held them was lost."""
-        count = len(self._replayed)
-        if count == self._told:
-            return
-        note = (
-            f"the lines of samples {min(self._replayed)} to {max(self._replayed)} were lost with their process before "
-            f"they were sent: {count} reports came again from the checkpoint, without system metrics"
-        )
-        self._send_tags({LOST: (f"{self._lost}; {note}" if self._lost else note)[-_LONGEST_NOTE:]})
-        self._told = count
+        if len(self._replayed) != self._told:
+            self._write_lost()
+            self._told = len(self._replayed)
+
+    def _write_lost(self) -> None:
+        notes = [self._lost]
+        if self._replayed:
+            notes.append(
+                f"the lines of samples {min(self._replayed)} to {max(self._replayed)} were lost with their process "
+                f"before they were sent: {len(self._replayed)} reports came again from the checkpoint, without system "
+                "metrics"
+            )
+        notes += self._notes
+        self._send_tags({LOST: "; ".join(note for note in notes if note)[-_LONGEST_NOTE:]})
 
 
 class FileSender:
-    """Brings files and models to a run. What was sent is removed, so what is not there was sent."""
+    """Brings files and models to a run. Each is removed when it was sent, so one that is not there was sent."""
 
     def __init__(self, server: Server, run_id: str) -> None:
         self._server, self._run_id = server, run_id
+        self._artifacts = ""
+        self._plain_models = False
 
     def __call__(self, records: Sequence[Record]) -> None:
-        """Send records; raises Rejected for one that is refused for good, Away while there is no server."""
+        """Send files; one that cannot be stored does not hold up those after it.
+
+        Raises:
+            Away: the server, or the store of its artifacts, does not answer for now. Blocked: somebody has to act, or
+            other software is needed, before the rest is taken.
+        """
+        blocked = None
         for record in records:
-            source = record["source"]
-            if not os.path.isdir(source):
+            if not is_there(record):
                 continue
             try:
+                self._check_place()
                 if record["kind"] == "model":
                     self._send_model(record)
                 else:
-                    self._server.client.log_artifacts(self._run_id, source)
+                    self._server.client.log_artifacts(self._run_id, record["source"])
             except Exception as error:
-                if isinstance(error, PermissionError) and self._server.remote:
-                    # A store without proxied artifacts names a folder of its own machine.
-                    raise Rejected(f"{error}: start the server with `mlflow server --serve-artifacts`") from error
-                if is_final(error):
-                    raise Rejected(str(error)) from error
-                raise Away(explain(self._server.uri, error)) from error
-            shutil.rmtree(source, ignore_errors=True)
+                remedy = diagnose(error, self._server.uri, self._artifacts)
+                if remedy.needs is Needs.TIME:
+                    raise Away(remedy.words) from error
+                blocked = blocked or (self._advise(remedy.words), error)
+                continue
+            shutil.rmtree(record["source"], ignore_errors=True)
+        if blocked is not None:
+            raise Blocked(blocked[0]) from blocked[1]
+
+    def _check_place(self) -> None:
+        """Find out where the run's artifacts lie; refuse a folder of the server's machine."""
+        if self._artifacts:
+            return
+        address = str(self._server.client.get_run(self._run_id).info.artifact_uri)
+        path = _local_path(address)
+        if path is not None and self._server.remote and not is_on_this_machine(self._server.uri):
+            # ROOT/EXPERIMENT/RUN/artifacts: a disk that both machines share has the root.
+            root = path.parents[2] if len(path.parents) > 2 else path
+            if not root.is_dir():
+                raise UserError(self._elsewhere(address))
+        self._artifacts = address
+
+    def _advise(self, words: str) -> str:
+        if self._server.remote and _local_path(self._artifacts) is not None:
+            words = f"{words.rstrip('.')}. {self._elsewhere(self._artifacts)}"
+        return f"figures and models cannot be stored: {words}"
+
+    def _elsewhere(self, address: str) -> str:
+        return (
+            f"The server keeps artifacts in {address}, a folder of its own machine: start it with `mlflow server "
+            "--serve-artifacts`"
+        )
 
     def _send_model(self, record: Record) -> None:
-        """Register the folder as a logged model of the run; sending it again finds the one begun before."""
+        """Register the folder as a logged model of the run; sending it again finds the one begun before.
+
+        A server without logged models (MLflow 2, Azure) gets it as plain files of the run, which load in the same way.
+        """
+        if not self._plain_models:
+            try:
+                self._log_model(record)
+                return
+            except Exception as error:
+                if not is_absent(error):
+                    raise
+                self._plain_models = True
+                logger.warning(
+                    "tracking: %s has no logged models: the encoder goes to the files of the run, %s/",
+                    *(scrub(self._server.uri), record["name"]),
+                )
+        self._server.client.log_artifacts(self._run_id, record["source"], record["name"])
+        self._server.client.set_tag(self._run_id, "hardviews.encoder", record["digest"])
+
+    def _log_model(self, record: Record) -> None:
         from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
         client = self._server.client
@@ -252,3 +358,14 @@ class FileSender:
         client.log_outputs(self._run_id, [LoggedModelOutput(model.model_id, record["step"])])
         client.set_tag(self._run_id, "hardviews.encoder", record["digest"])
         client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+
+def is_there(record: Record) -> bool:
+    """Return whether the files of a record were not sent yet."""
+    return os.path.isdir(record["source"])
+
+
+def _local_path(address: str) -> Path | None:
+    """Return the path of a folder on a disk, None for any other address."""
+    parts = urlsplit(address)
+    return Path(unquote(parts.path)) if parts.scheme in ("", "file") and parts.path else None

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import uuid
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hardviews.errors import UserError
-from hardviews.tracking.errors import MissingRun, code, explain, is_denied, is_final, unusable
+from hardviews.failures import Needs
+from hardviews.tracking.errors import MissingRun, code, diagnose, unusable
 from hardviews.tracking.preload import preload
 from hardviews.tracking.scrub import scrub, scrub_item
+from hardviews.tracking.settings import TRACKING_URI, setting
+from hardviews.tracking.sqlite import open_once
+from hardviews.tracking.text import encodable
+from hardviews.tracking.uri import check_uri, default_uri, is_remote
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
@@ -25,49 +30,60 @@ logger = logging.getLogger(__name__)
 # Opens the experiment in the part of MLflow's pages that is about training, not about language models.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 # Identifies a run before its id is known: an answer may get lost, or the process end, after it was made.
-_KEY = "hardviews.key"
+KEY = "hardviews.key"
 # Seconds for which a new run waits for a server that is away; in a pod, whose server may have been started with it or
 # be moving to another node; and between attempts.
 _PATIENCE, _PATIENCE_OF_A_POD, _PAUSE = 15.0, 60.0, 0.5
 
 
 class Server:
-    """An MLflow tracking store: a server by URL, or SQLite in the project's folder."""
+    """An MLflow tracking store: a server by URL, or a database, by default SQLite in the project's folder."""
 
-    def __init__(self, uri: str, client: MlflowClient, folder: Path | None) -> None:
+    def __init__(self, uri: str, folder: Path | None) -> None:
+        """Keep the address; `folder` is that of the project if the store lies there."""
         self.uri = uri
-        self.client = client
         self._folder = folder
 
     @staticmethod
     def connect(uri: str | None, folder: Path) -> Server:
-        """Return the store at `uri`, else at MLFLOW_TRACKING_URI, else SQLite in `folder`; asks a server nothing."""
+        """Return the store at `uri`, else at MLFLOW_TRACKING_URI, else SQLite in `folder`; opens nothing.
+
+        Raises:
+            UserError: the address has a form that cannot be right, or the folder cannot be made.
+        """
         preload()  # takes seconds, and only the writing rank needs it
+        given = uri or setting(TRACKING_URI)
+        if given is not None:
+            return Server(check_uri(given), None)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"The tracking record cannot be kept in {folder} ({error.strerror}). Give another --project, or "
+                f"the address of a server in {TRACKING_URI}."
+            ) from error
+        return Server(default_uri(folder), folder)
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """MLflow's client, made on first use: a store that is a database is opened by it."""
         from mlflow.tracking import MlflowClient
 
-        # How MLflow creates its tables is of no interest to the user.
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+        if self.remote:
+            return MlflowClient(self.uri)
+        import mlflow.store.db.utils
+
+        # MLflow's own lines about its tables, and its tracebacks of a database that fails: errors are reported here.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        given = uri or os.environ.get("MLFLOW_TRACKING_URI")
-        if given is None:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UserError(
-                    f"The tracking record cannot be kept in {folder} ({error.strerror}). Give another --project, or "
-                    "the address of a server in MLFLOW_TRACKING_URI."
-                ) from error
-        chosen = given or default_uri(folder)
-        try:
-            client = MlflowClient(chosen)
-        except Exception as error:
-            raise unusable(chosen, error) from error
-        return Server(chosen, client, folder if given is None else None)
+        # It would try for a minute and a half inside a call. The callers try again by themselves.
+        mlflow.store.db.utils.MAX_RETRY_COUNT = 1
+        return open_once(self.uri, lambda: MlflowClient(self.uri))
 
     @property
     def remote(self) -> bool:
         """Whether it is a server, which may be away."""
-        return self.uri.startswith(("http://", "https://"))
+        return is_remote(self.uri)
 
     def create_run(
         self,
@@ -80,14 +96,16 @@ class Server:
         """Make a run (in its parent's experiment, where it has one); return its id and whether it is new.
 
         key: says what this run is the record of; one that was made before with the same key is returned instead.
-        Waits 15 s (60 in a pod) for a server that is away or hangs. Raises UserError after that, and at once where it
-        refuses.
+        Waits 15 s (60 in a pod) for a server that is away or hangs. Raises UserError after that, and at once for a
+        failure that time alone does not end.
         """
         found: list[tuple[str, bool]] = []
         failed: list[Exception] = []
         over = threading.Event()
-        tags[_KEY] = (key or uuid.uuid4().hex).replace("'", "")  # it is quoted when it is searched for
+        tags[KEY] = (key or uuid.uuid4().hex).replace("'", "")  # it is quoted when it is searched for
         patience = _PATIENCE_OF_A_POD if in_a_pod() else _PATIENCE
+        if self.uri.startswith("sqlite:"):
+            self._open()  # making the tables may take longer than a server may be away
 
         def attempt() -> None:
             # A request that hangs holds this thread, never the training.
@@ -98,12 +116,11 @@ class Server:
                     return
                 except Exception as error:
                     failed.append(error)
-                    final = isinstance(error, UserError) or is_final(error) or is_denied(error) or not self.remote
-                    if final or time.monotonic() + _PAUSE > deadline:
+                    remedy = diagnose(error, self.uri)
+                    if remedy.needs is not Needs.TIME or time.monotonic() + _PAUSE > deadline:
                         return
                     if len(failed) == 1:
-                        reason = explain(self.uri, error)
-                        logger.warning("tracking: waiting %.0f s for %s (%s)", patience, scrub(self.uri), reason)
+                        logger.warning("tracking: waiting %.0f s for %s (%s)", patience, scrub(self.uri), remedy.words)
                 again = True  # the answer may have been lost, not the request
                 over.wait(_PAUSE)
 
@@ -114,7 +131,16 @@ class Server:
         if found:
             return found[0]
         error = failed[-1] if failed else TimeoutError("no answer: timed out")
-        raise error if isinstance(error, UserError) else unusable(self.uri, error) from error
+        raise error if isinstance(error, UserError) else unusable(self.uri, error, self._folder is not None) from error
+
+    def _open(self) -> None:
+        """Open the store in this thread; raises UserError if that fails."""
+        try:
+            _ = self.client
+        except UserError:
+            raise
+        except Exception as error:
+            raise unusable(self.uri, error, own=self._folder is not None) from error
 
     def find(self, run_id: str) -> MlflowRun:
         """Return a run; raises MissingRun where the store answers and does not know it."""
@@ -143,10 +169,10 @@ class Server:
             experiment_id = self.find(parent).info.experiment_id
             tags["mlflow.parentRunId"] = parent
         if again:
-            for run in self.client.search_runs([experiment_id], f"tags.`{_KEY}` = '{tags[_KEY]}'", max_results=1):
+            for run in self.client.search_runs([experiment_id], f"tags.`{KEY}` = '{tags[KEY]}'", max_results=1):
                 return str(run.info.run_id), False
         tags = {key: scrub_item(key, str(value)) for key, value in tags.items()}
-        return str(self.client.create_run(experiment_id, tags=tags, run_name=name).info.run_id), True
+        return str(self.client.create_run(experiment_id, tags=tags, run_name=encodable(name)).info.run_id), True
 
     def _experiment(self, name: str) -> str:
         found: Experiment | None = self.client.get_experiment_by_name(name)
@@ -169,9 +195,4 @@ class Server:
 
 def in_a_pod() -> bool:
     """Whether this process runs in a pod of Kubernetes, whose disk goes with it."""
-    return "KUBERNETES_SERVICE_HOST" in os.environ
-
-
-def default_uri(folder: Path) -> str:
-    """The SQLite store in a project's folder."""
-    return f"sqlite:///{folder.absolute() / 'mlflow.db'}"
+    return setting("KUBERNETES_SERVICE_HOST") is not None

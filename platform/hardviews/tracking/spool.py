@@ -1,48 +1,63 @@
-"""A queue on disk between the training loop and a tracking server that may be away.
+"""A queue between the training loop and a tracking server that may be away or refuse.
 
-Callers `put` records, which never waits: a bounded queue takes them, a writer thread appends them to a
-JSON-lines file, and a sender thread sends the file in order. While the server is away the file grows; when it
-is back, sending goes on where it stopped. A later process takes over with `adopt` what one that died left.
+Callers `put` records, which never waits: a bounded queue takes them, a writer thread appends them to a JSON-lines file,
+and a sender thread sends the file in order. While the server takes nothing, the file grows. When it takes records
+again, sending goes on at the place where it stopped. A later process takes over with `adopt` the records that one that
+died left unsent.
 """
 
 from __future__ import annotations
 
-import fcntl
-import io
 import json
 import logging
-import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from hardviews.errors import UserError
+from hardviews.failures import of_machine
+from hardviews.tracking.journal import Journal, Memory, Record, lines
 from hardviews.tracking.scrub import scrub
 
-Record = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 # Records are sent at most so many at a time: one request to a server, one transaction in SQLite.
 _BATCH = 200
-# Seconds between attempts while the server is away: doubled from the first to the last.
-_FIRST_PAUSE, _LAST_PAUSE = 0.25, 15.0
-# A file that has been sent wholly is emptied once it is larger than this (bytes).
-_COMPACT = 1 << 20
+# Seconds between attempts while the server takes nothing: doubled from the first to the last; the longest if only
+# somebody's action can help.
+_FIRST_PAUSE, _LAST_PAUSE, _LAST_PAUSE_BLOCKED = 0.25, 15.0, 60.0
+# Bytes of records that wait in memory while the disk takes none.
+_MOST_HELD = 32 << 20
+# Kinds of records without which a run looks other than it was; they are few, and kept beyond the bound.
+_KEPT = ("end", "lost", "params", "tags")
 
 
 class Rejected(Exception):
     """The server is there and refuses this record for good: sending it again would not help."""
 
 
+class Blocked(Exception):
+    """Nothing is taken until somebody acts, or other software is there; the message says what to do."""
+
+
+def always(record: Record) -> bool:
+    """Return that a record is to be sent, whichever it is."""
+    return True
+
+
 class Spool:
     """Takes records at once and sends them in order, sooner or later.
 
-    path: the JSON-lines file; `send` gets a list of records, raises Rejected for one that can never be taken,
-    and anything else while the server is away; it is called with an empty list first, to make contact. capacity:
-    records that may wait for the disk; more are dropped and counted, so that a stuck disk does not stop the training.
+    path: the JSON-lines file; `send` gets a list of records, raises Rejected for one that can never be taken, Blocked
+    for a failure that waiting does not end, and anything else while the server is away; it is called with an empty list
+    first, to make contact. capacity: records that may wait for the writer; more are dropped and counted, so that a
+    stuck disk does not stop the training. beat: seconds without records after which `send` gets an empty list again.
+    counts: whether a record that was not sent is still to be sent, if `send` takes some of a list and fails then.
+
+    If the disk is full or cannot be written, records wait in memory, up to 32 MB; more are dropped and counted.
+
     Raises UserError where another live process holds the file.
     """
 
@@ -52,23 +67,41 @@ class Spool:
         send: Callable[[Sequence[Record]], None],
         capacity: int = 50_000,
         lock_timeout: float = 30.0,
+        beat: float | None = None,
+        counts: Callable[[Record], bool] = always,
     ) -> None:
         self.path = path
         self._send = send
-        self._offset_path = path.with_suffix(".sent")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = _open_locked(path, lock_timeout)
-        _drop_torn_line(self._file.fileno())
-        self._size = os.fstat(self._file.fileno()).st_size
-        self._offset = self._read_offset()
+        self._beat = beat
+        self._counts = counts
+        self.disk: str | None = None
+        """What is wrong with the disk, None if nothing was."""
+        try:
+            self._journal = Journal(path, lock_timeout)
+        except OSError as error:
+            self._tell_disk(error)
+            self._journal = Memory(path)
         self._queue: queue.Queue[Record] = queue.Queue(capacity)
+        # Lines that the disk did not take: newer than those in the file. Those of them that the sender has in hand are
+        # older.
+        self._held: list[bytes] = []
+        self._in_hand: list[bytes] = []
         self._changed = threading.Condition()
         self._closing = threading.Event()
-        # When the server last took something, or this process began to wait for it.
+        # Ends the pause between two attempts.
+        self._again = threading.Event()
+        # When the server last took something, or this process began to wait for it; how many attempts there were.
         self._moved = time.monotonic()
+        self._attempts = 0
         self.dropped = 0
         self.rejected = 0
+        self.left_in_memory = 0
+        """Records of a closed queue that are in no file."""
         self.away_since: float | None = None
+        self.trouble: str | None = None
+        """Why nothing is taken at present."""
+        self.blocked = False
+        """Whether somebody has to act before anything is taken."""
         self._writer = threading.Thread(target=self._write_loop, name="spool-writer", daemon=True)
         self._sender = threading.Thread(target=self._send_loop, name="spool-sender", daemon=True)
 
@@ -87,40 +120,62 @@ class Spool:
     def adopt(self, other: Path, wanted: Callable[[Record], bool]) -> bool:
         """Take over what a process that is gone left unsent in another file; call before `start`.
 
-        Returns whether it did: a live process keeps its own. The other file goes when this one has its records, so
-        a kill in between sends them twice, never loses them.
+        Returns whether it did: a live process keeps its own. The other file goes when this one has its records, so a
+        kill in between sends them twice, never loses them.
         """
         try:
-            left = Spool(other, self._send, lock_timeout=0.0)
+            left = Journal(other, lock_timeout=0.0)
         except UserError:
             return False
-        with left._file:
-            while left._offset < left._size:
-                records, length = left._read(left._offset, min(left._size - left._offset, 1 << 20))
-                data = _lines([record for record in records if wanted(record)])
-                _append(self._file.fileno(), data)
-                self._size += len(data)
-                left._offset += length
-            left._remove()
+        except OSError as error:
+            self._tell_disk(error)
+            return False
+        filed = True
+        while left.offset < left.size:
+            records, length = left.read(_BATCH)
+            data = lines([record for record in records if wanted(record)])
+            try:
+                self._journal.append(b"".join(data))
+            except OSError as error:
+                self._tell_disk(error)
+                self._held += data
+                filed = False
+            left.offset += length
+        if filed:
+            left.remove()
+        left.close()
         return True
+
+    def lost(self) -> int:
+        """Count the records that nobody will send: dropped, refused for good, or damaged on the disk."""
+        return self.dropped + self.rejected + self._journal.damaged
 
     def unsent(self) -> int:
         """Count the records that were taken and not yet sent."""
+        filed = 0 if isinstance(self._journal, Memory) else self._journal.unsent(self._counts)
+        return filed + self.only_in_memory()
+
+    def only_in_memory(self) -> int:
+        """Count the records that are in no file: they go with the process."""
         with self._changed:
-            offset, size = self._offset, self._size
-        waiting = os.pread(self._file.fileno(), size - offset, offset).count(b"\n")
-        return waiting + self._queue.unfinished_tasks
+            waiting = len(self._held) + len(self._in_hand) + self._queue.unfinished_tasks
+        return waiting + (self._journal.unsent(self._counts) if isinstance(self._journal, Memory) else 0)
 
     def drain(self, timeout: float, sending: float = 0.0, quiet: float | None = None) -> bool:
         """Wait until everything taken so far is sent; return whether it was.
 
         timeout: seconds to wait for a server that is away; sending: in all, for one that takes records (`timeout` if
-        that is longer); quiet: without an answer to the request under way, `timeout` by default.
+        that is longer); quiet: without an answer to the request under way, `timeout` by default. If somebody has to act
+        first, one more attempt is waited for.
         """
         begun = time.monotonic()
         quiet = timeout if quiet is None else quiet
+        first = self._attempts
+        self._again.set()
         with self._changed:
-            while self._offset < self._size or self._queue.unfinished_tasks:
+            while self._waits():
+                if self.blocked and self._attempts > first:
+                    return False
                 limit = begun + timeout
                 if self.away_since is None:
                     limit = min(begun + max(timeout, sending), max(begun, self._moved) + quiet)
@@ -135,22 +190,26 @@ class Spool:
 
         The file stays where records are left in it, for a process that adopts it; else it is removed.
         """
-        self.drain(timeout, sending, quiet)
+        sent = self.drain(timeout, sending, quiet)
         self._closing.set()
+        self._again.set()
         with self._changed:
             self._changed.notify_all()
-        self._writer.join(5.0)
-        self._sender.join(1.0)
-        left = self.unsent()
+        if self._writer.ident is not None:
+            self._writer.join(5.0)
+            # A request that hangs is not waited for.
+            self._sender.join(1.0 if sent else 0.2)
+        left, self.left_in_memory = self.unsent(), self.only_in_memory()
         if left == 0:
-            self._remove()
+            self._journal.remove()
         if not self._sender.is_alive():
-            self._file.close()
+            self._journal.close()
         return left + self.dropped
 
-    def _remove(self) -> None:
-        self.path.unlink(missing_ok=True)
-        self._offset_path.unlink(missing_ok=True)
+    def _waits(self) -> bool:
+        """Return whether records wait that were not sent."""
+        journal = self._journal
+        return bool(journal.offset < journal.size or self._queue.unfinished_tasks or self._held or self._in_hand)
 
     def _write_loop(self) -> None:
         while not (self._closing.is_set() and self._queue.empty()):
@@ -163,50 +222,73 @@ class Spool:
                     records.append(self._queue.get_nowait())
                 except queue.Empty:
                     break
-            data = _lines(records)
-            try:
-                _append(self._file.fileno(), data)
-            except OSError as error:
-                self.dropped += len(records)
-                logger.warning("tracking: cannot write %s (%s); %d records lost", self.path, error, len(records))
-                _drop_torn_line(self._file.fileno())
-                data = b""
+            self._write(records)
             with self._changed:
-                self._size += len(data)
                 for _ in records:
                     self._queue.task_done()
                 self._changed.notify_all()
+        if self._held:
+            self._write([])
+
+    def _write(self, records: Sequence[Record]) -> None:
+        """Append records, after those that the disk did not take before; keep all in memory if it takes none."""
+        with self._changed:
+            held, self._held = self._held, []
+        new = lines(records)
+        try:
+            self._journal.append(b"".join(held + new))
+        except OSError as error:
+            self._tell_disk(error)
+            size = sum(map(len, held))
+            for line, record in zip(new, records, strict=True):
+                size += len(line)
+                if size <= _MOST_HELD or record.get("kind") in _KEPT:
+                    held.append(line)
+                else:
+                    self.dropped += 1
+                    size -= len(line)
+            with self._changed:
+                self._held = held
 
     def _send_loop(self) -> None:
         pause = _FIRST_PAUSE
         greeted = False
         while True:
-            records: list[Record] = []
-            length = 0
-            with self._changed:
-                while greeted and self._offset >= self._size and not self._closing.is_set():
-                    self._changed.wait(0.5)
-                if self._closing.is_set():
-                    return
-                offset, size = self._offset, self._size
             if greeted:
-                records, length = self._read(offset, min(size - offset, 1 << 20))
+                self._wait_for_records()
+            if self._closing.is_set():
+                return
             try:
+                records, length = self._next() if greeted else ([], 0)
                 self._send_some(records)
             except Exception as error:
-                if self.away_since is None:
-                    self.away_since = time.time()
-                    logger.warning(
-                        "tracking: the server is away (%s); records are kept in %s", _brief(error), self.path
-                    )
-                self._closing.wait(pause)
-                pause = min(2 * pause, _LAST_PAUSE)
+                self._take_note(error)
+                if self._again.wait(pause):
+                    self._again.clear()
+                    pause = _FIRST_PAUSE
+                else:
+                    pause = min(2 * pause, _LAST_PAUSE_BLOCKED if self.blocked else _LAST_PAUSE)
                 continue
-            if self.away_since is not None:
-                logger.warning("tracking: the server is back after %.0f s", time.time() - self.away_since)
-                self.away_since = None
+            self._recover()
             greeted, pause = True, _FIRST_PAUSE
-            self._advance(offset + length)
+            self._advance(length)
+
+    def _wait_for_records(self) -> None:
+        begun = time.monotonic()
+        with self._changed:
+            while not (self._in_hand or self._held or self._journal.offset < self._journal.size):
+                if self._closing.is_set() or (self._beat is not None and time.monotonic() - begun > self._beat):
+                    return
+                self._changed.wait(0.5)
+
+    def _next(self) -> tuple[list[Record], int]:
+        """Return the next records, and their length in the file: 0 if they come from memory."""
+        with self._changed:
+            if not self._in_hand and self._journal.offset >= self._journal.size:
+                self._in_hand, self._held = self._held[:_BATCH], self._held[_BATCH:]
+            if self._in_hand:
+                return [json.loads(line) for line in self._in_hand], 0
+        return self._journal.read(_BATCH)
 
     def _send_some(self, records: Sequence[Record]) -> None:
         try:
@@ -220,81 +302,47 @@ class Spool:
                     self.rejected += 1
                     logger.warning("tracking: a %s record was refused: %s", record.get("kind", "?"), _brief(error))
 
-    def _read(self, offset: int, length: int) -> tuple[list[Record], int]:
-        """Read whole lines from `offset`, at most a batch of them, and their length in bytes."""
-        data = os.pread(self._file.fileno(), length, offset)
-        while b"\n" not in data and length < self._size - offset:
-            length = min(2 * length, self._size - offset)
-            data = os.pread(self._file.fileno(), length, offset)
-        lines = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)[:_BATCH]
-        return [json.loads(line) for line in lines], sum(map(len, lines))
-
-    def _advance(self, offset: int) -> None:
+    def _take_note(self, error: Exception) -> None:
+        """Say why nothing is taken: at once, and again if somebody has to act now, or must do something else."""
+        blocked, reason = isinstance(error, Blocked), _brief(error)
+        if blocked and (not self.blocked or reason != self.trouble):
+            logger.warning("tracking: %s. Records wait in %s.", reason.rstrip("."), self.path)
+        elif not blocked and (self.away_since is None or self.blocked):
+            logger.warning("tracking: the server is away (%s); records are kept in %s", reason, self.path)
         with self._changed:
-            self._moved = time.monotonic()
-            if offset == self._offset:
-                return
-            self._offset = offset
-            if self._offset == self._size and self._size > _COMPACT:
-                os.ftruncate(self._file.fileno(), 0)
-                self._offset = self._size = 0
-            temporary = self._offset_path.with_suffix(".sent.part")
-            temporary.write_text(str(self._offset))
-            os.replace(temporary, self._offset_path)
+            self.blocked, self.trouble = blocked, reason
+            self.away_since = self.away_since or time.time()
+            self._attempts += 1
             self._changed.notify_all()
 
-    def _read_offset(self) -> int:
+    def _recover(self) -> None:
+        if self.away_since is not None:
+            logger.warning("tracking: records are taken again after %.0f s", time.time() - self.away_since)
+        with self._changed:
+            self.away_since, self.trouble, self.blocked = None, None, False
+            self._attempts += 1
+
+    def _advance(self, length: int) -> None:
         try:
-            offset = int(self._offset_path.read_text())
-        except (FileNotFoundError, ValueError):
-            return 0
-        # Larger than the file: the process ended between emptying the file and noting it.
-        return offset if offset <= self._size else 0
+            if length:
+                self._journal.advance(length)
+        except OSError as error:
+            # Known in memory: only a later process would send these records once more.
+            self._tell_disk(error)
+        with self._changed:
+            if not length:
+                self._in_hand = []
+            self._moved = time.monotonic()
+            self._changed.notify_all()
 
-
-def _open_locked(path: Path, timeout: float) -> io.FileIO:
-    """Open the file for this process alone; the lock goes with the process, however it ends."""
-    deadline = time.monotonic() + timeout
-    while True:
-        file = open(path, "a+b", buffering=0)  # noqa: SIM115 (stays open)
-        try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise UserError(
-                    f"Another process is writing to the same tracking run: {path} is locked. Stop the other job, or "
-                    "start this one as a run of its own."
-                ) from None
-            time.sleep(0.1)
-        # Held by another, or removed by the one that held it: what is at the path now is another file.
-        file.close()
-
-
-def _drop_torn_line(descriptor: int) -> None:
-    """Cut what follows the last newline: a record that a killed process wrote in part."""
-    size = os.fstat(descriptor).st_size
-    position = size
-    while position > 0:
-        start = max(0, position - 65536)
-        end = os.pread(descriptor, position - start, start).rfind(b"\n")
-        if end >= 0:
-            os.ftruncate(descriptor, start + end + 1)
-            return
-        position = start
-    os.ftruncate(descriptor, 0)
-
-
-def _lines(records: Sequence[Record]) -> bytes:
-    return b"".join(json.dumps(record).encode() + b"\n" for record in records)
-
-
-def _append(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    def _tell_disk(self, error: OSError) -> None:
+        """Say once that the disk takes nothing."""
+        remedy = of_machine(error, str(self.path))
+        words = remedy.words if remedy is not None else f"{self.path}: {_brief(error)}."
+        if self.disk is None:
+            logger.warning("tracking: %s Records wait in memory until then.", words)
+        self.disk = words
 
 
 def _brief(error: BaseException) -> str:
-    return scrub((str(error).splitlines() or [type(error).__name__])[0][:300])
+    return scrub((str(error).splitlines() or [type(error).__name__])[0][:500])

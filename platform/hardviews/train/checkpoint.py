@@ -24,11 +24,13 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint import CheckpointException, FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from hardviews.collectives import broadcast_tensors, rank, world_size
 from hardviews.errors import UserError
+from hardviews.failures import kind_of, of_machine
+from hardviews.storage.disk import in_words, room, temporary_folder, try_folder
 from hardviews.storage.store import Store
 from hardviews.train.ledger import Range, from_json
 from hardviews.train.scratch import scratch
@@ -131,6 +133,7 @@ class Checkpoints:
         """Name the folder; `keep` committed checkpoints stay, older ones go. patience: seconds, as of a Store."""
         self.output, self.keep = output, keep
         self.store = Store(output, patience).inside(_FOLDER)
+        self._left = ""  # why old ones could not be removed
 
     def patient(self, seconds: float) -> "Checkpoints":
         """Return the same checkpoints behind a store that is waited for otherwise."""
@@ -151,27 +154,69 @@ class Checkpoints:
         check: called before anything is written and again before it is committed; raises where it must not be.
 
         Raises:
-            OSError, UserError: the store did not take it. Then it is not committed, and those before are untouched.
+            UserError, OSError: the store or a disk did not take it. Then it is not committed, and those before are
+            untouched.
         """
         check()
         name = _name_of(progress.step)
         # What a killed process left; the manifest goes first, so that no reader takes the rest for whole.
         self.store.remove(f"{name}/{MANIFEST}")
         self.store.remove_folder(name)
-        with self._workplace(name) as folder:
+        try:
+            files = self._write(name, tensors, history)
+            check()
+            self.store.write(f"{name}/{MANIFEST}", Manifest(progress, ranges, files).encode())
+        except BaseException:
+            if self.store.local:
+                # What a full disk took of it would keep the next one from being written.
+                self.store.remove_folder(name)
+            raise
+        try:
+            self._forget_old()
+        except (OSError, UserError) as error:
+            self._tell_left(error)
+        return name
+
+    def _write(self, name: str, tensors: Mapping[str, Tensor], history: bytes) -> dict[str, dict[str, int]]:
+        """Write all files but the manifest; return size and checksum of each."""
+        with in_words(*self._place()), self._workplace(name) as folder:
             # What is uploaded from here need not outlive the power.
             writer = FileSystemWriter(folder, sync_files=self.store.local)
-            dcp.save(dict(tensors), storage_writer=writer, no_dist=True)
+            failure = _failure(lambda: dcp.save(dict(tensors), storage_writer=writer, no_dist=True))
+            if failure is not None:
+                if of_machine(failure, str(folder)) is None:
+                    try_folder(str(folder))  # torch does not always pass on why a file could not be written
+                raise failure
             (folder / HISTORY).write_bytes(history)
             paths = sorted(path for path in folder.iterdir() if path.is_file())
             files = {path.name: _fingerprint(path) for path in paths}
             if not self.store.local:
                 with ThreadPoolExecutor(len(paths)) as pool:
                     list(pool.map(lambda path: self.store.put(str(path), f"{name}/{path.name}", move=False), paths))
-        check()
-        self.store.write(f"{name}/{MANIFEST}", Manifest(progress, ranges, files).encode())
-        self._forget_old()
-        return name
+            return files
+
+    def _place(self) -> tuple[str, str]:
+        """Return the folder that torch writes to, for messages, and how to choose another one."""
+        if self.store.path is not None:
+            return self.store.path, ""
+        return temporary_folder(), "TMPDIR names another folder for temporary files."
+
+    def check_room(self, tensors: Mapping[str, Tensor]) -> None:
+        """Refuse to begin a training whose checkpoints the disk cannot hold; writes nothing.
+
+        Raises:
+            UserError: there is less room than the tensors take.
+        """
+        needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        folder = self.store.path if self.store.path is not None else temporary_folder()
+        free, shown = room(folder), self.output if self.store.local else folder
+        if free is None or free >= needed:
+            return
+        instead = "give another --output" if self.store.local else "name another folder for temporary files with TMPDIR"
+        raise UserError(
+            f"A checkpoint of this training takes {needed / 1e6:.1f} MB or more, and the disk of {shown} has "
+            f"{free / 1e6:.1f} MB free. Free some space, or {instead}."
+        )
 
     @contextmanager
     def _workplace(self, name: str) -> Iterator[Path]:
@@ -240,6 +285,13 @@ class Checkpoints:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def _tell_left(self, error: Exception) -> None:
+        """Tell once that old checkpoints stay; the one that was just saved counts."""
+        cause = kind_of(error)
+        if cause != self._left:
+            logger.warning("checkpoints that are not needed any more stay in %s: %s", self.store.url, error)
+        self._left = cause
+
     def verify(self, name: str, manifest: Manifest) -> None:
         """Read every file of a checkpoint.
 
@@ -279,14 +331,16 @@ class Checkpoints:
         return None
 
     def _read(self, name: str, manifest: Manifest) -> Checkpoint:
-        with self._verified(name, manifest) as folder:
+        with in_words(*self._place()), self._verified(name, manifest) as folder:
             reader = FileSystemReader(folder)
             tensors = {
                 key: torch.empty(entry.size, dtype=entry.properties.dtype)
                 for key, entry in reader.read_metadata().state_dict_metadata.items()
                 if isinstance(entry, TensorStorageMetadata)
             }
-            dcp.load(tensors, storage_reader=FileSystemReader(folder), no_dist=True)
+            failure = _failure(lambda: dcp.load(tensors, storage_reader=FileSystemReader(folder), no_dist=True))
+            if failure is not None:
+                raise failure
             history = (folder / HISTORY).read_bytes()
         return Checkpoint(tensors, manifest.progress, manifest.ranges, history)
 
@@ -323,6 +377,19 @@ class Checkpoints:
 
 def _name_of(step: int) -> str:
     return f"step-{step:08d}"
+
+
+def _failure(function: Callable[[], object]) -> BaseException | None:
+    """Call a function of torch's, and return the error of the one process that saves or loads, if there was one.
+
+    torch's own error is no Exception, and its text is a traceback. Raised where it is caught, the error inside would
+    lose the one that it came from.
+    """
+    try:
+        function()
+    except CheckpointException as error:
+        return next((failure[0] for failure in error.failures.values()), error)
+    return None
 
 
 def _own_checksum(content: Mapping[str, Any]) -> int:

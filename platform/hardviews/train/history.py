@@ -6,11 +6,14 @@ an object store it appears there at the end.
 """
 
 import json
-import os
+import logging
 from pathlib import Path
 from typing import Any
 
+from hardviews.failures import of_machine
 from hardviews.storage.store import Store
+
+logger = logging.getLogger(__name__)
 
 NAME = "history.jsonl"
 
@@ -21,14 +24,12 @@ class History:
     def __init__(self, output: str, before: bytes, write: bool) -> None:
         """Take over the lines of a checkpoint; what an earlier life wrote after them belongs to steps run again."""
         self.store = Store(output)
+        self._behind = False  # the file lacks lines
         self._lines = before.splitlines(keepends=True)
         self.rows: list[dict[str, Any]] = [json.loads(line) for line in self._lines]
         self.path = Path(self.store.path) / NAME if write and self.store.path is not None else None
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_bytes(before)
-            os.replace(temporary, self.path)
+            self._write_whole()
 
     def add(self, row: dict[str, Any]) -> None:
         """Append a report."""
@@ -36,17 +37,49 @@ class History:
         self.rows.append(row)
         self._lines.append(line)
         if self.path is not None:
-            with self.path.open("ab") as stream:
-                stream.write(line)
+            try:
+                self._append(line)
+            except OSError as error:
+                self._not_written(error)
+
+    def _append(self, line: bytes) -> None:
+        if self.path is None:
+            return
+        if self._behind:
+            # A part of a line may be there, and others are missing.
+            self._write_whole()
+            logger.warning("%s is written again, and whole", self.path)
+            self._behind = False
+            return
+        with self.path.open("ab") as stream:
+            stream.write(line)
+
+    def _write_whole(self) -> None:
+        self.store.write(NAME, b"".join(self._lines))
+
+    def _not_written(self, error: OSError) -> None:
+        """Tell once of a disk that does not take the lines; they stay in memory and go into every checkpoint."""
+        if not self._behind:
+            remedy = of_machine(error, str(self.path))
+            logger.warning(
+                "the metrics could not be written: %s Training goes on; a later report writes them too.",
+                str(error) if remedy is None else remedy.words,
+            )
+        self._behind = True
 
     def so_far(self) -> "Lines":
         """Return the lines up to now; rows that follow do not show in it."""
         return Lines(self._lines, len(self._lines))
 
     def publish(self) -> None:
-        """Write the whole of it into an output that is not on this machine."""
-        if not self.store.local:
+        """Write the whole of it into an output that is not on this machine, or whose disk did not take a line.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        if not self.store.local or self._behind:
             self.store.write(NAME, b"".join(self._lines))
+            self._behind = False
 
     def curve(self, name: str) -> tuple[list[float], list[float]]:
         """Return samples seen and values of a metric."""

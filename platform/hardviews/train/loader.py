@@ -6,10 +6,14 @@ that more candidates cost neither more decoding nor more copying.
 Shape legend: B samples of this rank's share, C columns of parameters.
 """
 
+import logging
 import os
+import traceback
 from collections.abc import Generator, Iterator
+from contextlib import closing
+from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -17,7 +21,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
-from torch.utils.data._utils import signal_handling
 
 from hardviews.batch import Batch, Samples, View
 from hardviews.clock import Clock
@@ -25,13 +28,19 @@ from hardviews.data.counters import Counters
 from hardviews.data.reader import Reader, ReaderConfig
 from hardviews.data.sample import Sample, Share
 from hardviews.errors import UserError
+from hardviews.failures import of_machine
+from hardviews.launch.environment import launched
 from hardviews.objective import Objective
+from hardviews.train.crew import TRIES, Crew, Lost
 from hardviews.train.nursery import leave_with_parent
+from hardviews.train.parcel import Parcel
 from hardviews.views import host
 from hardviews.views.decode import decode
 from hardviews.views.params import draw
 from hardviews.views.pixels import Canvas, Crops, Pixels
 from hardviews.views.plan import Plan, Slot
+
+logger = logging.getLogger(__name__)
 
 Decoded = tuple[Sample, npt.NDArray[np.uint8]]
 
@@ -71,8 +80,7 @@ class LoaderConfig:
         """Return the number of worker processes of this rank."""
         if self.workers is not None:
             return self.workers
-        ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        return max(0, len(os.sched_getaffinity(0)) // ranks - 1)
+        return max(0, len(os.sched_getaffinity(0)) // launched().local_size - 1)
 
 
 @dataclass(frozen=True)
@@ -119,8 +127,23 @@ class Refusal:
 
     message: str
 
+    def pin_memory(self) -> "Refusal":
+        """Return it as it is."""
+        return self
 
-class ShareDataset(IterableDataset[RawBatch | Refusal]):
+
+@dataclass(frozen=True)
+class Crash:
+    """A mistake in the code that a worker met; as text, since not every exception can be sent."""
+
+    traceback: str
+
+    def pin_memory(self) -> "Crash":
+        """Return it as it is."""
+        return self
+
+
+class ShareDataset(IterableDataset[RawBatch | Parcel | Refusal | Crash]):
     """This rank's shares of an epoch's micro-batches, in order, split among the data loader's workers."""
 
     def __init__(self, reader: Reader, plan: Plan, place: Place, canvas: int | None, epochs: int) -> None:
@@ -128,7 +151,23 @@ class ShareDataset(IterableDataset[RawBatch | Refusal]):
         self.reader, self.plan, self.place, self.canvas, self.epochs = reader, plan, place, canvas, epochs
         self._told: set[int] = set()
 
-    def __iter__(self) -> Iterator[RawBatch | Refusal]:
+    def after(self, batches: int) -> tuple["ShareDataset", int]:
+        """Return what follows after so many micro-batches, and how many at its beginning are among them.
+
+        A dataset begins with a whole global batch.
+        """
+        place, steps = self.place, batches // self.place.accumulate
+        while steps:
+            length = self.reader.order(place.seed, place.epoch, place.global_batch, place.group).length
+            now = min(steps, (length - place.consumed) // place.global_batch)
+            place, steps = replace(place, consumed=place.consumed + now * place.global_batch), steps - now
+            if steps:
+                place = replace(place, epoch=place.epoch + 1, consumed=0)
+        rest = copy(self)
+        rest.place, rest._told = place, set()
+        return rest, batches % self.place.accumulate
+
+    def __iter__(self) -> Iterator[RawBatch | Parcel | Refusal | Crash]:
         """Yield every micro-batch's share from the place on, epoch after epoch.
 
         The data loader asks its workers in turn, so worker w makes the micro-batches w, w + workers, ... of all that
@@ -146,10 +185,19 @@ class ShareDataset(IterableDataset[RawBatch | Refusal]):
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
         try:
-            yield from self._batches(info.id, info.num_workers)
+            for batch in self._batches(info.id, info.num_workers):
+                yield Parcel(batch)
         except UserError as error:
             # Raised here, the data loader would wrap it into a traceback.
             yield Refusal(str(error))
+        except MemoryError:
+            yield Refusal(
+                "The memory of a loader worker ran out. Give the job more memory, or lower --loader.workers, "
+                "--loader.ahead or --loader.canvas."
+            )
+        except Exception as error:
+            remedy = of_machine(error, "a loader worker")
+            yield Refusal(remedy.words) if remedy else Crash(traceback.format_exc())
 
     def _batches(self, worker: int, workers: int) -> Iterator[RawBatch]:
         made = 0
@@ -213,46 +261,58 @@ def _decode(sample: Sample) -> Decoded:
 def load(config: LoaderConfig, dataset: ShareDataset, device: torch.device) -> Generator[RawBatch, None, None]:
     """Yield the batches from the dataset's place to the end of the run, in order whatever the number of workers.
 
-    Closing it ends the workers, also one that waits for a store that is away.
+    Batches of a worker that has ended, whatever the cause, are made again by others. Closing it ends the workers, also
+    one that waits for a store that is away.
 
     Raises:
-        UserError: a worker met a mistake of the user.
+        UserError: a worker met a mistake of the user; or workers end again and again without a batch.
     """
     workers = config.worker_count()
-    loader = DataLoader(
-        dataset,
-        batch_size=None,
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-        prefetch_factor=config.ahead if workers else None,
-        # Workers started from a clean process (see `nursery`): clients of object stores do not survive a fork.
-        multiprocessing_context="forkserver" if workers else None,
-    )
-    batches = iter(loader)
-    try:
-        for made in batches:
-            if isinstance(made, Refusal):
-                raise UserError(made.message)
-            yield made
-    finally:
-        _end(batches)
-
-
-def _end(batches: Any) -> None:
-    """End the workers of a data loader's iterator, if it has any, without waiting for what they are doing.
-
-    They only read, and a reader may be killed at any moment. Left to itself, the data loader asks them to leave and
-    waits; they refuse signals (see `leave_with_parent`).
-    """
-    if not getattr(batches, "_workers", None) or batches._shutdown:
+    if not workers:
+        yield from DataLoader(dataset, batch_size=None, pin_memory=device.type == "cuda")
         return
-    if not hasattr(batches, "_pin_memory_thread"):  # which would wait for the rest of a batch that was half sent
-        # The loader would take their deaths for failures.
-        signal_handling._remove_worker_pids(id(batches))
-        batches._worker_pids_set = False
-        for worker in batches._workers:
-            worker.kill()
-    batches._shutdown_workers()
+    taken = failures = 0
+    while True:
+        rest, leave_out = dataset.after(taken)
+        try:
+            with closing(_by_workers(config, workers, rest, device)) as batches:
+                for number, batch in enumerate(batches):
+                    if number >= leave_out:
+                        failures, taken = 0, taken + 1
+                        yield batch
+            return
+        except Lost as error:
+            failures += 1
+            if failures >= TRIES:
+                raise UserError(
+                    f"Loader workers failed {failures} times in a row and made no batch in between: {error}"
+                ) from error
+            logger.warning("a loader worker is lost, its batches are made again: %s", error)
+
+
+def _by_workers(
+    config: LoaderConfig, workers: int, dataset: ShareDataset, device: torch.device
+) -> Generator[RawBatch, None, None]:
+    crew = Crew(
+        DataLoader(
+            dataset,
+            batch_size=None,
+            num_workers=workers,
+            pin_memory=device.type == "cuda",
+            prefetch_factor=config.ahead,
+            # Workers started from a clean process (see `nursery`): clients of object stores do not survive a fork.
+            multiprocessing_context="forkserver",
+        )
+    )
+    try:
+        for content in crew:
+            if isinstance(content, Refusal):
+                raise UserError(content.message)
+            if isinstance(content, Crash):
+                raise RuntimeError(f"a loader worker failed: {content.traceback}")
+            yield content
+    finally:
+        crew.close()
 
 
 def to_batch(raw: RawBatch, objective: Objective, clock: Clock, group: int, device: torch.device) -> Batch:

@@ -14,32 +14,37 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
+import torch.distributed as dist
+
 from hardviews.batch import Batch
 from hardviews.clock import Clock
 from hardviews.data.reader import Reader
 from hardviews.data.shares import check_sizes
 from hardviews.errors import UserError
 from hardviews.launch.timeline import mark
-from hardviews.launch.worker import GRACE_VARIABLE, last_reached, leaving, reached
+from hardviews.launch.worker import GRACE_VARIABLE, Phase, advanced, doing, last_reached, leaving, reached, written
 from hardviews.recipes.recipe import Recipe
 from hardviews.tracking.run import Run, Status
 from hardviews.tracking.system import SystemMetrics
 from hardviews.train.checkpoint import Checkpoints, Progress
+from hardviews.train.crew import check_crew
 from hardviews.train.damage import Damage
 from hardviews.train.display import Display
+from hardviews.train.epoch import epoch_samples
 from hardviews.train.export import export
 from hardviews.train.history import History
 from hardviews.train.idle import idle
 from hardviews.train.ledger import Ledger, Range
-from hardviews.train.life import End, LifeNotes
+from hardviews.train.life import Displaced, End, LifeNotes, Taken
 from hardviews.train.loader import Place, RawBatch, ShareDataset, load, to_batch
 from hardviews.train.meter import Meter
 from hardviews.train.nonfinite import dump, refuse, refuse_weights
 from hardviews.train.nursery import nursery
-from hardviews.train.opening import open_run
+from hardviews.train.opening import open_run, report_failure
 from hardviews.train.pace import Pace
 from hardviews.train.record import Record, check_same_run
 from hardviews.train.review import Review
+from hardviews.train.rival import await_turn
 from hardviews.train.saver import Saver, State
 from hardviews.train.state import first_not_finite, from_tensors, misfit, to_tensors
 from hardviews.train.stop import StopFlag
@@ -77,7 +82,13 @@ def pretrain(recipe: Recipe, where: Where) -> None:
     # Before anything that a copy must not hold: the guard's thread is all that runs by now.
     with nursery(recipe.loader.worker_count()), joined(recipe.precision) as world, StopFlag().listening() as stop:
         mark("joined", world=world.size)
-        Pretraining(recipe, where, world, stop).run()
+        try:
+            life = Pretraining(recipe, where, world, stop)
+        except UserError:
+            if world.rank == 0:
+                report_failure(where)
+            raise
+        life.run()
 
 
 class Pretraining:
@@ -88,22 +99,20 @@ class Pretraining:
         self.recipe, self.where, self.world, self.stop = recipe, where, world, stop
         training = recipe.training
         check_sizes(training.batch, training.group, training.accumulate, world.size)
+        check_crew(recipe.loader.worker_count())
         if world.rank == 0:
             where.check()
+        self.life = self._take_turn() if world.rank == 0 else None
         index = open_dataset(where.data)
         where.check_apart(index.url)
         self.reader = Reader(index, recipe.loader.reader)
         self.reader.check()
-        length = self.reader.order(training.seed, 0, training.batch, training.group).length
-        self.per_epoch = length // training.batch * training.batch
-        if self.per_epoch == 0:
-            raise UserError(_too_small(len(self.reader), length, training.batch, training.group * training.accumulate))
+        self.per_epoch = epoch_samples(self.reader, training)
         self.total = self.per_epoch * training.epochs
         self.trainer = Trainer(recipe, world)
         self.trainer.objective.method.allocate(len(self.reader))
         self.trainer.objective.method.check_epoch(self.per_epoch)
         self.at, self.ledger, self.history = Position(), Ledger(), b""
-        self.life = LifeNotes(where.output, patience()) if world.rank == 0 else None
         self.checkpoints = Checkpoints(where.output, training.keep)
         self.meter = Meter(world.device)
         self._reading: Generator[RawBatch, None, None] | None = None
@@ -135,14 +144,56 @@ class Pretraining:
         run_id = before.run_id if before else progress.run_id if progress else ""
         self.record = replace(self.record, run_id=run_id, key=before.key if before else "")
         self._new = before is None
+        if self.world.rank == 0 and self.at.progress < self.total:
+            self.checkpoints.check_room(to_tensors(self.trainer.objective, self.trainer.optimizer))
+
+    def _take_turn(self) -> LifeNotes:
+        """Wait until no other job trains the run; return the notes of the life that may begin now."""
+        newest = await_turn(self.where.output, patience(), lambda: self.stop.raised)
+        if self.stop.raised:
+            raise SystemExit(EVICTED)  # nothing was begun
+        return LifeNotes(self.where.output, patience(), lambda: self.stop.raised, after=newest)
+
+    def _begin_life(self) -> None:
+        """Write that this life begins; every rank calls this.
+
+        If another job was faster and is over already, all go on from what it left.
+        """
+        while True:
+            taken = [False]
+            if self.life is not None:
+                try:
+                    self.life.begin(self.world.size, self.at.step, last_reached())
+                except Taken:
+                    self.life, taken = self._take_turn(), [True]
+            if self.world.size > 1:
+                dist.broadcast_object_list(taken, src=0, device=self.world.device)
+            if not taken[0]:
+                return
+            self._resume()
+
+    def _open_run(self) -> Run:
+        """Begin this life, unless the training is complete, and open its tracking run."""
+        self.where.check_shared(self.world.rank, self.world.size, self.world.device)
+        if self.at.progress < self.total:
+            self._begin_life()
+        number = 0 if self.life is None else self.life.number
+        try:
+            run, self.record = open_run(
+                self.record, self._new, self.recipe, self.where, self.reader.index, self.world, number
+            )
+        except BaseException as error:
+            if self.life is not None and isinstance(error, UserError):
+                self.life.withdraw()
+            elif self.life is not None:
+                self.life.close("interrupted", _HURRY)
+            raise
+        return run
 
     def run(self) -> None:
         """Train to the end and export the encoder."""
-        self.where.check_shared(self.world.rank, self.world.size, self.world.device)
-        number = 0 if self.life is None else self.life.number
-        run, self.record = open_run(
-            self.record, self._new, self.recipe, self.where, self.reader.index, self.world, number
-        )
+        run = self._open_run()
+        # In the tracking a life that ends is never RUNNING: one that goes on with the run says so again.
         status: Status | None = "FAILED"
         end: End = "interrupted"
         try:
@@ -154,34 +205,38 @@ class Pretraining:
                 self._say(sentence)
             with Display(self.total, self.at.progress, show=self.world.rank == 0) as display:
                 finished = self._train(run, display)
-            status, end = ("FINISHED", "finished") if finished else (None, "evicted")
+            end = "finished" if finished else "evicted"
             if finished and self.world.rank == 0:
-                self._export(run)
+                with doing(Phase.END):
+                    self._export(run)
+            status = "FINISHED" if finished else "KILLED"
         except KeyboardInterrupt:
             status = "KILLED"
+            raise
+        except Displaced:
+            status, end = None, "failed"  # the tracking run is the other job's now
             raise
         except UserError:
             end = "failed"
             raise
-        except BaseException:
-            # A peer is lost, as a rule: another life goes on with the run.
-            status = None
-            raise
         finally:
-            self._end(run, status, end)
+            with doing(Phase.END):
+                self._end(run, status, end)
         if not finished:
             raise SystemExit(EVICTED)
 
     def _end(self, run: Run, status: Status | None, end: End) -> None:
         """Close what is open; a life that was interrupted makes room for the next one soon."""
         hurried = end == "interrupted"
+        # Others of the job wait for the end of this process, and need nothing of it any more.
+        awaited = hurried or (end == "evicted" and self.world.size > 1)
         if self._reading is not None:
             self._reading.close()
         # A life that finished or was evicted has waited for its last save already.
         self.saver.close({"interrupted": _HURRY, "failed": _LAST_GOOD}.get(end, 0.0))
         if self.life is not None:
             self.life.close(end, _HURRY if hurried else _LIFE)
-        run.close(status, timeout=_HURRY if hurried and status is None else None)
+        run.close(status, timeout=_HURRY if awaited else None)
 
     def _train(self, run: Run, display: Display) -> bool:
         """Take steps until the end; return False if asked to leave before."""
@@ -192,8 +247,6 @@ class Pretraining:
         if at.progress >= self.total:
             Review(self.reader, self.trainer.objective, run, show=world.rank == 0).finish(history)
             return True
-        if self.life is not None:
-            self.life.begin(world.size, at.step, last_reached())
         batches = self._reading = self._batches(at.epoch, at.consumed, training.epochs)
         review = Review(self.reader, self.trainer.objective, run, show=world.rank == 0)
         pace, system, begun = Pace(), SystemMetrics(), at.step
@@ -201,11 +254,11 @@ class Pretraining:
         while at.progress < self.total:
             clock = Clock(training.seed, at.epoch, at.step, at.progress, self.total)
             if at.consumed == 0:
-                with self.recipe.precision.autocast(world.device):
+                with doing(Phase.EPOCH), self.recipe.precision.autocast(world.device):
                     self.trainer.objective.method.begin_epoch(clock, partial(self._views, clock))
-            with pace.waiting():
+            with pace.waiting(), doing(Phase.DATA):
                 raws = list(islice(batches, training.accumulate))
-            report = self.trainer.step(raws, clock, self.stop.raised or self.saver.superseded, self.saver.due())
+            report = self.trainer.step(raws, clock, self._leaves(), self.saver.due())
             self._check(report, raws)
             self._advance(report)
             # Should others end without notice now: those that survive know how many steps will be run again.
@@ -234,17 +287,25 @@ class Pretraining:
                 history.add({"step": at.step, "samples": at.progress, **metrics})
             if finished or report.stop:
                 mark("stop_agreed", step=at.step, finished=finished)
-                with leaving():
+                with leaving(), doing(Phase.SAVE):
                     self._save_last(history, finished)
                 if not finished:
+                    if not self.saver.busy:
+                        written()
                     return False
             elif report.due or (training.checkpoint_steps and at.step % training.checkpoint_steps == 0):
                 with pace.saved():
                     self.saver.save(self._state(history))
-        if world.rank == 0:
-            history.publish()
-        review.finish(history)
+        with doing(Phase.END):
+            if world.rank == 0:
+                history.publish()
+            review.finish(history)
         return True
+
+    def _leaves(self) -> bool:
+        """Return whether this process wants all to stop after the next step."""
+        displaced = self.life is not None and self.life.displaced is not None
+        return self.stop.raised or self.saver.superseded or displaced
 
     def _job(self) -> dict[str, float]:
         """Return what says how the job goes: how often it was started again, and how many train together."""
@@ -271,6 +332,7 @@ class Pretraining:
     def _views(self, clock: Clock) -> Iterator[Batch]:
         """Iterate over this rank's shares of an epoch, for a method that looks at all images before it begins."""
         for raw in self._batches(clock.epoch, 0, clock.epoch + 1):
+            advanced()
             yield to_batch(raw, self.trainer.objective, clock, self.recipe.training.group, self.world.device)
 
     def _check(self, report: StepReport, raws: list[RawBatch]) -> None:
@@ -328,27 +390,31 @@ class Pretraining:
 
     def _save_last(self, history: History, finished: bool) -> None:
         """Save and wait for it: a life ends here, and the next one begins where this one stands."""
-        wait = _PATIENCE if finished else max(1.0, float(os.environ.get(GRACE_VARIABLE, "30")) - _MARGIN)
-        saved = self.saver.finish(self._state(history), wait)
+        wait = _PATIENCE if finished else max(1.0, float(os.environ.get(GRACE_VARIABLE) or "30") - _MARGIN)
+        state = self._state(history)
+        displaced = self.life is not None and self.life.displaced is not None
+        saved = not displaced and self.saver.finish(state, wait)
         # All leave together: who began anew before the save is done would begin from the one before.
         self.trainer.synchronise()
         step = self.at.step
+        if self.life is not None and self.life.displaced is not None:
+            raise self.life.displaced
         if self.saver.superseded:
             raise SystemExit(EVICTED)
         if saved and not finished:
             self._say(f"asked to leave: saved at step {step}; the same command goes on from there")
         elif saved:
             return
-        elif finished:
-            raise UserError(
-                f"The training is complete, but {self.checkpoints.store.url} did not take its last checkpoint for "
-                f"{wait:.0f} s. Once it answers, start again: the run goes on from step "
-                f"{self.saver.saved_step or 0}."
-            )
         else:
+            reason = self.saver.reason or f"{self.checkpoints.store.url} did not take it for {wait:.0f} s."
+            if finished:
+                raise UserError(
+                    f"The training is complete, but its last checkpoint could not be saved: {reason} Then start again: "
+                    f"the run goes on from step {self.saver.saved_step or 0}."
+                )
             self._say(
-                f"asked to leave at step {step}, but {self.checkpoints.store.url} did not take a checkpoint for "
-                f"{wait:.0f} s; the same command goes on from step {self.saver.saved_step or 0}"
+                f"asked to leave at step {step}, but a checkpoint could not be saved: {reason} The same command "
+                f"goes on from step {self.saver.saved_step or 0}"
             )
 
     def _export(self, run: Run) -> None:
@@ -360,11 +426,3 @@ class Pretraining:
     def _say(self, text: str) -> None:
         if self.world.rank == 0:
             print(text, file=sys.stderr, flush=True)
-
-
-def _too_small(samples: int, length: int, batch: int, unit: int) -> str:
-    most = length // unit * unit
-    lower = (
-        f"lower --training.batch to at most {most}, or" if most else "lower --training.batch and --training.group, or"
-    )
-    return f"The dataset has {samples} samples, fewer than one global batch of {batch}: {lower} pack more images."

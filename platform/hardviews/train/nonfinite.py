@@ -4,6 +4,7 @@ Shape legend: B samples of this rank's share, C columns of a view's parameters.
 """
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from hardviews.objective import Losses
 from hardviews.storage.store import Store
 from hardviews.views.params import Column
 from hardviews.views.plan import Slot
+
+logger = logging.getLogger(__name__)
 
 _ADVICE = (
     "What was saved before is intact. Lower --optimizer.learning-rate or lengthen --schedule.warmup, and start again: "
@@ -60,7 +63,12 @@ def dump(output: str, left: Sequence[Trace], clock: Clock, reader: Reader, rank:
         return None
     store, file = Store(output), f"nonfinite-step-{clock.step:08d}-rank-{rank}.json"
     told = {"step": clock.step, "epoch": clock.epoch, "samples": found}
-    store.write(file, json.dumps(told, indent=1).encode())
+    try:
+        store.write(file, json.dumps(told, indent=1).encode())
+    except (OSError, UserError) as error:
+        # The loss is what the user has to hear of.
+        logger.warning("which samples had a loss that is not finite could not be written: %s", error)
+        return None
     return store.name(file)
 
 

@@ -6,7 +6,6 @@ own fork server begins with nothing imported, which costs every life of a run se
 process that is about to train copies itself once, before it opens anything, and its workers are copies of the copy.
 """
 
-import ctypes
 import os
 import signal
 import socket
@@ -20,7 +19,8 @@ from typing import Any
 import cv2
 import torch
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+from hardviews.launch.processes import end_with_parent
+from hardviews.launch.sockets import use_short_folder
 
 
 @contextmanager
@@ -41,8 +41,10 @@ def nursery(workers: int) -> Iterator[None]:
         yield
     finally:
         names = ("_forkserver_address", "_forkserver_alive_fd", "_forkserver_pid")
-        vars(server).update({name: before[name] for name in names})
-        os.close(alive)
+        if vars(server)["_forkserver_pid"] == pid:
+            vars(server).update({name: before[name] for name in names})
+            os.close(alive)
+        # Otherwise the copy was killed: Python has let go of it, and started a server of its own.
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         with suppress(ChildProcessError):
@@ -51,6 +53,7 @@ def nursery(workers: int) -> Iterator[None]:
 
 def _copy() -> tuple[str, int, int]:
     """Fork the server; return where it listens, the descriptor that all who use it hold, and its process id."""
+    use_short_folder()
     resource_tracker.ensure_running()
     parent = os.getpid()
     with socket.socket(socket.AF_UNIX) as listener:
@@ -88,5 +91,4 @@ def leave_with_parent() -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    end_with_parent()

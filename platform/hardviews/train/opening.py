@@ -1,17 +1,27 @@
 """Opening the tracking run that a training belongs to: made once, found again by every later life."""
 
+import contextlib
+import os
+import threading
 import uuid
 from dataclasses import replace
+from pathlib import Path
 
 from hardviews.data.index import Index
 from hardviews.errors import UserError
 from hardviews.recipes.recipe import Recipe
+from hardviews.tracking.job import OUTPUT
 from hardviews.tracking.params import flatten
 from hardviews.tracking.run import Run
+from hardviews.tracking.runs import close_run
+from hardviews.tracking.server import Server
+from hardviews.tracking.settings import RESTARTS, setting
 from hardviews.train.provenance import tags
 from hardviews.train.record import Record
 from hardviews.train.where import Where
 from hardviews.train.world import World
+
+_REPORTING = 2.0  # seconds
 
 
 def open_run(
@@ -30,7 +40,7 @@ def open_run(
             recipe.experiment,
             f"{recipe.name} on {_dataset_name(index.url)}",
             run_id=record.run_id or None,
-            tags=tags(index, recipe, world, first),
+            tags=tags(index, recipe, world, first) | {OUTPUT: _absolute(where.output)},
             folder=where.project,
             rank=world.rank,
             life=life,
@@ -47,6 +57,30 @@ def open_run(
         run.log_params(recipe)
         run.log_dict(flatten(recipe), "recipe.json")
     return run, record
+
+
+def report_failure(where: Where) -> None:
+    """Set the run in the output to FAILED if a restart inside its own job met a mistake; gives up after 2 s.
+
+    A first start may be meant for another output: it changes nothing.
+    """
+    if (setting(RESTARTS) or "0") == "0":
+        return
+
+    def report() -> None:
+        with contextlib.suppress(Exception):
+            record = Record.read(where.output, _REPORTING)
+            if record is not None and record.run_id:
+                close_run(Server.connect(None, Path(where.project).absolute()), record.run_id, "FAILED")
+
+    thread = threading.Thread(target=report, name="tracking-failure", daemon=True)
+    thread.start()
+    thread.join(_REPORTING)
+
+
+def _absolute(output: str) -> str:
+    """Return an output's address as it is known from everywhere on this machine."""
+    return output if "://" in output else os.path.abspath(output)
 
 
 def _dataset_name(url: str) -> str:

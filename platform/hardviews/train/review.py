@@ -1,8 +1,13 @@
-"""What people look at after a run: curves, overlaps, and a gallery of the views it was trained on."""
+"""What people look at after a run: curves, overlaps, and a gallery of the views it was trained on.
+
+Matplotlib is imported when the training is over: an installation that it cannot work in costs figures, not a training.
+"""
 
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +20,22 @@ from hardviews.measures import MARGIN
 from hardviews.objective import Losses, Objective
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.cutmix import CutMix
-from hardviews.tracking import figures
-from hardviews.tracking.gallery import Example, Tile, gallery
-from hardviews.tracking.lives import life_of_the_run
+from hardviews.tracking.examples import Example, Tile
 from hardviews.tracking.run import Run
+from hardviews.tracking.spare import spare
 from hardviews.train.history import History
 from hardviews.train.overlap import overlap
 from hardviews.views.decode import decode
 from hardviews.views.params import Column
 from hardviews.views.plan import Slot
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_CURVES, _LIVES, _OVERLAP, _LEAST, _HISTOGRAM, _GALLERY = (
+    f"figures/{name}.png" for name in ("curves", "lives", "overlap", "hardest_is_least", "margins", "gallery")
+)
+_DRAWN = ("loss", "hardness/chosen", "hardness/mean", "learning_rate", "spread")  # metrics in the figure of curves
 _EXAMPLES = 4  # rows of the gallery
 _STEPS = 64  # whose overlaps and margins the histograms show
 _PASSED = 2  # views passed over that a row shows
@@ -65,32 +76,74 @@ class Review:
     def finish(self, history: History) -> None:
         """Draw everything and log it; every rank calls this.
 
-        A life that had no step left to take draws what the history alone shows.
+        A figure that fails is left out, with a warning. A life that had no step left to take draws what the history
+        alone shows.
         """
-        hard = {} if self._last is None else self._hard(self._last)
+        hard: Mapping[str, Batch] = {}
+        if self._last is not None:
+            with spare(_GALLERY):
+                hard = self._hard(self._last)
         if not self.show or not history.rows:
             return
-        names = ("loss", "hardness/chosen", "hardness/mean", "learning_rate", "spread")
-        curves = {name: history.curve(name) for name in names}
-        drawn = {name: curve for name, curve in curves.items() if curve[0]}
-        self.run.log_figure(figures.learning_curves(drawn), "figures/curves.png")
+        for path, draw in (
+            (_CURVES, self._curves),
+            (_LIVES, self._lives),
+            (_OVERLAP, self._overlap),
+            (_LEAST, self._least_overlap),
+            (_HISTOGRAM, self._histogram),
+            (_GALLERY, partial(self._gallery, hard)),
+        ):
+            with spare(path):
+                figure = draw(history)
+                if figure is not None:
+                    self.run.log_figure(figure, path)
+
+    def _curves(self, history: History) -> "Figure | None":
+        from hardviews.tracking.figures import learning_curves
+
+        curves = {name: history.curve(name) for name in _DRAWN}
+        return learning_curves({name: curve for name, curve in curves.items() if curve[0]})
+
+    def _lives(self, history: History) -> "Figure | None":
+        from hardviews.tracking.lives import life_of_the_run
+
+        loss = history.curve("loss")
         restarts, world_size = history.curve("restarts")[1], history.curve("world_size")[1]
-        if max(restarts, default=0) > 0 and len(restarts) == len(world_size) == len(curves["loss"][0]):
-            self.run.log_figure(life_of_the_run(curves["loss"], restarts, world_size), "figures/lives.png")
-        if self._overlaps:
-            chosen, passed = (torch.cat(list(values)).numpy() for values in zip(*self._overlaps, strict=True))
-            self.run.log_figure(figures.iou_histogram(chosen, passed), "figures/overlap.png")
-            steps, shares = history.curve("overlap/hardest_is_least")
-            chance = history.curve("overlap/chance")[1][-1]
-            self.run.log_figure(figures.least_overlap_share(steps, shares, chance), "figures/hardest_is_least.png")
-        if self._margins:
-            margins = {name: torch.cat(list(kept)).float().cpu().numpy() for name, kept in self._margins.items()}
-            self.run.log_figure(figures.margin_histogram(margins), "figures/margins.png")
+        if max(restarts, default=0) > 0 and len(restarts) == len(world_size) == len(loss[0]):
+            return life_of_the_run(loss, restarts, world_size)
+        return None
+
+    def _overlap(self, history: History) -> "Figure | None":
+        from hardviews.tracking.figures import iou_histogram
+
+        if not self._overlaps:
+            return None
+        chosen, passed = (torch.cat(list(values)).numpy() for values in zip(*self._overlaps, strict=True))
+        return iou_histogram(chosen, passed)
+
+    def _least_overlap(self, history: History) -> "Figure | None":
+        from hardviews.tracking.figures import least_overlap_share
+
+        if not self._overlaps:
+            return None
+        steps, shares = history.curve("overlap/hardest_is_least")
+        return least_overlap_share(steps, shares, history.curve("overlap/chance")[1][-1])
+
+    def _histogram(self, history: History) -> "Figure | None":
+        from hardviews.tracking.figures import margin_histogram
+
+        if not self._margins:
+            return None
+        kept = self._margins.items()
+        return margin_histogram({name: torch.cat(list(values)).float().cpu().numpy() for name, values in kept})
+
+    def _gallery(self, hard: Mapping[str, Batch], history: History) -> "Figure | None":
+        from hardviews.tracking.gallery import gallery
+
         if self._last is None:
-            return
+            return None
         batch = self._last.selecting
-        examples = [self._example(batch, hard, i) for i in range(min(_EXAMPLES, len(batch)))]
-        self.run.log_figure(gallery(examples), "figures/gallery.png")
+        return gallery([self._example(batch, hard, i) for i in range(min(_EXAMPLES, len(batch)))])
 
     def _hard(self, losses: Losses) -> Mapping[str, Batch]:
         """Return attacked and mixed versions of a step's views: those trained on, else made for the picture where the

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from hardviews.failures import kind_of
 from hardviews.launch.timeline import mark
 from hardviews.train.checkpoint import Checkpoints, Progress
 from hardviews.train.ledger import Range
-from hardviews.train.life import Superseded
+from hardviews.train.life import Displaced, Superseded
 
 _TURN = 5.0  # seconds that a save at a counted step waits for the one before
 
@@ -43,18 +44,20 @@ class Saver:
         every: float | None,
         step: int | None,
         active: bool,
-        check: Callable[[], None] | None = None,
+        check: Callable[[float | None], None] | None = None,
     ) -> None:
         """Begin with the checkpoint of `step` in the store, if there is one.
 
         every: seconds between saves by the clock. active: whether this process writes. check: raises Superseded where
-        another life of the run has begun.
+        another life of the run has begun; it gets the seconds that the save waits for the store.
         """
         self.checkpoints, self.every, self.active = checkpoints, every, active
-        self.check: Callable[[], None] = check or _nothing
+        self.check: Callable[[float | None], None] = check or _nothing
         self.saved_step = step
         self.superseded = False  # nothing is written any more
         self.failures = 0
+        self.reason = ""  # why the last save failed, as sentences; empty if it did not
+        self._cause = ""
         self.seconds = 0.0  # that the last save took, steps going on
         self._began = time.monotonic()
         self._staged: dict[str, Tensor] = {}
@@ -137,19 +140,36 @@ class Saver:
     def _write(self, checkpoints: Checkpoints, state: State) -> None:
         began = time.monotonic()
         try:
-            checkpoints.save(state.tensors, state.progress, state.ranges, state.history(), self.check)
+            patience = checkpoints.store.patience
+            checkpoints.save(state.tensors, state.progress, state.ranges, state.history(), lambda: self.check(patience))
+        except Displaced:
+            self.superseded = True  # the training ends with its sentence
+            return
         except Superseded as error:
             self.superseded = True
             logger.warning("%s: it writes nothing more and leaves", error)
             return
         except Exception as error:
-            self.failures += 1
-            logger.warning("step %d could not be saved: %s", state.progress.step, str(error) or type(error).__name__)
+            self._failed(state.progress.step, error)
             return
+        self.reason = self._cause = ""
         self.seconds = time.monotonic() - began
         self.saved_step = state.progress.step
         mark("saved", step=state.progress.step, seconds=round(self.seconds, 3))
 
+    def _failed(self, step: int, error: Exception) -> None:
+        """Count a save that failed; tell of it unless the one before failed for the same cause."""
+        self.failures += 1
+        self.reason = str(error) or type(error).__name__
+        cause = kind_of(error)
+        if cause != self._cause:
+            logger.warning(
+                "step %d could not be saved: %s Training goes on; every save tries again, and a failure for this cause "
+                "is not told again.",
+                *(step, self.reason if self.reason.endswith(".") else f"{self.reason}."),
+            )
+        self._cause = cause
 
-def _nothing() -> None:
+
+def _nothing(patience: float | None) -> None:
     """Find nothing wrong."""

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hardviews.storage.disk import in_words, temporary_folder
+
 _LOCK = ".lock"
 
 
@@ -16,12 +18,17 @@ def scratch() -> Iterator[Path]:
     """Yield an empty folder, removed afterwards; those that killed processes left are removed before.
 
     A live process holds a lock inside its folder, which goes with it however it ends.
+
+    Raises:
+        DiskFailure: no folder can be made.
     """
     prefix = f"hardviews-{os.getuid()}-"
-    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+    top = temporary_folder()
+    for left in Path(top).glob(f"{prefix}*"):
         _remove_if_abandoned(left)
     while True:
-        outer = Path(tempfile.mkdtemp(prefix=prefix))
+        with in_words(top, "TMPDIR names another folder for temporary files."):
+            outer = Path(tempfile.mkdtemp(prefix=prefix, dir=top))
         try:
             with open(outer / _LOCK, "w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)

@@ -15,6 +15,7 @@ from hardviews.batch import Samples
 from hardviews.clock import Clock
 from hardviews.collectives import sum_over_ranks
 from hardviews.encoded import Encoded, concatenate
+from hardviews.errors import UserError
 from hardviews.objective import Losses, Objective
 from hardviews.recipes.recipe import Recipe
 from hardviews.train.composition import check
@@ -47,6 +48,36 @@ class StepReport:
     traces: list[Trace]
 
 
+def build_objective(recipe: Recipe) -> Objective:
+    """Build a recipe's network, method and strategy.
+
+    Raises:
+        UserError: they do not fit each other, or the sizes of groups and batches.
+    """
+    method = recipe.method.build(recipe.backbone.build(), recipe.backbone.num_features)
+    check(method, recipe.strategy, recipe.training)
+    return Objective(method, recipe.strategy)
+
+
+def without_numbers(recipe: Recipe) -> Objective | None:
+    """Build a recipe's objective and optimizer on the meta device: it takes no memory and draws nothing.
+
+    Returns None for a network that cannot be built there.
+
+    Raises:
+        UserError: as `build_objective`, or as the optimizer.
+    """
+    try:
+        with torch.device("meta"):
+            objective = build_objective(recipe)
+            recipe.optimizer.build(objective.method, recipe.training.batch)
+            return objective
+    except UserError:
+        raise
+    except Exception:  # of whatever network: it is judged where it is really built
+        return None
+
+
 class Trainer:
     """The weights being trained, and how a step changes them."""
 
@@ -54,9 +85,8 @@ class Trainer:
         """Build network, method, strategy and optimizer; equal on all ranks by the seed."""
         self.recipe, self.world = recipe, world
         torch.manual_seed(recipe.training.seed)
-        method = recipe.method.build(recipe.backbone.build(), recipe.backbone.num_features)
-        check(method, recipe.strategy, recipe.training)
-        self.objective = Objective(method, recipe.strategy).train()
+        self.objective = build_objective(recipe).train()
+        method = self.objective.method
         # channels_last is what convolutions run fastest in, on CPU as on GPU.
         self.objective.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         recipe.precision.cast(self.objective, method.backbone)

@@ -9,9 +9,10 @@ import torch.distributed as dist
 
 from hardviews.data.index import INDEX_NAME, Index
 from hardviews.errors import UserError
-from hardviews.storage.address import check_given, lies_in
+from hardviews.launch.environment import launched
+from hardviews.storage.address import check_given, check_here, lies_in
 from hardviews.storage.patience import usual
-from hardviews.storage.store import TRAINING, Store, check_writable
+from hardviews.storage.store import TRAINING, Denied, Store, check_writable
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Where:
 
     def __post_init__(self) -> None:
         """Refuse places that are not named."""
-        check_given(data=self.data, output=self.output, project=self.project)
+        check_given(data=self.data, output=self.output)
+        check_here(project=self.project)
 
     def check(self) -> None:
         """Refuse places that cannot be written, without leaving anything there.
@@ -91,11 +93,19 @@ def open_dataset(data: str) -> Index:
     """
     inside = f"{data.rstrip('/')}/train"
     wait = patience()
-    if Store(data, wait).size(INDEX_NAME) is None and Store(inside, wait).size(INDEX_NAME) is not None:
+    if not _there(Store(data, wait)) and _there(Store(inside, wait)):
         return Index.load(inside, wait)
     return Index.load(data, wait)
 
 
+def _there(store: Store) -> bool:
+    """Whether an index can be read. To whoever may not list, S3 denies what is not there, as what may not be read."""
+    try:
+        return store.size(INDEX_NAME) is not None
+    except Denied:
+        return False
+
+
 def patience() -> float:
     """Return how many seconds a start waits for a store: long where a job that ran already is going on."""
-    return TRAINING if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" else usual()
+    return TRAINING if launched().restarts else usual()

@@ -1,6 +1,5 @@
-"""The processes that train together, as torchrun started them."""
+"""The processes that train together, as the environment describes them."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from hardviews.launch.environment import launched
 from hardviews.launch.store import worker_store
 from hardviews.train.precision import Precision
 
@@ -26,18 +26,24 @@ class World:
 
 @contextmanager
 def joined(precision: Precision) -> Iterator[World]:
-    """Join the process group that torchrun's environment describes; alone where there is none."""
-    device = precision.choose_device(int(os.environ.get("LOCAL_RANK", "0")))
+    """Join the process group that the environment describes; alone if it describes none.
+
+    Raises:
+        UserError: the environment's variables do not fit together; or, if no agent of ours started this process, the
+        other processes do not come.
+    """
+    me = launched()
+    device = precision.choose_device(me.local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if me.size == 1:
         yield World(0, 1, device)
         return
     # Not torch's `env://`: there rank 0's store would listen on every interface.
-    store, rank, size = worker_store()
+    store = worker_store(me)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
+    dist.init_process_group(backend, store=store, rank=me.rank, world_size=me.size, timeout=_TIMEOUT)
     try:
-        yield World(rank, size, device)
+        yield World(me.rank, me.size, device)
     finally:
         dist.destroy_process_group()

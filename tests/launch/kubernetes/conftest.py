@@ -6,8 +6,8 @@ from hardviews.launch import site
 @pytest.fixture(autouse=True)
 def nobody_has_said_anything(monkeypatch, tmp_path):
     """Neither the environment nor a file of the machine says where the site's things are, nor which cluster."""
-    for value in (site.IMAGE, site.DATA, site.OUTPUT, site.TRACKING):
-        monkeypatch.delenv(value.variable, raising=False)
+    for name in (*(value.variable for value in site.VALUES), site.NAMESPACE, site.QUEUE, site.SECRETS):
+        monkeypatch.delenv(name, raising=False)
     empty = tmp_path / "torchxconfig"
     empty.touch()
     monkeypatch.setenv("TORCHXCONFIG", str(empty))

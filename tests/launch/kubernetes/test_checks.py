@@ -1,10 +1,17 @@
 """What a cluster lacks for a job."""
 
+import base64
+import http.server
+import threading
+
 import pytest
+from kubernetes import client
 
 from hardviews.errors import UserError
-from hardviews.launch.kubernetes.checks import ask
+from hardviews.launch.kubernetes.checks import ask, store_of
 from hardviews.launch.kubernetes.cluster import JOBS, Cluster, reason
+from hardviews.launch.visible_store import StoreOfJob
+from jobs.knn import knn
 from tests.launch.kubernetes.clusters import HOME, QUEUES, Few, refusal
 from tests.launch.kubernetes.jobs import job, manifest
 
@@ -72,6 +79,30 @@ def test_all_that_is_missing_is_named_at_once():
     assert len(asked(Few(), secret=["a", "b"], priority="high")) == 3
 
 
+@pytest.mark.parametrize(
+    ("other", "state", "refused"),
+    [
+        ({}, "Running", True),
+        ({}, "Pending", True),
+        ({"output": "s3://b/o/"}, "", True),
+        ({}, "Completed", False),
+        ({}, "Aborting", False),  # it saves and leaves
+        ({}, "Failed", False),
+        ({"output": "s3://b/other"}, "Running", False),
+    ],
+)
+def test_a_second_job_into_one_output_is_refused_though_the_first_has_not_begun(other, state, refused):
+    cluster = Few()
+    there = manifest(job(**other)) | {"status": {"state": {"phase": state}}}
+    evaluation = manifest(knn(image="i", data="s3://b/d", output="s3://b/o", tracking="http://m:1"))
+    cluster.objects[f"{JOBS}/namespaces/n/jobs"] = {"items": [there, evaluation]}
+    texts = asked(cluster)
+    assert len(texts) == refused
+    for text in texts:
+        for word in (there["metadata"]["name"], "trains into s3://b/o already", "torchx cancel", "another --output"):
+            assert word in text
+
+
 def test_what_we_may_not_ask_is_not_checked():
     cluster = Few()
     for path in (HOME, JOBS, f"{QUEUES}/default", f"{HOME}/secrets/s3"):
@@ -107,6 +138,70 @@ def test_a_cluster_that_does_not_answer_is_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"cluster at http://127\.0\.0\.1:1 does not answer .*refused.*KUBECONFIG"):
         cluster.get("/api")
     assert cluster.namespace() is None
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Answers every request alike."""
+
+    status, kind, body = 404, "text/html", b"<html><h1>Nothing here</h1></html>"
+
+    def do_GET(self):
+        self.send_response(self.status, None)
+        self.send_header("Content-Type", self.kind)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    do_POST = do_GET
+
+    def log_message(self, *_):
+        return
+
+
+NOT_FOUND = b'{"kind":"Status","apiVersion":"v1","status":"Failure","message":"namespaces n not found","code":404}'
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body", "words"),
+    [
+        (404, "text/html", b"<html><h1>Nothing here</h1></html>", ["not seem to be a Kubernetes API", "Nothing here"]),
+        (404, "application/json", b'{"detail":"Not Found"}', ["not seem to be a Kubernetes API"]),
+        (404, "application/json", NOT_FOUND, ["no namespace n"]),
+        (200, "text/html", b"<html><h1>Welcome</h1></html>", ["not seem to be a Kubernetes API", "Welcome"]),
+        (200, "application/json", b"[1]", ["not seem to be a Kubernetes API"]),
+        (302, "text/html", b"<p>Log in</p>", ["not seem to be a Kubernetes API", "302"]),
+        (403, "text/html", b"<p>proxy</p>", ["not seem to be a Kubernetes API", "403"]),
+        (400, "text/plain", b"Client sent an HTTP request to an HTTPS server.", ["HTTPS server"]),
+        (502, "text/html", b"<p>gateway</p>", ["refused a question", "502"]),
+    ],
+)
+def test_a_server_that_is_another_one_is_recognised(status, kind, body, words, tmp_path, monkeypatch):
+    handler = type("Answers", (Server,), {"status": status, "kind": kind, "body": body})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        settings = client.Configuration(host=address)
+        settings.retries = False
+        (text,) = ask(Cluster(client.ApiClient(settings)), manifest(job()), "n", rehearse=True)
+        server.shutdown()
+    for word in words:
+        assert word in text
+    assert "<" not in text
+    assert (address in text) == ("Kubernetes API" in text)
+
+
+def test_the_store_of_a_job_is_read_from_its_variables_and_secrets():
+    def encoded(**values):
+        return {"data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}}
+
+    cluster = Few()
+    made = manifest(job(secret=["s3", "more"], env={"AWS_ENDPOINT_URL": "https://mine"}))
+    cluster.objects[f"{HOME}/secrets/s3"] = encoded(AWS_ACCESS_KEY_ID="key", AWS_SECRET_ACCESS_KEY="secret")
+    cluster.objects[f"{HOME}/secrets/more"] = encoded(AWS_ENDPOINT_URL="http://store:8333", OTHER="x")
+    known = store_of(cluster, made, "n")
+    assert known == StoreOfJob({"AWS_ACCESS_KEY_ID": "key", "AWS_ENDPOINT_URL": "https://mine"})
+    cluster.objects[f"{HOME}/secrets/s3"] = refusal(403, "forbidden")
+    assert store_of(cluster, made, "n") == StoreOfJob({"AWS_ENDPOINT_URL": "https://mine"}, complete=False)
 
 
 def test_the_innermost_cause_is_what_is_said():

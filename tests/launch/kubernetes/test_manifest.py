@@ -86,6 +86,17 @@ def test_the_coordinator_decides_how_the_job_ends_and_a_trainer_never_does():
     assert labels == ["false", "true"]
 
 
+@pytest.mark.parametrize(("nodes", "cores"), [("1:2", "50m"), ("1:20x8", "50m"), ("1:200x8", "500m")])
+def test_the_coordinator_takes_little_room_and_gets_it_before_its_trainers(nodes, cores):
+    coordinator, trainer = manifest(job(j=nodes, gpu=8 if "x8" in nodes else 0))["spec"]["tasks"]
+    resources = coordinator["template"]["spec"]["containers"][0]["resources"]
+    assert resources["requests"] == {"cpu": cores, "memory": "128M"}
+    assert resources["limits"] == {"cpu": "1000m", "memory": "512M"}
+    priority = "volcano.sh/task-priority"
+    assert int(coordinator["template"]["metadata"]["annotations"][priority]) == 2**31 - 1
+    assert priority not in trainer["template"]["metadata"]["annotations"]
+
+
 @pytest.mark.parametrize("app", [job(), pack(source="/i", image="i", data="s3://b/d")], ids=["pretrain", "pack"])
 def test_pods_are_restricted_and_may_write_to_two_folders(app):
     for pod in pods(manifest(app)):
@@ -116,6 +127,18 @@ def test_secrets_are_names_for_the_training_processes_alone():
     coordinator, trainer = pods(manifest(job(secret=["mine"]), secrets=["site"]))
     assert trainer["containers"][0]["envFrom"] == [{"secretRef": {"name": "site"}}, {"secretRef": {"name": "mine"}}]
     assert "envFrom" not in coordinator["containers"][0]
+
+
+def test_working_pods_know_their_image_their_namespace_and_the_bound_of_their_cache():
+    coordinator, trainer = pods(manifest(job(image="registry/x@sha256:1", scratch=1000)))
+    variables = {entry["name"]: entry for entry in trainer["containers"][0]["env"]}
+    assert variables["HARDVIEWS_IMAGE"]["value"] == "registry/x@sha256:1"
+    assert variables["HARDVIEWS_NAMESPACE"]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.namespace"}}
+    assert variables["HARDVIEWS_CACHE_BYTES"]["value"] == "950000000"
+    assert "HARDVIEWS_IMAGE" not in {entry["name"] for entry in coordinator["containers"][0]["env"]}
+    for changes in ({}, {"mount": ["type=volume", "src=c", "dst=/scratch"]}, {"env": {"HARDVIEWS_CACHE": "/x"}}):
+        _, trainer = pods(manifest(job(**changes, **({"scratch": 1000} if changes else {}))))
+        assert "HARDVIEWS_CACHE_BYTES" not in {entry["name"] for entry in trainer["containers"][0]["env"]}
 
 
 def test_the_grace_period_leaves_time_beyond_the_save():

@@ -5,7 +5,7 @@ import torchx.specs as specs
 
 from hardviews.errors import UserError
 from hardviews.launch import component
-from hardviews.launch.kubernetes.mistakes import validate
+from hardviews.launch.kubernetes.mistakes import unknown_options, validate
 from hardviews.launch.kubernetes.options import PodOptions
 from jobs.knn import knn
 from jobs.pack import pack
@@ -50,6 +50,37 @@ def test_a_job_without_mistakes_has_none():
         ({"ttl": -1}, ["ttl is -1"]),
         ({"shm": 5000}, ["--shm 5000", "4096 MB"]),
         ({"priority": "High!"}, ["priority class 'High!'"]),
+        ({"priority": "a" * 254}, ["priority class", "254 characters", "253"]),
+        ({"secret": ["a..b"]}, ["secret 'a..b'"]),
+        ({"node_selector": {"k": "v" * 64}}, ["node selector k=vvv", "its value has 64 characters", "63"]),
+        ({"node_selector": {"k" * 64: "v"}}, ["node selector kkk", "its key has 64 characters"]),
+        ({"node_selector": {f"{'a' * 254}/k": "v"}}, ["before the '/'", "254 characters", "253"]),
+        ({"node_selector": {f"a.b/{'k' * 64}": "v"}}, ["after the '/'", "64 characters"]),
+        ({"node_selector": {"A.b/k": "v"}}, ["node selector A.b/k=v", "before the '/'", "small letters"]),
+        ({"node_selector": {"a..b/k": "v"}}, ["before the '/'"]),
+        ({"node_selector": {"a/b/k": "v"}}, ["before the '/'"]),
+        ({"node_selector": {"/k": "v"}}, ["before the '/'"]),
+        ({"node_selector": {"a/": "v"}}, ["after the '/'"]),
+        ({"node_selector": {"k-": "v"}}, ["node selector k-=v", "its key", "both ends"]),
+        ({"node_selector": {"k": "v-"}}, ["node selector k=v-", "its value", "both ends"]),
+        ({"node_selector": {"k": "a/b"}}, ["node selector k=a/b", "its value"]),
+        ({"toleration": [f"k={'v' * 64}:NoSchedule"]}, ["toleration 'k=vvv", "63 characters"]),
+        ({"toleration": [f"{'k' * 64}:NoSchedule"]}, ["toleration 'kkk", "63 characters"]),
+        ({"toleration": [f"{'a' * 254}/k"]}, ["toleration 'aaa"]),
+        ({"toleration": ["A.b/k"]}, ["toleration 'A.b/k'"]),
+        ({"ttl": 2**31}, ["ttl is 2147483648"]),
+        ({"shm": 0}, ["shm is 0 MB"]),
+        ({"scratch": 0}, ["scratch is 0 MB"]),
+        ({"scratch": -5}, ["scratch is -5"]),
+        ({"cpu": -1}, ["-1 CPU"]),
+        ({"memMB": -1}, ["-1 MB"]),
+        ({"env": {"1A": "x"}}, ["'1A'", "environment variable"]),
+        ({"env": {"A B": "x"}}, ["'A B'", "environment variable"]),
+        ({"mount": ["type=volume", "src=c", "dst=data"]}, ["dst=data", "full path"]),
+        ({"mount": ["type=volume", "src=c", "dst=/"]}, ["dst=/", "full path"]),
+        ({"mount": ["type=volume", "src=My_Claim", "dst=/d"]}, ["src=My_Claim", "volume claim"]),
+        ({"mount": ["type=bind", "src=here", "dst=/d"]}, ["src=here", "full path"]),
+        ({"mount": ["type=volume", "src=a", "dst=/d", "type=volume", "src=b", "dst=/d"]}, ["2 volumes at /d"]),
         ({"mount": ["type=device", "src=/dev/fuse"]}, ["device", "privileged"]),
     ],
 )
@@ -68,6 +99,8 @@ def test_every_mistake_is_named_with_its_remedy(changes, words):
         ({"j": "1:2x4", "gpu": 2}, ["4 processes", "2 GPUs"]),
         ({"mount": ["dst=/data"]}, ["--mount dst=/data", "type=volume"]),
         ({"mount": ["type=tape", "src=a", "dst=b"]}, ["--mount", "type=volume"]),
+        ({"mount": ["type=volume", "src=a"]}, ["--mount type=volume,src=a", "dst is missing"]),
+        ({"mount": ["type=bind", "dst=/a"]}, ["src is missing"]),
     ],
 )
 def test_arguments_that_make_no_job_leave_one_in_which_more_is_found(changes, words):
@@ -90,6 +123,37 @@ def test_other_jobs_are_looked_at_too(app):
     assert "inside the pod" in found
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"node_selector": {"k": "v" * 63, "k" * 63: "", f"{'a' * 253}/{'k' * 63}": "A_b.c-d"}},
+        {"toleration": [f"k={'v' * 63}:NoSchedule", f"{'a' * 253}/k", "nvidia.com/gpu:NoExecute", "K_1"]},
+        {"secret": ["a.b-c", "a" * 253], "priority": "system-node-critical"},
+    ],
+)
+def test_the_longest_that_the_api_takes_is_no_mistake(changes):
+    assert validate(job(**changes), NOTHING) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("labels", {"team": "v" * 64}, ["labels team=vvv", "64 characters"]),
+        ("labels", {"Team.x/y": "v"}, ["labels Team.x/y=v", "small letters"]),
+        ("node_selector", {"k": "v" * 64}, ["node selector k=vvv", "64 characters"]),
+        ("tolerations", ["k=v w"], ["toleration 'k=v w'"]),
+        ("secrets", ["", "a"], ["secret ''"]),
+        ("service_account", "Me", ["service account 'Me'"]),
+        ("ttl", 2**31, ["ttl is 2147483648"]),
+        ("scratch", 0, ["scratch is 0"]),
+    ],
+)
+def test_each_option_of_the_site_is_looked_at(option, value, words):
+    (found,) = validate(job(), PodOptions.of_site({option: value}))
+    for word in words:
+        assert word in found
+
+
 def test_the_sites_options_are_looked_at_too():
     (found,) = validate(job(), PodOptions.of_site({"run_as_user": 0, "queue": "q"}))
     assert "root" in found
@@ -107,6 +171,11 @@ def test_a_role_that_could_not_be_found_again_is_refused():
 def test_names_too_long_for_a_host_are_refused():
     (found,) = validate(specs.AppDef("a" * 50, job().roles), NOTHING)
     assert "63" in found
+
+
+def test_an_option_that_nobody_has_is_named_with_the_nearest():
+    (found,) = unknown_options("-cfg ", ["queues"], ["queue", "ttl"])
+    assert found == "-cfg queues is no run option of this scheduler. Did you mean queue? Choose from queue, ttl."
 
 
 def test_sources_that_are_no_folders_are_known():

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hardviews.errors import UserError
+from hardviews.launch.component import AGENT
 from hardviews.launch.kubernetes.cluster import JOBS, QUEUES, Cluster, Refused
+from hardviews.launch.kubernetes.observed import phase
+from hardviews.launch.visible_store import StoreOfJob
 
+_ALIVE = ("", "Pending", "Inqueue", "Running", "Restarting")  # phases of a job whose pods train or will train
+_STORE = ("AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 _S3 = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
@@ -34,10 +40,11 @@ def ask(cluster: Cluster, job: Mapping[str, Any], namespace: str, rehearse: bool
             raise
 
     try:
-        if look(home) is None:
+        if not _exists(cluster, home):
             return [
                 f"The cluster has no namespace {namespace}. Make it, kubectl create namespace {namespace}, or name "
-                "another: -cfg namespace=NAME, or under [kubernetes] in .torchxconfig."
+                "another: -cfg namespace=NAME, HARDVIEWS_NAMESPACE in the environment, or under [kubernetes] in "
+                ".torchxconfig."
             ]
         if look(JOBS) is None:
             return [
@@ -47,6 +54,7 @@ def ask(cluster: Cluster, job: Mapping[str, Any], namespace: str, rehearse: bool
         found += _queue(look, str(job["spec"]["queue"]))
         found += _objects(look, job, namespace)
         found += _secrets(look, job, namespace)
+        found += _rivals(look, job, namespace)
         if rehearse and not found:
             found += _rehearse(cluster, job, namespace)
     except Refused as error:
@@ -54,6 +62,24 @@ def ask(cluster: Cluster, job: Mapping[str, Any], namespace: str, rehearse: bool
     except UserError as error:
         found.append(str(error))
     return found
+
+
+def _exists(cluster: Cluster, home: str) -> bool:
+    """Whether the namespace exists, or we may not know.
+
+    Raises:
+        NotKubernetes: the answer is not that of a Kubernetes API: this is the first question to it.
+        Refused: any other error.
+    """
+    try:
+        cluster.get(home)
+    except Refused as error:
+        if not error.kubernetes and error.status < 500:
+            raise cluster.foreign(error) from error
+        if error.status not in (403, 404):
+            raise
+        return error.status == 403
+    return True
 
 
 Look = Callable[[str], "dict[str, Any] | None"]
@@ -66,7 +92,7 @@ def _queue(look: Look, queue: str) -> Iterator[str]:
         known = ", ".join(sorted(set(names) - {"root"}))
         yield (
             f"The cluster has no queue {queue}" + (f"; it has {known}" if known else "") + ". Choose one by -cfg "
-            "queue=NAME or under [kubernetes] in .torchxconfig."
+            "queue=NAME, by HARDVIEWS_QUEUE in the environment, or under [kubernetes] in .torchxconfig."
         )
     elif (state := there.get("status", {}).get("state", "Open")) not in ("Open", ""):
         yield f"The queue {queue} takes no jobs: it is {state}. Choose another by -cfg queue=NAME, or have it opened."
@@ -131,6 +157,46 @@ def _secrets(look: Look, job: Mapping[str, Any], namespace: str) -> Iterator[str
                     f"The secrets {', '.join(names)} hold no {lacking[0]}, which S3 needs beside its other half. Add "
                     "the key, or name a further secret by --secret."
                 )
+
+
+def _rivals(look: Look, job: Mapping[str, Any], namespace: str) -> Iterator[str]:
+    """Jobs that train into the same output: one of them may not have begun, so that nothing in the output shows it."""
+    output = _output(job)
+    if output is None:
+        return
+    for other in (look(f"{JOBS}/namespaces/{namespace}/jobs") or {}).get("items", []):
+        if _output(other) == output and phase(other) in _ALIVE:
+            name = other["metadata"]["name"]
+            yield (
+                f"The job {name} in the namespace {namespace} trains into {output} already (it is "
+                f"{phase(other) or 'Pending'}). Wait for it, cancel it (torchx cancel kubernetes://torchx/{namespace}:"
+                f"{name}), or give another --output."
+            )
+
+
+def _output(job: Mapping[str, Any]) -> str | None:
+    """The output of a pretraining job, None of others."""
+    for task in job["spec"]["tasks"]:
+        words = task["template"]["spec"]["containers"][0].get("command", [])
+        if AGENT in words and "--output" in words:
+            return str(words[words.index("--output") + 1]).rstrip("/")
+    return None
+
+
+def store_of(cluster: Cluster, job: Mapping[str, Any], namespace: str) -> StoreOfJob:
+    """Returns what the working pods' variables and Secrets say of their object store."""
+    container = job["spec"]["tasks"][-1]["template"]["spec"]["containers"][0]
+    variables: dict[str, str] = {}
+    complete = True
+    for entry in container.get("envFrom", []):
+        try:
+            data = cluster.get(f"/api/v1/namespaces/{namespace}/secrets/{entry['secretRef']['name']}").get("data")
+            variables |= {key: b64decode(value).decode() for key, value in (data or {}).items() if key in _STORE}
+        except (Refused, UserError, ValueError):
+            complete = False
+    # A variable of the container's own wins over those of its Secrets.
+    given = {entry["name"]: entry.get("value") or "" for entry in container.get("env", [])}
+    return StoreOfJob(variables | {key: value for key, value in given.items() if key in _STORE}, complete)
 
 
 def _rehearse(cluster: Cluster, job: Mapping[str, Any], namespace: str) -> Iterator[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -12,7 +14,7 @@ from typing import Any, TypeVar
 from kubernetes import client, config
 from kubernetes.client.rest import ApiException
 from kubernetes.config.config_exception import ConfigException
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, HTTPWarning
 
 from hardviews.errors import UserError
 
@@ -20,9 +22,13 @@ Found = TypeVar("Found")
 
 JOBS = "/apis/batch.volcano.sh/v1alpha1"
 QUEUES = "/apis/scheduling.volcano.sh/v1beta1/queues"
+GROUPS = "/apis/scheduling.volcano.sh/v1beta1/namespaces"
 
 _TIMEOUT = (5, 30)  # seconds to connect, and between two pieces of an answer
+_BRIEF = (3, 6)  # the same, if the answer comes from a pod's node, which may be dead
 _QUIET = 60  # seconds without a word until a stream is opened again: its node may have gone
+_STATUS = {"message", "reason", "code", "status"}  # of an answer that does not name its kind
+_LONGEST_ANSWER = 200  # characters, of an answer in another form
 _HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
 
 
@@ -30,16 +36,40 @@ class Silent(UserError):
     """The API server does not answer."""
 
 
+class NotKubernetes(UserError):
+    """The address of the API server belongs to another server."""
+
+    def __init__(self, host: str, answer: str) -> None:
+        super().__init__(
+            f"The server at {host} does not seem to be a Kubernetes API (it answered: {answer}). Give the address of "
+            "your cluster's API server in the kubeconfig, or name another kubeconfig by KUBECONFIG; a proxy in between "
+            "may have answered too."
+        )
+
+
 class Refused(Exception):
-    """The API answered with an error."""
+    """The API answered with an error.
+
+    Attributes:
+        status: of HTTP.
+        message: of the answer, in one line.
+        kubernetes: whether the answer has the form of one of the Kubernetes API.
+    """
 
     def __init__(self, error: ApiException) -> None:
         self.status = int(error.status or 0)
         try:
-            said = json.loads(error.body)
+            answer = json.loads(error.body)
         except (TypeError, ValueError):
-            said = {}
-        self.message = str(said.get("message") or error.body or error.reason).strip()
+            answer = None
+        self.kubernetes = isinstance(answer, dict) and (answer.get("kind") == "Status" or set(answer) <= _STATUS)
+        message = (answer.get("message") if isinstance(answer, dict) else None) or error.body or error.reason
+        if isinstance(message, bytes):
+            message = message.decode(errors="replace")
+        self.message = str(message).strip()
+        if not self.kubernetes:
+            text = " ".join(re.sub(r"<[^>]*>", " ", self.message).split())[:_LONGEST_ANSWER]
+            self.message = f"{self.status} {error.reason or ''}".strip() + (f": {text}" if text else "")
         super().__init__(self.message)
 
 
@@ -95,7 +125,7 @@ class Cluster:
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         """Reads an object or a list."""
-        return dict(self._call("GET", path, query))
+        return self._object("GET", path, query)
 
     def find(self, path: str) -> dict[str, Any] | None:
         """Reads an object; None where there is none."""
@@ -108,11 +138,23 @@ class Cluster:
 
     def create(self, path: str, body: Mapping[str, Any], **query: str) -> dict[str, Any]:
         """Creates an object."""
-        return dict(self._call("POST", path, query, body))
+        return self._object("POST", path, query, body)
+
+    def foreign(self, error: Refused) -> NotKubernetes:
+        """Returns the error for an answer that no Kubernetes API gives."""
+        return NotKubernetes(str(self.client().configuration.host), error.message)
 
     def delete(self, path: str, **query: str) -> None:
         """Deletes an object."""
         self._call("DELETE", path, query)
+
+    def text(self, path: str, **query: str) -> bytes:
+        """Read a text that a node has, within seconds; reading raises urllib3's HTTPError."""
+        response = self._call("GET", path, query, preload=False, timeout=_BRIEF)
+        try:
+            return bytes(response.read())
+        finally:
+            response.close()
 
     @contextmanager
     def stream(self, path: str, **query: str) -> Iterator[Any]:
@@ -122,6 +164,15 @@ class Cluster:
             yield response
         finally:
             response.close()
+
+    def _object(
+        self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        answer = self._call(method, path, query, body)
+        if not isinstance(answer, Mapping):
+            text = " ".join(re.sub(r"<[^>]*>", " ", str(answer)).split())[:_LONGEST_ANSWER]
+            raise NotKubernetes(str(self.client().configuration.host), text or "nothing")
+        return dict(answer)
 
     def _call(
         self,
@@ -134,6 +185,10 @@ class Cluster:
     ) -> Any:
         api = self.client()
         logging.getLogger("urllib3").setLevel(logging.ERROR)
+        # Whoever wrote a kubeconfig without a certificate knows it.
+        warnings.filterwarnings("ignore", category=HTTPWarning)
+        # The kubernetes package reads the headers of an error by an old method.
+        warnings.filterwarnings("ignore", message=r"HTTPResponse\.getheader")
         try:
             return api.call_api(
                 path,

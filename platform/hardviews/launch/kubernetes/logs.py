@@ -83,11 +83,11 @@ def _split(response: Any) -> Iterator[Line]:
     rest = b""
     for piece in response.stream(amt=2**16):
         *whole, rest = (rest + piece).split(b"\n")
-        yield from _dated(whole)
-    yield from _dated([rest])
+        yield from dated(whole)
+    yield from dated([rest])
 
 
-def _dated(written: Iterable[bytes]) -> Iterator[Line]:
+def dated(written: Iterable[bytes]) -> Iterator[Line]:
     """Splits lines into time and text; what has no time is a remark of the kubelet and none of the container."""
     for line in written:
         when, _, text = line.decode("utf-8", "replace").partition(" ")

@@ -13,8 +13,10 @@ from typing import Any
 from torchx.schedulers.kubernetes_scheduler import LABEL_REPLICA_ID, LABEL_ROLE_INDEX
 from torchx.specs import AppDef, Resource, Role
 
-from hardviews.launch.component import AGENT, COORDINATOR, module
+from hardviews.launch.component import AGENT, COORDINATOR, PORT, module
 from hardviews.launch.kubernetes.options import PodOptions, toleration
+from hardviews.launch.site import IMAGE, NAMESPACE
+from hardviews.storage.address import cache_room
 
 SCRATCH = "/scratch"
 """The folder that processes may write to, besides /tmp: home, cache, working directory."""
@@ -27,9 +29,32 @@ MISTAKE = 2  # exit code of every process that a user's mistake ends
 ANSWER = 30  # seconds beyond the grace period until a process is killed
 
 _PREEMPTABLE = "volcano.sh/preemptable"
+_PRIORITY = "volcano.sh/task-priority"  # among the pods of one job; it needs no PriorityClass
+
+SERVICE: Mapping[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "hardviews-jobs"},
+    "spec": {
+        "clusterIP": "None",
+        "publishNotReadyAddresses": True,
+        "selector": {"app.kubernetes.io/managed-by": "torchx.pytorch.org"},
+        "ports": [{"name": "rendezvous", "port": PORT}],
+    },
+}
+"""Gives the pods of all jobs in a namespace their names.
+
+Volcano makes a Service for every job, but deletes it when it restarts a pod or the job after a policy's timeout, and
+1.14 does not make it again: whoever starts after that would never find the coordinator.
+"""
+
+_COORDINATOR_LIMIT = 512  # MB; it asks for far less
 
 # A pod that is deleted, drained or preempted fails before it goes, and one in its place runs a moment later: then
-# the action is called off. It is for pods that stay failed, which Volcano would never replace.
+# the action is called off. It is for pods that stay failed, which Volcano would never replace; and for a coordinator
+# whose node is gone and which finds no room, as when trainers of this very job fill the other nodes. A job that is
+# restarted gets its least number of pods placed together, the coordinator first. (With PodEvicted, the event of a
+# deletion, Volcano would not make a deleted coordinator anew until the time is over.)
 _PATIENCE = "60s"
 _COORDINATOR_POLICIES = [
     {"exitCode": FAILED_FOR_GOOD, "action": "TerminateJob"},
@@ -103,6 +128,9 @@ def _template(
     if part is not None:
         labels[_PREEMPTABLE] = "false" if part == COORDINATOR else "true"
     metadata["labels"] = labels
+    if part == COORDINATOR:
+        # Volcano's default for a pod is its PriorityClass, else 1: of the pods that wait, it is placed first.
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), _PRIORITY: "2147483647"}
 
     spec = dict(template["spec"])
     container = dict(spec["containers"][0], name=name)
@@ -119,7 +147,7 @@ def _template(
 
     container |= {
         "volumeMounts": mounts,
-        "resources": _resources(role.resource),
+        "resources": _resources(role.resource, least_limit=_COORDINATOR_LIMIT if part == COORDINATOR else 0),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -133,6 +161,14 @@ def _template(
         *container["env"],
         *({"name": key, "value": value} for key, value in places.items() if key not in said),
     ]
+    if part not in (None, COORDINATOR):
+        # For the tags of the run: nothing else in a pod knows its image, and TorchX's name of the job has no namespace.
+        namespace = {"name": NAMESPACE, "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}
+        image = {"name": IMAGE.variable, "value": role.image}
+        bound = {"name": "HARDVIEWS_CACHE_BYTES", "value": str(cache_room((options.scratch or 0) * 10**6))}
+        container["env"] += [entry for entry in (image, namespace) if entry["name"] not in said]
+        if cache_disk(role, options) is not None and bound["name"] not in said:
+            container["env"].append(bound)
     if part is not None:
         container["workingDir"] = SCRATCH
     if options.image_pull_policy is not None:
@@ -155,6 +191,8 @@ def _template(
         },
         "nodeSelector": {**spec.get("nodeSelector", {}), **options.node_selector},
     }
+    if part in (AGENT, COORDINATOR):
+        spec["subdomain"] = SERVICE["metadata"]["name"]
     if part == AGENT:
         spec["restartPolicy"] = "OnFailure"
     if options.grace is not None and part != COORDINATOR:
@@ -168,11 +206,18 @@ def _template(
     return {**template, "metadata": metadata, "spec": spec}
 
 
-def _resources(resource: Resource) -> dict[str, dict[str, str]]:
+def cache_disk(role: Role, options: PodOptions) -> int | None:
+    """Returns the size in MB of the local disk if the cache of shards lies there; None without a limit."""
+    mounted = any(mount.dst_path == SCRATCH for mount in role.mounts)
+    return None if mounted or "HARDVIEWS_CACHE" in role.env else options.scratch
+
+
+def _resources(resource: Resource, least_limit: int = 0) -> dict[str, dict[str, str]]:
     """What is asked for is what is given: TorchX's own requests are 100m and 1 GB lower, down to nothing.
 
     A process that asks for a part of a core may use a whole one while nobody else does, to start quickly. A
-    component that says nothing of resources gets what the namespace's defaults are.
+    component that says nothing of resources gets what the namespace's defaults are. The memory's limit is at least
+    `least_limit` MB.
     """
     requests: dict[str, str] = {}
     limits: dict[str, str] = {}
@@ -182,4 +227,7 @@ def _resources(resource: Resource) -> dict[str, dict[str, str]]:
     exact = {"memory": f"{int(resource.memMB)}M"} if resource.memMB > 0 else {}
     exact |= {"nvidia.com/gpu": str(resource.gpu)} if resource.gpu > 0 else {}
     exact |= {device: str(count) for device, count in resource.devices.items()}
-    return {"requests": requests | exact, "limits": limits | exact}
+    limits |= exact
+    if least_limit > resource.memMB > 0:
+        limits["memory"] = f"{least_limit}M"
+    return {"requests": requests | exact, "limits": limits}

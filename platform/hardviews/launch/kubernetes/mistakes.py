@@ -6,13 +6,13 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
-from torchx.specs import AppDef, DeviceMount, Role
+from torchx.specs import AppDef, BindMount, DeviceMount, Role, VolumeMount
 
+from hardviews.errors import did_you_mean
 from hardviews.launch.component import COORDINATOR, module
+from hardviews.launch.kubernetes.forms import LONGEST, bad_object
 from hardviews.launch.kubernetes.options import PodOptions
 from hardviews.launch.site import TRACKING
-
-LONGEST = 63  # characters of a pod's name, which is its host name too
 
 _PLACES = ("--data", "--output", "--run", "--out", "--source")
 _MADE = {"digits", "photographs"}  # sources that are no folders: hardviews.data.packing
@@ -34,14 +34,11 @@ def validate(app: AppDef, options: PodOptions) -> list[str]:
         found += merged.mistakes()
         found += _name(role)
         found += _amounts(role, merged)
+        found += _variables(role)
         found += _confidential(role)
+        found += _mounts(role)
         if not role.image.strip():
             found.append("The image is empty. Give --image, or HARDVIEWS_IMAGE in the environment.")
-        if any(isinstance(mount, DeviceMount) for mount in role.mounts):
-            found.append(
-                f"The role {role.name} mounts a device of the node, for which its pods would have to be privileged. "
-                "Ask for devices by their resource names instead, such as --gpu."
-            )
         if module(role) is not None:
             found += _places(role)
             found += _servers(role)
@@ -73,6 +70,34 @@ def _amounts(role: Role, options: PodOptions) -> Iterator[str]:
         )
     if resource.gpu < 0 and module(role) is not None:
         yield f"The role {role.name} asks for {resource.gpu} GPUs. Give 0 or more."
+
+
+def _variables(role: Role) -> Iterator[str]:
+    for name in role.env:
+        if not re.fullmatch(r"[A-Za-z_.-][A-Za-z0-9_.-]*", name):
+            yield (
+                f"{name!r} is not the name of an environment variable: those have letters, digits and '_', and no "
+                "digit first. Write --env NAME=VALUE,NAME=VALUE."
+            )
+
+
+def _mounts(role: Role) -> Iterator[str]:
+    if any(isinstance(mount, DeviceMount) for mount in role.mounts):
+        yield (
+            f"The role {role.name} mounts a device of the node, for which its pods would have to be privileged. Ask "
+            "for devices by their resource names instead, such as --gpu."
+        )
+        return
+    folders = [mount.dst_path for mount in role.mounts]
+    for mount in role.mounts:
+        if not mount.dst_path.startswith("/") or not mount.dst_path.strip("/") or ":" in mount.dst_path:
+            yield f"--mount has dst={mount.dst_path}: give the full path of a folder in the pod, for example dst=/data."
+        if isinstance(mount, VolumeMount) and (why := bad_object(mount.src)):
+            yield f"--mount has src={mount.src}, which is not the name of a volume claim: {why}."
+        if isinstance(mount, BindMount) and not mount.src_path.startswith("/"):
+            yield f"--mount has src={mount.src_path}: give the full path of a folder of the node."
+    for folder in dict.fromkeys(folder for folder in folders if folders.count(folder) > 1):
+        yield f"--mount puts {folders.count(folder)} volumes at {folder}. Give each a folder of its own."
 
 
 def _confidential(role: Role) -> Iterator[str]:
@@ -164,7 +189,8 @@ def _length(app: AppDef) -> Iterator[str]:
 def unknown_options(where: str, given: Iterable[str], known: Collection[str]) -> list[str]:
     """Names run options that the scheduler does not have; TorchX 0.7.0 would drop them."""
     return [
-        f"{where}{name} is no run option of this scheduler. Choose from {', '.join(sorted(known))}."
+        f"{where}{name} is no run option of this scheduler.{did_you_mean(name, known)} Choose from "
+        f"{', '.join(sorted(known))}."
         for name in given
         if name not in known
     ]

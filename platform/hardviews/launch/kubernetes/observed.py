@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from torchx.schedulers.kubernetes_scheduler import LABEL_REPLICA_ID, LABEL_ROLE_NAME
@@ -37,13 +38,39 @@ class Surroundings:
 
     Attributes:
         events: about the job, its pod group and its pods.
-        nodes: of the cluster.
+        nodes: of the cluster, or those that hold the job's pods.
         queue: the job's.
+        group: the job's pod group.
+        logs: the last lines of some pods, oldest first, by the pod's name; each with its time.
+        silent: pods whose node did not answer when their log was read.
+        missing: nodes that hold pods of the job and do not exist any more.
+        hidden: kinds of objects that we may not read, as a role names them.
+        now: the time of the look.
     """
 
     events: Sequence[Object] = ()
     nodes: Sequence[Object] = ()
     queue: Object | None = None
+    group: Object | None = None
+    logs: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    silent: frozenset[str] = frozenset()
+    missing: frozenset[str] = frozenset()
+    hidden: tuple[str, ...] = ()
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def since(self, when: Any) -> str:
+        """How long ago a time is, as "for 95 s"; empty if the time cannot be read."""
+        began = seconds(when)
+        if began is None:
+            return ""
+        past = max(0, int(self.now.timestamp() - began))
+        if past < 120:
+            return f"for {past} s"
+        return f"for {past // 60} min" if past < 7200 else f"for {past // 3600} h"
+
+    def about(self, name: str) -> list[Object]:
+        """The events about one object, newest first."""
+        return [event for event in latest(self.events) if event.get("involvedObject", {}).get("name") == name]
 
 
 @dataclass(frozen=True)
@@ -56,8 +83,10 @@ class Replica:
 
     @property
     def container(self) -> Object:
+        """The status of the container that runs our command; a mesh may have put others beside it."""
         statuses = self.pod.get("status", {}).get("containerStatuses") or [{}]
-        return dict(statuses[0])
+        ours = self.pod["spec"]["containers"][0].get("name")
+        return dict(next((status for status in statuses if status.get("name") == ours), statuses[0]))
 
     @property
     def waiting(self) -> Object:
@@ -74,6 +103,31 @@ class Replica:
     @property
     def restarts(self) -> int:
         return int(self.container.get("restartCount", 0))
+
+    @property
+    def name(self) -> str:
+        """The name of its pod."""
+        return str(self.pod["metadata"]["name"])
+
+    @property
+    def node(self) -> str:
+        """The node that its pod was given; empty if none."""
+        return str(self.pod.get("spec", {}).get("nodeName") or "")
+
+    @property
+    def leaving(self) -> bool:
+        """Whether its pod was deleted and has not ended yet."""
+        return "deletionTimestamp" in self.pod["metadata"]
+
+    @property
+    def unplaced(self) -> bool:
+        """Whether its pod waits for a node."""
+        return self.state == ReplicaState.PENDING and not self.node and not self.leaving
+
+    def condition(self, kind: str) -> Object:
+        """One of the pod's conditions; empty if it has none of that kind."""
+        found = [c for c in self.pod.get("status", {}).get("conditions") or [] if c.get("type") == kind]
+        return found[0] if found else {}
 
     @property
     def state(self) -> ReplicaState:
@@ -114,13 +168,40 @@ def number(text: str) -> float:
     return float(match[1]) * _UNITS.get(match[2], 1) if match else 0.0
 
 
+def happened(event: Object) -> str:
+    """When an event was seen last."""
+    series = event.get("series") or {}
+    return str(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or "")
+
+
 def latest(events: Sequence[Object]) -> Iterator[Object]:
     """The newest events first."""
+    return iter(sorted(events, key=happened, reverse=True))
 
-    def when(event: Object) -> str:
-        return str(event.get("lastTimestamp") or event.get("eventTime") or "")
 
-    return iter(sorted(events, key=when, reverse=True))
+def seconds(when: Any) -> float | None:
+    """A time of the API in seconds since 1970; None if it is not one."""
+    try:
+        return datetime.fromisoformat(str(when)).timestamp()
+    except ValueError:
+        return None
+
+
+def names(replicas: Sequence[Replica], most: int = 8) -> str:
+    """The replicas in words, the first of them if there are many."""
+    shown = [str(replica) for replica in replicas[:most]]
+    if len(replicas) > most:
+        return f"{', '.join(shown)} and {len(replicas) - most} more"
+    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
+
+
+def paragraph(sentences: Iterable[str]) -> str:
+    """Join sentences; one that ends in a log's words gets its full stop."""
+    found = [sentence for sentence in sentences if sentence]
+    return " ".join(
+        sentence if i == len(found) - 1 or sentence.endswith((".", "!", "?")) else f"{sentence}."
+        for i, sentence in enumerate(found)
+    )
 
 
 def one_line(text: str) -> str:

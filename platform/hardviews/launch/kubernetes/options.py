@@ -9,11 +9,14 @@ from typing import Any
 
 from torchx.specs import Role
 
+from hardviews.errors import UserError
+from hardviews.launch.kubernetes.forms import LONGEST, bad_key, bad_object, bad_value
+
 METADATA = "kubernetes"
 """Key of a role's metadata under which a job says its part."""
 
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
-_QUALIFIED = r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?"
+_LONGEST_TTL = 2**31 - 1  # seconds; the API keeps 32 bits
 
 
 @dataclass(frozen=True)
@@ -69,19 +72,25 @@ class PodOptions:
         tolerations: Sequence[str] | None,
         node_selector: Mapping[str, str] | None,
         priority_class: str | None,
-        shm: int | None,
-        scratch: int | None,
-        ttl: int | None,
+        shm: int | str | None,
+        scratch: int | str | None,
+        ttl: int | str | None,
     ) -> PodOptions:
-        """Takes the arguments that all components share."""
+        """Takes the arguments that all components share.
+
+        TorchX 0.7.0 gives a component the text of an argument whose parameter is an `Optional[int]`.
+
+        Raises:
+            UserError: a number cannot be read.
+        """
         return cls(
             secrets=tuple(secrets or ()),
             tolerations=tuple(tolerations or ()),
             node_selector=dict(node_selector or {}),
-            priority_class=priority_class,
-            shm=shm,
-            scratch=scratch,
-            ttl=ttl,
+            priority_class=priority_class or None,
+            shm=number("shm", shm),
+            scratch=number("scratch", scratch),
+            ttl=number("ttl", ttl),
         )
 
     @classmethod
@@ -123,25 +132,26 @@ class PodOptions:
             if toleration(text) is None:
                 found.append(
                     f"The toleration {text!r} cannot be read. Write KEY, KEY:EFFECT or KEY=VALUE:EFFECT, with one of "
-                    f"the effects {', '.join(_EFFECTS)}, for example nvidia.com/gpu:NoSchedule."
+                    f"the effects {', '.join(_EFFECTS)}, for example nvidia.com/gpu:NoSchedule. Key and value have "
+                    f"the form of a label, at most {LONGEST} characters each."
                 )
         for what, pairs in (("node selector", self.node_selector), ("labels", self.labels)):
             for key, value in pairs.items():
-                if not (
-                    re.fullmatch(_QUALIFIED, key) and re.fullmatch(rf"(?:{_QUALIFIED})?", value) and "/" not in value
-                ):
-                    found.append(f"The {what} {key}={value} is not a Kubernetes label. Write KEY=VALUE.")
+                why = bad_key(key) or bad_value(value)
+                if why is not None:
+                    found.append(f"The {what} {key}={value} is not a Kubernetes label: {why}. Write KEY=VALUE.")
         for kind, names in (
             ("secret", self.secrets),
             ("image pull secret", self.image_pull_secrets),
-            ("service account", (self.service_account,)),
-            ("priority class", (self.priority_class,)),
+            ("service account", (self.service_account,) if self.service_account else ()),
+            ("priority class", (self.priority_class,) if self.priority_class else ()),
         ):
-            for name in filter(None, names):
-                if not re.fullmatch(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?", name):
+            for name in names:
+                why = bad_object(name)
+                if why is not None:
                     found.append(
-                        f"The {kind} {name!r} is not the name of a Kubernetes object: those have small letters, "
-                        "digits, '-' and '.'. Give the name of one that exists, not its content."
+                        f"The {kind} {name!r} is not the name of a Kubernetes object: {why}. Give the name of one that "
+                        "exists, not its content."
                     )
         if self.image_pull_policy not in (None, "Always", "IfNotPresent", "Never"):
             found.append(
@@ -149,16 +159,37 @@ class PodOptions:
             )
         if self.run_as_user is not None and self.run_as_user <= 0:
             found.append(f"run_as_user is {self.run_as_user}: pods do not run as root. Give an id above 0.")
-        for what, number in (("ttl", self.ttl), ("grace", self.grace), ("shm", self.shm), ("scratch", self.scratch)):
-            if number is not None and number < 0:
-                found.append(f"{what} is {number}: it cannot be negative.")
+        for what, size in (("ttl", self.ttl), ("grace", self.grace), ("shm", self.shm), ("scratch", self.scratch)):
+            if size is not None and size < 0:
+                found.append(f"{what} is {size}: it cannot be negative.")
+        for what, size in (("shm", self.shm), ("scratch", self.scratch)):
+            if size == 0:
+                found.append(f"{what} is 0 MB, with which no pod can run. Give more, or leave it out.")
+        if self.ttl is not None and self.ttl > _LONGEST_TTL:
+            found.append(f"ttl is {self.ttl} seconds: Kubernetes takes at most {_LONGEST_TTL}. Leave it out for never.")
         return found
+
+
+def number(name: str, given: int | str | None) -> int | None:
+    """Returns the number that an argument of a component is.
+
+    Raises:
+        UserError: it is not a whole number.
+    """
+    if given is None:
+        return None
+    try:
+        return int(given)
+    except ValueError:
+        raise UserError(f"--{name} {given} cannot be read: give a whole number.") from None
 
 
 def toleration(text: str) -> dict[str, str] | None:
     """Reads a toleration as kubectl writes a taint; None where it cannot be read."""
-    match = re.fullmatch(rf"({_QUALIFIED})(?:=([A-Za-z0-9_.-]*))?(?::([A-Za-z]+))?", text)
-    if match is None or (match[3] is not None and match[3] not in _EFFECTS):
+    match = re.fullmatch(r"([^=:]+)(?:=([^=:]*))?(?::([A-Za-z]+))?", text)
+    if match is None or bad_key(match[1]) or bad_value(match[2] or ""):
+        return None
+    if match[3] is not None and match[3] not in _EFFECTS:
         return None
     read = {"key": match[1], "operator": "Exists" if match[2] is None else "Equal"}
     if match[2] is not None:

@@ -1,108 +1,190 @@
-"""Why pods of a job have no node: the queue's limit, too large a request, or no room now. Pure."""
+"""Why pods of a job have no node: the queue's limit, a rule that no node satisfies, or no room now. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from torchx.specs import ReplicaState
 
-from hardviews.launch.kubernetes.observed import Object, Replica, Surroundings, latest, number, one_line, phase
+from hardviews.launch.kubernetes.observed import (
+    Object,
+    Replica,
+    Surroundings,
+    latest,
+    names,
+    number,
+    one_line,
+    phase,
+    role_name,
+)
+from hardviews.launch.kubernetes.reasons import explained
 
 
-def waiting(job: Object, there: Sequence[Replica], seen: Surroundings) -> str:
-    """Says which pods have no node and why; empty where all have one."""
-    events = seen.events
-    if not there and phase(job) in ("", "Pending"):
-        queue = job["spec"].get("queue", "default")
-        if full := _full(job, seen.queue, asked=_lacking(job, there)):
-            return f"The job waits: {full}"
-        for event in latest(events):
-            if event.get("type") == "Warning" or event.get("reason") in ("Unschedulable", "PodGroupPending"):
-                return f"The job waits in the queue {queue}: {one_line(event.get('message', ''))}"
-        return f"The job waits in the queue {queue} for its turn."
-    pending = [
-        replica
-        for replica in there
-        if replica.state == ReplicaState.PENDING
-        and not replica.pod.get("spec", {}).get("nodeName")
-        and "deletionTimestamp" not in replica.pod["metadata"]
-    ]
+def without_pods(job: Object, seen: Surroundings) -> str:
+    """Say why a job has no pods yet: its queue has not admitted it."""
+    queue = job["spec"].get("queue", "default")
+    if closed := _closed(job, seen.queue):
+        return f"The job waits: {closed}"
+    if full := _full(job, seen.queue, wanted=lacking(job, [])):
+        return f"The job waits: {full}"
+    for event in latest(seen.events):
+        if event.get("type") == "Warning" or event.get("reason") in ("Unschedulable", "PodGroupPending"):
+            return f"The job waits in the queue {queue}: {_admission(one_line(event.get('message', '')))}"
+    if not phase(job):
+        return (
+            "Volcano has not looked at the job yet. If this lasts, its controller does not run: "
+            "`kubectl get pods -n volcano-system`."
+        )
+    return f"The job waits in the queue {queue} for its turn."
+
+
+def needed_pods(job: Object, there: Sequence[Replica], seen: Surroundings) -> str:
+    """Say which pods that the job cannot do without have no node, and why; empty if all have one."""
+    pending = [replica for replica in there if replica.unplaced]
+    if not pending or not (short := lacking(job, there)):
+        return ""
+    missing = _short(job, there)
+    needed = [replica for replica in pending if missing.get(replica.role)]
+    if not needed:
+        return ""
+    why = _why(job, needed, seen, wanted=short)
+    least = sum(missing.values())
+    if len(needed) == 1 or least == 1:
+        waits = f"The job waits for room for {'its pod' if len(there) == 1 else 'one more pod'}"
+    else:
+        waits = f"The job waits for room for {least} pods at once"
+    return f"{waits}; no node yet for {', '.join(map(str, needed))}: {why}"
+
+
+def optional_pods(job: Object, there: Sequence[Replica], seen: Surroundings) -> str:
+    """Say which trainers beyond the least number have no node, and why; empty if all have one."""
+    missing = _short(job, there)
+    pending = [replica for replica in there if replica.unplaced and not missing.get(replica.role)]
     if not pending:
         return ""
-    names = ", ".join(map(str, pending))
-    running_on = phase(job) == "Running"
-    full = _full(job, seen.queue, asked=_asked(pending[0].pod["spec"]) if running_on else _lacking(job, there))
-    why = full or _why_unplaced(pending, events, seen.nodes)
-    if running_on:
-        running = sum(replica.state == ReplicaState.RUNNING for replica in there)
-        return f"The job goes on with {running} of {len(there)} pods; no room yet for {names}: {why}"
-    least = int(job["spec"].get("minAvailable", 1))
-    together = f" {least} pods at once" if least > 1 else " its pod"
-    return f"The job waits for room for{together}; no node yet for {names}: {why}"
+    why = _why(job, pending, seen, wanted=_wanted(pending[0].pod["spec"]))
+    return f"No room yet for {names(pending)}, which the job can do without: {why}"
 
 
-def _why_unplaced(pending: Sequence[Replica], events: Sequence[Object], nodes: Sequence[Object]) -> str:
-    """The scheduler's reason where it names one, else what the pods ask for; of its gangs nobody wants to know."""
+def lacking(job: Object, there: Sequence[Replica]) -> dict[str, float]:
+    """The amounts that the pods which the job cannot do without, and which have no node yet, need together."""
+    missing = _short(job, there)
+    total: dict[str, float] = {}
+    for task in job["spec"]["tasks"]:
+        role = role_name(task)
+        if count := min(missing.get(role, 0), _least(task)):
+            missing[role] -= count
+            for name, amount in _wanted(task["template"]["spec"]).items():
+                total[name] = total.get(name, 0.0) + amount * count
+    return total
+
+
+def _short(job: Object, there: Sequence[Replica]) -> dict[str, int]:
+    """How many pods of every role are still to be given a node before the job can run."""
+    least: dict[str, int] = {}
+    for task in job["spec"]["tasks"]:
+        least[role_name(task)] = least.get(role_name(task), 0) + _least(task)
+    for replica in there:
+        if replica.role in least and replica.node and not replica.leaving and replica.state != ReplicaState.FAILED:
+            least[replica.role] -= 1
+    return {role: count for role, count in least.items() if count > 0}
+
+
+def _least(task: Object) -> int:
+    return int(task.get("minAvailable", task.get("replicas", 1)))
+
+
+def _why(job: Object, pending: Sequence[Replica], seen: Surroundings, wanted: Mapping[str, float]) -> str:
+    if closed := _closed(job, seen.queue):
+        return closed
     for replica in pending:
-        asked = replica.pod["spec"]["containers"][0].get("resources", {}).get("requests", {})
-        if lacking := _too_large(asked, nodes):
-            return f"{replica} asks for {lacking}."
-    names = {replica.pod["metadata"]["name"] for replica in pending}
-    said = [_unschedulable(replica) for replica in pending]
-    said += [e.get("message", "") for e in latest(events) if e.get("involvedObject", {}).get("name") in names]
-    for text in said:
-        if "nodes are" in text or "Insufficient" in text:
-            return one_line(text)
-    asked = pending[-1].pod["spec"]["containers"][0].get("resources", {}).get("requests", {})
-    amounts = ", ".join(f"{amount} of {name}" for name, amount in sorted(asked.items()))
-    return f"no node has {amounts or 'what it asks for'} free now ({pending[-1]} asks for that)."
+        requests = replica.pod["spec"]["containers"][0].get("resources", {}).get("requests", {})
+        if large := _too_large(requests, seen.nodes):
+            return f"{replica} asks for {large}."
+    if full := _full(job, seen.queue, wanted):
+        return full
+    # A gang's words ("pod group is not ready") say nothing of the reason.
+    for text in _scheduler_words(pending, seen):
+        if reason := explained(text, pending, seen.nodes):
+            return reason
+    requests = pending[-1].pod["spec"]["containers"][0].get("resources", {}).get("requests", {})
+    amounts = ", ".join(f"{amount} of {name}" for name, amount in sorted(requests.items()))
+    return f"the scheduler has found no node with {amounts or 'room'} free ({pending[-1]} asks for that)." + _blind(
+        seen
+    )
 
 
-def _full(job: Object, queue: Object | None, asked: Mapping[str, float]) -> str:
+def _blind(seen: Surroundings) -> str:
+    """What we would know with more rights."""
+    hidden = [kind for kind in ("queues", "nodes", "events") if kind in seen.hidden]
+    return f" The right to read {' and '.join(hidden)} would show more." if hidden else ""
+
+
+def _scheduler_words(pending: Sequence[Replica], seen: Surroundings) -> Iterator[str]:
+    """The scheduler's messages about pods, then about their gang."""
+    for replica in pending:
+        scheduled = replica.condition("PodScheduled")
+        if scheduled.get("status") == "False":
+            yield one_line(scheduled.get("message", ""))
+    mine = {replica.name for replica in pending}
+    for event in latest(seen.events):
+        if event.get("involvedObject", {}).get("name") in mine:
+            yield one_line(event.get("message", ""))
+    for condition in reversed((seen.group or {}).get("status", {}).get("conditions") or []):
+        if condition.get("type") == "Unschedulable" and condition.get("status") == "True":
+            yield one_line(condition.get("message", ""))
+
+
+def _closed(job: Object, queue: Object | None) -> str:
+    state = (queue or {}).get("status", {}).get("state", "Open")
+    if state in ("Open", "", "Unknown"):
+        return ""
+    name = job["spec"].get("queue", "default")
+    return f"the queue {name} is {state}, and starts nothing. Have it opened, or submit again with -cfg queue=NAME."
+
+
+def _full(job: Object, queue: Object | None, wanted: Mapping[str, float]) -> str:
     """Whether a queue's limit is what keeps pods waiting; its objects may not be ours to see."""
     allowed = (queue or {}).get("spec", {}).get("capability") or {}
     used = (queue or {}).get("status", {}).get("allocated") or {}
     for name, limit in allowed.items():
         most, taken = number(limit), number(used.get(name, "0"))
-        if name in asked and taken + asked[name] > most:
-            return (
-                f"the queue {job['spec'].get('queue')} allows {most:g} of {name} in all, {taken:g} are in use, and "
-                f"{asked[name]:g} more are asked for."
+        if wanted.get(name) and taken + wanted[name] > most * (1 + 1e-9):
+            text = (
+                f"the queue {job['spec'].get('queue')} allows {amount(name, most)} of {name} in all, "
+                f"{amount(name, taken)} are in use, and {amount(name, wanted[name])} more are asked for."
             )
+            if wanted[name] > most:
+                text += " It never fits: ask for less, or have the queue's capability raised."
+            return text
     return ""
 
 
-def _lacking(job: Object, there: Sequence[Replica]) -> dict[str, float]:
-    """What the pods that the job cannot do without, and that have no node yet, ask for together."""
-    total: dict[str, float] = {}
-    for task in job["spec"]["tasks"]:
-        for name, amount in _asked(task["template"]["spec"]).items():
-            total[name] = total.get(name, 0.0) + amount * int(task.get("minAvailable", task.get("replicas", 1)))
-    for replica in there:
-        if replica.pod.get("spec", {}).get("nodeName"):
-            for name, amount in _asked(replica.pod["spec"]).items():
-                total[name] = total.get(name, 0.0) - amount
-    return {name: amount for name, amount in total.items() if amount > 0}
+def amount(name: str, quantity: float) -> str:
+    """An amount of a resource for people: memory and disks in MB."""
+    return f"{quantity / 1e6:.10g} MB" if name in ("memory", "ephemeral-storage") else f"{quantity:.6g}"
 
 
-def _asked(pod: Object) -> dict[str, float]:
+def _admission(why: str) -> str:
+    """The scheduler's words on why it does not admit a job, with their meaning."""
+    if "resource in cluster is overused" in why:
+        return f"the cluster has no room for it ({why})."
+    if "queue resource quota insufficient" in why:
+        return f"the queue's limit is reached ({why})."
+    return why
+
+
+def _wanted(pod: Object) -> dict[str, float]:
     requests = pod["containers"][0].get("resources", {}).get("requests", {})
-    return {name: number(amount) for name, amount in requests.items()}
+    return {name: number(quantity) for name, quantity in requests.items()}
 
 
-def _too_large(asked: Mapping[str, str], nodes: Sequence[Object]) -> str:
-    """Names what no node has even when it is empty."""
-    for name, amount in asked.items():
+def _too_large(requests: Mapping[str, str], nodes: Sequence[Object]) -> str:
+    """Name what no node has even when it is empty."""
+    for name, quantity in requests.items():
         most = max((number(node["status"]["allocatable"].get(name, "0")) for node in nodes), default=None)
-        if most is not None and number(amount) > most:
+        if most is not None and number(quantity) > most:
             unit = " MB" if name == "memory" else ""
-            least = number(amount) / (1e6 if unit else 1)
-            return f"{least:g}{unit} of {name}, and the largest node has {most / (1e6 if unit else 1):g}{unit} of it"
-    return ""
-
-
-def _unschedulable(replica: Replica) -> str:
-    for condition in replica.pod.get("status", {}).get("conditions") or []:
-        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return one_line(condition.get("message", ""))
+            wanted = number(quantity) / (1e6 if unit else 1)
+            return f"{wanted:g}{unit} of {name}, and the largest node has {most / (1e6 if unit else 1):g}{unit} of it"
     return ""

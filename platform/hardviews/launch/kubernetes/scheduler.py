@@ -14,23 +14,26 @@ from torchx.schedulers.kubernetes_scheduler import (
     KubernetesScheduler,
     sanitize_for_serialization,
 )
-from torchx.specs import AppDef, AppState, is_terminal, runopts
+from torchx.specs import AppDef, AppState, runopts
 
 from hardviews.errors import UserError
-from hardviews.launch.kubernetes.checks import ask
-from hardviews.launch.kubernetes.cluster import JOBS, QUEUES, Cluster, Refused
+from hardviews.launch.kubernetes.checks import ask, store_of
+from hardviews.launch.kubernetes.cluster import JOBS, Cluster, Refused
 from hardviews.launch.kubernetes.logs import lines
-from hardviews.launch.kubernetes.manifest import refine
+from hardviews.launch.kubernetes.manifest import cache_disk, refine
 from hardviews.launch.kubernetes.mistakes import validate
-from hardviews.launch.kubernetes.observed import Surroundings, phase
+from hardviews.launch.kubernetes.names import with_names
+from hardviews.launch.kubernetes.observed import phase
 from hardviews.launch.kubernetes.options import PodOptions
-from hardviews.launch.kubernetes.status import STATES, response
+from hardviews.launch.kubernetes.status import OVER, STATES, response
+from hardviews.launch.kubernetes.surroundings import around
+from hardviews.launch.site import cluster_options
+from hardviews.launch.visible_store import StoreOfJob
 
 # TorchX 0.7.0 compares with these spellings.
 _LIST, _PAIRS = List[str], Dict[str, str]  # noqa: UP006
 _JOB_LABEL = "volcano.sh/job-name"
 _COMMANDS = "/apis/bus.volcano.sh/v1alpha1"
-_ASKED_PODS = 4
 _LOOK_AGAIN = 3.0  # seconds between two looks at the state of a job whose log is followed
 
 
@@ -71,7 +74,8 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
         found = validate(app, PodOptions.of_site(cfg))
         if not cfg.get("queue"):
             found.append(
-                "No queue is named. Give -cfg queue=NAME, or queue = NAME under [kubernetes] in .torchxconfig."
+                "No queue is named. Give -cfg queue=NAME, HARDVIEWS_QUEUE in the environment, or queue = NAME under "
+                "[kubernetes] in .torchxconfig."
             )
         elif online:
             try:
@@ -80,6 +84,20 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
             except UserError as error:
                 found.append(str(error))
         return found
+
+    def cache_disk(self, app: AppDef, cfg: Mapping[str, Any]) -> int | None:
+        """Returns the local disk of a job's working pods in MB, if it is limited and the cache of shards lies there."""
+        role = app.roles[-1]
+        return cache_disk(role, PodOptions.of_role(role).over(PodOptions.of_site(cfg)))
+
+    def store_of(self, app: AppDef, cfg: Mapping[str, Any]) -> StoreOfJob:
+        """Returns what the job and its Secrets say of the object store; asks the cluster, if there is one."""
+        if not cfg.get("queue"):
+            return StoreOfJob({}, complete=False)
+        try:
+            return store_of(self._cluster, self._submit_dryrun(app, cfg).request.resource, self._namespace(cfg))
+        except UserError:
+            return StoreOfJob({}, complete=False)
 
     def _submit_dryrun(self, app: AppDef, cfg: Mapping[str, Any]) -> AppDryRunInfo[KubernetesJob]:
         info = super()._submit_dryrun(app, cfg)
@@ -90,8 +108,9 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
     def schedule(self, dryrun_info: AppDryRunInfo[KubernetesJob]) -> str:
         namespace = self._namespace(dryrun_info._cfg)
         self.push_images(dryrun_info.request.images_to_push)
+        job = with_names(self._cluster, namespace, dryrun_info.request.resource)
         try:
-            made = self._cluster.create(f"{JOBS}/namespaces/{namespace}/jobs", dryrun_info.request.resource)
+            made = self._cluster.create(f"{JOBS}/namespaces/{namespace}/jobs", job)
         except Refused as error:
             raise UserError(
                 f"The cluster does not accept the job in the namespace {namespace}: {error.message}"
@@ -104,7 +123,7 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
     def _named(self, cfg: Mapping[str, Any] | None = None) -> str | None:
         """The namespace that the run options, the site's settings or the kubeconfig name."""
         if cfg is None:
-            cfg = {}
+            cfg = dict(cluster_options())
             apply("kubernetes", cfg)
         return cfg.get("namespace") or self._cluster.namespace()
 
@@ -117,39 +136,10 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
             if job is None:
                 return None
             pods = self._cluster.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"{_JOB_LABEL}={name}")
-            return response(
-                f"{namespace}:{name}", job, pods["items"], self._surroundings(namespace, job, pods["items"])
-            )
+            seen = around(self._cluster, namespace, job, pods["items"])
+            return response(f"{namespace}:{name}", job, pods["items"], seen)
         except Refused as error:
             raise _forbidden(f"the job {name}", namespace, error) from error
-
-    def _surroundings(
-        self,
-        namespace: str,
-        job: Mapping[str, Any],
-        pods: List[Any],  # noqa: UP006
-    ) -> Surroundings:
-        """What was said about the job, its pod group and its first few waiting pods; room, where pods wait for it."""
-        name, uid = job["metadata"]["name"], job["metadata"]["uid"]
-        starting = [pod["metadata"]["name"] for pod in pods if pod.get("status", {}).get("phase") == "Pending"]
-        events: List[Any] = []  # noqa: UP006
-        for involved in (name, f"{name}-{uid}", *starting[:_ASKED_PODS]):
-            query = f"involvedObject.name={involved}"
-            events += self._seen(f"/api/v1/namespaces/{namespace}/events", fieldSelector=query).get("items", [])
-        if phase(job) not in ("", "Pending") and not starting:
-            return Surroundings(events)
-        return Surroundings(
-            events,
-            self._seen("/api/v1/nodes").get("items", []),
-            self._seen(f"{QUEUES}/{job['spec'].get('queue', 'default')}"),
-        )
-
-    def _seen(self, path: str, **query: str) -> dict[str, Any]:
-        """Reads what it can: who may see jobs need not be allowed to see events, nodes and queues."""
-        try:
-            return self._cluster.get(path, **query)
-        except Refused:
-            return {}
 
     def list(self) -> List[ListAppResponse]:  # noqa: UP006
         """Lists the jobs of the namespace that the site or the kubeconfig names, where none is, all we may see."""
@@ -244,7 +234,7 @@ class _Ended:
         if not self._answer and time.monotonic() - self._asked >= _LOOK_AGAIN:
             job = self._cluster.find(self._path)
             self._asked = time.monotonic()
-            self._answer = job is None or is_terminal(STATES.get(phase(job), AppState.UNKNOWN))
+            self._answer = job is None or phase(job) in OVER
         return self._answer
 
 

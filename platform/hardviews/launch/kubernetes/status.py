@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
 
 from torchx.schedulers.api import DescribeAppResponse
 from torchx.specs import AppState, ReplicaState, ReplicaStatus, Resource, Role, RoleStatus
 
+from hardviews.launch.kubernetes.endings import disruption, ending, past_evictions
+from hardviews.launch.kubernetes.nodes import troubles, unreachable
 from hardviews.launch.kubernetes.observed import (
     Object,
     Replica,
     Surroundings,
     latest,
+    names,
     number,
     one_line,
+    paragraph,
     phase,
     replicas,
     role_name,
+    seconds,
 )
-from hardviews.launch.kubernetes.room import waiting
+from hardviews.launch.kubernetes.progress import Progress, coordinator, progress
+from hardviews.launch.kubernetes.room import needed_pods, optional_pods, without_pods
+from hardviews.launch.kubernetes.starting import mistaken, starting
 
 STATES = {
     "": AppState.SUBMITTED,
@@ -32,17 +38,14 @@ STATES = {
     "Restarting": AppState.RUNNING,
     "Completing": AppState.RUNNING,
     "Completed": AppState.SUCCEEDED,
-    "Terminating": AppState.RUNNING,
+    "Terminating": AppState.FAILED,
     "Terminated": AppState.FAILED,
     "Failed": AppState.FAILED,
 }
 """Every phase of a Volcano job."""
 
-_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
-_CONFIGURATION = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "ContainerCannotRun")
-_SIGNALLED = 128  # exit codes above it: by the signal that many higher
-
-_SAID = 5  # lines of a log that stand for it, where the container has left no message
+OVER = ("Completed", "Aborted", "Terminated", "Failed")
+"""Phases of a Volcano job whose pods have all ended."""
 
 
 def response(app_id: str, job: Object, pods: Sequence[Object], seen: Surroundings) -> DescribeAppResponse:
@@ -63,7 +66,7 @@ def response(app_id: str, job: Object, pods: Sequence[Object], seen: Surrounding
         statuses.append(RoleStatus(role.name, mine))
     return DescribeAppResponse(
         app_id=app_id,
-        state=STATES.get(phase(job), AppState.UNKNOWN),
+        state=state_of(job, there),
         num_restarts=int(status.get("retryCount", 0)),
         msg=diagnose(job, there, seen),
         roles_statuses=statuses,
@@ -118,135 +121,166 @@ def _replica_status(replica: Replica) -> ReplicaStatus:
         status.structured_error_msg = json.dumps(
             {
                 "message": {
-                    "message": one_line(_ending(replica)),
+                    "message": one_line(ending(replica)),
                     "errorCode": replica.ended.get("exitCode", 0),
-                    "extraInfo": {"timestamp": str(int(_seconds(when)))},
+                    "extraInfo": {"timestamp": str(int(seconds(when) or 0))},
                 }
             }
         )
     return status
 
 
-def _seconds(when: str) -> float:
-    try:
-        return datetime.fromisoformat(when).timestamp()
-    except ValueError:
-        return 0.0
-
-
 def diagnose(job: Object, there: Sequence[Replica], seen: Surroundings) -> str:
-    """Says what is wrong with a job, or what it waits for, in one paragraph; empty where all is well."""
+    """Say what is wrong with a job, or what it waits for, in one paragraph."""
     now = phase(job)
     if now == "Completed":
         return ""
-    if now in ("Terminated", "Failed", "Terminating"):
+    if now in ("Terminated", "Failed"):
         return _failure(job, there)
-    if now in ("Aborted", "Aborting"):
+    if now == "Terminating" or doomed(job, there):
+        remaining = [r for r in there if r.state in (ReplicaState.RUNNING, ReplicaState.PENDING)]
+        return paragraph(
+            [_failure(job, there), f"Its other pods are being stopped: {names(remaining)}." if remaining else ""]
+        )
+    if now == "Aborted":
         return "The job was cancelled."
-    if now == "Completing":
+    if now == "Aborting":
+        return "The job is being cancelled: its processes save and leave."
+    if now == "Completing" or _complete(job, there):
         return "The training is complete; the remaining pods are stopped."
-    for looks in (_image, _configuration, _failing):
+    return paragraph(_findings(job, there, seen))
+
+
+def _findings(job: Object, there: Sequence[Replica], seen: Surroundings) -> Iterator[str]:
+    """What is to be said of a job that is not over, the most important first."""
+    if text := _refused(job, there, seen.events):
+        yield text
+    if not there:
+        if not text:
+            yield without_pods(job, seen)
+        return
+    blocked = next(filter(None, (mistaken(replica, seen) for replica in there)), "")
+    yield blocked or next(filter(None, (_failing(job, replica) for replica in there)), "")
+    yield from troubles(there, seen)
+    yield from filter(None, (disruption(replica) for replica in there if replica.state != ReplicaState.FAILED))
+    restarting = _restarting(job, there)
+    yield restarting
+    needed = needed_pods(job, there, seen)
+    yield needed
+    yield "" if text else _absent(job, there)
+    done = phase(job) == "Running" or any(_works(job, replica) for replica in there)
+    standing = progress(job, there, unreachable(there, seen), seen) if done else Progress()
+    if standing.trains is not True:
+        yield standing.text
+    yield "" if blocked else starting(there, seen)
+    optional = optional_pods(job, there, seen)
+    if optional and phase(job) == "Running" and not (needed or restarting) and standing.trains is not False:
+        running = sum(replica.state == ReplicaState.RUNNING for replica in there)
+        yield f"The job goes on with {running} of {len(there)} pods; {optional[0].lower()}{optional[1:]}"
+    else:
+        yield optional
+    if standing.trains:
+        yield standing.text
+    yield _restarts(there)
+    yield past_evictions(there, seen)
+
+
+def state_of(job: Object, there: Sequence[Replica]) -> AppState:
+    """The state of a job; a failed one is FAILED at once, though Volcano still stops its pods."""
+    now = phase(job)
+    if now in ("", "Pending", "Running") and doomed(job, there):
+        return AppState.FAILED
+    if now == "Pending" and any(_works(job, replica) for replica in there):
+        return AppState.RUNNING  # Volcano says Pending of a job that runs and waits for its lost pods
+    return STATES.get(now, AppState.UNKNOWN)
+
+
+def doomed(job: Object, there: Sequence[Replica]) -> bool:
+    """Whether a container has ended in the way that ends its whole job as failed."""
+    for task in job["spec"]["tasks"]:
+        policies = task.get("policies") or []
+        codes = {policy.get("exitCode") for policy in policies if policy.get("action") == "TerminateJob"} - {None}
         for replica in there:
-            if text := looks(replica):
-                return text
-    return (
-        _refused(job, seen.events)
-        or waiting(job, there, seen)
-        or _starting(there, seen.events)
-        or _restarting(job, there)
-    )
+            if replica.role == role_name(task) and replica.state == ReplicaState.FAILED:
+                ended = replica.container.get("state", {}).get("terminated") or {}
+                if ended.get("exitCode") in codes:
+                    return True
+    return False
+
+
+def _complete(job: Object, there: Sequence[Replica]) -> bool:
+    """Whether the coordinator has ended well: Volcano is about to complete the job."""
+    _, head = coordinator(job, there)
+    return head is not None and head.state == ReplicaState.SUCCEEDED
+
+
+def _works(job: Object, replica: Replica) -> bool:
+    """Whether a replica that is not the coordinator runs."""
+    return replica.state == ReplicaState.RUNNING and replica is not coordinator(job, [replica])[1]
 
 
 def _failure(job: Object, there: Sequence[Replica]) -> str:
     ended = [replica for replica in there if replica.state == ReplicaState.FAILED]
     if ended:
         # The coordinator knows why the job failed; it is the first role.
-        return _ending(ended[0])
+        return ending(ended[0])
     retries = int((job.get("status") or {}).get("retryCount", 0))
     again = f", having been restarted {_times(retries)}" if retries else ""
     return f"The job failed{again}; its pods are gone. kubectl describe job.batch.volcano.sh shows its events."
 
 
-def _ending(replica: Replica, lines: int = _SAID) -> str:
-    """Why a replica's container ended, with the last lines that it said."""
-    ended, status = replica.ended, replica.pod.get("status", {})
-    if ended.get("reason") == "OOMKilled":
-        memory = replica.pod["spec"]["containers"][0].get("resources", {}).get("limits", {}).get("memory", "its limit")
-        return f"{replica} needed more memory than {memory} and was killed. Give more: --memMB."
-    if not ended and status.get("reason"):
-        return f"{replica} was ended by its node: {status['reason']}: {status.get('message', '')}".rstrip(": ")
-    code = int(ended.get("exitCode", 0))
-    how = f"was killed by signal {code - _SIGNALLED}" if code > _SIGNALLED else f"ended with exit code {code}"
-    said = "\n".join(str(ended.get("message") or "").strip().splitlines()[-lines:])
-    return f"{replica} {how}" + (f": {said}" if said else "; torchx log shows what it said.")
-
-
-def _image(replica: Replica) -> str:
-    if replica.waiting.get("reason") not in _IMAGE:
-        return ""
-    image = replica.container.get("image") or replica.pod["spec"]["containers"][0].get("image")
-    why = str(replica.waiting.get("message") or replica.waiting["reason"])
-    # The kubelet wraps the registry's answer in everything that it tried.
-    for prefix in ("Back-off pulling image", "failed to pull and unpack", "rpc error"):
-        if why.startswith(prefix) and ": " in why:
-            why = why.split(": ", 1)[1]
-    return (
-        f"The image {image} of {replica} cannot be pulled: {why.strip()}. See that its name is right, that the cluster "
-        "reaches the registry, and whether it wants credentials (-cfg image_pull_secrets=NAME). Then cancel and submit "
-        "again."
-    )
-
-
-def _configuration(replica: Replica) -> str:
-    if replica.waiting.get("reason") not in _CONFIGURATION:
-        return ""
-    return f"{replica} cannot start: {replica.waiting.get('message') or replica.waiting['reason']}."
-
-
-def _failing(replica: Replica) -> str:
+def _failing(job: Object, replica: Replica) -> str:
     if replica.waiting.get("reason") == "CrashLoopBackOff" or replica.state == ReplicaState.FAILED:
         times = f" It has been restarted {_times(replica.restarts)}." if replica.restarts else ""
-        return _ending(replica) + times
+        anew = ""
+        if replica.state == ReplicaState.FAILED and _works_again(job, replica):
+            anew = " Volcano makes its pod anew about a minute later."
+        return ending(replica) + times + anew
     return ""
 
 
-def _refused(job: Object, events: Sequence[Object]) -> str:
-    """What the API or Volcano said against the job's pods."""
+def _works_again(job: Object, replica: Replica) -> bool:
+    policies = [
+        p for task in job["spec"]["tasks"] if role_name(task) == replica.role for p in task.get("policies") or []
+    ]
+    return any(policy.get("event") == "PodFailed" and policy.get("action") == "RestartPod" for policy in policies)
+
+
+def _refused(job: Object, there: Sequence[Replica], events: Sequence[Object]) -> str:
+    """What the API or Volcano has against pods that are missing."""
+    if len(there) >= sum(int(task.get("replicas", 1)) for task in job["spec"]["tasks"]):
+        return ""
     for event in latest(events):
         if event.get("type") == "Warning" and event.get("reason") in ("FailedCreate", "PluginError", "PodGroupError"):
             text = str(event.get("message", ""))
             inner = re.search(r'Message:"((?:[^"\\]|\\.)*)"', text)
-            why = inner[1].replace('\\"', '"') if inner else text
-            if phase(job) in ("", "Pending"):
-                return f"The cluster refuses the job's pods: {why}"
+            return (
+                f"The cluster refuses the job's pods: {inner[1].replace(chr(92) + chr(34), chr(34)) if inner else text}"
+            )
     return ""
 
 
-def _starting(there: Sequence[Replica], events: Sequence[Object]) -> str:
-    """What keeps containers from starting on their nodes: an image on its way, a volume that is not there."""
-    for replica in there:
-        if replica.state != ReplicaState.PENDING or not replica.pod.get("spec", {}).get("nodeName"):
-            continue
-        name, node = replica.pod["metadata"]["name"], replica.pod["spec"]["nodeName"]
-        for event in latest(events):
-            if event.get("involvedObject", {}).get("name") != name:
-                continue
-            if event.get("type") == "Warning":
-                return f"{replica} does not start on {node}: {one_line(event.get('message', ''))}"
-            if event.get("reason") == "Pulling":
-                return f"{replica} waits for its image on {node}: {one_line(event.get('message', ''))}"
-        return f"{replica} is being started on {node}."
-    return ""
+def _absent(job: Object, there: Sequence[Replica]) -> str:
+    """A coordinator that has no pod: Volcano makes one within seconds."""
+    has, head = coordinator(job, there)
+    return "The coordinator has no pod; Volcano makes it anew." if has and head is None else ""
 
 
 def _restarting(job: Object, there: Sequence[Replica]) -> str:
-    if phase(job) == "Restarting":
-        return "The coordinator was lost; the job's pods save, end and start again."
-    again = [replica for replica in there if replica.restarts]
-    if again:
-        counts = ", ".join(f"{replica} {_times(replica.restarts)}" for replica in again)
-        return f"Running. Containers were restarted before, {counts}; the last time {_ending(again[-1], lines=1)}"
-    return ""
+    if phase(job) != "Restarting":
+        return ""
+    _, head = coordinator(job, there)
+    if head is not None and head.state == ReplicaState.RUNNING and not head.leaving:
+        return "A trainer's pod is made anew."
+    return "The coordinator was lost; the job's pods save, end and start again."
+
+
+def _restarts(there: Sequence[Replica]) -> str:
+    again = [replica for replica in there if replica.restarts and replica.state == ReplicaState.RUNNING]
+    if not again:
+        return ""
+    counts = ", ".join(f"{replica} {_times(replica.restarts)}" for replica in again)
+    return f"Containers were restarted before, {counts}; the last time {ending(again[-1], lines=1)}"
 
 
 def _times(count: int) -> str:

@@ -1,0 +1,200 @@
+"""Checks a command of a job as the processes of the job would, without running it.
+
+`python -m hardviews.launch.command_check` is started before a job is submitted: reading a recipe takes seconds of
+imports, which the submission itself does without. It reads two lines of JSON, and answers each with one:
+
+1. `Job` -> {"mistakes": [...]}: what the words of the command say.
+2. {"store": variables or null} -> {"mistakes": [...], "unseen": reason or null}: what the places hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hardviews.errors import UserError
+from hardviews.launch.invited import Invited
+from hardviews.storage.address import cache_room, protocol_of
+from hardviews.storage.patience import VARIABLE
+
+if TYPE_CHECKING:
+    from hardviews.data.reader import ReaderConfig
+
+STORE_BOUND = 30.0  # seconds for all questions to a store
+
+_J = "-j {least}:{most}x{processes}"
+_MB = 10**6
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job, as far as its command must fit it.
+
+    Attributes:
+        words: of the command, without `hardviews`.
+        nodes: least, most, and processes on each, of a pretraining.
+        scratch: local disk of a pod in MB, with the cache of shards on it; None for any size.
+        gpu: GPUs of a node, None if that is not known.
+    """
+
+    words: list[str]
+    nodes: tuple[int, int, int] | None = None
+    scratch: int | None = None
+    gpu: int | None = None
+
+
+Look = Callable[[], Iterator[str]]
+
+
+def check_nodes(words: Sequence[str], nodes: Invited, form: str) -> None:
+    """Refuse the words of a pretraining that every node would refuse, and more processes than a batch has groups.
+
+    Raises:
+        UserError: in the words of the node.
+    """
+    from hardviews.train.command import read_pretrain
+
+    training = read_pretrain(words)[1].training
+    nodes.check(training.batch, training.group, training.accumulate, form)
+
+
+def check(job: Job) -> tuple[list[str], Look | None]:
+    """Return the mistakes in a command, and a function that looks at its places if it can be read."""
+    command, words = job.words[0], job.words[1:]
+    try:
+        if command == "pretrain":
+            return _pretrain(job, words)
+        if command in ("knn", "linear"):
+            return _evaluation(job, command, words)
+        if command == "pack":
+            return _packing(words)
+    except UserError as error:
+        return [str(error)], None
+    except SystemExit:
+        return [f"The words of {command} ask for its help. See it here: hardviews {command} --help"], None
+    return [], None
+
+
+def _pretrain(job: Job, words: Sequence[str]) -> tuple[list[str], Look | None]:
+    from hardviews.train.command import read_pretrain
+    from hardviews.train.places import look_at_run
+    from hardviews.train.trainer import without_numbers
+
+    where, recipe = read_pretrain(words)
+    training, found = recipe.training, []
+    if job.nodes is not None:
+        nodes = Invited(*job.nodes)
+        found += _said(lambda: nodes.check(training.batch, training.group, training.accumulate, _J))
+    found += _said(lambda: without_numbers(recipe))
+    found += _said(lambda: where.check_apart(where.data))
+    found += _cache(job.scratch, where.data, recipe.loader.reader)
+    found += _gpu(job, "precision.device", recipe.precision.device, "a trainer")
+    return found, lambda: look_at_run(where, recipe)
+
+
+def _cache(scratch: int | None, data: str, reader: ReaderConfig) -> Iterator[str]:
+    """Compare the bound of the cache of shards with the local disk that it lies on."""
+    local = protocol_of(data) in ("file", "local") and not data.startswith("<")
+    if scratch is None or local or reader.cache_folder is not None:
+        return
+    room = cache_room(scratch * _MB)
+    if reader.cache_bytes > room:
+        least = -(-reader.cache_bytes * 100 // (95 * _MB))
+        yield (
+            f"The cache of shards may take {reader.cache_bytes} bytes, and the pod's local disk has {scratch} MB "
+            "(scratch): the pod would be evicted once it is full. Give -- --loader.reader.cache-bytes "
+            f"{room} or less, or a disk of at least {least} MB: --scratch {least}."
+        )
+
+
+def _evaluation(job: Job, command: str, words: Sequence[str]) -> tuple[list[str], Look | None]:
+    from hardviews.arguments import parse
+    from hardviews.data.places import look_at_evaluation
+    from hardviews.evaluation.knn import Knn
+    from hardviews.evaluation.linear import Linear
+
+    read = parse(Knn, words, command) if command == "knn" else parse(Linear, words, command)
+    found = _said(lambda: read.urls())
+    found += _gpu(job, "device", read.device, "the evaluation")
+    return found, lambda: look_at_evaluation(read.urls(), read.run)
+
+
+def _packing(words: Sequence[str]) -> tuple[list[str], Look | None]:
+    from hardviews.arguments import parse
+    from hardviews.data.packing import Packing
+    from hardviews.data.places import look_at_packing
+
+    read = parse(Packing, words, "pack")
+    return [], lambda: look_at_packing(read)
+
+
+def _said(call: Callable[[], object]) -> list[str]:
+    """Return the message of a user's mistake that a call raises, if any."""
+    try:
+        call()
+    except UserError as error:
+        return [str(error)]
+    return []
+
+
+def _gpu(job: Job, setting: str, device: str, who: str) -> list[str]:
+    if device != "cuda" or job.gpu != 0:
+        return []
+    return [
+        f"--{setting} is cuda, but {who} of this job has no GPU. Give --gpu and a number, or -- --{setting} cpu (or "
+        "auto)."
+    ]
+
+
+def look_at(places: Look | None, store: Mapping[str, str] | None) -> dict[str, Any]:
+    """Look at the places of a command, by the variables of a store; null looks at nothing."""
+    found: list[str] = []
+    unseen: list[str] = []
+    if places is None or store is None:
+        return {"mistakes": found, "unseen": None}
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ.update(store)
+
+    def look() -> None:
+        from hardviews.storage.sight import PATIENCE, Unseen
+
+        os.environ[VARIABLE] = str(PATIENCE)
+        try:
+            found.extend(places())
+        except Unseen as error:
+            unseen.append(str(error))
+        except Exception as error:  # of whatever client: the pods will look for themselves
+            unseen.append(f"{type(error).__name__}: {error}")
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(STORE_BOUND)
+    if thread.is_alive():
+        unseen.append(f"the store took more than {STORE_BOUND:.0f} s")
+    return {"mistakes": list(found), "unseen": unseen[0] if unseen else None}
+
+
+def main() -> None:
+    """Answer the two questions."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    # Whatever a library or a help text prints is no answer.
+    with contextlib.redirect_stdout(sys.stderr):
+        job = Job(**json.loads(sys.stdin.readline()))
+        mistakes, places = check(job)
+        print(json.dumps({"mistakes": mistakes}), file=answers, flush=True)
+        line = sys.stdin.readline()
+        if line:
+            print(json.dumps(look_at(places, json.loads(line)["store"])), file=answers, flush=True)
+    # A thread that still waits for a store holds nothing up.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""The forms of names, label keys and label values that the Kubernetes API accepts."""
+
+from __future__ import annotations
+
+import re
+
+LONGEST = 63  # characters of a label's value, of its key without the prefix, and of a host's name
+LONGEST_DOMAIN = 253  # characters of the prefix of a label's key, and of most objects' names
+
+_WORD = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?"
+_DOMAIN = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*"
+
+
+def bad_key(key: str) -> str | None:
+    """Returns what is wrong with the key of a label, or None."""
+    prefix, slash, name = key.rpartition("/")
+    if slash and (why := bad_domain(prefix)):
+        return f"the part before the '/' of its key {why}"
+    return _bad_word(name, "its key" if not slash else "the part after the '/' of its key")
+
+
+def bad_value(value: str) -> str | None:
+    """Returns what is wrong with the value of a label, or None; it may be empty."""
+    return _bad_word(value, "its value") if value else None
+
+
+def bad_object(name: str) -> str | None:
+    """Returns what is wrong with the name of an object, such as a Secret, or None."""
+    why = bad_domain(name)
+    return f"it {why}" if why else None
+
+
+def bad_domain(name: str) -> str | None:
+    """Returns what is wrong with a name of the form of a DNS domain, or None."""
+    if len(name) > LONGEST_DOMAIN:
+        return f"has {len(name)} characters, and Kubernetes takes {LONGEST_DOMAIN}"
+    if re.fullmatch(_DOMAIN, name) is None:
+        return (
+            "may have small letters, digits, '-' and '.' only, and a letter or digit at both ends and beside every '.'"
+        )
+    return None
+
+
+def _bad_word(word: str, what: str) -> str | None:
+    if len(word) > LONGEST:
+        return f"{what} has {len(word)} characters, and Kubernetes takes {LONGEST}"
+    if re.fullmatch(_WORD, word) is None:
+        return f"{what} may have letters, digits, '-', '_' and '.' only, and a letter or digit at both ends"
+    return None

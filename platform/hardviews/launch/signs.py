@@ -1,0 +1,34 @@
+"""Signs that a process of `hardviews launch` gives to the launcher: how far it has come since it was started.
+
+The launcher starts again what dies. By these signs it tells a process that is killed now and then from one that can
+never work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from enum import Enum
+
+VARIABLE = "HARDVIEWS_SIGNS"
+"""Environment variable: the descriptor of a pipe to the launcher."""
+
+
+class Sign(Enum):
+    """How far a process has come."""
+
+    JOINED = b"j"  # the coordinator listens, or has answered this agent
+    STEPPED = b"s"  # a step of the training was taken
+
+
+_given: set[Sign] = set()
+
+
+def give(sign: Sign) -> None:
+    """Give a sign, once; without a launcher this does nothing."""
+    target = os.environ.get(VARIABLE, "")
+    if sign in _given or not target.isdecimal():
+        return
+    _given.add(sign)
+    with contextlib.suppress(OSError):  # the launcher is gone, which the agent notices by itself
+        os.write(int(target), sign.value)

@@ -1,0 +1,48 @@
+"""Looks at places from a machine that need not see them: the reasons for which a job that uses them would end."""
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from hardviews.errors import UserError
+from hardviews.storage.address import protocol_of
+from hardviews.storage.store import NoBucket, Refused, Unreachable
+
+T = TypeVar("T")
+
+PATIENCE = 3.0  # seconds that a store is waited for
+
+
+class Unseen(Exception):
+    """A place cannot be seen from here; the message says why."""
+
+
+def remote(url: str) -> bool:
+    """Return whether an address names an object store: other places are those of the machine that runs the job."""
+    return protocol_of(url) == "s3"
+
+
+def seen(look: Callable[[], T]) -> T:
+    """Return what a look at a store returns.
+
+    Raises:
+        UserError: as the look, for a reason that holds on every machine.
+        Unseen: the store does not answer or refuses us. Processes elsewhere, with other credentials, may see it.
+    """
+    try:
+        return look()
+    except NoBucket:
+        raise
+    except (Unreachable, Refused) as error:
+        raise Unseen(str(error)) from error
+
+
+def reasons(look: Callable[[], object]) -> Iterator[str]:
+    """Yield the message of the user's mistake that a look shows, if any.
+
+    Raises:
+        Unseen: as `seen`.
+    """
+    try:
+        seen(look)
+    except UserError as error:
+        yield str(error)

@@ -1,0 +1,100 @@
+"""Draw figures whose texts are data: no markup is read in them, and any script is shown if a font has it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import matplotlib
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+logger = logging.getLogger(__name__)
+# A bold title in a font that has no bold face is drawn regular, and needs no remark.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+
+# Size in points and resolution at which a font is tried.
+_SIZE, _DPI = 10.0, 100.0
+# Regular weight of a font: bold and thin ones come after it.
+_REGULAR = 400
+# Matplotlib's own font of boxes: it has every character, and shows none.
+_BOXES = "Last Resort"
+_settled: dict[str, str | None] = {}
+"""Font family that shows a character, None if there is none here."""
+
+
+@contextmanager
+def plain_text() -> Iterator[None]:
+    """Inside, new figures read no markup: `$` is a dollar, whatever a matplotlibrc says."""
+    with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}):
+        yield
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Save a figure as an image.
+
+    Characters that the usual font lacks are drawn in another one of this machine. Those that no font has are drawn as
+    boxes, and a warning names them, once.
+    """
+    with plain_text(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        for text in figure.findobj(Text):
+            text.set(parse_math=False, usetex=False)
+        figure.savefig(path, bbox_inches="tight")
+        # The labels of the ticks exist only now.
+        texts = figure.findobj(Text)
+        families = _families("".join(text.get_text() for text in texts))
+        if families:
+            for text in texts:
+                text.set_fontfamily([*text.get_fontfamily(), *families])
+            figure.savefig(path, bbox_inches="tight")
+
+
+def _families(text: str) -> list[str]:
+    """Return the font families that show what the usual font lacks in a text."""
+    usual = font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
+    missing = {char for char in text if not char.isspace() and not usual.get_char_index(ord(char))}
+    new = missing - set(_settled)
+    if new:
+        _settle(new)
+        boxes = "".join(sorted(char for char in new if _settled[char] is None))
+        if boxes:
+            logger.warning(
+                "figures: no font of this machine has %s, drawn as boxes. Install one with these characters, for "
+                "example the package fonts-noto-cjk for Chinese, Japanese and Korean.",
+                boxes[:20],
+            )
+    return sorted({family for char in missing if (family := _settled[char]) is not None})
+
+
+def _settle(chars: set[str]) -> None:
+    """Find a font for each character, as few fonts as a greedy search gives."""
+    left = set(chars)
+    entries = font_manager.fontManager.ttflist
+    for entry in sorted(entries, key=lambda entry: (entry.style != "normal", entry.weight != _REGULAR, entry.name)):
+        if not left:
+            break
+        if entry.name.startswith(_BOXES):
+            continue
+        found = _shown_by(entry.fname, left)
+        _settled.update(dict.fromkeys(found, entry.name))
+        left -= found
+    _settled.update(dict.fromkeys(left, None))
+
+
+def _shown_by(path: str, chars: set[str]) -> set[str]:
+    """Return the characters that a font file has and that can be drawn with it; fonts of bitmaps cannot."""
+    try:
+        font = font_manager.get_font(path)
+        found = {char for char in chars if font.get_char_index(ord(char))}
+        if found:
+            font.set_size(_SIZE, _DPI)
+            font.set_text("".join(sorted(found)))
+        return found
+    except Exception:
+        # A damaged file, or one that is gone since matplotlib listed it.
+        return set()

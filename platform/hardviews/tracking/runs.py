@@ -1,0 +1,81 @@
+"""The runs that the tracking store has of this platform, and when each was last heard of."""
+
+from __future__ import annotations
+
+import calendar
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hardviews.tracking.job import JOB_TAG, OUTPUT
+from hardviews.tracking.sender import ALIVE, TIME
+from hardviews.tracking.server import KEY, Server
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run as the tracking store shows it.
+
+    Attributes:
+        run_id: MLflow's id.
+        name: of the run.
+        status: as in MLflow: RUNNING, FINISHED, FAILED, KILLED.
+        heard: when a process last wrote the run, in seconds since 1970.
+        output: address of a pretraining's output; empty for an evaluation.
+        job: as SCHEDULER://SESSION/NAME, empty outside a job.
+    """
+
+    run_id: str
+    name: str
+    status: str
+    heard: float
+    output: str
+    job: str
+
+    @property
+    def running(self) -> bool:
+        """Return whether the store takes the run for one that goes on."""
+        return self.status in ("RUNNING", "SCHEDULED")
+
+
+def entries(server: Server, experiment: str | None = None) -> list[Entry]:
+    """Return the runs of this platform, the latest first; other runs in the store are left alone.
+
+    experiment: only those of this experiment; MLflow's errors pass through.
+    """
+    experiments = [found for found in server.client.search_experiments() if experiment in (None, found.name)]
+    identifiers = [found.experiment_id for found in experiments]
+    runs: list[Entry] = []
+    token = None
+    while identifiers:
+        page = server.client.search_runs(identifiers, f"tags.`{KEY}` LIKE '%'", max_results=500, page_token=token)
+        runs += [_entry(run) for run in page]
+        token = page.token
+        if not token:
+            break
+    return runs
+
+
+def close_run(server: Server, run_id: str, status: str, heard: float | None = None) -> None:
+    """Set a run that is RUNNING to how it ended, at a time in seconds since 1970 (by default now)."""
+    if _entry(server.find(run_id)).running:
+        server.client.set_terminated(run_id, status, end_time=None if heard is None else int(1000 * heard))
+
+
+def _entry(run: MlflowRun) -> Entry:
+    tags = run.data.tags
+    times = [run.info.start_time or 0, run.info.end_time or 0]
+    times += [metric.timestamp for metric in getattr(run.data, "_metric_objs", [])]
+    heard = max(times) / 1000
+    with suppress(KeyError, ValueError):
+        heard = max(heard, calendar.timegm(time.strptime(tags[ALIVE], TIME)))
+    output = "" if "mlflow.parentRunId" in tags else tags.get(OUTPUT, "")
+    return Entry(
+        *(str(run.info.run_id), str(run.info.run_name or ""), str(run.info.status), heard),
+        output=output,
+        job=tags.get(JOB_TAG, ""),
+    )

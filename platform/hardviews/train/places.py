@@ -1,0 +1,89 @@
+"""What the places of a run hold, looked at before its job is submitted: the reasons for which its pods would end.
+
+The pods check the same by the same functions when they start. Nothing is written here.
+"""
+
+from collections.abc import Iterator
+
+from hardviews.data.index import Index, NoDataset
+from hardviews.data.reader import Reader
+from hardviews.errors import UserError
+from hardviews.recipes.recipe import Recipe
+from hardviews.storage.sight import PATIENCE, remote, seen
+from hardviews.storage.store import Store
+from hardviews.train.checkpoint import Checkpoints, Damaged, Progress
+from hardviews.train.epoch import epoch_samples
+from hardviews.train.record import Record, check_same_run
+from hardviews.train.rival import living
+from hardviews.train.trainer import without_numbers
+from hardviews.train.where import Where
+
+SILENCE = 12.0  # seconds in which a life that trains writes its file twice
+
+
+def look_at_run(where: Where, recipe: Recipe) -> Iterator[str]:
+    """Yield the reasons for which a run cannot begin or go on in its places.
+
+    Raises:
+        Unseen: a place is not to be seen from here.
+    """
+    index = None
+    if remote(where.data):
+        try:
+            index = seen(lambda: _train_part(where.data))
+            where.check_apart(index.url)
+            _check_size(index, recipe)
+        except UserError as error:
+            yield str(error)
+    if not remote(where.output):
+        return
+    try:
+        seen(lambda: Store(where.output, PATIENCE).files())
+        before = seen(lambda: Record.read(where.output, PATIENCE))
+        progress = seen(lambda: _newest(where.output))
+        known = before.dataset if before is not None else progress.dataset if progress is not None else ""
+        now = Record("", recipe.name, recipe.settings(), known if index is None else index.digest, data=where.data)
+        check_same_run(where.output, before, now, progress, recipe.digest(), None, where.accept_changes)
+    except UserError as error:
+        yield str(error)
+        return
+    life = seen(lambda: living(where.output, PATIENCE, SILENCE))
+    if life is not None and not life.leaving:
+        yield (
+            f"The run in {where.output} is being trained by another job{f' ({life.job})' if life.job else ''}: its "
+            f"life {life.number} on {life.host} has reached step {life.reached}. Wait for that job, cancel it, or give "
+            "another --output."
+        )
+
+
+def _train_part(data: str) -> Index:
+    """Return the index at a URL, or of the `train` dataset in the folder at that URL, without its table."""
+    try:
+        return Index.head(data, PATIENCE)
+    except NoDataset:
+        try:
+            return Index.head(f"{data.rstrip('/')}/train", PATIENCE)
+        except NoDataset:
+            pass
+        raise
+
+
+def _check_size(index: Index, recipe: Recipe) -> None:
+    samples = epoch_samples(Reader(index, recipe.loader.reader), recipe.training)
+    objective = without_numbers(recipe)
+    if objective is not None:
+        objective.method.allocate(len(index))
+        objective.method.check_epoch(samples)
+
+
+def _newest(output: str) -> Progress | None:
+    """Return the numbers of the newest checkpoint, None if there is none."""
+    checkpoints = Checkpoints(output, patience=PATIENCE)
+    for name in checkpoints.names():
+        try:
+            manifest = checkpoints.manifest(name)
+        except Damaged:
+            continue
+        if manifest is not None:
+            return manifest.progress
+    return None
