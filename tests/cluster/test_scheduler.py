@@ -126,11 +126,17 @@ def test_a_job_that_fits_no_node_says_so(room):
 
 
 def test_a_mistake_that_only_the_job_finds_out_ends_it_with_its_paragraph(room):
-    handle, _ = submit(room, "jobs/knn.py", "--cpu", "1", "--wait", "0", "--", "--no-such-setting", "1")
+    handle, _ = submit(room, "jobs/knn.py", "--cpu", "1", "--wait", "0", "--env", "HARDVIEWS_PATIENCE=soon")
     text = shows(handle, "FAILED")
     assert "exit code 2" in text
-    assert "no-such-setting" in text
-    assert "no-such-setting" in torchx("log", f"{handle}/evaluation").stdout
+    assert "HARDVIEWS_PATIENCE is 'soon'" in text
+    assert "HARDVIEWS_PATIENCE is 'soon'" in torchx("log", f"{handle}/evaluation").stdout
+
+
+def test_a_mistake_that_the_checkout_knows_is_not_submitted(room):
+    done = torchx("run", "-s", "kubernetes", "-cfg", room, "jobs/knn.py", "--cpu", "1", "--", "--no-such-setting", "1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--no-such-setting" in done.stderr
 
 
 def test_a_job_is_listed_followed_cancelled_and_deleted(cluster, room):

@@ -71,8 +71,9 @@ class Packing:
 
     def __post_init__(self) -> None:
         """Refuse places that are not named."""
-        check_here(source=self.source)
-        check_given(out=self.out)
+        check_given(source=self.source, out=self.out)
+        if self.torchvision is not None:
+            check_here(source=self.source)
 
     def open(self, split: Split | None) -> Source:
         """Open a part of the source, or all of it."""
