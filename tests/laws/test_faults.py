@@ -54,8 +54,7 @@ def test_law_2_the_hardness_of_another_assignment(monkeypatch: pytest.MonkeyPatc
     score = hardviews.objective.Objective.score
 
     def shifted(self: Any, *arguments: Any, **settings: Any) -> Any:
-        hardness, encoded = score(self, *arguments, **settings)
-        return hardness.roll(1, 0), encoded
+        return score(self, *arguments, **settings).roll(1, 0)
 
     monkeypatch.setattr(hardviews.objective.Objective, "score", shifted)
     breaks(laws.selection_equals_brute_force, "toy_queue", "batchnorm")
@@ -85,13 +84,13 @@ def test_law_2_an_average_without_the_last_assignment(monkeypatch: pytest.Monkey
 
 def test_law_2_the_gradient_of_one_side_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Candidates that are targets alone would teach the queue's method as much, SimCLR less."""
-    encode = hardviews.objective.Objective._encode
+    encode = hardviews.objective.Objective._encoded
 
-    def without_targets(self: Any, batch: Any, pairs: Any, *found: Any) -> Any:
-        encoded = encode(self, batch, pairs, *found)
+    def without_targets(self: Any, memory: Any, batch: Any, pairs: Any) -> Any:
+        encoded = encode(self, memory, batch, pairs)
         return replace(encoded, target=encoded.detached().target) if len(pairs) > 2 else encoded
 
-    monkeypatch.setattr(hardviews.objective.Objective, "_encode", without_targets)
+    monkeypatch.setattr(hardviews.objective.Objective, "_encoded", without_targets)
     breaks(laws.averaging_equals_brute_force, "simclr", "vit", AllPairs(4))
 
 
