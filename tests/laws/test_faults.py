@@ -84,13 +84,13 @@ def test_law_2_an_average_without_the_last_assignment(monkeypatch: pytest.Monkey
 
 def test_law_2_the_gradient_of_one_side_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Candidates that are targets alone would teach the queue's method as much, SimCLR less."""
-    encode = hardviews.objective.Objective._encoded
+    clean = hardviews.objective.Objective._clean
 
-    def without_targets(self: Any, memory: Any, batch: Any, pairs: Any) -> Any:
-        encoded = encode(self, memory, batch, pairs)
+    def without_targets(self: Any, batch: Any, pairs: Any = ()) -> Any:
+        encoded = clean(self, batch, pairs or None)
         return replace(encoded, target=encoded.detached().target) if len(pairs) > 2 else encoded
 
-    monkeypatch.setattr(hardviews.objective.Objective, "_encoded", without_targets)
+    monkeypatch.setattr(hardviews.objective.Objective, "_clean", without_targets)
     breaks(laws.averaging_equals_brute_force, "simclr", "vit", AllPairs(4))
 
 
