@@ -253,9 +253,7 @@ def test_a_mistyped_address_is_refused(words: str, typed: str, capfd: pytest.Cap
     assert not list(Path().iterdir())
 
 
-@pytest.mark.parametrize(
-    "words", ["pack --out o --source", "pretrain digits --data d --output o --project", "demo --data"]
-)
+@pytest.mark.parametrize("words", ["pretrain digits --data d --output o --project", "demo --data"])
 def test_a_folder_of_this_machine_is_no_address(words: str, capfd: pytest.CaptureFixture) -> None:
     assert "takes the path of a folder of this machine" in refused(capfd, *words.split(), "s3://bucket/folder")
     assert "Write /some/folder" in refused(capfd, *words.split(), "file:///some/folder")

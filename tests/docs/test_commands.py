@@ -39,7 +39,7 @@ ELSEWHERE = {
 }
 # Options of `torchx run` and `mlflow server`, and of the benchmarks.
 OTHERS = {"--dryrun", "--wait", "--allowed-hosts", "--serve-artifacts", "--artifacts-destination"}
-OTHERS |= {"--cluster", "--s3", "--latency"}
+OTHERS |= {"--cluster", "--s3", "--latency", "--only"}
 # Outputs, prefixes of metrics, and what a house rule forbids.
 NO_PATHS = {"checkpoints/step-XXXXXXXX/", "lives/", "encoder/", "figures/", "pixels/", "untrained/", "utils.py"}
 VARIABLES = {"HARDVIEWS_DATA", "HARDVIEWS_OUTPUT", "MLFLOW_TRACKING_URI"}
