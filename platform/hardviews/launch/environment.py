@@ -30,7 +30,7 @@ class Launched:
     Attributes:
         rank: from 0, among `size` processes.
         local_rank: from 0, among the `local_size` processes of this node.
-        host: of rank 0, empty if this process is alone.
+        host: of rank 0, empty if this process is alone and no agent of ours started it.
         port: of rank 0.
         restarts: how often the job began again.
         ours: whether an agent of ours started this process.
@@ -71,15 +71,18 @@ def launched(variables: Mapping[str, str] = os.environ) -> Launched:
         raise _mistake(given, f"LOCAL_WORLD_SIZE, the processes of one node, must be at most WORLD_SIZE, {size}")
     if "LOCAL_WORLD_SIZE" in given and local_rank >= local_size:
         raise _mistake(given, f"LOCAL_RANK must be below LOCAL_WORLD_SIZE, {local_size}")
+    # An agent of ours names the place also to a process that is alone in its round.
+    ours = bool(variables.get(ROUND_VARIABLE))
+    placed = size > 1 or (ours and "MASTER_ADDR" in given)
     return Launched(
         rank,
         size,
         local_rank,
         local_size,
-        host=given["MASTER_ADDR"] if size > 1 else "",
-        port=_number(given, "MASTER_PORT", 0, least=1, most=LAST_PORT) if size > 1 else 0,
+        host=given["MASTER_ADDR"] if placed else "",
+        port=_number(given, "MASTER_PORT", 0, least=1, most=LAST_PORT) if placed else 0,
         restarts=_number(given, "TORCHELASTIC_RESTART_COUNT", 0),
-        ours=bool(variables.get(ROUND_VARIABLE)),
+        ours=ours,
         agent_store=variables.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
     )
 
