@@ -3,6 +3,7 @@
 Proportional shares (PSS): memory that several processes share is counted once.
 """
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -41,8 +42,15 @@ def peak(folder: str, workers: int) -> float:
     return most
 
 
-if __name__ == "__main__":
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="numbers of loader workers to try")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([HARDVIEWS, "pack", "--source", "digits", "--out", "shards"], cwd=folder, check=True)
-        for workers in (0, 1, 2):
+        for workers in options.workers:
             print(f"{workers} loader workers: {peak(folder, workers):.0f} MB", flush=True)
+
+
+if __name__ == "__main__":
+    main()
