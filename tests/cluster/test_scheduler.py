@@ -153,20 +153,30 @@ def test_a_job_is_listed_followed_cancelled_and_deleted(cluster, room):
     assert (done.returncode, "There is no job" in done.stderr) == (2, True)
 
 
-@pytest.fixture
-def stand_ins(cluster: Cluster, room: str) -> str:
-    """A job of three trainers, any one of which suffices, whose processes are stand-ins; its name."""
+def submit_stand_ins(cluster: Cluster, probe: dict[str, int] | None = None) -> str:
+    """Submit a job of three trainers, any one of which suffices, whose processes are stand-ins; return its name.
+
+    Its coordinator does not answer. It has the product's liveness probe, with the times of `probe`, or none.
+    """
     image = os.environ["HARDVIEWS_IMAGE"]
     made = manifest(job(image=image, j="1:3", cpu=0.1, memMB=200), queue=cluster.namespace)
     for task in made["spec"]["tasks"]:
         container = task["template"]["spec"]["containers"][0]
         container |= {"command": ["python", "-c", STAND_IN]}
         container["resources"] = {key: value | {"cpu": "100m"} for key, value in container["resources"].items()}
+        if "livenessProbe" in container:
+            container["livenessProbe"] = {**container["livenessProbe"], **probe} if probe else None
     cluster.apply(dict(SERVICE), made)
     name = str(made["metadata"]["name"])
     wait_for("all pods", lambda: len(cluster.running(name, "trainer")) == 3, 400)
     wait_for("the coordinator", lambda: cluster.running(name, "coordinator"), 60)
     return name
+
+
+@pytest.fixture
+def stand_ins(cluster: Cluster, room: str) -> str:
+    """The name of a job of stand-ins."""
+    return submit_stand_ins(cluster)
 
 
 def identity(cluster: Cluster, pod: str) -> tuple[str, str, int]:
@@ -243,3 +253,16 @@ def test_a_coordinator_that_crashes_restarts_the_job(cluster, stand_ins):
     )
     wait_for("a running job", lambda: cluster.phase(stand_ins) == "Running", 60)
     wait_for("the coordinator's name", lambda: finds_the_coordinator(cluster, f"{stand_ins}-trainer-0"), 120)
+
+
+def test_a_coordinator_that_does_not_answer_is_replaced(cluster, room):
+    name = submit_stand_ins(cluster, {"initialDelaySeconds": 20, "periodSeconds": 5, "failureThreshold": 2})
+    before = identity(cluster, f"{name}-coordinator-0-0")
+    wait_for(
+        "a failed coordinator", lambda: identity(cluster, f"{name}-coordinator-0-0")[:2] == (before[0], "Failed"), 120
+    )
+    wait_for(
+        "another coordinator",
+        lambda: identity(cluster, f"{name}-coordinator-0-0")[0] not in ("", before[0]),
+        180,
+    )

@@ -50,6 +50,18 @@ Volcano makes a Service for every job, but deletes it when it restarts a pod or 
 
 _COORDINATOR_LIMIT = 512  # MB; it asks for far less
 
+_PROBE: Mapping[str, Any] = {
+    "httpGet": {"path": "/status", "port": PORT},
+    "initialDelaySeconds": 60,
+    "periodSeconds": 15,
+    "timeoutSeconds": 10,
+    "failureThreshold": 12,
+}
+"""Ends a coordinator that hangs: training goes on without it, but no trainer can join or be replaced.
+
+It gets three minutes, because its end restarts the job; a busy node or a slow network passes by itself.
+"""
+
 # A pod that is deleted, drained or preempted fails before it goes, and one in its place runs a moment later: then
 # the action is called off. It is for pods that stay failed, which Volcano would never replace; and for a coordinator
 # whose node is gone and which finds no room, as when trainers of this very job fill the other nodes. A job that is
@@ -155,6 +167,8 @@ def _template(
             "readOnlyRootFilesystem": True,
         },
     }
+    if part == COORDINATOR:
+        container["livenessProbe"] = dict(_PROBE)
     said = {variable["name"] for variable in container["env"]}
     places = {"HOME": SCRATCH, "HARDVIEWS_CACHE": f"{SCRATCH}/cache"}
     container["env"] = [
