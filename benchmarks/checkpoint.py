@@ -34,12 +34,12 @@ from hardviews.data.counters import Counters
 from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
-from hardviews.recipes.recipe import Recipe, Training
-from hardviews.train.checkpoint import Checkpoints, Progress
+from hardviews.runs.checkpoint import Checkpoints, Progress
+from hardviews.runs.saver import Saver, State
+from hardviews.runs.state import first_not_finite, to_tensors
 from hardviews.train.loader import RawBatch
 from hardviews.train.precision import Precision
-from hardviews.train.saver import Saver, State
-from hardviews.train.state import first_not_finite, to_tensors
+from hardviews.train.recipe import Recipe, Training
 from hardviews.train.trainer import Trainer
 from hardviews.train.world import World
 from hardviews.views.augmentation import mocov2

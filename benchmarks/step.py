@@ -27,11 +27,11 @@ from hardviews.clock import Clock
 from hardviews.data.counters import Counters
 from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.models.backbones import Backbone
-from hardviews.recipes.recipe import Recipe, Training
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.train.loader import RawBatch
 from hardviews.train.precision import Precision
+from hardviews.train.recipe import Recipe, Training
 from hardviews.train.trainer import Trainer
 from hardviews.train.world import World
 from hardviews.views.augmentation import mocov2

@@ -23,7 +23,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from tests.launch.processes import descendants
+from tests.elastic.processes import descendants
 
 ACCESS_KEY = "test-access-key"
 SECRET_KEY = "test-secret-key"

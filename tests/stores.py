@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hardviews.tracking.run import Run
+from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.uri import default_uri
 
 

@@ -266,7 +266,7 @@ def test_a_failing_disk_is_one_paragraph(capfd: pytest.CaptureFixture, monkeypat
     def fail(self: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/full/file")
 
-    monkeypatch.setattr("hardviews.data.packing.Packing.run", fail)
+    monkeypatch.setattr("hardviews.data.pack_command.Packing.run", fail)
     assert "/full/file: the disk is full" in refused(capfd, "pack", "--source", "digits", "--out", "o")
 
 

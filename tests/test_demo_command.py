@@ -192,7 +192,7 @@ def test_a_job_that_fails_ends_the_demo(tmp_path, monkeypatch):
 
 
 def test_figures_that_wait_for_the_server_are_missed_in_words(tmp_path):
-    from hardviews.tracking.run import Run
+    from hardviews.tracking.mlflow_run import Run
 
     with Run.start("hardviews", "digits", folder=tmp_path) as run:
         run.log_metrics({"loss": 1.0}, 1)

@@ -21,10 +21,10 @@ from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
 from hardviews.optim.schedule import Schedule
-from hardviews.recipes.recipe import Recipe, Training
 from hardviews.strategies.hard_views import HardViews
+from hardviews.train.chosen_overlap import overlap
 from hardviews.train.loader import LoaderConfig, Place, ShareDataset, load
-from hardviews.train.overlap import overlap
+from hardviews.train.recipe import Recipe, Training
 from hardviews.train.trainer import Trainer
 from hardviews.train.world import World
 from hardviews.views.augmentation import Augmentation

@@ -91,8 +91,8 @@ def _run(words: list[str]) -> None:
 
 
 def _pretrain(words: list[str]) -> None:
-    from hardviews.launch.worker import supervised
-    from hardviews.train.command import read_pretrain
+    from hardviews.elastic.worker import supervised
+    from hardviews.recipes.command import read_pretrain
     from hardviews.train.loop import pretrain
 
     with supervised():
@@ -109,7 +109,7 @@ def _launch(words: list[str]) -> None:
 
 def _pack(words: list[str]) -> None:
     from hardviews.arguments import parse
-    from hardviews.data.packing import Packing
+    from hardviews.data.pack_command import Packing
 
     parse(Packing, words, "pack").run()
 
@@ -139,14 +139,14 @@ def _end_in_order() -> None:
 
 def _audit(words: list[str]) -> None:
     from hardviews.arguments import parse
-    from hardviews.train.audit import Audit, run_audit
+    from hardviews.runs.audit import Audit, run_audit
 
     run_audit(parse(Audit, words, "audit"))
 
 
 def _runs(words: list[str]) -> None:
     from hardviews.arguments import parse
-    from hardviews.train.runs import Runs, run_runs
+    from hardviews.runs.listing import Runs, run_runs
 
     run_runs(parse(Runs, words, "runs"))
 

@@ -15,13 +15,13 @@ import torch
 
 import hardviews
 from hardviews.data.index import Index
-from hardviews.data.packing import Packing
+from hardviews.data.pack_command import Packing
 from hardviews.errors import UserError
 from hardviews.evaluation.features import Source
 from hardviews.evaluation.protocol import Result
 from hardviews.evaluation.report import table
 from hardviews.recipes import recipe_named
-from hardviews.storage.address import check_here
+from hardviews.storage.url import check_here
 from hardviews.tracking.settings import TRACKING_URI, setting
 
 _CHECKOUT = Path(hardviews.__file__).parents[2]

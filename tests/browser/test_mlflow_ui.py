@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hardviews.tracking.figures import learning_curves
-from hardviews.tracking.run import Run
+from hardviews.tracking.mlflow_run import Run
 from tests.tracking.servers import free_port, mlflow_server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from hardviews.data.packing import Packing
+from hardviews.data.pack_command import Packing
 from tests.cluster.cluster import wait_for
 from tests.cluster.record import Output, check_reports, parting, pretraining_runs
 from tests.cluster.reference import undisturbed
-from tests.launch.processes import descendants
+from tests.elastic.processes import descendants
 from tests.tracking.servers import free_port, mlflow_server
 
 HARDVIEWS = Path(sys.executable).parent / "hardviews"
@@ -56,7 +56,7 @@ class Job:
         return [pid for pid in descendants(self.process.pid)[1:] if f"-m {module} " in f"{_says(pid)} "]
 
     def _agent(self) -> int | None:
-        agents = self._named("hardviews.launch.agent")
+        agents = self._named("hardviews.elastic.agent")
         return self._random.choice(agents) if agents else None
 
     def kill_node(self) -> str:
@@ -79,7 +79,7 @@ class Job:
         return f"a node frozen for {seconds:.0f} s"
 
     def kill_coordinator(self) -> str:
-        return self._signal(self._named("hardviews.launch.coordinator"), signal.SIGKILL, "the coordinator killed")
+        return self._signal(self._named("hardviews.elastic.coordinator"), signal.SIGKILL, "the coordinator killed")
 
     def end_process(self) -> str:
         agent = self._agent()

@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.version import VERSION
 
 from hardviews.tracking import sqlite as sqlite_module
-from hardviews.tracking.run import Run
+from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.uri import default_uri
 from tests.stores import empty_store
 
@@ -57,7 +57,7 @@ def older(tmp_path_factory):
 
 STARTS = """
 import sys
-from hardviews.tracking.run import Run
+from hardviews.tracking.mlflow_run import Run
 Run.start("exp", sys.argv[2], folder=sys.argv[1]).close()
 """
 

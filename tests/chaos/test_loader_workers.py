@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hardviews.data.packing import Packing
+from hardviews.data.pack_command import Packing
 from hardviews.train.loop import EVICTED
-from tests.launch.processes import descendants, parent
+from tests.elastic.processes import descendants, parent
 from tests.train.runs import rows
 
 HARDVIEWS = str(Path(sys.executable).parent / "hardviews")

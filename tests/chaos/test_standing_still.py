@@ -14,8 +14,8 @@ import pytest
 
 from hardviews.data.pack import pack
 from tests.data.helpers import Noise
-from tests.launch.elastic import Job
-from tests.launch.processes import descendants, parent
+from tests.elastic.elastic import Job
+from tests.elastic.processes import descendants, parent
 from tests.launch.test_launcher import Launch
 
 pytestmark = [

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from hardviews.data.packing import Packing
-from hardviews.train.life import read_lives
+from hardviews.data.pack_command import Packing
+from hardviews.runs.life import read_lives
 from hardviews.train.loop import EVICTED
-from tests.launch.processes import descendants
+from tests.elastic.processes import descendants
 
 HARDVIEWS = str(Path(sys.executable).parent / "hardviews")
 PRETRAIN = ("pretrain", "digits", "--training.epochs", "2000", "--training.checkpoint-seconds", "5")

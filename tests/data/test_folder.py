@@ -20,7 +20,7 @@ from hardviews.data import folder as module
 from hardviews.data.folder import ImageFolder
 from hardviews.data.names import held_out_by, key, printable
 from hardviews.data.pack import pack
-from hardviews.data.packing import Packing
+from hardviews.data.pack_command import Packing
 from hardviews.data.reader import Reader
 from hardviews.data.scan import scan
 from hardviews.data.source import iterate

@@ -21,10 +21,10 @@ from PIL import Image
 
 from hardviews.data import prepare
 from hardviews.data.index import Index
+from hardviews.data.known_sources import image_folder
 from hardviews.data.pack import pack
 from hardviews.data.reader import Reader
 from hardviews.data.source import Item
-from hardviews.data.sources import image_folder
 from hardviews.data.writer import Writer
 from hardviews.errors import UserError
 from hardviews.storage.store import Store

@@ -98,7 +98,8 @@ def test_two_packs_do_not_mix(s3: SeaweedFS, tmp_path: Path, monkeypatch: pytest
 
 
 _PACK = (
-    "import sys; from hardviews.data.packing import Packing; Packing('digits', sys.argv[1], shard_bytes=50_000).run()"
+    "import sys; from hardviews.data.pack_command import Packing; "
+    "Packing('digits', sys.argv[1], shard_bytes=50_000).run()"
 )
 
 

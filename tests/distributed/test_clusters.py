@@ -77,7 +77,7 @@ def test_two_processes_train_as_one_and_hand_over_both_ways(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In double precision: near ties, rounding would put a row into another cluster."""
-    from hardviews.tracking.run import NullRun, Run
+    from hardviews.tracking.mlflow_run import NullRun, Run
     from hardviews.train.review import Review
 
     assert not dist.is_initialized()

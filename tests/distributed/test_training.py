@@ -9,11 +9,11 @@ import pytest
 from hardviews.data.reader import ReaderConfig
 from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
-from hardviews.recipes.recipe import Recipe
-from hardviews.train.audit import audit
-from hardviews.train.checkpoint import Checkpoints
+from hardviews.runs.audit import audit
+from hardviews.runs.checkpoint import Checkpoints
 from hardviews.train.loader import LoaderConfig
 from hardviews.train.loop import EVICTED
+from hardviews.train.recipe import Recipe
 from tests.data.helpers import flip_bit
 from tests.distributed.training import live
 from tests.train.runs import STEPS, dying, everything, packed, rows, simclr, train, weights
@@ -29,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hardviews.tracking.run import NullRun, Run
+    from hardviews.tracking.mlflow_run import NullRun, Run
     from hardviews.train.review import Review
 
     monkeypatch.setattr(Run, "start", lambda *_, run_id=None, **__: NullRun(run_id or "unknown"))

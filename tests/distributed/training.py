@@ -8,13 +8,13 @@ import torch
 import torch.distributed as dist
 
 from hardviews.errors import UserError
-from hardviews.recipes.recipe import Recipe
-from hardviews.tracking.run import NullRun, Run
+from hardviews.runs.where import Where
+from hardviews.tracking.mlflow_run import NullRun, Run
 from hardviews.train.loop import Pretraining
+from hardviews.train.recipe import Recipe
 from hardviews.train.review import Review
 from hardviews.train.stop import StopFlag
 from hardviews.train.trainer import Trainer
-from hardviews.train.where import Where
 from hardviews.train.world import World
 from tests.train.runs import Killed
 

@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from hardviews import cli
-from hardviews.data.packing import Packing
+from hardviews.data.pack_command import Packing
 from tests.cluster import guide
 from tests.stores import empty_store
 from tests.tracking.servers import free_port

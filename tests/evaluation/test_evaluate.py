@@ -17,8 +17,8 @@ from hardviews.evaluation.protocol import top
 from hardviews.evaluation.report import announce, check_logged, table
 from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder, save
-from hardviews.tracking.run import Run
-from hardviews.train.checkpoint import Checkpoints, Progress
+from hardviews.runs.checkpoint import Checkpoints, Progress
+from hardviews.tracking.mlflow_run import Run
 from hardviews.views.augmentation import Normalisation
 
 CLASSES = ("blue", "green", "red")

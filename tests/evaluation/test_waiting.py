@@ -14,8 +14,8 @@ from hardviews.evaluation import waiting
 from hardviews.evaluation.knn import Knn, evaluate_knn
 from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder, save
+from hardviews.runs.life import Life
 from hardviews.storage.store import Store
-from hardviews.train.life import Life
 from hardviews.views.augmentation import Normalisation
 
 

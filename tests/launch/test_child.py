@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
+from hardviews.elastic.coordinator import FAILED
 from hardviews.launch import child as module
 from hardviews.launch.child import BEFORE_A_STEP, BEFORE_JOINING, Child
-from hardviews.launch.coordinator import FAILED
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_one_that_is_stopped_is_ended_and_started_again(start, capfd):
 def test_a_file_of_the_users_stands_in_for_no_module(name, tmp_path, monkeypatch, capfd):
     (tmp_path / f"{name}.py").write_text("raise RuntimeError('the wrong module')")
     monkeypatch.chdir(tmp_path)
-    one = Child("node-0", ["hardviews.launch.agent", "--help"], {}, "", 0.0)
+    one = Child("node-0", ["hardviews.elastic.agent", "--help"], {}, "", 0.0)
     try:
         until(lambda: one.look((0, 1)) is not None)
         assert one.code == 0, capfd.readouterr().err
@@ -87,6 +87,6 @@ def test_the_file_would_stand_in_for_it_otherwise(tmp_path):
     import subprocess
 
     (tmp_path / "random.py").write_text("raise RuntimeError('the wrong module')")
-    words = [sys.executable, "-m", "hardviews.launch.agent", "--help"]
+    words = [sys.executable, "-m", "hardviews.elastic.agent", "--help"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert "the wrong module" in done.stderr

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from hardviews.data.pack import pack
+from hardviews.elastic.address import check_free, reserve
 from hardviews.errors import UserError
-from hardviews.launch.address import check_free, reserve
 from hardviews.launch.launcher import configure, run_launch
 from tests.data.helpers import Noise
-from tests.launch.processes import descendants
+from tests.elastic.processes import descendants
 
 HARDVIEWS = Path(sys.executable).parent / "hardviews"
 

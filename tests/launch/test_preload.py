@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-from hardviews.launch.node import configure, prepared
+from hardviews.elastic.node import configure, prepared
 
 CODE = """
 import json, os, sys, threading

@@ -8,7 +8,7 @@ import pytest
 
 from hardviews.errors import UserError
 from hardviews.launch import run, site
-from hardviews.launch.run import JobRunner
+from hardviews.launch.torchx_run import JobRunner
 from tests.launch.kubernetes.clusters import Few
 from tests.launch.kubernetes.jobs import job
 

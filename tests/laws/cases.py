@@ -23,7 +23,6 @@ from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.methods.swav import SwAVConfig
 from hardviews.models.batchnorm import normalising
 from hardviews.objective import Objective
-from hardviews.recipes.recipe import Training
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.all_pairs import AllPairs
 from hardviews.strategies.compose import Chain, Sum, Weighted
@@ -35,6 +34,7 @@ from hardviews.strategies.more_views import MoreViews
 from hardviews.strategies.random_views import RandomViews
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.train.composition import check
+from hardviews.train.recipe import Training
 from hardviews.views.augmentation import Augmentation
 from hardviews.views.params import draw
 from hardviews.views.pixels import Crops

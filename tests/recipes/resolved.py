@@ -10,11 +10,11 @@ import torch
 from hardviews.clock import Clock
 from hardviews.methods.method import Method
 from hardviews.recipes import recipe_named
-from hardviews.recipes.recipe import Recipe
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Strategy
+from hardviews.train.recipe import Recipe
 from hardviews.views.augmentation import Augmentation
 
 

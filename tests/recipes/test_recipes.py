@@ -12,7 +12,7 @@ from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean
-from hardviews.tracking.params import flatten
+from hardviews.tracking.flatten import flatten
 from tests.recipes.published import PUBLISHED
 from tests.recipes.resolved import resolved
 

@@ -13,7 +13,7 @@ from hardviews.batch import Samples
 from hardviews.clock import Clock
 from hardviews.objective import Objective
 from hardviews.recipes import IMAGENET, recipe_named
-from hardviews.train.state import first_not_finite
+from hardviews.runs.state import first_not_finite
 from tests.laws.cases import make_batch
 
 SAMPLES = 2

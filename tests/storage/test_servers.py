@@ -11,11 +11,11 @@ import pytest
 from hardviews.data.index import Index
 from hardviews.errors import UserError
 from hardviews.failures import Needs
+from hardviews.runs.where import open_dataset
 from hardviews.storage import patience, s3
 from hardviews.storage.failures import in_words, is_unknown_host, of_store, verdict
 from hardviews.storage.patience import Patience
 from hardviews.storage.store import Denied, NoBucket, Refused, Store, Unreachable, Unsupported
-from hardviews.train.where import open_dataset
 from tests.data.helpers import write_dataset
 from tests.fake_s3 import DENIED, SILENT, FakeS3, Refusal
 

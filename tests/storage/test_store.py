@@ -18,8 +18,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hardviews.errors import UserError
 from hardviews.storage import patience
 from hardviews.storage import store as module
-from hardviews.storage.address import lies_in
 from hardviews.storage.store import Store, Unreachable
+from hardviews.storage.url import lies_in
 from tests.data.helpers import web_server
 
 

@@ -11,7 +11,6 @@ from hardviews.methods.dino import DINOConfig
 from hardviews.methods.simclr import SimCLRConfig
 from hardviews.models.backbones import Backbone
 from hardviews.recipes.overrides import overridden
-from hardviews.recipes.recipe import Training
 from hardviews.recipes.smoke import smoke
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.all_pairs import AllPairs
@@ -21,6 +20,7 @@ from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.mixup import MixUp
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.train.composition import check
+from hardviews.train.recipe import Training
 from hardviews.views.augmentation import Augmentation
 from hardviews.views.plan import Slot
 from tests.laws import toys

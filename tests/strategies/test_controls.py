@@ -22,8 +22,8 @@ from hardviews.strategies.least_overlap import LeastOverlap
 from hardviews.strategies.more_views import MoreViews
 from hardviews.strategies.random_views import RandomViews
 from hardviews.strategies.strategy import Clean, Strategy
+from hardviews.train.chosen_overlap import overlap
 from hardviews.train.meter import Meter
-from hardviews.train.overlap import overlap
 from hardviews.views.params import Column
 from hardviews.views.plan import Slot
 from tests.laws.cases import METHODS, build, make_batch, rows_of, state, train_step

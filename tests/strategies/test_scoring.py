@@ -12,11 +12,11 @@ from hardviews.methods.each import each
 from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.models.backbones import Backbone
 from hardviews.objective import Objective
-from hardviews.recipes.recipe import Training
 from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean
 from hardviews.train.composition import check
+from hardviews.train.recipe import Training
 from hardviews.views.augmentation import Augmentation, Normalisation
 from hardviews.views.pixels import Crops
 from hardviews.views.plan import Slot

@@ -18,8 +18,8 @@ from hardviews.evaluation.protocol import Result
 from hardviews.evaluation.report import show
 from hardviews.tracking import sender as sender_module
 from hardviews.tracking import spool as spool_module
-from hardviews.tracking.errors import MissingRun
-from hardviews.tracking.run import Run
+from hardviews.tracking.failures import MissingRun
+from hardviews.tracking.mlflow_run import Run
 from tests.stores import empty_store
 from tests.tracking.gate import Gate
 from tests.tracking.servers import free_port, kill_server, start_server
@@ -363,7 +363,7 @@ def test_refused_credentials_are_told_in_words_and_not_shown(tmp_path, monkeypat
 
 
 def test_an_evaluation_that_is_not_logged_says_so(gate, tmp_path, monkeypatch):
-    monkeypatch.setattr("hardviews.tracking.run._AT_THE_END", 0.3)
+    monkeypatch.setattr("hardviews.tracking.mlflow_run._AT_THE_END", 0.3)
     parent = opened(gate, tmp_path)
     assert parent.close() == 0
     with opened(gate, tmp_path, parent=parent.run_id) as child:

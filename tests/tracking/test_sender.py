@@ -16,7 +16,7 @@ from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder
 from hardviews.tracking import spool as spool_module
 from hardviews.tracking.leftovers import leftovers, send
-from hardviews.tracking.run import Run
+from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.server import Server
 from hardviews.views.augmentation import Normalisation
 

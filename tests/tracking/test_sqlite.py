@@ -13,7 +13,7 @@ from mlflow.version import VERSION
 
 from hardviews.errors import UserError
 from hardviews.tracking import sqlite as sqlite_module
-from hardviews.tracking.run import Run
+from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.sqlite import open_once
 from hardviews.tracking.uri import default_uri
 from tests.stores import empty_store

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hardviews.tracking.run import NullRun, Run
+from hardviews.tracking.mlflow_run import NullRun, Run
 from hardviews.train.review import Review
 from tests.train.runs import packed
 

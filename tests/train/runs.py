@@ -15,7 +15,7 @@ from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import load
 from hardviews.optim.optimizer import Optimizer
 from hardviews.optim.schedule import Schedule
-from hardviews.recipes.recipe import Recipe, Training
+from hardviews.runs.where import Where
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.cutmix import CutMix
@@ -23,8 +23,8 @@ from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean
 from hardviews.train.loader import LoaderConfig
 from hardviews.train.loop import pretrain
+from hardviews.train.recipe import Recipe, Training
 from hardviews.train.trainer import StepReport, Trainer
-from hardviews.train.where import Where
 from hardviews.views.augmentation import Augmentation
 from tests.data.helpers import Noise
 

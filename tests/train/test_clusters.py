@@ -10,8 +10,8 @@ from torch import Tensor
 
 from hardviews.errors import UserError
 from hardviews.methods.deepcluster import DeepCluster, DeepClusterConfig
-from hardviews.recipes.recipe import Recipe
-from hardviews.train.checkpoint import Checkpoints
+from hardviews.runs.checkpoint import Checkpoints
+from hardviews.train.recipe import Recipe
 from hardviews.views.augmentation import Augmentation
 from tests.train.runs import STEPS, everything, rows, train, weights
 
@@ -40,7 +40,7 @@ def tensors(output: Path) -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def undisturbed(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        from hardviews.tracking.run import NullRun, Run
+        from hardviews.tracking.mlflow_run import NullRun, Run
         from hardviews.train.review import Review
 
         patch.setattr(Run, "start", lambda *_, run_id=None, **__: NullRun(run_id or "unknown"))

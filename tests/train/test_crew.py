@@ -23,7 +23,7 @@ from hardviews.train.nursery import nursery
 from hardviews.train.parcel import Parcel
 from hardviews.train.trainer import Trainer
 from hardviews.train.world import World
-from tests.launch.processes import parent
+from tests.elastic.processes import parent
 from tests.train.runs import simclr
 from tests.train.test_loader import equal
 

@@ -14,14 +14,14 @@ import torch
 from torch.distributed.checkpoint import CheckpointException
 
 from hardviews.errors import UserError
+from hardviews.runs import checkpoint
+from hardviews.runs.checkpoint import Checkpoints
+from hardviews.runs.history import NAME, History
+from hardviews.runs.saver import Saver
+from hardviews.storage.scratch import scratch
 from hardviews.storage.store import DiskFailure, Store
-from hardviews.train import checkpoint
-from hardviews.train.checkpoint import Checkpoints
-from hardviews.train.history import NAME, History
-from hardviews.train.saver import Saver
-from hardviews.train.scratch import scratch
+from tests.runs.test_saver import state
 from tests.train.runs import STEPS, rows, simclr, train
-from tests.train.test_saver import state
 
 DISK = {
     errno.ENOSPC: "the disk is full",

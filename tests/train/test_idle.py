@@ -2,13 +2,13 @@
 
 import pytest
 
-from hardviews.recipes.recipe import Training
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.compose import Chain, Sum, Weighted
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean
 from hardviews.train.idle import idle
+from hardviews.train.recipe import Training
 from tests.laws.cases import METHODS, build
 
 LATE = Sum((1.0, Clean()), Weighted(1.0, Adversarial(), begin=2), Weighted(1.0, CutMix(), begin=1))

@@ -14,10 +14,10 @@ from hardviews.methods.simsiam import SimSiam, SimSiamConfig
 from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
 from hardviews.optim.schedule import Schedule
-from hardviews.recipes.recipe import Recipe
 from hardviews.strategies.strategy import Clean
 from hardviews.train.loader import LoaderConfig, Place, RawBatch, ShareDataset, load
 from hardviews.train.precision import Precision
+from hardviews.train.recipe import Recipe
 from hardviews.train.trainer import StepReport, Trainer
 from hardviews.train.world import World
 from tests.test_mechanism import Tiles

@@ -16,14 +16,14 @@ from hardviews.methods.moco import MoCoConfig
 from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.objective import Objective
 from hardviews.optim.optimizer import Optimizer
+from hardviews.runs.checkpoint import Checkpoints
+from hardviews.runs.state import first_not_finite
 from hardviews.strategies.compose import Sum, Weighted
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean
-from hardviews.train.checkpoint import Checkpoints
 from hardviews.train.loader import LoaderConfig
 from hardviews.train.nonfinite import dump, traces
-from hardviews.train.state import first_not_finite
 from hardviews.train.trainer import Trainer
 from hardviews.views.params import Column
 from hardviews.views.plan import Slot

@@ -8,17 +8,17 @@ import pytest
 
 from hardviews.data.index import Index
 from hardviews.data.pack import pack
-from hardviews.data.packing import Packing
+from hardviews.data.pack_command import Packing
 from hardviews.data.places import look_at_evaluation, look_at_packing
 from hardviews.errors import UserError
+from hardviews.runs.checkpoint import Checkpoints, Progress
+from hardviews.runs.life import Life
+from hardviews.runs.record import Record
+from hardviews.runs.where import Where
 from hardviews.storage.sight import Unseen
 from hardviews.storage.store import Store
 from hardviews.train import places
-from hardviews.train.checkpoint import Checkpoints, Progress
-from hardviews.train.life import Life
 from hardviews.train.places import look_at_run
-from hardviews.train.record import Record
-from hardviews.train.where import Where
 from tests.data.helpers import Noise
 from tests.train.runs import simclr
 

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardviews.batch import Selection, View
+from hardviews.runs.history import History
 from hardviews.train import display, pace
+from hardviews.train.chosen_overlap import overlap
 from hardviews.train.display import Display
-from hardviews.train.history import History
 from hardviews.train.meter import Meter
-from hardviews.train.overlap import overlap
 from hardviews.train.pace import Pace
 from hardviews.views.augmentation import Normalisation
 from hardviews.views.params import Column

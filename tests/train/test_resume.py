@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hardviews.recipes.recipe import Recipe
+from hardviews.train.recipe import Recipe
 from tests.train.runs import STEPS, everything, rows, simclr, train, weights
 
 SEED = random.SystemRandom().randrange(1000)
@@ -14,7 +14,7 @@ SEED = random.SystemRandom().randrange(1000)
 @pytest.fixture(scope="module", params=[simclr, everything], ids=lambda recipe: recipe.__name__)
 def undisturbed(request: pytest.FixtureRequest, data: str, tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
-        from hardviews.tracking.run import NullRun, Run
+        from hardviews.tracking.mlflow_run import NullRun, Run
         from hardviews.train.review import Review
 
         patch.setattr(Run, "start", lambda *_, run_id=None, **__: NullRun(run_id or "unknown"))

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from hardviews.data.reader import Reader
-from hardviews.recipes.recipe import Recipe
+from hardviews.runs.history import History
+from hardviews.runs.state import to_tensors
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.cutmix import CutMix
@@ -16,10 +17,9 @@ from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean
 from hardviews.tracking.examples import Example
 from hardviews.tracking.gallery import gallery
-from hardviews.tracking.run import NullRun
-from hardviews.train.history import History
+from hardviews.tracking.mlflow_run import NullRun
+from hardviews.train.recipe import Recipe
 from hardviews.train.review import Review
-from hardviews.train.state import to_tensors
 from tests.train.runs import everything, simclr
 from tests.train.test_loader import steps
 

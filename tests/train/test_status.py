@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from hardviews.errors import UserError
+from hardviews.runs.record import Record
+from hardviews.runs.where import Where
 from hardviews.train import opening
 from hardviews.train.loop import pretrain
-from hardviews.train.record import Record
 from hardviews.train.review import Review
 from hardviews.train.trainer import Trainer
-from hardviews.train.where import Where
 from tests.stores import client, project
 from tests.train.runs import simclr
 

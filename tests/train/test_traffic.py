@@ -15,9 +15,9 @@ from hardviews.clock import Clock
 from hardviews.data.index import Index
 from hardviews.data.pack import pack
 from hardviews.data.reader import ReaderConfig
-from hardviews.recipes.recipe import Recipe
 from hardviews.storage.store import Store
 from hardviews.train.loader import LoaderConfig
+from hardviews.train.recipe import Recipe
 from hardviews.train.trainer import StepReport, Trainer
 from tests.data.helpers import Noise
 from tests.train.runs import losses, rows, simclr, train, weights

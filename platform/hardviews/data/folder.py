@@ -13,7 +13,7 @@ from hardviews.data.names import held_out_by, key, printable
 from hardviews.data.scan import Scan, scan
 from hardviews.data.source import Item, Source, Split, hold_out
 from hardviews.errors import UserError
-from hardviews.storage.address import local_path
+from hardviews.storage.url import local_path
 from hardviews.views.formats import usual_extension
 
 _MOST_BYTES = 2**31  # of a file; larger than any picture that is decoded

@@ -7,9 +7,9 @@ index is written last, so that a folder without one is not a dataset.
 from __future__ import annotations
 
 from hardviews.data.index import INDEX_NAME, Index
+from hardviews.data.known_sources import Source
 from hardviews.data.order import permutation
 from hardviews.data.prepare import prepared
-from hardviews.data.sources import Source
 from hardviews.data.writer import Writer, is_ours
 from hardviews.errors import UserError
 from hardviews.progress import progress as shown

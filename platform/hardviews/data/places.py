@@ -8,7 +8,7 @@ from functools import partial
 
 from hardviews.data.index import Index
 from hardviews.data.pack import refuse_packed
-from hardviews.data.packing import Packing
+from hardviews.data.pack_command import Packing
 from hardviews.storage.sight import PATIENCE, reasons, remote
 from hardviews.storage.store import Store
 

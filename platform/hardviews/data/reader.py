@@ -20,7 +20,7 @@ from hardviews.data.sample import CorruptSample, Sample, Share
 from hardviews.data.shards import OpenShards
 from hardviews.data.shares import GROUP, check_sizes, micro_batches, share
 from hardviews.errors import UserError
-from hardviews.storage.address import check_here
+from hardviews.storage.url import check_here
 from hardviews.views.decode import DecodeError
 
 T = TypeVar("T")

@@ -17,9 +17,9 @@ from hardviews.data.index import Index, Shard
 from hardviews.data.ranges import Ranges
 from hardviews.errors import UserError
 from hardviews.failures import of_machine
-from hardviews.storage.address import cache_bound
 from hardviews.storage.disk import in_words
 from hardviews.storage.store import TRAINING, Denied, Store, cache_folder
+from hardviews.storage.url import cache_bound
 
 logger = logging.getLogger(__name__)
 

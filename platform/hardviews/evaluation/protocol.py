@@ -20,14 +20,14 @@ from hardviews.errors import UserError
 from hardviews.evaluation.features import Embed, Features, Preprocess, Source, embedding, extract
 from hardviews.evaluation.waiting import wait_for_encoder
 from hardviews.models.encoder import Encoder, load
-from hardviews.storage.address import check_given, check_here
+from hardviews.runs.checkpoint import Checkpoints, Damaged
 from hardviews.storage.store import check_writable
-from hardviews.tracking.errors import MissingRun
+from hardviews.storage.url import check_given, check_here
+from hardviews.tracking.failures import MissingRun
 from hardviews.tracking.job import JOB, job_tags
-from hardviews.tracking.run import Run
+from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.settings import setting
 from hardviews.tracking.spare import spare
-from hardviews.train.checkpoint import Checkpoints, Damaged
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ import time
 
 from hardviews.errors import UserError
 from hardviews.models.encoder import DESCRIPTION, WEIGHTS
+from hardviews.runs.life import Life, read_lives
 from hardviews.storage.store import TRAINING, Denied, Store, Unreachable
-from hardviews.train.life import Life, read_lives
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
-from hardviews.launch import processes, signs
-from hardviews.launch.coordinator import FAILED
+from hardviews.elastic import processes, signs
+from hardviews.elastic.coordinator import FAILED
 
 BEFORE_JOINING = 5
 """Deaths in a row of a process that does not even join; then it is given up."""

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from hardviews.errors import UserError
 from hardviews.launch.invited import Invited
-from hardviews.storage.address import cache_room, protocol_of
 from hardviews.storage.patience import VARIABLE
+from hardviews.storage.url import cache_room, protocol_of
 
 if TYPE_CHECKING:
     from hardviews.data.reader import ReaderConfig
@@ -58,7 +58,7 @@ def check_nodes(words: Sequence[str], nodes: Invited, form: str) -> None:
     Raises:
         UserError: in the words of the node.
     """
-    from hardviews.train.command import read_pretrain
+    from hardviews.recipes.command import read_pretrain
 
     training = read_pretrain(words)[1].training
     nodes.check(training.batch, training.group, training.accumulate, form)
@@ -82,7 +82,7 @@ def check(job: Job) -> tuple[list[str], Look | None]:
 
 
 def _pretrain(job: Job, words: Sequence[str]) -> tuple[list[str], Look | None]:
-    from hardviews.train.command import read_pretrain
+    from hardviews.recipes.command import read_pretrain
     from hardviews.train.places import look_at_run
     from hardviews.train.trainer import without_numbers
 
@@ -127,7 +127,7 @@ def _evaluation(job: Job, command: str, words: Sequence[str]) -> tuple[list[str]
 
 def _packing(words: Sequence[str]) -> tuple[list[str], Look | None]:
     from hardviews.arguments import parse
-    from hardviews.data.packing import Packing
+    from hardviews.data.pack_command import Packing
     from hardviews.data.places import look_at_packing
 
     read = parse(Packing, words, "pack")

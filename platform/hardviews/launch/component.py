@@ -14,8 +14,8 @@ from hardviews.launch.kubernetes.options import PodOptions
 from hardviews.launch.site import DATA, IMAGE, OUTPUT, TRACKING
 
 PORT = 29500  # of the coordinator, where it has a network address of its own
-COORDINATOR = "hardviews.launch.coordinator"
-AGENT = "hardviews.launch.agent"
+COORDINATOR = "hardviews.elastic.coordinator"
+AGENT = "hardviews.elastic.agent"
 
 _ENVIRONMENT = {"PYTHONSAFEPATH": "1"}  # a file random.py in the folder where a process starts is not Python's own
 

@@ -24,15 +24,15 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import NoReturn
 
+from hardviews.elastic.address import LAST_PORT, NODE_VARIABLE, RENDEZVOUS_VARIABLE, check_free, reserve
+from hardviews.elastic.coordinator import FAILED
+from hardviews.elastic.node import digest
+from hardviews.elastic.watchdog import Limits
+from hardviews.elastic.worker import MISTAKE
 from hardviews.errors import UserError
-from hardviews.launch.address import LAST_PORT, NODE_VARIABLE, RENDEZVOUS_VARIABLE, check_free, reserve
 from hardviews.launch.child import Child, say
 from hardviews.launch.command_check import check_nodes
-from hardviews.launch.coordinator import FAILED
 from hardviews.launch.invited import Invited
-from hardviews.launch.node import digest
-from hardviews.launch.watchdog import Limits
-from hardviews.launch.worker import MISTAKE
 
 LOOPBACK = "127.0.0.1"
 LEFT = (128 + signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGHUP)
@@ -201,7 +201,7 @@ class Launcher:
 
     def _node(self, name: str, job: str, host: str, port: int, nodes: str, prefix: str) -> Child:
         config = self.config
-        command = ["hardviews.launch.agent", "--job", job, "--nodes", nodes, "--processes", str(config.processes)]
+        command = ["hardviews.elastic.agent", "--job", job, "--nodes", nodes, "--processes", str(config.processes)]
         command += ["--grace", str(config.grace), "--gather", str(config.gather), "--", *config.command]
         place = {RENDEZVOUS_VARIABLE: f"{host}:{port}", NODE_VARIABLE: name}
         return Child(name, command, place, prefix, self.limits.silent)
@@ -211,7 +211,7 @@ class Launcher:
         say(f"the coordinator is at {host}:{port}; another node joins with: hardviews launch --join {host}:{port} ...")
         place = {RENDEZVOUS_VARIABLE: f"{host}:{port}", NODE_VARIABLE: "coordinator"}
         silent = self.limits.silent
-        coordinator = Child("the coordinator", ["hardviews.launch.coordinator"], place, "", silent, trains=False)
+        coordinator = Child("the coordinator", ["hardviews.elastic.coordinator"], place, "", silent, trains=False)
         nodes = [
             self._node(name, job, host, port, f"{config.least}:{config.most}", f"[{name}] " if config.most > 1 else "")
             for name in (f"node-{i}" for i in range(config.start))

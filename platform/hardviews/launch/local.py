@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torchx.specs import AppDef
 
-from hardviews.launch.address import RENDEZVOUS_VARIABLE
+from hardviews.elastic.address import RENDEZVOUS_VARIABLE
 from hardviews.launch.component import module
 from hardviews.launch.site import TRACKING
 

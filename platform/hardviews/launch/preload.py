@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import s3fs  # noqa: F401
 
 import hardviews.cli
-import hardviews.launch.worker
+import hardviews.elastic.worker
 import hardviews.recipes.overrides
 import hardviews.train.loop  # noqa: F401
 from hardviews.data.shares import most_processes
-from hardviews.tracking.preload import preload_for_environment
-from hardviews.train.command import read_pretrain
+from hardviews.recipes.command import read_pretrain
+from hardviews.tracking.mlflow_import import preload_for_environment
 
 preload_for_environment()
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from hardviews.errors import UserError
 from hardviews.recipes import byol, deepclusterv2, digits, dino, hexa, ibot, mocov2, photos, simclr, simsiam, swav
-from hardviews.recipes.recipe import Recipe
 from hardviews.recipes.smoke import smoke
+from hardviews.train.recipe import Recipe
 
 #: Recipes for small data, on a CPU.
 SMALL: tuple[Callable[[], Recipe], ...] = (

@@ -24,9 +24,9 @@ from hardviews.methods.deepcluster import DeepClusterConfig
 from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
 from hardviews.optim.schedule import Schedule
-from hardviews.recipes.recipe import Recipe, Training
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean, Strategy
+from hardviews.train.recipe import Recipe, Training
 from hardviews.views.augmentation import swav_global
 
 

@@ -11,9 +11,9 @@ Digits say nothing about hard views: raw pixels do almost as well as any encoder
 
 from dataclasses import replace
 
-from hardviews.recipes.recipe import Recipe, Training
 from hardviews.recipes.small import Small, with_hexa
 from hardviews.train.precision import Precision
+from hardviews.train.recipe import Recipe, Training
 from hardviews.views.augmentation import Augmentation, Jitter
 
 # Digits must not be flipped, and have no colours.

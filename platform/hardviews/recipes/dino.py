@@ -35,9 +35,9 @@ from hardviews.methods.dino import DINOConfig
 from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
 from hardviews.optim.schedule import Schedule
-from hardviews.recipes.recipe import Recipe, Training
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean, Strategy
+from hardviews.train.recipe import Recipe, Training
 from hardviews.views.augmentation import dino_global1, dino_global2, dino_local
 
 ADAMW = Optimizer("adamw", 5e-4, 256, weight_decay=0.04, decay_biases=False, clip=3.0, clip_per="weight")

@@ -25,12 +25,12 @@ selection 8; DeepCluster-v2 takes 9.3, hard terms on both full-size views 16 mor
 
 from hardviews.recipes.deepclusterv2 import deepclusterv2
 from hardviews.recipes.mocov2 import mocov2
-from hardviews.recipes.recipe import Recipe
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.compose import Chain, Sum, Weighted
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean
+from hardviews.train.recipe import Recipe
 
 _HEXA = Sum((1.0, Clean()), (1.0, Adversarial(epsilon=2 / 255)), (1.0, CutMix()), average=True)
 # In epoch 0 the clusters are those of a random network. Hard terms are means over hard views: six clean small views

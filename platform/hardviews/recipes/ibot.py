@@ -26,9 +26,9 @@ from dataclasses import replace
 from hardviews.methods.ibot import IBOTConfig
 from hardviews.models.backbones import Backbone
 from hardviews.recipes.dino import ADAMW, transformer_schedule
-from hardviews.recipes.recipe import Recipe, Training
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean, Strategy
+from hardviews.train.recipe import Recipe, Training
 from hardviews.views.augmentation import dino_global1, dino_global2
 from hardviews.views.masks import BlockMasks
 

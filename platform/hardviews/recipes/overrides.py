@@ -9,8 +9,8 @@ import tyro
 from hardviews.arguments import parse
 from hardviews.recipes import RECIPES
 from hardviews.recipes.header import header
-from hardviews.recipes.recipe import Recipe
-from hardviews.train.where import Where
+from hardviews.runs.where import Where
+from hardviews.train.recipe import Recipe
 
 
 def overridden(recipe: Recipe, words: Sequence[str]) -> tuple[Where, Recipe]:

@@ -13,8 +13,8 @@ short (`recipes/small.py`). With two candidates a recipe trains on random views:
 
 from dataclasses import replace
 
-from hardviews.recipes.recipe import Recipe
 from hardviews.recipes.small import Small, with_hexa
+from hardviews.train.recipe import Recipe
 from hardviews.views.augmentation import Augmentation
 
 _PHOTOS = Small(

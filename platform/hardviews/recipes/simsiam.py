@@ -22,9 +22,9 @@ from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
 from hardviews.optim.schedule import Schedule
-from hardviews.recipes.recipe import Recipe, Training
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean, Strategy
+from hardviews.train.recipe import Recipe, Training
 
 
 def _simsiam(name: str, epochs: int, batch: int = 512, strategy: Strategy | None = None) -> Recipe:

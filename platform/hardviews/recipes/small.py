@@ -18,7 +18,6 @@ from hardviews.methods.swav import SwAVConfig
 from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
 from hardviews.optim.schedule import Schedule
-from hardviews.recipes.recipe import Recipe, Training
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.cutmix import CutMix
@@ -26,6 +25,7 @@ from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean
 from hardviews.train.loader import LoaderConfig
 from hardviews.train.precision import Precision
+from hardviews.train.recipe import Recipe, Training
 from hardviews.views.augmentation import Augmentation
 
 _HEXA = Sum(

@@ -26,9 +26,9 @@ from hardviews.methods.swav import SwAVConfig
 from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
 from hardviews.optim.schedule import Schedule
-from hardviews.recipes.recipe import Recipe, Training
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean, Strategy
+from hardviews.train.recipe import Recipe, Training
 from hardviews.views.augmentation import swav_global
 
 _LARC = Optimizer("lars", 4.8, reference_batch=4096, weight_decay=1e-6, momentum=0.9)

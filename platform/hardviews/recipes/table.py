@@ -4,7 +4,7 @@ from hardviews.recipes import RECIPES, recipe_named
 from hardviews.recipes.header import header
 from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.strategy import Strategy
-from hardviews.tracking.params import flatten
+from hardviews.tracking.flatten import flatten
 
 _COLUMNS = ("recipe", "method", "backbone", "strategy", "epochs", "published")
 

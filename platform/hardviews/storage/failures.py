@@ -5,9 +5,9 @@ import socket
 
 from hardviews.errors import UserError
 from hardviews.failures import Needs, Remedy, links
-from hardviews.storage.address import protocol_of
 from hardviews.storage.answer import RIGHTS, Answer, answer_of
 from hardviews.storage.filesystem import endpoint
+from hardviews.storage.url import protocol_of
 
 
 class Unreachable(UserError, OSError):

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from hardviews.errors import UserError
-from hardviews.storage.address import protocol_of
 from hardviews.storage.store import NoBucket, Refused, Unreachable
+from hardviews.storage.url import protocol_of
 
 T = TypeVar("T")
 

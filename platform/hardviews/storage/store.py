@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from hardviews.errors import UserError
 from hardviews.failures import of_machine
-from hardviews.storage.address import cache_folder, local_path, mistake, protocol_of
 from hardviews.storage.answer import answer_of
 from hardviews.storage.disk import in_words, nearest, try_folder
 from hardviews.storage.failures import (
@@ -30,6 +29,7 @@ from hardviews.storage.failures import (
 )
 from hardviews.storage.filesystem import file_system
 from hardviews.storage.patience import STARTING, TRAINING, Patience, usual
+from hardviews.storage.url import cache_folder, local_path, mistake, protocol_of
 
 __all__ = [
     "STARTING",

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from hardviews.errors import UserError
 from hardviews.failures import Needs
-from hardviews.tracking.errors import MissingRun, diagnose, is_absent, is_refused
+from hardviews.tracking.failures import MissingRun, diagnose, is_absent, is_refused
 from hardviews.tracking.journal import Record
 from hardviews.tracking.scrub import scrub
 from hardviews.tracking.server import Server

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from hardviews.errors import UserError
 from hardviews.failures import Needs
-from hardviews.tracking.errors import MissingRun, code, diagnose, unusable
-from hardviews.tracking.preload import preload
+from hardviews.tracking.failures import MissingRun, code, diagnose, unusable
+from hardviews.tracking.mlflow_import import preload
 from hardviews.tracking.scrub import scrub, scrub_item
 from hardviews.tracking.settings import TRACKING_URI, setting
 from hardviews.tracking.sqlite import open_once

@@ -13,8 +13,8 @@ from torch import nn
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
 from hardviews.models.resolution import fails, own_size, why_not
-from hardviews.recipes.recipe import Training
 from hardviews.strategies.strategy import Stage, Strategy
+from hardviews.train.recipe import Training
 
 
 def check(method: Method, strategy: Strategy, training: Training) -> None:

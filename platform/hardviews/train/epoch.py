@@ -2,7 +2,7 @@
 
 from hardviews.data.reader import Reader
 from hardviews.errors import UserError
-from hardviews.recipes.recipe import Training
+from hardviews.train.recipe import Training
 
 
 def epoch_samples(reader: Reader, training: Training) -> int:

@@ -5,8 +5,8 @@ from typing import Any
 
 from hardviews.methods.method import Method
 from hardviews.models.encoder import Encoder, save
-from hardviews.recipes.recipe import Recipe
-from hardviews.tracking.run import Run
+from hardviews.tracking.mlflow_run import Run
+from hardviews.train.recipe import Recipe
 
 
 def export(recipe: Recipe, method: Method, output: str, run: Run, provenance: Mapping[str, Any]) -> str:

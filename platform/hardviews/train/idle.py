@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from hardviews.clock import Clock
 from hardviews.objective import Objective
-from hardviews.recipes.recipe import Training
 from hardviews.strategies.compose import Sum
 from hardviews.strategies.strategy import Strategy
+from hardviews.train.recipe import Training
 
 
 def idle(objective: Objective, training: Training, per_epoch: int) -> list[str]:

@@ -27,9 +27,9 @@ from hardviews.clock import Clock
 from hardviews.data.counters import Counters
 from hardviews.data.reader import Reader, ReaderConfig
 from hardviews.data.sample import Sample, Share
+from hardviews.elastic.environment import launched
 from hardviews.errors import UserError
 from hardviews.failures import of_machine
-from hardviews.launch.environment import launched
 from hardviews.objective import Objective
 from hardviews.train.crew import TRIES, Crew, Lost
 from hardviews.train.nursery import leave_with_parent

@@ -20,37 +20,37 @@ from hardviews.batch import Batch
 from hardviews.clock import Clock
 from hardviews.data.reader import Reader
 from hardviews.data.shares import check_sizes
+from hardviews.elastic.timeline import mark
+from hardviews.elastic.worker import GRACE_VARIABLE, Phase, advanced, doing, last_reached, leaving, reached, written
 from hardviews.errors import UserError
-from hardviews.launch.timeline import mark
-from hardviews.launch.worker import GRACE_VARIABLE, Phase, advanced, doing, last_reached, leaving, reached, written
-from hardviews.recipes.recipe import Recipe
-from hardviews.tracking.run import Run, Status
+from hardviews.runs.checkpoint import Checkpoints, Progress
+from hardviews.runs.history import History
+from hardviews.runs.ledger import Ledger, Range
+from hardviews.runs.life import Displaced, End, LifeNotes, Taken
+from hardviews.runs.record import Record, check_same_run
+from hardviews.runs.rival import await_turn
+from hardviews.runs.saver import Saver, State
+from hardviews.runs.state import first_not_finite, from_tensors, misfit, to_tensors
+from hardviews.runs.where import Where, open_dataset, patience
+from hardviews.tracking.mlflow_run import Run, Status
 from hardviews.tracking.system import SystemMetrics
-from hardviews.train.checkpoint import Checkpoints, Progress
 from hardviews.train.crew import check_crew
 from hardviews.train.damage import Damage
 from hardviews.train.display import Display
 from hardviews.train.epoch import epoch_samples
 from hardviews.train.export import export
-from hardviews.train.history import History
 from hardviews.train.idle import idle
-from hardviews.train.ledger import Ledger, Range
-from hardviews.train.life import Displaced, End, LifeNotes, Taken
 from hardviews.train.loader import Place, RawBatch, ShareDataset, load, to_batch
 from hardviews.train.meter import Meter
 from hardviews.train.nonfinite import dump, refuse, refuse_weights
 from hardviews.train.nursery import nursery
 from hardviews.train.opening import open_run, report_failure
 from hardviews.train.pace import Pace
-from hardviews.train.record import Record, check_same_run
+from hardviews.train.recipe import Recipe
 from hardviews.train.review import Review
-from hardviews.train.rival import await_turn
-from hardviews.train.saver import Saver, State
-from hardviews.train.state import first_not_finite, from_tensors, misfit, to_tensors
 from hardviews.train.stop import StopFlag
 from hardviews.train.traffic import Traffic
 from hardviews.train.trainer import StepReport, Trainer
-from hardviews.train.where import Where, open_dataset, patience
 from hardviews.train.world import World, joined
 
 EVICTED = 75  # exit code (EX_TEMPFAIL): saved and left on request; start again to go on

@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 
 from hardviews.collectives import gather_rows, rank, world_size
 from hardviews.objective import Losses
-from hardviews.train.overlap import overlap
+from hardviews.train.chosen_overlap import overlap
 from hardviews.views.plan import Pair
 
 

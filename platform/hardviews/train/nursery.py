@@ -19,8 +19,8 @@ from typing import Any
 import cv2
 import torch
 
-from hardviews.launch.processes import end_with_parent
-from hardviews.launch.sockets import use_short_folder
+from hardviews.elastic.processes import end_with_parent
+from hardviews.elastic.sockets import use_short_folder
 
 
 @contextmanager

@@ -9,16 +9,16 @@ from pathlib import Path
 
 from hardviews.data.index import Index
 from hardviews.errors import UserError
-from hardviews.recipes.recipe import Recipe
+from hardviews.runs.record import Record
+from hardviews.runs.where import Where
+from hardviews.tracking.flatten import flatten
 from hardviews.tracking.job import OUTPUT
-from hardviews.tracking.params import flatten
-from hardviews.tracking.run import Run
+from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.runs import close_run
 from hardviews.tracking.server import Server
 from hardviews.tracking.settings import RESTARTS, setting
 from hardviews.train.provenance import tags
-from hardviews.train.record import Record
-from hardviews.train.where import Where
+from hardviews.train.recipe import Recipe
 from hardviews.train.world import World
 
 _REPORTING = 2.0  # seconds

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from hardviews.data.index import Index, NoDataset
 from hardviews.data.reader import Reader
 from hardviews.errors import UserError
-from hardviews.recipes.recipe import Recipe
+from hardviews.runs.checkpoint import Checkpoints, Damaged, Progress
+from hardviews.runs.record import Record, check_same_run
+from hardviews.runs.rival import living
+from hardviews.runs.where import Where
 from hardviews.storage.sight import PATIENCE, remote, seen
 from hardviews.storage.store import Store
-from hardviews.train.checkpoint import Checkpoints, Damaged, Progress
 from hardviews.train.epoch import epoch_samples
-from hardviews.train.record import Record, check_same_run
-from hardviews.train.rival import living
+from hardviews.train.recipe import Recipe
 from hardviews.train.trainer import without_numbers
-from hardviews.train.where import Where
 
 SILENCE = 12.0  # seconds in which a life that trains writes its file twice
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import hardviews
 from hardviews.data.index import Index
-from hardviews.recipes.recipe import Recipe
 from hardviews.tracking.job import job_tags
+from hardviews.train.recipe import Recipe
 from hardviews.train.world import World
 
 

@@ -18,13 +18,13 @@ from hardviews.batch import Batch, Selection, Term, View
 from hardviews.data.reader import Reader
 from hardviews.measures import MARGIN
 from hardviews.objective import Losses, Objective
+from hardviews.runs.history import History
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.cutmix import CutMix
 from hardviews.tracking.examples import Example, Tile
-from hardviews.tracking.run import Run
+from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.spare import spare
-from hardviews.train.history import History
-from hardviews.train.overlap import overlap
+from hardviews.train.chosen_overlap import overlap
 from hardviews.views.decode import decode
 from hardviews.views.params import Column
 from hardviews.views.plan import Slot

@@ -6,7 +6,7 @@ import torch
 
 from hardviews.collectives import sum_over_ranks
 from hardviews.data.counters import Counters
-from hardviews.storage.address import local_path
+from hardviews.storage.url import local_path
 from hardviews.train.loader import RawBatch
 
 # Metric: field of Counters.

@@ -17,11 +17,11 @@ from hardviews.collectives import sum_over_ranks
 from hardviews.encoded import Encoded, concatenate
 from hardviews.errors import UserError
 from hardviews.objective import Losses, Objective
-from hardviews.recipes.recipe import Recipe
+from hardviews.runs.ledger import digest
 from hardviews.train.composition import check
-from hardviews.train.ledger import digest
 from hardviews.train.loader import RawBatch, to_batch
 from hardviews.train.nonfinite import Trace, traces
+from hardviews.train.recipe import Recipe
 from hardviews.train.world import World
 from hardviews.views.random import Purpose, words
 

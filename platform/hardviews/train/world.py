@@ -8,8 +8,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from hardviews.launch.environment import launched
-from hardviews.launch.store import worker_store
+from hardviews.elastic.environment import launched
+from hardviews.elastic.tcp_store import worker_store
 from hardviews.train.precision import Precision
 
 _TIMEOUT = timedelta(minutes=5)

@@ -82,7 +82,7 @@ def test_roles_are_described_from_the_manifest():
     assert (trainer.name, trainer.num_replicas, trainer.min_replicas) == ("trainer", 3, 2)
     assert (trainer.resource.cpu, trainer.resource.memMB, trainer.resource.gpu) == (3, 700, 2)
     assert trainer.env["MLFLOW_TRACKING_URI"] == "http://m:5000"
-    assert trainer.args[:2] == ["-m", "hardviews.launch.agent"]
+    assert trainer.args[:2] == ["-m", "hardviews.elastic.agent"]
 
 
 @pytest.mark.parametrize(

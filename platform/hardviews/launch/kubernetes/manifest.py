@@ -16,7 +16,7 @@ from torchx.specs import AppDef, Resource, Role
 from hardviews.launch.component import AGENT, COORDINATOR, PORT, module
 from hardviews.launch.kubernetes.options import PodOptions, toleration
 from hardviews.launch.site import IMAGE, NAMESPACE
-from hardviews.storage.address import cache_room
+from hardviews.storage.url import cache_room
 
 SCRATCH = "/scratch"
 """The folder that processes may write to, besides /tmp: home, cache, working directory."""

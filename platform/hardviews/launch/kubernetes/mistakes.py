@@ -15,7 +15,7 @@ from hardviews.launch.kubernetes.options import PodOptions
 from hardviews.launch.site import TRACKING
 
 _PLACES = ("--data", "--output", "--run", "--out", "--source")
-_MADE = {"digits", "photographs"}  # sources that are no folders: hardviews.data.packing
+_MADE = {"digits", "photographs"}  # sources that are no folders: hardviews.data.pack_command
 _HERE = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
 _CONFIDENTIAL = ("SECRET", "PASSWORD", "PASSWD", "TOKEN", "ACCESS_KEY", "API_KEY", "PRIVATE_KEY")
 _SUFFIX = "x" * 14  # as long as what TorchX makes unique names with

@@ -22,9 +22,9 @@ from hardviews.launch.kubernetes.cluster import JOBS, Cluster, Refused
 from hardviews.launch.kubernetes.logs import lines
 from hardviews.launch.kubernetes.manifest import cache_disk, refine
 from hardviews.launch.kubernetes.mistakes import validate
-from hardviews.launch.kubernetes.names import with_names
 from hardviews.launch.kubernetes.observed import phase
 from hardviews.launch.kubernetes.options import PodOptions
+from hardviews.launch.kubernetes.service import with_names
 from hardviews.launch.kubernetes.status import OVER, STATES, response
 from hardviews.launch.kubernetes.surroundings import around
 from hardviews.launch.site import cluster_options

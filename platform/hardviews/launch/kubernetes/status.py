@@ -10,6 +10,7 @@ from torchx.schedulers.api import DescribeAppResponse
 from torchx.specs import AppState, ReplicaState, ReplicaStatus, Resource, Role, RoleStatus
 
 from hardviews.launch.kubernetes.endings import disruption, ending, past_evictions
+from hardviews.launch.kubernetes.liveness import Progress, coordinator, progress
 from hardviews.launch.kubernetes.nodes import troubles, unreachable
 from hardviews.launch.kubernetes.observed import (
     Object,
@@ -25,7 +26,6 @@ from hardviews.launch.kubernetes.observed import (
     role_name,
     seconds,
 )
-from hardviews.launch.kubernetes.progress import Progress, coordinator, progress
 from hardviews.launch.kubernetes.room import needed_pods, optional_pods, without_pods
 from hardviews.launch.kubernetes.starting import mistaken, starting
 

@@ -12,10 +12,10 @@ from torchx.specs import ReplicaState
 from urllib3.exceptions import HTTPError
 
 from hardviews.launch.kubernetes.cluster import GROUPS, QUEUES, Cluster, Refused, Silent
+from hardviews.launch.kubernetes.liveness import coordinator
 from hardviews.launch.kubernetes.logs import dated
 from hardviews.launch.kubernetes.nodes import unreachable
 from hardviews.launch.kubernetes.observed import Replica, Surroundings, happened, phase, replicas, seconds
-from hardviews.launch.kubernetes.progress import coordinator
 
 _PODS = 6  # whose events are read, and of how many trainers the log
 _SINGLE_NODES = 8  # are read one by one; more by one list

@@ -1,0 +1,1 @@
+"""The elastic runtime: agents and a coordinator that take training processes from round to round."""

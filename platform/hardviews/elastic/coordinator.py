@@ -1,0 +1,272 @@
+"""The coordinator: a tiny process that decides who trains with whom and knows when the job is over.
+
+It trains nothing and holds nothing that its agents do not know as well. So a job survives the loss of any process that
+trains; and it trains on while the coordinator itself is away: a new one learns from the agents how things stand.
+
+It exits with 0 when the training is complete and with 3 when the job has failed for good. Any other end is a crash.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from socketserver import TCPServer
+from types import FrameType
+
+from hardviews import streams
+from hardviews.elastic import address
+from hardviews.elastic.membership import Membership, Patience
+from hardviews.elastic.messages import LONGEST, Pulse, State
+from hardviews.elastic.signs import Sign, give
+from hardviews.elastic.standing import EVERY, Reporter
+from hardviews.errors import UserError
+
+FAILED = 3
+"""Exit code: the job has failed for good."""
+
+TERMINATION_LOG = Path("/dev/termination-log")
+"""Kubernetes shows what a container wrote there before it ended."""
+
+
+@dataclass(frozen=True)
+class CoordinatorConfig:
+    """What the coordinator listens on and how long it waits; times in seconds."""
+
+    host: str = "127.0.0.1"
+    port: int = 29500
+    shared: bool = False  # the port is reserved for us by the process that launched us
+    alone: float = 0.0  # without any living agent for so long the job has failed; 0: wait for ever
+    linger: float = 30.0  # after the end, at most so long for the agents to hear of it
+    search: float = 5.0  # one that replaces another ends no sooner after its start: agents still look for it
+    interval: float = 0.1
+    report: float = 0.0  # between two lines on how the job stands; 0: none
+    patience: Patience = field(default_factory=Patience)
+
+
+class Coordinator(ThreadingHTTPServer):
+    """Answers agents over HTTP from a `Membership`."""
+
+    daemon_threads = True
+    request_queue_size = 1024
+
+    def __init__(self, config: CoordinatorConfig) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the address is not of this machine, or the port is taken.
+        """
+        self.config = config
+        self.lock = threading.Lock()
+        self.membership = Membership(uuid.uuid4().hex, time.monotonic(), config.patience)
+        self.job: str | None = None
+        self.command = ""
+        self.began = self.moved = time.monotonic()  # `moved`: when an agent was last heard of
+        self.reporter = Reporter(self.began, config.report)
+        self.allow_reuse_port = config.shared
+        if ":" in config.host:
+            self.address_family = socket.AF_INET6
+        super().__init__((config.host, config.port), _Handler)
+
+    def server_bind(self) -> None:
+        """Bind without looking up the host's name, which nobody needs and a cluster's name server may delay."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.config.host, self.server_address[1]
+
+    def hear(self, pulse: Pulse) -> tuple[int, bytes]:
+        """Take in a pulse; return the answer's status and body."""
+        with self.lock:
+            self.job = self.job or pulse.job
+            self.command = self.command or pulse.command
+            if pulse.job != self.job:
+                return 409, _refusal(f"this is the coordinator of the job {self.job}, not of {pulse.job}")
+            if pulse.command != self.command:
+                return 409, _refusal(f"the nodes of the job {self.job} run another command")
+            now = time.monotonic()
+            if pulse.state != State.GONE:
+                self.moved = now
+            return 200, self.membership.hear(pulse, now).to_json()
+
+    def disconnected(self, agent: str) -> None:
+        """Take in that the connection of an agent was closed."""
+        with self.lock:
+            self.membership.disconnected(agent, time.monotonic())
+
+    def status(self) -> bytes:
+        """Say how the job stands, for who only asks."""
+        with self.lock:
+            view = self.membership.view(time.monotonic())
+            return json.dumps({"job": self.job, "command": self.command, **asdict(view)}).encode()
+
+    def serve_until_over(self) -> str | None:
+        """Serve until the job is over and its agents know; return why it failed, or None."""
+        launcher = os.getppid()
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.5}, daemon=True).start()
+        try:
+            while True:
+                time.sleep(self.config.interval)
+                with self.lock:
+                    now = time.monotonic()
+                    self.membership.tick(now)
+                    over, alone = self.membership.over, now - self.moved
+                    news, self.membership.news = self.membership.news, []
+                    view = self.membership.view(now)
+                # On one machine the agents' own words stand in the same log.
+                for sentence in () if self.config.shared else news:
+                    print(sentence, file=sys.stderr, flush=True)
+                if self.config.report and (line := self.reporter.job(view, now)):
+                    print(line, file=sys.stderr, flush=True)
+                if over:
+                    return self._linger()
+                if os.getppid() != launcher:
+                    return "the process that launched the job is gone"
+                if self.config.alone and alone > self.config.alone:
+                    return f"no trainer has been alive for {self.config.alone:.0f} s"
+        finally:
+            self.shutdown()
+            self.server_close()
+
+    def _linger(self) -> str | None:
+        """Wait until the agents know of the end; one that replaces another does not know yet who they all are."""
+        deadline = time.monotonic() + self.config.linger
+        found = self.began + self.config.search if self.membership.adopted else 0.0
+        while time.monotonic() < deadline:
+            time.sleep(self.config.interval)
+            with self.lock:
+                now = time.monotonic()
+                if now >= found and not self.membership.heard(now, within=3.0):
+                    break
+        verdict = self.membership.failed
+        return verdict.reason if verdict else None
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One agent's connection, kept open from pulse to pulse."""
+
+    server: Coordinator
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = 1 << 16
+    timeout = 60
+    _agent: str | None = None
+
+    def do_POST(self) -> None:
+        if self.path != "/pulse":
+            return self._answer(404, _refusal("there is /pulse and /status"))
+        try:
+            length = int(self.headers.get("Content-Length", ""))
+        except ValueError:
+            return self._answer(411, _refusal("say how long the body is"))
+        if not 0 <= length <= LONGEST:
+            return self._answer(413, _refusal(f"a pulse has at most {LONGEST} bytes"))
+        try:
+            pulse = Pulse.from_json(self.rfile.read(length))
+        except ValueError as error:
+            return self._answer(400, _refusal(str(error)))
+        self._agent = None if pulse.state == State.GONE else pulse.member.agent
+        return self._answer(*self.server.hear(pulse))
+
+    def do_GET(self) -> None:
+        if self.path == "/status":
+            return self._answer(200, self.server.status())
+        return self._answer(404, _refusal("there is /pulse and /status"))
+
+    def finish(self) -> None:
+        if self._agent:
+            self.server.disconnected(self._agent)
+        super().finish()
+
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except OSError:
+            self.close_connection = True  # reset by the other side: it is dead, or comes again
+
+    def _answer(self, status: int, body: bytes) -> None:
+        if status >= 400:
+            self.close_connection = True  # what is left of the request is not read
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing of single requests."""
+
+
+def _refusal(reason: str) -> bytes:
+    return json.dumps({"refused": reason}).encode()
+
+
+def _announce(reason: str) -> None:
+    print(f"the job failed: {reason}", file=sys.stderr, flush=True)
+    leave_word(reason)
+
+
+def leave_word(reason: str) -> None:
+    """Leave the reason of an end where `torchx status` finds it."""
+    try:
+        if TERMINATION_LOG.exists():
+            TERMINATION_LOG.write_text(reason)
+    except OSError:
+        return  # not in a container that may write it
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the coordinator: `python -m hardviews.elastic.coordinator`.
+
+    Where HARDVIEWS_RENDEZVOUS is set (all processes on one machine), it overrides the address.
+    """
+    default = CoordinatorConfig()
+    parser = argparse.ArgumentParser(description="Host the rendezvous of one job until it is over.")
+    parser.add_argument("--host", default=default.host, help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=default.port, help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    streams.prepare()
+    try:
+        place = address.address(os.environ)
+    except UserError as error:
+        print(f"the coordinator cannot begin: {error}", file=sys.stderr, flush=True)
+        return FAILED
+    config = (
+        CoordinatorConfig(place[0], place[1], shared=True, alone=60)
+        if place
+        else CoordinatorConfig(options.host, options.port, report=EVERY)
+    )
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)
+    try:
+        coordinator = Coordinator(config)
+        give(Sign.JOINED)
+        failure = coordinator.serve_until_over()
+    except OSError as error:
+        print(
+            f"the coordinator cannot listen on {config.host}:{config.port} ({error.strerror}); give another --port",
+            file=sys.stderr,
+        )
+        return 1
+    if failure is not None:
+        _announce(failure)
+        return FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""The variables by which torchrun, our agents and others say which of several processes this one is.
+
+Every such variable is read here. One that is set and empty counts as unset.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hardviews.elastic.address import LAST_PORT
+from hardviews.elastic.worker import ROUND_VARIABLE
+from hardviews.errors import UserError
+
+_DO = (
+    "Start the processes by `hardviews launch`, `torchx run` or `torchrun`, which set all of them; or, to train in one "
+    "process, unset them: unset {names}."
+)
+_NAMES = (
+    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+    "TORCHELASTIC_RESTART_COUNT",
+)
+
+
+@dataclass(frozen=True)
+class Launched:
+    """This process among those that train together.
+
+    Attributes:
+        rank: from 0, among `size` processes.
+        local_rank: from 0, among the `local_size` processes of this node.
+        host: of rank 0, empty if this process is alone and no agent of ours started it.
+        port: of rank 0.
+        restarts: how often the job began again.
+        ours: whether an agent of ours started this process.
+        agent_store: whether torchrun's agent serves the processes' store itself.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    host: str = ""
+    port: int = 0
+    restarts: int = 0
+    ours: bool = False
+    agent_store: bool = False
+
+
+def launched(variables: Mapping[str, str] = os.environ) -> Launched:
+    """Read the variables.
+
+    Raises:
+        UserError: they contradict each other, or one is missing or not a number; it says which are set.
+    """
+    given = {name: variables[name].strip() for name in _NAMES if variables.get(name, "").strip()}
+    size = _number(given, "WORLD_SIZE", 1, least=1)
+    rank = _number(given, "RANK", 0)
+    if "WORLD_SIZE" not in given and rank > 0:
+        raise _mistake(given, "WORLD_SIZE, the number of processes, is not set")
+    if size > 1 and (missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in given]):
+        raise _mistake(given, f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set")
+    if rank >= size:
+        raise _mistake(given, f"RANK must be below WORLD_SIZE, {size}")
+    alone = "WORLD_SIZE" not in given
+    # What is left over of another start means nothing to a process that is alone.
+    local_size = 1 if alone else _number(given, "LOCAL_WORLD_SIZE", 1, least=1)
+    local_rank = 0 if alone else _number(given, "LOCAL_RANK", 0)
+    if local_size > size:
+        raise _mistake(given, f"LOCAL_WORLD_SIZE, the processes of one node, must be at most WORLD_SIZE, {size}")
+    if "LOCAL_WORLD_SIZE" in given and local_rank >= local_size:
+        raise _mistake(given, f"LOCAL_RANK must be below LOCAL_WORLD_SIZE, {local_size}")
+    # An agent of ours names the place also to a process that is alone in its round.
+    ours = bool(variables.get(ROUND_VARIABLE))
+    placed = size > 1 or (ours and "MASTER_ADDR" in given)
+    return Launched(
+        rank,
+        size,
+        local_rank,
+        local_size,
+        host=given["MASTER_ADDR"] if placed else "",
+        port=_number(given, "MASTER_PORT", 0, least=1, most=LAST_PORT) if placed else 0,
+        restarts=_number(given, "TORCHELASTIC_RESTART_COUNT", 0),
+        ours=ours,
+        agent_store=variables.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+    )
+
+
+def _number(given: Mapping[str, str], name: str, default: int, least: int = 0, most: int | None = None) -> int:
+    text = given.get(name)
+    if text is None:
+        return default
+    if text.isascii() and text.isdecimal() and least <= int(text) and (most is None or int(text) <= most):
+        return int(text)
+    bounds = f"{least} or more" if most is None else f"from {least} to {most}"
+    raise _mistake(given, f"{name} must be a whole number, {bounds}")
+
+
+def _mistake(given: Mapping[str, str], reason: str) -> UserError:
+    """Return the error for variables that do not fit together."""
+    shown = ", ".join(f"{name}={value}" for name, value in given.items())
+    return UserError(
+        f"The environment describes one of several processes, but {reason} (set are: {shown}). "
+        f"{_DO.format(names=' '.join(given))}"
+    )

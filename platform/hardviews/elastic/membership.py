@@ -1,0 +1,361 @@
+"""Who trains with whom: the coordinator's decisions, without clock and without network.
+
+A *round* is a set of agents whose processes train together. Decided here is when a new one begins and with whom,
+who is dead, when those who run are told to let others in, and when the job is over. Times are seconds of any clock
+that only moves forward.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hardviews.elastic.messages import Bounds, Failure, Pulse, Round, State, Verdict, View
+
+STANDING = 20
+"""Rounds in a row that may fail although each takes steps, if none comes further than those before it."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long what is waited for; seconds."""
+
+    dead: float = 10.0  # without a pulse: a machine under load may be slow
+    suspect: float = 1.5  # the same, where another member has failed already
+    cut: float = 0.7  # the same, where its connection was closed: a process that lives opens another
+    silent: float = 3.0  # a member that was chosen but does not take up the round
+    stale: float = 1.5  # a waiting agent that is not heard of for so long is not chosen
+    settle: float = 0.5  # without an arrival, before the first round begins with fewer than the most
+    join: float = 2.0  # without an arrival, before those who run are interrupted for the waiting
+    join_at_most: float = 10.0  # from the first arrival on
+    work: float = 20.0  # a round without a step is not interrupted for so long
+    takeover: float = 5.0  # a new coordinator waits for the members of a round that it is told of
+    leave: float = 10.0  # the others wait for one that leaves to end its processes
+
+
+@dataclass
+class _Agent:
+    """What is known of one agent."""
+
+    pulse: Pulse
+    heard: float
+    arrived: float  # when it began to wait for a round
+    left: float = 0.0  # when it began to leave
+    cut: float | None = None  # when its connection was closed
+    believed: bool = False  # another told of it
+
+
+@dataclass
+class _Present:
+    """The newest round and what happened in it."""
+
+    round: Round
+    formed: float
+    stepped: bool = False  # a step was taken in it
+    taken_up: set[str] = field(default_factory=set)  # agents that have said so
+    lost: list[str] = field(default_factory=list)  # agents
+    failures: list[Failure] = field(default_factory=list)
+    troubled: float | None = None  # since when it cannot go on
+    over: bool = False
+
+
+class Membership:
+    """The state of one job: hears pulses, answers with views."""
+
+    def __init__(self, coordinator: str, now: float, patience: Patience | None = None) -> None:
+        """Begin with nothing known."""
+        self.patience = patience or Patience()
+        self.finished = False
+        self.failed: Verdict | None = None
+        self.adopted = False  # an earlier coordinator has formed a round
+        self.bounds = Bounds(1, 1)
+        self.reached: int | None = None
+        self.limit: int | None = None  # processes that the training can use at most
+        self.news: list[str] = []  # sentences for the log
+        self._coordinator = coordinator
+        self._agents: dict[str, _Agent] = {}
+        self._present: _Present | None = None
+        self._enough: float | None = None  # since when the least number waits for the first round
+        self._streak = 0  # rounds in a row that failed without a step
+        self._standing = 0  # rounds in a row that failed without a step beyond those of the rounds before
+        self._furthest = -1  # step
+
+    def hear(self, pulse: Pulse, now: float) -> View:
+        """Take in an agent's news; return how the job stands."""
+        name = pulse.member.agent
+        known = self._agents.get(name)
+        self.bounds = pulse.bounds
+        self._supersede(pulse, now)
+        arrived = known.arrived if known and known.pulse.state == pulse.state else now
+        left = known.left if known and known.pulse.state == pulse.state else now
+        self._agents[name] = _Agent(pulse, now, arrived, left)
+        if pulse.reached is not None:
+            self.reached = max(pulse.reached, self.reached or 0)
+        if pulse.limit is not None:
+            self.limit = pulse.limit
+        self._adopt(pulse, now)
+        self._note(pulse)
+        self.finished = self.finished or pulse.finished
+        if pulse.failed and not self.finished:
+            self.failed = self.failed or pulse.failed
+        self.tick(now)
+        if pulse.state == State.GONE:
+            self._remove(name)
+            self.tick(now)
+        return self.view(now)
+
+    def disconnected(self, agent: str, now: float) -> None:
+        """Take in that an agent's connection was closed from the other side."""
+        if agent in self._agents and self._agents[agent].cut is None:
+            self._agents[agent].cut = now
+
+    def tick(self, now: float) -> None:
+        """Decide what time alone decides."""
+        self._bury(now)
+        present = self._present
+        if present and not present.over:
+            if present.troubled is None and self._trouble(present):
+                present.troubled = now
+            if self._is_over(present, now):
+                present.over = True
+                self._judge(present)
+        if not self.finished and self.failed is None and (present is None or present.over):
+            self._form(now)
+
+    def view(self, now: float) -> View:
+        """Say how the job stands."""
+        present = self._present
+        waiting = self._waiting(now)
+        return View(
+            coordinator=self._coordinator,
+            round=present.round if present else None,
+            broken=present is not None and self._broken(present),
+            lost=tuple(_node(present.round, agent) for agent in present.lost) if present else (),
+            joining=self._joining(waiting, now),
+            waiting=len(waiting),
+            reached=self.reached,
+            finished=self.finished,
+            failed=self.failed,
+            bounds=self.bounds,
+            room=self._room(),
+            stuck=present is not None and self._stuck(present),
+        )
+
+    def heard(self, now: float, within: float) -> int:
+        """Count the agents that were heard of lately and have not gone."""
+        return sum(now - agent.heard <= within for agent in self._agents.values())
+
+    @property
+    def over(self) -> bool:
+        return self.finished or self.failed is not None
+
+    def _supersede(self, pulse: Pulse, now: float) -> None:
+        """An agent that starts on a node takes the place of the one that died there."""
+        for name, other in list(self._agents.items()):
+            same = other.pulse.member.node == pulse.member.node and name != pulse.member.agent
+            if same and (other.cut is not None or now - other.heard > self.patience.cut):
+                self._lose(name)
+
+    def _adopt(self, pulse: Pulse, now: float) -> None:
+        """Learn of a round that an earlier coordinator formed: the agents have gone on with it meanwhile."""
+        told = pulse.round
+        if told is None or (self._present and self._present.round.number >= told.number):
+            return
+        self._present = _Present(told, now)
+        self.adopted = True
+        self._enough = None
+        for member in told.members:
+            if member.agent not in self._agents:
+                believed = Pulse(pulse.job, pulse.command, member, pulse.bounds, State.RUNNING, told)
+                self._agents[member.agent] = _Agent(believed, now, now, believed=True)
+            self._present.taken_up.add(member.agent)
+
+    def _note(self, pulse: Pulse) -> None:
+        """Note what a member says of the present round."""
+        present = self._present
+        if present is None or pulse.round is None or pulse.round.number != present.round.number:
+            return
+        present.taken_up.add(pulse.member.agent)
+        present.stepped = present.stepped or pulse.stepped
+        if pulse.failure and pulse.failure not in present.failures:
+            present.failures.append(pulse.failure)
+            if not pulse.failure.peer:
+                self.news.append(
+                    f"round {present.round.number} ends: on {pulse.member.node}, rank {pulse.failure.rank} failed: "
+                    f"{pulse.failure.reason}"
+                )
+
+    def _bury(self, now: float) -> None:
+        """Lose the agents that are dead; forget the news of those that only waited."""
+        present = self._present
+        suspicion = present is not None and not present.over and self._trouble(present)
+        for name, agent in list(self._agents.items()):
+            silence = now - agent.heard
+            member = present is not None and not present.over and present.round.place(name) is not None
+            limit = self.patience.dead
+            if agent.believed:
+                limit = self.patience.takeover
+            elif member and present is not None:
+                if suspicion:
+                    limit = min(limit, self.patience.suspect)
+                if name not in present.taken_up:
+                    limit = min(limit, self.patience.silent)
+            if agent.cut is not None:
+                limit = min(limit, self.patience.cut)
+            if silence > limit:
+                self._lose(name)
+
+    def _lose(self, name: str) -> None:
+        present = self._present
+        if present and not present.over and present.round.place(name) is not None:
+            state = self._agents[name].pulse.state
+            if not self._out(present, name) and state != State.LEAVING and name not in present.lost:
+                present.lost.append(name)
+                self.news.append(f"round {present.round.number} ends: {_node(present.round, name)} is lost")
+        self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        self._agents.pop(name, None)
+
+    def _out(self, present: _Present, name: str) -> bool:
+        """Whether a member has no process left in the round."""
+        agent = self._agents.get(name)
+        if agent is None:
+            return True
+        pulse = agent.pulse
+        idle = pulse.state in (State.WAITING, State.PREPARING)
+        return idle and pulse.round is not None and pulse.round.number >= present.round.number
+
+    def _trouble(self, present: _Present) -> bool:
+        """Whether a member has failed, or been lost, or gone: those that are silent now are suspect."""
+        return bool(present.failures or present.lost) or any(
+            self._out(present, member.agent) for member in present.round.members
+        )
+
+    def _broken(self, present: _Present) -> bool:
+        """Whether a member that runs cannot go on: it misses one that was there."""
+        if self.over:
+            return False
+        return present.over or self._trouble(present)
+
+    def _is_over(self, present: _Present, now: float) -> bool:
+        """Whether no member has a process in the round any more that the next one would have to fear."""
+        for member in present.round.members:
+            if self._out(present, member.agent):
+                continue
+            agent = self._agents[member.agent]
+            late = present.troubled is not None and now - max(agent.left, present.troubled) > self.patience.leave
+            if not (agent.pulse.state == State.LEAVING and (late or agent.pulse.written)):
+                return False
+        return True
+
+    def _stuck(self, present: _Present) -> bool:
+        """Whether nobody in a round makes progress any more, though nobody has failed.
+
+        One that waits for its data makes the others wait in the middle of a step. So all must be overdue.
+        """
+        if present.over or self._broken(present):
+            return False
+        agents = [self._agents[member.agent] for member in present.round.members if member.agent in self._agents]
+        running = [agent.pulse for agent in agents if agent.pulse.state != State.DONE]
+        return bool(running) and all(pulse.state == State.RUNNING and pulse.overdue for pulse in running)
+
+    def _judge(self, present: _Present) -> None:
+        """After a round: give up when one failure follows the other and nothing is reached."""
+        if self.over:
+            return
+        if present.stepped:
+            self._streak = 0
+        if not present.failures or present.lost:
+            return
+        if not present.stepped:
+            self._streak += 1
+        reached = -1 if self.reached is None else self.reached
+        self._standing = 1 if reached > self._furthest else self._standing + 1
+        self._furthest = max(reached, self._furthest)
+        own = [failure for failure in present.failures if not failure.peer] or present.failures
+        # One that is killed (memory) may do better later, or elsewhere; a mistake in the code will not.
+        limit = max(self.bounds.tolerance, 10) if own[0].killed else self.bounds.tolerance
+        if self._streak >= limit:
+            self.failed = Verdict(
+                f"rank {own[0].rank} failed {self._streak} times in a row without a step between: {own[0].reason}"
+            )
+        elif self._standing >= STANDING and reached >= 0:
+            self.failed = Verdict(
+                f"{self._standing} rounds in a row failed, and none came further than step {reached}; the last time "
+                f"rank {own[0].rank}: {own[0].reason}"
+            )
+
+    def _waiting(self, now: float) -> list[_Agent]:
+        """Return the agents that want into a round and were heard of lately, members of the last one first."""
+        present = self._present
+        found = [
+            agent
+            for agent in self._agents.values()
+            if agent.pulse.state == State.WAITING
+            and now - agent.heard <= self.patience.stale
+            and agent.cut is None
+            and (present is None or present.over or present.round.place(agent.pulse.member.agent) is None)
+        ]
+
+        def order(agent: _Agent) -> tuple[int, float, str]:
+            place = present.round.place(agent.pulse.member.agent) if present else None
+            last = len(present.round.members) if present else 0
+            return (last if place is None else place, agent.arrived, agent.pulse.member.node)
+
+        return sorted(found, key=order)
+
+    def _room(self) -> int:
+        """Return how many nodes a round may have: no more than the training can use, but at least the least.
+
+        If even the least are too many, the training process says so, and the job ends with its words.
+        """
+        if self.limit is None:
+            return self.bounds.most
+        processes = max((agent.pulse.member.processes for agent in self._agents.values()), default=1)
+        return max(self.bounds.least, min(self.bounds.most, self.limit // processes))
+
+    def _preparing(self, now: float) -> bool:
+        """Whether an agent is about to come."""
+        return any(
+            agent.pulse.state == State.PREPARING and now - agent.heard <= self.patience.stale
+            for agent in self._agents.values()
+        )
+
+    def _form(self, now: float) -> None:
+        """Begin a round, if enough want in and nothing is to be waited for."""
+        waiting = self._waiting(now)
+        least, most = self.bounds.least, self._room()
+        if len(waiting) < least:
+            self._enough = None
+            return
+        if self._enough is None:
+            self._enough = now
+        # Later rounds begin at once: all that were in the last one and live are here by then.
+        if self._present is None and len(waiting) < most:
+            last = max(agent.arrived for agent in waiting)
+            waited = now - self._enough
+            late = self._preparing(now) and waited < 4 * self.bounds.gather
+            if now - last < self.patience.settle or waited < self.bounds.gather or late:
+                return
+        number = self._present.round.number + 1 if self._present else 1
+        members = tuple(agent.pulse.member for agent in waiting[:most])
+        self._present = _Present(Round(number, members), now)
+        self._enough = None
+
+    def _joining(self, waiting: list[_Agent], now: float) -> int:
+        """Return how many agents those who run shall let in now."""
+        present = self._present
+        if present is None or present.over or self.over or not waiting or self._broken(present):
+            return 0
+        room = self._room() - len(present.round.members)
+        worked = present.stepped or now - present.formed > self.patience.work
+        if room <= 0 or not worked:
+            return 0
+        first = min(agent.arrived for agent in waiting)
+        last = max(agent.arrived for agent in waiting)
+        settled = now - last >= self.patience.join and not (self._preparing(now) and len(waiting) < room)
+        return min(room, len(waiting)) if settled or now - first >= self.patience.join_at_most else 0
+
+
+def _node(round: Round, agent: str) -> str:
+    return next(member.node for member in round.members if member.agent == agent)

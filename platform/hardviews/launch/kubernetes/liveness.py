@@ -1,0 +1,137 @@
+"""Whether a job trains, from the lines that its own processes print about it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torchx.specs import ReplicaState
+
+from hardviews.elastic.standing import EVERY, Standing
+from hardviews.launch.component import COORDINATOR
+from hardviews.launch.kubernetes.observed import Object, Replica, Surroundings, names, role_name, seconds
+
+_STALE = 5 * EVERY  # seconds after which a line says nothing about now
+_STALLED = 120.0  # seconds without a new step that deserve a remark
+_FRESH = 15.0  # seconds since a step; an agent whose last one is older does not know whether it trains
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Whether a job trains, and the sentence about it.
+
+    Attributes:
+        trains: None if nobody knows.
+        text: empty if there is nothing to say.
+    """
+
+    trains: bool | None = None
+    text: str = ""
+
+
+def coordinator(job: Object, there: Sequence[Replica]) -> tuple[bool, Replica | None]:
+    """Whether the job has a coordinator, and its pod if there is one."""
+    for task in job["spec"]["tasks"]:
+        if COORDINATOR in (task["template"]["spec"]["containers"][0].get("command") or []):
+            role = role_name(task)
+            return True, next((replica for replica in there if replica.role == role), None)
+    return False, None
+
+
+def progress(job: Object, there: Sequence[Replica], lost: Sequence[Replica], seen: Surroundings) -> Progress:
+    """Say whether a job trains.
+
+    Args:
+        job: Volcano's object.
+        there: its pods.
+        lost: those of them that cannot be reached.
+        seen: has the lines.
+    """
+    has, head = coordinator(job, there)
+    if not has:
+        return Progress()
+    running = [replica for replica in there if replica.state == ReplicaState.RUNNING and replica not in lost]
+    if head is not None and head in running:
+        return _by_coordinator(_lines(head, seen), seen)
+    agents = [replica for replica in running if replica is not head]
+    away = [replica for replica in lost if replica is not head]
+    return _by_agents(agents, [said[-1] for agent in agents if (said := _lines(agent, seen))], away, seen)
+
+
+Said = tuple[float, Standing]
+"""Seconds from a line to now, and the line."""
+
+
+def _lines(replica: Replica, seen: Surroundings) -> list[Said]:
+    """The lines of a pod about the job, oldest first; none if the last one is old."""
+    found = []
+    for when, text in seen.logs.get(replica.name, ()):
+        standing = Standing.parse(text)
+        if standing is not None and (at := seconds(when)) is not None:
+            found.append((max(0.0, seen.now.timestamp() - at), standing))
+    return found if found and found[-1][0] <= _STALE else []
+
+
+def _by_coordinator(said: Sequence[Said], seen: Surroundings) -> Progress:
+    if not said:
+        return Progress()
+    age, last = said[-1]
+    if not last.nodes:
+        since = age
+        for earlier, standing in reversed(said):
+            if standing.nodes:
+                break
+            since = earlier
+        waits = "1 node waits" if last.waiting == 1 else f"{last.waiting} nodes wait"
+        needed = "1 is needed" if last.least == 1 else f"{last.least} are needed"
+        if last.step is None:
+            return Progress(False, f"Nothing trains yet: {waits}, {needed}.")
+        return Progress(False, f"Nothing trains for {_duration(since)}, since step {last.step}: {waits}, {needed}.")
+    nodes = "1 node trains" if last.nodes == 1 else f"{last.nodes} nodes train"
+    processes = "1 process" if last.processes == 1 else f"{last.processes} processes"
+    idle = last.idle + age
+    if last.step is None:
+        return Progress(None, f"{_begins(last)}: no step yet for {_duration(idle)}.")
+    if idle > _STALLED:
+        return Progress(
+            None,
+            f"No step beyond {last.step} for {_duration(idle)}, though {last.nodes} node{'s' * (last.nodes > 1)} should"
+            " train: a process hangs or waits for data, or lost steps are run again. torchx log shows more.",
+        )
+    return Progress(True, f"{nodes} with {processes}; step {last.step}.")
+
+
+def _begins(standing: Standing) -> str:
+    return "1 node begins" if standing.nodes == 1 else f"{standing.nodes} nodes begin"
+
+
+def _by_agents(
+    agents: Sequence[Replica], said: Sequence[Said], lost: Sequence[Replica], seen: Surroundings
+) -> Progress:
+    """What the agents say, each of its own node, while the coordinator is away."""
+    if not agents:
+        return Progress(False, "Nothing trains: no trainer runs.")
+    alone = [(age, standing) for age, standing in said if standing.alone]
+    step = max((standing.step for _, standing in alone if standing.step is not None), default=None)
+    if any(standing.nodes and standing.idle <= _FRESH for _, standing in alone):
+        at = f" (step {step})" if step is not None else ""
+        return Progress(True, f"Training goes on without the coordinator{at}; a trainer that is lost now ends it.")
+    if len(alone) < len(said) or not alone:
+        return Progress(None, "Without the coordinator no node can join, and a trainer that is lost ends the training.")
+    idle = _duration(min(standing.idle + age for age, standing in alone))
+    since = f", since step {step}" if step is not None else ""
+    if not any(standing.nodes for _, standing in alone):
+        return Progress(False, f"Nothing trains for {idle}{since}: {names(agents)} cannot reach the coordinator.")
+    if lost:
+        verb = "waits" if len(agents) == 1 else "wait"
+        return Progress(
+            False,
+            f"Nothing trains for {idle}{since}: {names(agents)} {verb} for {names(lost)}, which cannot be reached.",
+        )
+    return Progress(None, f"No step for {idle}{since}, and the coordinator is away.")
+
+
+def _duration(past: float) -> str:
+    if past < 120:
+        return f"{past:.0f} s"
+    return f"{past / 60:.0f} min" if past < 7200 else f"{past / 3600:.0f} h"

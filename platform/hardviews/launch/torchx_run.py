@@ -1,0 +1,283 @@
+"""`torchx run` that takes a file name alone: `FILE.py` means the component in it that is named like the file.
+
+TorchX wants `FILE.py:FUNCTION`. The entry point `torchx.cli.cmds` in pyproject.toml puts this class in the
+place of TorchX's own; components, schedulers and options stay TorchX's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from configparser import ConfigParser
+from configparser import Error as ConfigError
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NoReturn
+
+from torchx.cli.cmd_run import CmdRun
+from torchx.runner import Runner
+from torchx.runner.config import apply, find_configs, load_sections
+from torchx.schedulers import Scheduler, get_scheduler_factories
+from torchx.schedulers.local_scheduler import SignalException
+from torchx.specs import AppDef, AppDryRunInfo, AppHandle, AppStatus, CfgVal
+from torchx.specs.builders import materialize_appdef
+from torchx.specs.finder import ComponentNotFoundException, ComponentValidationException, get_component
+from torchx.util.types import to_dict
+
+from hardviews.errors import UserError
+from hardviews.launch import local, site
+from hardviews.launch.component import Mistaken
+from hardviews.launch.component_arguments import NoJob, split_readable
+from hardviews.launch.kubernetes.cluster import patiently
+from hardviews.launch.kubernetes.mistakes import unknown_options
+from hardviews.launch.kubernetes.scheduler import ElasticKubernetesScheduler
+from hardviews.launch.preflight import Preflight, job_of
+from hardviews.launch.torchx_commands import in_words, keep_default_scheduler
+from hardviews.launch.visible_store import StoreOfJob, visible_store
+
+_LOG_LAG = 0.5  # seconds; five looks of the thread that writes a local job's log
+
+
+def name_function(words: Sequence[str]) -> list[str]:
+    """Completes the component of a command line: `jobs/knn.py` becomes `jobs/knn.py:knn`.
+
+    Args:
+        words: what follows the options of `torchx run`; a leading `--` is TorchX's separator.
+
+    Raises:
+        UserError: the file does not exist.
+    """
+    completed = list(words)
+    place = 1 if completed[:1] == ["--"] else 0
+    if len(completed) > place and completed[place].endswith(".py") and ":" not in completed[place]:
+        file = Path(completed[place])
+        if not file.is_file():
+            raise UserError(
+                f"There is no component file {file} in {Path.cwd()}. Give the path from where you are; this "
+                "project's jobs are in the folder jobs/ of the checkout."
+            )
+        completed[place] = f"{file}:{file.stem.replace('-', '_')}"
+    return completed
+
+
+class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
+    """TorchX's runner, which fits our jobs to this machine and refuses a job with all its mistakes at once.
+
+    Attributes:
+        port: a free one, for jobs on this machine.
+        submits: whether jobs are run and not only shown; then what the site has not said is a mistake, and the
+            cluster is asked for what the job needs.
+        cluster_options: options of the Kubernetes scheduler from the environment, less those of the command line.
+    """
+
+    def __init__(self, port: int, submits: bool) -> None:
+        super().__init__("torchx", get_scheduler_factories(), component_defaults=load_sections(prefix="component"))
+        self.port = port
+        self.submits = submits
+        self.cluster_options: dict[str, CfgVal] = {}
+        self._mistakes: list[str] = []
+
+    def refuse_later(self, mistakes: Sequence[str]) -> None:
+        """Adds mistakes that were found before the job was made."""
+        self._mistakes += mistakes
+
+    def dryrun_component(
+        self,
+        component: str,
+        component_args: list[str],
+        scheduler: str,
+        cfg: Mapping[str, CfgVal] | None = None,
+        workspace: str | None = None,
+        parent_run_id: str | None = None,
+    ) -> AppDryRunInfo:
+        try:
+            function = get_component(component).fn
+        except (ComponentNotFoundException, ComponentValidationException) as error:
+            raise UserError(
+                f"The component {component} cannot be used: {' '.join(str(error).split())}. `torchx builtins` lists "
+                "TorchX's own; the jobs of this project are files in jobs/."
+            ) from error
+        try:
+            words, defaults, unreadable = split_readable(
+                function, component_args, self._component_defaults.get(component)
+            )
+        except NoJob as error:
+            raise UserError(_listed([*self._mistakes, *error.mistakes])) from error
+        self.refuse_later(unreadable)
+        try:
+            app = materialize_appdef(function, words, defaults)
+        except Mistaken as error:
+            self.refuse_later(error.mistakes)
+            app = error.app
+        return self.dryrun(app, scheduler, cfg=cfg, workspace=workspace, parent_run_id=parent_run_id)
+
+    def dryrun(
+        self,
+        app: AppDef,
+        scheduler: str,
+        cfg: Mapping[str, CfgVal] | None = None,
+        workspace: str | None = None,
+        parent_run_id: str | None = None,
+    ) -> AppDryRunInfo:
+        on_this_machine = scheduler in local.LOCAL_SCHEDULERS
+        backend = self._scheduler(scheduler)
+        if isinstance(backend, ElasticKubernetesScheduler):
+            cfg = dict(cfg or {}) | self.cluster_options
+        if self.submits:
+            self.refuse_later(site.unsaid(app, local=on_this_machine))
+        disk = backend.cache_disk(app, cfg or {}) if isinstance(backend, ElasticKubernetesScheduler) else None
+        command = job_of(app, disk, on_this_machine)
+        with ExitStack() as stack:
+            check = None
+            # A job of this machine finds its mistakes as soon as it runs, in the same words.
+            if command is not None and not (on_this_machine and self.submits):
+                check = Preflight(command)  # it works while the cluster answers
+                stack.callback(check.close)
+            if on_this_machine:
+                local.localise(app, self.port)
+            elif isinstance(backend, ElasticKubernetesScheduler):
+                self.refuse_later(backend.mistakes(app, cfg or {}, online=self.submits))
+            if check is not None:
+                self._end_check(check, app, backend, cfg or {})
+        if self._mistakes:
+            raise UserError(_listed(self._mistakes))
+        return super().dryrun(app, scheduler, cfg=cfg, workspace=workspace, parent_run_id=parent_run_id)
+
+    def _end_check(self, check: Preflight, app: AppDef, backend: Scheduler, cfg: Mapping[str, CfgVal]) -> None:
+        mistakes, failure = check.words()
+        self.refuse_later(mistakes)
+        if failure is not None:
+            say(f"The command was not checked here ({failure}); the job's own processes check it.")
+        elif self.submits and not site.missing(app, local=True):
+            known = backend.store_of(app, cfg) if isinstance(backend, ElasticKubernetesScheduler) else StoreOfJob({})
+            store = visible_store(known)
+            if store is not None:
+                mistakes, failure = check.places(store)
+                self.refuse_later([mistake for mistake in mistakes if mistake not in self._mistakes])
+                if failure is not None:
+                    say(f"Data and output were not checked from here ({failure}); the job's processes check them.")
+
+    def log_lines(self, app_handle: AppHandle, *args: Any, should_tail: bool = False, **options: Any) -> Iterator[str]:
+        """Yields the log of a replica to its last line.
+
+        The local scheduler copies a process's output to the log by a thread that looks every 0.1 s, and stops
+        following once the job is over: what was said last is often not there yet.
+        """
+        shown = 0
+        for text in super().log_lines(app_handle, *args, should_tail=should_tail, **options):
+            shown += len(text)
+            yield text
+        if should_tail and app_handle.partition("://")[0] in local.LOCAL_SCHEDULERS:
+            time.sleep(_LOG_LAG)
+            whole = "".join(super().log_lines(app_handle, *args, should_tail=False, **options))
+            if len(whole) > shown:
+                yield whole[shown:]
+
+    def status(self, app_handle: AppHandle) -> AppStatus | None:
+        """Waiting for a job (`--wait`, `--log`) outlasts a minute in which the cluster does not answer."""
+        return patiently(lambda: super(JobRunner, self).status(app_handle))
+
+    def schedule(self, dryrun_info: AppDryRunInfo) -> AppHandle:
+        handle = super().schedule(dryrun_info)
+        if isinstance(self._scheduler(dryrun_info._scheduler), ElasticKubernetesScheduler):
+            # The handle alone goes to stdout, where scripts read it.
+            print(
+                f"Submitted. What becomes of it: torchx status {handle}\nWhat it says:       torchx log -f {handle}\n"
+                f"To stop it:         torchx cancel {handle}",
+                file=sys.stderr,
+                flush=True,
+            )
+        return handle
+
+
+class CmdRunFile(CmdRun):  # type: ignore[misc]  # torchx 0.7.0 ships no types
+    """The subcommand `run`."""
+
+    def add_arguments(self, subparser: argparse.ArgumentParser) -> None:
+        super().add_arguments(subparser)
+        keep_default_scheduler(subparser)
+        for action in subparser._actions:
+            # TorchX would ask a Docker daemon to build every folder that it is called in, also for a dry run.
+            if action.dest == "workspace" and action.default == f"file://{Path.cwd()}":
+                action.default = ""
+
+    def run(self, args: argparse.Namespace) -> None:
+        try:
+            with in_words("run"), local.reserved_port() as port, JobRunner(port, not args.dryrun) as runner:
+                args.component_name_and_args = name_function(args.component_name_and_args)
+                runner.refuse_later(unreadable_options(runner, args.scheduler, args.scheduler_args))
+                given = to_dict(args.scheduler_args or "")
+                runner.cluster_options = {k: v for k, v in site.cluster_options().items() if k not in given}
+                self._subparser.error = _misread
+                try:
+                    self._run(runner, args)
+                except SignalException:
+                    # TorchX's threads that follow the logs trip over the files that the runner closes now.
+                    threading.excepthook = lambda _: None
+                    raise
+        except SignalException as error:
+            # The runner has stopped the job's processes on the way here.
+            print(f"torchx run: stopped by {error.sigval.name}", file=sys.stderr)
+            sys.exit(128 + error.sigval)
+
+
+def _misread(message: str) -> NoReturn:
+    """Refuse a command line that TorchX would answer with its usage text."""
+    advice = (
+        "Give each argument once, and several values of one as A,B."
+        if message.startswith("Repeated")
+        else ("Name the file of a job, for example jobs/pretrain.py.")
+    )
+    raise UserError(f"{message.rstrip('.')}. {advice}")
+
+
+def unreadable_options(runner: Runner, scheduler: str, text: str | None) -> list[str]:
+    """Lists what of `-cfg` and, for our scheduler, of .torchxconfig TorchX would drop.
+
+    Raises:
+        UserError: they have no form that TorchX could read.
+    """
+    options = runner.scheduler_run_opts(scheduler)
+    known = [name for name, _ in options]
+    try:
+        if (text or "").rstrip().endswith("=") or "==" in (text or ""):
+            # TorchX would take the name for a part of the value before it.
+            raise ValueError("an option has no value")
+        options.cfg_from_str(text or "")
+        found = unknown_options("-cfg ", to_dict(text or ""), known)
+    except (ValueError, IndexError) as error:
+        raise UserError(
+            f"-cfg {text} cannot be read: {error}. Write KEY=VALUE,KEY=VALUE, lists as A;B and pairs as NAME:VALUE. "
+            f"What has a '=' in itself can be written under [{scheduler}] in .torchxconfig."
+        ) from error
+    ours = isinstance(runner._scheduler(scheduler), ElasticKubernetesScheduler)
+    for file in find_configs():
+        sections = ConfigParser()
+        sections.optionxform = str  # type: ignore[assignment,method-assign]
+        try:
+            sections.read(file)
+            if sections.has_section(site.SECTION):
+                found += site.unknown_values(f"[{site.SECTION}] in {file}: ", sections[site.SECTION])
+            if not ours:
+                continue
+            if sections.has_section(scheduler):
+                found += unknown_options(f"[{scheduler}] in {file}: ", sections[scheduler], known)
+            apply(scheduler, {}, dirs=None)
+        except (ValueError, IndexError, ConfigError) as error:
+            raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}.") from error
+    return found
+
+
+def say(text: str) -> None:
+    """Tell the user something that is no mistake; stdout has the handle of the job alone."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _listed(mistakes: Sequence[str]) -> str:
+    if len(mistakes) == 1:
+        return mistakes[0]
+    lines = "".join(f"\n  {number}. {text}" for number, text in enumerate(mistakes, 1))
+    return f"{len(mistakes)} things are wrong, and nothing was submitted:{lines}"

@@ -1,0 +1,26 @@
+"""The words of `hardviews pretrain`, read alike by the command itself and by what launches it."""
+
+from collections.abc import Sequence
+
+from hardviews.errors import UserError
+from hardviews.recipes import recipe_named
+from hardviews.recipes.overrides import overridden
+from hardviews.recipes.table import table
+from hardviews.runs.where import Where
+from hardviews.train.recipe import Recipe
+
+
+def read_pretrain(words: Sequence[str]) -> tuple[Where, Recipe]:
+    """Return what the words name; where they ask for help, print it and end the process.
+
+    Raises:
+        UserError: they name no recipe, or something that it does not have.
+    """
+    if not words or words[0] in ("-h", "--help"):
+        print("usage: hardviews pretrain RECIPE --data SHARDS --output RUN [--SETTING VALUE ...]\n\nrecipes:")
+        print(table())
+        print("\nEvery setting and its value: hardviews pretrain RECIPE --help")
+        if not words:
+            raise UserError("Say which recipe to pretrain by, for example: hardviews pretrain digits --help")
+        raise SystemExit(0)
+    return overridden(recipe_named(words[0]), words[1:])

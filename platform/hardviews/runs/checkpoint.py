@@ -1,0 +1,414 @@
+"""Checkpoints: torch.distributed.checkpoint to a folder at a URL, committed by a manifest that is written last.
+
+A folder without a manifest was never finished and is not read. On load every file's size and checksum must be those of
+the manifest; a damaged newest checkpoint falls back to the one before. The manifest holds the numbers (where the run
+stands, which samples it was trained on), the other files the tensors and the metrics so far.
+
+All processes train the same weights, so rank 0 alone writes and reads, and hands what it read to the others: nothing
+here waits for a process that is gone, and all go on from the same bytes.
+"""
+
+import json
+import logging
+import re
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+from torch.distributed.checkpoint import CheckpointException, FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+
+from hardviews.collectives import broadcast_tensors, rank, world_size
+from hardviews.errors import UserError
+from hardviews.failures import kind_of, of_machine
+from hardviews.runs.ledger import Range, from_json
+from hardviews.storage.disk import in_words, room, temporary_folder, try_folder
+from hardviews.storage.scratch import scratch
+from hardviews.storage.store import Store
+
+MANIFEST = "manifest.json"
+HISTORY = "history.jsonl"
+FORMAT = 2
+_NAMES = {"size": "size", "crc32": "checksum"}
+_CHUNK = 1 << 20
+_FOLDER = "checkpoints"
+_CPU = torch.device("cpu")
+_LOOKS = 3  # while a checkpoint is read, newer ones may be committed and it may be removed
+
+logger = logging.getLogger(__name__)
+
+# One process saves what all have: torch notes that it does so without a process group.
+warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The numbers of a checkpoint: where the run stands and what it is a run of.
+
+    `consumed` counts samples of the epoch, `progress` samples since the run began; `recipe` and `dataset` are digests.
+    `life` counts the starts of the run's training, from 1.
+    """
+
+    step: int
+    epoch: int
+    consumed: int
+    progress: int
+    run_id: str
+    recipe: str
+    dataset: str
+    world: int
+    life: int = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a committed checkpoint says of itself. files: size and checksum of each other file, by name."""
+
+    progress: Progress
+    ranges: tuple[Range, ...]
+    files: Mapping[str, Mapping[str, int]]
+
+    def encode(self) -> bytes:
+        """Return the manifest's bytes, with a checksum of their own."""
+        content = {
+            "format": FORMAT,
+            "progress": asdict(self.progress),
+            "ledger": [asdict(entry) for entry in self.ranges],
+            "files": self.files,
+        }
+        return json.dumps(content | {"crc32": _own_checksum(content)}, indent=1).encode()
+
+    @staticmethod
+    def decode(data: bytes, name: str) -> "Manifest":
+        """Read a manifest; `name` is for messages.
+
+        Raises:
+            UserError: it is of another version. Damaged: it is none, or not as it was written.
+        """
+        try:
+            content = json.loads(data)
+            if content["format"] != FORMAT:
+                raise UserError(
+                    f"The checkpoint {name} has format {content['format']}, this version reads {FORMAT}. Resume it "
+                    "with the version that wrote it, or start with another output."
+                )
+            if content.pop("crc32") != _own_checksum(content):
+                raise Damaged(f"{MANIFEST} contradicts its own checksum")
+            return Manifest(Progress(**content["progress"]), from_json(content["ledger"]), dict(content["files"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Damaged(f"{MANIFEST} is cut or none ({type(error).__name__})") from error
+
+
+class Damaged(Exception):
+    """A committed checkpoint is not as it was written; the message says what is wrong."""
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A whole checkpoint: all tensors by name, the manifest's numbers, and the metrics so far as JSON lines."""
+
+    tensors: dict[str, Tensor]
+    progress: Progress
+    ranges: tuple[Range, ...]
+    history: bytes
+
+
+def _nothing() -> None:
+    """Allow it."""
+
+
+class Checkpoints:
+    """The checkpoints of one run, in the folder `checkpoints` of its output (a path or a URL)."""
+
+    def __init__(self, output: str, keep: int = 2, patience: float | None = None) -> None:
+        """Name the folder; `keep` committed checkpoints stay, older ones go. patience: seconds, as of a Store."""
+        self.output, self.keep = output, keep
+        self.store = Store(output, patience).inside(_FOLDER)
+        self._left = ""  # why old ones could not be removed
+
+    def patient(self, seconds: float) -> "Checkpoints":
+        """Return the same checkpoints behind a store that is waited for otherwise."""
+        return Checkpoints(self.output, self.keep, seconds)
+
+    # Writing
+
+    def save(
+        self,
+        tensors: Mapping[str, Tensor],
+        progress: Progress,
+        ranges: tuple[Range, ...] = (),
+        history: bytes = b"",
+        check: Callable[[], None] = _nothing,
+    ) -> str:
+        """Write and commit a checkpoint of CPU tensors from this process alone; return its name.
+
+        check: called before anything is written and again before it is committed; raises where it must not be.
+
+        Raises:
+            UserError, OSError: the store or a disk did not take it. Then it is not committed, and those before are
+            untouched.
+        """
+        check()
+        name = _name_of(progress.step)
+        # What a killed process left; the manifest goes first, so that no reader takes the rest for whole.
+        self.store.remove(f"{name}/{MANIFEST}")
+        self.store.remove_folder(name)
+        try:
+            files = self._write(name, tensors, history)
+            check()
+            self.store.write(f"{name}/{MANIFEST}", Manifest(progress, ranges, files).encode())
+        except BaseException:
+            if self.store.local:
+                # What a full disk took of it would keep the next one from being written.
+                self.store.remove_folder(name)
+            raise
+        try:
+            self._forget_old()
+        except (OSError, UserError) as error:
+            self._tell_left(error)
+        return name
+
+    def _write(self, name: str, tensors: Mapping[str, Tensor], history: bytes) -> dict[str, dict[str, int]]:
+        """Write all files but the manifest; return size and checksum of each."""
+        with in_words(*self._place()), self._workplace(name) as folder:
+            # What is uploaded from here need not outlive the power.
+            writer = FileSystemWriter(folder, sync_files=self.store.local)
+            failure = _failure(lambda: dcp.save(dict(tensors), storage_writer=writer, no_dist=True))
+            if failure is not None:
+                if of_machine(failure, str(folder)) is None:
+                    try_folder(str(folder))  # torch does not always pass on why a file could not be written
+                raise failure
+            (folder / HISTORY).write_bytes(history)
+            paths = sorted(path for path in folder.iterdir() if path.is_file())
+            files = {path.name: _fingerprint(path) for path in paths}
+            if not self.store.local:
+                with ThreadPoolExecutor(len(paths)) as pool:
+                    list(pool.map(lambda path: self.store.put(str(path), f"{name}/{path.name}", move=False), paths))
+            return files
+
+    def _place(self) -> tuple[str, str]:
+        """Return the folder that torch writes to, for messages, and how to choose another one."""
+        if self.store.path is not None:
+            return self.store.path, ""
+        return temporary_folder(), "TMPDIR names another folder for temporary files."
+
+    def check_room(self, tensors: Mapping[str, Tensor]) -> None:
+        """Refuse to begin a training whose checkpoints the disk cannot hold; writes nothing.
+
+        Raises:
+            UserError: there is less room than the tensors take.
+        """
+        needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        folder = self.store.path if self.store.path is not None else temporary_folder()
+        free, shown = room(folder), self.output if self.store.local else folder
+        if free is None or free >= needed:
+            return
+        instead = "give another --output" if self.store.local else "name another folder for temporary files with TMPDIR"
+        raise UserError(
+            f"A checkpoint of this training takes {needed / 1e6:.1f} MB or more, and the disk of {shown} has "
+            f"{free / 1e6:.1f} MB free. Free some space, or {instead}."
+        )
+
+    @contextmanager
+    def _workplace(self, name: str) -> Iterator[Path]:
+        """Where torch writes: in the folder itself where that is local, else in one that is uploaded from."""
+        if self.store.path is not None:
+            folder = Path(self.store.path) / name
+            folder.mkdir(parents=True, exist_ok=True)
+            yield folder
+        else:
+            with scratch() as folder:
+                yield folder
+
+    def _forget_old(self) -> None:
+        """Remove all but the newest committed ones, and what was never finished before them."""
+        names = self.names()
+        kept = [name for name in names if self.store.size(f"{name}/{MANIFEST}") is not None][: self.keep]
+        for name in names:
+            if kept and name < kept[-1]:
+                self.store.remove(f"{name}/{MANIFEST}")
+                self.store.remove_folder(name)
+
+    # Reading
+
+    def latest(self, device: torch.device = _CPU) -> Checkpoint | None:
+        """Return the newest whole checkpoint, or None where there is none; every rank calls this.
+
+        Raises:
+            UserError: on all ranks, where rank 0 cannot read the store or the checkpoint is of another version; or on
+            a rank that does not see the folder that rank 0 read.
+        """
+        found: Checkpoint | None = None
+        told: list[Any] = [None]
+        if rank() == 0:
+            try:
+                found = self._newest_whole()
+                told = [None if found is None else (found.progress, found.ranges, found.history)]
+            except UserError as error:
+                told = [error]
+        if world_size() > 1:
+            # One rank looks, so that all begin at the same step.
+            dist.broadcast_object_list(told, src=0, device=device)
+        if isinstance(told[0], UserError):
+            raise told[0]
+        if told[0] is None:
+            return None
+        progress, ranges, history = told[0]
+        name = _name_of(progress.step)
+        if self.store.local and self.store.size(f"{name}/{MANIFEST}") is None:
+            raise UserError(
+                f"Rank {rank()} does not see the checkpoint {self.store.name(name)} that rank 0 found. --output must "
+                "be a folder on a disk that all nodes share, or an address in an object store (s3://BUCKET/PREFIX)."
+            )
+        tensors = broadcast_tensors(None if found is None else found.tensors, device)
+        return Checkpoint(tensors, progress, ranges, history)
+
+    def manifest(self, name: str) -> Manifest | None:
+        """Return a checkpoint's manifest, None where it was never committed.
+
+        Raises:
+            Damaged, UserError: as `Manifest.decode`.
+        """
+        try:
+            return Manifest.decode(self.store.read(f"{name}/{MANIFEST}"), self.store.name(name))
+        except UserError:
+            raise
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def _tell_left(self, error: Exception) -> None:
+        """Tell once that old checkpoints stay; the one that was just saved counts."""
+        cause = kind_of(error)
+        if cause != self._left:
+            logger.warning("checkpoints that are not needed any more stay in %s: %s", self.store.url, error)
+        self._left = cause
+
+    def verify(self, name: str, manifest: Manifest) -> None:
+        """Read every file of a checkpoint.
+
+        Raises:
+            Damaged: a size or checksum is not that of the manifest.
+        """
+        with self._verified(name, manifest):
+            pass
+
+    def names(self) -> list[str]:
+        """Return the folders of all checkpoints, finished or not, newest first."""
+        return sorted((name for name in self.store.folders() if re.fullmatch(r"step-\d+", name)), reverse=True)
+
+    def _newest_whole(self) -> Checkpoint | None:
+        seen: list[str] = []
+        for _ in range(_LOOKS):
+            names = self.names()
+            if names == seen:
+                break
+            seen, committed = names, 0
+            for name in names:
+                try:
+                    manifest = self.manifest(name)
+                    if manifest is None:
+                        continue
+                    committed += 1
+                    return self._read(name, manifest)
+                except Damaged as error:
+                    committed += 1
+                    logger.warning(
+                        "the checkpoint %s is damaged (%s); looking for the one before it", self.store.name(name), error
+                    )
+            if not committed:
+                return None
+        if seen:
+            logger.warning("no checkpoint in %s is whole; the run begins anew", self.store.url)
+        return None
+
+    def _read(self, name: str, manifest: Manifest) -> Checkpoint:
+        with in_words(*self._place()), self._verified(name, manifest) as folder:
+            reader = FileSystemReader(folder)
+            tensors = {
+                key: torch.empty(entry.size, dtype=entry.properties.dtype)
+                for key, entry in reader.read_metadata().state_dict_metadata.items()
+                if isinstance(entry, TensorStorageMetadata)
+            }
+            failure = _failure(lambda: dcp.load(tensors, storage_reader=FileSystemReader(folder), no_dist=True))
+            if failure is not None:
+                raise failure
+            history = (folder / HISTORY).read_bytes()
+        return Checkpoint(tensors, manifest.progress, manifest.ranges, history)
+
+    @contextmanager
+    def _verified(self, name: str, manifest: Manifest) -> Iterator[Path]:
+        """Yield a local folder with the checkpoint's files, whose sizes and checksums are those of the manifest.
+
+        Raises:
+            Damaged: naming the file.
+        """
+        if self.store.path is not None:
+            folder = Path(self.store.path) / name
+            for file, expected in manifest.files.items():
+                _check(folder / file, expected)
+            yield folder
+            return
+        with scratch() as folder, ThreadPoolExecutor(max(1, len(manifest.files))) as pool:
+
+            def fetch(file: str) -> None:
+                size = self.store.size(f"{name}/{file}")
+                if size is None or size != manifest.files[file].get("size"):
+                    raise Damaged(f"{file} is {'missing' if size is None else 'of another size'}")
+                self.store.download(f"{name}/{file}", str(folder / file), size)
+                _check(folder / file, manifest.files[file])
+
+            try:
+                list(pool.map(fetch, manifest.files))
+            except UserError:
+                raise
+            except FileNotFoundError as error:
+                raise Damaged(f"a file is missing ({error})") from error
+            yield folder
+
+
+def _name_of(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _failure(function: Callable[[], object]) -> BaseException | None:
+    """Call a function of torch's, and return the error of the one process that saves or loads, if there was one.
+
+    torch's own error is no Exception, and its text is a traceback. Raised where it is caught, the error inside would
+    lose the one that it came from.
+    """
+    try:
+        function()
+    except CheckpointException as error:
+        return next((failure[0] for failure in error.failures.values()), error)
+    return None
+
+
+def _own_checksum(content: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+
+
+def _check(path: Path, expected: Mapping[str, int]) -> None:
+    try:
+        found = _fingerprint(path)
+    except OSError as error:
+        raise Damaged(f"{path.name} is missing or cannot be read ({error.strerror})") from error
+    for what, value in found.items():
+        if expected.get(what) != value:
+            raise Damaged(f"{path.name} has another {_NAMES[what]} than it was written with")
+
+
+def _fingerprint(file: Path) -> dict[str, int]:
+    checksum = 0
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            checksum = zlib.crc32(chunk, checksum)
+    return {"size": file.stat().st_size, "crc32": checksum}

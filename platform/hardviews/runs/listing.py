@@ -1,0 +1,140 @@
+"""`hardviews runs`: the runs in the tracking store, which of them are dead, and records that were left on this disk."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from hardviews.errors import UserError
+from hardviews.runs.life import End, read_lives
+from hardviews.storage.url import check_given
+from hardviews.tracking.failures import unusable
+from hardviews.tracking.leftovers import leftovers, send
+from hardviews.tracking.mlflow_run import Status
+from hardviews.tracking.runs import Entry, close_run, entries
+from hardviews.tracking.scrub import scrub
+from hardviews.tracking.server import Server
+from hardviews.tracking.settings import TRACKING_URI, setting
+from hardviews.tracking.text import encodable
+
+# Seconds after the end of a life in which the next one may begin.
+_NEXT = 60.0
+_ENDS: dict[End, Status] = {
+    "finished": "FINISHED",
+    "evicted": "KILLED",
+    "failed": "FAILED",
+    "interrupted": "FAILED",
+}
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Lists the runs in the tracking store, and what became of those that are RUNNING there.
+
+    Attributes:
+        close: set runs that are RUNNING in the store, but dead, to how they ended.
+        send: send the records that jobs left on this disk because the store did not take them.
+        silence: seconds without a word after which a run counts as dead.
+        project: folder of the tracking record and of unsent records.
+        experiment: only runs of this MLflow experiment.
+    """
+
+    close: bool = False
+    send: bool = False
+    silence: float = 900.0
+    project: str = ".hardviews"
+    experiment: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a silence of no length and a folder without a name."""
+        check_given(project=self.project)
+        if not self.silence > 0:
+            raise UserError(f"Runs: silence is {self.silence}; it must be above 0 seconds.")
+
+
+def run_runs(config: Runs) -> None:
+    """Print a line for each run; close and send on request.
+
+    Raises:
+        UserError: the store cannot be used, or did not take all that was left.
+    """
+    project = Path(config.project).absolute()
+    if setting(TRACKING_URI) is None and not (project / "mlflow.db").exists():
+        raise UserError(
+            f"There is no tracking record in {project}. Run this where the jobs were started, give --project, or name "
+            f"the server in {TRACKING_URI}."
+        )
+    server = Server.connect(None, project)
+    try:
+        unsent = _send(server, project) if config.send else ""
+        found = entries(server, config.experiment)
+        for entry in found:
+            _show(server, entry, config)
+    except UserError:
+        raise
+    except Exception as error:
+        raise unusable(server.uri, error, own=setting(TRACKING_URI) is None) from error
+    if not found:
+        print(f"{scrub(server.uri)} has no runs of hardviews.")
+    _show_left(project)
+    if unsent:
+        raise UserError(unsent)
+
+
+def judge(entry: Entry, silence: float, now: float) -> tuple[Status, str] | None:
+    """Return how a run that is RUNNING in the store has ended, and the evidence; None if it may go on.
+
+    silence: seconds; now: seconds since 1970.
+    """
+    heard = entry.heard
+    if entry.output:
+        try:
+            lives = read_lives(entry.output)
+        except (UserError, OSError) as error:
+            logging.getLogger(__name__).warning("%s cannot be read (%s)", entry.output, error)
+            lives = []
+        if lives:
+            last = lives[-1]
+            heard = max(heard, last.updated)
+            if last.end is not None and now - last.updated > _NEXT:
+                return _ENDS[last.end], f"its life {last.number} was {last.end} at step {last.reached}"
+    if now - heard > silence:
+        return "KILLED", f"silent for {_ago(now - heard)}"
+    return None
+
+
+def _show(server: Server, entry: Entry, config: Runs) -> None:
+    now = time.time()
+    status, note = entry.status, ""
+    verdict = judge(entry, config.silence, now) if entry.running else None
+    if verdict is not None:
+        note = f"  dead: {verdict[1]}"
+        if config.close:
+            close_run(server, entry.run_id, verdict[0], entry.heard)
+            status, note = verdict[0], f"  closed: {verdict[1]}"
+    place = "  ".join(part for part in (entry.output, entry.job) if part)
+    print(encodable(f"{status:8}  {_ago(now - entry.heard):>8} ago  {entry.run_id}  {entry.name}  {place}{note}"))
+
+
+def _send(server: Server, project: Path) -> str:
+    """Send all that is left; return what was not sent and why, as sentences."""
+    left = []
+    for leftover in leftovers(project):
+        reason = send(server, leftover)
+        if reason:
+            left.append(f"Records of run {leftover.run_id} stay in {leftover.folder}: {reason.rstrip('.')}.")
+        else:
+            print(f"sent what was left of run {leftover.run_id}")
+    return " ".join(left)
+
+
+def _show_left(project: Path) -> None:
+    for leftover in leftovers(project):
+        print(f"records of run {leftover.run_id} wait in {leftover.folder}: hardviews runs --send")
+
+
+def _ago(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"

@@ -1,0 +1,125 @@
+"""What run an output folder holds: `run.json`, written when the run begins."""
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+
+from hardviews.errors import UserError
+from hardviews.runs.checkpoint import Progress
+from hardviews.storage.store import Store
+
+_NAME = "run.json"
+# They make the order of the samples, which has to stay the same inside an epoch.
+_ORDER = ("training.batch", "training.group", "training.seed", "loader.reader.streams", "loader.reader.window")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run's tracking id, recipe by name and by every setting that its weights depend on, and dataset's digest.
+
+    data: where the dataset lay when the run was last started; it may lie elsewhere now.
+    key: stands for the run while its tracking id is not known yet, so that a life that ends before it could note the
+    id leaves no second run behind.
+    """
+
+    run_id: str
+    recipe: str
+    settings: Mapping[str, str]
+    dataset: str
+    key: str = ""
+    data: str = ""
+
+    @staticmethod
+    def read(output: str, patience: float | None = None) -> "Record | None":
+        """Return the record in a folder, at a path or URL, None where no run began.
+
+        Raises:
+            UserError: the file is not one of ours, or cannot be read.
+        """
+        store = Store(output, patience)
+        try:
+            return Record(**json.loads(store.read(_NAME)))
+        except UserError:
+            raise
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{store.name(_NAME)} is damaged or not the record of a run ({type(error).__name__}). Give another "
+                "--output, or remove it to begin a new tracking run from the checkpoints beside it."
+            ) from error
+
+    def write(self, output: str) -> None:
+        """Write the record; it appears whole or not at all."""
+        Store(output).write(_NAME, json.dumps(asdict(self), indent=1).encode())
+
+    @staticmethod
+    def remove(output: str) -> None:
+        """Take the record back, and the folder that was made for it."""
+        store = Store(output)
+        store.remove(_NAME)
+        if store.path is not None:
+            with suppress(OSError):
+                os.rmdir(store.path)
+
+
+def check_same_run(
+    output: str,
+    before: Record | None,
+    now: Record,
+    progress: Progress | None,
+    digest: str,
+    misfit: str | None,
+    accept: bool,
+) -> None:
+    """Refuse to go on with a run of another dataset or recipe; `accept` allows other settings.
+
+    before: the folder's record, if any. now: this run's. progress, digest: of its checkpoint, if any, and of this
+    recipe. misfit: who wrote the checkpoint, where this recipe cannot go on from it.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    anew = "to begin anew, give another --output."
+    datasets = {known.dataset for known in (before, progress) if known is not None}
+    if datasets - {now.dataset}:
+        raise UserError(
+            f"{output} holds a run on another dataset ({min(datasets - {now.dataset})[:12]}, now {now.dataset[:12]}). "
+            f"To continue it, give the data it was begun with; {anew}"
+        )
+    changed = {} if before is None else _changes(before.settings, now.settings)
+    if not changed and (progress is None or progress.recipe == digest):
+        return
+    told = "; ".join(f"{key} was {old}, now {new}" for key, (old, new) in changed.items()) or "its record is missing"
+    fixed = [key for key in changed if key in _ORDER]
+    if progress is not None and fixed:
+        raise UserError(
+            f"{output} holds a run that began with other settings: {told}. {', '.join(fixed)} cannot change inside a "
+            f"run, since the order of the samples depends on it. To continue the run, set it as it was; {anew}"
+        )
+    if progress is not None and "optimizer.name" in changed:
+        # Also where both keep entries of one name: they need not mean the same.
+        misfit = misfit or "another optimizer"
+    if misfit:
+        raise UserError(
+            f"{output} holds a run of another recipe or other settings: {told}. Its checkpoint is of {misfit}: "
+            f"no run can go on from it with these settings. To continue it, use those that it was begun with; {anew}"
+        )
+    if not accept:
+        raise UserError(
+            f"{output} holds a run of another recipe or other settings: {told}. To continue it, use the settings that "
+            f"it was begun with, or say --accept-changes to go on with these; {anew}"
+        )
+
+
+def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Return the settings that differ, old and new; those of a part whose kind has changed are told by that alone."""
+    keys = list(dict.fromkeys([*old, *new]))
+    changed = {key: (old.get(key, "-"), new.get(key, "-")) for key in keys if old.get(key) != new.get(key)}
+    return {
+        key: both
+        for key, both in changed.items()
+        if not any(f"{key}.".startswith(f"{k}.") for k in changed if k != key)
+    }

@@ -1,0 +1,111 @@
+"""What a run reads and where it writes, checked before anything is written."""
+
+import os
+import uuid
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from hardviews.data.index import INDEX_NAME, Index
+from hardviews.elastic.environment import launched
+from hardviews.errors import UserError
+from hardviews.storage.patience import usual
+from hardviews.storage.store import TRAINING, Denied, Store, check_writable
+from hardviews.storage.url import check_given, check_here, lies_in
+
+
+@dataclass(frozen=True)
+class Where:
+    """What a pretraining run reads and where it writes.
+
+    Attributes:
+        data: URL of a packed dataset, or of a folder with one named `train`.
+        output: folder or URL (s3://BUCKET/PREFIX) for checkpoints and encoder; a run that is there already goes on.
+        project: folder of the tracking record, where MLFLOW_TRACKING_URI names no server.
+        accept_changes: go on with the run in the output although settings of its recipe are others now.
+    """
+
+    data: str
+    output: str
+    project: str = ".hardviews"
+    accept_changes: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse places that are not named."""
+        check_given(data=self.data, output=self.output)
+        check_here(project=self.project)
+
+    def check(self) -> None:
+        """Refuse places that cannot be written, without leaving anything there.
+
+        Raises:
+            UserError: naming the place.
+        """
+        for name, folder in (("output", self.output), ("project", self.project)):
+            check_writable(name, folder, patience())
+
+    def check_apart(self, dataset: str) -> None:
+        """Refuse an output inside the packed dataset at a URL, or inside the test part beside it.
+
+        Raises:
+            UserError: naming both.
+        """
+        folder, name = os.path.split(dataset.rstrip("/"))
+        for part in (dataset, *([os.path.join(folder, "test")] if name == "train" else [])):
+            if lies_in(self.output, part):
+                raise UserError(
+                    f"--output {self.output} lies in the packed dataset {part}, which holds nothing but its shards. "
+                    "Give another folder."
+                )
+
+    def check_shared(self, rank: int, world: int, device: torch.device) -> None:
+        """Refuse a local output that the processes do not share; every rank calls this.
+
+        Raises:
+            UserError: on the ranks that do not see what rank 0 writes there.
+        """
+        store = Store(self.output)
+        if world == 1 or not store.local:
+            return
+        told = [f".shared-{uuid.uuid4().hex}"]
+        dist.broadcast_object_list(told, src=0, device=device)
+        if rank == 0:
+            store.write(told[0], b"")
+        dist.barrier()
+        seen = store.size(told[0]) is not None
+        dist.barrier()
+        if rank == 0:
+            store.remove(told[0])
+        if not seen:
+            raise UserError(
+                f"--output {self.output} is a folder of each machine's own: rank {rank} does not see what rank 0 "
+                "writes there, so another one could not go on with the run. Give a folder on a disk that all share, "
+                "or an address in an object store (s3://BUCKET/PREFIX)."
+            )
+
+
+def open_dataset(data: str) -> Index:
+    """Load the index at a URL, or of the `train` dataset in the folder at that URL.
+
+    Raises:
+        UserError: neither is a packed dataset.
+    """
+    inside = f"{data.rstrip('/')}/train"
+    wait = patience()
+    if not _there(Store(data, wait)) and _there(Store(inside, wait)):
+        return Index.load(inside, wait)
+    return Index.load(data, wait)
+
+
+def _there(store: Store) -> bool:
+    """Whether an index can be read. To whoever may not list, S3 denies what is not there, as what may not be read."""
+    try:
+        return store.size(INDEX_NAME) is not None
+    except Denied:
+        return False
+
+
+def patience() -> float:
+    """Return how many seconds a start waits for a store: long where a job that ran already is going on."""
+    return TRAINING if launched().restarts else usual()

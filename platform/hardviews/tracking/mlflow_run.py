@@ -1,0 +1,344 @@
+"""One MLflow run for a job, through every restart.
+
+Rank 0 writes; the other ranks hold a `NullRun` with the same interface. Everything after a new run is made goes
+through spools on disk, so no call here waits for the server: one for lines, one for files, which must not hold them up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shlex
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from hardviews.errors import UserError
+from hardviews.failures import of_machine
+from hardviews.tracking.flatten import flatten
+from hardviews.tracking.journal import Record
+from hardviews.tracking.leftovers import UPLOADS
+from hardviews.tracking.scrub import scrub, scrub_item
+from hardviews.tracking.sender import BEAT, WRITER, FileSender, LineSender, is_there
+from hardviews.tracking.server import Server, in_a_pod
+from hardviews.tracking.spare import spare
+from hardviews.tracking.spool import Spool
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from hardviews.models.encoder import Encoder
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+logger = logging.getLogger(__name__)
+
+# Seconds for which a resumed run waits for the server to say whether it knows the run; a store on disk takes longer to
+# open, and is never away.
+_FIRST_ANSWER, _FIRST_LOCAL_ANSWER = 2.0, 30.0
+# Seconds for which a run's end waits for a server that is away. A desk keeps what is left; a pod's disk goes with it.
+_AT_THE_END, _AT_A_PODS_END = 30.0, 600.0
+# The same where the job goes on, or its end is news of its own: the next life sends what counts.
+_IN_BETWEEN = 5.0
+# Seconds for a server that is there to take all that is left at the end, the encoder perhaps.
+_SENDING = 600.0
+# Reports in one record of a replay.
+_REPLAYED_AT_ONCE = 100
+
+
+class Run:
+    """A job's record: parameters, metrics, figures, files, the encoder, and how it ended.
+
+    As a context manager it ends as FINISHED, FAILED (an exception) or KILLED (an interrupt).
+    """
+
+    run_id: str
+
+    def __init__(self, server: Server, run_id: str, folder: Path, life: str, fresh: bool) -> None:
+        self.run_id = run_id
+        self._server = server
+        self._sender = LineSender(server, run_id, life, fresh)
+        self._folder = folder
+        self._files = folder / life
+        self._lines = Spool(folder / f"{life}.jsonl", self._sender, beat=BEAT)
+        self._uploads = Spool(folder / f"{life}{UPLOADS}", FileSender(server, run_id), counts=is_there)
+        self._count = 0
+        self._left_out = 0
+        self._closed = False
+        self.unsent = 0
+        """Records that could not be sent in time, or were refused or lost, once the run is closed."""
+        self.undelivered = ""
+        """Why they were not sent, and what to do, as sentences."""
+
+    @staticmethod
+    def start(
+        experiment: str,
+        name: str,
+        run_id: str | None = None,
+        parent: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        *,
+        folder: str | os.PathLike[str] = ".hardviews",
+        uri: str | None = None,
+        rank: int = 0,
+        life: int = 0,
+        key: str | None = None,
+    ) -> Run:
+        """Open a run: a new one, or with `run_id` the one that an earlier life of the job began.
+
+        parent: the run that this one is shown under (evaluation runs). folder: the project's folder, where
+        the spool lives and, unless `uri` or MLFLOW_TRACKING_URI names a server, the store (`mlflow.db`,
+        `artifacts/`). rank: any but 0 gets a NullRun. life: counts the job's lives, so that of two processes that
+        both hold the run the later one writes; by default their clocks tell. key: what a new run is the record of;
+        where a life ended before it could note the id, the run that it made is taken.
+
+        Raises UserError where a new run cannot be made because the server does not answer for 15 s (60 in a pod, whose
+        server may have been started with it), or at once for a failure that waiting does not end; MissingRun where the
+        server says within 2 s that it does not know `run_id`. A resumed run does without a server until it is back.
+        """
+        if rank != 0:
+            return NullRun(run_id or "")
+        if life > 1:
+            tags = {**(tags or {}), "hardviews.restarts": str(life - 1)}
+        place = Path(folder).absolute()
+        server = Server.connect(uri, place)
+        own = f"{life:06d}-{time.time_ns() // 1_000_000:013d}-{uuid.uuid4().hex[:6]}"
+        fresh = False
+        if run_id is None:
+            run_id, fresh = server.create_run(experiment, name, parent, {**(tags or {}), WRITER: own}, key)
+        run = Run(server, run_id, place / "spool" / run_id, own, fresh)
+        run._begin()
+        if tags and not fresh:
+            run.set_tags(tags)
+        return run
+
+    def replay(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Log again the reports that a checkpoint holds, as far as the server lacks them; call before new ones.
+
+        rows: as the history keeps them: `samples`, `step` and metrics. So nothing that a checkpoint holds is lost
+        with the disk of an earlier life. System metrics are not in it.
+        """
+        known = self._sender.known() or {}
+        new = (
+            (int(row["samples"]), values)
+            for row in rows
+            if (values := _newer(_metrics_of(row), int(row["samples"]), known))
+        )
+        while chunk := list(islice(new, _REPLAYED_AT_ONCE)):
+            self._put("replay", rows=chunk)
+
+    def log_params(self, config: Any) -> None:
+        """Log a configuration (dataclass or mapping), flattened; MLflow keeps the first value of a parameter
+        for ever, and a later one becomes the tag `hardviews.resumed.NAME`.
+        """
+        self._put("params", values=flatten(config))
+
+    def log_metrics(self, values: Mapping[str, Any], step: int) -> None:
+        """Log numbers at a step (samples seen). A metric's step that the server has reached already, by an earlier
+        life, is left out.
+        """
+        if values:
+            self._put("metrics", values={key: float(value) for key, value in values.items()}, step=int(step))
+
+    def log_figure(self, figure: Figure, path: str) -> None:
+        """Log a matplotlib figure as an image, e.g. at `figures/curves.png`; one that fails is left out."""
+        with spare(path):
+            from hardviews.tracking.drawing import save_figure  # matplotlib takes a second to import
+
+            self._log_file(path, partial(save_figure, figure))
+
+    def log_text(self, text: str, path: str) -> None:
+        """Log a text file, e.g. at `recipe.json`; passwords in it are hidden."""
+        self._log_file(path, lambda file: file.write_text(scrub(text), encoding="utf-8"))
+
+    def log_dict(self, values: Mapping[str, Any], path: str) -> None:
+        """Log a mapping as a JSON file."""
+        self.log_text(json.dumps(values, indent=1, sort_keys=True, default=str), path)
+
+    def log_artifact(self, source: str | os.PathLike[str], path: str | None = None) -> None:
+        """Log a copy of a local file, under its own name or at `path`."""
+        self._log_file(path or Path(source).name, partial(shutil.copyfile, source))
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags, over those of the same name."""
+        self._put("tags", values={key: scrub_item(key, str(value)) for key, value in tags.items()})
+
+    def log_encoder(self, encoder: Encoder, name: str = "encoder", step: int = 0) -> None:
+        """Log the exported encoder as an MLflow model with a signature (see `model.py`)."""
+        from hardviews.tracking.model import write_model  # imports mlflow, which takes seconds
+
+        try:
+            folder = self._new_folder()
+            write_model(encoder, folder / name)
+        except OSError as error:
+            self._leave_out(name, error)
+            return
+        self._upload("model", source=str(folder / name), name=name, digest=encoder.digest, step=step)
+
+    def drain(self, timeout: float = 30.0) -> bool:
+        """Wait until what was logged so far has arrived; return whether it has."""
+        deadline = time.monotonic() + timeout
+        return self._uploads.drain(timeout) and self._lines.drain(max(0.0, deadline - time.monotonic()))
+
+    def close(self, status: Status | None = "FINISHED", timeout: float | None = None) -> int:
+        """End the run and return how many records could not be sent in time.
+
+        status: None leaves the run open, for a job that goes on after a restart. timeout: seconds to wait for a server
+        that is away or hangs; by default 30 for a finished run, 600 for one in a pod of Kubernetes, whose disk goes
+        with it, and 5 for any other end. What is not sent stays on disk for a later life.
+        """
+        if self._closed:
+            return 0
+        self._closed = True
+        begun = time.monotonic()
+        timeout = _patience(status) if timeout is None else timeout
+        sending = _SENDING if status == "FINISHED" else timeout
+        unsent = self._uploads.close(timeout, sending, quiet=sending)
+        lost = self._uploads.lost() + self._lines.lost() + self._left_out
+        if lost:
+            self._put("lost", text=f"{lost} records or files were lost or refused in one life: see the job's log")
+        self._put("end", status=status)
+        left = max(min(timeout, 1.0), timeout - (time.monotonic() - begun))
+        unsent += self._lines.close(left, sending)
+        # The notes of what was lost, and of the end, are no news of their own.
+        self._report(unsent, lost)
+        if not unsent:
+            alone = not any(self._folder.glob("*.jsonl"))
+            shutil.rmtree(self._folder if alone else self._files, ignore_errors=True)
+        self.unsent = unsent + lost
+        return unsent
+
+    def _report(self, unsent: int, lost: int) -> None:
+        """Say what is not in the store, why, where it lies, and how it is sent later."""
+        if not unsent and not lost:
+            return
+        where = scrub(self._server.uri)
+        reason = self._uploads.trouble or self._lines.trouble or self._uploads.disk or self._lines.disk
+        words = [f"{unsent + lost} records of run {self.run_id} are not in {where}"]
+        words[0] += f" ({reason.rstrip('.')})." if reason else "."
+        memory = self._lines.left_in_memory + self._uploads.left_in_memory
+        if unsent > memory and in_a_pod():
+            words.append("They lie on the disk of this pod and go with it; the same job, run again, logs them.")
+        elif unsent > memory:
+            folder = self._folder.parent.parent
+            project = "" if folder == Path(".hardviews").absolute() else f" --project {shlex.quote(str(folder))}"
+            words.append(f"They are kept in {self._folder}: send them later with `hardviews runs --send{project}`.")
+        if lost or memory:
+            words.append(f"{lost + memory} of them are lost: the disk or the server did not take them.")
+        self.undelivered = " ".join(words)
+        logger.warning("tracking: %s", self.undelivered)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        interrupted = kind is not None and not issubclass(kind, Exception)
+        self.close("FINISHED" if kind is None else "KILLED" if interrupted else "FAILED")
+
+    def _begin(self) -> None:
+        """Take over what earlier lives left in this folder, and make contact."""
+        for path in sorted(self._folder.glob("*.jsonl")):
+            uploads = path.name.endswith(UPLOADS)
+            if not path.name.startswith(self._files.name):
+                (self._uploads if uploads else self._lines).adopt(path, _still_wanted)
+        self._lines.start()
+        self._uploads.start()
+        self._sender.tried.wait(_FIRST_ANSWER if self._server.remote else _FIRST_LOCAL_ANSWER)
+        if self._sender.missing is not None:
+            self._closed = True
+            self._lines.close(0.0)
+            self._uploads.close(0.0)
+            with contextlib.suppress(OSError):
+                self._folder.rmdir()
+            raise self._sender.missing
+
+    def _put(self, kind: str, **content: Any) -> None:
+        self._lines.put({"kind": kind, "time": int(time.time() * 1000), **content})
+
+    def _upload(self, kind: str, **content: Any) -> None:
+        self._uploads.put({"kind": kind, **content})
+
+    def _leave_out(self, path: str, error: OSError) -> None:
+        """Go on without a file that the disk of the spool does not take."""
+        self._left_out += 1
+        remedy = of_machine(error, str(self._files))
+        words = remedy.words if remedy is not None else f"{error}."
+        logger.warning("tracking: %s is not logged. %s", path, words)
+
+    def _new_folder(self) -> Path:
+        self._count += 1
+        folder = self._files / f"{time.time_ns()}-{self._count}"
+        folder.mkdir(parents=True)
+        return folder
+
+    def _log_file(self, path: str, write: Callable[[Path], object]) -> None:
+        """Have a file written beside the spool, and queue it; one that the disk does not take is left out."""
+        if Path(path).is_absolute() or ".." in Path(path).parts:
+            raise UserError(f"An artifact's path must lie inside the run, and {path!r} does not.")
+        folder = None
+        try:
+            folder = self._new_folder()
+            file = folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write(file)
+        except BaseException as error:
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+            if not isinstance(error, OSError) or of_machine(error, path) is None:
+                raise
+            self._leave_out(path, error)
+        else:
+            self._upload("artifacts", source=str(folder))
+
+
+class NullRun(Run):
+    """What the ranks that do not write hold: every call does nothing."""
+
+    def __init__(self, run_id: str = "") -> None:
+        self.run_id = run_id
+        self.unsent = 0
+        self.undelivered = ""
+
+    def replay(self, rows: Iterable[Mapping[str, Any]]) -> None: ...
+    def log_params(self, config: Any) -> None: ...
+    def log_metrics(self, values: Mapping[str, Any], step: int) -> None: ...
+    def log_figure(self, figure: Figure, path: str) -> None: ...
+    def log_text(self, text: str, path: str) -> None: ...
+    def log_dict(self, values: Mapping[str, Any], path: str) -> None: ...
+    def log_artifact(self, source: str | os.PathLike[str], path: str | None = None) -> None: ...
+    def set_tags(self, tags: Mapping[str, str]) -> None: ...
+    def log_encoder(self, encoder: Encoder, name: str = "encoder", step: int = 0) -> None: ...
+
+    def drain(self, timeout: float = 30.0) -> bool:
+        return True
+
+    def close(self, status: Status | None = "FINISHED", timeout: float | None = None) -> int:
+        return 0
+
+
+def _still_wanted(record: Record) -> bool:
+    """Whether a later life sends this: it writes its own end."""
+    return str(record["kind"]) != "end"
+
+
+def _metrics_of(row: Mapping[str, Any]) -> dict[str, float]:
+    return {key: float(value) for key, value in row.items() if key not in ("step", "samples")}
+
+
+def _newer(values: Mapping[str, float], step: int, known: Mapping[str, int]) -> dict[str, float]:
+    return {key: value for key, value in values.items() if step > known.get(key, -1)}
+
+
+def _patience(status: Status | None) -> float:
+    if status != "FINISHED":
+        return _IN_BETWEEN
+    return _AT_A_PODS_END if in_a_pod() else _AT_THE_END

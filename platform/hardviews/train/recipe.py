@@ -1,0 +1,144 @@
+"""A recipe: the complete configuration of a pretraining run, typed."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from hardviews.errors import UserError
+from hardviews.methods.method import MethodConfig
+from hardviews.models.backbones import Backbone
+from hardviews.optim.optimizer import Optimizer
+from hardviews.optim.schedule import Schedule
+from hardviews.strategies.strategy import Clean, Strategy
+from hardviews.tracking.flatten import flatten
+from hardviews.train.loader import LoaderConfig
+from hardviews.train.precision import Precision
+
+# Settings that change nothing about the weights: a run may go on with others.
+_NEUTRAL = (
+    "name",
+    "experiment",
+    "loader.workers",
+    "loader.ahead",
+    "loader.reader.ahead",
+    "loader.reader.on_corrupt",
+    "loader.reader.most_corrupt",
+    "training.keep",
+    "training.log_steps",
+    "training.checkpoint_seconds",
+    "training.checkpoint_steps",
+)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long and in what portions a run trains.
+
+    Attributes:
+        epochs: passes over the dataset.
+        batch: the global batch, the same at any number of processes.
+        group: samples that no rank boundary cuts.
+        accumulate: micro-batches a step.
+        seed: of weights, order and views.
+        checkpoint_seconds: time between checkpoints by the clock; 0 saves by none.
+        checkpoint_steps: steps between checkpoints, whatever the time; 0 counts none.
+        keep: checkpoints that stay; with 1 there is none to fall back to.
+        log_steps: steps between metrics.
+    """
+
+    epochs: int = 100
+    batch: int = 256
+    group: int = 32
+    accumulate: int = 1
+    seed: int = 0
+    checkpoint_seconds: float = 60.0
+    checkpoint_steps: int = 0
+    keep: int = 2
+    log_steps: int = 20
+
+    def __post_init__(self) -> None:
+        """Refuse counts that are none."""
+        for name in ("epochs", "batch", "group", "accumulate", "keep", "log_steps"):
+            if getattr(self, name) < 1:
+                raise UserError(f"training.{name} is {getattr(self, name)}; it must be 1 or more.")
+        for name in ("checkpoint_seconds", "checkpoint_steps"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UserError(f"training.{name} is {getattr(self, name)}; it must be 0 (for never) or more.")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"training.seed is {self.seed}; it must be from 0 to {2**32 - 1}.")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run trains, on what views, and how.
+
+    Attributes:
+        name: of the recipe.
+        method: what predicts what: one of `hardviews.methods`.
+        backbone: the network that is pretrained.
+        strategy: which views are chosen, mixed or attacked: of `hardviews.strategies`.
+        training: length and portions.
+        optimizer: of the weights.
+        schedule: of the learning rate.
+        loader: how batches are made.
+        precision: device and number format.
+        experiment: MLflow experiment that the run belongs to.
+    """
+
+    name: str
+    method: MethodConfig
+    backbone: Backbone = field(default_factory=Backbone)
+    strategy: Strategy = field(default_factory=Clean)
+    training: Training = field(default_factory=Training)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    schedule: Schedule = field(default_factory=Schedule)
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
+    precision: Precision = field(default_factory=Precision)
+    experiment: str = "hardviews"
+
+    def __post_init__(self) -> None:
+        """Refuse settings that are no finite numbers (a loss would be none either), and no experiment."""
+        if not self.experiment.strip():
+            raise UserError("experiment is empty; name the MLflow experiment that the run belongs to.")
+        for name, number in _numbers(self, ""):
+            if not math.isfinite(number):
+                raise UserError(f"{name} is {number}; it must be a finite number.")
+        schedule, peak = self.schedule, self.optimizer.peak(self.training.batch)
+        if schedule.absolute and max(schedule.start, schedule.final) > peak:
+            raise UserError(
+                f"schedule.start is {schedule.start} and schedule.final {schedule.final}, above the peak of "
+                f"{peak:.3g} that optimizer.learning_rate gives for batches of {self.training.batch}: the rate would "
+                "fall in the warm-up, or rise after it. Lower them too, or raise the rate."
+            )
+        if schedule.final_weight_decay and not self.optimizer.weight_decay:
+            raise UserError(
+                f"schedule.final_weight_decay is {schedule.final_weight_decay}, but with optimizer.weight_decay=0 no "
+                "weight is decayed: give it a number above 0, or leave the final one out."
+            )
+
+    def settings(self) -> dict[str, str]:
+        """Return every setting that the weights depend on, by its name on the command line."""
+        return {
+            key: value
+            for key, value in flatten(self).items()
+            if key not in _NEUTRAL and not key.startswith("loader.reader.cache")
+        }
+
+    def digest(self) -> str:
+        """Return a digest of everything that the weights depend on."""
+        return hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
+    """Yield the settings that are floats, with their names on the command line."""
+    if isinstance(value, float):
+        yield name, value
+    elif is_dataclass(value):
+        for part in fields(value):
+            yield from _numbers(getattr(value, part.name), f"{name}.{part.name}" if name else part.name)
+    elif isinstance(value, tuple | list):
+        for number, part in enumerate(value):
+            yield from _numbers(part, f"{name}.{number}")

@@ -1,0 +1,123 @@
+"""`hardviews pack`: which parts a source becomes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hardviews.data.index import Index
+from hardviews.data.pack_command import Packing
+from hardviews.errors import UserError
+
+
+def save(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (9, 12, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    for i in range(60):
+        save(tmp_path / "photos" / ("cat" if i % 2 else "dog") / f"{i}.png", i)
+    return tmp_path / "photos"
+
+
+def test_a_folder_of_class_folders_is_held_out_from(classes: Path, tmp_path: Path) -> None:
+    packed = Packing(str(classes), str(tmp_path / "out")).run()
+    assert set(packed) == {"train", "test"}
+    assert len(packed["train"]) + len(packed["test"]) == 60
+    assert packed["train"].classes == packed["test"].classes == ("cat", "dog")
+    assert Index.load(str(tmp_path / "out" / "train")).digest == packed["train"].digest
+
+
+def test_nothing_is_held_out_on_request_nor_without_labels(classes: Path, tmp_path: Path) -> None:
+    assert set(Packing(str(classes), str(tmp_path / "a"), hold_out=0).run()) == {"train"}
+    for i in range(5):
+        save(tmp_path / "flat" / f"{i}.png", i)
+    packed = Packing(str(tmp_path / "flat"), str(tmp_path / "b")).run()
+    assert set(packed) == {"train"}
+    assert len(packed["train"]) == 5
+
+
+def test_own_parts_stay_as_they_are(tmp_path: Path) -> None:
+    for part, count in (("train", 6), ("val", 3)):
+        for i in range(count):
+            save(tmp_path / "own" / part / "cat" / f"{i}.png", i)
+    packed = Packing(str(tmp_path / "own"), str(tmp_path / "out")).run()
+    assert {split: len(index) for split, index in packed.items()} == {"train": 6, "test": 3}
+
+
+def test_a_torchvision_dataset_without_parts_is_held_out_from(tmp_path: Path) -> None:
+    packed = Packing(str(tmp_path), str(tmp_path / "out"), torchvision="FakeData", short=16).run()
+    assert len(packed["train"]) + len(packed["test"]) == 1000
+    assert 150 < len(packed["test"]) < 250
+    with pytest.raises(UserError, match="Did you mean CIFAR10"):
+        Packing(str(tmp_path), str(tmp_path / "c"), torchvision="CIFAR11").run()
+
+
+def test_a_packed_part_is_not_touched_and_nothing_else_is_written(classes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    Packing("digits", str(out)).run()
+    for file in (out / "train").iterdir():
+        file.unlink()
+    (out / "train").rmdir()
+    with pytest.raises(UserError, match="already holds"):
+        Packing(str(classes), str(out)).run()
+    assert [path.name for path in out.iterdir()] == ["test"]
+    assert set(Packing(str(classes), str(out), overwrite=True).run()) == {"train", "test"}
+
+
+def test_shards_are_not_written_among_the_images(
+    classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to(classes)
+    (tmp_path / "own" / "train").mkdir(parents=True)
+    (tmp_path / "own" / "train" / "cat").symlink_to(classes / "cat")
+    monkeypatch.chdir(tmp_path)
+    before = sorted(classes.rglob("*"))
+    inside = [(classes, "photos"), ("photos", classes / "out"), ("link", "photos/cat/out"), (classes, "link/out")]
+    for source, out in [*inside, ("own/train", "own")]:
+        with pytest.raises(UserError, match=f"--out {out}: .* lies in --source {source}"):
+            Packing(str(source), str(out)).run()
+    assert sorted(classes.rglob("*")) == before
+    # Beside the images, or hidden, they are in nobody's way.
+    for out in ("photos-packed", "photos/.packed"):
+        Packing("photos", out).run()
+    assert len(Packing("photos", "again", hold_out=0).run()["train"]) == 60
+
+
+def test_an_impossible_share_is_refused(classes: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="hold-out"):
+        Packing(str(classes), str(tmp_path / "out"), hold_out=1.0).run()
+
+
+@pytest.mark.parametrize("train", ["train", "Training"])
+def test_a_flat_test_part_is_left_out_and_said(tmp_path: Path, train: str, capsys: pytest.CaptureFixture) -> None:
+    for name in ("cat", "dog"):
+        for i in range(30):
+            save(tmp_path / "set" / train / name / f"{i}.png", i)
+    save(tmp_path / "set" / "test" / "1.png", 1)
+    packed = Packing(str(tmp_path / "set"), str(tmp_path / "a")).run()
+    assert len(packed["train"]) + len(packed["test"]) == 60
+    printed = capsys.readouterr().out
+    assert "left out: test (1 images without labels)" in printed
+    assert f"0.2 of the images in {train} are held out" in printed
+    assert set(Packing(str(tmp_path / "set"), str(tmp_path / "b"), hold_out=0).run()) == {"train"}
+    for name in ("cat", "dog"):
+        save(tmp_path / "set" / "Val" / name / "1.png", 1)
+    packed = Packing(str(tmp_path / "set"), str(tmp_path / "c")).run()
+    assert {split: len(index) for split, index in packed.items()} == {"train": 60, "test": 2}
+    printed = capsys.readouterr().out
+    assert f"images in {train} are for training, in Val for testing" in printed
+    assert "60 images of 2 classes" in printed
+
+
+def test_images_without_labels_are_not_called_of_no_class(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    save(tmp_path / "set" / "images" / "1.png", 1)
+    save(tmp_path / "set" / "masks" / "1.png", 1)
+    assert Packing(str(tmp_path / "set"), str(tmp_path / "out")).run()["train"].classes == ()
+    printed = capsys.readouterr().out
+    assert "left out: masks (1 images) beside images" in printed
+    assert "1 images without labels in 1 shards" in printed
