@@ -62,11 +62,12 @@ lock: $(UV)  ## compile the dependencies of pyproject.toml into requirements/
 	  --output-file requirements/uv.txt requirements/uv.in
 
 .PHONY: lint
-lint: $(STAMP)  ## check style and types
+lint: $(STAMP)  ## check style, types and the rooms of the package
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/codespell
+	.venv/bin/lint-imports --no-cache --no-logo
 
 .PHONY: test
 test: lint  ## style, types and the fast tests (PYTEST='-k name' for some)

@@ -5,7 +5,7 @@ from typing import Dict, List, Optional
 import torchx.specs as specs
 
 from hardviews.launch import component
-from hardviews.launch.kubernetes.options import PodOptions
+from hardviews.launch.pod_options import PodOptions
 
 
 def knn(

@@ -13,7 +13,7 @@ import pytest
 from hardviews.elastic import coordinator as module
 from hardviews.elastic.address import reserve
 from hardviews.elastic.coordinator import Coordinator, CoordinatorConfig, main
-from hardviews.elastic.messages import LONGEST, Bounds, Failure, Member, Pulse, Round, State, Verdict, View
+from hardviews.elastic.messages import LONGEST, AgentState, Bounds, Failure, JobView, Member, Pulse, Round, Verdict
 
 
 class Serving:
@@ -39,7 +39,7 @@ class Serving:
         finally:
             connection.close()
 
-    def pulse(self, agent: str, state: State, **changes) -> View:
+    def pulse(self, agent: str, state: AgentState, **changes) -> JobView:
         """As an agent does: by a connection that stays open."""
         if agent not in self.connections:
             self.connections[agent] = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
@@ -47,7 +47,7 @@ class Serving:
         response = self.connections[agent].getresponse()
         body = response.read()
         assert response.status == 200, body
-        return View.from_json(body)
+        return JobView.from_json(body)
 
     def result(self, seconds: float = 5) -> str | None:
         self.thread.join(seconds)
@@ -55,7 +55,7 @@ class Serving:
         return self.outcome[0]
 
 
-def pulse(agent: str, state: State, **changes) -> Pulse:
+def pulse(agent: str, state: AgentState, **changes) -> Pulse:
     bounds = Bounds(1, 2, gather=0)
     return Pulse(**{"job": "j", "command": "c", "member": member(agent), "bounds": bounds, "state": state} | changes)
 
@@ -67,7 +67,7 @@ def member(agent: str) -> Member:
 def test_messages_survive_the_wire():
     told = pulse(
         "a",
-        State.RUNNING,
+        AgentState.RUNNING,
         round=Round(3, (member("a"), member("b"))),
         reached=7,
         failure=Failure(1, "why", peer=True),
@@ -77,38 +77,38 @@ def test_messages_survive_the_wire():
         written=True,
     )
     assert Pulse.from_json(told.to_json()) == told
-    view = View("x", Round(3, (member("a"),)), True, ("b",), 1, 2, 7, False, Verdict("why"), Bounds(1, 2), 2, True)
-    assert View.from_json(view.to_json()) == view
+    view = JobView("x", Round(3, (member("a"),)), True, ("b",), 1, 2, 7, False, Verdict("why"), Bounds(1, 2), 2, True)
+    assert JobView.from_json(view.to_json()) == view
 
 
 def test_two_that_wait_get_a_round_together():
     coordinator = Serving()
-    coordinator.pulse("a", State.WAITING)
-    view = coordinator.pulse("b", State.WAITING)
+    coordinator.pulse("a", AgentState.WAITING)
+    view = coordinator.pulse("b", AgentState.WAITING)
     assert view.round is not None
     assert [m.agent for m in view.round.members] == ["a", "b"]
-    coordinator.pulse("a", State.GONE, failed=Verdict("end of the test"))
+    coordinator.pulse("a", AgentState.GONE, failed=Verdict("end of the test"))
 
 
 def test_done_waits_for_the_agents_to_hear_of_it():
     coordinator = Serving()
     for agent in "ab":
-        coordinator.pulse(agent, State.WAITING)
-    round = coordinator.pulse("a", State.WAITING).round
-    assert coordinator.pulse("a", State.DONE, round=round, finished=True).finished
-    assert coordinator.pulse("b", State.RUNNING, round=round).finished
-    coordinator.pulse("a", State.GONE, round=round, finished=True)
+        coordinator.pulse(agent, AgentState.WAITING)
+    round = coordinator.pulse("a", AgentState.WAITING).round
+    assert coordinator.pulse("a", AgentState.DONE, round=round, finished=True).finished
+    assert coordinator.pulse("b", AgentState.RUNNING, round=round).finished
+    coordinator.pulse("a", AgentState.GONE, round=round, finished=True)
     time.sleep(0.3)
     assert coordinator.thread.is_alive()
-    coordinator.pulse("b", State.GONE, round=round)
+    coordinator.pulse("b", AgentState.GONE, round=round)
     assert coordinator.result() is None
 
 
 def test_a_new_coordinator_learns_that_the_job_is_finished():
     coordinator = Serving()
     round = Round(4, (member("a"), member("b")))
-    coordinator.pulse("a", State.DONE, round=round, finished=True)
-    coordinator.pulse("a", State.GONE, round=round, finished=True)
+    coordinator.pulse("a", AgentState.DONE, round=round, finished=True)
+    coordinator.pulse("a", AgentState.GONE, round=round, finished=True)
     assert coordinator.result(15) is None  # b is not heard of, and counts as dead soon
 
 
@@ -116,29 +116,29 @@ def test_a_new_coordinator_that_finds_the_job_finished_waits_to_be_found():
     began = time.monotonic()
     coordinator = Serving(search=1.5)
     round = Round(4, (member("a"),))
-    coordinator.pulse("a", State.DONE, round=round, finished=True)
-    coordinator.pulse("a", State.GONE, round=round, finished=True)
+    coordinator.pulse("a", AgentState.DONE, round=round, finished=True)
+    coordinator.pulse("a", AgentState.GONE, round=round, finished=True)
     time.sleep(0.5)
-    assert coordinator.pulse("late", State.PREPARING).finished
-    coordinator.pulse("late", State.GONE)
+    assert coordinator.pulse("late", AgentState.PREPARING).finished
+    coordinator.pulse("late", AgentState.GONE)
     assert coordinator.result() is None
     assert time.monotonic() - began >= 1.5
 
 
 def test_a_failure_is_passed_on():
     coordinator = Serving()
-    coordinator.pulse("b", State.WAITING)
-    coordinator.pulse("a", State.WAITING, failed=Verdict("no disk", user=True))
-    assert coordinator.pulse("b", State.WAITING).failed == Verdict("no disk", user=True)
+    coordinator.pulse("b", AgentState.WAITING)
+    coordinator.pulse("a", AgentState.WAITING, failed=Verdict("no disk", user=True))
+    assert coordinator.pulse("b", AgentState.WAITING).failed == Verdict("no disk", user=True)
     for agent in "ab":
-        coordinator.pulse(agent, State.GONE)
+        coordinator.pulse(agent, AgentState.GONE)
     assert coordinator.result() == "no disk"
 
 
 def test_a_job_whose_agents_are_all_dead_ends_where_nobody_restarts_them():
     coordinator = Serving(alone=0.5)
     for _ in range(10):
-        coordinator.pulse("a", State.WAITING)
+        coordinator.pulse("a", AgentState.WAITING)
         time.sleep(0.1)
     assert coordinator.thread.is_alive()
     assert "no trainer" in str(coordinator.result())
@@ -146,12 +146,12 @@ def test_a_job_whose_agents_are_all_dead_ends_where_nobody_restarts_them():
 
 def test_nodes_of_another_job_are_refused():
     coordinator = Serving()
-    coordinator.pulse("a", State.WAITING)
+    coordinator.pulse("a", AgentState.WAITING)
     for other in ({"job": "k"}, {"command": "d"}):
-        status, said = coordinator.request("POST", "/pulse", pulse("b", State.WAITING, **other).to_json())
+        status, said = coordinator.request("POST", "/pulse", pulse("b", AgentState.WAITING, **other).to_json())
         assert status == 409
         assert "the job j" in said["refused"]
-    coordinator.pulse("a", State.GONE, failed=Verdict("end of the test"))
+    coordinator.pulse("a", AgentState.GONE, failed=Verdict("end of the test"))
 
 
 @pytest.mark.parametrize(
@@ -171,24 +171,24 @@ def test_nodes_of_another_job_are_refused():
 def test_what_is_no_pulse_is_refused_and_does_no_harm(method, path, body, headers, status):
     coordinator = Serving()
     assert coordinator.request(method, path, body, **headers)[0] == status
-    assert coordinator.pulse("a", State.GONE, failed=Verdict("end")).failed
+    assert coordinator.pulse("a", AgentState.GONE, failed=Verdict("end")).failed
 
 
 def test_who_asks_is_told_how_the_job_stands():
     coordinator = Serving()
-    coordinator.pulse("a", State.WAITING, reached=12)
+    coordinator.pulse("a", AgentState.WAITING, reached=12)
     status, said = coordinator.request("GET", "/status")
     assert (status, said["job"], said["reached"]) == (200, "j", 12)
-    coordinator.pulse("a", State.GONE, failed=Verdict("end"))
+    coordinator.pulse("a", AgentState.GONE, failed=Verdict("end"))
 
 
 def test_a_closed_connection_makes_its_agent_suspect_at_once():
     coordinator = Serving()
-    coordinator.pulse("a", State.WAITING)
+    coordinator.pulse("a", AgentState.WAITING)
     coordinator.connections["a"].close()
     time.sleep(0.2)
-    assert coordinator.pulse("b", State.WAITING).waiting == 1
-    coordinator.pulse("b", State.GONE, failed=Verdict("end"))
+    assert coordinator.pulse("b", AgentState.WAITING).waiting == 1
+    coordinator.pulse("b", AgentState.GONE, failed=Verdict("end"))
 
 
 def test_exit_code_3_and_the_reason_where_kubernetes_shows_it(tmp_path, monkeypatch, capsys):
@@ -205,7 +205,7 @@ def test_exit_code_3_and_the_reason_where_kubernetes_shows_it(tmp_path, monkeypa
         while True:
             try:
                 connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-                connection.request("POST", "/pulse", pulse("a", State.GONE, failed=Verdict("no disk")).to_json())
+                connection.request("POST", "/pulse", pulse("a", AgentState.GONE, failed=Verdict("no disk")).to_json())
                 connection.getresponse().read()
                 break
             except ConnectionRefusedError:

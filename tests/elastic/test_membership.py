@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hardviews.elastic.membership import STANDING, Membership, Patience
-from hardviews.elastic.messages import Bounds, Failure, Member, Pulse, Round, State, Verdict, View
+from hardviews.elastic.membership import STANDING, Deadlines, Membership
+from hardviews.elastic.messages import AgentState, Bounds, Failure, JobView, Member, Pulse, Round, Verdict
 
 TICK = 0.2
-PATIENCE = Patience()
+PATIENCE = Deadlines()
 
 
 @dataclass
@@ -22,9 +22,9 @@ class Node:
 
     name: str
     slot: str
-    state: State = State.WAITING
+    state: AgentState = AgentState.WAITING
     round: Round | None = None
-    view: View | None = None
+    view: JobView | None = None
     reached: int = 0
     since: int = 0  # steps in this round
     failure: Failure | None = None
@@ -59,26 +59,26 @@ class Node:
         )
 
     def fail(self) -> None:
-        if self.state == State.RUNNING:
-            self.state, self.failure = State.WAITING, Failure(0, "lost", peer=True)
+        if self.state == AgentState.RUNNING:
+            self.state, self.failure = AgentState.WAITING, Failure(0, "lost", peer=True)
 
-    def act(self, view: View) -> None:
+    def act(self, view: JobView) -> None:
         """Do what the agent does with the coordinator's word."""
         self.view = view
         if self.saving:
             self.saving -= 1
             if not self.saving:
-                self.state = State.GONE if self.leaving else State.WAITING
+                self.state = AgentState.GONE if self.leaving else AgentState.WAITING
             return
         present = view.round
         new = present is not None and (self.round is None or present.number > self.round.number)
-        if self.state == State.WAITING and new and present is not None and present.place(self.name) is not None:
+        if self.state == AgentState.WAITING and new and present is not None and present.place(self.name) is not None:
             self.round, self.failure, self.since = present, None, 0
-            self.state = State.WAITING if view.broken else State.RUNNING
+            self.state = AgentState.WAITING if view.broken else AgentState.RUNNING
             self.entered.append(present.number)
-        elif self.state == State.RUNNING:
+        elif self.state == AgentState.RUNNING:
             if present != self.round or view.broken:
-                self.state = State.WAITING
+                self.state = AgentState.WAITING
             elif view.joining:
                 self.saving = 3
             else:
@@ -112,12 +112,14 @@ class World:
         self.now += TICK
         running: dict[Round, list[Node]] = {}
         for node in self.alive():
-            if node.state == State.RUNNING and node.round:
+            if node.state == AgentState.RUNNING and node.round:
                 running.setdefault(node.round, []).append(node)
         for round, nodes in running.items():
             # A process notices that a peer is lost when they next meet; it waits for one that has yet to come.
             lost = {
-                node.name for node in self.nodes if node.dead or (node.state == State.WAITING and node.round == round)
+                node.name
+                for node in self.nodes
+                if node.dead or (node.state == AgentState.WAITING and node.round == round)
             }
             if any(member.agent in lost for member in round.members):
                 for node in nodes:
@@ -132,12 +134,12 @@ class World:
             view = self.membership.hear(node.pulse(self.bounds), self.now)
             node.heard_by = self.membership
             self.check(view)
-            if node.state == State.GONE:
+            if node.state == AgentState.GONE:
                 node.dead = True
             else:
                 node.act(view)
 
-    def check(self, view: View) -> None:
+    def check(self, view: JobView) -> None:
         """The laws that hold at every moment."""
         if view.round is None:
             return
@@ -172,7 +174,7 @@ class World:
 
     def training(self) -> list[Node]:
         """Those that run; the processes of a frozen agent end by themselves, which is the guard's business."""
-        nodes = [node for node in self.alive() if node.state == State.RUNNING and node.frozen_until <= self.now]
+        nodes = [node for node in self.alive() if node.state == AgentState.RUNNING and node.frozen_until <= self.now]
         assert len({node.round for node in nodes}) <= 1, "two rounds train at once"
         return nodes
 
@@ -216,7 +218,7 @@ def apply(made: World, event: tuple[str, int], slots: list[int]) -> None:
         elif what == "freeze":
             node.frozen_until = made.now + which * 2.0
         elif what == "leave" and not node.saving:
-            node.leaving, node.saving, node.state = True, 3, State.LEAVING
+            node.leaving, node.saving, node.state = True, 3, AgentState.LEAVING
 
 
 @settings(max_examples=100, deadline=None)
@@ -265,7 +267,7 @@ def test_a_node_that_only_hangs_is_waited_for_ten_seconds():
     made.run(5)
     made.nodes[0].frozen_until = made.now + 1000
     made.run(PATIENCE.dead - 1)
-    assert made.nodes[1].state == State.RUNNING
+    assert made.nodes[1].state == AgentState.RUNNING
     made.run(3)
     assert [node.name for node in made.training() if node.round.number == 2] == ["a2"]
 
@@ -285,7 +287,7 @@ def test_a_node_that_leaves_in_good_order_is_out_at_once():
     made = world(3)
     made.run(5)
     node = made.nodes[1]
-    node.leaving, node.saving, node.state = True, 3, State.LEAVING
+    node.leaving, node.saving, node.state = True, 3, AgentState.LEAVING
     made.run(2)
     assert sorted(node.name for node in made.training()) == ["a1", "a3"]
     assert made.membership.view(made.now).lost == ()
@@ -308,7 +310,7 @@ def test_a_node_beyond_the_most_waits_without_interrupting_and_takes_a_dead_ones
     made.run(3)
     spare = made.start(7)
     made.run(30)
-    assert spare.state == State.WAITING
+    assert spare.state == AgentState.WAITING
     assert max(made.rounds) == 1
     made.kill(made.nodes[0])
     made.run(3)
@@ -319,7 +321,7 @@ def test_nodes_beyond_what_the_training_can_use_wait_and_take_a_lost_ones_place(
     made = world(3, 1, 3, gather=20, limit=2, processes=1)
     made.run(3 * TICK)
     assert len(made.training()) == 2  # the first round does not wait for more
-    spare = next(node for node in made.nodes if node.state == State.WAITING)
+    spare = next(node for node in made.nodes if node.state == AgentState.WAITING)
     made.run(60)
     assert max(made.rounds) == 1  # and those who train are not interrupted
     assert spare.view.room == 2
@@ -371,10 +373,10 @@ def test_one_that_is_done_makes_no_progress_and_one_that_leaves_has_a_limit_of_i
     made = world(2)
     made.run(5)
     first, second = made.nodes
-    first.overdue, second.state = True, State.DONE
+    first.overdue, second.state = True, AgentState.DONE
     made.run(2 * TICK)
     assert made.membership.view(made.now).stuck
-    second.state, second.saving, second.leaving = State.LEAVING, 100, True
+    second.state, second.saving, second.leaving = AgentState.LEAVING, 100, True
     made.run(2 * TICK)
     assert not made.membership.view(made.now).stuck
 
@@ -383,8 +385,8 @@ def test_one_that_leaves_is_not_waited_for_once_it_has_written_all():
     made = world(2)
     made.run(5)
     leader = made.nodes[0]
-    leader.leaving, leader.saving, leader.state = True, 1000, State.LEAVING  # its process does not end
-    made.nodes[1].state = State.WAITING  # that of the other has saved, too
+    leader.leaving, leader.saving, leader.state = True, 1000, AgentState.LEAVING  # its process does not end
+    made.nodes[1].state = AgentState.WAITING  # that of the other has saved, too
     made.run(PATIENCE.leave - 2)
     assert max(made.rounds) == 1
     leader.written = True
@@ -461,21 +463,21 @@ class Lives:
         self.bounds = Bounds(1, 1, gather=0, tolerance=tolerance)
         self.now = 0.0
 
-    def life(self, failure: Failure, stepped: bool = False, reached: int | None = None) -> View:
+    def life(self, failure: Failure, stepped: bool = False, reached: int | None = None) -> JobView:
         member = Member("a", "n", "x", 1, 1)
-        view = View()
+        view = JobView()
         last = None if self.membership.view(self.now).round is None else self.membership.view(self.now).round
         for _ in range(20):
             self.now += TICK
-            view = self.membership.hear(Pulse("j", "c", member, self.bounds, State.WAITING, last), self.now)
+            view = self.membership.hear(Pulse("j", "c", member, self.bounds, AgentState.WAITING, last), self.now)
             if view.failed or (view.round and view.round != last):
                 break
         if view.failed:
             return view
-        running = Pulse("j", "c", member, self.bounds, State.RUNNING, view.round, stepped, reached)
+        running = Pulse("j", "c", member, self.bounds, AgentState.RUNNING, view.round, stepped, reached)
         self.membership.hear(running, self.now)
         return self.membership.hear(
-            Pulse("j", "c", member, self.bounds, State.WAITING, view.round, failure=failure), self.now
+            Pulse("j", "c", member, self.bounds, AgentState.WAITING, view.round, failure=failure), self.now
         )
 
 
@@ -523,7 +525,7 @@ def test_a_process_that_is_killed_is_given_more_time():
 def test_when_the_job_is_finished_nobody_is_told_to_stop():
     made = world(2)
     made.run(5)
-    made.nodes[0].finished, made.nodes[0].state = True, State.DONE
+    made.nodes[0].finished, made.nodes[0].state = True, AgentState.DONE
     made.run(0.3)
     view = made.membership.view(made.now)
     assert view.finished

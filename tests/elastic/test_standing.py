@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardviews.elastic.messages import Bounds, Member, Round, Verdict, View
+from hardviews.elastic.messages import Bounds, JobView, Member, Round, Verdict
 from hardviews.elastic.standing import AWAY, Reporter, Standing
 from tests.elastic.test_coordinator import Serving, State
 
 ROUND = Round(1, tuple(Member(f"a{i}", f"n{i}", "10.0.0.1", 1, 2) for i in range(2)))
 
 
-def view(reached: int | None = None, round: Round | None = ROUND, **changes) -> View:
-    return View(round=round, reached=reached, bounds=Bounds(2, 3), **changes)
+def view(reached: int | None = None, round: Round | None = ROUND, **changes) -> JobView:
+    return JobView(round=round, reached=reached, bounds=Bounds(2, 3), **changes)
 
 
 @given(

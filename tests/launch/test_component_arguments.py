@@ -12,7 +12,7 @@ from torchx.util.types import decode_optional
 from hardviews.errors import UserError
 from hardviews.launch.component_arguments import NoJob, split_readable
 from hardviews.launch.kubernetes.mistakes import validate
-from hardviews.launch.kubernetes.options import PodOptions
+from hardviews.launch.pod_options import PodOptions
 from jobs.knn import knn
 from jobs.linear_eval import linear_eval
 from jobs.pack import pack

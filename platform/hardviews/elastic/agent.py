@@ -1,8 +1,8 @@
 """The agent: one a node, started once; it takes its node's processes from round to round until the job is over.
 
 `python -m hardviews.elastic.agent --job NAME --nodes 1:2 -- hardviews.cli pretrain ...` finds the coordinator and waits
-for a round. Then it runs `python -m hardviews.cli pretrain ...` in the round's number of processes, with the environment
-that torchrun gives (RANK, WORLD_SIZE, MASTER_ADDR, ...). It imports no torch: it starts in a moment and is small.
+for a round. Then it runs `python -m hardviews.cli pretrain ...` in the round's number of processes, with
+torchrun's environment (RANK, WORLD_SIZE, MASTER_ADDR, ...). It imports no torch: it starts in a moment and is small.
 torchrun's own agent gives up after a few deaths and takes far longer for each; `benchmarks/recovery.py` compares them.
 
 Exit codes: 0 when the training is complete, 2 when it failed by a mistake of the user, 3 when it failed for good
@@ -25,7 +25,7 @@ from hardviews.elastic.address import interface
 from hardviews.elastic.coordinator import FAILED, TERMINATION_LOG, leave_word
 from hardviews.elastic.forkserver import ForkServer
 from hardviews.elastic.local_workers import Worker, Workers
-from hardviews.elastic.messages import Failure, Round, State, Verdict, View
+from hardviews.elastic.messages import AgentState, Failure, JobView, Round, Verdict
 from hardviews.elastic.node import AgentConfig, configure, digest, prepared
 from hardviews.elastic.rendezvous import Rendezvous, RendezvousConfig
 from hardviews.elastic.signs import Sign, give
@@ -122,7 +122,7 @@ class Agent:
         self.hasty = self.asked is not None
         self.asked = number
 
-    def _look(self) -> View | None:
+    def _look(self) -> JobView | None:
         """Let a moment pass; return how the job stands.
 
         Raises:
@@ -171,7 +171,7 @@ class Agent:
             self.rendezvous.tell(limit=self.server.capacity.processes)
 
     def _reload(self) -> None:
-        self.rendezvous.tell(State.PREPARING)
+        self.rendezvous.tell(AgentState.PREPARING)
         self.server.warm_up()
 
     def _give_up(self, reason: str) -> None:
@@ -191,7 +191,7 @@ class Agent:
         None is returned if the prepared process ends meanwhile: it is to be made anew first.
         """
         mark("rendezvous_began")
-        serial = self.rendezvous.tell(State.WAITING, reached=self.reached)
+        serial = self.rendezvous.tell(AgentState.WAITING, reached=self.reached)
         reminded, surplus = time.monotonic(), False
         while True:
             view = self._look()
@@ -207,7 +207,7 @@ class Agent:
                     mark("rendezvous_done", round=view.round.number, nodes=len(view.round.members))
                     return view.round
                 # Another member is lost already: take the round up and be through with it.
-                serial = self.rendezvous.tell(State.WAITING, view.round)
+                serial = self.rendezvous.tell(AgentState.WAITING, view.round)
             if view and self._is_surplus(view):
                 if not surplus:
                     surplus = True
@@ -223,7 +223,7 @@ class Agent:
                     f"{view.room} train"
                 )
 
-    def _is_surplus(self, view: View) -> bool:
+    def _is_surplus(self, view: JobView) -> bool:
         """Whether a round trains that is as large as the training can use, without this agent."""
         full = view.room < view.bounds.most and view.round is not None and len(view.round.members) >= view.room
         return full and not view.broken and view.round is not None and view.round.place(self.me) is None
@@ -241,7 +241,7 @@ class Agent:
         if name := interface(round.members[place].address):
             # Else gloo takes the interface of whatever address the host's name has.
             variables |= {key: name for key in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME") if not os.environ.get(key)}
-        self.rendezvous.tell(State.RUNNING, round)
+        self.rendezvous.tell(AgentState.RUNNING, round)
         try:
             workers = Workers(self.server, round, place, self.reached, variables, self.command, self.config.limits)
         except OSError as error:
@@ -293,7 +293,7 @@ class Agent:
                 workers.signal(signal.SIGTERM)
                 deadline = now + self.config.grace
             if self.asked is not None:
-                self.rendezvous.tell(State.LEAVING, written=workers.written)
+                self.rendezvous.tell(AgentState.LEAVING, written=workers.written)
                 if self.hasty:
                     deadline = now
             if not told and self._is_broken(view, round):
@@ -330,7 +330,7 @@ class Agent:
             self.reached = max(workers.reached, self.reached or 0)
             self.rendezvous.tell(stepped=True, reached=self.reached)
 
-    def _is_broken(self, view: View | None, round: Round) -> bool:
+    def _is_broken(self, view: JobView | None, round: Round) -> bool:
         """Whether the coordinator says that this round cannot go on, or has gone on with another."""
         if view is None or view.round is None or view.round.number < round.number:
             return False
@@ -370,7 +370,7 @@ class Agent:
 
     def _await_finish(self, round: Round, finished: bool) -> None:
         """This node is done: wait for the others, unless the round breaks before rank 0 is done as well."""
-        self.rendezvous.tell(State.DONE, finished=finished)
+        self.rendezvous.tell(AgentState.DONE, finished=finished)
         while not self._is_broken(self._look(), round):
             if self.asked is not None and not finished:
                 raise _Over(128 + self.asked)

@@ -26,8 +26,8 @@ from types import FrameType
 
 from hardviews import streams
 from hardviews.elastic import address
-from hardviews.elastic.membership import Membership, Patience
-from hardviews.elastic.messages import LONGEST, Pulse, State
+from hardviews.elastic.membership import Deadlines, Membership
+from hardviews.elastic.messages import LONGEST, AgentState, Pulse
 from hardviews.elastic.signs import Sign, give
 from hardviews.elastic.standing import EVERY, Reporter
 from hardviews.errors import UserError
@@ -51,7 +51,7 @@ class CoordinatorConfig:
     search: float = 5.0  # one that replaces another ends no sooner after its start: agents still look for it
     interval: float = 0.1
     report: float = 0.0  # between two lines on how the job stands; 0: none
-    patience: Patience = field(default_factory=Patience)
+    patience: Deadlines = field(default_factory=Deadlines)
 
 
 class Coordinator(ThreadingHTTPServer):
@@ -93,7 +93,7 @@ class Coordinator(ThreadingHTTPServer):
             if pulse.command != self.command:
                 return 409, _refusal(f"the nodes of the job {self.job} run another command")
             now = time.monotonic()
-            if pulse.state != State.GONE:
+            if pulse.state != AgentState.GONE:
                 self.moved = now
             return 200, self.membership.hear(pulse, now).to_json()
 
@@ -173,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
             pulse = Pulse.from_json(self.rfile.read(length))
         except ValueError as error:
             return self._answer(400, _refusal(str(error)))
-        self._agent = None if pulse.state == State.GONE else pulse.member.agent
+        self._agent = None if pulse.state == AgentState.GONE else pulse.member.agent
         return self._answer(*self.server.hear(pulse))
 
     def do_GET(self) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hardviews.elastic.messages import Bounds, Failure, Pulse, Round, State, Verdict, View
+from hardviews.elastic.messages import AgentState, Bounds, Failure, JobView, Pulse, Round, Verdict
 
 STANDING = 20
 """Rounds in a row that may fail although each takes steps, if none comes further than those before it."""
 
 
 @dataclass(frozen=True)
-class Patience:
+class Deadlines:
     """How long what is waited for; seconds."""
 
     dead: float = 10.0  # without a pulse: a machine under load may be slow
@@ -61,9 +61,9 @@ class _Present:
 class Membership:
     """The state of one job: hears pulses, answers with views."""
 
-    def __init__(self, coordinator: str, now: float, patience: Patience | None = None) -> None:
+    def __init__(self, coordinator: str, now: float, patience: Deadlines | None = None) -> None:
         """Begin with nothing known."""
-        self.patience = patience or Patience()
+        self.patience = patience or Deadlines()
         self.finished = False
         self.failed: Verdict | None = None
         self.adopted = False  # an earlier coordinator has formed a round
@@ -79,7 +79,7 @@ class Membership:
         self._standing = 0  # rounds in a row that failed without a step beyond those of the rounds before
         self._furthest = -1  # step
 
-    def hear(self, pulse: Pulse, now: float) -> View:
+    def hear(self, pulse: Pulse, now: float) -> JobView:
         """Take in an agent's news; return how the job stands."""
         name = pulse.member.agent
         known = self._agents.get(name)
@@ -98,7 +98,7 @@ class Membership:
         if pulse.failed and not self.finished:
             self.failed = self.failed or pulse.failed
         self.tick(now)
-        if pulse.state == State.GONE:
+        if pulse.state == AgentState.GONE:
             self._remove(name)
             self.tick(now)
         return self.view(now)
@@ -121,11 +121,11 @@ class Membership:
         if not self.finished and self.failed is None and (present is None or present.over):
             self._form(now)
 
-    def view(self, now: float) -> View:
+    def view(self, now: float) -> JobView:
         """Say how the job stands."""
         present = self._present
         waiting = self._waiting(now)
-        return View(
+        return JobView(
             coordinator=self._coordinator,
             round=present.round if present else None,
             broken=present is not None and self._broken(present),
@@ -165,7 +165,7 @@ class Membership:
         self._enough = None
         for member in told.members:
             if member.agent not in self._agents:
-                believed = Pulse(pulse.job, pulse.command, member, pulse.bounds, State.RUNNING, told)
+                believed = Pulse(pulse.job, pulse.command, member, pulse.bounds, AgentState.RUNNING, told)
                 self._agents[member.agent] = _Agent(believed, now, now, believed=True)
             self._present.taken_up.add(member.agent)
 
@@ -208,7 +208,7 @@ class Membership:
         present = self._present
         if present and not present.over and present.round.place(name) is not None:
             state = self._agents[name].pulse.state
-            if not self._out(present, name) and state != State.LEAVING and name not in present.lost:
+            if not self._out(present, name) and state != AgentState.LEAVING and name not in present.lost:
                 present.lost.append(name)
                 self.news.append(f"round {present.round.number} ends: {_node(present.round, name)} is lost")
         self._remove(name)
@@ -222,7 +222,7 @@ class Membership:
         if agent is None:
             return True
         pulse = agent.pulse
-        idle = pulse.state in (State.WAITING, State.PREPARING)
+        idle = pulse.state in (AgentState.WAITING, AgentState.PREPARING)
         return idle and pulse.round is not None and pulse.round.number >= present.round.number
 
     def _trouble(self, present: _Present) -> bool:
@@ -244,7 +244,7 @@ class Membership:
                 continue
             agent = self._agents[member.agent]
             late = present.troubled is not None and now - max(agent.left, present.troubled) > self.patience.leave
-            if not (agent.pulse.state == State.LEAVING and (late or agent.pulse.written)):
+            if not (agent.pulse.state == AgentState.LEAVING and (late or agent.pulse.written)):
                 return False
         return True
 
@@ -256,8 +256,8 @@ class Membership:
         if present.over or self._broken(present):
             return False
         agents = [self._agents[member.agent] for member in present.round.members if member.agent in self._agents]
-        running = [agent.pulse for agent in agents if agent.pulse.state != State.DONE]
-        return bool(running) and all(pulse.state == State.RUNNING and pulse.overdue for pulse in running)
+        running = [agent.pulse for agent in agents if agent.pulse.state != AgentState.DONE]
+        return bool(running) and all(pulse.state == AgentState.RUNNING and pulse.overdue for pulse in running)
 
     def _judge(self, present: _Present) -> None:
         """After a round: give up when one failure follows the other and nothing is reached."""
@@ -291,7 +291,7 @@ class Membership:
         found = [
             agent
             for agent in self._agents.values()
-            if agent.pulse.state == State.WAITING
+            if agent.pulse.state == AgentState.WAITING
             and now - agent.heard <= self.patience.stale
             and agent.cut is None
             and (present is None or present.over or present.round.place(agent.pulse.member.agent) is None)
@@ -317,7 +317,7 @@ class Membership:
     def _preparing(self, now: float) -> bool:
         """Whether an agent is about to come."""
         return any(
-            agent.pulse.state == State.PREPARING and now - agent.heard <= self.patience.stale
+            agent.pulse.state == AgentState.PREPARING and now - agent.heard <= self.patience.stale
             for agent in self._agents.values()
         )
 

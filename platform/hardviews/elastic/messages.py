@@ -14,7 +14,7 @@ LONGEST = 1 << 18
 _LONGEST_TEXT = 4000  # characters of a reason
 
 
-class State(StrEnum):
+class AgentState(StrEnum):
     """What an agent is doing."""
 
     PREPARING = "preparing"  # its processes load their libraries; it will come
@@ -92,7 +92,7 @@ class Pulse:
     command: str  # a digest: agents of one job run one command
     member: Member
     bounds: Bounds
-    state: State
+    state: AgentState
     round: Round | None = None  # the last one it took part in
     stepped: bool = False  # its processes have taken a step in that round
     reached: int | None = None  # the furthest step of any round
@@ -120,7 +120,7 @@ class Pulse:
                 command=str(said["command"]),
                 member=_member(said["member"]),
                 bounds=Bounds(**said["bounds"]),
-                state=State(said["state"]),
+                state=AgentState(said["state"]),
                 round=_round(said.get("round")),
                 stepped=bool(said.get("stepped")),
                 reached=None if said.get("reached") is None else int(said["reached"]),
@@ -136,7 +136,7 @@ class Pulse:
 
 
 @dataclass(frozen=True)
-class View:
+class JobView:
     """The coordinator's answer: how the job stands."""
 
     coordinator: str = ""  # another one is a new process with nothing remembered
@@ -156,7 +156,7 @@ class View:
         return json.dumps(asdict(self)).encode()
 
     @classmethod
-    def from_json(cls, body: bytes) -> View:
+    def from_json(cls, body: bytes) -> JobView:
         """Read a view.
 
         Raises:

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, replace
 
 from hardviews.elastic.address import reserve
-from hardviews.elastic.messages import Bounds, Failure, Member, Pulse, Round, State, Verdict, View
+from hardviews.elastic.messages import AgentState, Bounds, Failure, JobView, Member, Pulse, Round, Verdict
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Rendezvous(threading.Thread):
     def __init__(self, config: RendezvousConfig) -> None:
         """Prepare; `start` begins."""
         super().__init__(daemon=True, name="pulse")
-        self.view: View | None = None
+        self.view: JobView | None = None
         self.refusal: str | None = None
         self.address: str | None = None  # of this node, as it reaches the coordinator
         self._config = config
@@ -52,13 +52,13 @@ class Rendezvous(threading.Thread):
         self._serial, self._acknowledged = 0, -1
         self._closed = False
         member = Member(config.agent, config.node, "", 0, config.processes)
-        self._pulse = Pulse(config.job, config.command, member, config.bounds, State.PREPARING)
+        self._pulse = Pulse(config.job, config.command, member, config.bounds, AgentState.PREPARING)
         self._away_since: float | None = time.monotonic()
         self._reminded, self._reminding = time.monotonic(), False
 
     def tell(
         self,
-        state: State | None = None,
+        state: AgentState | None = None,
         round: Round | None = None,
         stepped: bool = False,
         reached: int | None = None,
@@ -95,7 +95,7 @@ class Rendezvous(threading.Thread):
             self._pulse = told
             if unchanged:  # but for the step, which can wait
                 return self._serial
-            if state == State.WAITING and pulse.state != State.WAITING:
+            if state == AgentState.WAITING and pulse.state != AgentState.WAITING:
                 self._new_port()
             self._serial += 1
             self._changed.notify()
@@ -130,14 +130,14 @@ class Rendezvous(threading.Thread):
                 # What has changed is told at once, but for a coordinator that does not answer.
                 if self._closed or (heard and self._serial != serial):
                     continue
-                interval = self._config.urgent if pulse.state == State.WAITING and heard else self._config.interval
+                interval = self._config.urgent if pulse.state == AgentState.WAITING and heard else self._config.interval
                 self._changed.wait(max(0.02, interval - (time.monotonic() - began)))
         self._disconnect()
 
     def close(self, patience: float = 1.0) -> None:
         """Say goodbye, if the coordinator can be reached in time, and end the thread."""
         if self.is_alive():
-            serial = self.tell(State.GONE)
+            serial = self.tell(AgentState.GONE)
             deadline = time.monotonic() + patience
             while not self.acknowledged(serial) and time.monotonic() < deadline and self.is_alive():
                 time.sleep(0.02)
@@ -187,7 +187,7 @@ class Rendezvous(threading.Thread):
             response = connection.getresponse()
             body = response.read()
             if response.status == 200:
-                self.view = View.from_json(body)
+                self.view = JobView.from_json(body)
             elif response.status == 409:
                 self.refusal = str(json.loads(body)["refused"])
             else:

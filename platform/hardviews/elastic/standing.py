@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from hardviews.elastic.messages import View
+from hardviews.elastic.messages import JobView
 
 EVERY = 30.0
 """Seconds between two lines while steps are taken; twice as many while nothing changes."""
@@ -93,7 +93,7 @@ class Reporter:
         if step is not None and step != self._step:
             self._step, self._stepped = step, now
 
-    def job(self, view: View, now: float) -> str | None:
+    def job(self, view: JobView, now: float) -> str | None:
         """Return the coordinator's line, if one is due."""
         self.stepped(view.reached, now)
         members = view.round.members if view.round and not (view.broken or view.finished or view.failed) else ()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from torchx.specs import AppDef, Resource, Role, macros, parse_mounts
 
 from hardviews.errors import UserError
-from hardviews.launch.kubernetes.options import PodOptions
+from hardviews.launch.pod_options import PodOptions
 from hardviews.launch.site import DATA, IMAGE, OUTPUT, TRACKING
 
 PORT = 29500  # of the coordinator, where it has a network address of its own

@@ -1,7 +1,7 @@
 """The arguments of a component, as text: every mistake in words, where TorchX would show a traceback or a usage text.
 
 TorchX 0.7.0 reads each argument by the annotation of the component's parameter. An argument of `Optional[int]` reaches
-the component as text; `hardviews.launch.kubernetes.options.number` converts it.
+the component as text; `hardviews.launch.pod_options.number` converts it.
 """
 
 from __future__ import annotations

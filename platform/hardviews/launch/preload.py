@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import s3fs  # noqa: F401
 
-import hardviews.cli
 import hardviews.elastic.worker
 import hardviews.recipes.overrides
 import hardviews.train.loop  # noqa: F401

@@ -54,7 +54,7 @@ class SimCLRConfig(MethodConfig):
         return SimCLR(self, backbone, features)
 
 
-class Candidates(NamedTuple):
+class Keys(NamedTuple):
     """A view's embeddings on all ranks (G, D), the row (B,) that is each sample's positive, and its own row
     (B,).
     """
@@ -90,13 +90,13 @@ class SimCLR(Method):
         """Return unit embeddings (B, D)."""
         return normalize(full_precision(self.projector(self.backbone(pixels))), dim=1)
 
-    def label(self, embedding: Tensor) -> Candidates:
+    def label(self, embedding: Tensor) -> Keys:
         """Return the embeddings of all ranks, of which a sample's positive is its own."""
         embeddings_GD, first = gather_rows(embedding)
         rows = first + torch.arange(len(embedding), device=embeddings_GD.device)
-        return Candidates(embeddings_GD, rows, rows)
+        return Keys(embeddings_GD, rows, rows)
 
-    def permute_target(self, target: Candidates, partner: Tensor) -> Candidates:
+    def permute_target(self, target: Keys, partner: Tensor) -> Keys:
         """Name another row as the positive and as the sample's own; the candidates stay where they are."""
         partner = partner.to(target.own.device)
         return target._replace(positive=target.positive[partner], own=target.own[partner])
@@ -105,7 +105,7 @@ class SimCLR(Method):
         self,
         batch: Batch,
         online: Mapping[Slot, Tensor],
-        target: Mapping[Slot, Candidates],
+        target: Mapping[Slot, Keys],
         pairs: Sequence[Pair],
     ) -> Tensor:
         """Return NT-Xent (P, B): one similarity matrix for each two views, whatever pairs read it.
@@ -130,7 +130,7 @@ class SimCLR(Method):
         return torch.stack(losses)
 
     def mixed_loss(
-        self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Candidates], pair: Pair, mix: Mix
+        self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Keys], pair: Pair, mix: Mix
     ) -> Tensor:
         """Return the interpolation (B,) of the losses to both images, each without its own view among the negatives.
 
@@ -141,12 +141,12 @@ class SimCLR(Method):
         weight_B = mix.weight.to(own_B)
         return weight_B * own_B + (1 - weight_B) * other_B
 
-    def mixed_floor(self, target: Mapping[Slot, Candidates], pair: Pair, mix: Mix) -> Tensor:
+    def mixed_floor(self, target: Mapping[Slot, Keys], pair: Pair, mix: Mix) -> Tensor:
         """Return the entropy (B,) of both positives' shares."""
         return entropy(mix).to(target[pair.target].embeddings)
 
     def scores(
-        self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Candidates], pair: Pair
+        self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Keys], pair: Pair
     ) -> tuple[Tensor, Tensor]:
         """Return the logits (B, 2G) of all candidates of a pair, and which of them is each sample's positive (B,).
 

@@ -4,16 +4,16 @@ from typing import Any
 
 from kubernetes.client.rest import ApiException
 
-from hardviews.launch.kubernetes.cluster import JOBS, Cluster, Refused
+from hardviews.launch.kubernetes.cluster import JOBS, ApiRefused, Cluster
 
 HOME = "/api/v1/namespaces/n"
 QUEUES = "/apis/scheduling.volcano.sh/v1beta1/queues"
 
 
-def refusal(status: int, message: str) -> Refused:
+def refusal(status: int, message: str) -> ApiRefused:
     error = ApiException(status=status, reason=message)
     error.body = f'{{"message": "{message}"}}'
-    return Refused(error)
+    return ApiRefused(error)
 
 
 class Few(Cluster):
@@ -28,7 +28,7 @@ class Few(Cluster):
             f"{QUEUES}/default": {"status": {"state": "Open"}},
         }
         self.created: list[tuple[str, dict[str, Any], dict[str, str]]] = []
-        self.refuses: dict[str, Refused] = {}
+        self.refuses: dict[str, ApiRefused] = {}
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         found = self.objects.get(path, refusal(404, "not found"))

@@ -15,7 +15,7 @@ from typing import Any
 from torchx.schedulers.api import DescribeAppResponse
 
 from hardviews.launch.kubernetes import surroundings
-from hardviews.launch.kubernetes.cluster import GROUPS, JOBS, QUEUES, Cluster, Refused, Silent
+from hardviews.launch.kubernetes.cluster import GROUPS, JOBS, QUEUES, ApiRefused, Cluster, Silent
 from hardviews.launch.kubernetes.scheduler import ElasticKubernetesScheduler
 from tests.launch.kubernetes.clusters import refusal
 from tests.launch.kubernetes.jobs import job as application
@@ -222,7 +222,7 @@ def record(cluster: Cluster, namespace: str, name: str) -> dict[str, Any]:
         try:
             written = cluster.text(f"{home}/pods/{pod['metadata']['name']}/log", tailLines="40", timestamps="true")
             logs[pod["metadata"]["name"]] = written.decode()
-        except (Refused, Silent):
+        except (ApiRefused, Silent):
             continue
     group = cluster.find(f"{GROUPS}/{namespace}/podgroups/{name}-{job['metadata']['uid']}")
     said = {

@@ -6,7 +6,7 @@ import torchx.specs as specs
 from hardviews.errors import UserError
 from hardviews.launch import component
 from hardviews.launch.kubernetes.mistakes import unknown_options, validate
-from hardviews.launch.kubernetes.options import PodOptions
+from hardviews.launch.pod_options import PodOptions
 from jobs.knn import knn
 from jobs.pack import pack
 from jobs.pretrain import pretrain

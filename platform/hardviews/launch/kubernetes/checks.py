@@ -9,7 +9,7 @@ from typing import Any
 
 from hardviews.errors import UserError
 from hardviews.launch.component import AGENT
-from hardviews.launch.kubernetes.cluster import JOBS, QUEUES, Cluster, Refused
+from hardviews.launch.kubernetes.cluster import JOBS, QUEUES, ApiRefused, Cluster
 from hardviews.launch.kubernetes.observed import phase
 from hardviews.launch.visible_store import StoreOfJob
 
@@ -34,7 +34,7 @@ def ask(cluster: Cluster, job: Mapping[str, Any], namespace: str, rehearse: bool
         """Reads what the job needs; an empty object where we may not know."""
         try:
             return cluster.find(path)
-        except Refused as error:
+        except ApiRefused as error:
             if error.status == 403:
                 return {}
             raise
@@ -57,7 +57,7 @@ def ask(cluster: Cluster, job: Mapping[str, Any], namespace: str, rehearse: bool
         found += _rivals(look, job, namespace)
         if rehearse and not found:
             found += _rehearse(cluster, job, namespace)
-    except Refused as error:
+    except ApiRefused as error:
         found.append(f"The cluster refused a question: {error.message}")
     except UserError as error:
         found.append(str(error))
@@ -69,11 +69,11 @@ def _exists(cluster: Cluster, home: str) -> bool:
 
     Raises:
         NotKubernetes: the answer is not that of a Kubernetes API: this is the first question to it.
-        Refused: any other error.
+        ApiRefused: any other error.
     """
     try:
         cluster.get(home)
-    except Refused as error:
+    except ApiRefused as error:
         if not error.kubernetes and error.status < 500:
             raise cluster.foreign(error) from error
         if error.status not in (403, 404):
@@ -192,7 +192,7 @@ def store_of(cluster: Cluster, job: Mapping[str, Any], namespace: str) -> StoreO
         try:
             data = cluster.get(f"/api/v1/namespaces/{namespace}/secrets/{entry['secretRef']['name']}").get("data")
             variables |= {key: b64decode(value).decode() for key, value in (data or {}).items() if key in _STORE}
-        except (Refused, UserError, ValueError):
+        except (ApiRefused, UserError, ValueError):
             complete = False
     # A variable of the container's own wins over those of its Secrets.
     given = {entry["name"]: entry.get("value") or "" for entry in container.get("env", [])}
@@ -203,7 +203,7 @@ def _rehearse(cluster: Cluster, job: Mapping[str, Any], namespace: str) -> Itera
     """Lets the API check the job and one pod of every task, without keeping them."""
     try:
         cluster.create(f"{JOBS}/namespaces/{namespace}/jobs", job, dryRun="All")
-    except Refused as error:
+    except ApiRefused as error:
         yield _refusal("the job", error, namespace)
         return
     for task in job["spec"]["tasks"]:
@@ -217,13 +217,13 @@ def _rehearse(cluster: Cluster, job: Mapping[str, Any], namespace: str) -> Itera
         }
         try:
             cluster.create(f"/api/v1/namespaces/{namespace}/pods", pod, dryRun="All")
-        except Refused as error:
+        except ApiRefused as error:
             # Who may create jobs need not be allowed to create pods: that is no verdict on the pod.
             if error.status != 403 or any(word in error.message for word in ("PodSecurity", "quota", "LimitRange")):
                 yield _refusal(f"a pod of the role {task['name']}", error, namespace)
 
 
-def _refusal(what: str, error: Refused, namespace: str) -> str:
+def _refusal(what: str, error: ApiRefused, namespace: str) -> str:
     if error.status == 403 and "cannot create resource" in error.message:
         return f"We may not create {what} in the namespace {namespace}: {error.message}. Ask the cluster's owner."
     return f"The cluster does not accept {what} in the namespace {namespace}: {error.message}"

@@ -47,7 +47,7 @@ class NotKubernetes(UserError):
         )
 
 
-class Refused(Exception):
+class ApiRefused(Exception):
     """The API answered with an error.
 
     Attributes:
@@ -105,7 +105,7 @@ class Cluster:
 
     Raises, from every method:
         UserError: no cluster is known, it does not answer (`Silent`), or it does not know us.
-        Refused: any other answer than success.
+        ApiRefused: any other answer than success.
     """
 
     def __init__(self, api: Any = None, namespace: str | None = None) -> None:
@@ -131,7 +131,7 @@ class Cluster:
         """Reads an object; None where there is none."""
         try:
             return self.get(path)
-        except Refused as error:
+        except ApiRefused as error:
             if error.status == 404:
                 return None
             raise
@@ -140,7 +140,7 @@ class Cluster:
         """Creates an object."""
         return self._object("POST", path, query, body)
 
-    def foreign(self, error: Refused) -> NotKubernetes:
+    def foreign(self, error: ApiRefused) -> NotKubernetes:
         """Returns the error for an answer that no Kubernetes API gives."""
         return NotKubernetes(str(self.client().configuration.host), error.message)
 
@@ -208,7 +208,7 @@ class Cluster:
                     f"The cluster at {api.configuration.host} does not accept our credentials. Log in again, or get a "
                     "new kubeconfig; `kubectl auth whoami` should answer."
                 ) from error
-            raise Refused(error) from error
+            raise ApiRefused(error) from error
         except (HTTPError, OSError) as error:
             raise Silent(
                 f"The cluster at {api.configuration.host} does not answer ({reason(error)}). See that it runs and that "

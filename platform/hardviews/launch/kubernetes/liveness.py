@@ -17,7 +17,7 @@ _FRESH = 15.0  # seconds since a step; an agent whose last one is older does not
 
 
 @dataclass(frozen=True)
-class Progress:
+class Liveness:
     """Whether a job trains, and the sentence about it.
 
     Attributes:
@@ -38,7 +38,7 @@ def coordinator(job: Object, there: Sequence[Replica]) -> tuple[bool, Replica | 
     return False, None
 
 
-def progress(job: Object, there: Sequence[Replica], lost: Sequence[Replica], seen: Surroundings) -> Progress:
+def liveness(job: Object, there: Sequence[Replica], lost: Sequence[Replica], seen: Surroundings) -> Liveness:
     """Say whether a job trains.
 
     Args:
@@ -49,7 +49,7 @@ def progress(job: Object, there: Sequence[Replica], lost: Sequence[Replica], see
     """
     has, head = coordinator(job, there)
     if not has:
-        return Progress()
+        return Liveness()
     running = [replica for replica in there if replica.state == ReplicaState.RUNNING and replica not in lost]
     if head is not None and head in running:
         return _by_coordinator(_lines(head, seen), seen)
@@ -72,9 +72,9 @@ def _lines(replica: Replica, seen: Surroundings) -> list[Said]:
     return found if found and found[-1][0] <= _STALE else []
 
 
-def _by_coordinator(said: Sequence[Said], seen: Surroundings) -> Progress:
+def _by_coordinator(said: Sequence[Said], seen: Surroundings) -> Liveness:
     if not said:
-        return Progress()
+        return Liveness()
     age, last = said[-1]
     if not last.nodes:
         since = age
@@ -85,20 +85,20 @@ def _by_coordinator(said: Sequence[Said], seen: Surroundings) -> Progress:
         waits = "1 node waits" if last.waiting == 1 else f"{last.waiting} nodes wait"
         needed = "1 is needed" if last.least == 1 else f"{last.least} are needed"
         if last.step is None:
-            return Progress(False, f"Nothing trains yet: {waits}, {needed}.")
-        return Progress(False, f"Nothing trains for {_duration(since)}, since step {last.step}: {waits}, {needed}.")
+            return Liveness(False, f"Nothing trains yet: {waits}, {needed}.")
+        return Liveness(False, f"Nothing trains for {_duration(since)}, since step {last.step}: {waits}, {needed}.")
     nodes = "1 node trains" if last.nodes == 1 else f"{last.nodes} nodes train"
     processes = "1 process" if last.processes == 1 else f"{last.processes} processes"
     idle = last.idle + age
     if last.step is None:
-        return Progress(None, f"{_begins(last)}: no step yet for {_duration(idle)}.")
+        return Liveness(None, f"{_begins(last)}: no step yet for {_duration(idle)}.")
     if idle > _STALLED:
-        return Progress(
+        return Liveness(
             None,
             f"No step beyond {last.step} for {_duration(idle)}, though {last.nodes} node{'s' * (last.nodes > 1)} should"
             " train: a process hangs or waits for data, or lost steps are run again. torchx log shows more.",
         )
-    return Progress(True, f"{nodes} with {processes}; step {last.step}.")
+    return Liveness(True, f"{nodes} with {processes}; step {last.step}.")
 
 
 def _begins(standing: Standing) -> str:
@@ -107,28 +107,28 @@ def _begins(standing: Standing) -> str:
 
 def _by_agents(
     agents: Sequence[Replica], said: Sequence[Said], lost: Sequence[Replica], seen: Surroundings
-) -> Progress:
+) -> Liveness:
     """What the agents say, each of its own node, while the coordinator is away."""
     if not agents:
-        return Progress(False, "Nothing trains: no trainer runs.")
+        return Liveness(False, "Nothing trains: no trainer runs.")
     alone = [(age, standing) for age, standing in said if standing.alone]
     step = max((standing.step for _, standing in alone if standing.step is not None), default=None)
     if any(standing.nodes and standing.idle <= _FRESH for _, standing in alone):
         at = f" (step {step})" if step is not None else ""
-        return Progress(True, f"Training goes on without the coordinator{at}; a trainer that is lost now ends it.")
+        return Liveness(True, f"Training goes on without the coordinator{at}; a trainer that is lost now ends it.")
     if len(alone) < len(said) or not alone:
-        return Progress(None, "Without the coordinator no node can join, and a trainer that is lost ends the training.")
+        return Liveness(None, "Without the coordinator no node can join, and a trainer that is lost ends the training.")
     idle = _duration(min(standing.idle + age for age, standing in alone))
     since = f", since step {step}" if step is not None else ""
     if not any(standing.nodes for _, standing in alone):
-        return Progress(False, f"Nothing trains for {idle}{since}: {names(agents)} cannot reach the coordinator.")
+        return Liveness(False, f"Nothing trains for {idle}{since}: {names(agents)} cannot reach the coordinator.")
     if lost:
         verb = "waits" if len(agents) == 1 else "wait"
-        return Progress(
+        return Liveness(
             False,
             f"Nothing trains for {idle}{since}: {names(agents)} {verb} for {names(lost)}, which cannot be reached.",
         )
-    return Progress(None, f"No step for {idle}{since}, and the coordinator is away.")
+    return Liveness(None, f"No step for {idle}{since}, and the coordinator is away.")
 
 
 def _duration(past: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from urllib3.exceptions import HTTPError
 
-from hardviews.launch.kubernetes.cluster import Cluster, Refused, Silent, patiently, reason
+from hardviews.launch.kubernetes.cluster import ApiRefused, Cluster, Silent, patiently, reason
 
 _PAUSE = 1.0  # seconds between two looks at a pod that has nothing to say
 _SLACK = 10  # seconds of log that are read twice rather than missed; clocks of nodes differ
@@ -73,7 +73,7 @@ def _read(cluster: Cluster, path: str, last: str, **query: str) -> Iterator[Line
     try:
         with cluster.stream(f"{path}/log", timestamps="true", **query) as response:
             yield from _split(response)
-    except Refused as error:
+    except ApiRefused as error:
         # The container has not started yet, or is gone: there is nothing to read.
         if error.status not in (400, 404):
             raise

@@ -14,7 +14,7 @@ from torchx.schedulers.kubernetes_scheduler import LABEL_REPLICA_ID, LABEL_ROLE_
 from torchx.specs import AppDef, Resource, Role
 
 from hardviews.launch.component import AGENT, COORDINATOR, PORT, module
-from hardviews.launch.kubernetes.options import PodOptions, toleration
+from hardviews.launch.pod_options import PodOptions, toleration
 from hardviews.launch.site import IMAGE, NAMESPACE
 from hardviews.storage.url import cache_room
 

@@ -10,8 +10,8 @@ from torchx.specs import AppDef, BindMount, DeviceMount, Role, VolumeMount
 
 from hardviews.errors import did_you_mean
 from hardviews.launch.component import COORDINATOR, module
-from hardviews.launch.kubernetes.forms import LONGEST, bad_object
-from hardviews.launch.kubernetes.options import PodOptions
+from hardviews.launch.forms import LONGEST, bad_object
+from hardviews.launch.pod_options import PodOptions
 from hardviews.launch.site import TRACKING
 
 _PLACES = ("--data", "--output", "--run", "--out", "--source")

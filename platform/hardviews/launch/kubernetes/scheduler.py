@@ -18,15 +18,15 @@ from torchx.specs import AppDef, AppState, runopts
 
 from hardviews.errors import UserError
 from hardviews.launch.kubernetes.checks import ask, store_of
-from hardviews.launch.kubernetes.cluster import JOBS, Cluster, Refused
+from hardviews.launch.kubernetes.cluster import JOBS, ApiRefused, Cluster
 from hardviews.launch.kubernetes.logs import lines
 from hardviews.launch.kubernetes.manifest import cache_disk, refine
 from hardviews.launch.kubernetes.mistakes import validate
 from hardviews.launch.kubernetes.observed import phase
-from hardviews.launch.kubernetes.options import PodOptions
 from hardviews.launch.kubernetes.service import with_names
 from hardviews.launch.kubernetes.status import OVER, STATES, response
 from hardviews.launch.kubernetes.surroundings import around
+from hardviews.launch.pod_options import PodOptions
 from hardviews.launch.site import cluster_options
 from hardviews.launch.visible_store import StoreOfJob
 
@@ -111,7 +111,7 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
         job = with_names(self._cluster, namespace, dryrun_info.request.resource)
         try:
             made = self._cluster.create(f"{JOBS}/namespaces/{namespace}/jobs", job)
-        except Refused as error:
+        except ApiRefused as error:
             raise UserError(
                 f"The cluster does not accept the job in the namespace {namespace}: {error.message}"
             ) from error
@@ -138,7 +138,7 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
             pods = self._cluster.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"{_JOB_LABEL}={name}")
             seen = around(self._cluster, namespace, job, pods["items"])
             return response(f"{namespace}:{name}", job, pods["items"], seen)
-        except Refused as error:
+        except ApiRefused as error:
             raise _forbidden(f"the job {name}", namespace, error) from error
 
     def list(self) -> List[ListAppResponse]:  # noqa: UP006
@@ -146,7 +146,7 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
         namespace = self._named()
         try:
             jobs = self._cluster.get(f"{JOBS}/namespaces/{namespace}/jobs" if namespace else f"{JOBS}/jobs")["items"]
-        except Refused as error:
+        except ApiRefused as error:
             if namespace is not None or error.status != 403:
                 raise _forbidden("jobs", namespace or "default", error) from error
             jobs = self._cluster.get(f"{JOBS}/namespaces/default/jobs")["items"]
@@ -178,7 +178,7 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
                 "target": owner,
             }
             self._cluster.create(f"{_COMMANDS}/namespaces/{namespace}/commands", command)
-        except Refused as error:
+        except ApiRefused as error:
             if error.status not in (403, 404):
                 raise _forbidden(f"the job {name}", namespace, error) from error
             self.delete(app_id)  # a cluster where we may not send commands; pods have their grace period here too
@@ -188,7 +188,7 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
         namespace, name = self._place(app_id)
         try:
             self._cluster.delete(f"{JOBS}/namespaces/{namespace}/jobs/{name}", propagationPolicy="Background")
-        except Refused as error:
+        except ApiRefused as error:
             raise _forbidden(f"the job {name}", namespace, error) from error
 
     def log_iter(
@@ -249,7 +249,7 @@ def _pod_name(job: Mapping[str, Any], role: str, replica: int) -> str | None:
     return None
 
 
-def _forbidden(what: str, namespace: str, error: Refused) -> UserError:
+def _forbidden(what: str, namespace: str, error: ApiRefused) -> UserError:
     return UserError(f"The cluster did not show or change {what} in the namespace {namespace}: {error.message}")
 
 

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from hardviews.launch.kubernetes.cluster import Cluster, Refused
+from hardviews.launch.kubernetes.cluster import ApiRefused, Cluster
 from hardviews.launch.kubernetes.manifest import SERVICE
 
 _EXISTS = 409
@@ -40,6 +40,6 @@ def _made(cluster: Cluster, namespace: str) -> bool:
             spec = found.get("spec", {})
             return all(spec.get(key) == SERVICE["spec"][key] for key in ("clusterIP", "selector"))
         cluster.create(path, SERVICE)
-    except Refused as error:
+    except ApiRefused as error:
         return error.status == _EXISTS  # another submission made it meanwhile
     return True

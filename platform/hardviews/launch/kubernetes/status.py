@@ -10,7 +10,7 @@ from torchx.schedulers.api import DescribeAppResponse
 from torchx.specs import AppState, ReplicaState, ReplicaStatus, Resource, Role, RoleStatus
 
 from hardviews.launch.kubernetes.endings import disruption, ending, past_evictions
-from hardviews.launch.kubernetes.liveness import Progress, coordinator, progress
+from hardviews.launch.kubernetes.liveness import Liveness, coordinator, liveness
 from hardviews.launch.kubernetes.nodes import troubles, unreachable
 from hardviews.launch.kubernetes.observed import (
     Object,
@@ -169,7 +169,7 @@ def _findings(job: Object, there: Sequence[Replica], seen: Surroundings) -> Iter
     yield needed
     yield "" if text else _absent(job, there)
     done = phase(job) == "Running" or any(_works(job, replica) for replica in there)
-    standing = progress(job, there, unreachable(there, seen), seen) if done else Progress()
+    standing = liveness(job, there, unreachable(there, seen), seen) if done else Liveness()
     if standing.trains is not True:
         yield standing.text
     yield "" if blocked else starting(there, seen)

@@ -11,7 +11,7 @@ from typing import Any
 from torchx.specs import ReplicaState
 from urllib3.exceptions import HTTPError
 
-from hardviews.launch.kubernetes.cluster import GROUPS, QUEUES, Cluster, Refused, Silent
+from hardviews.launch.kubernetes.cluster import GROUPS, QUEUES, ApiRefused, Cluster, Silent
 from hardviews.launch.kubernetes.liveness import coordinator
 from hardviews.launch.kubernetes.logs import dated
 from hardviews.launch.kubernetes.nodes import unreachable
@@ -65,7 +65,7 @@ class _Look:
         """Read what we may: who may see jobs need not be allowed to see events, nodes and queues."""
         try:
             return self._cluster.get(path, **query)
-        except Refused as error:
+        except ApiRefused as error:
             if error.status == 403:
                 self._hidden.append(kind)
             return {}
@@ -97,7 +97,7 @@ class _Look:
         for name in used:
             try:
                 found.append(self._cluster.get(f"/api/v1/nodes/{name}"))
-            except Refused as error:
+            except ApiRefused as error:
                 if error.status == 404:
                     self._missing.add(name)
                 elif error.status == 403:
@@ -127,7 +127,7 @@ class _Look:
         try:
             path = f"{self._home}/pods/{replica.name}/log"
             text = self._cluster.text(path, tailLines=_LINES, timestamps="true")
-        except Refused as error:
+        except ApiRefused as error:
             if error.status == 403:
                 self._hidden.append("pods/log")
             if error.status >= 500:

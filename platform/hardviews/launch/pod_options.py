@@ -10,7 +10,7 @@ from typing import Any
 from torchx.specs import Role
 
 from hardviews.errors import UserError
-from hardviews.launch.kubernetes.forms import LONGEST, bad_key, bad_object, bad_value
+from hardviews.launch.forms import LONGEST, bad_key, bad_object, bad_value
 
 METADATA = "kubernetes"
 """Key of a role's metadata under which a job says its part."""

@@ -1,6 +1,6 @@
 import pytest
 
-from hardviews.launch.kubernetes.options import PodOptions, toleration
+from hardviews.launch.pod_options import PodOptions, toleration
 from tests.launch.kubernetes.jobs import job
 
 
