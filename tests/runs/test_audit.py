@@ -14,8 +14,8 @@ from hardviews.errors import UserError
 from hardviews.runs.audit import Audit, Report, audit, run_audit
 from hardviews.runs.checkpoint import MANIFEST, Checkpoints, Manifest
 from hardviews.storage.store import Store
+from hardviews.train.feed import Feed
 from hardviews.train.loader import LoaderConfig, RawBatch
-from hardviews.train.loop import Pretraining
 from tests.data.helpers import flip_bit
 from tests.train.runs import BATCH, SAMPLES, STEPS, packed, simclr, train
 
@@ -69,11 +69,11 @@ def test_stand_ins_are_counted_and_their_positions_are_used(untracked: Path) -> 
 
 
 def faulty(change: Callable[[list[RawBatch]], Iterator[RawBatch]]) -> Callable[..., Iterator[RawBatch]]:
-    """Return a `Pretraining._batches` whose batches are changed on their way to the step."""
-    original = Pretraining._batches
+    """Return a `Feed.batches` whose batches are changed on their way to the step."""
+    original = Feed.batches
 
-    def batches(self: Pretraining, epoch: int, consumed: int, epochs: int) -> Iterator[RawBatch]:
-        made = original(self, epoch, consumed, epochs)
+    def batches(self: Feed, progress: int, epochs: int) -> Iterator[RawBatch]:
+        made = original(self, progress, epochs)
         yield from chain(change(list(islice(made, STEPS))), made)
 
     return batches
@@ -103,7 +103,7 @@ def test_a_fault_on_the_way_to_the_step_is_found(
     capsys: pytest.CaptureFixture,
     fault: Callable,
 ) -> None:
-    monkeypatch.setattr(Pretraining, "_batches", faulty(fault))
+    monkeypatch.setattr(Feed, "batches", faulty(fault))
     output = str(train(simclr(1), data, untracked / "run"))
     assert "other samples than the order names" in audit(output, data).verdict
     with pytest.raises(SystemExit) as end:

@@ -8,11 +8,11 @@ from threading import Event
 import pytest
 import torch
 
+from hardviews.elastic.worker import EVICTED
 from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.life import LifeNotes
 from hardviews.runs.saver import Saver, State
 from hardviews.storage.store import Store
-from hardviews.train.loop import EVICTED
 from tests.runs.test_checkpoint import PROGRESS, RANGES
 from tests.train.runs import rows, simclr, train, weights
 

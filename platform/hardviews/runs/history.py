@@ -24,6 +24,7 @@ class History:
     def __init__(self, output: str, before: bytes, write: bool) -> None:
         """Take over the lines of a checkpoint; what an earlier life wrote after them belongs to steps run again."""
         self.store = Store(output)
+        self._writes = write
         self._behind = False  # the file lacks lines
         self._lines = before.splitlines(keepends=True)
         self.rows: list[dict[str, Any]] = [json.loads(line) for line in self._lines]
@@ -77,7 +78,7 @@ class History:
         Raises:
             UserError: it cannot be written.
         """
-        if not self.store.local or self._behind:
+        if self._writes and (not self.store.local or self._behind):
             self.store.write(NAME, b"".join(self._lines))
             self._behind = False
 

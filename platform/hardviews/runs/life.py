@@ -311,6 +311,28 @@ class LifeNotes:
         store.write(f"{life.number:04d}.json", json.dumps(asdict(life), indent=1).encode(), new)
 
 
+class NoLife:
+    """Stands for the notes of a life on the ranks that write none."""
+
+    number = 1
+    displaced: Displaced | None = None
+
+    def begin(self, world: int, resumed: int, survivors: int | None) -> None:
+        """Begin without a note."""
+
+    def check_newest(self, patience: float | None = None) -> None:
+        """Find no other life."""
+
+    def reached(self, step: int) -> None:
+        """Take no note of a step."""
+
+    def close(self, end: End, patience: float = _LAST) -> None:
+        """End without a note."""
+
+    def withdraw(self, patience: float = _LAST) -> None:
+        """Take nothing back."""
+
+
 def _parse(data: bytes | None) -> Life | None:
     try:
         return None if data is None else Life.parse(data)
