@@ -17,7 +17,7 @@ _METER, _DAMAGE = "meter.", "data.damage"  # names of tensors in a checkpoint
 
 
 class Lasting:
-    """Weights, optimizer, sums of the report under way, corrupt samples, ledger; `progress` counts samples seen so far."""
+    """Weights, optimizer, sums of the report under way, corrupt samples, ledger; `progress`: samples seen so far."""
 
     def __init__(self, trainer: Trainer, calendar: Calendar, damage: Damage) -> None:
         self.trainer, self.calendar, self.damage = trainer, calendar, damage
