@@ -12,7 +12,8 @@ from hardviews.data.index import Index
 from hardviews.data.reader import Reader, ReaderConfig
 from hardviews.errors import UserError
 from hardviews.runs.audit import Audit, Report, audit, run_audit
-from hardviews.runs.checkpoint import MANIFEST, Checkpoints, Manifest
+from hardviews.runs.checkpoint import Checkpoints
+from hardviews.runs.manifest import MANIFEST, Manifest
 from hardviews.storage.store import Store
 from hardviews.train.feed import Feed
 from hardviews.train.loader import LoaderConfig, RawBatch
@@ -131,7 +132,7 @@ def tampered(output: Path, change: Callable[[dict], None], sealed: bool) -> None
     change(content)
     data = json.dumps(content).encode()
     if sealed:
-        from hardviews.runs.checkpoint import _own_checksum
+        from hardviews.runs.manifest import _own_checksum
 
         del content["crc32"]
         data = json.dumps(content | {"crc32": _own_checksum(content)}).encode()

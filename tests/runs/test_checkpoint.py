@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from hardviews.errors import UserError
-from hardviews.runs.checkpoint import HISTORY, MANIFEST, Checkpoint, Checkpoints, Progress
+from hardviews.runs.checkpoint import HISTORY, Checkpoint, Checkpoints
 from hardviews.runs.ledger import Range
+from hardviews.runs.manifest import MANIFEST, Progress
 from hardviews.storage.store import Store
 
 TENSORS = {"weight": torch.arange(6.0).view(2, 3), "count": torch.tensor(7), "none": torch.empty(0, dtype=torch.int64)}
-PROGRESS = Progress(1, 0, 16, 16, "run", "recipe", "dataset", 1)
+PROGRESS = Progress(1, 16, "run", "recipe", "dataset", 1)
 RANGES = (Range(1, 1, 0, 0, 16, 1, 1, 2**63 + 5),)
 DATA = "__0_0.distcp"
 

@@ -11,8 +11,9 @@ from hardviews.data.pack import pack
 from hardviews.data.pack_command import Packing
 from hardviews.data.places import look_at_evaluation, look_at_packing
 from hardviews.errors import UserError
-from hardviews.runs.checkpoint import Checkpoints, Progress
+from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.life import Life
+from hardviews.runs.manifest import Progress
 from hardviews.runs.record import Record
 from hardviews.runs.where import Where
 from hardviews.storage.sight import Unseen
@@ -79,7 +80,7 @@ def test_an_output_of_another_recipe_is_refused_with_every_setting(bucket, data)
         assert part in message
     assert found(data, output, other, accept_changes=True) == []
     # Once there is a checkpoint, the order of the samples cannot change any more.
-    progress = Progress(3, 0, 48, 48, "id", simclr().digest(), Index.load(f"{data}/train").digest, 1)
+    progress = Progress(3, 48, "id", simclr().digest(), Index.load(f"{data}/train").digest, 1)
     Checkpoints(output).save({}, progress)
     (message,) = found(data, output, other, accept_changes=True)
     assert "training.seed cannot change" in message

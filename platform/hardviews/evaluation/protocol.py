@@ -20,7 +20,8 @@ from hardviews.errors import UserError
 from hardviews.evaluation.features import Embed, Features, Preprocess, Source, embedding, extract
 from hardviews.evaluation.waiting import wait_for_encoder
 from hardviews.models.encoder import Encoder, load
-from hardviews.runs.checkpoint import Checkpoints, Damaged
+from hardviews.runs.checkpoint import Checkpoints
+from hardviews.runs.manifest import Damaged
 from hardviews.storage.store import check_writable
 from hardviews.storage.url import check_given, check_here
 from hardviews.tracking.failures import MissingRun
@@ -257,7 +258,7 @@ def _checkpoint(run: str, encoder: Encoder) -> dict[str, str]:
             manifest = checkpoints.manifest(name)
         except Damaged:
             continue
-        if manifest is not None and manifest.progress.progress == encoder.provenance.get("samples"):
+        if manifest is not None and manifest.progress.samples == encoder.provenance.get("samples"):
             digest = hashlib.sha256(manifest.encode()).hexdigest()
             return {"hardviews.checkpoint": name, "hardviews.checkpoint.digest": digest}
     return {}

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from hardviews.errors import UserError
-from hardviews.runs.checkpoint import Progress
+from hardviews.runs.manifest import Progress
 from hardviews.storage.store import Store
 
 _NAME = "run.json"

@@ -1,10 +1,11 @@
 """The part of a training that outlives its processes: out of a checkpoint, and into the next one."""
 
 from hardviews.clock import Calendar
-from hardviews.runs.checkpoint import Checkpoint, Progress
+from hardviews.runs.checkpoint import Checkpoint
 from hardviews.runs.history import History
 from hardviews.runs.ledger import Ledger, Range
 from hardviews.runs.life import LifeNotes, NoLife
+from hardviews.runs.manifest import Progress
 from hardviews.runs.record import Record
 from hardviews.runs.saver import State
 from hardviews.runs.state import first_not_finite, from_tensors, to_tensors
@@ -40,7 +41,7 @@ class Lasting:
         from_tensors(tensors, self.trainer.objective, self.trainer.optimizer)
         self.meter.from_tensors({k.removeprefix(_METER): v for k, v in tensors.items() if k.startswith(_METER)})
         self.damage.from_tensor(tensors[_DAMAGE])
-        self.progress, self.ledger, self.history = found.progress.progress, Ledger(found.ranges), found.history
+        self.progress, self.ledger, self.history = found.progress.samples, Ledger(found.ranges), found.history
 
     def advance(self, report: StepReport, life: int) -> None:
         """Move one global batch on; the samples at an epoch's end that fill no batch are left out."""
@@ -69,9 +70,9 @@ class Lasting:
         spoilt = first_not_finite(objective)
         if spoilt is not None:
             refuse_weights(self.step, spoilt)
-        clock = self.calendar.at(self.progress)
         progress = Progress(
-            *(clock.step, clock.epoch, self.calendar.consumed(self.progress), self.progress),
+            self.step,
+            self.progress,
             run_id=record.run_id,
             recipe=digest,
             dataset=record.dataset,

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from hardviews.data.index import Index, NoDataset
 from hardviews.data.reader import Reader
 from hardviews.errors import UserError
-from hardviews.runs.checkpoint import Checkpoints, Damaged, Progress
+from hardviews.runs.checkpoint import Checkpoints
+from hardviews.runs.manifest import Damaged, Progress
 from hardviews.runs.record import Record, check_same_run
 from hardviews.runs.rival import living
 from hardviews.runs.where import Where
