@@ -45,10 +45,6 @@ def pack(
     """
     if len(source) == 0:
         raise UserError("The source holds no images. Give one that does.")
-    if shard_bytes < 1 or (short is not None and short < 1) or not 1 <= quality <= 100:
-        raise UserError(
-            f"shard_bytes={shard_bytes} and short={short} must be positive, and quality={quality} between 1 and 100."
-        )
     if not overwrite:
         refuse_packed(out_url)
     refuse_unwritable(out_url)

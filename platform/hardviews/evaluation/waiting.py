@@ -23,8 +23,6 @@ def wait_for_encoder(run: str, seconds: float) -> None:
     Raises:
         UserError: the run failed meanwhile, or the time is up.
     """
-    if not seconds >= 0:
-        raise UserError(f"--wait is {seconds:g}; it is a number of seconds, 0 for not waiting.")
     began, said = time.monotonic(), -EVERY
     first: Life | None = None
     looked = False
