@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
 import pytest
 
+from hardviews.data.claim import Claim
 from hardviews.data.index import Index
 from hardviews.errors import UserError
 from hardviews.failures import Needs
+from hardviews.models.encoder import load
+from hardviews.runs.checkpoint import Checkpoints
+from hardviews.runs.life import lives_in, newest_life
+from hardviews.runs.record import Record
 from hardviews.runs.where import open_dataset
 from hardviews.storage import patience, s3
 from hardviews.storage.failures import (
@@ -233,6 +239,29 @@ def test_a_full_store_needs_the_user(
     fake_s3.refuse("PutObject", by=refusal)
     with pytest.raises(Refused, match=words):
         store.write("file", b"")
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        lambda url: open_store(url).read("file"),
+        lambda url: open_store(url).size("file"),
+        lambda url: open_store(url).files(),
+        lambda url: open_store(url).remove("file"),
+        lambda url: Claim(open_store(url)).holds(),
+        Index.load,
+        load,
+        Record.read,
+        lambda url: Checkpoints(url).manifest("step-00000001"),
+        lambda url: newest_life(lives_in(url)),
+    ],
+)
+def test_a_missing_bucket_is_not_a_missing_file(
+    fake_s3: FakeS3, store: Store, attempt: Callable[[str], object]
+) -> None:
+    fake_s3.refuse("GetObject", "HeadObject", "ListObjectsV2", "DeleteObject", by=Refusal(404, "NoSuchBucket"))
+    with pytest.raises(NoBucket, match="aws s3 mb"):
+        attempt(store.url)
 
 
 def test_a_throttling_server_is_not_taken_for_a_wrong_address(fake_s3: FakeS3, store: Store) -> None:

@@ -119,6 +119,39 @@ def test_files_are_published_whole_and_listed(tmp_path: Path, scheme: str) -> No
     assert store.files() == []
 
 
+@pytest.mark.parametrize("scheme", ["", "file://", "memory://"])
+def test_staged_files_are_those_of_a_folder_after_the_block(tmp_path: Path, scheme: str) -> None:
+    store = open_store(f"{scheme}{tmp_path}/folder")
+    with store.staging("checkpoint") as folder:
+        (folder / "a").write_bytes(b"first")
+        (folder / "b").write_bytes(b"second")
+    inside = store.inside("checkpoint")
+    assert store.folders() == ["checkpoint"]
+    assert {name: inside.read(name) for name in inside.files()} == {"a": b"first", "b": b"second"}
+    assert folder.exists() == store.local
+    store.remove_folder("checkpoint")
+    assert inside.files() == []
+
+
+def test_nothing_is_sent_of_a_staging_that_fails(tmp_path: Path) -> None:
+    store = open_store(f"memory://{tmp_path}/folder")
+    with pytest.raises(ZeroDivisionError), store.staging("checkpoint") as folder:
+        (folder / "a").write_bytes(b"first")
+        raise ZeroDivisionError
+    assert store.folders() == [] and not folder.exists()
+
+
+def test_only_an_empty_folder_is_removed(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "folder"))
+    store.write("file", b"")
+    store.remove_if_empty()
+    assert store.files() == ["file"]
+    store.remove("file")
+    store.remove_if_empty()
+    store.remove_if_empty()
+    assert not (tmp_path / "folder").exists()
+
+
 def test_a_failed_publication_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(str(tmp_path / "folder"))
     (tmp_path / "new").write_bytes(b"x")
@@ -144,6 +177,15 @@ def test_a_pickle_carries_no_connection(tmp_path: Path) -> None:
 
 def _read_in_child(store: Store, results) -> None:
     results.put(store.read("file", 1, 4))
+
+
+@pytest.mark.parametrize("url", ["folder", "file:///tmp/folder", "s3://bucket/folder"])
+def test_a_store_is_the_same_behind_a_pickle_and_with_another_patience(url: str) -> None:
+    store = open_store(f"{url}/", patience=7)
+    for copy in (pickle.loads(pickle.dumps(store)), store.patient(3), store.patient(None)):
+        assert (copy.url, copy.path, copy.local) == (url, store.path, "s3" not in url)
+        assert copy.name("file") == store.name("file")
+        assert copy.inside("in").name("file") == store.name("in/file")
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])

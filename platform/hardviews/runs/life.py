@@ -247,8 +247,9 @@ class LifeNotes:
         self._thread.join(patience)
         self.store.patient(patience).remove(f"{self._life.number:04d}.json")
         self._life = None
-        for store in (self.store, open_store(self.output)):  # the folders of a run's first life
-            store.remove_if_empty()
+        # The first life of a run made these folders.
+        self.store.remove_if_empty()
+        open_store(self.output).remove_if_empty()
 
     def _keep(self) -> None:
         while not self._stop.wait(_EVERY) and self.displaced is None:
