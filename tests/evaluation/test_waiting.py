@@ -15,7 +15,7 @@ from hardviews.evaluation.knn import Knn, evaluate_knn
 from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder, save
 from hardviews.runs.life import Life
-from hardviews.storage.store import Store
+from hardviews.storage.store import open_store
 from hardviews.views.augmentation import Normalisation
 
 
@@ -30,7 +30,7 @@ def run(request, tmp_path, monkeypatch):
 
 def note(run, number, end=None, reached=7):
     life = Life(number, 2, 0, 1.0, "host", reached, time.time(), end)
-    Store(run).write(f"lives/{number:04d}.json", json.dumps(asdict(life)).encode())
+    open_store(run).write(f"lives/{number:04d}.json", json.dumps(asdict(life)).encode())
 
 
 def export(run):

@@ -14,7 +14,7 @@ from hardviews.errors import UserError
 from hardviews.runs.audit import Audit, Report, audit, run_audit
 from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.manifest import MANIFEST, Manifest
-from hardviews.storage.store import Store
+from hardviews.storage.store import open_store
 from hardviews.train.feed import Feed
 from hardviews.train.loader import LoaderConfig, RawBatch
 from tests.data.helpers import flip_bit
@@ -49,7 +49,7 @@ def test_a_run_under_way_is_whole_as_far_as_it_came(data: str, untracked: Path) 
     with pytest.raises(AssertionError, match="not reached"):
         train(simclr(1, checkpoint_steps=2), data, output, dies=(4, 99))
     for name in Checkpoints(str(output)).names()[:1]:
-        Store(str(output)).remove_folder(f"checkpoints/{name}")
+        open_store(str(output)).remove_folder(f"checkpoints/{name}")
     report = audit(str(output), data)
     assert not report.problems and report.step < STEPS
     assert report.epochs[0].expected == report.step * BATCH and report.epochs[0].left_out == ()
@@ -200,6 +200,6 @@ def test_what_is_no_run_or_another_dataset_is_refused(data: str, run: Path, tmp_
         audit(str(tmp_path / "nowhere"), data)
     with pytest.raises(UserError, match="another dataset"):
         audit(str(run), packed(tmp_path / "other", 60))
-    Store(str(run)).remove_folder("checkpoints")
+    open_store(str(run)).remove_folder("checkpoints")
     with pytest.raises(UserError, match="no whole checkpoint"):
         audit(str(run), data)

@@ -17,7 +17,7 @@ from hardviews.runs.manifest import Progress
 from hardviews.runs.record import Record
 from hardviews.runs.where import Where
 from hardviews.storage.sight import Unseen
-from hardviews.storage.store import Store
+from hardviews.storage.store import open_store
 from hardviews.train import places
 from hardviews.train.places import look_at_run
 from tests.data.helpers import Noise
@@ -104,7 +104,7 @@ def test_an_output_that_another_job_trains_is_refused(bucket, data, monkeypatch,
     begin(output, data)
     life, store, over = (
         Life(2, 1, 0, 0.0, "host-7", 5, 0.0, job="pretrain-x", **changes),
-        Store(output),
+        open_store(output),
         threading.Event(),
     )
 
@@ -131,7 +131,7 @@ def test_a_life_that_ended_without_notice_is_over(bucket, data, monkeypatch):
     monkeypatch.setattr(places, "SILENCE", 0.5)
     begin(f"{bucket}/run", data)
     life = Life(1, 1, 0, 0.0, "host", 5, 0.0, job="pretrain-x")
-    Store(f"{bucket}/run").write("lives/0001.json", json.dumps(asdict(life)).encode())
+    open_store(f"{bucket}/run").write("lives/0001.json", json.dumps(asdict(life)).encode())
     assert found(data, f"{bucket}/run") == []
 
 

@@ -31,9 +31,9 @@ from hardviews.failures import kind_of, of_machine
 from hardviews.runs.files import check_file, failure_of, fingerprint
 from hardviews.runs.ledger import Range
 from hardviews.runs.manifest import MANIFEST, Damaged, Manifest, Progress
-from hardviews.storage.disk import in_words, room, temporary_folder, try_folder
+from hardviews.storage.disk import room, temporary_folder, try_folder
 from hardviews.storage.scratch import scratch
-from hardviews.storage.store import Store
+from hardviews.storage.store import open_store
 
 HISTORY = "history.jsonl"
 _FOLDER = "checkpoints"
@@ -64,9 +64,9 @@ class Checkpoints:
     """The checkpoints of one run, in the folder `checkpoints` of its output (a path or a URL)."""
 
     def __init__(self, output: str, keep: int = 2, patience: float | None = None) -> None:
-        """Name the folder; `keep` committed checkpoints stay, older ones go. patience: seconds, as of a Store."""
-        self.output, self.keep = output, keep
-        self.store = Store(output, patience).inside(_FOLDER)
+        """Name the folder; `keep` committed checkpoints stay, older ones go. patience: as of `open_store`."""
+        self.output, self.keep, self.patience = output, keep, patience
+        self.store = open_store(output, patience).inside(_FOLDER)
         self._left = ""  # why old ones could not be removed
 
     def patient(self, seconds: float) -> "Checkpoints":
@@ -113,7 +113,7 @@ class Checkpoints:
 
     def _write(self, name: str, tensors: Mapping[str, Tensor], history: bytes) -> dict[str, dict[str, int]]:
         """Write all files but the manifest; return size and checksum of each."""
-        with in_words(*self._place()), self._workplace(name) as folder:
+        with self.store.disk_in_words(), self.store.staging(name) as folder:
             # What is uploaded from here need not outlive the power.
             writer = FileSystemWriter(folder, sync_files=self.store.local)
             failure = failure_of(lambda: dcp.save(dict(tensors), storage_writer=writer, no_dist=True))
@@ -123,17 +123,7 @@ class Checkpoints:
                 raise failure
             (folder / HISTORY).write_bytes(history)
             paths = sorted(path for path in folder.iterdir() if path.is_file())
-            files = {path.name: fingerprint(path) for path in paths}
-            if not self.store.local:
-                with ThreadPoolExecutor(len(paths)) as pool:
-                    list(pool.map(lambda path: self.store.put(str(path), f"{name}/{path.name}", move=False), paths))
-            return files
-
-    def _place(self) -> tuple[str, str]:
-        """Return the folder that torch writes to, for messages, and how to choose another one."""
-        if self.store.path is not None:
-            return self.store.path, ""
-        return temporary_folder(), "TMPDIR names another folder for temporary files."
+            return {path.name: fingerprint(path) for path in paths}
 
     def check_room(self, tensors: Mapping[str, Tensor]) -> None:
         """Refuse to begin a training whose checkpoints the disk cannot hold; writes nothing.
@@ -151,17 +141,6 @@ class Checkpoints:
             f"A checkpoint of this training takes {needed / 1e6:.1f} MB or more, and the disk of {shown} has "
             f"{free / 1e6:.1f} MB free. Free some space, or {instead}."
         )
-
-    @contextmanager
-    def _workplace(self, name: str) -> Iterator[Path]:
-        """Where torch writes: in the folder itself where that is local, else in one that is uploaded from."""
-        if self.store.path is not None:
-            folder = Path(self.store.path) / name
-            folder.mkdir(parents=True, exist_ok=True)
-            yield folder
-        else:
-            with scratch() as folder:
-                yield folder
 
     def _forget_old(self) -> None:
         """Remove all but the newest committed ones, and what was never finished before them."""
@@ -214,8 +193,6 @@ class Checkpoints:
         """
         try:
             return Manifest.decode(self.store.read(f"{name}/{MANIFEST}"), self.store.name(name))
-        except UserError:
-            raise
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -265,7 +242,7 @@ class Checkpoints:
         return None
 
     def _read(self, name: str, manifest: Manifest) -> Checkpoint:
-        with in_words(*self._place()), self._verified(name, manifest) as folder:
+        with self.store.disk_in_words(), self._verified(name, manifest) as folder:
             reader = FileSystemReader(folder)
             tensors = {
                 key: torch.empty(entry.size, dtype=entry.properties.dtype)
@@ -302,8 +279,6 @@ class Checkpoints:
 
             try:
                 list(pool.map(fetch, manifest.files))
-            except UserError:
-                raise
             except FileNotFoundError as error:
                 raise Damaged(f"a file is missing ({error})") from error
             yield folder

@@ -141,7 +141,7 @@ class Saver:
     def _write(self, checkpoints: Checkpoints, state: State) -> None:
         began = time.monotonic()
         try:
-            patience = checkpoints.store.patience
+            patience = checkpoints.patience
             checkpoints.save(state.tensors, state.progress, state.ranges, state.history(), lambda: self.check(patience))
         except Displaced:
             self.superseded = True  # the training ends with its sentence
