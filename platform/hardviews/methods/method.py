@@ -170,11 +170,11 @@ class Method(nn.Module, ABC):
     def mixed_loss(
         self, batch: Batch, online: Mapping[Slot, Any], target: Mapping[Slot, Any], pair: Pair, mix: Mix
     ) -> Tensor:
-        """Return the loss (B,) of a mixed online view: the interpolation of the losses to both targets.
+        """Return the loss (B,) of a mixed online view: the interpolation of the losses to both images' targets.
 
         Overridden if the labels share one softmax over a joint candidate set, or live on a grid.
         """
-        partner = {**target, pair.target: self.permute_target(target[pair.target], mix.partner)}
+        partner = {slot: self.permute_target(made, mix.partner) for slot, made in target.items()}
         own, other = (self.pair_losses(batch, online, t, [pair])[0] for t in (target, partner))
         weight_B = mix.weight.to(own)
         return weight_B * own + (1 - weight_B) * other

@@ -24,7 +24,7 @@ from hardviews.full_precision import full_precision
 from hardviews.methods.method import Method, MethodConfig
 from hardviews.methods.queue import KeyQueue
 from hardviews.methods.shuffle import Shuffle
-from hardviews.models.batchnorm import grouped
+from hardviews.models.batchnorm import grouped, has_batchnorm
 from hardviews.models.groups import Groups
 from hardviews.models.momentum import MomentumEncoder
 from hardviews.views.augmentation import Augmentation, mocov2
@@ -92,7 +92,7 @@ class MoCo(Method):
         )
         self.momentum = MomentumEncoder({"backbone": self.backbone, "projector": self.projector})
         self.queue = KeyQueue(config.queue, config.output)
-        normalised = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.modules())
+        normalised = has_batchnorm(self)
         self.grouped = normalised and config.batchnorm == "group"
         # Where nothing normalises over samples (a ViT), a key depends on its own image alone.
         self.rowwise_targets = not normalised
