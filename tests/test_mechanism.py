@@ -22,7 +22,7 @@ from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
 from hardviews.optim.schedule import Schedule
 from hardviews.strategies.hard_views import HardViews
-from hardviews.train.chosen_overlap import overlap
+from hardviews.train.chosen_pairs import chosen_pairs
 from hardviews.train.loader import LoaderConfig, Place, ShareDataset, load
 from hardviews.train.recipe import Recipe, Training
 from hardviews.train.trainer import Trainer
@@ -103,9 +103,9 @@ def measured(method: str, tiles: str, choose: str = "hardest") -> dict[str, torc
         report = trainer.step([raw], clock, False)
         assert report.taken
         if epoch >= epochs // 2:
-            seen = overlap(report.losses.batch.selection, trainer.objective.pairs)
+            seen = chosen_pairs(report.losses.batch.selection, trainer.objective.pairs)
             assert seen is not None and (seen.chance >= CHANCE - 1e-6).all()  # more where pairs overlap alike
-            found.append((seen.chosen, seen.passed_over, seen.least.float(), seen.chance))
+            found.append((seen.overlap.chosen, seen.overlap.passed_over, seen.least.float(), seen.chance))
     chosen, passed, least, chance = (torch.cat(parts) for parts in zip(*found, strict=True))
     return {"difference": passed - chosen, "least": least - chance}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -251,8 +250,3 @@ def _mounts(texts: Sequence[str] | None, mistakes: list[str]) -> list[object]:
             "PersistentVolumeClaim, or type=bind,src=FOLDER,dst=FOLDER for a folder of the node."
         )
         return []
-
-
-def command_lines(app: AppDef) -> dict[str, str]:
-    """The command of every role, quoted for a shell; for messages and tests."""
-    return {role.name: shlex.join([role.entrypoint, *role.args]) for role in app.roles}

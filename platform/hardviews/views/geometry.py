@@ -26,11 +26,6 @@ def iou(rows_a: Tensor, rows_b: Tensor) -> Tensor:
     return intersection / (_area(rows_a) + _area(rows_b) - intersection)
 
 
-def relative_area(rows: Tensor) -> Tensor:
-    """The source rectangle's share of the image's area: (..., C) to (...) in (0, 1]."""
-    return _area(rows) / (rows[..., Column.SOURCE_HEIGHT] * rows[..., Column.SOURCE_WIDTH])
-
-
 def centre_distance(rows_a: Tensor, rows_b: Tensor) -> Tensor:
     """Distance of the rectangles' centres over the image's diagonal: (..., C) twice to (...) in [0, 1)."""
     a, b = boxes(rows_a), boxes(rows_b)
