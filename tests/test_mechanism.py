@@ -15,6 +15,7 @@ from sklearn.datasets import load_sample_images
 from hardviews.clock import Clock
 from hardviews.data.pack import pack
 from hardviews.data.reader import Reader
+from hardviews.data.shares import Portion
 from hardviews.data.source import Item
 from hardviews.methods.simclr import SimCLRConfig
 from hardviews.methods.simsiam import SimSiamConfig
@@ -23,7 +24,7 @@ from hardviews.optim.optimizer import Optimizer
 from hardviews.optim.schedule import Schedule
 from hardviews.strategies.hard_views import HardViews
 from hardviews.train.chosen_pairs import chosen_pairs
-from hardviews.train.loader import LoaderConfig, Place, ShareDataset, load
+from hardviews.train.loader import LoaderConfig, ShareDataset, load
 from hardviews.train.recipe import Recipe, Training
 from hardviews.train.trainer import Trainer
 from hardviews.train.world import World
@@ -94,8 +95,10 @@ def measured(method: str, tiles: str, choose: str = "hardest") -> dict[str, torc
     trainer = Trainer(recipe, World(0, 1, torch.device("cpu")))
     reader = Reader(tiles)
     per_epoch = len(reader) // BATCH
-    place = Place(0, 0, 0, BATCH, recipe.training.group, 1, 0, 1)
-    raws = load(recipe.loader, ShareDataset(reader, trainer.objective.plan, place, None, epochs), trainer.world.device)
+    portion = Portion(seed=0, epoch=0, global_batch=BATCH, group=recipe.training.group)
+    raws = load(
+        recipe.loader, ShareDataset(reader, trainer.objective.plan, portion, None, epochs), trainer.world.device
+    )
     found = []
     for step, raw in enumerate(raws):
         epoch = step // per_epoch

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from hardviews.batch import Batch
 from hardviews.clock import Clock
 from hardviews.data.reader import Reader
-from hardviews.data.shares import check_sizes
+from hardviews.data.shares import Portion, check_sizes
 from hardviews.elastic.timeline import mark
 from hardviews.elastic.worker import GRACE_VARIABLE, Phase, advanced, doing, last_reached, leaving, reached, written
 from hardviews.errors import UserError
@@ -40,7 +40,7 @@ from hardviews.train.display import Display
 from hardviews.train.epoch import epoch_samples
 from hardviews.train.export import export
 from hardviews.train.idle import idle
-from hardviews.train.loader import Place, RawBatch, ShareDataset, load, to_batch
+from hardviews.train.loader import RawBatch, ShareDataset, load, to_batch
 from hardviews.train.meter import Meter
 from hardviews.train.nonfinite import dump, refuse, refuse_weights
 from hardviews.train.nursery import nursery
@@ -315,7 +315,7 @@ class Pretraining:
     def _batches(self, epoch: int, consumed: int, epochs: int) -> Generator[RawBatch, None, None]:
         """Yield this rank's shares from a place in an epoch on, until `epochs` are over."""
         recipe, training = self.recipe, self.recipe.training
-        place = Place(
+        portion = Portion(
             seed=training.seed,
             epoch=epoch,
             consumed=consumed,
@@ -326,7 +326,7 @@ class Pretraining:
             world=self.world.size,
         )
         canvas = recipe.loader.canvas if recipe.loader.on_device(self.world.device) else None
-        dataset = ShareDataset(self.reader, self.trainer.objective.plan, place, canvas, epochs)
+        dataset = ShareDataset(self.reader, self.trainer.objective.plan, portion, canvas, epochs)
         return load(recipe.loader, dataset, self.world.device)
 
     def _views(self, clock: Clock) -> Iterator[Batch]:
