@@ -78,7 +78,7 @@ class Objective(nn.Module):
 
     @property
     def mix_grid(self) -> int:
-        """Return the method's."""
+        """Return the side in pixels of the squares that no box of a mixed view may cut."""
         return self.method.mix_grid
 
     def forward(self, batch: Batch, global_count: int) -> Losses:

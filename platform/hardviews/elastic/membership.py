@@ -62,7 +62,6 @@ class Membership:
     """The state of one job: hears pulses, answers with views."""
 
     def __init__(self, coordinator: str, now: float, patience: Deadlines | None = None) -> None:
-        """Begin with nothing known."""
         self.patience = patience or Deadlines()
         self.finished = False
         self.failed: Verdict | None = None

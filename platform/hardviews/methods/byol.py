@@ -64,7 +64,6 @@ class BYOL(Method):
     """
 
     def __init__(self, config: BYOLConfig, backbone: nn.Module, features: int) -> None:
-        """Add projector, predictor and target network to the backbone."""
         super().__init__()
         self.config = config
         self.backbone = backbone

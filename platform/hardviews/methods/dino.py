@@ -99,7 +99,6 @@ class DINO(Method):
     """Cross-entropy of each view's outputs with the teacher's for each full-size view but itself."""
 
     def __init__(self, config: DINOConfig, backbone: nn.Module, features: int) -> None:
-        """Add the head, the teacher and the centre to the backbone."""
         super().__init__()
         self.config = config
         self.backbone = backbone

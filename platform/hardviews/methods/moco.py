@@ -83,7 +83,6 @@ class MoCo(Method):
     """InfoNCE of each query over its own key and the queue; keys take no gradient."""
 
     def __init__(self, config: MoCoConfig, backbone: nn.Module, features: int) -> None:
-        """Add the head, the key encoder and the queue to the backbone."""
         super().__init__()
         self.config = config
         self.backbone = backbone

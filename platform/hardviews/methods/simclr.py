@@ -70,7 +70,6 @@ class SimCLR(Method):
     needs_others = True
 
     def __init__(self, config: SimCLRConfig, backbone: nn.Module, features: int) -> None:
-        """Add the projection head to the backbone."""
         super().__init__()
         self.config = config
         self.backbone = backbone

@@ -21,7 +21,6 @@ class MomentumEncoder(nn.Module):
     """
 
     def __init__(self, parts: Mapping[str, nn.Module]) -> None:
-        """Copy the modules."""
         super().__init__()
         for name, part in parts.items():
             self.add_module(name, deepcopy(part))

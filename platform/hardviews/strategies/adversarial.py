@@ -50,6 +50,8 @@ class Adversarial(Strategy):
             the attacked views alone, weighted as the whole.
     """
 
+    stages = frozenset({Stage.ATTACK})
+
     epsilon: float = 2 / 255
     steps: int = 1
     step_size: float | None = None
@@ -75,11 +77,6 @@ class Adversarial(Strategy):
             )
         if self.measure < 0:
             raise UserError(f"Adversarial has measure={self.measure}; it must be 0 (for never) or more.")
-
-    @property
-    def stages(self) -> frozenset[Stage]:
-        """Return that this attacks."""
-        return frozenset({Stage.ATTACK})
 
     @property
     def adversarial_branch(self) -> bool:

@@ -36,6 +36,8 @@ class Candidates(Strategy):
         every: in every so manieth step only, else train on the first views.
     """
 
+    stages = frozenset({Stage.SELECT})
+
     candidates: int = 4
     local_candidates: int | None = None
     limit: int | None = None
@@ -51,11 +53,6 @@ class Candidates(Strategy):
                 f"{type(self).__name__} has local_candidates={self.local_candidates}: draw as many as there are local "
                 "slots, or more, or leave it out for just as many. The method's `locals` says how many slots there are."
             )
-
-    @property
-    def stages(self) -> frozenset[Stage]:
-        """Return that this selects."""
-        return frozenset({Stage.SELECT})
 
     def plan(self, plan: Plan) -> Plan:
         """Ask for candidates, shared among the pools of global slots in proportion to their slots."""

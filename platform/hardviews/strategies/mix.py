@@ -36,6 +36,8 @@ class Mixing(Strategy):
             weighted as the whole.
     """
 
+    stages = frozenset({Stage.MIX})
+
     alpha: float = 1.0
     scope: Literal["sample", "group"] = "group"
     fixed: float | None = None
@@ -49,11 +51,6 @@ class Mixing(Strategy):
             )
         if self.fixed is not None and not 0 <= self.fixed <= 1:
             raise UserError(f"{type(self).__name__} has fixed={self.fixed}; a weight lies between 0 and 1.")
-
-    @property
-    def stages(self) -> frozenset[Stage]:
-        """Return that this mixes."""
-        return frozenset({Stage.MIX})
 
     def refuses_group(self, size: int) -> str | None:
         """Refuse groups of one image, which would be mixed with itself."""

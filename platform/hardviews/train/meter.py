@@ -16,7 +16,6 @@ class Meter:
     """Means per sample of named quantities since the last report."""
 
     def __init__(self, device: torch.device) -> None:
-        """Start empty."""
         self.device = device
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int | Tensor] = {}
