@@ -11,8 +11,6 @@ in batches of 256, once from the page cache. Ours checks every sample's CRC-32, 
 Prints images a second of each and the median of the rounds' ratios.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import os

@@ -1,7 +1,5 @@
 """The reader inside a real DataLoader: order over workers, and memory that does not grow."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

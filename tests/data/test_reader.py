@@ -1,7 +1,5 @@
 """The reader: exactly once at any number of ranks and workers, checked bytes, counted substitution."""
 
-from __future__ import annotations
-
 import os
 import pickle
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Datasets on a real S3 server: packed, streamed, through faults and outages, exactly once."""
 
-from __future__ import annotations
-
 import itertools
 import multiprocessing
 import os

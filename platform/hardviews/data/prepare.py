@@ -1,7 +1,5 @@
 """Read and decode images before they are packed, a few at a time and in order."""
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Iterator

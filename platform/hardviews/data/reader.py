@@ -2,8 +2,6 @@
 `consumed`.
 """
 
-from __future__ import annotations
-
 import os
 import time
 import zlib

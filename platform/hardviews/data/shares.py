@@ -1,7 +1,5 @@
 """Who reads what: a rank's share of a global batch, in whole groups of consecutive positions."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from hardviews.errors import UserError

@@ -5,8 +5,6 @@ who is dead, when those who run are told to let others in, and when the job is o
 that only moves forward.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from hardviews.elastic.messages import AgentState, Bounds, Failure, JobView, Pulse, Round, Verdict

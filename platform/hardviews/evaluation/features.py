@@ -3,8 +3,6 @@
 Shape suffixes: N samples, B a batch of them, C channels, H rows, W columns, D features; HWC an image as it is decoded.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -55,7 +53,7 @@ class Preprocess:
             )
 
     @staticmethod
-    def of(image_size: int, resize: int | None = None, crop: int | None = None) -> Preprocess:
+    def of(image_size: int, resize: int | None = None, crop: int | None = None) -> "Preprocess":
         """The usual one for an encoder of that size (224: resize 256), where not given otherwise."""
         crop = image_size if crop is None else crop
         if resize is None:

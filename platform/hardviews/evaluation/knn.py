@@ -6,8 +6,6 @@ the k most similar training samples votes for its class with weight exp(similari
 Shape suffixes: N training samples, M test samples, K neighbours, L classes, D features; B, S parts of M, N.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

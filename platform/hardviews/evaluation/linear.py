@@ -8,8 +8,6 @@ Shape suffixes: N training samples, K those of them that are fitted, M test samp
 R learning rates tried.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

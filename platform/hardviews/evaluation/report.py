@@ -1,7 +1,5 @@
 """Evaluations as a table for people: what raw pixels, an untrained and a pretrained encoder are worth."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The jobs as TorchX applications: roles, commands, resources. Pure but for the site's values."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -52,7 +50,7 @@ class Nodes:
     processes: int
 
     @classmethod
-    def parse(cls, text: str) -> Nodes:
+    def parse(cls, text: str) -> "Nodes":
         """Reads `MIN:MAXxPROCESSES`, `NODESxPROCESSES` or `PROCESSES`, as TorchX's own components do, or `MIN:MAX`."""
         if match := re.fullmatch(r"(?:(?:(\d+):)?(\d+)x)?(\d+)|(\d+):(\d+)", text):
             most = int(match[5] or match[2] or 1)

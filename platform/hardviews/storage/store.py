@@ -1,7 +1,5 @@
 """A folder of files by URL: local paths directly, everything else through fsspec."""
 
-from __future__ import annotations
-
 import concurrent.futures
 import contextlib
 import errno
@@ -99,7 +97,7 @@ class Store:
         """Calls that were repeated since the store was made."""
         return self._calls.retries
 
-    def inside(self, folder: str) -> Store:
+    def inside(self, folder: str) -> "Store":
         """The store of a folder in this one."""
         return Store(self.name(folder), self.patience)
 

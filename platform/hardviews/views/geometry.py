@@ -3,8 +3,6 @@
 Shape legend: B samples, C columns of a row. Rows may have any leading dimensions; the last is C.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, stack
 from torch.linalg import vector_norm
 
