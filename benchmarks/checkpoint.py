@@ -32,7 +32,8 @@ from hardviews.data.counters import Counters
 from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
-from hardviews.runs.checkpoint import Checkpoints, Progress
+from hardviews.runs.checkpoint import Checkpoints
+from hardviews.runs.manifest import Progress
 from hardviews.runs.saver import Saver, State
 from hardviews.runs.state import first_not_finite, to_tensors
 from hardviews.train.loader import RawBatch
@@ -82,7 +83,7 @@ class Job:
         """Begin a save; return the seconds that it held the steps."""
         began = time.monotonic()
         assert first_not_finite(self.trainer.objective) is None
-        progress = Progress(self.steps, 0, 0, self.steps * self.batch, "run", "recipe", "dataset", 1)
+        progress = Progress(self.steps, self.steps * self.batch, "run", "recipe", "dataset", 1)
         tensors = to_tensors(self.trainer.objective, self.trainer.optimizer)
         assert self.saver.save(State(tensors, progress, (), lambda: b""))
         return time.monotonic() - began

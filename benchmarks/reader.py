@@ -38,7 +38,7 @@ from hardviews.data.reader import Reader
 from hardviews.data.shares import Portion
 from hardviews.data.source import Item
 from hardviews.storage.filesystem import file_system
-from hardviews.storage.store import Store
+from hardviews.storage.store import open_store
 from tests.s3 import SeaweedFS
 from tests.tracking.servers import free_port
 
@@ -176,7 +176,7 @@ def main() -> None:
             os.environ.update(server.environment)
             url = f"{server.bucket()}/data"
             for path in sorted(Path(folder).iterdir()):
-                Store(url).put(str(path), path.name, move=False)
+                open_store(url).put(str(path), path.name, move=False)
             if arguments.latency:
                 stack.enter_context(distance(server, arguments.latency))
             signed = [file_system("s3").sign(f"{url}/{shard.name}") for shard in index.shards]

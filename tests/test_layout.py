@@ -92,3 +92,12 @@ def test_the_environment_is_the_locked_one():
     lock = locked()
     differing = {name: installed[name] for name in lock.keys() & installed if installed[name] not in lock[name]}
     assert differing == {}, "make venv"
+
+
+def test_the_picture_of_the_rooms_is_the_one_that_is_checked():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = [re.split(r"\s*\|\s*", row) for row in next(c for c in settings if c["type"] == "layers")["layers"]]
+    drawing = (ROOT / "docs" / "concepts.md").read_text().split("## Rooms")[1].split("```")[1]
+    rooms = {room for row in layers for room in row}
+    drawn = [[word for word in re.split(r"\s{2,}", line) if word in rooms] for line in drawing.splitlines()[1:]]
+    assert [room for row in drawn for room in row] == [room for row in layers for room in row]

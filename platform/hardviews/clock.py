@@ -1,4 +1,4 @@
-"""The place of a step in its run."""
+"""The place of a step in its run: one number of samples, and a calendar that reads it."""
 
 from dataclasses import dataclass
 
@@ -21,3 +21,33 @@ class Clock:
     def fraction(self) -> float:
         """Return the share of the run that lies behind, in [0, 1]."""
         return min(1.0, self.progress / max(1, self.total))
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """Epochs and steps of a run: with it, the number of samples seen so far is the whole state of the data.
+
+    `batch` samples make a step, `per_epoch` an epoch; an epoch is a whole number of steps.
+    """
+
+    seed: int
+    batch: int
+    per_epoch: int
+    epochs: int
+
+    @property
+    def total(self) -> int:
+        """All samples that the run will see."""
+        return self.per_epoch * self.epochs
+
+    def at(self, progress: int) -> Clock:
+        """Return the clock of the step that begins after so many samples."""
+        return Clock(self.seed, progress // self.per_epoch, self.step(progress), progress, self.total)
+
+    def step(self, progress: int) -> int:
+        """Return the number of steps that so many samples make."""
+        return progress // self.batch
+
+    def consumed(self, progress: int) -> int:
+        """Return how many of these samples belong to the epoch under way."""
+        return progress % self.per_epoch

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 import hardviews
+from hardviews.checked import OPTION, at_least, require, within
 from hardviews.data.index import Index
 from hardviews.data.pack_command import Packing
 from hardviews.errors import UserError
@@ -51,6 +52,7 @@ class Demo:
     def __post_init__(self) -> None:
         """Refuse folders that are not named."""
         check_here(data=self.data, folder=self.folder)
+        require(self, OPTION, seed=within(0, 2**32 - 1), epochs=at_least(1).or_none())
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hardviews.data.pack_command import Packing
-from hardviews.train.loop import EVICTED
+from hardviews.elastic.worker import EVICTED
 from tests.elastic.processes import descendants, parent
 from tests.train.runs import rows
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from hardviews.data.pack_command import Packing
+from hardviews.elastic.worker import EVICTED
 from hardviews.runs.life import read_lives
-from hardviews.train.loop import EVICTED
 from tests.elastic.processes import descendants
 
 HARDVIEWS = str(Path(sys.executable).parent / "hardviews")

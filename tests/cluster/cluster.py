@@ -41,6 +41,33 @@ class Cluster:
         assert not check or done.returncode == 0, f"kubectl {' '.join(words)}: {done.stderr}"
         return done.stdout
 
+    def pull(self, image: str) -> None:
+        """Get an image onto every node, however long that takes; later waits then measure the product alone."""
+        labels = {"name": "puller"}
+        nobody = {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
+        container = {
+            "name": "puller",
+            "image": image,
+            "command": ["sleep", "infinity"],
+            "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        }
+        pod = {"containers": [container], "securityContext": nobody, "terminationGracePeriodSeconds": 0}
+        self.apply(
+            {
+                "apiVersion": "apps/v1",
+                "kind": "DaemonSet",
+                "metadata": labels,
+                "spec": {
+                    "selector": {"matchLabels": labels},
+                    "template": {"metadata": {"labels": labels}, "spec": pod},
+                },
+            }
+        )
+        try:
+            self.kubectl("rollout", "status", "daemonset/puller", "--timeout=1800s", timeout=1810)
+        finally:
+            self.kubectl("delete", "daemonset", "puller", "--wait=false", check=False)
+
     def apply(self, *objects: dict[str, Any]) -> None:
         self.kubectl("apply", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
 

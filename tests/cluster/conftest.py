@@ -115,6 +115,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     try:
         guide.run("kubectl create namespace")
         guide.run("kubectl label namespace")
+        cluster.pull(image)
         guide.run("kubectl config set-context")
         guide.run('sed "s|QUEUE|')
         guide.run("kubectl create secret generic store")

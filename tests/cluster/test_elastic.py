@@ -48,7 +48,7 @@ def test_nothing_is_lost_whatever_is_killed(reference, site):
     output = Output(site.files(), guide.value("HARDVIEWS_OUTPUT"))
     say = Diary()
 
-    guide.run("torchx run -s kubernetes --wait jobs/pack.py", timeout=240)
+    guide.run("torchx run -s kubernetes --wait jobs/pack.py", timeout=600)
     index = output.dataset(guide.value("HARDVIEWS_DATA"))
     say(f"packed {index['n']} samples in {len(index['shards'])} shards")
     assert index["n"] >= 4000

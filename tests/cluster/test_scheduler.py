@@ -53,6 +53,7 @@ def cluster() -> Iterator[Cluster]:
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space.namespace, "labels": labels}},
             queue | {"metadata": {"name": space.namespace}},
         )
+        space.pull(os.environ["HARDVIEWS_IMAGE"])
         yield space
     finally:
         space.kubectl("delete", "namespace", space.namespace, "--wait=true", "--timeout=400s", timeout=410, check=False)

@@ -13,7 +13,8 @@ import pytest
 from hardviews.data.cache import CacheFull, ShardCache
 from hardviews.data.index import Index
 from hardviews.errors import UserError
-from hardviews.storage.store import Store
+from hardviews.storage.local_store import LocalStore
+from hardviews.storage.store import Store, open_store
 from tests.data.helpers import flip_bit, web_server, write_dataset
 
 
@@ -22,7 +23,7 @@ def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[St
     monkeypatch.setenv("HARDVIEWS_CACHE", str(tmp_path / "cache"))
     index = write_dataset(str(tmp_path / "data"), [10] * 4)
     with web_server(str(tmp_path / "data")) as url:
-        yield Store(url), index
+        yield open_store(url), index
 
 
 def cached(tmp_path: Path) -> set[str]:
@@ -69,7 +70,7 @@ def test_another_datasets_bytes_are_never_served(remote: tuple[Store, Index], tm
     os.close(cache.open(store, index.shards[0]))
     other = write_dataset(str(tmp_path / "other"), [11] * 2)
     with web_server(str(tmp_path / "other")) as url:
-        descriptor = cache.open(Store(url), other.shards[0])
+        descriptor = cache.open(open_store(url), other.shards[0])
         assert other.shards[0].name == index.shards[0].name
         assert os.pread(descriptor, 10**6, 0) == (tmp_path / "other" / other.shards[0].name).read_bytes()
         os.close(descriptor)
@@ -104,7 +105,7 @@ def test_a_truncated_copy_is_fetched_again(remote: tuple[Store, Index], tmp_path
 
 
 def _open_all(url: str, folder: str, data: str, results) -> None:
-    index, store = Index.load(data), Store(url)
+    index, store = Index.load(data), open_store(url)
     cache = ShardCache(folder, 10**6)
     for shard in index.shards:
         os.close(cache.open(store, shard))
@@ -136,7 +137,7 @@ def test_many_at_once_in_a_narrow_cache_miss_nothing(tmp_path: Path) -> None:
     index = write_dataset(str(tmp_path / "data"), [2] * 8)
     contents = {shard: (tmp_path / "data" / shard.name).read_bytes() for shard in index.shards}
 
-    class Far(Store):
+    class Far(LocalStore):
         """A folder that is downloaded from without any delay."""
 
         def download(self, file: str, target: str, size: int) -> None:

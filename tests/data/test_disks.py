@@ -12,7 +12,8 @@ from hardviews.data.index import Index
 from hardviews.data.pack import pack
 from hardviews.data.reader import Reader, ReaderConfig
 from hardviews.errors import UserError
-from hardviews.storage.store import DiskFailure, Store
+from hardviews.storage.failures import DiskFailure
+from hardviews.storage.store import open_store
 from tests.data.helpers import Noise, web_server, write_dataset
 from tests.fake_s3 import DENIED, FakeS3, Refusal
 
@@ -131,4 +132,4 @@ def test_what_goes_wrong_for_good_while_reading_ends_it_at_once(
 def test_a_write_names_the_disk(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DiskFailure, match=r"too long"):
-        Store(str(tmp_path)).write("x" * 300, b"")
+        open_store(str(tmp_path)).write("x" * 300, b"")

@@ -10,16 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hardviews.data.known_sources import (
-    TorchvisionDataset,
-    digits,
-    hold_out,
-    image_folder,
-    iterate,
-    torchvision_dataset,
-)
+from hardviews.data.folder import image_folder
+from hardviews.data.known_sources import TorchvisionDataset, digits, torchvision_dataset
 from hardviews.data.names import key
 from hardviews.data.photographs import photographs
+from hardviews.data.source import hold_out, iterate
 from hardviews.errors import UserError
 from tests.data.helpers import Noise
 

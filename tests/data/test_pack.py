@@ -18,14 +18,14 @@ import webdataset
 from PIL import Image
 
 from hardviews.data import prepare
+from hardviews.data.folder import image_folder
 from hardviews.data.index import Index
-from hardviews.data.known_sources import image_folder
 from hardviews.data.pack import pack
 from hardviews.data.reader import Reader
 from hardviews.data.source import Item
 from hardviews.data.writer import Writer
 from hardviews.errors import UserError
-from hardviews.storage.store import Store
+from hardviews.storage.store import open_store
 from hardviews.views.decode import decode
 from tests.data.helpers import Noise
 
@@ -238,7 +238,7 @@ def test_what_a_killed_pack_left_is_cleared_by_the_next(tmp_path: Path) -> None:
 
 
 def test_two_packs_into_one_folder_do_not_mix(tmp_path: Path) -> None:
-    with Writer(Store(str(tmp_path)), 1000, []), pytest.raises(UserError, match="Another process"):
+    with Writer(open_store(str(tmp_path)), 1000, []), pytest.raises(UserError, match="Another process"):
         pack(Noise(3), str(tmp_path), progress=False)
 
 

@@ -89,8 +89,10 @@ def test_shards_are_not_written_among_the_images(
 
 
 def test_an_impossible_share_is_refused(classes: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="hold-out"):
-        Packing(str(classes), str(tmp_path / "out"), hold_out=1.0).run()
+    with pytest.raises(UserError, match=r"^--hold-out is 1\.0; it must be 0 or more and below 1 "):
+        Packing(str(classes), str(tmp_path / "out"), hold_out=1.0)
+    with pytest.raises(UserError, match=r"^--shard-bytes is 0; .* --short is 0; .* --quality is 101; .* 1 to 100"):
+        Packing(str(classes), str(tmp_path / "out"), shard_bytes=0, short=0, quality=101)
 
 
 @pytest.mark.parametrize("train", ["train", "Training"])

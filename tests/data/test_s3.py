@@ -25,8 +25,8 @@ from hardviews.data.shares import Portion
 from hardviews.data.writer import Writer
 from hardviews.errors import UserError
 from hardviews.storage import filesystem, patience
-from hardviews.storage import store as storage
-from hardviews.storage.store import Store
+from hardviews.storage import remote_store as storage
+from hardviews.storage.store import open_store
 from tests.data.helpers import Noise, content, write_dataset
 from tests.data.test_pack import Failing
 from tests.proxy import Proxy, proxy, wait_until
@@ -43,7 +43,7 @@ def remote(s3: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tu
     index = write_dataset(str(tmp_path / "data"), SHARDS, padding=4000)
     url = f"{s3.bucket()}/data"
     for path in sorted((tmp_path / "data").iterdir()):
-        Store(url).put(str(path), path.name, move=False)
+        open_store(url).put(str(path), path.name, move=False)
     return url, index
 
 
@@ -64,7 +64,7 @@ def test_a_dataset_is_packed_to_s3(s3: SeaweedFS, tmp_path: Path, monkeypatch: p
     url = f"{s3.bucket()}/data"
     index = pack(Noise(40), url, shard_bytes=20_000, progress=False)
     assert index.digest == pack(Noise(40), str(tmp_path / "local"), shard_bytes=20_000, progress=False).digest
-    assert Store(url).files() == sorted(os.listdir(tmp_path / "local"))
+    assert open_store(url).files() == sorted(os.listdir(tmp_path / "local"))
     with pytest.raises(UserError, match="already holds"):
         pack(Noise(3), url, progress=False)
     # Any reader of webdatasets reads it.
@@ -74,20 +74,20 @@ def test_a_dataset_is_packed_to_s3(s3: SeaweedFS, tmp_path: Path, monkeypatch: p
     assert len(names) > 1
     assert sorted(keys) == [f"noise_{i:05d}" for i in range(40)]
     assert len(pack(Noise(3), url, overwrite=True, progress=False)) == 3
-    assert Store(url).files() == ["index.json", "samples.npy", "shard-000000.tar"]
+    assert open_store(url).files() == ["index.json", "samples.npy", "shard-000000.tar"]
 
 
 def test_a_failed_pack_takes_back_what_it_published(s3: SeaweedFS) -> None:
     url = f"{s3.bucket()}/data"
     with pytest.raises(ZeroDivisionError):
         pack(Failing(80), url, shard_bytes=10_000, progress=False)
-    assert Store(url).files() == []
+    assert open_store(url).files() == []
 
 
 def test_two_packs_do_not_mix(s3: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARDVIEWS_CACHE", str(tmp_path / "cache"))
     url = f"{s3.bucket()}/data"
-    with pytest.raises(UserError, match="Another process"), Writer(Store(url), 1000, []) as first:
+    with pytest.raises(UserError, match="Another process"), Writer(open_store(url), 1000, []) as first:
         index = pack(Noise(40), url, shard_bytes=20_000, progress=False)
         for ready in prepared(Noise(3), range(3), None, 90, 1):  # type: ignore[arg-type]
             first.add(ready)
@@ -104,7 +104,7 @@ _PACK = (
 
 def test_a_pack_that_is_asked_to_leave_takes_back_what_it_published(s3: SeaweedFS, tmp_path: Path) -> None:
     url = s3.bucket()
-    folder = Store(f"{url}/train")
+    folder = open_store(f"{url}/train")
     with open(tmp_path / "said", "w") as said:
         process = subprocess.Popen([sys.executable, "-c", _PACK, url], stderr=said, stdout=said)
     try:
@@ -121,7 +121,7 @@ def test_what_a_killed_pack_left_is_no_dataset_and_is_replaced(
     s3: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARDVIEWS_CACHE", str(tmp_path / "cache"))
-    store = Store(f"{s3.bucket()}/data")
+    store = open_store(f"{s3.bucket()}/data")
     Claim(store).take()
     for number in range(3):
         store.write(f"shard-{number:06d}.tar", b"of another packing")

@@ -10,7 +10,7 @@ import pytest
 from hardviews.data.cache import CacheFull
 from hardviews.data.index import Index
 from hardviews.data.shards import OpenShards
-from hardviews.storage.store import Store
+from hardviews.storage.remote_store import RemoteStore
 from tests.data.helpers import web_server, write_dataset
 
 
@@ -73,13 +73,13 @@ def test_what_was_fetched_ahead_gives_way(remote: Index) -> None:
 
 
 def test_what_is_still_arriving_is_waited_for(remote: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    download = Store.download
+    download = RemoteStore.download
 
-    def slowly(self: Store, *arguments: object) -> None:
+    def slowly(self: RemoteStore, *arguments: object) -> None:
         time.sleep(0.2)
         download(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Store, "download", slowly)
+    monkeypatch.setattr(RemoteStore, "download", slowly)
     shards = OpenShards(remote, None, remote.shards[0].size, ahead=1)
     shards.keep([1])
     time.sleep(0.05)  # its download has begun, and holds the only place

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from hardviews.data.reader import ReaderConfig
+from hardviews.elastic.worker import EVICTED
 from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
 from hardviews.runs.audit import audit
 from hardviews.runs.checkpoint import Checkpoints
 from hardviews.train.loader import LoaderConfig
-from hardviews.train.loop import EVICTED
 from hardviews.train.recipe import Recipe
 from tests.data.helpers import flip_bit
 from tests.distributed.training import live

@@ -47,4 +47,4 @@ def live(recipe: Recipe, data: str, output: Path, dies: int | None = None, leave
             end = str(error)
         except Killed:
             end = "killed"
-    return end, job.at.step if job else None
+    return end, job.lasting.step if job else None

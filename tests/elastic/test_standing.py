@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hardviews.elastic.messages import Bounds, JobView, Member, Round, Verdict
 from hardviews.elastic.standing import AWAY, Reporter, Standing
-from tests.elastic.test_coordinator import Serving, State
+from tests.elastic.test_coordinator import AgentState, Serving
 
 ROUND = Round(1, tuple(Member(f"a{i}", f"n{i}", "10.0.0.1", 1, 2) for i in range(2)))
 
@@ -84,21 +84,21 @@ def test_a_step_that_is_run_again_counts_as_one():
 
 def test_the_coordinator_prints_them(capfd):
     serving = Serving(report=30.0)
-    serving.pulse("a", State.WAITING)
+    serving.pulse("a", AgentState.WAITING)
     printed, deadline = "", time.monotonic() + 30
     while "1 node with 1 process runs" not in printed and time.monotonic() < deadline:
-        serving.pulse("a", State.WAITING)
+        serving.pulse("a", AgentState.WAITING)
         printed += capfd.readouterr().err
         time.sleep(0.02)
     lines = [standing for line in printed.splitlines() if (standing := Standing.parse(line))]
     assert [standing.nodes for standing in lines] == [0, 1]
-    serving.pulse("a", State.GONE, finished=True)
+    serving.pulse("a", AgentState.GONE, finished=True)
     assert serving.result() is None
 
 
 def test_a_coordinator_of_one_machine_prints_none(capfd):
     serving = Serving()
-    serving.pulse("a", State.WAITING)
-    serving.pulse("a", State.GONE, finished=True)
+    serving.pulse("a", AgentState.WAITING)
+    serving.pulse("a", AgentState.GONE, finished=True)
     assert serving.result() is None
     assert "standing" not in capfd.readouterr().err

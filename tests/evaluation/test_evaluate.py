@@ -17,7 +17,8 @@ from hardviews.evaluation.protocol import top
 from hardviews.evaluation.report import announce, check_logged, table
 from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder, save
-from hardviews.runs.checkpoint import Checkpoints, Progress
+from hardviews.runs.checkpoint import Checkpoints
+from hardviews.runs.manifest import Progress
 from hardviews.tracking.mlflow_run import Run
 from hardviews.views.augmentation import Normalisation
 
@@ -182,7 +183,7 @@ def test_the_checkpoint_that_the_encoder_came_from_is_named(data, project, clien
     output, run_id = pretrained
     checkpoints = Checkpoints(output)
     for step, samples in ((10, 320), (20, 640)):
-        progress = Progress(step, 0, samples, samples, run_id, "recipe", "dataset", 1)
+        progress = Progress(step, samples, run_id, "recipe", "dataset", 1)
         checkpoints.save({"x": torch.zeros(3)}, progress)
     result = evaluate_knn(Knn(output, data=str(data), project=str(project), device="cpu"))
     tags = client.get_run(result.run_id).data.tags

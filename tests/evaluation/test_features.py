@@ -97,9 +97,9 @@ def test_a_crop_larger_than_the_image_is_refused():
 
 
 def test_sizes_of_nothing_are_not_the_usual_ones():
-    for sizes in ({"resize": 0}, {"crop": 0}):
-        with pytest.raises(UserError, match="crop"):
-            Preprocess.of(224, **sizes)
+    for name in ("resize", "crop"):
+        with pytest.raises(UserError, match=f"--{name} is 0; it must be 1 or more"):
+            Preprocess.of(224, **{name: 0})
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -5,7 +5,8 @@ from typing import ClassVar
 import pytest
 
 from hardviews.errors import UserError
-from hardviews.launch import run, site
+from hardviews.launch import site
+from hardviews.launch import torchx_run as run
 from hardviews.launch.torchx_run import JobRunner
 from tests.launch.kubernetes.clusters import Few
 from tests.launch.kubernetes.jobs import job

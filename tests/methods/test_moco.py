@@ -140,5 +140,5 @@ def test_scores_put_the_own_key_first() -> None:
 
 
 def test_settings_that_mean_nothing_are_refused() -> None:
-    with pytest.raises(UserError, match="queue=0"):
+    with pytest.raises(UserError, match=r"^method\.queue is 0; it must be 1 or more"):
         MoCoConfig(queue=0)

@@ -74,5 +74,5 @@ def test_autocast_does_not_round_similarities() -> None:
     ],
 )
 def test_settings_that_train_nothing_are_refused(config: Callable[..., MethodConfig], name: str, value: float) -> None:
-    with pytest.raises(UserError, match=f"{name}={value}"):
+    with pytest.raises(UserError, match=rf"^method\.{name} is {value}; it must be"):
         config(**{name: value})

@@ -69,11 +69,11 @@ def test_the_rate_follows_the_global_batch_or_not() -> None:
         ({"name": "adamww"}, "adamw"),
         ({"name": "zzz"}, "For example"),
         ({"name": "adahessian"}, "second derivatives"),
-        ({"learning_rate": 0.0}, "must be positive"),
-        ({"weight_decay": -1.0}, "0 or more"),
-        ({"clip": -1.0}, "0 or more"),
-        ({"momentum": 9.0}, "momentum=9.0"),
-        ({"momentum": -0.9}, "momentum=-0.9"),
+        ({"learning_rate": 0.0}, "optimizer.learning_rate is 0.0; it must be above 0"),
+        ({"weight_decay": -1.0}, "optimizer.weight_decay is -1.0; it must be 0 or more"),
+        ({"clip": -1.0}, "optimizer.clip is -1.0; it must be 0 or more"),
+        ({"momentum": 9.0}, "optimizer.momentum is 9.0; it must be 0 or more and below 1"),
+        ({"momentum": -0.9}, "optimizer.momentum is -0.9"),
     ],
 )
 def test_what_cannot_train_is_refused(bad: dict, said: str) -> None:

@@ -97,10 +97,17 @@ def test_weight_decay_rises_where_weights_are_decayed(progress: int, expected: f
 
 
 @pytest.mark.parametrize(
-    "bad", [{"warmup": 1.0}, {"warmup": -0.1}, {"final": 1.5}, {"start": 1.5}, {"final": -1.0, "absolute": True}]
+    ("bad", "words"),
+    [
+        ({"warmup": 1.0}, r"^schedule\.warmup is 1\.0; .* below 1 \(a share of the run"),
+        ({"warmup": -0.1}, r"^schedule\.warmup is -0\.1;"),
+        ({"final": 1.5}, r"^schedule\.final is 1\.5; .* from 0 to 1 \(a share of the peak"),
+        ({"start": 1.5}, r"^schedule\.start is 1\.5;"),
+        ({"final": -1.0, "absolute": True}, r"^schedule\.final is -1\.0; it must be 0 or more\.$"),
+    ],
 )
-def test_shares_that_are_none_are_refused(bad: dict[str, float]) -> None:
-    with pytest.raises(UserError, match="between 0 and 1"):
+def test_shares_that_are_none_are_refused(bad: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
         Schedule(**bad)
 
 

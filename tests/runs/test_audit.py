@@ -12,10 +12,11 @@ from hardviews.data.index import Index
 from hardviews.data.reader import Reader, ReaderConfig
 from hardviews.errors import UserError
 from hardviews.runs.audit import Audit, Report, audit, run_audit
-from hardviews.runs.checkpoint import MANIFEST, Checkpoints, Manifest
-from hardviews.storage.store import Store
+from hardviews.runs.checkpoint import Checkpoints
+from hardviews.runs.manifest import MANIFEST, Manifest
+from hardviews.storage.store import open_store
+from hardviews.train.feed import Feed
 from hardviews.train.loader import LoaderConfig, RawBatch
-from hardviews.train.loop import Pretraining
 from tests.data.helpers import flip_bit
 from tests.train.runs import BATCH, SAMPLES, STEPS, packed, simclr, train
 
@@ -48,7 +49,7 @@ def test_a_run_under_way_is_whole_as_far_as_it_came(data: str, untracked: Path) 
     with pytest.raises(AssertionError, match="not reached"):
         train(simclr(1, checkpoint_steps=2), data, output, dies=(4, 99))
     for name in Checkpoints(str(output)).names()[:1]:
-        Store(str(output)).remove_folder(f"checkpoints/{name}")
+        open_store(str(output)).remove_folder(f"checkpoints/{name}")
     report = audit(str(output), data)
     assert not report.problems and report.step < STEPS
     assert report.epochs[0].expected == report.step * BATCH and report.epochs[0].left_out == ()
@@ -69,11 +70,11 @@ def test_stand_ins_are_counted_and_their_positions_are_used(untracked: Path) -> 
 
 
 def faulty(change: Callable[[list[RawBatch]], Iterator[RawBatch]]) -> Callable[..., Iterator[RawBatch]]:
-    """Return a `Pretraining._batches` whose batches are changed on their way to the step."""
-    original = Pretraining._batches
+    """Return a `Feed.batches` whose batches are changed on their way to the step."""
+    original = Feed.batches
 
-    def batches(self: Pretraining, epoch: int, consumed: int, epochs: int) -> Iterator[RawBatch]:
-        made = original(self, epoch, consumed, epochs)
+    def batches(self: Feed, progress: int, epochs: int) -> Iterator[RawBatch]:
+        made = original(self, progress, epochs)
         yield from chain(change(list(islice(made, STEPS))), made)
 
     return batches
@@ -103,7 +104,7 @@ def test_a_fault_on_the_way_to_the_step_is_found(
     capsys: pytest.CaptureFixture,
     fault: Callable,
 ) -> None:
-    monkeypatch.setattr(Pretraining, "_batches", faulty(fault))
+    monkeypatch.setattr(Feed, "batches", faulty(fault))
     output = str(train(simclr(1), data, untracked / "run"))
     assert "other samples than the order names" in audit(output, data).verdict
     with pytest.raises(SystemExit) as end:
@@ -131,7 +132,7 @@ def tampered(output: Path, change: Callable[[dict], None], sealed: bool) -> None
     change(content)
     data = json.dumps(content).encode()
     if sealed:
-        from hardviews.runs.checkpoint import _own_checksum
+        from hardviews.runs.manifest import _own_checksum
 
         del content["crc32"]
         data = json.dumps(content | {"crc32": _own_checksum(content)}).encode()
@@ -199,6 +200,6 @@ def test_what_is_no_run_or_another_dataset_is_refused(data: str, run: Path, tmp_
         audit(str(tmp_path / "nowhere"), data)
     with pytest.raises(UserError, match="another dataset"):
         audit(str(run), packed(tmp_path / "other", 60))
-    Store(str(run)).remove_folder("checkpoints")
+    open_store(str(run)).remove_folder("checkpoints")
     with pytest.raises(UserError, match="no whole checkpoint"):
         audit(str(run), data)

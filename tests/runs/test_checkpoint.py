@@ -12,12 +12,14 @@ import pytest
 import torch
 
 from hardviews.errors import UserError
-from hardviews.runs.checkpoint import HISTORY, MANIFEST, Checkpoint, Checkpoints, Progress
+from hardviews.runs.checkpoint import HISTORY, Checkpoint, Checkpoints
 from hardviews.runs.ledger import Range
-from hardviews.storage.store import Store
+from hardviews.runs.manifest import MANIFEST, Progress
+from hardviews.storage.remote_store import RemoteStore
+from hardviews.storage.store import Store, open_store
 
 TENSORS = {"weight": torch.arange(6.0).view(2, 3), "count": torch.tensor(7), "none": torch.empty(0, dtype=torch.int64)}
-PROGRESS = Progress(1, 0, 16, 16, "run", "recipe", "dataset", 1)
+PROGRESS = Progress(1, 16, "run", "recipe", "dataset", 1)
 RANGES = (Range(1, 1, 0, 0, 16, 1, 1, 2**63 + 5),)
 DATA = "__0_0.distcp"
 
@@ -58,7 +60,7 @@ def test_what_is_saved_comes_back_and_old_ones_go(output: str) -> None:
     }
     assert all(torch.equal(found.tensors[name], TENSORS[name] + 4) for name in TENSORS)
     assert checkpoints.names() == ["step-00000004", "step-00000003"]
-    assert Store(output).files() == []
+    assert open_store(output).files() == []
 
 
 def cut(store: Store, file: str) -> None:
@@ -132,15 +134,15 @@ def test_a_save_that_is_cut_off_leaves_the_ones_before(s3, monkeypatch) -> None:
     output = f"{s3.bucket()}/run"
     save(output, 2)
     checkpoints = Checkpoints(output, patience=0.5)
-    put = Store.put
+    put = RemoteStore.put
 
-    def last_put(self: Store, source: str, file: str, move: bool = True) -> None:
+    def last_put(self: RemoteStore, source: str, file: str, move: bool = True) -> None:
         put(self, source, file, move)
         if file.endswith(DATA):
             s3.stop()
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "put", last_put)
+        patch.setattr(RemoteStore, "put", last_put)
         with pytest.raises(UserError):
             write(checkpoints, 3)
     s3.start()

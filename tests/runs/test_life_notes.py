@@ -13,7 +13,7 @@ from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.life import LifeNotes, read_lives
 from hardviews.runs.saver import Saver
 from hardviews.storage import s3
-from hardviews.storage.store import Store
+from hardviews.storage.local_store import LocalStore
 from tests.fake_s3 import SILENT, FakeS3, Refusal
 from tests.proxy import wait_until
 from tests.runs.test_saver import state
@@ -80,14 +80,14 @@ def test_a_mistake_in_a_note_does_not_end_them(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(life, "_EVERY", 0.02)
     notes = LifeNotes(str(tmp_path))
     notes.begin(1, 0, None)
-    write = Store.write
+    write = LocalStore.write
     with monkeypatch.context() as patch:
         failed = threading.Event()
-        patch.setattr(Store, "write", lambda *_: (failed.set(), 1 / 0))
+        patch.setattr(LocalStore, "write", lambda *_: (failed.set(), 1 / 0))
         notes.reached(1)
         assert failed.wait(20)
         time.sleep(0.05)
-    assert Store.write is write
+    assert LocalStore.write is write
     notes.reached(2)
     wait_until(lambda: read_lives(str(tmp_path))[0].reached == 2)
     notes.close("finished")

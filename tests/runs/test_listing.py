@@ -118,6 +118,6 @@ def test_a_folder_without_a_record_is_told(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(UserError, match="no tracking record"):
         run_runs(Runs(project=str(tmp_path / "none")))
     assert not (tmp_path / "none").exists()
-    with pytest.raises(UserError, match="silence"):
+    with pytest.raises(UserError, match=r"^--silence is 0; it must be above 0 \(seconds\)"):
         Runs(silence=0)
     assert Server.connect(None, tmp_path).uri.startswith("sqlite:")

@@ -9,7 +9,7 @@ from hardviews.models.encoder import load
 from hardviews.runs.audit import audit
 from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.where import Where
-from hardviews.storage.store import Store
+from hardviews.storage.store import open_store
 from hardviews.train.loop import pretrain
 from tests.train.runs import TIMES, dying, rows, simclr, train, weights
 
@@ -33,7 +33,7 @@ def test_killed_and_damaged_in_a_bucket_it_is_the_run_in_a_folder(
     output = f"{s3.bucket()}/runs/1"
     with pytest.raises(AssertionError, match="not reached"):
         live(recipe, data, output, untracked, (4, 7, 99))
-    store = Store(output)
+    store = open_store(output)
     # All that a node needs to go on with the run lies in the bucket.
     assert store.folders() == ["checkpoints", "encoder", "lives"]
     assert store.files() == ["history.jsonl", "run.json"]

@@ -18,7 +18,7 @@ from hardviews.errors import UserError
 from hardviews.runs import life as lives
 from hardviews.runs.life import Displaced, Life, LifeNotes, Taken, read_lives
 from hardviews.runs.rival import await_turn, living
-from hardviews.storage.store import Store
+from hardviews.storage.store import open_store
 
 SOON = 1.5  # seconds of silence, in place of 30
 
@@ -45,7 +45,7 @@ def begun(output: str, job: str) -> Iterator[LifeNotes]:
 
 
 def write(output: str, life: Life) -> None:
-    Store(output).write(f"lives/{life.number:04d}.json", json.dumps(vars(life)).encode())
+    open_store(output).write(f"lives/{life.number:04d}.json", json.dumps(vars(life)).encode())
 
 
 def test_a_run_is_alive_while_its_life_is_kept_up_to_date(output: str) -> None:
@@ -214,9 +214,9 @@ def test_a_life_that_took_no_step_is_taken_back(output: str) -> None:
 
 def test_files_of_older_and_newer_versions_are_read(tmp_path: Path) -> None:
     old = {"number": 1, "world": 1, "resumed": 0, "began": 1.0, "host": "h", "reached": 2, "updated": 2.0}
-    Store(str(tmp_path)).write("lives/0001.json", json.dumps(old).encode())
-    Store(str(tmp_path)).write("lives/0002.json", json.dumps(old | {"number": 2, "colour": "red"}).encode())
-    Store(str(tmp_path)).write("lives/0003.json", b"{")
+    open_store(str(tmp_path)).write("lives/0001.json", json.dumps(old).encode())
+    open_store(str(tmp_path)).write("lives/0002.json", json.dumps(old | {"number": 2, "colour": "red"}).encode())
+    open_store(str(tmp_path)).write("lives/0003.json", b"{")
     assert [(life.number, life.job) for life in read_lives(str(tmp_path))] == [(1, ""), (2, "")]
     began = time.monotonic()
     await_turn(str(tmp_path), job="two", silence=SOON)  # a damaged file is a life of which nothing is known

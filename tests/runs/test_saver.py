@@ -8,11 +8,11 @@ from threading import Event
 import pytest
 import torch
 
+from hardviews.elastic.worker import EVICTED
 from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.life import LifeNotes
 from hardviews.runs.saver import Saver, State
-from hardviews.storage.store import Store
-from hardviews.train.loop import EVICTED
+from hardviews.storage.local_store import LocalStore
 from tests.runs.test_checkpoint import PROGRESS, RANGES
 from tests.train.runs import rows, simclr, train, weights
 
@@ -23,8 +23,8 @@ def state(step: int, tensor: torch.Tensor) -> State:
 
 def held(monkeypatch: pytest.MonkeyPatch) -> Event:
     """Let no file be written before the event is set."""
-    write, free = Store.write, Event()
-    monkeypatch.setattr(Store, "write", lambda *words: (free.wait(20), write(*words))[1])
+    write, free = LocalStore.write, Event()
+    monkeypatch.setattr(LocalStore, "write", lambda *words: (free.wait(20), write(*words))[1])
     return free
 
 

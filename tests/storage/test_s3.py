@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from hardviews.errors import UserError
-from hardviews.storage import store as module
-from hardviews.storage.store import NoBucket, Refused, Store, Unreachable
+from hardviews.storage import remote_store as module
+from hardviews.storage.failures import NoBucket, Refused, Unreachable
+from hardviews.storage.store import Store, open_store
 from tests.s3 import SeaweedFS
 
 
 @pytest.fixture
 def store(s3: SeaweedFS) -> Store:
-    return Store(f"{s3.bucket()}/some/folder")
+    return open_store(f"{s3.bucket()}/some/folder")
 
 
 def test_files_and_folders(store: Store, tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ def test_large_files_go_in_parts(store: Store, tmp_path: Path, monkeypatch: pyte
     (tmp_path / "large").write_bytes(data)
     store.put(str(tmp_path / "large"), "large")
     assert not (tmp_path / "large").exists()
-    reader = Store(store.url)
+    reader = open_store(store.url)
     reader.download("large", str(tmp_path / "copy"), len(data))
     assert (tmp_path / "copy").read_bytes() == data
     assert (reader.requests, reader.received, reader.retries) == (5, len(data), 0)
@@ -67,7 +68,7 @@ def test_a_new_file_replaces_none(store: Store) -> None:
 
     def race(content: bytes) -> None:
         try:
-            Store(store.url).write("raced", content, new=True)
+            open_store(store.url).write("raced", content, new=True)
             results.append("won")
         except FileExistsError:
             results.append("lost")
@@ -88,7 +89,7 @@ def test_a_check_leaves_nothing(store: Store) -> None:
 
 def test_what_is_wrong_is_said_at_once_and_in_words(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket = s3.bucket()
-    writing = Store("s3://no-such-bucket/folder")
+    writing = open_store("s3://no-such-bucket/folder")
     for attempt in (
         writing.check_writable,
         writing.files,
@@ -109,25 +110,25 @@ def test_what_is_wrong_is_said_at_once_and_in_words(s3: SeaweedFS, monkeypatch: 
             for name, value in variables.items():
                 patch.setenv(name, value)
             with pytest.raises(Refused, match=words) as error:
-                Store(bucket).check_writable()
+                open_store(bucket).check_writable()
             assert "read-only-secret" not in str(error.value)
     with monkeypatch.context() as patch:
         patch.delenv("AWS_ACCESS_KEY_ID")
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
         with pytest.raises(UserError, match=r"No credentials .* Set AWS_ACCESS_KEY_ID"):
-            Store(bucket).files()
+            open_store(bucket).files()
     for url, words in (("s3://", "names no folder"), ("s3://b a d/x", "Write s3://bucket/folder")):
         with pytest.raises(UserError, match=words):
-            Store(url).files()
+            open_store(url).files()
     for variable, words in (("http://127.0.0.1:9", "nothing listens"), ("http://no-such-host.invalid", "be resolved")):
         with monkeypatch.context() as patch:
             patch.setenv("AWS_ENDPOINT_URL", variable)
             with pytest.raises(Unreachable, match=words):
-                Store(bucket, patience=0.5).files()
+                open_store(bucket, patience=0.5).files()
 
 
 def test_a_restarted_server_only_delays(s3: SeaweedFS, caplog: pytest.LogCaptureFixture) -> None:
-    store = Store(f"{s3.bucket()}/folder")
+    store = open_store(f"{s3.bucket()}/folder")
     store.write("file", b"content")
     s3.stop()
     # What the server answers while it starts must not be taken for a missing file or wrong credentials.
@@ -135,7 +136,7 @@ def test_a_restarted_server_only_delays(s3: SeaweedFS, caplog: pytest.LogCapture
     answers: set[object] = set()
 
     def ask() -> None:
-        reader = Store(store.url)
+        reader = open_store(store.url)
         while not stopped.is_set():
             try:
                 answers.add((reader.read("file"), reader.size("file"), tuple(reader.files())))
@@ -156,7 +157,7 @@ def test_a_restarted_server_only_delays(s3: SeaweedFS, caplog: pytest.LogCapture
 
 
 def _read(url: str, results) -> None:
-    results.put(Store(url).read("file"))
+    results.put(open_store(url).read("file"))
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver"])

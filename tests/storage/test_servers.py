@@ -1,19 +1,35 @@
 """Servers that speak a part of S3, and rights that cover a part of it: told at once, and what to do."""
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
 import pytest
 
+from hardviews.data.claim import Claim
 from hardviews.data.index import Index
 from hardviews.errors import UserError
 from hardviews.failures import Needs
+from hardviews.models.encoder import load
+from hardviews.runs.checkpoint import Checkpoints
+from hardviews.runs.life import lives_in, newest_life
+from hardviews.runs.record import Record
 from hardviews.runs.where import open_dataset
 from hardviews.storage import patience, s3
-from hardviews.storage.failures import in_words, is_unknown_host, of_store, verdict
+from hardviews.storage.failures import (
+    Denied,
+    NoBucket,
+    Refused,
+    Unreachable,
+    Unsupported,
+    in_words,
+    is_unknown_host,
+    of_store,
+    verdict,
+)
 from hardviews.storage.patience import Patience
-from hardviews.storage.store import Denied, NoBucket, Refused, Store, Unreachable, Unsupported
+from hardviews.storage.store import Store, open_store
 from tests.data.helpers import write_dataset
 from tests.fake_s3 import DENIED, SILENT, FakeS3, Refusal
 
@@ -21,7 +37,7 @@ from tests.fake_s3 import DENIED, SILENT, FakeS3, Refusal
 @pytest.fixture
 def store(fake_s3: FakeS3) -> Store:
     # Whoever waits this out makes the test fail by its time.
-    return Store(f"{fake_s3.url}/folder", patience=600)
+    return open_store(f"{fake_s3.url}/folder", patience=600)
 
 
 WHEN = "AWS_REQUEST_CHECKSUM_CALCULATION=when_required"
@@ -79,7 +95,7 @@ def test_checksums_are_not_sent_when_that_is_asked_for(
         store.write("file", b"content")
     for name in ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"):
         monkeypatch.setenv(name, "when_required")
-    again = Store(store.url, patience=5)
+    again = open_store(store.url, patience=5)
     again.check_writable()
     again.write("file", b"content")
     assert again.read("file") == b"content" and again.size("file") == 7
@@ -179,7 +195,7 @@ def test_the_reader_pays(fake_s3: FakeS3, store: Store, monkeypatch: pytest.Monk
         store.read("file")
     monkeypatch.setitem(fsspec.config.conf, "s3", {"requester_pays": True})
     monkeypatch.setenv("AWS_PROFILE_UNUSED", "another client")
-    payer = Store(store.url, patience=5)
+    payer = open_store(store.url, patience=5)
     assert (payer.read("file", 1, 4), payer.size("file"), payer.size("missing"), payer.files()) == (
         *(b"ont", 7, None),
         ["file"],
@@ -223,14 +239,37 @@ def test_a_full_store_needs_the_user(
         store.write("file", b"")
 
 
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        lambda url: open_store(url).read("file"),
+        lambda url: open_store(url).size("file"),
+        lambda url: open_store(url).files(),
+        lambda url: open_store(url).remove("file"),
+        lambda url: Claim(open_store(url)).holds(),
+        Index.load,
+        load,
+        Record.read,
+        lambda url: Checkpoints(url).manifest("step-00000001"),
+        lambda url: newest_life(lives_in(url)),
+    ],
+)
+def test_a_missing_bucket_is_not_a_missing_file(
+    fake_s3: FakeS3, store: Store, attempt: Callable[[str], object]
+) -> None:
+    fake_s3.refuse("GetObject", "HeadObject", "ListObjectsV2", "DeleteObject", by=Refusal(404, "NoSuchBucket"))
+    with pytest.raises(NoBucket, match="aws s3 mb"):
+        attempt(store.url)
+
+
 def test_a_throttling_server_is_not_taken_for_a_wrong_address(fake_s3: FakeS3, store: Store) -> None:
     fake_s3.refuse("ListObjectsV2", by=Refusal(503, "SlowDown", "Please reduce your request rate."))
     with pytest.raises(Unreachable, match=r"throttles.*has too much to do") as error:
-        Store(store.url, patience=0.3).files()
+        open_store(store.url, patience=0.3).files()
     assert "address is right" not in str(error.value)
     fake_s3.refuse("ListObjectsV2", by=Refusal(500, "InternalError"))
     with pytest.raises(Unreachable, match=r"500 InternalError.*look at its log"):
-        Store(store.url, patience=0.3).files()
+        open_store(store.url, patience=0.3).files()
 
 
 def test_damage_that_comes_again_and_again_is_not_waited_for(
@@ -254,7 +293,7 @@ def test_a_request_without_an_answer_ends(
 ) -> None:
     monkeypatch.setattr(s3, "_ANSWER", 0.3)
     fake_s3.refuse(operation, by=SILENT)
-    impatient = Store(store.url, patience=0.1)
+    impatient = open_store(store.url, patience=0.1)
     with pytest.raises(Unreachable, match="stopped answering"):
         {
             "PutObject": lambda: impatient.write("file", b"content"),
@@ -301,4 +340,4 @@ def test_a_failure_of_a_store_has_one_remedy() -> None:
 
 def test_mistakes_of_our_own_are_not_waited_for(store: Store) -> None:
     with pytest.raises(UserError, match="lacks '://'"):
-        Store("s3:/bucket/folder")
+        open_store("s3:/bucket/folder")

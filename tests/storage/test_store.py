@@ -15,8 +15,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from hardviews.errors import UserError
 from hardviews.storage import patience
-from hardviews.storage import store as module
-from hardviews.storage.store import Store, Unreachable
+from hardviews.storage import remote_store as module
+from hardviews.storage.failures import Unreachable
+from hardviews.storage.store import Store, open_store
 from hardviews.storage.url import lies_in
 from tests.data.helpers import web_server
 
@@ -52,7 +53,7 @@ def flaky(monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setattr(patience, "FIRST_PAUSE", 0.001)
     Flaky.failures = []
     fsspec.filesystem("memory").pipe_file("/bucket/file", bytes(range(200)))
-    return Store("flaky://bucket", patience=0.1)
+    return open_store("flaky://bucket", patience=0.1)
 
 
 def test_transient_failures_are_retried_and_counted(flaky: Store) -> None:
@@ -101,7 +102,7 @@ def test_retrying_leaves_the_global_random_numbers_alone(flaky: Store) -> None:
 
 @pytest.mark.parametrize("scheme", ["", "file://", "memory://"])
 def test_files_are_published_whole_and_listed(tmp_path: Path, scheme: str) -> None:
-    store = Store(f"{scheme}{tmp_path}/folder")
+    store = open_store(f"{scheme}{tmp_path}/folder")
     assert store.files() == []
     (tmp_path / "new").write_bytes(b"0123456789")
     store.put(str(tmp_path / "new"), "b")
@@ -116,8 +117,41 @@ def test_files_are_published_whole_and_listed(tmp_path: Path, scheme: str) -> No
     assert store.files() == []
 
 
+@pytest.mark.parametrize("scheme", ["", "file://", "memory://"])
+def test_staged_files_are_those_of_a_folder_after_the_block(tmp_path: Path, scheme: str) -> None:
+    store = open_store(f"{scheme}{tmp_path}/folder")
+    with store.staging("checkpoint") as folder:
+        (folder / "a").write_bytes(b"first")
+        (folder / "b").write_bytes(b"second")
+    inside = store.inside("checkpoint")
+    assert store.folders() == ["checkpoint"]
+    assert {name: inside.read(name) for name in inside.files()} == {"a": b"first", "b": b"second"}
+    assert folder.exists() == store.local
+    store.remove_folder("checkpoint")
+    assert inside.files() == []
+
+
+def test_nothing_is_sent_of_a_staging_that_fails(tmp_path: Path) -> None:
+    store = open_store(f"memory://{tmp_path}/folder")
+    with pytest.raises(ZeroDivisionError), store.staging("checkpoint") as folder:
+        (folder / "a").write_bytes(b"first")
+        raise ZeroDivisionError
+    assert store.folders() == [] and not folder.exists()
+
+
+def test_only_an_empty_folder_is_removed(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "folder"))
+    store.write("file", b"")
+    store.remove_if_empty()
+    assert store.files() == ["file"]
+    store.remove("file")
+    store.remove_if_empty()
+    store.remove_if_empty()
+    assert not (tmp_path / "folder").exists()
+
+
 def test_a_failed_publication_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Store(str(tmp_path / "folder"))
+    store = open_store(str(tmp_path / "folder"))
     (tmp_path / "new").write_bytes(b"x")
 
     def fail(*_: object) -> None:
@@ -132,7 +166,7 @@ def test_a_failed_publication_leaves_nothing(tmp_path: Path, monkeypatch: pytest
 def test_a_pickle_carries_no_connection(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     with web_server(str(tmp_path)) as url:
-        store = Store(url)
+        store = open_store(url)
         store.read("file")
         copy = pickle.loads(pickle.dumps(store))
         assert copy._fs is None
@@ -143,11 +177,20 @@ def _read_in_child(store: Store, results) -> None:
     results.put(store.read("file", 1, 4))
 
 
+@pytest.mark.parametrize("url", ["folder", "file:///tmp/folder", "s3://bucket/folder"])
+def test_a_store_is_the_same_behind_a_pickle_and_with_another_patience(url: str) -> None:
+    store = open_store(f"{url}/", patience=7)
+    for copy in (pickle.loads(pickle.dumps(store)), store.patient(3), store.patient(None)):
+        assert (copy.url, copy.path, copy.local) == (url, store.path, "s3" not in url)
+        assert copy.name("file") == store.name("file")
+        assert copy.inside("in").name("file") == store.name("in/file")
+
+
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_a_used_store_works_in_a_child_process(tmp_path: Path, method: str) -> None:
     (tmp_path / "file").write_bytes(b"content")
     with web_server(str(tmp_path)) as url:
-        store = Store(url)
+        store = open_store(url)
         assert store.read("file") == b"content"
         context = multiprocessing.get_context(method)
         results = context.SimpleQueue()
@@ -164,11 +207,11 @@ def test_an_unreachable_server_is_an_error_and_not_a_wait() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.raises(UserError, match="nothing listens at"):
-        Store(f"http://127.0.0.1:{port}", patience=0.3).read("file")
+        open_store(f"http://127.0.0.1:{port}", patience=0.3).read("file")
 
 
 def test_closing_ends_a_wait(flaky: Store) -> None:
-    store = Store("flaky://bucket", patience=600)
+    store = open_store("flaky://bucket", patience=600)
     Flaky.failures = [OSError("500 InternalError")] * 9999
     threading.Timer(0.2, store.close).start()
     began = time.monotonic()
@@ -178,7 +221,7 @@ def test_closing_ends_a_wait(flaky: Store) -> None:
 
 
 def test_a_web_server_is_not_written_to() -> None:
-    store = Store("http://127.0.0.1:9/folder", patience=0.1)
+    store = open_store("http://127.0.0.1:9/folder", patience=0.1)
     with pytest.raises(UserError, match="can only be read"):
         store.write("file", b"")
 

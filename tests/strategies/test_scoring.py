@@ -143,7 +143,7 @@ def test_sizes_that_no_patch_fits_are_refused_at_once() -> None:
     build("simsiam", HardViews(4, size=12), "batchnorm")
     # No smaller than the views: nothing is shrunk.
     build("simsiam", HardViews(4, size=20), "vit")
-    with pytest.raises(UserError, match="1 pixel or more"):
+    with pytest.raises(UserError, match=r"^HardViews\.size is 0; it must be 1 or more"):
         HardViews(4, size=0)
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -139,12 +140,15 @@ def test_a_full_disk_costs_files_alone_and_is_noted(project, client, caplog, mon
             run.log_text("x", "x.txt")
             run.log_figure(Figure(), "figures/x.png")
             run.log_encoder(encoder())
+        with monkeypatch.context() as patch:
+            patch.setattr(tempfile, "mkstemp", full)
+            run.log_encoder(encoder())
         run.log_metrics({"loss": 1.0}, 1)
         run.log_text("y", "y.txt")
     got = client.get_run(run.run_id)
     assert got.info.status == "FINISHED" and got.data.metrics == {"loss": 1.0}
-    assert "3 records or files" in got.data.tags["hardviews.lost"] and run.unsent == 3
-    assert names(client, run.run_id) == ["y.txt"] and caplog.text.count("the disk is full") >= 3
+    assert "4 records or files" in got.data.tags["hardviews.lost"] and run.unsent == 4
+    assert names(client, run.run_id) == ["y.txt"] and caplog.text.count("the disk is full") >= 4
 
 
 def test_text_that_utf_8_cannot_hold_reaches_the_store_with_escapes(project, client):

@@ -18,8 +18,9 @@ from hardviews.runs import checkpoint
 from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.history import NAME, History
 from hardviews.runs.saver import Saver
+from hardviews.storage.failures import DiskFailure
+from hardviews.storage.local_store import LocalStore
 from hardviews.storage.scratch import scratch
-from hardviews.storage.store import DiskFailure, Store
 from tests.runs.test_saver import state
 from tests.train.runs import STEPS, rows, simclr, train
 
@@ -154,19 +155,19 @@ def test_old_checkpoints_that_stay_do_not_undo_a_save(
     """The right to delete may be taken away while a run goes on."""
     saver = Saver(Checkpoints(str(tmp_path), keep=1), None, None, active=True)
 
-    def refuse(self: Store, folder: str) -> None:
+    def refuse(self: LocalStore, folder: str) -> None:
         if (tmp_path / "checkpoints" / folder / "manifest.json").exists() or folder != f"step-{saver_step:08d}":
             raise DiskFailure("not removed")
 
-    remove = Store.remove_folder
+    remove = LocalStore.remove_folder
     for saver_step in (1, 2, 3):
         with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
-            patch.setattr(Store, "remove_folder", refuse)
+            patch.setattr(LocalStore, "remove_folder", refuse)
             assert saver.save(replace(state(saver_step, torch.zeros(3))))
             saver.close(20)
     assert saver.saved_step == 3 and saver.failures == 0
     assert len([record for record in caplog.records if "not needed any more" in record.getMessage()]) == 1
-    assert Store.remove_folder is remove
+    assert LocalStore.remove_folder is remove
 
 
 COMMAND = "pretrain digits --data digits --output small/run --training.epochs 2 --training.checkpoint-steps 2"

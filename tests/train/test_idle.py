@@ -2,6 +2,7 @@
 
 import pytest
 
+from hardviews.clock import Calendar
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.compose import Chain, Sum, Weighted
 from hardviews.strategies.cutmix import CutMix
@@ -17,10 +18,10 @@ LATE = Sum((1.0, Clean()), Weighted(1.0, Adversarial(), begin=2), Weighted(1.0, 
 @pytest.mark.parametrize("strategy", [LATE, Chain(HardViews(4), LATE)], ids=["sum", "chain"])
 def test_parts_that_begin_after_the_run(strategy) -> None:
     objective = build("simsiam", strategy)
-    assert idle(objective, Training(epochs=3, batch=8), 64) == []
-    (late,) = idle(objective, Training(epochs=2, batch=8), 64)
+    assert idle(objective, Training(epochs=3, batch=8), Calendar(0, 8, 64, 3)) == []
+    (late,) = idle(objective, Training(epochs=2, batch=8), Calendar(0, 8, 64, 2))
     assert late.startswith("Adversarial begins in epoch 2")
-    assert len(idle(objective, Training(epochs=1, batch=8), 64)) == 2
+    assert len(idle(objective, Training(epochs=1, batch=8), Calendar(0, 8, 64, 1))) == 2
 
 
 def test_modules_that_no_step_trains(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,6 +29,6 @@ def test_modules_that_no_step_trains(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(METHODS, "swav", SwAVConfig(hidden=16, output=8, prototypes=10, freeze=15, locals=0).build)
     objective = build("swav", Clean())
-    assert idle(objective, Training(epochs=2, batch=8), 64) == []  # 16 steps
-    (frozen,) = idle(objective, Training(epochs=1, batch=8), 64)
+    assert idle(objective, Training(epochs=2, batch=8), Calendar(0, 8, 64, 2)) == []  # 16 steps
+    (frozen,) = idle(objective, Training(epochs=1, batch=8), Calendar(0, 8, 64, 1))
     assert frozen.startswith("prototypes is frozen")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hardviews.train.loop import EVICTED
+from hardviews.elastic.worker import EVICTED
 from tests.train.runs import TIMES, rows, weights
 
 pytestmark = pytest.mark.timeout(300)

@@ -11,12 +11,13 @@ from hardviews.data.pack import pack
 from hardviews.data.pack_command import Packing
 from hardviews.data.places import look_at_evaluation, look_at_packing
 from hardviews.errors import UserError
-from hardviews.runs.checkpoint import Checkpoints, Progress
+from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.life import Life
+from hardviews.runs.manifest import Progress
 from hardviews.runs.record import Record
 from hardviews.runs.where import Where
 from hardviews.storage.sight import Unseen
-from hardviews.storage.store import Store
+from hardviews.storage.store import open_store
 from hardviews.train import places
 from hardviews.train.places import look_at_run
 from tests.data.helpers import Noise
@@ -79,7 +80,7 @@ def test_an_output_of_another_recipe_is_refused_with_every_setting(bucket, data)
         assert part in message
     assert found(data, output, other, accept_changes=True) == []
     # Once there is a checkpoint, the order of the samples cannot change any more.
-    progress = Progress(3, 0, 48, 48, "id", simclr().digest(), Index.load(f"{data}/train").digest, 1)
+    progress = Progress(3, 48, "id", simclr().digest(), Index.load(f"{data}/train").digest, 1)
     Checkpoints(output).save({}, progress)
     (message,) = found(data, output, other, accept_changes=True)
     assert "training.seed cannot change" in message
@@ -103,7 +104,7 @@ def test_an_output_that_another_job_trains_is_refused(bucket, data, monkeypatch,
     begin(output, data)
     life, store, over = (
         Life(2, 1, 0, 0.0, "host-7", 5, 0.0, job="pretrain-x", **changes),
-        Store(output),
+        open_store(output),
         threading.Event(),
     )
 
@@ -130,7 +131,7 @@ def test_a_life_that_ended_without_notice_is_over(bucket, data, monkeypatch):
     monkeypatch.setattr(places, "SILENCE", 0.5)
     begin(f"{bucket}/run", data)
     life = Life(1, 1, 0, 0.0, "host", 5, 0.0, job="pretrain-x")
-    Store(f"{bucket}/run").write("lives/0001.json", json.dumps(asdict(life)).encode())
+    open_store(f"{bucket}/run").write("lives/0001.json", json.dumps(asdict(life)).encode())
     assert found(data, f"{bucket}/run") == []
 
 

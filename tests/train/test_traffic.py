@@ -15,7 +15,7 @@ from hardviews.clock import Clock
 from hardviews.data.index import Index
 from hardviews.data.pack import pack
 from hardviews.data.reader import ReaderConfig
-from hardviews.storage.store import Store
+from hardviews.storage.store import open_store
 from hardviews.train.loader import LoaderConfig
 from hardviews.train.recipe import Recipe
 from hardviews.train.trainer import StepReport, Trainer
@@ -43,7 +43,7 @@ def bucket(folder: str, s3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("HARDVIEWS_CACHE", str(tmp_path / "cache"))
     url = s3.bucket() + "/data"
     for path in Path(folder).iterdir():
-        Store(url).put(str(path), path.name, move=False)
+        open_store(url).put(str(path), path.name, move=False)
     return url
 
 

@@ -28,7 +28,7 @@ from hardviews.views.augmentation import Augmentation, Jitter, Normalisation
     ],
 )
 def test_a_wrong_field_is_named(field, value):
-    with pytest.raises(UserError, match=rf"augmentation\.{field} = "):
+    with pytest.raises(UserError, match=rf"^augmentation\.{field} is "):
         Augmentation(**{field: value})
 
 
@@ -36,12 +36,12 @@ def test_a_wrong_field_is_named(field, value):
     ("field", "value"), [("brightness", -1.0), ("contrast", float("inf")), ("hue", 0.6), ("probability", 2.0)]
 )
 def test_a_wrong_jitter_is_named(field, value):
-    with pytest.raises(UserError, match=rf"jitter\.{field} = "):
+    with pytest.raises(UserError, match=rf"^jitter\.{field} is "):
         Jitter(**{field: value})
 
 
 def test_a_zero_deviation_is_refused():
-    with pytest.raises(UserError, match="std"):
+    with pytest.raises(UserError, match=r"^normalisation\.std is "):
         Normalisation(std=(1.0, 0.0, 1.0))
 
 

@@ -100,5 +100,5 @@ def test_a_rectangle_has_its_area_and_shape() -> None:
 
 @pytest.mark.parametrize("wrong", [{"probability": 1.5}, {"share": (0.5, 0.1)}, {"share": (0.1, 1.2)}, {"aspect": 0.0}])
 def test_what_masks_nothing_sensible_is_refused(wrong) -> None:
-    with pytest.raises(UserError, match="BlockMasks"):
+    with pytest.raises(UserError, match=rf"^method\.masks\.{next(iter(wrong))} is "):
         BlockMasks(**wrong)

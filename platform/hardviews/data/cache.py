@@ -64,8 +64,6 @@ class ShardCache:
                     self.counts.hits += 1
                     return descriptor
                 return self._fetch(store, shard, name)
-        except UserError:  # some of them are OSErrors too
-            raise
         except OSError as error:
             remedy = of_machine(error, self.folder)
             if remedy is None:

@@ -27,9 +27,7 @@ class Claim:
         """Whether nobody else has claimed the folder since."""
         try:
             return self.store.read(CLAIM_NAME) == self._token
-        except FileNotFoundError as error:
-            if isinstance(error, UserError):
-                raise
+        except FileNotFoundError:
             return False
 
     def check(self) -> None:

@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hardviews.errors import UserError
-from hardviews.storage.store import TRAINING, Store, cache_folder
+from hardviews.storage.patience import TRAINING
+from hardviews.storage.store import Store, open_store
+from hardviews.storage.url import cache_folder
 
 FORMAT = "hardviews-shards"
 VERSION = 1
@@ -93,9 +95,9 @@ class Index:
     def load(url: str, patience: float | None = None) -> "Index":
         """Read the index of the dataset at a URL; raises UserError where there is none or it is damaged.
 
-        `patience`: as of `Store`.
+        `patience`: as of `open_store`.
         """
-        store = Store(url, patience)
+        store = open_store(url, patience)
         index, table_sha256 = _head(url, store)
         return replace(index, samples=_load_table(store, table_sha256, len(index)))
 
@@ -106,15 +108,13 @@ class Index:
         Raises:
             UserError: as `load`; `NoDataset` if there is none.
         """
-        return _head(url, Store(url, patience))[0]
+        return _head(url, open_store(url, patience))[0]
 
 
 def _head(url: str, store: Store) -> tuple[Index, str]:
     """Return an index whose table is not read yet, and the table's checksum."""
     try:
         raw = store.read(INDEX_NAME)
-    except UserError:  # some of them are OSErrors too
-        raise
     except (FileNotFoundError, NotADirectoryError):
         raise NoDataset(
             f"There is no packed dataset at {url!r} (no {INDEX_NAME}; it is written last, so an "

@@ -9,25 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hardviews.data.folder import Folder, image_folder
-from hardviews.data.source import Item, Source, Split, Subset, hold_out, iterate
+from hardviews.data.source import Item, Source, Split
 from hardviews.errors import UserError
-
-__all__ = [
-    "Digits",
-    "Folder",
-    "Item",
-    "Source",
-    "Split",
-    "Subset",
-    "TorchvisionDataset",
-    "digits",
-    "has_test_part",
-    "hold_out",
-    "image_folder",
-    "iterate",
-    "torchvision_dataset",
-]
 
 
 class TorchvisionDataset:

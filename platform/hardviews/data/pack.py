@@ -5,14 +5,14 @@ index is written last, so that a folder without one is not a dataset.
 """
 
 from hardviews.data.index import INDEX_NAME, Index
-from hardviews.data.known_sources import Source
 from hardviews.data.order import permutation
 from hardviews.data.prepare import prepared
+from hardviews.data.source import Source
 from hardviews.data.writer import Writer, is_ours
 from hardviews.errors import UserError
 from hardviews.progress import progress as shown
-from hardviews.storage.disk import in_words, temporary_folder
-from hardviews.storage.store import TRAINING, Store
+from hardviews.storage.patience import TRAINING
+from hardviews.storage.store import open_store
 
 SHARD_BYTES = 128 * 2**20
 
@@ -43,18 +43,13 @@ def pack(
     """
     if len(source) == 0:
         raise UserError("The source holds no images. Give one that does.")
-    if shard_bytes < 1 or (short is not None and short < 1) or not 1 <= quality <= 100:
-        raise UserError(
-            f"shard_bytes={shard_bytes} and short={short} must be positive, and quality={quality} between 1 and 100."
-        )
     if not overwrite:
         refuse_packed(out_url)
     refuse_unwritable(out_url)
-    target = Store(out_url, TRAINING)
+    target = open_store(out_url, TRAINING)
     present = target.files()
     stale = [name for name in present if is_ours(name)]
-    place = (out_url, "") if target.local else (temporary_folder(), "TMPDIR names another folder for temporary files.")
-    with in_words(*place), Writer(target, shard_bytes, stale) as writer:
+    with target.disk_in_words(), Writer(target, shard_bytes, stale) as writer:
         order = permutation(len(source), seed, 0, 0, 0)
         for ready in shown(prepared(source, order, short, quality, threads), len(source), "packing images", progress):
             writer.add(ready)
@@ -63,7 +58,7 @@ def pack(
 
 def refuse_packed(out_url: str) -> None:
     """Raise UserError where a folder or URL already holds a packed dataset."""
-    if INDEX_NAME in Store(out_url).files():
+    if INDEX_NAME in open_store(out_url).files():
         raise UserError(
             f"{out_url!r} already holds a packed dataset. Choose another folder, or replace it with --overwrite."
         )
@@ -71,6 +66,6 @@ def refuse_packed(out_url: str) -> None:
 
 def refuse_unwritable(out_url: str) -> None:
     """Raise UserError where a URL cannot be written to; of a local folder, only filling it tells."""
-    store = Store(out_url)
+    store = open_store(out_url)
     if not store.local:
         store.check_writable()

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from hardviews.checked import OPTION, at_least, finite, require, within
 from hardviews.data.folder import ImageFolder
 from hardviews.data.index import Index
 from hardviews.data.known_sources import digits, has_test_part, torchvision_dataset
@@ -74,6 +75,15 @@ class Packing:
         check_given(source=self.source, out=self.out)
         if self.torchvision is not None:
             check_here(source=self.source)
+        require(
+            self,
+            OPTION,
+            hold_out=at_least(0, below=1).note("a share of the images"),
+            shard_bytes=at_least(1),
+            seed=finite(),
+            short=at_least(1).or_none(),
+            quality=within(1, 100),
+        )
 
     def open(self, split: Split | None) -> Source:
         """Open a part of the source, or all of it."""
@@ -88,10 +98,6 @@ class Packing:
 
     def run(self) -> dict[Split, Index]:
         """Pack and return the index of each part; say what was packed and what was rejected."""
-        if not 0 <= self.hold_out < 1:
-            raise UserError(
-                f"--hold-out is {self.hold_out}; it is a share of the images, from 0 up to, not including, 1."
-            )
         parts = self._parts()
         outs = {split: f"{self.out.rstrip('/')}/{split}" for split in parts}
         if self.torchvision is None and self.source not in _SHIPPED:

@@ -10,14 +10,14 @@ from hardviews.data.index import Index
 from hardviews.data.pack import refuse_packed
 from hardviews.data.pack_command import Packing
 from hardviews.storage.sight import PATIENCE, reasons, remote
-from hardviews.storage.store import Store
+from hardviews.storage.store import open_store
 
 
 def look_at_packing(packing: Packing) -> Iterator[str]:
     """Yield the reasons for which a dataset cannot be packed to its place."""
 
     def look() -> None:
-        Store(packing.out, PATIENCE).files()
+        open_store(packing.out, PATIENCE).files()
         if not packing.overwrite:
             refuse_packed(f"{packing.out.rstrip('/')}/train")
 
@@ -31,4 +31,4 @@ def look_at_evaluation(datasets: Iterable[str], run: str) -> Iterator[str]:
         if remote(url):
             yield from reasons(partial(Index.head, url, PATIENCE))
     if remote(run):
-        yield from reasons(Store(run, PATIENCE).files)
+        yield from reasons(open_store(run, PATIENCE).files)

@@ -50,8 +50,6 @@ def _prepare(source: Source, i: int, short: int | None, quality: int) -> Ready |
     key = source.key(i)
     try:
         item = source.read(i)
-    except UserError:  # some of them are OSErrors too
-        raise
     except (OSError, ValueError, MemoryError) as error:
         return Reject(key, name_of(source, i), _reason(error))
     try:

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 
+from hardviews.checked import at_least, one_of, require, within
 from hardviews.data.counters import Counters, told
 from hardviews.data.index import Index
 from hardviews.data.order import Order, default_streams, default_window
@@ -52,17 +53,16 @@ class ReaderConfig:
     ahead: int = 3
 
     def __post_init__(self) -> None:
-        if self.on_corrupt not in ("raise", "substitute"):
-            raise UserError(f"on_corrupt is {self.on_corrupt!r}; it must be 'raise' or 'substitute'.")
-        if not 0.0 <= self.most_corrupt <= 1.0:
-            raise UserError(f"most_corrupt is {self.most_corrupt}; it is a share of the samples, between 0 and 1.")
-        for name in ("streams", "window"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name} is {value}; it must be at least 1, or None to choose from the dataset.")
-        for name in ("cache_bytes", "ahead"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be 0 (for none) or more.")
+        require(
+            self,
+            "loader.reader",
+            on_corrupt=one_of("raise", "substitute"),
+            most_corrupt=within(0, 1).note("a share of the samples"),
+            streams=at_least(1).or_none("to choose from the dataset"),
+            window=at_least(1).or_none("to choose from the dataset"),
+            cache_bytes=at_least(0).note("0 for none"),
+            ahead=at_least(0).note("0 for none"),
+        )
         check_here(**{"loader.reader.cache_folder": self.cache_folder})
 
 

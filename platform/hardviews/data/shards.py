@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from hardviews.data.cache import CacheFull, ShardCache
 from hardviews.data.index import Index, Shard
@@ -16,8 +16,10 @@ from hardviews.data.ranges import Ranges
 from hardviews.errors import UserError
 from hardviews.failures import of_machine
 from hardviews.storage.disk import in_words
-from hardviews.storage.store import TRAINING, Denied, Store, cache_folder
-from hardviews.storage.url import cache_bound
+from hardviews.storage.failures import Denied
+from hardviews.storage.patience import TRAINING
+from hardviews.storage.store import Store, open_store
+from hardviews.storage.url import cache_bound, cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ class OpenShards:
 
     def __init__(self, index: Index, folder: str | None, limit: int, ahead: int) -> None:
         self._index, self._ahead = index, ahead
-        self.store = Store(index.url, TRAINING)
+        self.store = open_store(index.url, TRAINING)
         self.ranges = Ranges(self.store)
         bound = cache_bound()
         limit = limit if bound is None else min(limit, bound)
@@ -184,9 +186,9 @@ class OpenShards:
         """Raise UserError where a shard is missing or of another size than the index says; reads no
         sample.
         """
-        store = Store(self._index.url)
+        store = open_store(self._index.url)
         # One listing and not one request a shard, where the store has listings.
-        sizes = {} if store.local else _listed(store)
+        sizes = _listed(store)
         with concurrent.futures.ThreadPoolExecutor(_CHECKS, "check") as pool:
             found = pool.map(
                 lambda shard: sizes[shard.name] if shard.name in sizes else store.size(shard.name), self._index.shards
@@ -230,8 +232,6 @@ class OpenShards:
             if self.cache is not None:
                 return self.cache.open(self.store, shard)
             descriptor = os.open(name, os.O_RDONLY)
-        except UserError:  # some of them are OSErrors too
-            raise
         except FileNotFoundError:
             raise self._wrong(shard, "is missing") from None
         except OSError as error:
@@ -257,7 +257,7 @@ class OpenShards:
         )
 
 
-def _listed(store: Store) -> dict[str, int]:
+def _listed(store: Store) -> Mapping[str, int]:
     """Return the sizes that a listing gives; none without the right to list, which reading does not need."""
     try:
         return store.sizes()

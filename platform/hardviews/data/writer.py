@@ -97,13 +97,12 @@ class Writer:
         if self._claim is not None:
             # A store that is away was waited for already.
             with contextlib.suppress(UserError) if kind is not None else contextlib.nullcontext():
-                self._leave_remote(Store(self._target.url, _LEAVING), failed=kind is not None)
+                self._leave_remote(self._target.patient(_LEAVING), failed=kind is not None)
         elif kind is not None:
             for name in self._published:
                 self._target.remove(name)
-        if kind is not None and self._made_target and self._target.path is not None:
-            with contextlib.suppress(OSError):
-                os.rmdir(self._target.path)
+        if kind is not None and self._made_target:
+            self._target.remove_if_empty()
 
     def _leave_remote(self, target: Store, failed: bool) -> None:
         """Take back what was published where packing failed, unless the folder is somebody else's by now."""

@@ -9,7 +9,6 @@ Exit codes: 0 when the training is complete, 2 when it failed by a mistake of th
 otherwise, 128 + signal when it was asked to leave.
 """
 
-import contextlib
 import os
 import signal
 import sys
@@ -25,6 +24,7 @@ from hardviews.elastic.forkserver import ForkServer
 from hardviews.elastic.local_workers import Worker, Workers
 from hardviews.elastic.messages import AgentState, Failure, JobView, Round, Verdict
 from hardviews.elastic.node import AgentConfig, configure, digest, prepared
+from hardviews.elastic.processes import reap
 from hardviews.elastic.rendezvous import Rendezvous, RendezvousConfig
 from hardviews.elastic.signs import Sign, give
 from hardviews.elastic.standing import Reporter
@@ -114,7 +114,7 @@ class Agent:
         deadline = time.monotonic() + LAST_WAIT
         while self.asked is None and time.monotonic() < deadline:
             time.sleep(TICK)
-            _reap()
+            reap()
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.hasty = self.asked is not None
@@ -127,7 +127,7 @@ class Agent:
             _Over: nothing is left to do for this agent.
         """
         time.sleep(TICK)
-        _reap()
+        reap()
         if self.rendezvous.refusal:
             print(f"the agent of {self.config.node} is refused: {self.rendezvous.refusal}", file=sys.stderr, flush=True)
             raise _Over(MISTAKE)
@@ -206,7 +206,7 @@ class Agent:
                     return view.round
                 # Another member is lost already: take the round up and be through with it.
                 serial = self.rendezvous.tell(AgentState.WAITING, view.round)
-            if view and self._is_surplus(view):
+            if view and view.full_without(self.me):
                 if not surplus:
                     surplus = True
                     capacity = self.server.capacity
@@ -220,11 +220,6 @@ class Agent:
                     f"waiting for a place among the nodes: {view.waiting} wait, {view.bounds.least} to "
                     f"{view.room} train"
                 )
-
-    def _is_surplus(self, view: JobView) -> bool:
-        """Whether a round trains that is as large as the training can use, without this agent."""
-        full = view.room < view.bounds.most and view.round is not None and len(view.round.members) >= view.room
-        return full and not view.broken and view.round is not None and view.round.place(self.me) is None
 
     def _is_new(self, round: Round) -> bool:
         """Whether this agent was chosen for a round and has not yet been in it."""
@@ -294,7 +289,7 @@ class Agent:
                 self.rendezvous.tell(AgentState.LEAVING, written=workers.written)
                 if self.hasty:
                     deadline = now
-            if not told and self._is_broken(view, round):
+            if not told and view and view.ends(round):
                 told = True
                 if workers.failure is None:
                     mark("peer_lost", round=round.number, lost=list(view.lost) if view else [])
@@ -327,12 +322,6 @@ class Agent:
             self.reporter.stepped(workers.reached, time.monotonic())
             self.reached = max(workers.reached, self.reached or 0)
             self.rendezvous.tell(stepped=True, reached=self.reached)
-
-    def _is_broken(self, view: JobView | None, round: Round) -> bool:
-        """Whether the coordinator says that this round cannot go on, or has gone on with another."""
-        if view is None or view.round is None or view.round.number < round.number:
-            return False
-        return view.round != round or view.broken
 
     def _after_an_end(self, workers: Workers, deadline: float | None, stopping: bool, now: float) -> float | None:
         """When one process has ended, or says that it fails, limit the time of the others of this node."""
@@ -369,7 +358,7 @@ class Agent:
     def _await_finish(self, round: Round, finished: bool) -> None:
         """This node is done: wait for the others, unless the round breaks before rank 0 is done as well."""
         self.rendezvous.tell(AgentState.DONE, finished=finished)
-        while not self._is_broken(self._look(), round):
+        while not ((view := self._look()) and view.ends(round)):
             if self.asked is not None and not finished:
                 raise _Over(128 + self.asked)
             if self.config.local and self.rendezvous.away > AWAY:
@@ -384,18 +373,6 @@ class Agent:
                 raise _Over(128 + self.asked)
             if self.config.local and self.rendezvous.away > AWAY:
                 raise _Over(MISTAKE if verdict.user else FAILED)
-
-
-def _reap() -> None:
-    """Take note of ended processes that were handed to this one, as to every first process of a container."""
-    if os.getpid() != 1:
-        return
-    from multiprocessing import forkserver, resource_tracker
-
-    own = {forkserver._forkserver._forkserver_pid, resource_tracker._resource_tracker._pid}  # type: ignore[attr-defined]
-    with contextlib.suppress(ChildProcessError):
-        while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and found.si_pid not in own:
-            os.waitpid(found.si_pid, os.WNOHANG)
 
 
 def main() -> int:

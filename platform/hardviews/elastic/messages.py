@@ -150,6 +150,18 @@ class JobView:
     room: int = 1  # nodes of a round at most: the bounds', or as many as the training can use
     stuck: bool = False  # no member that runs makes progress, and each has had the time that it may take
 
+    def ends(self, round: Round) -> bool:
+        """Whether a round cannot go on, or the job has gone on with another one."""
+        if self.round is None or self.round.number < round.number:
+            return False
+        return self.round != round or self.broken
+
+    def full_without(self, agent: str) -> bool:
+        """Whether a round trains that is as large as the training can use, without this agent."""
+        if self.round is None or self.broken or self.room >= self.bounds.most:
+            return False
+        return len(self.round.members) >= self.room and self.round.place(agent) is None
+
     def to_json(self) -> bytes:
         return json.dumps(asdict(self)).encode()
 

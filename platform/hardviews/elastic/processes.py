@@ -1,5 +1,6 @@
 """What the kernel says of processes of this machine, through /proc; nothing is known where there is none."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -104,3 +105,15 @@ def end_with_parent() -> None:
     """Have this process killed when the thread that started it ends, also while it is stopped."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def reap() -> None:
+    """Take note of ended processes that were handed to this one, as to every first process of a container."""
+    if os.getpid() != 1:
+        return
+    from multiprocessing import forkserver, resource_tracker
+
+    own = {forkserver._forkserver._forkserver_pid, resource_tracker._resource_tracker._pid}  # type: ignore[attr-defined]
+    with contextlib.suppress(ChildProcessError):
+        while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and found.si_pid not in own:
+            os.waitpid(found.si_pid, os.WNOHANG)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from hardviews.checked import OPTION, at_least, require
 from hardviews.data.sample import Sample
 from hardviews.errors import UserError
 from hardviews.models.encoder import Encoder
@@ -46,10 +47,11 @@ class Preprocess:
     crop: int = 224
 
     def __post_init__(self) -> None:
-        if not 0 < self.crop <= self.resize:
+        require(self, OPTION, resize=at_least(1), crop=at_least(1))
+        if self.crop > self.resize:
             raise UserError(
-                f"Evaluation: the crop ({self.crop} pixels) must be above 0 and at most the resized short "
-                f"side ({self.resize}); give --crop and --resize accordingly."
+                f"Evaluation: the crop ({self.crop} pixels) must be at most the resized short side ({self.resize}); "
+                "give --crop and --resize accordingly."
             )
 
     @staticmethod

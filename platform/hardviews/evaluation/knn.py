@@ -6,7 +6,6 @@ the k most similar training samples votes for its class with weight exp(similari
 Shape suffixes: N training samples, M test samples, K neighbours, L classes, D features; B, S parts of M, N.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hardviews.errors import UserError
+from hardviews.checked import OPTION, above, at_least, each, require
 from hardviews.evaluation.features import Features
 from hardviews.evaluation.protocol import Announce, Evaluation, Result, Scores, evaluate, silent, top
 
@@ -34,10 +33,7 @@ class Knn(Evaluation):
     def __post_init__(self) -> None:
         """Refuse neighbourhoods without a neighbour, and temperatures that divide nothing."""
         super().__post_init__()
-        if not self.neighbours or min(self.neighbours) < 1:
-            raise UserError(f"Knn: neighbours is {self.neighbours}; give at least one number, each 1 or more.")
-        if not 0 < self.temperature < math.inf:
-            raise UserError(f"Knn: temperature is {self.temperature}; it must be a finite number above 0.")
+        require(self, OPTION, neighbours=each(at_least(1)), temperature=above(0))
 
 
 def evaluate_knn(config: Knn, announce: Announce = silent) -> Result:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hardviews.checked import OPTION, above, at_least, each, require
 from hardviews.errors import UserError
 from hardviews.evaluation.features import Features
 from hardviews.evaluation.protocol import Announce, Evaluation, Result, Scores, evaluate, silent, top
@@ -56,16 +57,16 @@ class Linear(Evaluation):
     def __post_init__(self) -> None:
         """Refuse choices of nothing, and numbers that no solver can use."""
         super().__post_init__()
-        for name in ("rates", "penalties"):
-            values = getattr(self, name)
-            if not values or not all(0 < value < math.inf for value in values):
-                raise UserError(f"Linear: {name} is {values}; give at least one number, all finite and above 0.")
-        if not 0 <= self.momentum < 1:
-            raise UserError(f"Linear: momentum is {self.momentum}; it must be at least 0 and below 1.")
-        if not 0 < self.held_out < 1:
-            raise UserError(f"Linear: held_out is {self.held_out}; give a share between 0 and 1.")
-        if self.epochs < 1 or self.sgd_batch < 1:
-            raise UserError("Linear: epochs and sgd_batch must be at least 1.")
+        require(
+            self,
+            OPTION,
+            rates=each(above(0)),
+            penalties=each(above(0)),
+            epochs=at_least(1),
+            sgd_batch=at_least(1),
+            momentum=at_least(0, below=1),
+            held_out=above(0, below=1),
+        )
 
 
 @dataclass(frozen=True, eq=False)

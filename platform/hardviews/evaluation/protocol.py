@@ -12,13 +12,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from hardviews.checked import OPTION, at_least, require, within
 from hardviews.data.index import Index
 from hardviews.data.reader import Reader
 from hardviews.errors import UserError
 from hardviews.evaluation.features import Embed, Features, Preprocess, Source, embedding, extract
 from hardviews.evaluation.waiting import wait_for_encoder
 from hardviews.models.encoder import Encoder, load
-from hardviews.runs.checkpoint import Checkpoints, Damaged
+from hardviews.runs.checkpoint import Checkpoints
+from hardviews.runs.manifest import Damaged
 from hardviews.storage.store import check_writable
 from hardviews.storage.url import check_given, check_here
 from hardviews.tracking.failures import MissingRun
@@ -70,14 +72,16 @@ class Evaluation:
         """Refuse sizes and counts that are none, and places and an experiment without a name."""
         check_given(run=self.run, data=self.data, train=self.train, test=self.test)
         check_here(project=self.project)
-        for name, least in (("resize", 1), ("crop", 1), ("batch_size", 1), ("workers", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"Evaluation: {name} is {value}; it must be {least} or more.")
-        if not 0 <= self.seed < 2**32:
-            raise UserError(f"Evaluation: seed is {self.seed}; it must be from 0 to {2**32 - 1}.")
-        if not self.wait >= 0:
-            raise UserError(f"--wait is {self.wait:g}; it is a number of seconds, 0 for not waiting.")
+        require(
+            self,
+            OPTION,
+            resize=at_least(1).or_none(),
+            crop=at_least(1).or_none(),
+            batch_size=at_least(1),
+            workers=at_least(0),
+            seed=within(0, 2**32 - 1),
+            wait=at_least(0).note("seconds"),
+        )
         if not self.experiment.strip():
             raise UserError("Evaluation: experiment is empty; give the name of an MLflow experiment, new or not.")
 
@@ -257,7 +261,7 @@ def _checkpoint(run: str, encoder: Encoder) -> dict[str, str]:
             manifest = checkpoints.manifest(name)
         except Damaged:
             continue
-        if manifest is not None and manifest.progress.progress == encoder.provenance.get("samples"):
+        if manifest is not None and manifest.progress.samples == encoder.provenance.get("samples"):
             digest = hashlib.sha256(manifest.encode()).hexdigest()
             return {"hardviews.checkpoint": name, "hardviews.checkpoint.digest": digest}
     return {}

@@ -6,7 +6,9 @@ import time
 from hardviews.errors import UserError
 from hardviews.models.encoder import DESCRIPTION, WEIGHTS
 from hardviews.runs.life import Life, read_lives
-from hardviews.storage.store import TRAINING, Denied, Store, Unreachable
+from hardviews.storage.failures import Denied, Unreachable
+from hardviews.storage.patience import TRAINING
+from hardviews.storage.store import Store, open_store
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +25,6 @@ def wait_for_encoder(run: str, seconds: float) -> None:
     Raises:
         UserError: the run failed meanwhile, or the time is up.
     """
-    if not seconds >= 0:
-        raise UserError(f"--wait is {seconds:g}; it is a number of seconds, 0 for not waiting.")
     began, said = time.monotonic(), -EVERY
     first: Life | None = None
     looked = False
@@ -55,8 +55,8 @@ def _exported(run: str) -> bool:
     """Whether the export is complete: its description is written last."""
     folder, _, file = run.rpartition("/")
     if file.endswith(".safetensors"):
-        return _there(Store(folder or ".", TRAINING), file)
-    store = Store(run, TRAINING)
+        return _there(open_store(folder or ".", TRAINING), file)
+    store = open_store(run, TRAINING)
     return any(_there(store, file) for file in (f"encoder/{DESCRIPTION}", DESCRIPTION, WEIGHTS))
 
 

@@ -7,7 +7,6 @@ to stop, it has the nodes save and leave.
 import argparse
 import http.client
 import json
-import math
 import multiprocessing
 import os
 import re
@@ -22,6 +21,7 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import NoReturn
 
+from hardviews.checked import OPTION, at_least, require, within
 from hardviews.elastic.address import LAST_PORT, NODE_VARIABLE, RENDEZVOUS_VARIABLE, check_free, reserve
 from hardviews.elastic.coordinator import FAILED
 from hardviews.elastic.node import digest
@@ -88,14 +88,15 @@ def configure(words: Sequence[str]) -> LaunchConfig:
     start = most if options.start is None else options.start
     if not 1 <= start <= most:
         raise UserError(f"--start {start} is not between 1 and {most}, the most nodes that --nnodes allows.")
-    for name, least_value in (("nproc", 1), ("port", 0), ("gather", 0), ("grace", 0)):
-        value = getattr(options, name)
-        if value is not None and value < least_value:
-            raise UserError(f"--{name} {value} is too small: give {least_value} or more.")
-        if value is not None and not math.isfinite(value):
-            raise UserError(f"--{name} {value} is no length of time: give a number of seconds.")
-    if options.port > LAST_PORT:
-        raise UserError(f"--port {options.port} is too large: the last port is {LAST_PORT}.")
+    seconds = at_least(0).note("seconds")
+    require(
+        options,
+        OPTION,
+        nproc=at_least(1),
+        port=within(0, LAST_PORT),
+        gather=seconds.or_none(),
+        grace=seconds,
+    )
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if command[:1] != ["pretrain"]:
         said = f"runs pretrain, not {command[0]}" if command else "is told what to run at the end of the line"

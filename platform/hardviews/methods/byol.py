@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from hardviews.batch import Batch, Samples
+from hardviews.checked import at_least, require, within
 from hardviews.clock import Clock
 from hardviews.encoded import Encoded
-from hardviews.errors import UserError
 from hardviews.methods.heads import mlp
 from hardviews.methods.method import Method, MethodConfig
 from hardviews.methods.simsiam import negative_cosine
@@ -46,10 +46,7 @@ class BYOLConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Refuse momenta that average nothing, and heads without width."""
-        if not 0 <= self.momentum <= 1:
-            raise UserError(f"BYOL has momentum={self.momentum}; the share of the old weights lies in [0, 1].")
-        if min(self.hidden, self.output) < 1:
-            raise UserError(f"BYOL has hidden={self.hidden} and output={self.output}; each must be 1 or more.")
+        require(self, "method", hidden=at_least(1), output=at_least(1), momentum=within(0, 1))
 
     def build(self, backbone: nn.Module, features: int) -> "BYOL":
         """Build the method over a backbone of that many features."""

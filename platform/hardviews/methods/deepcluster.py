@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from hardviews.batch import Batch, Mix, Samples, entropy
+from hardviews.checked import above, at_least, require
 from hardviews.clock import Clock
 from hardviews.encoded import Encoded
 from hardviews.errors import UserError
@@ -61,13 +62,17 @@ class DeepClusterConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Refuse clusterings that tell nothing apart."""
-        if self.heads < 1 or self.clusters < 2 or self.iterations < 0 or self.temperature <= 0 or self.locals < 0:
-            raise UserError(
-                f"DeepCluster has heads={self.heads}, clusters={self.clusters}, iterations={self.iterations}, "
-                f"temperature={self.temperature} and locals={self.locals}; at least 1, 2, 0, above 0 and 0 are needed."
-            )
-        if min(self.hidden, self.output) < 1:
-            raise UserError(f"DeepCluster has hidden={self.hidden} and output={self.output}; widths are 1 or more.")
+        require(
+            self,
+            "method",
+            hidden=at_least(1),
+            output=at_least(1),
+            heads=at_least(1),
+            clusters=at_least(2),
+            iterations=at_least(0),
+            temperature=above(0),
+            locals=at_least(0),
+        )
 
     def build(self, backbone: nn.Module, features: int) -> "DeepCluster":
         """Build the method over a backbone of that many features."""

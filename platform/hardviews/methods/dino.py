@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from hardviews.batch import Batch, Mix, Samples
+from hardviews.checked import above, at_least, require, within
 from hardviews.clock import Clock
 from hardviews.encoded import Encoded
-from hardviews.errors import UserError
 from hardviews.methods.centre import Centre
 from hardviews.methods.dino_head import DINOHead
 from hardviews.methods.method import Method, MethodConfig
@@ -76,19 +76,22 @@ class DINOConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Refuse numbers that distil nothing."""
-        name = type(self).__name__.removesuffix("Config")
-        temperatures = ("student_temperature", "teacher_temperature", "first_teacher_temperature")
-        counts = ("hidden", "layers", "bottleneck")
-        for wrong, names, rule in (
-            (lambda value: value <= 0, temperatures, "above 0"),
-            (lambda value: value < 1, counts, "1 or more"),
-            (lambda value: value < 2, ("outputs",), "2 or more: there is nothing to tell apart"),
-            (lambda value: value < 0, ("freeze", "warm_up", "locals"), "0 or more"),
-            (lambda value: not 0 <= value <= 1, ("momentum", "centre_momentum"), "in [0, 1]"),
-        ):
-            for given in names:
-                if wrong(getattr(self, given)):
-                    raise UserError(f"{name} has {given}={getattr(self, given)}; it must be {rule}.")
+        require(
+            self,
+            "method",
+            hidden=at_least(1),
+            layers=at_least(1),
+            bottleneck=at_least(1),
+            outputs=at_least(2),
+            freeze=at_least(0),
+            student_temperature=above(0),
+            teacher_temperature=above(0),
+            first_teacher_temperature=above(0),
+            warm_up=at_least(0),
+            momentum=within(0, 1),
+            centre_momentum=within(0, 1),
+            locals=at_least(0),
+        )
 
     def build(self, backbone: nn.Module, features: int) -> "DINO":
         """Build the method over a backbone of that many features."""

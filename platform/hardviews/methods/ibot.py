@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hardviews.batch import Batch, Mix, Samples, View
+from hardviews.checked import above, at_least, require, within
 from hardviews.clock import Clock
 from hardviews.encoded import Encoded
 from hardviews.errors import UserError
@@ -74,16 +75,15 @@ class IBOTConfig(DINOConfig):
     def __post_init__(self) -> None:
         """Refuse numbers that distil nothing."""
         super().__post_init__()
-        if min(self.patch_temperature, self.first_patch_temperature) <= 0:
-            raise UserError(
-                f"IBOT has patch_temperature={self.patch_temperature} and first_patch_temperature="
-                f"{self.first_patch_temperature}; both must be above 0."
-            )
-        if not 0 <= self.patch_centre_momentum <= 1 or min(self.class_weight, self.patch_weight) < 0:
-            raise UserError(
-                f"IBOT has patch_centre_momentum={self.patch_centre_momentum}, class_weight={self.class_weight} and "
-                f"patch_weight={self.patch_weight}; the first lies in [0, 1] and no weight is negative."
-            )
+        require(
+            self,
+            "method",
+            patch_temperature=above(0),
+            first_patch_temperature=above(0),
+            patch_centre_momentum=within(0, 1),
+            class_weight=at_least(0),
+            patch_weight=at_least(0),
+        )
         if not self.class_weight and not self.patch_weight:
             raise UserError("IBOT has class_weight=0 and patch_weight=0, which leaves no loss: give one a weight.")
 

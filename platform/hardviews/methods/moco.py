@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from hardviews.batch import Batch, Mix, Samples, entropy
+from hardviews.checked import above, at_least, require, within
 from hardviews.clock import Clock
 from hardviews.collectives import gather_rows, order_of_rows
 from hardviews.encoded import Encoded
@@ -66,13 +67,15 @@ class MoCoConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Refuse settings under which nothing is told apart."""
-        if self.queue < 1 or self.temperature <= 0 or not 0 <= self.momentum <= 1:
-            raise UserError(
-                f"MoCo has queue={self.queue}, temperature={self.temperature} and momentum={self.momentum}: the queue "
-                "holds 1 key or more, the temperature is above 0, and the momentum lies between 0 and 1."
-            )
-        if min(self.hidden, self.output) < 1:
-            raise UserError(f"MoCo has hidden={self.hidden} and output={self.output}; widths are 1 or more.")
+        require(
+            self,
+            "method",
+            hidden=at_least(1),
+            output=at_least(1),
+            queue=at_least(1),
+            momentum=within(0, 1),
+            temperature=above(0),
+        )
 
     def build(self, backbone: nn.Module, features: int) -> "MoCo":
         """Build the method over a backbone of that many features."""

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from hardviews.batch import Batch, Mix, entropy
+from hardviews.checked import above, at_least, require
 from hardviews.collectives import gather_rows
-from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
 from hardviews.methods.heads import mlp
 from hardviews.methods.method import Method, MethodConfig
@@ -43,11 +43,7 @@ class SimCLRConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Refuse heads without layers, and temperatures that divide nothing."""
-        if min(self.hidden, self.layers, self.output) < 1 or not self.temperature > 0:
-            raise UserError(
-                f"SimCLR has hidden={self.hidden}, layers={self.layers}, output={self.output} and "
-                f"temperature={self.temperature}; the last must be above 0, the others 1 or more."
-            )
+        require(self, "method", hidden=at_least(1), layers=at_least(1), output=at_least(1), temperature=above(0))
 
     def build(self, backbone: nn.Module, features: int) -> "SimCLR":
         """Build the method over a backbone of that many features."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from hardviews.batch import Batch
-from hardviews.errors import UserError
+from hardviews.checked import at_least, require
 from hardviews.full_precision import full_precision
 from hardviews.methods.heads import mlp
 from hardviews.methods.method import Method, MethodConfig
@@ -36,11 +36,7 @@ class SimSiamConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Refuse heads without layers."""
-        if min(self.width, self.layers, self.bottleneck) < 1:
-            raise UserError(
-                f"SimSiam has width={self.width}, layers={self.layers} and bottleneck={self.bottleneck}; each must be "
-                "1 or more."
-            )
+        require(self, "method", width=at_least(1), layers=at_least(1), bottleneck=at_least(1))
 
     def build(self, backbone: nn.Module, features: int) -> "SimSiam":
         """Build the method over a backbone of that many features."""

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, normalize
 
 from hardviews.batch import Batch, Samples
+from hardviews.checked import above, at_least, require
 from hardviews.clock import Clock
 from hardviews.collectives import gather_rows, order_of_rows
 from hardviews.encoded import Encoded
-from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
 from hardviews.methods.each import each_view
 from hardviews.methods.heads import mlp
@@ -66,21 +66,20 @@ class SwAVConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Refuse codes that assign nothing."""
-        if self.temperature <= 0 or self.epsilon <= 0 or self.iterations < 1:
-            raise UserError(
-                f"SwAV has temperature={self.temperature}, epsilon={self.epsilon} and iterations={self.iterations}; "
-                "the first two must be above 0 and the last 1 or more."
-            )
-        if self.prototypes < 2 or min(self.hidden, self.output) < 1:
-            raise UserError(
-                f"SwAV has prototypes={self.prototypes}, hidden={self.hidden} and output={self.output}; it takes 2 "
-                "prototypes or more to tell views apart, and widths of 1 or more."
-            )
-        if min(self.queue, self.queue_from, self.freeze, self.locals) < 0:
-            raise UserError(
-                f"SwAV has queue={self.queue}, queue_from={self.queue_from}, freeze={self.freeze} and "
-                f"locals={self.locals}; none may be negative (0 does without)."
-            )
+        require(
+            self,
+            "method",
+            hidden=at_least(1),
+            output=at_least(1),
+            prototypes=at_least(2),
+            temperature=above(0),
+            epsilon=above(0),
+            iterations=at_least(1),
+            queue=at_least(0).note("0 for none"),
+            queue_from=at_least(0),
+            freeze=at_least(0),
+            locals=at_least(0),
+        )
 
     def build(self, backbone: nn.Module, features: int) -> "SwAV":
         """Build the method over a backbone of that many features."""

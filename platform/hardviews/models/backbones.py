@@ -13,6 +13,7 @@ import torch
 from timm.models import is_model_in_modules
 from torch import nn
 
+from hardviews.checked import at_least, require
 from hardviews.errors import UserError
 
 # timm modules whose networks accept `img_size`, `patch_size` and `dynamic_img_size`.
@@ -48,12 +49,13 @@ class Backbone:
     zero_residual: bool = True
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.drop_path < 1.0:
-            raise UserError(f"Backbone: drop_path is {self.drop_path}; give a rate from 0 up to, not including, 1.")
-        for field in ("image_size", "patch_size"):
-            pixels = getattr(self, field)
-            if pixels is not None and pixels < 1:
-                raise UserError(f"Backbone: {field} is {pixels}; give 1 pixel or more, or leave it out.")
+        require(
+            self,
+            "backbone",
+            drop_path=at_least(0, below=1),
+            image_size=at_least(1).note("pixels").or_none(),
+            patch_size=at_least(1).note("pixels").or_none(),
+        )
         if not timm.is_model(self.name):
             raise UserError(_unknown(self.name))
         if not self.is_transformer:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from hardviews.errors import UserError
 from hardviews.models.backbones import Backbone
-from hardviews.storage.store import Denied, Store
+from hardviews.storage.failures import Denied
+from hardviews.storage.store import Store, open_store
 from hardviews.views.augmentation import Normalisation
 
 WEIGHTS = "encoder.safetensors"
@@ -119,7 +120,7 @@ def save(encoder: Encoder, url: str | os.PathLike[str]) -> str:
         "provenance": encoder.provenance,
     }
     text = json.dumps(description, indent=1, sort_keys=True)
-    store = Store(os.fspath(url))
+    store = open_store(os.fspath(url))
     store.write(WEIGHTS, safetensors.torch.save(state, metadata={"hardviews": text}))
     store.write(DESCRIPTION, text.encode())
     return str(description["digest"])
@@ -139,8 +140,6 @@ def load(url: str | os.PathLike[str]) -> Encoder:
             break
         except Denied as error:
             denied = denied or error  # S3 denies what is not there to whoever may not list
-        except UserError:
-            raise  # a bucket that is not there is no missing file
         except (FileNotFoundError, NotADirectoryError):
             continue
     if data is None and denied is not None:
@@ -174,8 +173,8 @@ def _places(url: str) -> tuple[Store, list[str]]:
     """Return a folder and the files in it that may hold the weights."""
     if url.endswith(".safetensors"):
         folder, _, file = url.rpartition("/")
-        return Store(folder or "."), [file]
-    return Store(url), [WEIGHTS, f"encoder/{WEIGHTS}"]
+        return open_store(folder or "."), [file]
+    return open_store(url), [WEIGHTS, f"encoder/{WEIGHTS}"]
 
 
 def _metadata(data: bytes) -> dict[str, str]:

@@ -11,6 +11,7 @@ import torch
 from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
 
+from hardviews.checked import above, at_least, require
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
 from hardviews.optim.clip import Per, clip_gradients
@@ -68,17 +69,15 @@ class Optimizer:
                 f"There is no optimizer {self.name!r}. {hint} All: "
                 "python -c 'import timm.optim; print(timm.optim.list_optimizers())'."
             )
-        if not self.learning_rate > 0 or min(self.weight_decay, self.reference_batch, self.clip) < 0:
-            raise UserError(
-                f"Optimizer has learning_rate={self.learning_rate}, weight_decay={self.weight_decay}, "
-                f"reference_batch={self.reference_batch} and clip={self.clip}; the first must be positive, the others "
-                "0 or more."
-            )
-        if not 0 <= self.momentum < 1:
-            raise UserError(
-                f"Optimizer has momentum={self.momentum}; the share of the last step that is kept must "
-                "be 0 or more, and less than 1."
-            )
+        require(
+            self,
+            "optimizer",
+            learning_rate=above(0),
+            reference_batch=at_least(0),
+            weight_decay=at_least(0),
+            momentum=at_least(0, below=1),
+            clip=at_least(0),
+        )
 
     def peak(self, global_batch: int) -> float:
         """Return the learning rate at the top of the schedule."""

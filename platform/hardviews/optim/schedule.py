@@ -6,8 +6,8 @@ from typing import Literal
 
 import torch
 
+from hardviews.checked import at_least, require, within
 from hardviews.clock import Clock
-from hardviews.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class Schedule:
 
     def __post_init__(self) -> None:
         """Refuse shares that are none."""
-        most = math.inf if self.absolute else 1.0
-        if not 0 <= self.warmup < 1 or not 0 <= self.start <= most or not 0 <= self.final <= most:
-            raise UserError(
-                f"Schedule has warmup={self.warmup}, start={self.start} and final={self.final}; they are shares "
-                "between 0 and 1 (a warm-up of 10 epochs in a run of 100 is 0.1), but for start and final where "
-                "absolute=True makes them learning rates."
-            )
-        if self.final_weight_decay is not None and self.final_weight_decay < 0:
-            raise UserError(f"Schedule has final_weight_decay={self.final_weight_decay}; it must be 0 or more.")
+        height = at_least(0) if self.absolute else within(0, 1).note("a share of the peak, unless absolute=True")
+        require(
+            self,
+            "schedule",
+            warmup=at_least(0, below=1).note("a share of the run: 10 epochs of 100 are 0.1"),
+            start=height,
+            final=height,
+            final_weight_decay=at_least(0).or_none(),
+        )
 
     def rate(self, peak: float, clock: Clock, epochs: int) -> float:
         """Return the learning rate at a point of a run of that many epochs."""

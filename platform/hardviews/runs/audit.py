@@ -21,9 +21,10 @@ from hardviews.data.index import Index
 from hardviews.data.order import Order
 from hardviews.data.reader import Reader, ReaderConfig
 from hardviews.errors import UserError
-from hardviews.runs.checkpoint import Checkpoints, Damaged, Manifest
+from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.ledger import MODULUS, Range, digest
 from hardviews.runs.life import Life, read_lives
+from hardviews.runs.manifest import Damaged, Manifest
 from hardviews.runs.record import Record
 from hardviews.runs.where import open_dataset
 from hardviews.storage.url import check_given
@@ -187,13 +188,14 @@ class _Orders:
 
 def check(manifest: Manifest, orders: _Orders) -> tuple[tuple[Epoch, ...], list[str]]:
     """Compare a ledger with the orders of its epochs; return what became of each epoch, and what is wrong."""
-    progress, problems = manifest.progress, []
-    count = max([progress.epoch, *(entry.epoch for entry in manifest.ranges)], default=0) + 1
+    problems: list[str] = []
+    under_way, consumed = divmod(manifest.progress.samples, orders.used(0))
+    count = max([under_way, *(entry.epoch for entry in manifest.ranges)], default=0) + 1
     epochs = []
     for number in range(count):
         ranges = [entry for entry in manifest.ranges if entry.epoch == number]
         full = orders.used(number)
-        expected = full if number < progress.epoch else progress.consumed if number == progress.epoch else 0
+        expected = full if number < under_way else consumed if number == under_way else 0
         lost, repeated = _coverage(ranges, expected)
         outside = sum(max(0, entry.stop - max(entry.start, expected)) for entry in ranges)
         wrong = sum(entry.stop - entry.start for entry in ranges if not _as_ordered(entry, orders, full))
@@ -241,9 +243,9 @@ def _steps(manifest: Manifest, orders: _Orders) -> list[str]:
             problems.append(f"steps {entry.first_step} to {entry.last_step} do not follow step {last}")
         last = entry.last_step
     trained = sum(entry.stop - entry.start for entry in manifest.ranges)
-    if (progress.step, progress.progress) != (last, trained):
+    if (progress.step, progress.samples) != (last, trained):
         problems.append(
-            f"the checkpoint stands at step {progress.step} and {progress.progress} samples, its ledger at step {last} "
+            f"the checkpoint stands at step {progress.step} and {progress.samples} samples, its ledger at step {last} "
             f"and {trained}"
         )
     return problems

@@ -8,15 +8,13 @@ All processes train the same weights, so rank 0 alone writes and reads, and hand
 here waits for a process that is gone, and all go on from the same bytes.
 """
 
-import json
 import logging
 import re
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +22,20 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint import CheckpointException, FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from hardviews.collectives import broadcast_tensors, rank, world_size
 from hardviews.errors import UserError
 from hardviews.failures import kind_of, of_machine
-from hardviews.runs.ledger import Range, from_json
-from hardviews.storage.disk import in_words, room, temporary_folder, try_folder
+from hardviews.runs.files import check_file, failure_of, fingerprint
+from hardviews.runs.ledger import Range
+from hardviews.runs.manifest import MANIFEST, Damaged, Manifest, Progress
+from hardviews.storage.disk import room, temporary_folder, try_folder
 from hardviews.storage.scratch import scratch
-from hardviews.storage.store import Store
+from hardviews.storage.store import open_store
 
-MANIFEST = "manifest.json"
 HISTORY = "history.jsonl"
-FORMAT = 2
-_NAMES = {"size": "size", "crc32": "checksum"}
-_CHUNK = 1 << 20
 _FOLDER = "checkpoints"
 _CPU = torch.device("cpu")
 _LOOKS = 3  # while a checkpoint is read, newer ones may be committed and it may be removed
@@ -48,68 +44,6 @@ logger = logging.getLogger(__name__)
 
 # One process saves what all have: torch notes that it does so without a process group.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The numbers of a checkpoint: where the run stands and what it is a run of.
-
-    `consumed` counts samples of the epoch, `progress` samples since the run began; `recipe` and `dataset` are digests.
-    `life` counts the starts of the run's training, from 1.
-    """
-
-    step: int
-    epoch: int
-    consumed: int
-    progress: int
-    run_id: str
-    recipe: str
-    dataset: str
-    world: int
-    life: int = 1
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a committed checkpoint says of itself. files: size and checksum of each other file, by name."""
-
-    progress: Progress
-    ranges: tuple[Range, ...]
-    files: Mapping[str, Mapping[str, int]]
-
-    def encode(self) -> bytes:
-        """Return the manifest's bytes, with a checksum of their own."""
-        content = {
-            "format": FORMAT,
-            "progress": asdict(self.progress),
-            "ledger": [asdict(entry) for entry in self.ranges],
-            "files": self.files,
-        }
-        return json.dumps(content | {"crc32": _own_checksum(content)}, indent=1).encode()
-
-    @staticmethod
-    def decode(data: bytes, name: str) -> "Manifest":
-        """Read a manifest; `name` is for messages.
-
-        Raises:
-            UserError: it is of another version. Damaged: it is none, or not as it was written.
-        """
-        try:
-            content = json.loads(data)
-            if content["format"] != FORMAT:
-                raise UserError(
-                    f"The checkpoint {name} has format {content['format']}, this version reads {FORMAT}. Resume it "
-                    "with the version that wrote it, or start with another output."
-                )
-            if content.pop("crc32") != _own_checksum(content):
-                raise Damaged(f"{MANIFEST} contradicts its own checksum")
-            return Manifest(Progress(**content["progress"]), from_json(content["ledger"]), dict(content["files"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Damaged(f"{MANIFEST} is cut or none ({type(error).__name__})") from error
-
-
-class Damaged(Exception):
-    """A committed checkpoint is not as it was written; the message says what is wrong."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,9 +64,9 @@ class Checkpoints:
     """The checkpoints of one run, in the folder `checkpoints` of its output (a path or a URL)."""
 
     def __init__(self, output: str, keep: int = 2, patience: float | None = None) -> None:
-        """Name the folder; `keep` committed checkpoints stay, older ones go. patience: seconds, as of a Store."""
-        self.output, self.keep = output, keep
-        self.store = Store(output, patience).inside(_FOLDER)
+        """Name the folder; `keep` committed checkpoints stay, older ones go. patience: as of `open_store`."""
+        self.output, self.keep, self.patience = output, keep, patience
+        self.store = open_store(output, patience).inside(_FOLDER)
         self._left = ""  # why old ones could not be removed
 
     def patient(self, seconds: float) -> "Checkpoints":
@@ -179,27 +113,17 @@ class Checkpoints:
 
     def _write(self, name: str, tensors: Mapping[str, Tensor], history: bytes) -> dict[str, dict[str, int]]:
         """Write all files but the manifest; return size and checksum of each."""
-        with in_words(*self._place()), self._workplace(name) as folder:
+        with self.store.disk_in_words(), self.store.staging(name) as folder:
             # What is uploaded from here need not outlive the power.
             writer = FileSystemWriter(folder, sync_files=self.store.local)
-            failure = _failure(lambda: dcp.save(dict(tensors), storage_writer=writer, no_dist=True))
+            failure = failure_of(lambda: dcp.save(dict(tensors), storage_writer=writer, no_dist=True))
             if failure is not None:
                 if of_machine(failure, str(folder)) is None:
                     try_folder(str(folder))  # torch does not always pass on why a file could not be written
                 raise failure
             (folder / HISTORY).write_bytes(history)
             paths = sorted(path for path in folder.iterdir() if path.is_file())
-            files = {path.name: _fingerprint(path) for path in paths}
-            if not self.store.local:
-                with ThreadPoolExecutor(len(paths)) as pool:
-                    list(pool.map(lambda path: self.store.put(str(path), f"{name}/{path.name}", move=False), paths))
-            return files
-
-    def _place(self) -> tuple[str, str]:
-        """Return the folder that torch writes to, for messages, and how to choose another one."""
-        if self.store.path is not None:
-            return self.store.path, ""
-        return temporary_folder(), "TMPDIR names another folder for temporary files."
+            return {path.name: fingerprint(path) for path in paths}
 
     def check_room(self, tensors: Mapping[str, Tensor]) -> None:
         """Refuse to begin a training whose checkpoints the disk cannot hold; writes nothing.
@@ -217,17 +141,6 @@ class Checkpoints:
             f"A checkpoint of this training takes {needed / 1e6:.1f} MB or more, and the disk of {shown} has "
             f"{free / 1e6:.1f} MB free. Free some space, or {instead}."
         )
-
-    @contextmanager
-    def _workplace(self, name: str) -> Iterator[Path]:
-        """Where torch writes: in the folder itself where that is local, else in one that is uploaded from."""
-        if self.store.path is not None:
-            folder = Path(self.store.path) / name
-            folder.mkdir(parents=True, exist_ok=True)
-            yield folder
-        else:
-            with scratch() as folder:
-                yield folder
 
     def _forget_old(self) -> None:
         """Remove all but the newest committed ones, and what was never finished before them."""
@@ -280,8 +193,6 @@ class Checkpoints:
         """
         try:
             return Manifest.decode(self.store.read(f"{name}/{MANIFEST}"), self.store.name(name))
-        except UserError:
-            raise
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -331,14 +242,14 @@ class Checkpoints:
         return None
 
     def _read(self, name: str, manifest: Manifest) -> Checkpoint:
-        with in_words(*self._place()), self._verified(name, manifest) as folder:
+        with self.store.disk_in_words(), self._verified(name, manifest) as folder:
             reader = FileSystemReader(folder)
             tensors = {
                 key: torch.empty(entry.size, dtype=entry.properties.dtype)
                 for key, entry in reader.read_metadata().state_dict_metadata.items()
                 if isinstance(entry, TensorStorageMetadata)
             }
-            failure = _failure(lambda: dcp.load(tensors, storage_reader=FileSystemReader(folder), no_dist=True))
+            failure = failure_of(lambda: dcp.load(tensors, storage_reader=FileSystemReader(folder), no_dist=True))
             if failure is not None:
                 raise failure
             history = (folder / HISTORY).read_bytes()
@@ -354,7 +265,7 @@ class Checkpoints:
         if self.store.path is not None:
             folder = Path(self.store.path) / name
             for file, expected in manifest.files.items():
-                _check(folder / file, expected)
+                check_file(folder / file, expected)
             yield folder
             return
         with scratch() as folder, ThreadPoolExecutor(max(1, len(manifest.files))) as pool:
@@ -364,12 +275,10 @@ class Checkpoints:
                 if size is None or size != manifest.files[file].get("size"):
                     raise Damaged(f"{file} is {'missing' if size is None else 'of another size'}")
                 self.store.download(f"{name}/{file}", str(folder / file), size)
-                _check(folder / file, manifest.files[file])
+                check_file(folder / file, manifest.files[file])
 
             try:
                 list(pool.map(fetch, manifest.files))
-            except UserError:
-                raise
             except FileNotFoundError as error:
                 raise Damaged(f"a file is missing ({error})") from error
             yield folder
@@ -377,38 +286,3 @@ class Checkpoints:
 
 def _name_of(step: int) -> str:
     return f"step-{step:08d}"
-
-
-def _failure(function: Callable[[], object]) -> BaseException | None:
-    """Call a function of torch's, and return the error of the one process that saves or loads, if there was one.
-
-    torch's own error is no Exception, and its text is a traceback. Raised where it is caught, the error inside would
-    lose the one that it came from.
-    """
-    try:
-        function()
-    except CheckpointException as error:
-        return next((failure[0] for failure in error.failures.values()), error)
-    return None
-
-
-def _own_checksum(content: Mapping[str, Any]) -> int:
-    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
-
-
-def _check(path: Path, expected: Mapping[str, int]) -> None:
-    try:
-        found = _fingerprint(path)
-    except OSError as error:
-        raise Damaged(f"{path.name} is missing or cannot be read ({error.strerror})") from error
-    for what, value in found.items():
-        if expected.get(what) != value:
-            raise Damaged(f"{path.name} has another {_NAMES[what]} than it was written with")
-
-
-def _fingerprint(file: Path) -> dict[str, int]:
-    checksum = 0
-    with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            checksum = zlib.crc32(chunk, checksum)
-    return {"size": file.stat().st_size, "crc32": checksum}

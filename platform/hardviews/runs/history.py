@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from hardviews.failures import of_machine
-from hardviews.storage.store import Store
+from hardviews.storage.failures import DiskFailure
+from hardviews.storage.store import open_store
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,8 @@ class History:
 
     def __init__(self, output: str, before: bytes, write: bool) -> None:
         """Take over the lines of a checkpoint; what an earlier life wrote after them belongs to steps run again."""
-        self.store = Store(output)
+        self.store = open_store(output)
+        self._writes = write
         self._behind = False  # the file lacks lines
         self._lines = before.splitlines(keepends=True)
         self.rows: list[dict[str, Any]] = [json.loads(line) for line in self._lines]
@@ -39,7 +41,7 @@ class History:
         if self.path is not None:
             try:
                 self._append(line)
-            except OSError as error:
+            except (OSError, DiskFailure) as error:
                 self._not_written(error)
 
     def _append(self, line: bytes) -> None:
@@ -57,7 +59,7 @@ class History:
     def _write_whole(self) -> None:
         self.store.write(NAME, b"".join(self._lines))
 
-    def _not_written(self, error: OSError) -> None:
+    def _not_written(self, error: Exception) -> None:
         """Tell once of a disk that does not take the lines; they stay in memory and go into every checkpoint."""
         if not self._behind:
             remedy = of_machine(error, str(self.path))
@@ -77,7 +79,7 @@ class History:
         Raises:
             UserError: it cannot be written.
         """
-        if not self.store.local or self._behind:
+        if self._writes and (not self.store.local or self._behind):
             self.store.write(NAME, b"".join(self._lines))
             self._behind = False
 

@@ -7,7 +7,6 @@ without notice came at least so far, and a file that does not change any more be
 
 import json
 import logging
-import os
 import re
 import socket
 import threading
@@ -20,7 +19,7 @@ from typing import Literal
 from hardviews.elastic.identity import job_name, job_processes
 from hardviews.errors import UserError
 from hardviews.failures import kind_of
-from hardviews.storage.store import Store
+from hardviews.storage.store import Store, open_store
 
 End = Literal["finished", "evicted", "failed", "interrupted"]
 
@@ -112,7 +111,7 @@ def newest_life(store: Store) -> tuple[int, bytes | None]:
 
 def lives_in(output: str, patience: float | None = None) -> Store:
     """Return the folder of the lives of a run."""
-    return Store(output, patience).inside(_FOLDER)
+    return open_store(output, patience).inside(_FOLDER)
 
 
 def read_lives(output: str) -> list[Life]:
@@ -148,7 +147,7 @@ class LifeNotes:
         """
         self.output = output
         self.store = lives_in(output, patience)
-        self._notes = Store(self.store.url, _LAST)  # not waited for: the next one comes soon
+        self._notes = self.store.patient(_LAST)  # not waited for: the next one comes soon
         self._failing = ""  # why the last note was not written
         before, data = newest_life(self.store)
         if after is not None and after != before:
@@ -201,7 +200,7 @@ class LifeNotes:
         Raises:
             Superseded: one has; Displaced if it is another job's. UserError: the store does not answer.
         """
-        self._check(Store(self.store.url, patience))
+        self._check(self.store.patient(patience))
 
     def _check(self, store: Store) -> None:
         if self.displaced is not None:
@@ -232,7 +231,7 @@ class LifeNotes:
         self._notes.close()  # what it waits for is not worth waiting for any more
         self._thread.join(min(_FREE, patience))
         # By a thread of its own: one request may take longer than there is time.
-        words = (self._life, end, Store(self.store.url, patience))
+        words = (self._life, end, self.store.patient(patience))
         last = threading.Thread(target=self._note, args=words, name="life's end", daemon=True)
         last.start()
         last.join(patience)
@@ -246,12 +245,11 @@ class LifeNotes:
         self._stop.set()
         self._notes.close()
         self._thread.join(patience)
-        Store(self.store.url, patience).remove(f"{self._life.number:04d}.json")
+        self.store.patient(patience).remove(f"{self._life.number:04d}.json")
         self._life = None
-        if self.store.path is not None:
-            with suppress(OSError):  # other lives are there
-                os.rmdir(self.store.path)
-                os.rmdir(os.path.dirname(self.store.path))
+        # The first life of a run made these folders.
+        self.store.remove_if_empty()
+        open_store(self.output).remove_if_empty()
 
     def _keep(self) -> None:
         while not self._stop.wait(_EVERY) and self.displaced is None:
@@ -309,6 +307,28 @@ class LifeNotes:
 
     def _write(self, life: Life, store: Store, new: bool = False) -> None:
         store.write(f"{life.number:04d}.json", json.dumps(asdict(life), indent=1).encode(), new)
+
+
+class NoLife:
+    """Stands for the notes of a life on the ranks that write none."""
+
+    number = 1
+    displaced: Displaced | None = None
+
+    def begin(self, world: int, resumed: int, survivors: int | None) -> None:
+        """Begin without a note."""
+
+    def check_newest(self, patience: float | None = None) -> None:
+        """Find no other life."""
+
+    def reached(self, step: int) -> None:
+        """Take no note of a step."""
+
+    def close(self, end: End, patience: float = _LAST) -> None:
+        """End without a note."""
+
+    def withdraw(self, patience: float = _LAST) -> None:
+        """Take nothing back."""
 
 
 def _parse(data: bytes | None) -> Life | None:

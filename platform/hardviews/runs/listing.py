@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from hardviews.checked import OPTION, above, require
 from hardviews.errors import UserError
 from hardviews.runs.life import End, read_lives
 from hardviews.storage.url import check_given
@@ -48,8 +49,7 @@ class Runs:
     def __post_init__(self) -> None:
         """Refuse a silence of no length and a folder without a name."""
         check_given(project=self.project)
-        if not self.silence > 0:
-            raise UserError(f"Runs: silence is {self.silence}; it must be above 0 seconds.")
+        require(self, OPTION, silence=above(0).note("seconds"))
 
 
 def run_runs(config: Runs) -> None:

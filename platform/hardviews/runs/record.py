@@ -1,14 +1,12 @@
 """What run an output folder holds: `run.json`, written when the run begins."""
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from hardviews.errors import UserError
-from hardviews.runs.checkpoint import Progress
-from hardviews.storage.store import Store
+from hardviews.runs.manifest import Progress
+from hardviews.storage.store import open_store
 
 _NAME = "run.json"
 # They make the order of the samples, which has to stay the same inside an epoch.
@@ -38,11 +36,9 @@ class Record:
         Raises:
             UserError: the file is not one of ours, or cannot be read.
         """
-        store = Store(output, patience)
+        store = open_store(output, patience)
         try:
             return Record(**json.loads(store.read(_NAME)))
-        except UserError:
-            raise
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, TypeError) as error:
@@ -53,16 +49,14 @@ class Record:
 
     def write(self, output: str) -> None:
         """Write the record; it appears whole or not at all."""
-        Store(output).write(_NAME, json.dumps(asdict(self), indent=1).encode())
+        open_store(output).write(_NAME, json.dumps(asdict(self), indent=1).encode())
 
     @staticmethod
     def remove(output: str) -> None:
         """Take the record back, and the folder that was made for it."""
-        store = Store(output)
+        store = open_store(output)
         store.remove(_NAME)
-        if store.path is not None:
-            with suppress(OSError):
-                os.rmdir(store.path)
+        store.remove_if_empty()
 
 
 def check_same_run(

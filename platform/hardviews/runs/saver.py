@@ -16,9 +16,10 @@ from torch import Tensor
 
 from hardviews.elastic.timeline import mark
 from hardviews.failures import kind_of
-from hardviews.runs.checkpoint import Checkpoints, Progress
+from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.ledger import Range
 from hardviews.runs.life import Displaced, Superseded
+from hardviews.runs.manifest import Progress
 
 _TURN = 5.0  # seconds that a save at a counted step waits for the one before
 
@@ -140,7 +141,7 @@ class Saver:
     def _write(self, checkpoints: Checkpoints, state: State) -> None:
         began = time.monotonic()
         try:
-            patience = checkpoints.store.patience
+            patience = checkpoints.patience
             checkpoints.save(state.tensors, state.progress, state.ranges, state.history(), lambda: self.check(patience))
         except Displaced:
             self.superseded = True  # the training ends with its sentence

@@ -10,8 +10,9 @@ import torch.distributed as dist
 from hardviews.data.index import INDEX_NAME, Index
 from hardviews.elastic.environment import launched
 from hardviews.errors import UserError
-from hardviews.storage.patience import usual
-from hardviews.storage.store import TRAINING, Denied, Store, check_writable
+from hardviews.storage.failures import Denied
+from hardviews.storage.patience import TRAINING, usual
+from hardviews.storage.store import Store, check_writable, open_store
 from hardviews.storage.url import check_given, check_here, lies_in
 
 
@@ -65,7 +66,7 @@ class Where:
         Raises:
             UserError: on the ranks that do not see what rank 0 writes there.
         """
-        store = Store(self.output)
+        store = open_store(self.output)
         if world == 1 or not store.local:
             return
         told = [f".shared-{uuid.uuid4().hex}"]
@@ -93,7 +94,7 @@ def open_dataset(data: str) -> Index:
     """
     inside = f"{data.rstrip('/')}/train"
     wait = patience()
-    if not _there(Store(data, wait)) and _there(Store(inside, wait)):
+    if not _there(open_store(data, wait)) and _there(open_store(inside, wait)):
         return Index.load(inside, wait)
     return Index.load(data, wait)
 

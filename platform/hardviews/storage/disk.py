@@ -9,6 +9,8 @@ from hardviews.errors import UserError
 from hardviews.failures import of_machine
 from hardviews.storage.failures import DiskFailure
 
+# How to choose another folder for temporary files, for `in_words`.
+TEMPORARY_FOLDER = "TMPDIR names another folder for temporary files."
 _PROBE = 64 * 1024  # bytes: a full disk still makes empty files
 
 

@@ -10,11 +10,11 @@ from hardviews.storage.filesystem import endpoint
 from hardviews.storage.url import protocol_of
 
 
-class Unreachable(UserError, OSError):
+class Unreachable(UserError):
     """A store did not give, or take, a file, for as long as was waited for it."""
 
 
-class Refused(UserError, PermissionError):
+class Refused(UserError):
     """A store will not give, or take, a file, however often it is asked."""
 
     needs = Needs.USER
@@ -30,11 +30,11 @@ class Unsupported(Refused):
     needs = Needs.SOFTWARE
 
 
-class NoBucket(UserError, FileNotFoundError):
+class NoBucket(UserError):
     """The bucket of an address does not exist."""
 
 
-class DiskFailure(UserError, OSError):
+class DiskFailure(UserError):
     """A disk of this machine did not give, or take, a file."""
 
 

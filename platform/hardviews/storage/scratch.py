@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hardviews.storage.disk import in_words, temporary_folder
+from hardviews.storage.disk import TEMPORARY_FOLDER, in_words, temporary_folder
 
 _LOCK = ".lock"
 
@@ -27,7 +27,7 @@ def scratch() -> Iterator[Path]:
     for left in Path(top).glob(f"{prefix}*"):
         _remove_if_abandoned(left)
     while True:
-        with in_words(top, "TMPDIR names another folder for temporary files."):
+        with in_words(top, TEMPORARY_FOLDER):
             outer = Path(tempfile.mkdtemp(prefix=prefix, dir=top))
         try:
             with open(outer / _LOCK, "w") as lock:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from hardviews.errors import UserError
-from hardviews.storage.store import NoBucket, Refused, Unreachable
+from hardviews.storage.failures import Refused, Unreachable
 from hardviews.storage.url import protocol_of
 
 T = TypeVar("T")
@@ -30,8 +30,6 @@ def seen(look: Callable[[], T]) -> T:
     """
     try:
         return look()
-    except NoBucket:
-        raise
     except (Unreachable, Refused) as error:
         raise Unseen(str(error)) from error
 

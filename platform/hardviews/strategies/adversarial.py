@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from hardviews.batch import Batch, Term, View
-from hardviews.errors import UserError
+from hardviews.checked import above, at_least, require, within
 from hardviews.full_precision import full_precision
 from hardviews.models.branch import Branch
 from hardviews.models.held import HeldStatistics, Kind
@@ -64,19 +64,16 @@ class Adversarial(Strategy):
 
     def __post_init__(self) -> None:
         """Refuse attacks that are none."""
-        if not 0 <= self.epsilon <= 1:
-            raise UserError(
-                f"Adversarial has epsilon={self.epsilon}; it bounds pixels in [0, 1]: write 4/255 as {4 / 255:.4f}."
-            )
-        if self.steps < 1 or self.every < 1:
-            raise UserError(f"Adversarial has steps={self.steps} and every={self.every}; both must be 1 or more.")
-        if self.step_size is not None and not 0 < self.step_size <= 1:
-            raise UserError(
-                f"Adversarial has step_size={self.step_size}; a step moves pixels in [0, 1]: write 1/255 as "
-                f"{1 / 255:.4f}, or leave it out for max(epsilon / steps, 1/255)."
-            )
-        if self.measure < 0:
-            raise UserError(f"Adversarial has measure={self.measure}; it must be 0 (for never) or more.")
+        require(
+            self,
+            epsilon=within(0, 1).note(f"pixels lie in [0, 1]: write 4/255 as {4 / 255:.4f}"),
+            steps=at_least(1),
+            step_size=above(0, at_most=1)
+            .note(f"pixels lie in [0, 1]: write 1/255 as {1 / 255:.4f}")
+            .or_none("for max(epsilon / steps, 1/255)"),
+            every=at_least(1),
+            measure=at_least(0).note("0 for never"),
+        )
 
     @property
     def adversarial_branch(self) -> bool:

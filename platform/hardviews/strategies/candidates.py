@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hardviews.batch import Batch, Selection, Term
+from hardviews.checked import at_least, require
 from hardviews.clock import Clock
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
@@ -45,14 +46,13 @@ class Candidates(Strategy):
 
     def __post_init__(self) -> None:
         """Refuse counts that look at nothing."""
-        if self.every < 1 or (self.limit is not None and self.limit < 1):
-            name = type(self).__name__
-            raise UserError(f"{name} has every={self.every} and limit={self.limit}; both must be 1 or more.")
-        if self.local_candidates is not None and self.local_candidates < 1:
-            raise UserError(
-                f"{type(self).__name__} has local_candidates={self.local_candidates}: draw as many as there are local "
-                "slots, or more, or leave it out for just as many. The method's `locals` says how many slots there are."
-            )
+        require(
+            self,
+            candidates=at_least(1),
+            local_candidates=at_least(1).or_none("for as many as the method has local slots"),
+            limit=at_least(1).or_none(),
+            every=at_least(1),
+        )
 
     def plan(self, plan: Plan) -> Plan:
         """Ask for candidates, shared among the pools of global slots in proportion to their slots."""

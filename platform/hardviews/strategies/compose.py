@@ -4,11 +4,11 @@ The order of a chain is fixed by meaning: select, then mix, then attack. Selecti
 attacked views; mixing attacked views would spoil perturbations that were made for the unmixed image.
 """
 
-import math
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 from hardviews.batch import Batch, Term
+from hardviews.checked import at_least, require, within
 from hardviews.clock import Clock
 from hardviews.errors import UserError
 from hardviews.strategies.scorer import Scorer
@@ -35,13 +35,13 @@ class Weighted:
 
     def __post_init__(self) -> None:
         """Refuse weights that are none."""
-        if not 0 <= self.weight < math.inf:
-            raise UserError(f"Sum has a weight of {self.weight}; no weight may be negative or without bound.")
-        if not 0 <= self.ramp <= 1 or self.begin < 0:
-            raise UserError(
-                f"Sum has a part with ramp={self.ramp} and begin={self.begin}; ramp is a share of the run, from 0 to "
-                "1, and begin an epoch, 0 or later."
-            )
+        require(
+            self,
+            "Sum.parts",
+            weight=at_least(0),
+            ramp=within(0, 1).note("a share of the run"),
+            begin=at_least(0).note("an epoch"),
+        )
 
     @property
     def scheduled(self) -> bool:

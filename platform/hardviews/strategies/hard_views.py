@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from hardviews.batch import Batch, Term
+from hardviews.checked import at_least, require
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
 from hardviews.models.batchnorm import has_batchnorm
@@ -56,8 +57,7 @@ class HardViews(Candidates):
     def __post_init__(self) -> None:
         """Refuse settings that score nothing."""
         super().__post_init__()
-        if self.size is not None and self.size < 1:
-            raise UserError(f"HardViews has size={self.size}; views are scored at 1 pixel or more.")
+        require(self, size=at_least(1).or_none())
         if self.best_locals and self.limit is not None:
             raise UserError(f"HardViews has best_locals, which looks at all choices, and limit={self.limit}: drop one.")
 

@@ -7,7 +7,6 @@ does not depend on how many ranks share the batch. Only online views are mixed; 
 Shape legend: B samples.
 """
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hardviews.batch import Batch, Mix, Term, View
+from hardviews.checked import above, require, within
 from hardviews.errors import UserError
 from hardviews.strategies.scorer import Scorer
 from hardviews.strategies.strategy import Stage, Strategy
@@ -45,12 +45,7 @@ class Mixing(Strategy):
 
     def __post_init__(self) -> None:
         """Refuse distributions that do not exist."""
-        if not 0 < self.alpha < math.inf:
-            raise UserError(
-                f"{type(self).__name__} has alpha={self.alpha}; a Beta distribution needs alpha > 0, and finite."
-            )
-        if self.fixed is not None and not 0 <= self.fixed <= 1:
-            raise UserError(f"{type(self).__name__} has fixed={self.fixed}; a weight lies between 0 and 1.")
+        require(self, alpha=above(0), fixed=within(0, 1).or_none())
 
     def refuses_group(self, size: int) -> str | None:
         """Refuse groups of one image, which would be mixed with itself."""

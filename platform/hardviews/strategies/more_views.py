@@ -11,7 +11,7 @@ from fractions import Fraction
 import torch
 
 from hardviews.batch import Batch, Term
-from hardviews.errors import UserError
+from hardviews.checked import at_least, require
 from hardviews.methods.method import Method
 from hardviews.strategies.candidates import first_views
 from hardviews.strategies.passes import Passes, trained
@@ -37,8 +37,7 @@ class MoreViews(Strategy):
 
     def __post_init__(self) -> None:
         """Refuse steps without a set."""
-        if not 1 <= self.sets < math.inf:
-            raise UserError(f"MoreViews has sets={self.sets}; every step trains on 1 set of views or more.")
+        require(self, sets=at_least(1))
 
     def passes(self, method: Method) -> Passes:
         """Count training on every set."""

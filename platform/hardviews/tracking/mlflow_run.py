@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hardviews.errors import UserError
 from hardviews.failures import of_machine
+from hardviews.storage.failures import DiskFailure
 from hardviews.tracking.flatten import flatten
 from hardviews.tracking.journal import Record
 from hardviews.tracking.leftovers import UPLOADS
@@ -175,7 +176,7 @@ class Run:
         try:
             folder = self._new_folder()
             write_model(encoder, folder / name)
-        except OSError as error:
+        except (OSError, DiskFailure) as error:
             self._leave_out(name, error)
             return
         self._upload("model", source=str(folder / name), name=name, digest=encoder.digest, step=step)
@@ -265,7 +266,7 @@ class Run:
     def _upload(self, kind: str, **content: Any) -> None:
         self._uploads.put({"kind": kind, **content})
 
-    def _leave_out(self, path: str, error: OSError) -> None:
+    def _leave_out(self, path: str, error: Exception) -> None:
         """Go on without a file that the disk of the spool does not take."""
         self._left_out += 1
         remedy = of_machine(error, str(self._files))

@@ -2,26 +2,21 @@
 
 from collections.abc import Iterator
 
-from hardviews.clock import Clock
+from hardviews.clock import Calendar
 from hardviews.objective import Objective
 from hardviews.strategies.compose import Sum
 from hardviews.strategies.strategy import Strategy
 from hardviews.train.recipe import Training
 
 
-def idle(objective: Objective, training: Training, per_epoch: int) -> list[str]:
-    """Return a sentence for each part of a strategy that begins after the run, and each module that no step trains.
-
-    per_epoch: samples that an epoch trains on.
-    """
+def idle(objective: Objective, training: Training, calendar: Calendar) -> list[str]:
+    """Return a sentence for each part of a strategy that begins after the run, and each module that no step trains."""
     said = [
         f"{name} begins in epoch {begin} (counted from 0), and the run has {training.epochs}: it takes no part."
         for name, begin in _beginnings(objective.strategy)
         if begin >= training.epochs
     ]
-    steps, total = training.epochs * (per_epoch // training.batch), training.epochs * per_epoch
-    last = Clock(training.seed, training.epochs - 1, steps - 1, total - training.batch, total)
-    frozen = objective.method.frozen(last)
+    frozen = objective.method.frozen(calendar.at(calendar.total - training.batch))  # in the last step
     for name, module in objective.method.named_modules():
         if any(module is one for one in frozen):
             said.append(f"{name} is frozen at first (--method.freeze), to the end of this run: it stays random.")

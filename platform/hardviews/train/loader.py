@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from hardviews.batch import Batch, Samples, View
+from hardviews.checked import at_least, require
 from hardviews.clock import Clock
 from hardviews.data.counters import Counters
 from hardviews.data.order import Order
@@ -68,11 +69,7 @@ class LoaderConfig:
 
     def __post_init__(self) -> None:
         """Refuse counts that are none."""
-        if (self.workers or 0) < 0 or self.ahead < 1 or self.canvas < 1:
-            raise UserError(
-                f"loader.workers={self.workers}, loader.ahead={self.ahead} and loader.canvas={self.canvas} cannot be: "
-                "workers are 0 or more, the others 1 or more."
-            )
+        require(self, "loader", workers=at_least(0).or_none(), canvas=at_least(1), ahead=at_least(1))
 
     def on_device(self, device: torch.device) -> bool:
         """Return whether views are rendered on the device."""

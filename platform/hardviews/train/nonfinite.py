@@ -17,7 +17,7 @@ from hardviews.clock import Clock
 from hardviews.data.reader import Reader
 from hardviews.errors import UserError
 from hardviews.objective import Losses
-from hardviews.storage.store import Store
+from hardviews.storage.store import open_store
 from hardviews.views.params import Column
 from hardviews.views.plan import Slot
 
@@ -61,7 +61,7 @@ def dump(output: str, left: Sequence[Trace], clock: Clock, reader: Reader, rank:
     ]
     if not found:
         return None
-    store, file = Store(output), f"nonfinite-step-{clock.step:08d}-rank-{rank}.json"
+    store, file = open_store(output), f"nonfinite-step-{clock.step:08d}-rank-{rank}.json"
     told = {"step": clock.step, "epoch": clock.epoch, "samples": found}
     try:
         store.write(file, json.dumps(told, indent=1).encode())

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from hardviews.data.index import Index, NoDataset
 from hardviews.data.reader import Reader
 from hardviews.errors import UserError
-from hardviews.runs.checkpoint import Checkpoints, Damaged, Progress
+from hardviews.runs.checkpoint import Checkpoints
+from hardviews.runs.manifest import Damaged, Progress
 from hardviews.runs.record import Record, check_same_run
 from hardviews.runs.rival import living
 from hardviews.runs.where import Where
 from hardviews.storage.sight import PATIENCE, remote, seen
-from hardviews.storage.store import Store
+from hardviews.storage.store import open_store
 from hardviews.train.epoch import epoch_samples
 from hardviews.train.recipe import Recipe
 from hardviews.train.trainer import without_numbers
@@ -38,7 +39,7 @@ def look_at_run(where: Where, recipe: Recipe) -> Iterator[str]:
     if not remote(where.output):
         return
     try:
-        seen(lambda: Store(where.output, PATIENCE).files())
+        seen(lambda: open_store(where.output, PATIENCE).files())
         before = seen(lambda: Record.read(where.output, PATIENCE))
         progress = seen(lambda: _newest(where.output))
         known = before.dataset if before is not None else progress.dataset if progress is not None else ""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+from hardviews.checked import at_least, require, within
 from hardviews.errors import UserError
 from hardviews.methods.method import MethodConfig
 from hardviews.models.backbones import Backbone
@@ -61,14 +62,19 @@ class Training:
 
     def __post_init__(self) -> None:
         """Refuse counts that are none."""
-        for name in ("epochs", "batch", "group", "accumulate", "keep", "log_steps"):
-            if getattr(self, name) < 1:
-                raise UserError(f"training.{name} is {getattr(self, name)}; it must be 1 or more.")
-        for name in ("checkpoint_seconds", "checkpoint_steps"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UserError(f"training.{name} is {getattr(self, name)}; it must be 0 (for never) or more.")
-        if not 0 <= self.seed < 2**32:
-            raise UserError(f"training.seed is {self.seed}; it must be from 0 to {2**32 - 1}.")
+        require(
+            self,
+            "training",
+            epochs=at_least(1),
+            batch=at_least(1),
+            group=at_least(1),
+            accumulate=at_least(1),
+            seed=within(0, 2**32 - 1),
+            checkpoint_seconds=at_least(0).note("0 for never"),
+            checkpoint_steps=at_least(0).note("0 for never"),
+            keep=at_least(1),
+            log_steps=at_least(1),
+        )
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The processes that train together, as the environment describes them."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,23 @@ class World:
     rank: int
     size: int
     device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process speaks and writes for all."""
+        return self.rank == 0
+
+    def say(self, text: str) -> None:
+        """Print a sentence for people, once for all processes."""
+        if self.leads:
+            print(text, file=sys.stderr, flush=True)
+
+    def agree(self, mine: bool) -> bool:
+        """Return on all processes the answer of the one that leads; every rank calls this."""
+        answer = [mine]
+        if self.size > 1:
+            dist.broadcast_object_list(answer, src=0, device=self.device)
+        return answer[0]
 
 
 @contextmanager

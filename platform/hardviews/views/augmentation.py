@@ -1,21 +1,15 @@
 """The distribution that views are drawn from, and the published ones."""
 
 import functools
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 
-from hardviews.errors import UserError
+from hardviews.checked import above, at_least, each, finite, interval, one_of, require, within
 
 Interval = tuple[float, float]
 Triple = tuple[float, float, float]
-
-
-def _check_probability(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise UserError(f"{name} = {value}: a probability lies in [0, 1].")
 
 
 # Copied to a device once: every such copy waits for it.
@@ -33,8 +27,7 @@ class Normalisation:
     std: Triple = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
-        if min(self.std) <= 0:
-            raise UserError(f"normalisation.std = {self.std}: every channel's value must be above 0.")
+        require(self, "normalisation", mean=each(finite()), std=each(above(0)))
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """uint8, or float in [0, 1], (..., 3, H, W) to float32 normalised, with the memory format kept."""
@@ -78,12 +71,15 @@ class Jitter:
     probability: float = 0.8
 
     def __post_init__(self) -> None:
-        for name in ("brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"jitter.{name} = {getattr(self, name)}: must be 0 or more.")
-        if not 0 <= self.hue <= 0.5:
-            raise UserError(f"jitter.hue = {self.hue}: must lie in [0, 0.5] (half a turn of the colour circle).")
-        _check_probability("jitter.probability", self.probability)
+        require(
+            self,
+            "jitter",
+            brightness=at_least(0),
+            contrast=at_least(0),
+            saturation=at_least(0),
+            hue=within(0, 0.5).note("half a turn of the colour circle"),
+            probability=within(0, 1),
+        )
 
 
 @dataclass(frozen=True)
@@ -119,23 +115,20 @@ class Augmentation:
     normalisation: Normalisation = field(default_factory=Normalisation)
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise UserError(f"augmentation.size = {self.size}: a view is at least 1 pixel wide.")
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise UserError(
-                f"augmentation.scale = {self.scale}: give the smallest and the largest share of the image's "
-                "area, 0 < smallest <= largest <= 1."
-            )
-        for name in ("ratio", "sigma"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high < math.inf:
-                raise UserError(f"augmentation.{name} = {(low, high)}: give 0 < smallest <= largest.")
-        for name in ("flip", "grayscale", "blur", "solarise"):
-            _check_probability(f"augmentation.{name}", getattr(self, name))
-        if self.interpolation not in ("bilinear", "bicubic"):
-            raise UserError(f"augmentation.interpolation = {self.interpolation!r}: choose bilinear or bicubic.")
-        if not 0 <= self.threshold <= 256:
-            raise UserError(f"augmentation.threshold = {self.threshold}: must lie in [0, 256].")
+        require(
+            self,
+            "augmentation",
+            size=at_least(1),
+            scale=interval(above(0, at_most=1)).note("shares of the image's area"),
+            ratio=interval(above(0)),
+            interpolation=one_of("bilinear", "bicubic"),
+            flip=within(0, 1),
+            grayscale=within(0, 1),
+            blur=within(0, 1),
+            sigma=interval(above(0)),
+            solarise=within(0, 1),
+            threshold=within(0, 256),
+        )
 
 
 _DINO_JITTER = Jitter(0.4, 0.4, 0.2, 0.1)

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hardviews.checked import above, interval, require, within
 from hardviews.clock import Clock
-from hardviews.errors import UserError
 from hardviews.views.random import Purpose, uniform
 
 _TRIES = 10  # rectangles that may fail to fit, one after the other, before a mask is left as it is
@@ -41,14 +41,13 @@ class BlockMasks:
 
     def __post_init__(self) -> None:
         """Refuse shares and shapes that do not exist."""
-        low, high = self.share
-        if not 0 <= self.probability <= 1 or not 0 <= low <= high <= 1:
-            raise UserError(
-                f"BlockMasks has probability={self.probability} and share={self.share}; both are parts of 1, the "
-                "share's smallest first."
-            )
-        if not 0 < self.aspect <= 1:
-            raise UserError(f"BlockMasks has aspect={self.aspect}; give the flattest rectangle, above 0 and at most 1.")
+        require(
+            self,
+            "method.masks",
+            probability=within(0, 1),
+            share=interval(within(0, 1)),
+            aspect=above(0, at_most=1).note("height by width of the flattest rectangle"),
+        )
 
     def draw(self, grid: tuple[int, int], clock: Clock, position: Tensor, number: int) -> Tensor:
         """Return masks (B, N) bool of the views of that number, row by row of a grid of height x width patches."""

@@ -1,0 +1,45 @@
+"""The last save of a life: it is waited for, and the user learns from which step the same command goes on."""
+
+import os
+
+from hardviews.elastic.worker import EVICTED, GRACE_VARIABLE
+from hardviews.errors import UserError
+from hardviews.runs.life import LifeNotes, NoLife
+from hardviews.runs.saver import Saver, State
+from hardviews.train.trainer import Trainer
+
+_PATIENCE = 240.0  # seconds that the last save of a finished training waits for the store; less than a barrier waits
+_MARGIN = 5.0  # seconds of the grace period, kept for what follows the save
+
+
+def save_last(saver: Saver, state: State, trainer: Trainer, life: LifeNotes | NoLife, finished: bool) -> None:
+    """Save and wait for it: a life ends here, and the next one begins at its step. Every rank calls this.
+
+    Raises:
+        UserError: a finished training could not be saved. Displaced: another job trains the run now. SystemExit: with
+        EVICTED, another life of this job has begun.
+    """
+    wait = _PATIENCE if finished else max(1.0, float(os.environ.get(GRACE_VARIABLE) or "30") - _MARGIN)
+    saved = life.displaced is None and saver.finish(state, wait)
+    # All leave together: who began anew before the save is done would begin from the one before.
+    trainer.synchronise()
+    if life.displaced is not None:
+        raise life.displaced
+    if saver.superseded:
+        raise SystemExit(EVICTED)
+    if saved and finished:
+        return
+    step, world = state.progress.step, trainer.world
+    if saved:
+        world.say(f"asked to leave: saved at step {step}; the same command goes on from there")
+        return
+    reason = saver.reason or f"{saver.checkpoints.store.url} did not take it for {wait:.0f} s."
+    if finished:
+        raise UserError(
+            f"The training is complete, but its last checkpoint could not be saved: {reason} Then start again: "
+            f"the run goes on from step {saver.saved_step or 0}."
+        )
+    world.say(
+        f"asked to leave at step {step}, but a checkpoint could not be saved: {reason} The same command "
+        f"goes on from step {saver.saved_step or 0}"
+    )

@@ -1,0 +1,86 @@
+"""The part of a training that outlives its processes: out of a checkpoint, and into the next one."""
+
+from hardviews.clock import Calendar
+from hardviews.runs.checkpoint import Checkpoint
+from hardviews.runs.history import History
+from hardviews.runs.ledger import Ledger, Range
+from hardviews.runs.life import LifeNotes, NoLife
+from hardviews.runs.manifest import Progress
+from hardviews.runs.record import Record
+from hardviews.runs.saver import State
+from hardviews.runs.state import first_not_finite, from_tensors, to_tensors
+from hardviews.train.damage import Damage
+from hardviews.train.meter import Meter
+from hardviews.train.nonfinite import refuse_weights
+from hardviews.train.trainer import StepReport, Trainer
+
+_METER, _DAMAGE = "meter.", "data.damage"  # names of tensors in a checkpoint
+
+
+class Lasting:
+    """Weights, optimizer, sums of the report under way, corrupt samples, ledger; `progress`: samples seen so far."""
+
+    def __init__(self, trainer: Trainer, calendar: Calendar, damage: Damage) -> None:
+        self.trainer, self.calendar, self.damage = trainer, calendar, damage
+        self.meter = Meter(trainer.world.device)
+        self.progress, self.ledger, self.history = 0, Ledger(), b""
+
+    @property
+    def step(self) -> int:
+        """Steps taken so far."""
+        return self.calendar.step(self.progress)
+
+    @property
+    def over(self) -> bool:
+        """Whether every sample of every epoch was seen."""
+        return self.progress >= self.calendar.total
+
+    def take_over(self, found: Checkpoint) -> None:
+        """Go on from a checkpoint of this run."""
+        tensors = found.tensors
+        from_tensors(tensors, self.trainer.objective, self.trainer.optimizer)
+        self.meter.from_tensors({k.removeprefix(_METER): v for k, v in tensors.items() if k.startswith(_METER)})
+        self.damage.from_tensor(tensors[_DAMAGE])
+        self.progress, self.ledger, self.history = found.progress.samples, Ledger(found.ranges), found.history
+
+    def advance(self, report: StepReport, life: int) -> None:
+        """Move one global batch on; the samples at an epoch's end that fill no batch are left out."""
+        clock, batch = self.calendar.at(self.progress), self.calendar.batch
+        start, step = self.calendar.consumed(self.progress), clock.step + 1
+        self.ledger.add(
+            Range(
+                *(life, self.trainer.world.size, clock.epoch, start, start + batch, step, step),
+                digest=report.digest,
+                substituted=report.substituted,
+            )
+        )
+        self.progress += batch
+
+    def state(self, history: History, record: Record, digest: str, life: LifeNotes | NoLife) -> State:
+        """Return all that a checkpoint holds, unless the weights are spoilt: the one before is worth more then.
+
+        Every rank calls this.
+
+        record, digest: of this run, and of its recipe now.
+
+        Raises:
+            UserError: a weight is not finite.
+        """
+        objective, world = self.trainer.objective, self.trainer.world
+        spoilt = first_not_finite(objective)
+        if spoilt is not None:
+            refuse_weights(self.step, spoilt)
+        progress = Progress(
+            self.step,
+            self.progress,
+            run_id=record.run_id,
+            recipe=digest,
+            dataset=record.dataset,
+            world=world.size,
+            life=life.number,
+        )
+        tensors = {_METER + name: tensor for name, tensor in self.meter.to_tensors().items()}
+        if world.leads:
+            tensors |= to_tensors(objective, self.trainer.optimizer)
+            tensors[_DAMAGE] = self.damage.to_tensor()
+        return State(tensors, progress, self.ledger.ranges, history.so_far())

@@ -1,0 +1,38 @@
+"""Reports of a training: the metrics of its last steps, to the tracking run and to the run's own history."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from hardviews.clock import Calendar
+from hardviews.runs.history import History
+from hardviews.tracking.mlflow_run import Run
+from hardviews.tracking.system import SystemMetrics
+from hardviews.train.trainer import StepReport
+
+
+class Reports:
+    """Collects metrics from all that measure, every few steps and after the last one."""
+
+    def __init__(
+        self,
+        run: Run,
+        history: History,
+        calendar: Calendar,
+        every: int,
+        sources: Sequence[Callable[[], Mapping[str, float]]],
+    ) -> None:
+        """Report every so many steps; each source returns its metrics since the last report, on every rank alike."""
+        self.run, self.history, self.calendar, self.every, self.sources = run, history, calendar, every, sources
+        self._system = SystemMetrics()
+
+    def step(self, report: StepReport, progress: int) -> None:
+        """Report if it is time; `progress` counts samples with this step."""
+        step = self.calendar.step(progress)
+        if step % self.every and progress < self.calendar.total:
+            return
+        metrics = {"loss": report.loss, "learning_rate": report.rate}
+        for source in self.sources:
+            metrics |= source()
+        metrics["epoch"] = progress / self.calendar.per_epoch
+        # The machine's figures go to the tracking alone: the history holds what a repeated run repeats.
+        self.run.log_metrics(metrics | self._system.sample(), progress)
+        self.history.add({"step": step, "samples": progress, **metrics})
