@@ -11,8 +11,6 @@ save itself, so its processor time is counted too: without it is what a save cos
 At one save a minute, that share of the time should be at most 2 %.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import platform

@@ -8,8 +8,6 @@ the root of both variances' sum) pretraining gains, and the time of each part. T
 exceed 2. Without --folder everything is done in a temporary folder, from the beginning.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import statistics

@@ -12,8 +12,6 @@ code is not 0 where a method gains less than 2 standard deviations or collapses.
 not 0 where a method gains nothing or collapses.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import platform

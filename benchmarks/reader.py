@@ -11,8 +11,6 @@ in batches of 256, once from the page cache. Ours checks every sample's CRC-32, 
 Prints images a second of each and the median of the rounds' ratios.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import os
@@ -37,6 +35,7 @@ import webdataset
 
 from hardviews.data.pack import pack
 from hardviews.data.reader import Reader
+from hardviews.data.shares import Portion
 from hardviews.data.source import Item
 from hardviews.storage.filesystem import file_system
 from hardviews.storage.store import open_store
@@ -76,7 +75,8 @@ class Ours(torch.utils.data.IterableDataset[Any]):
     def __iter__(self) -> Iterator[Any]:
         info = torch.utils.data.get_worker_info()
         worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
-        shares = self.reader.iterate(seed=0, epoch=self.epoch, global_batch=BATCH, worker=worker, workers=workers)
+        portion = Portion(seed=0, epoch=self.epoch, global_batch=BATCH)
+        shares = self.reader.iterate(portion, worker=worker, workers=workers)
         return ([(s.data, s.label) for s in share.samples] for share in shares)
 
 

@@ -14,8 +14,6 @@ HARDVIEWS_OUTPUT and so on, a dataset packed there, room for two trainers), and 
 nodes and of this machine must agree.
 """
 
-from __future__ import annotations
-
 import argparse
 import datetime
 import os

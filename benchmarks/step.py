@@ -8,8 +8,6 @@ of the rounds' ratios of time (target: at most 1.10), and then counts the passes
 takes one forward pass a candidate, training the two views that were chosen.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import platform

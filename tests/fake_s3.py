@@ -1,7 +1,5 @@
 """A small S3 server in this process, which lacks or refuses what a test names; else it keeps files in memory."""
 
-from __future__ import annotations
-
 import http.server
 import os
 import threading

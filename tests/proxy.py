@@ -1,7 +1,5 @@
 """A proxy on loopback that passes TCP connections on to a server and spoils some of the answers."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import threading

@@ -3,8 +3,6 @@
 Every test may ask for the fixture `s3`: `data = s3.bucket() + "/data"`.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -15,6 +15,7 @@ from sklearn.datasets import load_sample_images
 from hardviews.clock import Clock
 from hardviews.data.pack import pack
 from hardviews.data.reader import Reader
+from hardviews.data.shares import Portion
 from hardviews.data.source import Item
 from hardviews.methods.simclr import SimCLRConfig
 from hardviews.methods.simsiam import SimSiamConfig
@@ -22,8 +23,8 @@ from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
 from hardviews.optim.schedule import Schedule
 from hardviews.strategies.hard_views import HardViews
-from hardviews.train.chosen_overlap import overlap
-from hardviews.train.loader import LoaderConfig, Place, ShareDataset, load
+from hardviews.train.chosen_pairs import chosen_pairs
+from hardviews.train.loader import LoaderConfig, ShareDataset, load
 from hardviews.train.recipe import Recipe, Training
 from hardviews.train.trainer import Trainer
 from hardviews.train.world import World
@@ -94,8 +95,10 @@ def measured(method: str, tiles: str, choose: str = "hardest") -> dict[str, torc
     trainer = Trainer(recipe, World(0, 1, torch.device("cpu")))
     reader = Reader(tiles)
     per_epoch = len(reader) // BATCH
-    place = Place(0, 0, 0, BATCH, recipe.training.group, 1, 0, 1)
-    raws = load(recipe.loader, ShareDataset(reader, trainer.objective.plan, place, None, epochs), trainer.world.device)
+    portion = Portion(seed=0, epoch=0, global_batch=BATCH, group=recipe.training.group)
+    raws = load(
+        recipe.loader, ShareDataset(reader, trainer.objective.plan, portion, None, epochs), trainer.world.device
+    )
     found = []
     for step, raw in enumerate(raws):
         epoch = step // per_epoch
@@ -103,9 +106,9 @@ def measured(method: str, tiles: str, choose: str = "hardest") -> dict[str, torc
         report = trainer.step([raw], clock, False)
         assert report.taken
         if epoch >= epochs // 2:
-            seen = overlap(report.losses.batch.selection, trainer.objective.pairs)
+            seen = chosen_pairs(report.losses.batch.selection, trainer.objective.pairs)
             assert seen is not None and (seen.chance >= CHANCE - 1e-6).all()  # more where pairs overlap alike
-            found.append((seen.chosen, seen.passed_over, seen.least.float(), seen.chance))
+            found.append((seen.overlap.chosen, seen.overlap.passed_over, seen.least.float(), seen.chance))
     chosen, passed, least, chance = (torch.cat(parts) for parts in zip(*found, strict=True))
     return {"difference": passed - chosen, "least": least - chance}
 

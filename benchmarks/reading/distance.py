@@ -7,8 +7,6 @@ Latency in milliseconds before a request is passed on, rate in MB/s of a connect
 stopped, as a process of its own, so that its processor time is nobody else's.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import socket

@@ -3,8 +3,6 @@
 A user's mistake is answered in one paragraph and exit code 2, never by a traceback.
 """
 
-from __future__ import annotations
-
 import difflib
 import os
 import signal

@@ -18,6 +18,7 @@ from hardviews.checked import OPTION, at_least, require, within
 from hardviews.data.index import Index
 from hardviews.data.pack_command import Packing
 from hardviews.errors import UserError
+from hardviews.evaluation import knn, linear
 from hardviews.evaluation.features import Source
 from hardviews.evaluation.protocol import Result
 from hardviews.evaluation.report import table
@@ -58,10 +59,12 @@ class Demo:
 class Outcome:
     """Test accuracies in per cent, by metric (one of k-NN, one linear) and source of features.
 
-    run: its page, below the tracking server's address. epochs: how long it trained. seconds: what each part took.
+    headings: the metrics' headings in a table. run: its page, below the tracking server's address. epochs: how long it
+    trained. seconds: what each part took.
     """
 
     accuracy: dict[str, dict[Source, float]]
+    headings: dict[str, str]
     run: str
     epochs: int
     seconds: dict[str, float]
@@ -82,7 +85,7 @@ def run_demo(demo: Demo) -> None:
 
     outcome = measure(demo)
     results = [
-        Result("", {source: {metric: value} for source, value in row.items()}, "", outcome.run)
+        Result("", {source: {metric: value} for source, value in row.items()}, outcome.headings, "", outcome.run)
         for metric, row in outcome.accuracy.items()
     ]
     print()
@@ -140,8 +143,8 @@ def measure(demo: Demo) -> Outcome:
     seed = [] if demo.seed == 0 else ["--seed", str(demo.seed)]
     for job in ("knn.py", "linear_eval.py"):
         seconds[Path(job).stem] = _torchx(job, [], ["--baselines", *seed, *project], environment)
-    accuracy, run = _accuracy(output, folder)
-    return Outcome(accuracy, run, epochs, seconds)
+    accuracy, headings, run = _accuracy(output, folder)
+    return Outcome(accuracy, headings, run, epochs, seconds)
 
 
 def _packed(demo: Demo, shards: Path) -> Index:
@@ -220,8 +223,11 @@ def _torchx(job: str, component: list[str], overrides: list[str], environment: d
     return time.monotonic() - began
 
 
-def _accuracy(output: Path, folder: Path) -> tuple[dict[str, dict[Source, float]], str]:
-    """Read the evaluations' metrics from the children of the pretraining run; return them and its page."""
+def _accuracy(output: Path, folder: Path) -> tuple[dict[str, dict[Source, float]], dict[str, str], str]:
+    """Read the evaluations' metrics from the children of the pretraining run.
+
+    Returns accuracies by metric and source, the headings of the metrics, and the run's page.
+    """
     from mlflow import MlflowClient
 
     run_id = json.loads((output / "run.json").read_text())["run_id"]
@@ -236,11 +242,11 @@ def _accuracy(output: Path, folder: Path) -> tuple[dict[str, dict[Source, float]
             f"The tracking server does not have the accuracies of run {run_id}: it did not answer when the evaluations "
             "ended. Run the demo again when it does; what was trained is kept."
         )
-    names = [f"knn_top1_k{min(neighbours, key=lambda k: abs(k - 20))}", "linear_top1"]
+    nearest = min(neighbours, key=lambda k: abs(k - 20))
+    headings = {knn.metric(nearest): knn.heading(nearest), "linear_top1": linear.HEADINGS["linear_top1"]}
     prefixes = {source: "" if source == "pretrained" else f"{source}/" for source in _SOURCES}
-    return {name: {source: metrics[p + name] for source, p in prefixes.items()} for name in names}, (
-        f"experiments/{experiment}/runs/{run_id}"
-    )
+    accuracy = {name: {source: metrics[p + name] for source, p in prefixes.items()} for name in headings}
+    return accuracy, headings, f"experiments/{experiment}/runs/{run_id}"
 
 
 def _program(name: str) -> Path:

@@ -78,7 +78,7 @@ class Objective(nn.Module):
 
     @property
     def mix_grid(self) -> int:
-        """Return the method's."""
+        """Return the side in pixels of the squares that no box of a mixed view may cut."""
         return self.method.mix_grid
 
     def forward(self, batch: Batch, global_count: int) -> Losses:
@@ -87,7 +87,7 @@ class Objective(nn.Module):
         """
         with self.sharing() as (trained, noted):
             terms = _weighty(self.strategy(batch, self) or [Term(batch)])
-            clean = self._first(terms[0])
+            clean = self._for_update(terms[0])
             evaluated = [(term, *self._term(term, global_count)) for term in terms]
             measures = hard_measures(self, self.method, terms, self._clean, noted.online)
             for term, _, losses_B in evaluated:
@@ -145,8 +145,8 @@ class Objective(nn.Module):
         losses_QB = self.method.pair_losses(term.batch, encoded.online, encoded.target, pairs)
         return self.reduce(losses_QB, within_AP).mean(0)
 
-    def _first(self, term: Term) -> Encoded:
-        """Return the clean encodings of a term's slots: under its first assignment, where it has several."""
+    def _for_update(self, term: Term) -> Encoded:
+        """Return the clean encodings that `update` reads: of the first assignment, if a term has several."""
         if term.assignments is None:
             return self._clean(term.batch)
         encoded = self._clean(term.batch, self._candidate_pairs(term)[0])

@@ -1,7 +1,5 @@
 """The cluster that KUBECONFIG names, by kubectl: a namespace of our own in it, its pods, and ways to lose them."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

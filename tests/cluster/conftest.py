@@ -4,8 +4,6 @@
 OBJECT_STORE_IMAGE. Everything is removed afterwards.
 """
 
-from __future__ import annotations
-
 import base64
 import os
 import secrets

@@ -1,7 +1,5 @@
 """docs/cluster.md as a script: the tests of the cluster run its commands, as they stand there."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

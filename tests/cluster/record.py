@@ -1,7 +1,5 @@
 """What a run left behind: its own record in the store, and its MLflow run."""
 
-from __future__ import annotations
-
 import json
 import re
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """The run that nothing disturbs: one process on this machine, kept for the next time."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

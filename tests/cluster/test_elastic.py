@@ -1,7 +1,5 @@
 """From packing to the reviewed run by the document's commands, with every kind of pod lost on the way."""
 
-from __future__ import annotations
-
 import math
 import re
 import shlex

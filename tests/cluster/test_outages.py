@@ -1,7 +1,5 @@
 """A training goes on while its servers are restarted, a node is drained, and all its pods are lost at once."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Iterator

@@ -1,8 +1,6 @@
 """Small sources and datasets, and a web server that answers ranged requests, for the tests of the data
 layer."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib

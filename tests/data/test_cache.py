@@ -1,7 +1,5 @@
 """The cache: verified, bounded, shared, and never a deadlock."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import time

@@ -1,7 +1,5 @@
 """A folder of images as devices, systems and people leave it."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import io

@@ -1,7 +1,5 @@
 """The index: what is missing, cut or foreign is refused with what to do."""
 
-from __future__ import annotations
-
 import json
 import pickle
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Sources: keys, labels, splits, and what is refused."""
 
-from __future__ import annotations
-
 import io
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The reader inside a real DataLoader: order over workers, and memory that does not grow."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +9,7 @@ import torch
 
 from hardviews.data.index import Index
 from hardviews.data.reader import Reader
+from hardviews.data.shares import Portion
 from tests.data.helpers import write_dataset
 
 BATCH = 64
@@ -26,9 +25,8 @@ class Shares(torch.utils.data.IterableDataset):
         info = torch.utils.data.get_worker_info()
         worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
         for epoch in range(self.epochs):
-            for share in self.reader.iterate(
-                seed=3, epoch=epoch, global_batch=BATCH, consumed=self.consumed, worker=worker, workers=workers
-            ):
+            portion = Portion(seed=3, epoch=epoch, global_batch=BATCH, consumed=self.consumed)
+            for share in self.reader.iterate(portion, worker=worker, workers=workers):
                 yield [s.index for s in share.samples], [s.position for s in share.samples], resident_bytes()
 
 

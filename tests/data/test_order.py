@@ -1,7 +1,5 @@
 """The order is a permutation, pure, seekable, and mixes."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """Packing: reproducible bytes, readable by webdataset, nothing half-written."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """The reader: exactly once at any number of ranks and workers, checked bytes, counted substitution."""
 
-from __future__ import annotations
-
 import os
 import pickle
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ from hardviews.data.index import Index
 from hardviews.data.pack import pack
 from hardviews.data.reader import Reader, ReaderConfig
 from hardviews.data.sample import Sample
+from hardviews.data.shares import Portion
 from hardviews.errors import UserError
 from hardviews.views.decode import DecodeError, decode
 from tests.data.helpers import Noise, content, flip_bit, web_server, write_dataset
@@ -38,7 +37,9 @@ def run(reader: Reader, plan: dict, consumed: int, steps: int | None, world: int
     per_rank: list[list[list[tuple[int, int]]]] = []
     for rank in range(world):
         streams = [
-            reader.iterate(**plan, consumed=consumed, rank=rank, world=world, worker=worker, workers=max(1, workers))
+            reader.iterate(
+                Portion(**plan, consumed=consumed, rank=rank, world=world), worker=worker, workers=max(1, workers)
+            )
             for worker in range(max(1, workers))
         ]
         shares, number = [], 0
@@ -124,11 +125,11 @@ def test_a_sequential_pass_is_shared_out_exactly(datasets: list[Index], world: i
 def test_sizes_that_do_not_fit_are_refused(datasets: list[Index]) -> None:
     reader = Reader(datasets[0])
     with pytest.raises(UserError, match="at most 192"):
-        next(reader.iterate(seed=0, epoch=0, global_batch=224))
+        next(reader.iterate(Portion(seed=0, epoch=0, global_batch=224)))
     with pytest.raises(UserError, match="nearest possible sizes are 96 or 128"):
-        next(reader.iterate(seed=0, epoch=0, global_batch=100))
+        next(reader.iterate(Portion(seed=0, epoch=0, global_batch=100)))
     with pytest.raises(UserError, match="at most 2 processes"):
-        next(reader.iterate(seed=0, epoch=0, global_batch=64, world=3))
+        next(reader.iterate(Portion(seed=0, epoch=0, global_batch=64, world=3)))
 
 
 @pytest.fixture
@@ -168,7 +169,7 @@ def test_too_many_corrupt_samples_stop_the_job(damaged: tuple[Index, list[int]])
 
 def test_a_batch_is_never_shrunk(damaged: tuple[Index, list[int]]) -> None:
     reader = Reader(damaged[0], SUBSTITUTE)
-    shares = list(reader.iterate(seed=0, epoch=0, global_batch=8, group=4))
+    shares = list(reader.iterate(Portion(seed=0, epoch=0, global_batch=8, group=4)))
     assert [len(share.samples) for share in shares] == [8] * 7
     total = Counters()
     for share in shares:
@@ -195,10 +196,10 @@ def test_any_error_of_a_decoder_is_a_corrupt_sample(
 
     index = pack(Noise(12, extension="jpg"), str(tmp_path), progress=False)
     reader = Reader(index, SUBSTITUTE)
-    assert len(reader.read_with(pixels, range(12))) == 12
+    assert len(reader.read(range(12), fn=pixels)) == 12
     assert list(reader.bad) == [3] and type(error).__name__ in reader.bad[3]
     with pytest.raises(UserError, match=type(error).__name__):
-        Reader(index).read_with(pixels, range(12))
+        Reader(index).read(range(12), fn=pixels)
 
 
 def test_what_cannot_be_decoded_is_replaced_too(datasets: list[Index]) -> None:
@@ -208,10 +209,10 @@ def test_what_cannot_be_decoded_is_replaced_too(datasets: list[Index]) -> None:
         return f"{sample.key}@{sample.position}"
 
     reader = Reader(datasets[0], SUBSTITUTE)
-    assert reader.read_with(decode, [9, 10, 11, 12]) == ["s9@9", "s12@10", "s12@11", "s12@12"]
+    assert reader.read([9, 10, 11, 12], fn=decode) == ["s9@9", "s12@10", "s12@11", "s12@12"]
     assert (reader.counters.corrupt, reader.counters.substituted) == (2, 2)
     with pytest.raises(UserError, match=r"'s10'.*cut short"):
-        Reader(datasets[0]).read_with(decode, [10])
+        Reader(datasets[0]).read([10], fn=decode)
 
 
 def test_a_shard_with_nothing_left_is_an_error(datasets: list[Index]) -> None:
@@ -220,7 +221,7 @@ def test_a_shard_with_nothing_left_is_an_error(datasets: list[Index]) -> None:
 
     reader = Reader(datasets[2], ReaderConfig(on_corrupt="substitute", most_corrupt=1.0))
     with pytest.raises(UserError, match=r"Not one sample of the shard shard-000003\.tar"):
-        reader.read_with(decode, [141])
+        reader.read([141], fn=decode)
 
 
 def test_errors_of_the_function_itself_are_not_hidden(datasets: list[Index]) -> None:
@@ -228,7 +229,7 @@ def test_errors_of_the_function_itself_are_not_hidden(datasets: list[Index]) -> 
         return 1 // 0
 
     with pytest.raises(ZeroDivisionError):
-        Reader(datasets[0], SUBSTITUTE).read_with(broken, [0])
+        Reader(datasets[0], SUBSTITUTE).read([0], fn=broken)
 
 
 @pytest.mark.parametrize("config", [ReaderConfig(), SUBSTITUTE])
@@ -257,13 +258,15 @@ def test_a_remote_dataset_is_read_through_the_cache(
     monkeypatch.setenv("HARDVIEWS_CACHE", str(tmp_path))
     local = datasets[4]
     plan = {"seed": 0, "epoch": 0, "global_batch": 64, "group": 16}
-    expected = [s for share in Reader(local, ReaderConfig(window=2, streams=1)).iterate(**plan) for s in share.samples]
+    expected = [
+        s for share in Reader(local, ReaderConfig(window=2, streams=1)).iterate(Portion(**plan)) for s in share.samples
+    ]
     with web_server(local.url) as url:
         # Room for a window of 2 and one ahead, of 8 shards.
         config = ReaderConfig(window=2, streams=1, cache_bytes=3 * local.shards[0].size, ahead=1)
         reader = Reader(url, config)
         reader.check()
-        found = [s for share in reader.iterate(**plan) for s in share.samples]
+        found = [s for share in reader.iterate(Portion(**plan)) for s in share.samples]
         assert found == expected
         counters = reader.counters
         assert counters.fetched >= 8
@@ -303,14 +306,14 @@ def test_what_the_cache_has_no_room_for_is_read_all_the_same(
     local = datasets[4]
     plan = {"seed": 0, "epoch": 0, "global_batch": 64, "group": 16}
     config = ReaderConfig(window=2, streams=1)
-    expected = [s for share in Reader(local, config).iterate(**plan) for s in share.samples]
+    expected = [s for share in Reader(local, config).iterate(Portion(**plan)) for s in share.samples]
     with web_server(local.url) as url:
         for room, shuffled in ((0, 2), (0.5, 2), (1.5, 2), (3.5, 8)):  # shards that fit, shards in a window
             config = ReaderConfig(window=shuffled, streams=1, cache_bytes=int(room * local.shards[0].size), ahead=1)
             if shuffled == 8:
-                expected = [s for share in Reader(local, config).iterate(**plan) for s in share.samples]
+                expected = [s for share in Reader(local, config).iterate(Portion(**plan)) for s in share.samples]
             reader = Reader(url, config)
-            assert [s for share in reader.iterate(**plan) for s in share.samples] == expected
+            assert [s for share in reader.iterate(Portion(**plan)) for s in share.samples] == expected
             assert reader.counters.direct > 0
             assert sum(f.stat().st_size for f in tmp_path.glob("*.tar")) <= config.cache_bytes
             reader.close()
@@ -321,7 +324,7 @@ def test_what_the_cache_has_no_room_for_is_read_all_the_same(
 
 def test_a_reader_works_on_after_a_fork(datasets: list[Index]) -> None:
     reader = Reader(datasets[0])
-    iterator: Iterator = reader.iterate(seed=0, epoch=0, global_batch=64)
+    iterator: Iterator = reader.iterate(Portion(seed=0, epoch=0, global_batch=64))
     next(iterator)
     expected = reader.read([5])[0]
     pid = os.fork()
@@ -337,7 +340,7 @@ def test_closing_lets_go_of_every_descriptor(datasets: list[Index]) -> None:
 
     before = descriptors()
     reader = Reader(datasets[1])
-    list(reader.iterate(seed=0, epoch=0, global_batch=32))
+    list(reader.iterate(Portion(seed=0, epoch=0, global_batch=32)))
     assert descriptors() > before
     reader.close()
     assert descriptors() == before

@@ -1,7 +1,5 @@
 """Datasets on a real S3 server: packed, streamed, through faults and outages, exactly once."""
 
-from __future__ import annotations
-
 import itertools
 import multiprocessing
 import os
@@ -23,6 +21,7 @@ from hardviews.data.index import Index
 from hardviews.data.pack import pack
 from hardviews.data.prepare import prepared
 from hardviews.data.reader import Reader, ReaderConfig
+from hardviews.data.shares import Portion
 from hardviews.data.writer import Writer
 from hardviews.errors import UserError
 from hardviews.storage import filesystem, patience
@@ -53,7 +52,7 @@ def room(index: Index, shards: float, **more: object) -> ReaderConfig:
 
 
 def samples(reader: Reader, **more: int) -> list[tuple[int, int, bytes]]:
-    shares = reader.iterate(**PLAN, **more)  # type: ignore[arg-type]
+    shares = reader.iterate(Portion(**PLAN, **more))  # type: ignore[arg-type]
     return [(s.position, s.index, s.data) for share in shares for s in share.samples]
 
 
@@ -159,7 +158,7 @@ def test_an_epoch_through_a_cache_smaller_than_the_dataset(
     config = room(local, 4)
     expected = samples(Reader(local, config))
     readers = [Reader(url, config) for _ in range(world)]
-    iterators = [reader.iterate(**PLAN, rank=rank, world=world) for rank, reader in enumerate(readers)]  # type: ignore[arg-type]
+    iterators = [reader.iterate(Portion(**PLAN, rank=rank, world=world)) for rank, reader in enumerate(readers)]  # type: ignore[arg-type]
     found, total = [], Counters()
     for shares in zip(*iterators, strict=True):
         for share in shares:
@@ -190,7 +189,7 @@ def test_exactly_once_however_the_job_changes(remote: tuple[str, Index]) -> None
         for rank in range(world):
             readers = [Reader(url, config) for _ in range(workers)]
             streams = [
-                reader.iterate(**PLAN, consumed=consumed, rank=rank, world=world, worker=w, workers=workers)  # type: ignore[arg-type]
+                reader.iterate(Portion(**PLAN, consumed=consumed, rank=rank, world=world), worker=w, workers=workers)  # type: ignore[arg-type]
                 for w, reader in enumerate(readers)
             ]
             for step in range(steps):
@@ -239,7 +238,7 @@ def test_faults_are_survived_and_counted(remote: tuple[str, Index], through: Pro
     url, local = remote
     reader = Reader(url, room(local, shards))
     through.choose = spoiling()
-    shares = reader.iterate(**PLAN)  # type: ignore[arg-type]
+    shares = reader.iterate(Portion(**PLAN))  # type: ignore[arg-type]
     found = [s for _ in range(8 if shards > 1 else 2) for s in next(shares).samples]
     assert [(s.position, s.index, s.data) for s in found] == samples(Reader(local, room(local, shards)))[: len(found)]
     assert set(through.faults) == set(FAULTS)
@@ -289,7 +288,7 @@ def test_a_restarted_server_pauses_the_reading(
     patience._told["at"] = -1e9
     url, local = remote
     reader = Reader(url, room(local, 3))
-    shares = reader.iterate(**PLAN)  # type: ignore[arg-type]
+    shares = reader.iterate(Portion(**PLAN))  # type: ignore[arg-type]
     found = [(s.position, s.index, s.data) for s in next(shares).samples]
     s3.stop()
     threading.Timer(2, s3.start).start()
@@ -305,7 +304,7 @@ def test_a_restarted_server_pauses_the_reading(
 
 
 def _read_on(url: str, config: ReaderConfig, ready) -> None:
-    for share in Reader(url, config).iterate(**PLAN):
+    for share in Reader(url, config).iterate(Portion(**PLAN)):
         ready.put(share.last)
         time.sleep(0.05)
 

@@ -1,7 +1,5 @@
 """Open shards: what is let go of is closed, and what was fetched ahead gives way to what is needed."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterator

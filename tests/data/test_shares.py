@@ -1,7 +1,5 @@
 """Shares are whole groups, cover the batch, and impossible sizes are refused with possible ones."""
 
-from __future__ import annotations
-
 import itertools
 import re
 

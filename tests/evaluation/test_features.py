@@ -1,6 +1,6 @@
 import io
 import tracemalloc
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,20 +8,13 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from hardviews.data.sample import Sample
 from hardviews.errors import UserError
 from hardviews.evaluation import features
 from hardviews.evaluation.features import Preprocess, embedding, extract, raw_pixels
 from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder
 from hardviews.views.augmentation import Normalisation
-
-
-@dataclass
-class Sample:
-    index: int
-    key: str
-    data: bytes
-    label: int
 
 
 def png(pixels):
@@ -32,7 +25,7 @@ def png(pixels):
 
 def samples(n, side=20, label=lambda i: i % 3):
     rng = np.random.default_rng(0)
-    return [Sample(i, f"key{i}", png(rng.integers(0, 256, (side, side, 3), np.uint8)), label(i)) for i in range(n)]
+    return [Sample(i, i, f"key{i}", png(rng.integers(0, 256, (side, side, 3), np.uint8)), label(i)) for i in range(n)]
 
 
 @pytest.mark.parametrize("shape", [(40, 60), (60, 40), (300, 200), (16, 16), (33, 100)])
@@ -141,7 +134,7 @@ def test_unlabelled_and_broken_images_are_named():
     with pytest.raises(UserError, match="'key3'"):
         extract(samples(5, label=lambda i: -1 if i == 3 else 0), 5, raw_pixels, Preprocess(20, 20))
     broken = samples(5)
-    broken[2].data = b"no image"
+    broken[2] = replace(broken[2], data=b"no image")
     with pytest.raises(UserError, match=r"'key2' cannot be decoded"):
         extract(broken, 5, raw_pixels, Preprocess(20, 20))
     with pytest.raises(UserError, match="empty"):

@@ -1,6 +1,7 @@
 """Jobs as TorchX applications, and the site's values in them."""
 
 import re
+import shlex
 
 import pytest
 import torchx.specs as specs
@@ -27,6 +28,10 @@ def nobody_has_said_anything(monkeypatch, tmp_path):
     return empty
 
 
+def command_lines(app: specs.AppDef) -> dict[str, str]:
+    return {role.name: shlex.join([role.entrypoint, *role.args]) for role in app.roles}
+
+
 @given(st.integers(1, 99), st.integers(0, 99), st.integers(1, 16))
 def test_nodes_are_read_as_torchx_writes_them(least, more, processes):
     most = least + more
@@ -49,7 +54,7 @@ def test_pretraining_has_one_coordinator_first_and_elastic_trainers():
     assert (coordinator.name, coordinator.num_replicas, coordinator.resource.gpu) == ("coordinator", 1, 0)
     assert (trainer.min_replicas, trainer.num_replicas, trainer.resource.gpu) == (2, 4, 8)
     assert trainer.env["A"] == "b"
-    line = component.command_lines(app)["trainer"]
+    line = command_lines(app)["trainer"]
     assert line.endswith("-- hardviews.cli pretrain r --data d --output o --lr 1")
     assert specs.macros.rank0_env in trainer.args
     assert specs.macros.app_id in trainer.args
@@ -58,7 +63,7 @@ def test_pretraining_has_one_coordinator_first_and_elastic_trainers():
 
 def test_evaluations_and_packing_call_their_commands():
     lines = [
-        component.command_lines(app)
+        command_lines(app)
         for app in (
             knn("--k", "5", data="d", output="o"),
             linear_eval(data="d", output="o", wait=0),

@@ -1,7 +1,5 @@
 """What `torchx run` does with a job before it is submitted: mistakes of all kinds in one list."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import pytest
@@ -19,7 +17,7 @@ CFG = {"queue": "default", "namespace": "n"}
 class Checked:
     """Stands for the process that checks a command."""
 
-    made: ClassVar[list[Checked]] = []
+    made: ClassVar[list["Checked"]] = []
     words_found: tuple[list[str], str | None] = ([], None)
     places_found: tuple[list[str], str | None] = ([], None)
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hardviews.errors import UserError
-from hardviews.methods.byol import BYOL, FIRST, SECOND, BYOLConfig, rising_momentum
+from hardviews.methods.byol import BYOL, FIRST, SECOND, BYOLConfig
 from hardviews.models.batchnorm import BranchedBatchNorm
 from hardviews.objective import Objective
 from hardviews.strategies.hard_views import HardViews
@@ -43,16 +43,6 @@ def test_the_defaults_are_the_published_ones() -> None:
 def test_a_momentum_outside_its_range_is_refused() -> None:
     with pytest.raises(UserError, match=r"^method\.momentum is "):
         BYOLConfig(momentum=1.5)
-
-
-def test_the_momentum_rises_on_a_cosine() -> None:
-    assert rising_momentum(0.996, 0.0) == 0.996
-    assert rising_momentum(0.996, 1.0) == 1.0
-    assert rising_momentum(0.99, 0.5) == pytest.approx(0.995)
-    values = [rising_momentum(0.9, step / 20) for step in range(21)]
-    assert values == sorted(values)
-    for step, value in enumerate(values):
-        assert 1 - value == pytest.approx(0.1 * 0.5 * (1 + cos(pi * step / 20)))
 
 
 @pytest.mark.parametrize("strategy", ["clean", "everything"])

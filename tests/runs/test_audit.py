@@ -113,13 +113,13 @@ def test_a_fault_on_the_way_to_the_step_is_found(
 
 
 def test_a_sample_read_for_another_is_found(data: str, untracked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Reader.read_with
+    original = Reader.read
 
-    def read(self: Reader, fn: Callable, indices, positions=None) -> list:
+    def read(self: Reader, indices, positions=None, **options) -> list:
         wanted = [int(i) for i in indices]
-        return original(self, fn, [wanted[0], *wanted[:-1]], positions)
+        return original(self, [wanted[0], *wanted[:-1]], positions, **options)
 
-    monkeypatch.setattr(Reader, "read_with", read)
+    monkeypatch.setattr(Reader, "read", read)
     output = str(train(simclr(1), data, untracked / "run"))
     assert "other samples than the order names" in audit(output, data).verdict
 

@@ -1,7 +1,5 @@
 """The store on a real S3 server: what it keeps, what it refuses in words, and outages."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import threading

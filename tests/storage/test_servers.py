@@ -1,7 +1,5 @@
 """Servers that speak a part of S3, and rights that cover a part of it: told at once, and what to do."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The store: ranges, retries, and processes."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import pickle

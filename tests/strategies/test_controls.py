@@ -22,7 +22,7 @@ from hardviews.strategies.least_overlap import LeastOverlap
 from hardviews.strategies.more_views import MoreViews
 from hardviews.strategies.random_views import RandomViews
 from hardviews.strategies.strategy import Clean, Strategy
-from hardviews.train.chosen_overlap import overlap
+from hardviews.train.chosen_pairs import chosen_pairs
 from hardviews.train.meter import Meter
 from hardviews.views.params import Column
 from hardviews.views.plan import Slot
@@ -98,10 +98,10 @@ def test_least_overlap_equals_brute_force(method: str) -> None:
             boxes = [[box(batch, Slot(s.pool, row[place[s]]), i) for s in pair] for pair in joined]
             means.append(sum(intersection_over_union(a, b) for a, b in boxes) / len(boxes))
         assert means[int(selection.choice[i])] == pytest.approx(min(means), abs=1e-6)
-    measured = overlap(selection, objective.pairs)
+    measured = chosen_pairs(selection, objective.pairs)
     assert measured is not None
     assert measured.least.all()
-    assert (measured.chosen <= measured.passed_over + 1e-6).all()
+    assert (measured.overlap.chosen <= measured.overlap.passed_over + 1e-6).all()
 
 
 def test_views_without_boxes_are_refused() -> None:
@@ -252,7 +252,9 @@ def test_metrics_are_there_or_absent(strategy: Strategy, hardness: bool, overlap
     logged = meter.report()
     assert "loss/clean" in logged
     assert ("hardness/chosen" in logged) == ("hardness/mean" in logged) == hardness
-    assert ("overlap/chosen" in logged) == ("overlap/hardest_is_least" in logged) == overlaps
+    of_pairs = [f"{name}_distance/{which}" for name in ("centre", "colour") for which in ("chosen", "passed_over")]
+    for name in ("overlap/chosen", "overlap/passed_over", "overlap/hardest_is_least", *of_pairs):
+        assert (name in logged) == overlaps
     if isinstance(strategy, LeastOverlap):
         assert logged["overlap/hardest_is_least"] == 1
 
@@ -263,4 +265,4 @@ def test_choices_from_own_tables_have_no_mean_hardness() -> None:
     meter.add_losses(objective(make_batch(objective), 8), objective.pairs)
     logged = meter.report()
     assert "hardness/chosen" in logged
-    assert not {"hardness/mean", "overlap/chosen"} & set(logged)
+    assert not {"hardness/mean", "overlap/chosen", "centre_distance/chosen"} & set(logged)

@@ -372,7 +372,8 @@ def test_an_evaluation_that_is_not_logged_says_so(gate, tmp_path, monkeypatch):
         gate.set("shut")
         child.log_metrics({"knn_top1_k10": 50.0}, 1)
     assert child.unsent == 2
-    result = Result("knn", {"pretrained": {"knn_top1_k20": 50.0}}, "d", child.run_id, logged=child.unsent == 0)
+    metrics, headings = {"pretrained": {"knn_top1_k20": 50.0}}, {"knn_top1_k20": "k-NN"}
+    result = Result("knn", metrics, headings, "d", child.run_id, logged=child.unsent == 0)
     with pytest.raises(UserError, match=f"{child.run_id} lacks some"):
         show([result])
 

@@ -16,10 +16,11 @@ import torch
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from hardviews.data.reader import Reader
+from hardviews.data.shares import Portion
 from hardviews.errors import UserError
 from hardviews.train import crew
 from hardviews.train.crew import check_crew
-from hardviews.train.loader import Crash, LoaderConfig, Place, RawBatch, Refusal, ShareDataset, load
+from hardviews.train.loader import Crash, LoaderConfig, RawBatch, Refusal, ShareDataset, load
 from hardviews.train.nursery import nursery
 from hardviews.train.parcel import Parcel
 from hardviews.train.trainer import Trainer
@@ -73,9 +74,11 @@ def _meet(kind: str) -> None:
 def dataset(data: str, doom: str = "") -> ShareDataset:
     recipe = simclr(accumulate=2)
     training = recipe.training
-    place = Place(0, 0, 0, training.batch, training.group, training.accumulate, 0, 1)
+    portion = Portion(
+        seed=0, epoch=0, global_batch=training.batch, group=training.group, accumulate=training.accumulate
+    )
     plan = Trainer(recipe, World(0, 1, CPU)).objective.plan
-    made = (Doomed if doom else ShareDataset)(Reader(data), plan, place, None, 2)
+    made = (Doomed if doom else ShareDataset)(Reader(data), plan, portion, None, 2)
     if doom:
         made.kind = doom  # type: ignore[attr-defined]
     return made

@@ -10,12 +10,13 @@ from torch import nn
 from hardviews.clock import Clock
 from hardviews.data.pack import pack
 from hardviews.data.reader import Reader
+from hardviews.data.shares import Portion
 from hardviews.methods.simsiam import SimSiam, SimSiamConfig
 from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
 from hardviews.optim.schedule import Schedule
 from hardviews.strategies.strategy import Clean
-from hardviews.train.loader import LoaderConfig, Place, RawBatch, ShareDataset, load
+from hardviews.train.loader import LoaderConfig, RawBatch, ShareDataset, load
 from hardviews.train.precision import Precision
 from hardviews.train.recipe import Recipe
 from hardviews.train.trainer import StepReport, Trainer
@@ -37,10 +38,19 @@ CPU = torch.device("cpu")
 def batches(recipe: Recipe, data: str, consumed: int = 0, rank: int = 0, world: int = 1) -> list[RawBatch]:
     """Return all batches of two epochs, from a place in the first one on."""
     training = recipe.training
-    place = Place(0, 0, consumed, training.batch, training.group, training.accumulate, rank, world)
+    portion = Portion(
+        seed=0,
+        epoch=0,
+        global_batch=training.batch,
+        consumed=consumed,
+        group=training.group,
+        accumulate=training.accumulate,
+        rank=rank,
+        world=world,
+    )
     plan = Trainer(recipe, World(0, 1, CPU)).objective.plan
     canvas = recipe.loader.canvas if recipe.loader.on_device(CPU) else None
-    return list(load(recipe.loader, ShareDataset(Reader(data), plan, place, canvas, 2), CPU))
+    return list(load(recipe.loader, ShareDataset(Reader(data), plan, portion, canvas, 2), CPU))
 
 
 def equal(some: RawBatch, others: RawBatch) -> bool:

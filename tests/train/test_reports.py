@@ -2,9 +2,11 @@
 
 import io
 import json
+import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from hardviews.batch import Selection, View
 from hardviews.runs.history import History
 from hardviews.train import display, pace
-from hardviews.train.chosen_overlap import overlap
+from hardviews.train.chosen_pairs import chosen_pairs
 from hardviews.train.display import Display
 from hardviews.train.meter import Meter
 from hardviews.train.pace import Pace
@@ -66,7 +68,7 @@ def test_at_another_number_of_ranks_the_first_takes_all() -> None:
     assert meter.report() == {"x": 3.0}
 
 
-# Overlap
+# Chosen pairs
 
 
 def selection(boxes: list[tuple[float, float, float, float]], table: list[list[int]], choice: list[int]) -> Selection:
@@ -90,16 +92,16 @@ TABLE = [[0, 1], [0, 2], [0, 3]]
 
 
 def test_overlap_of_the_chosen_and_of_the_others() -> None:
-    seen = overlap(selection(BOXES, TABLE, [0]), PAIRS)
-    assert seen.chosen.tolist() == pytest.approx([1 / 3])
-    assert seen.passed_over.tolist() == pytest.approx([(0 + 1) / 2])
+    seen = chosen_pairs(selection(BOXES, TABLE, [0]), PAIRS)
+    assert seen.overlap.chosen.tolist() == pytest.approx([1 / 3])
+    assert seen.overlap.passed_over.tolist() == pytest.approx([(0 + 1) / 2])
     assert seen.least.tolist() == [False] and seen.chance == pytest.approx(1 / 3)
-    assert overlap(selection(BOXES, TABLE, [1]), PAIRS).least.tolist() == [True]
+    assert chosen_pairs(selection(BOXES, TABLE, [1]), PAIRS).least.tolist() == [True]
 
 
 def test_of_ordered_pairs_both_orders_of_the_least_overlapping_one_count() -> None:
     ordered = [[a, b] for a in range(3) for b in range(3) if a != b]  # twice each: 1/3, 0 and 0
-    seen = [overlap(selection(BOXES[:3], ordered, [choice]), PAIRS[:1]) for choice in range(len(ordered))]
+    seen = [chosen_pairs(selection(BOXES[:3], ordered, [choice]), PAIRS[:1]) for choice in range(len(ordered))]
     assert [bool(one.least) for one in seen if one] == [2 in pair for pair in ordered]
     assert all(one and float(one.chance) == pytest.approx(4 / 6) for one in seen)
 
@@ -108,7 +110,38 @@ def test_views_without_boxes_have_no_overlap() -> None:
     made = selection(BOXES, TABLE, [0])
     first = Slot("view", 0)
     views = {**made.views, first: View(first, made.views[first].source, Normalisation())}
-    assert overlap(Selection(made.slots, made.table, made.hardness, made.choice, views), PAIRS) is None
+    assert chosen_pairs(Selection(made.slots, made.table, made.hardness, made.choice, views), PAIRS) is None
+
+
+def test_distances_of_the_chosen_and_of_the_others() -> None:
+    """Two images of different sizes, three candidates each: sums by hand, image by image and pair by pair."""
+    numbers = np.random.default_rng(0)
+    rows_SBC = numbers.uniform(0.1, 1, (3, 2, len(Column)))
+    rows_SBC[:, :, [Column.TOP, Column.LEFT, Column.HEIGHT, Column.WIDTH]] *= 30
+    rows_SBC[:, :, Column.SOURCE_HEIGHT], rows_SBC[:, :, Column.SOURCE_WIDTH] = [60, 30], [80, 40]
+    made = selection(BOXES[:3], [[0, 1], [0, 2], [1, 2]], [2, 0])
+    views = {
+        slot: View(slot, view.source, Normalisation(), rows=torch.from_numpy(rows_SBC[number]))
+        for number, (slot, view) in enumerate(made.views.items())
+    }
+    seen = chosen_pairs(Selection(made.slots, made.table, made.hardness, made.choice, views), PAIRS)
+    assert seen is not None
+
+    def centre(a: np.ndarray, b: np.ndarray) -> float:
+        down = a[Column.TOP] + a[Column.HEIGHT] / 2 - b[Column.TOP] - b[Column.HEIGHT] / 2
+        right = a[Column.LEFT] + a[Column.WIDTH] / 2 - b[Column.LEFT] - b[Column.WIDTH] / 2
+        return math.hypot(down, right) / math.hypot(a[Column.SOURCE_HEIGHT], a[Column.SOURCE_WIDTH])
+
+    def colour(a: np.ndarray, b: np.ndarray) -> float:
+        factors = (Column.BRIGHTNESS, Column.CONTRAST, Column.SATURATION, Column.HUE)
+        return math.sqrt(sum((a[factor] - b[factor]) ** 2 for factor in factors))
+
+    for formula, contrast in ((centre, seen.centre_distance), (colour, seen.colour_distance)):
+        for image, choice in enumerate(made.choice.tolist()):
+            of_pairs = [formula(rows_SBC[a, image], rows_SBC[b, image]) for a, b in made.table.tolist()]
+            chosen = of_pairs.pop(choice)
+            assert contrast.chosen[image] == pytest.approx(chosen)
+            assert contrast.passed_over[image] == pytest.approx(sum(of_pairs) / 2)
 
 
 # History

@@ -1,7 +1,5 @@
 """Shards of a remote dataset kept on local disk, within a bound, shared by the processes of a machine."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

@@ -1,7 +1,5 @@
 """What reading a dataset costs, counted."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 
 from hardviews.data.shards import OpenShards
@@ -39,10 +37,10 @@ class Counters:
     substituted: int = 0
     wait: float = 0.0
 
-    def __add__(self, other: Counters) -> Counters:
+    def __add__(self, other: "Counters") -> "Counters":
         return Counters(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
-    def __sub__(self, other: Counters) -> Counters:
+    def __sub__(self, other: "Counters") -> "Counters":
         return Counters(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
 
 

@@ -1,7 +1,5 @@
 """A folder of images as a source: class folders, parts for training and testing, or flat and unlabelled."""
 
-from __future__ import annotations
-
 import os
 import stat
 from dataclasses import dataclass
@@ -63,7 +61,7 @@ class ImageFolder:
     layout: Layout
 
     @staticmethod
-    def open(path: str) -> ImageFolder:
+    def open(path: str) -> "ImageFolder":
         """Walk through a folder and recognise its layout.
 
         Raises UserError if it holds no images, or if its layout is none of the known ones.

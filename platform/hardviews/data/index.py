@@ -1,7 +1,5 @@
 """The index of a packed dataset: where each sample lies, its checksum and its label."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -94,7 +92,7 @@ class Index:
         return (_reload, (self.url, self.digest))
 
     @staticmethod
-    def load(url: str, patience: float | None = None) -> Index:
+    def load(url: str, patience: float | None = None) -> "Index":
         """Read the index of the dataset at a URL; raises UserError where there is none or it is damaged.
 
         `patience`: as of `open_store`.
@@ -104,7 +102,7 @@ class Index:
         return replace(index, samples=_load_table(store, table_sha256, len(index)))
 
     @staticmethod
-    def head(url: str, patience: float | None = None) -> Index:
+    def head(url: str, patience: float | None = None) -> "Index":
         """Read the index without its table of samples: every row of `samples` is zero.
 
         Raises:

@@ -1,7 +1,5 @@
 """Where images come from before they are packed: a folder, a torchvision dataset, the handwritten digits."""
 
-from __future__ import annotations
-
 import inspect
 import io
 import threading

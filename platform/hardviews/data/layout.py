@@ -1,7 +1,5 @@
 """The layout of a folder of images: which folders are classes, and which are parts for training and testing."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter

@@ -8,8 +8,6 @@ so a shard is fetched by one node and not by all. Nothing is buffered: to resume
 position.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections import OrderedDict
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ Shards are plain tars written with webdataset's own writer. Equal sources and ar
 index is written last, so that a folder without one is not a dataset.
 """
 
-from __future__ import annotations
-
 from hardviews.data.index import INDEX_NAME, Index
 from hardviews.data.order import permutation
 from hardviews.data.prepare import prepared

@@ -1,7 +1,5 @@
 """Photographs that ship with Python packages, cut into small overlapping tiles: real images without a download."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass

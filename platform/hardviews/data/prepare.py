@@ -1,11 +1,7 @@
 """Read and decode images before they are packed, a few at a time and in order."""
 
-from __future__ import annotations
-
-import concurrent.futures
 import errno
 import os
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +13,7 @@ from PIL import Image
 from hardviews.data.source import Item, Source, name_of
 from hardviews.errors import UserError
 from hardviews.failures import of_machine
+from hardviews.ordered_map import ordered_map
 from hardviews.views.decode import DecodeError, decode
 
 _LONGEST = 65535  # side that the index holds
@@ -46,17 +43,7 @@ def prepared(
 ) -> Iterator[Ready | Reject]:
     """Images read and decoded by a few threads, in the given order, not far ahead of the writer."""
     workers = threads or min(16, os.cpu_count() or 1)
-    pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="pack")
-    waiting: deque[concurrent.futures.Future[Ready | Reject]] = deque()
-    try:
-        for i in order:
-            waiting.append(pool.submit(_prepare, source, int(i), short, quality))
-            if len(waiting) > 4 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    return ordered_map(lambda i: _prepare(source, int(i), short, quality), order, workers, ahead=4 * workers)
 
 
 def _prepare(source: Source, i: int, short: int | None, quality: int) -> Ready | Reject:

@@ -1,7 +1,5 @@
 """Ranges of a store's files asked for one by one, a few at a time, ahead of their use."""
 
-from __future__ import annotations
-
 import concurrent.futures
 from collections.abc import Iterable
 

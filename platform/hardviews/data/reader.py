@@ -2,14 +2,12 @@
 `consumed`.
 """
 
-from __future__ import annotations
-
 import os
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 
@@ -19,7 +17,7 @@ from hardviews.data.index import Index
 from hardviews.data.order import Order, default_streams, default_window
 from hardviews.data.sample import CorruptSample, Sample, Share
 from hardviews.data.shards import OpenShards
-from hardviews.data.shares import GROUP, check_sizes, micro_batches, share
+from hardviews.data.shares import GROUP, Portion, check_sizes, micro_batches, share
 from hardviews.errors import UserError
 from hardviews.storage.url import check_here
 from hardviews.views.decode import DecodeError
@@ -66,6 +64,10 @@ class ReaderConfig:
             ahead=at_least(0).note("0 for none"),
         )
         check_here(**{"loader.reader.cache_folder": self.cache_folder})
+
+
+def _itself(sample: Sample) -> Sample:
+    return sample
 
 
 class Reader:
@@ -128,14 +130,20 @@ class Reader:
 
     # Reading by index
 
-    def read(self, indices: Iterable[int], positions: Iterable[int] | None = None) -> list[Sample]:
-        """The samples with these indices, as many as asked for; positions default to the indices."""
-        return self.read_with(_itself, indices, positions)
-
-    def read_with(
-        self, fn: Callable[[Sample], T], indices: Iterable[int], positions: Iterable[int] | None = None
-    ) -> list[T]:
-        """`fn(sample)` for these indices, in order.
+    @overload
+    def read(self, indices: Iterable[int], positions: Iterable[int] | None = None) -> list[Sample]: ...
+    @overload
+    def read(
+        self, indices: Iterable[int], positions: Iterable[int] | None = None, *, fn: Callable[[Sample], T]
+    ) -> list[T]: ...
+    def read(
+        self,
+        indices: Iterable[int],
+        positions: Iterable[int] | None = None,
+        *,
+        fn: Callable[[Sample], Any] = _itself,
+    ) -> list[Any]:
+        """The samples with these indices, in order, or `fn` of each; positions default to the indices.
 
         Where the bytes are corrupt, or `fn` raises DecodeError, the configured policy applies: UserError, or
         `fn` of the sample that stands in, with the position kept.
@@ -229,66 +237,32 @@ class Reader:
             self._order = (key, Order(counts, seed, epoch, streams, window, max(1, global_batch // streams)))
         return self._order[1]
 
+    @overload
+    def iterate(self, portion: Portion, *, worker: int = 0, workers: int = 1) -> Iterator[Share[Sample]]: ...
+    @overload
     def iterate(
-        self,
-        *,
-        seed: int,
-        epoch: int,
-        global_batch: int,
-        consumed: int = 0,
-        group: int = GROUP,
-        rank: int = 0,
-        world: int = 1,
-        worker: int = 0,
-        workers: int = 1,
-        accumulate: int = 1,
-    ) -> Iterator[Share[Sample]]:
-        """`iterate_with` the samples themselves."""
-        return self.iterate_with(
-            _itself,
-            seed=seed,
-            epoch=epoch,
-            global_batch=global_batch,
-            consumed=consumed,
-            group=group,
-            rank=rank,
-            world=world,
-            worker=worker,
-            workers=workers,
-            accumulate=accumulate,
-        )
-
-    def iterate_with(
-        self,
-        fn: Callable[[Sample], T],
-        *,
-        seed: int,
-        epoch: int,
-        global_batch: int,
-        consumed: int = 0,
-        group: int = GROUP,
-        rank: int = 0,
-        world: int = 1,
-        worker: int = 0,
-        workers: int = 1,
-        accumulate: int = 1,
-    ) -> Iterator[Share[T]]:
-        """This rank's share of every micro-batch of an epoch, from position `consumed` on.
+        self, portion: Portion, *, worker: int = 0, workers: int = 1, fn: Callable[[Sample], T]
+    ) -> Iterator[Share[T]]: ...
+    def iterate(
+        self, portion: Portion, *, worker: int = 0, workers: int = 1, fn: Callable[[Sample], Any] = _itself
+    ) -> Iterator[Share[Any]]:
+        """A portion's share of every micro-batch, of samples or of `fn` of them (see `read`).
 
         Worker w of W takes every W-th micro-batch, counted from `consumed`: read round robin, the workers'
         shares are in order. Which samples make a micro-batch depends on neither ranks nor workers. Positions
         at the end of the epoch that fill no global batch are left out. Raises UserError for sizes that cannot
         be shared out, and where the dataset is smaller than a global batch.
         """
-        check_sizes(global_batch, group, accumulate, world)
-        order = self.order(seed, epoch, global_batch, group)
+        global_batch, group, accumulate = portion.global_batch, portion.group, portion.accumulate
+        check_sizes(global_batch, group, accumulate, portion.world)
+        order = self.order(portion.seed, portion.epoch, global_batch, group)
         if order.length < global_batch:
             raise UserError(
                 f"The dataset has {order.length} samples, fewer than one global batch of {global_batch}. "
                 f"Lower global_batch to at most {max(group, order.length // group * group)}, or pack more "
                 "images."
             )
-        stops = range(consumed + global_batch, order.length + 1, global_batch)
+        stops = range(portion.consumed + global_batch, order.length + 1, global_batch)
         batches = (m for stop in stops for m in micro_batches(stop - global_batch, global_batch, accumulate))
         # Far enough ahead that `ahead` shards of each stream lie between fetching and using.
         per_shard = -(-order.total // len(self.index.shards))
@@ -297,13 +271,13 @@ class Reader:
         for number, (start, size) in enumerate(batches):
             if number % workers != worker:
                 continue
-            first, last = share(start, size, group, rank, world)
+            first, last = share(start, size, group, portion.rank, portion.world)
             live = order.shards(first, last)
             soon = [*live, *order.shards(first + ahead, last + ahead)]
-            samples: list[T] = []
+            samples: list[Any] = []
             for low, high in order.segments(first, last):
                 self._shards.keep(order.shards(low, high), soon)
-                samples += self.read_with(fn, order.indices(low, high), range(low, high))
+                samples += self.read(order.indices(low, high), range(low, high), fn=fn)
             now = self.counters
             yield Share(start, start + size, first, last, samples, now - before)
             before = now
@@ -312,12 +286,6 @@ class Reader:
         """Every sample once, in the order of the index; ranks, then their workers, take consecutive ranges of
         it.
         """
-        return self.iterate_all_with(_itself, rank, world, worker, workers)
-
-    def iterate_all_with(
-        self, fn: Callable[[Sample], T], rank: int = 0, world: int = 1, worker: int = 0, workers: int = 1
-    ) -> Iterator[T]:
-        """`fn(sample)` for every sample, as `iterate_all`."""
         part, parts = rank * workers + worker, world * workers
         n = len(self.index)
         held = -1
@@ -326,8 +294,4 @@ class Reader:
             if shard != held:
                 held = shard
                 self._shards.keep([shard], range(shard + 1, min(shard + 2, len(self.index.shards))))
-            yield self._one(fn, index, index)
-
-
-def _itself(sample: Sample) -> Sample:
-    return sample
+            yield self._one(_itself, index, index)

@@ -1,7 +1,5 @@
 """What reading a dataset yields: samples, and a rank's share of a micro-batch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 

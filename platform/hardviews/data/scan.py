@@ -1,7 +1,5 @@
 """A walk through a folder: the images in it, and everything that is left out, counted and named."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterator

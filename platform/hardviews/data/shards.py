@@ -2,8 +2,6 @@
 cache.
 """
 
-from __future__ import annotations
-
 import concurrent.futures
 import contextlib
 import logging

@@ -1,10 +1,27 @@
 """Who reads what: a rank's share of a global batch, in whole groups of consecutive positions."""
 
-from __future__ import annotations
+from dataclasses import dataclass
 
 from hardviews.errors import UserError
 
 GROUP = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Portion:
+    """Which samples a rank reads: from position `consumed` of an epoch on, its share of every micro-batch.
+
+    A global batch is `accumulate` micro-batches; `rank` of `world` takes its share in whole groups of `group` samples.
+    """
+
+    seed: int
+    epoch: int
+    global_batch: int
+    consumed: int = 0
+    group: int = GROUP
+    accumulate: int = 1
+    rank: int = 0
+    world: int = 1
 
 
 def check_sizes(global_batch: int, group: int, accumulate: int, world: int) -> None:

@@ -1,7 +1,5 @@
 """The contract of a source of images, what is left of one when a part is held out."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

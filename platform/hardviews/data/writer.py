@@ -1,7 +1,5 @@
 """Write samples into shards, and publish these with an index beside them."""
 
-from __future__ import annotations
-
 import concurrent.futures
 import contextlib
 import fcntl
@@ -59,7 +57,7 @@ class Writer:
         self._uploads = None if target.local else concurrent.futures.ThreadPoolExecutor(1, "upload")
         self._uploading: concurrent.futures.Future[None] | None = None
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> "Writer":
         parent = None
         if self._target.path is not None:
             parent = self._target.path

@@ -1,7 +1,5 @@
 """Addresses: where the coordinator of a job is, and what of this machine its peers reach."""
 
-from __future__ import annotations
-
 import fcntl
 import socket
 import struct

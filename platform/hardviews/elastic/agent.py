@@ -9,8 +9,6 @@ Exit codes: 0 when the training is complete, 2 when it failed by a mistake of th
 otherwise, 128 + signal when it was asked to leave.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

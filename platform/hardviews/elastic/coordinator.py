@@ -6,8 +6,6 @@ trains; and it trains on while the coordinator itself is away: a new one learns 
 It exits with 0 when the training is complete and with 3 when the job has failed for good. Any other end is a crash.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -3,8 +3,6 @@
 Every such variable is read here. One that is set and empty counts as unset.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass

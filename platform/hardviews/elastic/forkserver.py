@@ -7,8 +7,6 @@ Everything that waits for it is done by one thread, for two reasons. The agent i
 the fork server may be stopped. And the kernel ends the fork server with the thread that started it.
 """
 
-from __future__ import annotations
-
 import importlib
 import io
 import multiprocessing

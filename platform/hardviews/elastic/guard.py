@@ -1,7 +1,5 @@
 """Ends a training process that cannot train on: its agent is dead, or its peers are lost."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

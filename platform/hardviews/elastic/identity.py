@@ -1,7 +1,5 @@
 """Names of jobs and of processes, by which a run recognises the job that trains it."""
 
-from __future__ import annotations
-
 import functools
 import os
 import socket

@@ -1,7 +1,5 @@
 """The training processes of one node in one round, as their agent sees them."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import multiprocessing

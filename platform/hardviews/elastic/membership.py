@@ -5,8 +5,6 @@ who is dead, when those who run are told to let others in, and when the job is o
 that only moves forward.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from hardviews.elastic.messages import AgentState, Bounds, Failure, JobView, Pulse, Round, Verdict
@@ -62,7 +60,6 @@ class Membership:
     """The state of one job: hears pulses, answers with views."""
 
     def __init__(self, coordinator: str, now: float, patience: Deadlines | None = None) -> None:
-        """Begin with nothing known."""
         self.patience = patience or Deadlines()
         self.finished = False
         self.failed: Verdict | None = None

@@ -1,7 +1,5 @@
 """What an agent and the coordinator tell each other: a pulse one way, a view the other, as JSON."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -107,7 +105,7 @@ class Pulse:
         return json.dumps(asdict(self)).encode()
 
     @classmethod
-    def from_json(cls, body: bytes) -> Pulse:
+    def from_json(cls, body: bytes) -> "Pulse":
         """Read a pulse.
 
         Raises:
@@ -168,7 +166,7 @@ class JobView:
         return json.dumps(asdict(self)).encode()
 
     @classmethod
-    def from_json(cls, body: bytes) -> JobView:
+    def from_json(cls, body: bytes) -> "JobView":
         """Read a view.
 
         Raises:

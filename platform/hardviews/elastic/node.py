@@ -1,7 +1,5 @@
 """One node's share of a job: what the agent's command line and its environment say."""
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """What the kernel says of processes of this machine, through /proc; nothing is known where there is none."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os

@@ -4,8 +4,6 @@ The agent itself never waits for the network. While the coordinator is away the 
 for it afresh, by name, until it is back.
 """
 
-from __future__ import annotations
-
 import http.client
 import json
 import socket

@@ -4,8 +4,6 @@ The launcher starts again what dies. By these signs it tells a process that is k
 never work.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from enum import Enum

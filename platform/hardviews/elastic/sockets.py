@@ -4,8 +4,6 @@ Batch systems set TMPDIR to long paths. A socket's path has at most 107 bytes on
 its fork servers and of its shared memory below TMPDIR.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

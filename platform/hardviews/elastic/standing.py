@@ -4,8 +4,6 @@ The coordinator prints how many nodes train. An agent prints one only while the 
 knows. Whoever may read the log of a pod may know how the job stands; no other right is needed.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 
@@ -61,7 +59,7 @@ class Standing:
         return text + (f"step {self.step}" if self.step is not None else "no step") + f", {self.idle:.0f} s ago"
 
     @classmethod
-    def parse(cls, line: str) -> Standing | None:
+    def parse(cls, line: str) -> "Standing | None":
         """Read a line; None if it is another one."""
         match = _LINE.search(line.strip())
         if match is None:

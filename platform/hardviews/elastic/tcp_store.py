@@ -1,7 +1,5 @@
 """Key-value stores of torch.distributed that listen on one address instead of on all of them."""
 
-from __future__ import annotations
-
 import socket
 import sys
 import time

@@ -1,7 +1,5 @@
 """When what happened in a job's processes: lines of JSON, for measuring how long a recovery takes."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -4,8 +4,6 @@ A process *beats*: a thread of it says every second that it lives, and in which 
 says nothing. A process that waits for ever beats on, but takes no step and enters no other phase.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections import deque
 from collections.abc import Mapping
@@ -48,7 +46,7 @@ class Limits:
     end: float = 1800.0
 
     @classmethod
-    def read(cls, variables: Mapping[str, str]) -> Limits:
+    def read(cls, variables: Mapping[str, str]) -> "Limits":
         """Read the limits from environment variables.
 
         Raises:

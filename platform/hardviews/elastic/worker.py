@@ -3,8 +3,6 @@
 All of it does nothing in a process that no agent of ours has started.
 """
 
-from __future__ import annotations
-
 import faulthandler
 import json
 import os

@@ -3,15 +3,11 @@
 Shape suffixes: N samples, B a batch of them, C channels, H rows, W columns, D features; HWC an image as it is decoded.
 """
 
-from __future__ import annotations
-
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 from hardviews.checked import OPTION, at_least, require
+from hardviews.data.sample import Sample
 from hardviews.errors import UserError
 from hardviews.models.encoder import Encoder
+from hardviews.ordered_map import ordered_map
 from hardviews.progress import progress
 from hardviews.views.decode import DecodeError, decode
 
@@ -35,19 +33,8 @@ _PIXELS_SIDE = 32
 _LONGEST = 16
 # Encoders of images up to this side see them whole; larger ones see the centre, 7/8 of the short side.
 _SMALL_SIDE = 96
-
-
-class Sample(Protocol):
-    """What the reader yields, as far as evaluation looks at it."""
-
-    @property
-    def index(self) -> int: ...
-    @property
-    def key(self) -> str: ...
-    @property
-    def data(self) -> bytes: ...
-    @property
-    def label(self) -> int: ...
+# Images that may be decoded and wait, for each thread.
+_AHEAD = 64
 
 
 @dataclass(frozen=True)
@@ -68,7 +55,7 @@ class Preprocess:
             )
 
     @staticmethod
-    def of(image_size: int, resize: int | None = None, crop: int | None = None) -> Preprocess:
+    def of(image_size: int, resize: int | None = None, crop: int | None = None) -> "Preprocess":
         """The usual one for an encoder of that size (224: resize 256), where not given otherwise."""
         crop = image_size if crop is None else crop
         if resize is None:
@@ -177,8 +164,10 @@ def extract(
     indices: list[int] = []
     labels: list[int] = []
     values_ND = torch.empty(0, 0)
+    workers = max(1, workers)
+    loaded = ordered_map(load, samples, workers, ahead=_AHEAD * workers)
     with torch.no_grad():
-        for batch in _batches(progress(_ahead(load, samples, workers), total, title), batch_size):
+        for batch in _batches(progress(loaded, total, title), batch_size):
             values_BD = embed(torch.stack([image for _, _, image in batch]))
             if not indices:
                 # One allocation: a list of parts and their concatenation would take twice the memory.
@@ -198,26 +187,9 @@ def extract(
 
 
 T = TypeVar("T")
-U = TypeVar("U")
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
-
-
-def _ahead(function: Callable[[T], U], items: Iterable[T], workers: int) -> Iterator[U]:
-    """Map with threads, in order, with at most 64 results a worker waiting."""
-    waiting: deque[Future[U]] = deque()
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > 64 * max(1, workers):
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()

@@ -6,8 +6,6 @@ the k most similar training samples votes for its class with weight exp(similari
 Shape suffixes: N training samples, M test samples, K neighbours, L classes, D features; B, S parts of M, N.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,12 +44,23 @@ def evaluate_knn(config: Knn, announce: Announce = silent) -> Result:
 
     def score(train: Features, test: Features, classes: int, device: torch.device) -> Scores:
         votes = knn_votes(train, test, config.neighbours, config.temperature, classes=classes, device=device)
-        metrics = {f"knn_top1_k{k}": top(1, votes_ML, test.labels_N) for k, votes_ML in votes.items()}
+        metrics = {metric(k): top(1, votes_ML, test.labels_N) for k, votes_ML in votes.items()}
+        headings = {metric(k): heading(k) for k in votes}
         # DINO's usual k, or the nearest to it among those asked for.
         chosen = min(votes, key=lambda k: abs(k - 20))
-        return Scores(metrics, votes[chosen].argmax(1), f"k-NN, k = {chosen}")
+        return Scores(metrics, headings, votes[chosen].argmax(1), f"k-NN, k = {chosen}")
 
     return evaluate(config, "knn", score, announce)
+
+
+def metric(k: int) -> str:
+    """Return the name of the accuracy of k neighbours."""
+    return f"knn_top1_k{k}"
+
+
+def heading(k: int) -> str:
+    """Return its heading in a table."""
+    return f"k-NN\nk={k}"
 
 
 def knn_votes(

@@ -8,8 +8,6 @@ Shape suffixes: N training samples, K those of them that are fitted, M test samp
 R learning rates tried.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +21,9 @@ from hardviews.checked import OPTION, above, at_least, each, require
 from hardviews.errors import UserError
 from hardviews.evaluation.features import Features
 from hardviews.evaluation.protocol import Announce, Evaluation, Result, Scores, evaluate, silent, top
+
+#: Headings of the accuracies in a table, on two lines: a table of both protocols fits a terminal of 80 columns.
+HEADINGS = {"linear_top1": "linear\ntop-1", "linear_top5": "linear\ntop-5", "linear_top1_best": "linear\nbest"}
 
 # `auto` takes L-BFGS up to this many products of one pass (N * D * L): a minute on two CPU cores.
 _SMALL = 200_000_000
@@ -102,7 +103,7 @@ def evaluate_linear(config: Linear, announce: Announce = silent) -> Result:
         }
         if classes > 5:
             metrics["linear_top5"] = top(5, probe.scores_ML, test.labels_N)
-        return Scores(metrics, probe.scores_ML.argmax(1), f"linear probe ({probe.solver})")
+        return Scores(metrics, HEADINGS, probe.scores_ML.argmax(1), f"linear probe ({probe.solver})")
 
     return evaluate(config, "linear", score, announce)
 

@@ -2,8 +2,6 @@
 it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
@@ -102,14 +100,15 @@ class Evaluation:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What a protocol says of one kind of features: metrics (per cent where they are accuracies) and
-    predictions.
+    """A protocol's metrics of one kind of features, and its predictions.
 
-    predictions_M: the predicted class of each test sample, for the confusion matrix; title: which prediction
-    it is.
+    headings: by metric, the heading of its column in a table; only test accuracies, in per cent, have one, and the
+    other metrics are only logged. predictions_M: the predicted class of each test sample, for the confusion matrix;
+    title: the title of that matrix.
     """
 
     metrics: Mapping[str, float]
+    headings: Mapping[str, str]
     predictions_M: Tensor
     title: str
 
@@ -119,11 +118,12 @@ class Result:
     """An evaluation's outcome: metrics by source of features, the encoder's digest, and the run it is logged
     to.
 
-    logged: whether all of it arrived there; undelivered: if not, why, and what to do.
+    headings: as those of `Scores`. logged: whether all of it arrived there; undelivered: if not, why, and what to do.
     """
 
     name: str
     metrics: Mapping[Source, Mapping[str, float]]
+    headings: Mapping[str, str]
     digest: str
     run_id: str
     logged: bool = True
@@ -183,7 +183,7 @@ def evaluate(config: Evaluation, name: str, score: Score, announce: Announce = s
             run.log_metrics({f"{prefix}{key}": value for key, value in scores.metrics.items()}, step)
         if encoder.digest != digest:
             raise RuntimeError("a weight of the frozen encoder moved during the evaluation")
-        result = Result(name, outcome, digest, run.run_id)
+        result = Result(name, outcome, scores.headings, digest, run.run_id)
         announce(result)
         # Of the last source, the pretrained encoder.
         _log_confusion(run, name, scores, features[1], train.classes)

@@ -1,7 +1,5 @@
 """Evaluations as a table for people: what raw pixels, an untrained and a pretrained encoder are worth."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 
@@ -18,27 +16,24 @@ _NAMES: dict[Source, str] = {
     "untrained": "untrained encoder",
     "pretrained": "pretrained encoder",
 }
-# Two lines each, so that a table of both protocols fits a terminal of 80 columns.
-_TITLES = {"linear_top1": "linear\ntop-1", "linear_top5": "linear\ntop-5", "linear_top1_best": "linear\nbest"}
 
 
-def table(results: Sequence[Result], columns: Sequence[str] | None = None) -> Table:
-    """Return one row a source of features and one column a metric (per cent), the best of each column in
-    bold.
+def table(results: Sequence[Result]) -> Table:
+    """Return one row for each source of features and one column for each metric that has a heading, in per cent.
 
-    columns: metric names, in order; by default every accuracy that the results hold.
+    The best value of each column is bold.
     """
     rows: dict[Source, dict[str, float]] = {}
+    headings: dict[str, str] = {}
     for result in results:
+        headings.update(result.headings)
         for source, metrics in result.metrics.items():
             rows.setdefault(source, {}).update(metrics)
-    if columns is None:
-        names = [name for metrics in rows.values() for name in metrics if _is_accuracy(name)]
-        columns = list(dict.fromkeys(names))
+    columns = dict.fromkeys(name for metrics in rows.values() for name in metrics if name in headings)
     view = Table(title="Test accuracy of frozen features (%)", title_justify="left", box=SIMPLE_HEAD)
     view.add_column("\nfeatures", no_wrap=True)
     for name in columns:
-        view.add_column(_title(name), justify="right")
+        view.add_column(headings[name], justify="right")
     best = {name: max(metrics.get(name, float("-inf")) for metrics in rows.values()) for name in columns}
     for source in (source for source in _NAMES if source in rows):
         cells = [_cell(rows[source].get(name), best[name]) for name in columns]
@@ -70,16 +65,6 @@ def check_logged(results: Sequence[Result]) -> None:
         raise UserError(
             f"The scores above are not all in the tracking store: run {missed[0].run_id} lacks some. {reason}"
         )
-
-
-def _is_accuracy(name: str) -> bool:
-    return "_top1" in name or "_top5" in name
-
-
-def _title(name: str) -> str:
-    if name.startswith("knn_top1_k"):
-        return f"k-NN\nk={name.removeprefix('knn_top1_k')}"
-    return _TITLES.get(name, name)
 
 
 def _cell(value: float | None, best: float) -> str:

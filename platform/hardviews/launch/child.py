@@ -1,7 +1,5 @@
 """A process of `hardviews launch` that is started again when it dies, unless it can never work."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

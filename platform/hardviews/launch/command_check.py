@@ -7,8 +7,6 @@ imports, which the submission itself does without. It reads two lines of JSON, a
 2. {"store": variables or null} -> {"mistakes": [...], "unseen": reason or null}: what the places hold.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -98,7 +96,7 @@ def _pretrain(job: Job, words: Sequence[str]) -> tuple[list[str], Look | None]:
     return found, lambda: look_at_run(where, recipe)
 
 
-def _cache(scratch: int | None, data: str, reader: ReaderConfig) -> Iterator[str]:
+def _cache(scratch: int | None, data: str, reader: "ReaderConfig") -> Iterator[str]:
     """Compare the bound of the cache of shards with the local disk that it lies on."""
     local = protocol_of(data) in ("file", "local") and not data.startswith("<")
     if scratch is None or local or reader.cache_folder is not None:

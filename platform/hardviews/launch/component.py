@@ -1,9 +1,6 @@
 """The jobs as TorchX applications: roles, commands, resources. Pure but for the site's values."""
 
-from __future__ import annotations
-
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -53,7 +50,7 @@ class Nodes:
     processes: int
 
     @classmethod
-    def parse(cls, text: str) -> Nodes:
+    def parse(cls, text: str) -> "Nodes":
         """Reads `MIN:MAXxPROCESSES`, `NODESxPROCESSES` or `PROCESSES`, as TorchX's own components do, or `MIN:MAX`."""
         if match := re.fullmatch(r"(?:(?:(\d+):)?(\d+)x)?(\d+)|(\d+):(\d+)", text):
             most = int(match[5] or match[2] or 1)
@@ -251,8 +248,3 @@ def _mounts(texts: Sequence[str] | None, mistakes: list[str]) -> list[object]:
             "PersistentVolumeClaim, or type=bind,src=FOLDER,dst=FOLDER for a folder of the node."
         )
         return []
-
-
-def command_lines(app: AppDef) -> dict[str, str]:
-    """The command of every role, quoted for a shell; for messages and tests."""
-    return {role.name: shlex.join([role.entrypoint, *role.args]) for role in app.roles}

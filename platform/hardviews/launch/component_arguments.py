@@ -4,8 +4,6 @@ TorchX 0.7.0 reads each argument by the annotation of the component's parameter.
 the component as text; `hardviews.launch.pod_options.number` converts it.
 """
 
-from __future__ import annotations
-
 import argparse
 import inspect
 import typing

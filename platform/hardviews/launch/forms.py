@@ -1,7 +1,5 @@
 """The forms of names, label keys and label values that the Kubernetes API accepts."""
 
-from __future__ import annotations
-
 import re
 
 LONGEST = 63  # characters of a label's value, of its key without the prefix, and of a host's name

@@ -1,7 +1,5 @@
 """The number of processes that a job invites, compared with the groups of samples that a batch has for them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from hardviews.data.shares import check_sizes

@@ -4,8 +4,6 @@ It starts a coordinator and the nodes, and starts again what dies, as a cluster 
 to stop, it has the nodes save and leave.
 """
 
-from __future__ import annotations
-
 import argparse
 import http.client
 import json

@@ -1,7 +1,5 @@
 """What a job needs in order to run as plain processes of this machine."""
 
-from __future__ import annotations
-
 import socket
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What the pods of a job need beyond TorchX's roles, said by the site or by the job."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -57,7 +55,7 @@ class PodOptions:
     scratch: int | None = None
 
     @classmethod
-    def of_site(cls, cfg: Mapping[str, Any]) -> PodOptions:
+    def of_site(cls, cfg: Mapping[str, Any]) -> "PodOptions":
         """Reads the scheduler's run options."""
         said: dict[str, Any] = {
             entry.name: cfg.get(entry.name) for entry in fields(cls) if cfg.get(entry.name) is not None
@@ -75,7 +73,7 @@ class PodOptions:
         shm: int | str | None,
         scratch: int | str | None,
         ttl: int | str | None,
-    ) -> PodOptions:
+    ) -> "PodOptions":
         """Takes the arguments that all components share.
 
         TorchX 0.7.0 gives a component the text of an argument whose parameter is an `Optional[int]`.
@@ -94,7 +92,7 @@ class PodOptions:
         )
 
     @classmethod
-    def of_role(cls, role: Role) -> PodOptions:
+    def of_role(cls, role: Role) -> "PodOptions":
         """Reads what a job has said about a role."""
         said: Mapping[str, Any] = role.metadata.get(METADATA) or {}
         plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in said.items()}
@@ -112,7 +110,7 @@ class PodOptions:
             )
         return {METADATA: plain} if plain else {}
 
-    def over(self, site: PodOptions) -> PodOptions:
+    def over(self, site: "PodOptions") -> "PodOptions":
         """Adds the job's settings to the site's: lists grow, single values win."""
         merged: dict[str, Any] = {}
         for entry in fields(self):

@@ -1,7 +1,5 @@
 """The checks of a job's command before the job is submitted, in a process of their own that runs meanwhile."""
 
-from __future__ import annotations
-
 import json
 import os
 import select

@@ -1,7 +1,5 @@
 """TorchX's scheduler `ray`, which TorchX 0.7.0 cannot even name where the package ray is not installed."""
 
-from __future__ import annotations
-
 import importlib
 from typing import Any
 

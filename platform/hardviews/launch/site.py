@@ -3,8 +3,6 @@
 The options of the Kubernetes scheduler that differ from site to site may stand in the environment too.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

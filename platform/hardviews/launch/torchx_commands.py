@@ -5,8 +5,6 @@ they keep. TorchX 0.7.0 would show a traceback where the cluster does not answer
 job that does not exist.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import sys

@@ -4,8 +4,6 @@ TorchX wants `FILE.py:FUNCTION`. The entry point `torchx.cli.cmds` in pyproject.
 place of TorchX's own; components, schedulers and options stay TorchX's.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import threading

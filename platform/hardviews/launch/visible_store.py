@@ -1,7 +1,5 @@
 """Whether the object store of a job's processes can be looked at from the machine that submits the job."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass

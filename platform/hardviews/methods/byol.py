@@ -7,7 +7,6 @@ Shape legend: B samples of this rank, D width.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import cos, pi
 
 from torch import Tensor, nn
 
@@ -18,7 +17,7 @@ from hardviews.encoded import Encoded
 from hardviews.methods.heads import mlp
 from hardviews.methods.method import Method, MethodConfig
 from hardviews.methods.simsiam import negative_cosine
-from hardviews.models.momentum import MomentumEncoder
+from hardviews.models.momentum import MomentumEncoder, rising_momentum
 from hardviews.views.augmentation import Augmentation, byol_first, byol_second
 from hardviews.views.plan import Pair, Plan, Pool, Slot
 
@@ -62,7 +61,6 @@ class BYOL(Method):
     """
 
     def __init__(self, config: BYOLConfig, backbone: nn.Module, features: int) -> None:
-        """Add projector, predictor and target network to the backbone."""
         super().__init__()
         self.config = config
         self.backbone = backbone
@@ -106,8 +104,3 @@ class BYOL(Method):
         """Move the target network towards the online one, which has just taken its step."""
         parts = {"backbone": self.backbone, "projector": self.projector}
         self.momentum.follow(parts, rising_momentum(self.config.momentum, clock.fraction))
-
-
-def rising_momentum(base: float, fraction: float) -> float:
-    """Return the momentum where that fraction of the training is over: from the base to 1 on a cosine (section 3.3)."""
-    return 1 - (1 - base) * (cos(pi * fraction) + 1) / 2

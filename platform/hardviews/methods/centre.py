@@ -18,7 +18,6 @@ class Centre(nn.Module):
     mean: Tensor
 
     def __init__(self, outputs: int, momentum: float) -> None:
-        """Begin at 0."""
         super().__init__()
         self.momentum = momentum
         self.register_buffer("mean", torch.zeros(outputs))

@@ -92,7 +92,6 @@ class DeepCluster(Method):
     labels: Tensor
 
     def __init__(self, config: DeepClusterConfig, backbone: nn.Module, features: int) -> None:
-        """Add projection, centroids and bank to the backbone."""
         super().__init__()
         self.config = config
         self.backbone = backbone

@@ -8,7 +8,6 @@ Shape legend: B samples of this rank, D bottleneck, K outputs, P pairs.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import cos, pi
 from typing import Any
 
 import torch
@@ -22,7 +21,8 @@ from hardviews.methods.centre import Centre
 from hardviews.methods.dino_head import DINOHead
 from hardviews.methods.method import Method, MethodConfig
 from hardviews.methods.self_distillation import Comparison
-from hardviews.models.momentum import MomentumEncoder
+from hardviews.models.batchnorm import has_batchnorm
+from hardviews.models.momentum import MomentumEncoder, rising_momentum
 from hardviews.views.augmentation import Augmentation, dino_global1, dino_global2, dino_local
 from hardviews.views.plan import Pair, Plan, Pool, Slot
 
@@ -102,7 +102,6 @@ class DINO(Method):
     """Cross-entropy of each view's outputs with the teacher's for each full-size view but itself."""
 
     def __init__(self, config: DINOConfig, backbone: nn.Module, features: int) -> None:
-        """Add the head, the teacher and the centre to the backbone."""
         super().__init__()
         self.config = config
         self.backbone = backbone
@@ -110,9 +109,7 @@ class DINO(Method):
         self.centre = Centre(config.outputs, config.centre_momentum)
         self.momentum = MomentumEncoder(self._followed())
         # A teacher that normalises by the batches it sees makes other targets of other batches.
-        self.rowwise_targets = not any(
-            isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.momentum.modules()
-        )
+        self.rowwise_targets = not has_batchnorm(self.momentum)
 
     def _head(self, features: int) -> DINOHead:
         config = self.config
@@ -209,14 +206,9 @@ class DINO(Method):
         """Move the centre by the teacher's outputs for the selected views, then the teacher after the student."""
         shown_ND = torch.cat([encoded.target[slot] for slot in (EVEN, ODD)])
         self.centre.follow(shown_ND, self._teachers_head().last.weights())
-        self.momentum.follow(self._followed(), rising(self.config.momentum, clock.fraction))
+        self.momentum.follow(self._followed(), rising_momentum(self.config.momentum, clock.fraction))
 
 
 def warmed_up(first: float, last: float, epochs: int, epoch: int) -> float:
     """Return a value that grows linearly from epoch 0 to the last one of a warm-up, both ends included."""
     return last if epoch >= epochs else first + (last - first) * epoch / max(1, epochs - 1)
-
-
-def rising(momentum: float, fraction: float) -> float:
-    """Return a momentum that rises to 1 on a cosine, where that fraction of the training is over."""
-    return 1 - (1 - momentum) * (cos(pi * fraction) + 1) / 2

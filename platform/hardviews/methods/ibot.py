@@ -113,7 +113,6 @@ class IBOTHead(DINOHead):
     """DINO's head, with one last layer for all tokens or another one for patches."""
 
     def __init__(self, features: int, config: IBOTConfig) -> None:
-        """Build the MLP and the last layers."""
         super().__init__(
             features,
             config.hidden,

@@ -55,7 +55,7 @@ class Method(nn.Module, ABC):
 
     def embed(self, pixels: Tensor) -> Any:
         """Return the trained network's embedding of a view (B, 3, H, W); pseudo-labels come from it too by default."""
-        raise TypeError(f"{type(self).__name__} defines neither embed nor encode.")
+        raise NotImplementedError(f"{type(self).__name__} defines neither embed nor encode.")
 
     def predict(self, embedding: Any) -> Any:
         """Return the online side's prediction, by default the embedding itself."""
@@ -72,7 +72,7 @@ class Method(nn.Module, ABC):
 
     def pair_loss(self, batch: Batch, online: Any, target: Any, pair: Pair) -> Tensor:
         """Return the loss (B,) of predicting one target from one online encoding; pure and differentiable."""
-        raise TypeError(f"{type(self).__name__} defines neither pair_loss nor pair_losses.")
+        raise NotImplementedError(f"{type(self).__name__} defines neither pair_loss nor pair_losses.")
 
     def pair_losses(
         self, batch: Batch, online: Mapping[Slot, Any], target: Mapping[Slot, Any], pairs: Sequence[Pair]
@@ -170,11 +170,11 @@ class Method(nn.Module, ABC):
     def mixed_loss(
         self, batch: Batch, online: Mapping[Slot, Any], target: Mapping[Slot, Any], pair: Pair, mix: Mix
     ) -> Tensor:
-        """Return the loss (B,) of a mixed online view: the interpolation of the losses to both targets.
+        """Return the loss (B,) of a mixed online view: the interpolation of the losses to both images' targets.
 
         Overridden if the labels share one softmax over a joint candidate set, or live on a grid.
         """
-        partner = {**target, pair.target: self.permute_target(target[pair.target], mix.partner)}
+        partner = {slot: self.permute_target(made, mix.partner) for slot, made in target.items()}
         own, other = (self.pair_losses(batch, online, t, [pair])[0] for t in (target, partner))
         weight_B = mix.weight.to(own)
         return weight_B * own + (1 - weight_B) * other

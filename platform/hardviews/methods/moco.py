@@ -25,7 +25,7 @@ from hardviews.full_precision import full_precision
 from hardviews.methods.method import Method, MethodConfig
 from hardviews.methods.queue import KeyQueue
 from hardviews.methods.shuffle import Shuffle
-from hardviews.models.batchnorm import grouped
+from hardviews.models.batchnorm import grouped, has_batchnorm
 from hardviews.models.groups import Groups
 from hardviews.models.momentum import MomentumEncoder
 from hardviews.views.augmentation import Augmentation, mocov2
@@ -86,7 +86,6 @@ class MoCo(Method):
     """InfoNCE of each query over its own key and the queue; keys take no gradient."""
 
     def __init__(self, config: MoCoConfig, backbone: nn.Module, features: int) -> None:
-        """Add the head, the key encoder and the queue to the backbone."""
         super().__init__()
         self.config = config
         self.backbone = backbone
@@ -95,7 +94,7 @@ class MoCo(Method):
         )
         self.momentum = MomentumEncoder({"backbone": self.backbone, "projector": self.projector})
         self.queue = KeyQueue(config.queue, config.output)
-        normalised = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.modules())
+        normalised = has_batchnorm(self)
         self.grouped = normalised and config.batchnorm == "group"
         # Where nothing normalises over samples (a ViT), a key depends on its own image alone.
         self.rowwise_targets = not normalised

@@ -66,7 +66,6 @@ class SimCLR(Method):
     needs_others = True
 
     def __init__(self, config: SimCLRConfig, backbone: nn.Module, features: int) -> None:
-        """Add the projection head to the backbone."""
         super().__init__()
         self.config = config
         self.backbone = backbone
@@ -93,7 +92,11 @@ class SimCLR(Method):
         return Keys(embeddings_GD, rows, rows)
 
     def permute_target(self, target: Keys, partner: Tensor) -> Keys:
-        """Name another row as the positive and as the sample's own; the candidates stay where they are."""
+        """Name another row as the positive and as the sample's own; the candidates stay where they are.
+
+        So the loss of a mixed view to an image leaves that image's own view out of the negatives: a view that shows the
+        partner alone has the partner's clean loss.
+        """
         partner = partner.to(target.own.device)
         return target._replace(positive=target.positive[partner], own=target.own[partner])
 
@@ -124,18 +127,6 @@ class SimCLR(Method):
             total = torch.logaddexp(totals[pair.online, pair.target], totals[pair.online, pair.online])
             losses.append(total - positive)
         return torch.stack(losses)
-
-    def mixed_loss(
-        self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Keys], pair: Pair, mix: Mix
-    ) -> Tensor:
-        """Return the interpolation (B,) of the losses to both images, each without its own view among the negatives.
-
-        So a view that shows the partner alone has the partner's clean loss.
-        """
-        read = {slot: self.permute_target(target[slot], mix.partner) for slot in (pair.online, pair.target)}
-        own_B, other_B = (self.pair_losses(batch, online, t, [pair])[0] for t in (target, {**target, **read}))
-        weight_B = mix.weight.to(own_B)
-        return weight_B * own_B + (1 - weight_B) * other_B
 
     def mixed_floor(self, target: Mapping[Slot, Keys], pair: Pair, mix: Mix) -> Tensor:
         """Return the entropy (B,) of both positives' shares."""

@@ -47,7 +47,6 @@ class SimSiam(Method):
     """Each view predicts the other's projection, which takes no gradient."""
 
     def __init__(self, config: SimSiamConfig, backbone: nn.Module, features: int) -> None:
-        """Add projector and predictor to the backbone."""
         super().__init__()
         self.config = config
         self.backbone = backbone

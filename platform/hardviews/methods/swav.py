@@ -90,7 +90,6 @@ class SwAV(Method):
     """Swapped prediction: the codes of each full-size view against the predictions of all other views."""
 
     def __init__(self, config: SwAVConfig, backbone: nn.Module, features: int) -> None:
-        """Add head, prototypes and queue to the backbone."""
         super().__init__()
         self.config = config
         self.backbone = backbone

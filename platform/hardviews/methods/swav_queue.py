@@ -17,7 +17,6 @@ class EmbeddingQueue(nn.Module):
     filled: Tensor
 
     def __init__(self, size: int, width: int) -> None:
-        """Start empty."""
         super().__init__()
         self.register_buffer("rows", torch.zeros(size, width))
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))

@@ -3,8 +3,6 @@
 Shape suffixes: B images, D features.
 """
 
-from __future__ import annotations
-
 import difflib
 from dataclasses import dataclass
 from functools import lru_cache

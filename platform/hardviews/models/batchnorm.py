@@ -129,6 +129,11 @@ class _SyncNormalise(torch.autograd.Function):
         return grad.to(x.dtype), dot_C.to(weight.dtype), sum_C.to(weight.dtype), None
 
 
+def has_batchnorm(module: nn.Module) -> bool:
+    """Return whether a BatchNorm layer is inside a module."""
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())
+
+
 def branch_batchnorm(module: nn.Module) -> nn.Module:
     """Replace every BatchNorm inside a module by a branched one and return the module."""
     plain = {

@@ -3,8 +3,6 @@
 Shape suffixes: B images, C channels, H rows, W columns, D features.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

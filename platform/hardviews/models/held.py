@@ -27,7 +27,6 @@ class HeldStatistics:
     """
 
     def __init__(self, kind: Kind = "held") -> None:
-        """Keep nothing yet."""
         self.kind = kind
         self._kept: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
         self._calls: dict[nn.Module, int] = {}

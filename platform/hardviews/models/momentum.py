@@ -5,6 +5,7 @@ He et al., "Momentum Contrast" (CVPR 2020), equation 2; the mean teacher of Tarv
 
 from collections.abc import Mapping
 from copy import deepcopy
+from math import cos, pi
 
 import torch
 from torch import nn
@@ -20,7 +21,6 @@ class MomentumEncoder(nn.Module):
     """
 
     def __init__(self, parts: Mapping[str, nn.Module]) -> None:
-        """Copy the modules."""
         super().__init__()
         for name, part in parts.items():
             self.add_module(name, deepcopy(part))
@@ -44,3 +44,11 @@ class MomentumEncoder(nn.Module):
             online = dict(module.named_parameters())
             for name, weight in self.get_submodule(part).named_parameters():
                 weight.lerp_(online[name].detach().to(weight), 1.0 - momentum)
+
+
+def rising_momentum(base: float, fraction: float) -> float:
+    """Return the momentum after a fraction of the training: it rises from `base` to 1 on a cosine.
+
+    Grill et al., "Bootstrap Your Own Latent" (NeurIPS 2020), section 3.3.
+    """
+    return 1 - (1 - base) * (cos(pi * fraction) + 1) / 2

@@ -30,7 +30,6 @@ class Lars(Optimizer):
         trust: float = 1e-3,
         sums_steps: bool = False,
     ) -> None:
-        """Take parameter groups."""
         defaults = {
             "lr": lr,
             "momentum": momentum,

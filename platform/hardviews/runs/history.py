@@ -93,7 +93,6 @@ class Lines:
     """The first lines of a list that only grows, joined when they are wanted: by the thread that writes them."""
 
     def __init__(self, lines: list[bytes], count: int) -> None:
-        """Remember how many there are now."""
         self._lines, self._count = lines, count
 
     def __call__(self) -> bytes:

@@ -50,6 +50,8 @@ class Adversarial(Strategy):
             the attacked views alone, weighted as the whole.
     """
 
+    stages = frozenset({Stage.ATTACK})
+
     epsilon: float = 2 / 255
     steps: int = 1
     step_size: float | None = None
@@ -72,11 +74,6 @@ class Adversarial(Strategy):
             every=at_least(1),
             measure=at_least(0).note("0 for never"),
         )
-
-    @property
-    def stages(self) -> frozenset[Stage]:
-        """Return that this attacks."""
-        return frozenset({Stage.ATTACK})
 
     @property
     def adversarial_branch(self) -> bool:

@@ -20,10 +20,7 @@ from hardviews.views.plan import Plan
 class AllPairs(Candidates):
     """Averages the method's loss over all assignments of candidates to slots, or over those that `limit` draws."""
 
-    @property
-    def several(self) -> bool:
-        """Return that a term trains on several views of a slot."""
-        return True
+    several = True
 
     def looked(self, method: Method, plan: Plan) -> Passes:
         """Count training on every candidate."""

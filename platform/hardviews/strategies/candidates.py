@@ -37,6 +37,8 @@ class Candidates(Strategy):
         every: in every so manieth step only, else train on the first views.
     """
 
+    stages = frozenset({Stage.SELECT})
+
     candidates: int = 4
     local_candidates: int | None = None
     limit: int | None = None
@@ -51,11 +53,6 @@ class Candidates(Strategy):
             limit=at_least(1).or_none(),
             every=at_least(1),
         )
-
-    @property
-    def stages(self) -> frozenset[Stage]:
-        """Return that this selects."""
-        return frozenset({Stage.SELECT})
 
     def plan(self, plan: Plan) -> Plan:
         """Ask for candidates, shared among the pools of global slots in proportion to their slots."""

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hardviews.batch import Batch, Term
 from hardviews.checked import at_least, require
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
+from hardviews.models.batchnorm import has_batchnorm
 from hardviews.models.resolution import fails, why_not
 from hardviews.strategies.best_locals import best_locals, covering, separable
 from hardviews.strategies.candidates import Candidates, Choice, selected
@@ -74,7 +75,7 @@ class HardViews(Candidates):
                     f"at size={self.size} the network cannot look at a view ({error}): choose a larger size, or leave "
                     "it out to score views at their own."
                 )
-        if self.normalise == "together" and not method.joins_views and _has_batchnorm(method):
+        if self.normalise == "together" and not method.joins_views and has_batchnorm(method):
             return (
                 "its candidates cannot be normalised together, since it encodes every view by itself. Score them with "
                 'normalise="view", as it trains.'
@@ -122,7 +123,3 @@ class HardViews(Candidates):
         choice_B = (hardness_AB if hardest else -hardness_AB).argmax(0)
         choice = Choice(choice_B, hardness_AB, not self.best_locals)
         return [Term(selected(plan, table, choice, batch, objective))]
-
-
-def _has_batchnorm(method: nn.Module) -> bool:
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in method.modules())

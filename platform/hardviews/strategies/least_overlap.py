@@ -16,7 +16,7 @@ from hardviews.methods.method import Method
 from hardviews.strategies.candidates import Candidates, Choice, selected
 from hardviews.strategies.passes import Passes, trained, unselected
 from hardviews.strategies.scorer import Scorer
-from hardviews.views.overlap import overlaps
+from hardviews.views.pair_means import overlaps
 from hardviews.views.plan import Plan
 
 

@@ -36,6 +36,8 @@ class Mixing(Strategy):
             weighted as the whole.
     """
 
+    stages = frozenset({Stage.MIX})
+
     alpha: float = 1.0
     scope: Literal["sample", "group"] = "group"
     fixed: float | None = None
@@ -44,11 +46,6 @@ class Mixing(Strategy):
     def __post_init__(self) -> None:
         """Refuse distributions that do not exist."""
         require(self, alpha=above(0), fixed=within(0, 1).or_none())
-
-    @property
-    def stages(self) -> frozenset[Stage]:
-        """Return that this mixes."""
-        return frozenset({Stage.MIX})
 
     def refuses_group(self, size: int) -> str | None:
         """Refuse groups of one image, which would be mixed with itself."""

@@ -30,21 +30,14 @@ class MoreViews(Strategy):
             `matching` computes it for any method and selection.
     """
 
+    stages = frozenset({Stage.SELECT})
+    several = True
+
     sets: float = 5 / 3
 
     def __post_init__(self) -> None:
         """Refuse steps without a set."""
         require(self, sets=at_least(1))
-
-    @property
-    def stages(self) -> frozenset[Stage]:
-        """Return that this says which views are trained on."""
-        return frozenset({Stage.SELECT})
-
-    @property
-    def several(self) -> bool:
-        """Return that a term trains on several views of a slot."""
-        return True
 
     def passes(self, method: Method) -> Passes:
         """Count training on every set."""

@@ -1,7 +1,5 @@
 """Draw figures whose texts are data: no markup is read in them, and any script is shown if a font has it."""
 
-from __future__ import annotations
-
 import logging
 import os
 import warnings

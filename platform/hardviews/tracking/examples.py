@@ -1,7 +1,5 @@
 """The content of a gallery: images and the views that were made of them, as plain pixels."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -3,8 +3,6 @@
 Only failures of a kind that is known to pass count as passing. All others need the user, or other software.
 """
 
-from __future__ import annotations
-
 import re
 from urllib.parse import urlsplit
 

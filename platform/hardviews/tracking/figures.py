@@ -3,8 +3,6 @@
 Colours are those of Okabe and Ito (2008), which colour-blind readers tell apart.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """A configuration as flat parameters."""
 
-from __future__ import annotations
-
 import dataclasses
 import enum
 import json

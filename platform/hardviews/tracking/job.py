@@ -1,7 +1,5 @@
 """Which job a process belongs to, as tags: what its launcher and its image say of themselves."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """A queue of records in a JSON-lines file, which outlives the process that writes it."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import io

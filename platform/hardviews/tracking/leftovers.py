@@ -1,7 +1,5 @@
 """Records that jobs left on this disk because the tracking store did not take them, and sending them later."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import dataclass
 from pathlib import Path

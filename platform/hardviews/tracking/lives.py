@@ -1,7 +1,5 @@
 """The life of a run: its learning curve with every restart marked, and below it how many processes trained."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np

@@ -4,8 +4,6 @@ MLflow reads some settings as it is imported, so they are made here, before. Wit
 opens nothing, and what it holds survives a fork (its HTTP sessions are kept by process id).
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 

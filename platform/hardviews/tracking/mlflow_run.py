@@ -4,8 +4,6 @@ Rank 0 writes; the other ranks hold a `NullRun` with the same interface. Everyth
 through spools on disk, so no call here waits for the server: one for lines, one for files, which must not hold them up.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging
@@ -91,7 +89,7 @@ class Run:
         rank: int = 0,
         life: int = 0,
         key: str | None = None,
-    ) -> Run:
+    ) -> "Run":
         """Open a run: a new one, or with `run_id` the one that an earlier life of the job began.
 
         parent: the run that this one is shown under (evaluation runs). folder: the project's folder, where
@@ -148,7 +146,7 @@ class Run:
         if values:
             self._put("metrics", values={key: float(value) for key, value in values.items()}, step=int(step))
 
-    def log_figure(self, figure: Figure, path: str) -> None:
+    def log_figure(self, figure: "Figure", path: str) -> None:
         """Log a matplotlib figure as an image, e.g. at `figures/curves.png`; one that fails is left out."""
         with spare(path):
             from hardviews.tracking.drawing import save_figure  # matplotlib takes a second to import
@@ -171,7 +169,7 @@ class Run:
         """Set tags, over those of the same name."""
         self._put("tags", values={key: scrub_item(key, str(value)) for key, value in tags.items()})
 
-    def log_encoder(self, encoder: Encoder, name: str = "encoder", step: int = 0) -> None:
+    def log_encoder(self, encoder: "Encoder", name: str = "encoder", step: int = 0) -> None:
         """Log the exported encoder as an MLflow model with a signature (see `model.py`)."""
         from hardviews.tracking.model import write_model  # imports mlflow, which takes seconds
 
@@ -236,7 +234,7 @@ class Run:
         self.undelivered = " ".join(words)
         logger.warning("tracking: %s", self.undelivered)
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> "Run":
         return self
 
     def __exit__(
@@ -312,12 +310,12 @@ class NullRun(Run):
     def replay(self, rows: Iterable[Mapping[str, Any]]) -> None: ...
     def log_params(self, config: Any) -> None: ...
     def log_metrics(self, values: Mapping[str, Any], step: int) -> None: ...
-    def log_figure(self, figure: Figure, path: str) -> None: ...
+    def log_figure(self, figure: "Figure", path: str) -> None: ...
     def log_text(self, text: str, path: str) -> None: ...
     def log_dict(self, values: Mapping[str, Any], path: str) -> None: ...
     def log_artifact(self, source: str | os.PathLike[str], path: str | None = None) -> None: ...
     def set_tags(self, tags: Mapping[str, str]) -> None: ...
-    def log_encoder(self, encoder: Encoder, name: str = "encoder", step: int = 0) -> None: ...
+    def log_encoder(self, encoder: "Encoder", name: str = "encoder", step: int = 0) -> None: ...
 
     def drain(self, timeout: float = 30.0) -> bool:
         return True

@@ -1,7 +1,5 @@
 """The encoder as an MLflow model: safetensors and source text, no pickle."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 import warnings

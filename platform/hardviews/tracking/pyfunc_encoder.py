@@ -1,7 +1,5 @@
 """The code that MLflow stores with an encoder and runs to load it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import mlflow

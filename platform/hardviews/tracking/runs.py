@@ -1,7 +1,5 @@
 """The runs that the tracking store has of this platform, and when each was last heard of."""
 
-from __future__ import annotations
-
 import calendar
 import time
 from contextlib import suppress
@@ -66,7 +64,7 @@ def close_run(server: Server, run_id: str, status: str, heard: float | None = No
         server.client.set_terminated(run_id, status, end_time=None if heard is None else int(1000 * heard))
 
 
-def _entry(run: MlflowRun) -> Entry:
+def _entry(run: "MlflowRun") -> Entry:
     tags = run.data.tags
     times = [run.info.start_time or 0, run.info.end_time or 0]
     times += [metric.timestamp for metric in getattr(run.data, "_metric_objs", [])]

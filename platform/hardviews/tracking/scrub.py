@@ -1,7 +1,5 @@
 """Keeps secrets out of what is logged."""
 
-from __future__ import annotations
-
 import re
 
 from hardviews.tracking.text import encodable

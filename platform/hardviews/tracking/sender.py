@@ -5,8 +5,6 @@ already is asked of the server, at first contact and whenever an answer may have
 does not matter which life sends a report, or how often.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import shutil
@@ -154,7 +152,7 @@ class LineSender:
             client.update_run(self._run_id, status="RUNNING")
         self._beat = time.monotonic()
 
-    def _take(self, run: MlflowRun) -> None:
+    def _take(self, run: "MlflowRun") -> None:
         self.missing = None
         # The public `metrics` has values only; the entities behind it have the steps.
         entities = getattr(run.data, "_metric_objs", [])

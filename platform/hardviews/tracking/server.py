@@ -1,7 +1,5 @@
 """Opens MLflow's tracking store, and runs in it."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time
@@ -45,7 +43,7 @@ class Server:
         self._folder = folder
 
     @staticmethod
-    def connect(uri: str | None, folder: Path) -> Server:
+    def connect(uri: str | None, folder: Path) -> "Server":
         """Return the store at `uri`, else at MLFLOW_TRACKING_URI, else SQLite in `folder`; opens nothing.
 
         Raises:
@@ -65,7 +63,7 @@ class Server:
         return Server(default_uri(folder), folder)
 
     @cached_property
-    def client(self) -> MlflowClient:
+    def client(self) -> "MlflowClient":
         """MLflow's client, made on first use: a store that is a database is opened by it."""
         from mlflow.tracking import MlflowClient
 
@@ -142,7 +140,7 @@ class Server:
         except Exception as error:
             raise unusable(self.uri, error, own=self._folder is not None) from error
 
-    def find(self, run_id: str) -> MlflowRun:
+    def find(self, run_id: str) -> "MlflowRun":
         """Return a run; raises MissingRun where the store answers and does not know it."""
         try:
             run = self.client.get_run(run_id)

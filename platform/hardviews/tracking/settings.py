@@ -1,7 +1,5 @@
 """Environment variables, read in one way: one that is set and empty counts as unset."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 

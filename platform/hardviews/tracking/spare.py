@@ -1,7 +1,5 @@
 """Nothing that is made for the eye may cost a result."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -6,8 +6,6 @@ again, sending goes on at the place where it stopped. A later process takes over
 died left unsent.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import queue

@@ -1,7 +1,5 @@
 """The first opening of a SQLite tracking store: one process makes or upgrades the tables, the others wait for it."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import importlib

@@ -1,7 +1,5 @@
 """Text of the user's, made fit for figures and for MLflow: any file name can be a class name."""
 
-from __future__ import annotations
-
 import unicodedata
 
 # Characters of a name that a figure shows.

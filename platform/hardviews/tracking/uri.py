@@ -1,7 +1,5 @@
 """The address of a tracking store: which one is meant, and which forms cannot be right."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from urllib.parse import urlsplit

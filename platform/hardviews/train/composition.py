@@ -8,10 +8,9 @@ mix lies on another rank.
 
 from collections.abc import Iterator
 
-from torch import nn
-
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
+from hardviews.models.batchnorm import has_batchnorm
 from hardviews.models.resolution import fails, own_size, why_not
 from hardviews.strategies.strategy import Stage, Strategy
 from hardviews.train.recipe import Training
@@ -72,10 +71,9 @@ def _check_micro_batch(method: Method, training: Training) -> None:
     batch, accumulate = training.batch, training.accumulate
     if batch // accumulate > 1:
         return
-    normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in method.modules())
     if method.needs_others:
         needs = "tells an image from the others of its micro-batch"
-    elif normalised:
+    elif has_batchnorm(method):
         needs = "normalises the images of a micro-batch together (BatchNorm)"
     else:
         return

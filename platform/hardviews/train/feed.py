@@ -5,9 +5,10 @@ from collections.abc import Generator, Iterator
 from hardviews.batch import Batch
 from hardviews.clock import Calendar, Clock
 from hardviews.data.reader import Reader
+from hardviews.data.shares import Portion
 from hardviews.elastic.worker import advanced
 from hardviews.objective import Objective
-from hardviews.train.loader import Place, RawBatch, ShareDataset, load, to_batch
+from hardviews.train.loader import RawBatch, ShareDataset, load, to_batch
 from hardviews.train.recipe import Recipe
 from hardviews.train.world import World
 
@@ -28,7 +29,7 @@ class Feed:
     def batches(self, progress: int, epochs: int) -> Generator[RawBatch, None, None]:
         """Yield the shares from so many samples on until `epochs` epochs are over."""
         loader, training, world = self.recipe.loader, self.recipe.training, self.world
-        place = Place(
+        portion = Portion(
             seed=training.seed,
             epoch=self.calendar.at(progress).epoch,
             consumed=self.calendar.consumed(progress),
@@ -39,7 +40,7 @@ class Feed:
             world=world.size,
         )
         canvas = loader.canvas if loader.on_device(world.device) else None
-        dataset = ShareDataset(self.reader, self.objective.plan, place, canvas, epochs)
+        dataset = ShareDataset(self.reader, self.objective.plan, portion, canvas, epochs)
         return load(loader, dataset, world.device)
 
     def epoch(self, clock: Clock) -> Iterator[Batch]:

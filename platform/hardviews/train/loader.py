@@ -26,8 +26,10 @@ from hardviews.batch import Batch, Samples, View
 from hardviews.checked import at_least, require
 from hardviews.clock import Clock
 from hardviews.data.counters import Counters
+from hardviews.data.order import Order
 from hardviews.data.reader import Reader, ReaderConfig
 from hardviews.data.sample import Sample, Share
+from hardviews.data.shares import Portion
 from hardviews.elastic.environment import launched
 from hardviews.errors import UserError
 from hardviews.failures import of_machine
@@ -80,20 +82,6 @@ class LoaderConfig:
         return max(0, len(os.sched_getaffinity(0)) // launched().local_size - 1)
 
 
-@dataclass(frozen=True)
-class Place:
-    """Which batches a rank is to make: from where in which epoch, and for which share."""
-
-    seed: int
-    epoch: int
-    consumed: int
-    global_batch: int
-    group: int
-    accumulate: int
-    rank: int
-    world: int
-
-
 @dataclass
 class RawBatch:
     """What a worker ships: parameters and uint8 pixels of one micro-batch's share.
@@ -143,9 +131,9 @@ class Crash:
 class ShareDataset(IterableDataset[RawBatch | Parcel | Refusal | Crash]):
     """This rank's shares of an epoch's micro-batches, in order, split among the data loader's workers."""
 
-    def __init__(self, reader: Reader, plan: Plan, place: Place, canvas: int | None, epochs: int) -> None:
+    def __init__(self, reader: Reader, plan: Plan, portion: Portion, canvas: int | None, epochs: int) -> None:
         """Remember what to read up to the end of the last epoch; nothing is opened before a worker iterates."""
-        self.reader, self.plan, self.place, self.canvas, self.epochs = reader, plan, place, canvas, epochs
+        self.reader, self.plan, self.portion, self.canvas, self.epochs = reader, plan, portion, canvas, epochs
         self._told: set[int] = set()
 
     def after(self, batches: int) -> tuple["ShareDataset", int]:
@@ -153,19 +141,19 @@ class ShareDataset(IterableDataset[RawBatch | Parcel | Refusal | Crash]):
 
         A dataset begins with a whole global batch.
         """
-        place, steps = self.place, batches // self.place.accumulate
+        portion, steps = self.portion, batches // self.portion.accumulate
         while steps:
-            length = self.reader.order(place.seed, place.epoch, place.global_batch, place.group).length
-            now = min(steps, (length - place.consumed) // place.global_batch)
-            place, steps = replace(place, consumed=place.consumed + now * place.global_batch), steps - now
+            length = self._order(portion).length
+            now = min(steps, (length - portion.consumed) // portion.global_batch)
+            portion, steps = replace(portion, consumed=portion.consumed + now * portion.global_batch), steps - now
             if steps:
-                place = replace(place, epoch=place.epoch + 1, consumed=0)
+                portion = replace(portion, epoch=portion.epoch + 1, consumed=0)
         rest = copy(self)
-        rest.place, rest._told = place, set()
-        return rest, batches % self.place.accumulate
+        rest.portion, rest._told = portion, set()
+        return rest, batches % self.portion.accumulate
 
     def __iter__(self) -> Iterator[RawBatch | Parcel | Refusal | Crash]:
-        """Yield every micro-batch's share from the place on, epoch after epoch.
+        """Yield every micro-batch's share from the portion's place on, epoch after epoch.
 
         The data loader asks its workers in turn, so worker w makes the micro-batches w, w + workers, ... of all that
         follow.
@@ -197,31 +185,18 @@ class ShareDataset(IterableDataset[RawBatch | Parcel | Refusal | Crash]):
             yield Refusal(remedy.words) if remedy else Crash(traceback.format_exc())
 
     def _batches(self, worker: int, workers: int) -> Iterator[RawBatch]:
-        made = 0
-        for epoch in range(self.place.epoch, self.epochs):
-            place = replace(self.place, epoch=epoch, consumed=self.place.consumed if epoch == self.place.epoch else 0)
-            yield from (
-                self._collate(share, place) for share in self._shares(place, (worker - made) % workers, workers)
-            )
-            length = self.reader.order(place.seed, epoch, place.global_batch, place.group).length
-            made += (length - place.consumed) // place.global_batch * place.accumulate
+        portion, made = self.portion, 0
+        while portion.epoch < self.epochs:
+            shares = self.reader.iterate(portion, worker=(worker - made) % workers, workers=workers, fn=_decode)
+            yield from (self._collate(share, portion) for share in shares)
+            length = self._order(portion).length
+            made += (length - portion.consumed) // portion.global_batch * portion.accumulate
+            portion = replace(portion, epoch=portion.epoch + 1, consumed=0)
 
-    def _shares(self, place: Place, worker: int, workers: int) -> Iterator[Share[Decoded]]:
-        return self.reader.iterate_with(
-            _decode,
-            seed=place.seed,
-            epoch=place.epoch,
-            global_batch=place.global_batch,
-            consumed=place.consumed,
-            group=place.group,
-            rank=place.rank,
-            world=place.world,
-            worker=worker,
-            workers=workers,
-            accumulate=place.accumulate,
-        )
+    def _order(self, portion: Portion) -> Order:
+        return self.reader.order(portion.seed, portion.epoch, portion.global_batch, portion.group)
 
-    def _collate(self, share: Share[Decoded], place: Place) -> RawBatch:
+    def _collate(self, share: Share[Decoded], portion: Portion) -> RawBatch:
         """Draw the parameters of every candidate for the whole share, and render them unless the device does."""
         samples, images = zip(*share.samples, strict=True)
         height, width = (np.array([image.shape[d] for image in images]) for d in (0, 1))
@@ -231,7 +206,7 @@ class ShareDataset(IterableDataset[RawBatch | Parcel | Refusal | Crash]):
         for slot in self.plan.candidates:
             augmentation = self.plan.pool(slot.pool).augmentation
             number = self.plan.view_number(slot)
-            drawn = draw(augmentation, place.seed, place.epoch, position, number, height, width)
+            drawn = draw(augmentation, portion.seed, portion.epoch, position, number, height, width)
             rows[slot] = torch.from_numpy(drawn)
             if self.canvas is None:
                 rendered = [host.render(image, row, augmentation) for image, row in zip(images, drawn, strict=True)]
@@ -244,7 +219,7 @@ class ShareDataset(IterableDataset[RawBatch | Parcel | Refusal | Crash]):
         self._told.update(bad)
         named = index.clone()
         if share.counters.substituted:
-            order = self.reader.order(place.seed, place.epoch, place.global_batch, place.group)
+            order = self._order(portion)
             for i, asked in enumerate(order.indices(share.first, share.last)):
                 if int(asked) in self.reader.bad:
                     named[i] = int(asked)

@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 
 from hardviews.collectives import gather_rows, rank, world_size
 from hardviews.objective import Losses
-from hardviews.train.chosen_overlap import overlap
+from hardviews.train.chosen_pairs import chosen_pairs
 from hardviews.views.plan import Pair
 
 
@@ -16,7 +16,6 @@ class Meter:
     """Means per sample of named quantities since the last report."""
 
     def __init__(self, device: torch.device) -> None:
-        """Start empty."""
         self.device = device
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int | Tensor] = {}
@@ -30,7 +29,7 @@ class Meter:
         self.counts[name] = self.counts.get(name, 0) + (values.numel() if among is None else among.sum())
 
     def add_losses(self, losses: Losses, pairs: Sequence[Pair]) -> None:
-        """Add what a forward pass shows: losses by term, hard views, hardness, overlap, spread of the encodings."""
+        """Add a forward pass: losses by term, hard views, hardness, chosen pairs, spread of the encodings."""
         for term, losses_B in losses.terms:
             self.add(f"loss/{term.name}", losses_B, losses.valid.get(term.name))
         for name, values in losses.measures.items():
@@ -44,10 +43,15 @@ class Meter:
                 self.add("hardness/chosen", hardness_AB.gather(0, selection.choice[None]).squeeze(0), chosen_B)
                 if selection.shared:
                     self.add("hardness/mean", hardness_AB.mean(0), chosen_B)
-            measured = overlap(selection, pairs)
+            measured = chosen_pairs(selection, pairs)
             if measured is not None:
-                self.add("overlap/chosen", measured.chosen, chosen_B)
-                self.add("overlap/passed_over", measured.passed_over, chosen_B)
+                for name, contrast in (
+                    ("overlap", measured.overlap),
+                    ("centre_distance", measured.centre_distance),
+                    ("colour_distance", measured.colour_distance),
+                ):
+                    self.add(f"{name}/chosen", contrast.chosen, chosen_B)
+                    self.add(f"{name}/passed_over", contrast.passed_over, chosen_B)
                 self.add("overlap/hardest_is_least", measured.least, chosen_B)
                 self.add("overlap/chance", measured.chance, chosen_B)
         first = next(iter(losses.encoded.online.values()))

@@ -24,7 +24,7 @@ from hardviews.strategies.cutmix import CutMix
 from hardviews.tracking.examples import Example, Tile
 from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.spare import spare
-from hardviews.train.chosen_overlap import overlap
+from hardviews.train.chosen_pairs import chosen_pairs
 from hardviews.views.decode import decode
 from hardviews.views.params import Column
 from hardviews.views.plan import Slot
@@ -69,9 +69,9 @@ class Review:
                 kept.append(values)
         selection = losses.selecting.selection
         if self.show and selection is not None:
-            measured = overlap(selection, self.objective.pairs)
+            measured = chosen_pairs(selection, self.objective.pairs)
             if measured is not None:
-                self._overlaps.append((measured.chosen.cpu(), measured.passed_over.cpu()))
+                self._overlaps.append((measured.overlap.chosen.cpu(), measured.overlap.passed_over.cpu()))
 
     def finish(self, history: History) -> None:
         """Draw everything and log it; every rank calls this.

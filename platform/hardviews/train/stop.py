@@ -10,7 +10,6 @@ class StopFlag:
     """Whether this process was asked to leave; the ranks agree on it with each step's losses."""
 
     def __init__(self) -> None:
-        """Start without a request."""
         self.raised = False
 
     def _raise(self, number: int, frame: FrameType | None) -> None:

@@ -1,7 +1,5 @@
 """The distribution that views are drawn from, and the published ones."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass, field
 from typing import Literal

@@ -6,8 +6,6 @@ composited, as `convert("RGB")` does in ImageFolder. Of an animation or a file o
 picture is taken. Grey of 12 or 16 bits keeps its high byte.
 """
 
-from __future__ import annotations
-
 import io
 import warnings
 

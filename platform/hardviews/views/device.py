@@ -14,8 +14,6 @@ Shape legend: B samples, C columns of a row, H and W height and width of the can
 taps of the blur.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 

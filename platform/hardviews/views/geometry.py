@@ -3,8 +3,6 @@
 Shape legend: B samples, C columns of a row. Rows may have any leading dimensions; the last is C.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, stack
 from torch.linalg import vector_norm
 
@@ -24,11 +22,6 @@ def iou(rows_a: Tensor, rows_b: Tensor) -> Tensor:
     high = a[..., 2:].minimum(b[..., 2:])
     intersection = (high - low).clamp(min=0).prod(dim=-1)
     return intersection / (_area(rows_a) + _area(rows_b) - intersection)
-
-
-def relative_area(rows: Tensor) -> Tensor:
-    """The source rectangle's share of the image's area: (..., C) to (...) in (0, 1]."""
-    return _area(rows) / (rows[..., Column.SOURCE_HEIGHT] * rows[..., Column.SOURCE_WIDTH])
 
 
 def centre_distance(rows_a: Tensor, rows_b: Tensor) -> Tensor:

@@ -14,8 +14,6 @@ absolute difference out of 255 (tests/views/test_host.py holds these bounds):
   that a strong contrast or brightness drives into the clamps differs by up to 25.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -82,6 +82,9 @@ class BlockMasks:
         A rectangle is taken if it covers something new and leaves the limit; it has at least the area of a third of the
         grid's shorter side squared, unless less than that is left to cover.
         """
+        # Bit r * width + c is the patch of row r and column c. In a grid of 3 x 4, `column` is 0001_0001_0001. For a
+        # rectangle of 2 x 2, `corner` is 0011 times 0001_0001, thus 0011_0011: the rectangle at the top left. At row 1
+        # and column 2 it lies 4 * 1 + 2 bits higher: `block` is 1100_1100_0000.
         smallest, steepest = (min(height, width) // 3) ** 2, log(self.aspect)
         column = ((1 << width * height) - 1) // ((1 << width) - 1)  # the first patch of every row
         covered, failed = 0, 0

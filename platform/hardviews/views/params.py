@@ -3,8 +3,6 @@
 Shape legend: B samples, C columns of a row.
 """
 
-from __future__ import annotations
-
 from enum import IntEnum
 from itertools import permutations
 from typing import Any

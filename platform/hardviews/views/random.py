@@ -7,8 +7,6 @@ Layout of a draw: the key is the 64-bit seed; the counter is (block of four word
 purpose and epoch). Shape legend: B samples.
 """
 
-from __future__ import annotations
-
 from enum import IntEnum
 from typing import Any, TypeVar
 

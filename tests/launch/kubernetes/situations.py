@@ -3,8 +3,6 @@
 `python -m tests.launch.kubernetes.situations NAMESPACE JOB > tests/launch/kubernetes/recorded/NAME.json` records.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import sys
@@ -197,7 +195,7 @@ class Situation(Cluster):
         return str(self.describe().msg)
 
     @classmethod
-    def recorded(cls, name: str) -> Situation:
+    def recorded(cls, name: str) -> "Situation":
         """Read a state that was recorded from a real cluster."""
         said = json.loads((RECORDED / f"{name}.json").read_text())
         made = cls()

@@ -1,7 +1,5 @@
 """What a cluster lacks for a job, asked before submission; what we may not ask is not checked."""
 
-from __future__ import annotations
-
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """The Kubernetes API, as far as jobs need it: plain JSON, short timeouts, failures in words."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re

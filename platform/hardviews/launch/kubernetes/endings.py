@@ -1,7 +1,5 @@
 """Why a container or a pod has ended, in words. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torchx.specs import ReplicaState

@@ -1,7 +1,5 @@
 """Whether a job trains, from the lines that its own processes print about it. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The log of one replica, line by line, through restarts of its container and its pod."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator

@@ -5,8 +5,6 @@ something else: trainers are one task of which any `min` pods suffice, pods are 
 consequence. See docs/cluster.md for the reasons seen from outside.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

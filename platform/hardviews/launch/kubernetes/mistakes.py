@@ -1,7 +1,5 @@
 """What is wrong with a job, found before any cluster is asked."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from urllib.parse import urlsplit

@@ -1,7 +1,5 @@
 """Nodes that hold pods of a job and do not work: not ready, deleted, cordoned. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torchx.specs import ReplicaState

@@ -1,7 +1,5 @@
 """The objects that a job consists of, as the API shows them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The scheduler's reasons against nodes, with what helps. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Why pods of a job have no node: the queue's limit, a rule that no node satisfies, or no room now. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 
 from torchx.specs import ReplicaState

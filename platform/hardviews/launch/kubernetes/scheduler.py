@@ -1,7 +1,5 @@
 """TorchX's scheduler `kubernetes`, for jobs whose pods come and go."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime

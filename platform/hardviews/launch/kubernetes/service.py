@@ -1,7 +1,5 @@
 """The Service that gives the pods of elastic jobs their names; made once in a namespace."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """What keeps containers from starting on the nodes that their pods were given: images, secrets, volumes. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torchx.specs import ReplicaState

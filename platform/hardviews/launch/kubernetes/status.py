@@ -1,7 +1,5 @@
 """What a job's objects say about it: its state, its replicas', and what is wrong in one message. Pure."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Sequence

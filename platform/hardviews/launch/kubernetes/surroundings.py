@@ -1,7 +1,5 @@
 """Reads what is around a job: events, nodes, queue, pod group, and the last lines of a few logs."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,0 +1,64 @@
+"""How the pairs of views that a selection chose differ from the pairs that it passed over.
+
+The paper's mechanism (Ferreira et al. 2025, section 5): hard pairs overlap less, and the hardest pair is the least
+overlapping one more often than chance. Hard pairs also lie further apart and differ more in their colours.
+
+Shape legend: A assignments, B samples, M measures.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from hardviews.batch import Selection
+from hardviews.views.geometry import centre_distance, colour_distance, iou
+from hardviews.views.pair_means import pair_means
+from hardviews.views.plan import Pair
+
+_ROUNDING = 1e-6  # of a mean over pairs, summed in another order
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """A measure of the chosen assignment (B,), and its mean over the assignments that were passed over (B,)."""
+
+    chosen: Tensor
+    passed_over: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenPairs:
+    """Overlap (intersection over union) and distances of the chosen pairs and of the others.
+
+    `least` is true if the chosen assignment is the least overlapping one (B,), `chance` is the chance of that (B,). If
+    pairs are ordered (MoCo), two assignments overlap equally: all that overlap least count, for the chance too.
+    """
+
+    overlap: Contrast
+    centre_distance: Contrast
+    colour_distance: Contrast
+    least: Tensor
+    chance: Tensor
+
+
+def chosen_pairs(selection: Selection, pairs: Sequence[Pair]) -> ChosenPairs | None:
+    """Measure a selection, by the mean over the method's pairs of two views.
+
+    None if the selection recorded no rows of its views, or no assignments that it passed over.
+    """
+    if not selection.shared or any(view.rows is None for view in selection.views.values()):
+        return None
+    measures = [iou, centre_distance, colour_distance]
+    means_MAB = pair_means(selection.views, selection.slots, pairs, selection.table, measures)
+    if means_MAB is None:
+        return None
+    overlap, centre, colour = (_contrast(means_AB, selection.choice) for means_AB in means_MAB)
+    least_AB = means_MAB[0] <= means_MAB[0].amin(0) + _ROUNDING
+    least_B = least_AB.gather(0, selection.choice[None]).squeeze(0)
+    return ChosenPairs(overlap, centre, colour, least_B, least_AB.float().mean(0))
+
+
+def _contrast(means_AB: Tensor, choice_B: Tensor) -> Contrast:
+    chosen_B = means_AB.gather(0, choice_B[None]).squeeze(0)
+    return Contrast(chosen_B, (means_AB.sum(0) - chosen_B) / max(1, len(means_AB) - 1))
