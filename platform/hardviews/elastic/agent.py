@@ -2,7 +2,7 @@
 
 `python -m hardviews.elastic.agent --job NAME --nodes 1:2 -- hardviews.cli pretrain ...` finds the coordinator and waits
 for a round. Then it runs `python -m hardviews.cli pretrain ...` in the round's number of processes, with
-torchrun's environment (RANK, WORLD_SIZE, MASTER_ADDR, ...). It imports no torch: it starts in a moment and is small.
+torchrun's environment (RANK, WORLD_SIZE, MASTER_ADDR, ...). Their libraries are imported once, as `--prepare MODULE`. It imports no torch: it starts in a moment and is small.
 torchrun's own agent gives up after a few deaths and takes far longer for each; `benchmarks/recovery.py` compares them.
 
 Exit codes: 0 when the training is complete, 2 when it failed by a mistake of the user, 3 when it failed for good
@@ -49,9 +49,6 @@ AWAY = 120.0
 LAST_WAIT = 60.0
 """Seconds that the agent of a failed job waits for its pod's end; if it ended at once, the kubelet would restart it."""
 
-PREPARED = {"hardviews.cli": "hardviews.launch.preload"}
-"""What to load before a command's processes are forked; else the command's own module."""
-
 
 class _Over(Exception):
     """The agent's work is over, with this exit code."""
@@ -74,7 +71,7 @@ class Agent:
         self.running = 0  # processes of this node
         self.reporter = Reporter(time.monotonic())
         self.reached: int | None = None
-        self.server = ForkServer(PREPARED.get(command[0], command[0]), config.limits, command[1:])
+        self.server = ForkServer(config.prepare or command[0], config.limits, command[1:])
         self.me = uuid.uuid4().hex
         self.rendezvous = Rendezvous(
             RendezvousConfig(
