@@ -95,8 +95,26 @@ def test_an_unreadable_j_is_one_paragraph():
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["jobs/pretrain.py", "--recipe", "nope"], "There is no recipe 'nope'"),
+        (["jobs/pack.py", "--source", "/nonexist"], "There is no folder of images at '/nonexist'"),
+    ],
+)
+def test_a_mistake_in_a_job_of_this_machine_is_one_paragraph_before_anything_starts(words, message, tmp_path):
+    refused = torchx("run", "-s", "local_cwd", *words, "--data", f"{tmp_path}/d", HARDVIEWS_OUTPUT=f"{tmp_path}/o")
+    assert (refused.returncode, refused.stdout) == (2, "")  # the handle of a started job would be there
+    assert refused.stderr.startswith(f"torchx run: {message}")
+    assert len(refused.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_failing_job_fails_the_command_and_an_ordinary_one_shows_its_output():
-    assert torchx("run", "-s", "local_cwd", "utils.sh", "false").returncode != 0
+    failed = torchx("run", "-s", "local_cwd", "utils.sh", "false")
+    assert (failed.returncode, "The job failed; its messages are above." in failed.stderr) == (1, True)
+    assert "AppStatus" not in failed.stderr
+    assert torchx("run", "-s", "local_cwd", "utils.sh", "exit", "2").returncode == 2  # a mistake of the user
     said = torchx("run", "-s", "local_cwd", "utils.echo", "--msg", "good day")
     assert said.returncode == 0
     assert "good day" in said.stderr
