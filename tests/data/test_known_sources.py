@@ -172,7 +172,7 @@ def test_torchvision_datasets(tmp_path: Path) -> None:
     assert 0 <= item.label < len(source.classes) == 10
     with pytest.raises(ValueError, match="KeyError: 6"):  # a decoder's error is that of one image
         TorchvisionDataset(Undecodable(), "Odd").read(1)
-    with pytest.raises(UserError, match="Did you mean CIFAR10.*Supported are .*, SVHN, "):
+    with pytest.raises(UserError, match=r"Did you mean CIFAR10.*Supported are .*, SVHN, "):
         torchvision_dataset("CIFAR11", str(tmp_path))
     with pytest.raises(UserError, match="no train and test parts"):
         torchvision_dataset("FakeData", str(tmp_path), "test")

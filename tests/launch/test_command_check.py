@@ -29,6 +29,7 @@ def found(*words: str, **changes) -> list[str]:
         (["smoke", *PLACES, "--training.epoch", "3"], {}, ["--training.epoch", "--training.epochs"]),
         (["smoke", *PLACES, "--training.epochs=x"], {}, ["training.epochs"]),
         (["smoke", *PLACES, "extra"], {}, ["extra"]),
+        (["smoke", *PLACES, "--dryrun"], {}, ["--dryrun is an option of torchx run", "torchx run --dryrun FILE."]),
         (["smoke", *PLACES, "--training.epochs", "0"], {}, ["training.epochs is 0"]),
         (["smoke", *PLACES, "--help"], {}, ["hardviews pretrain --help"]),
         (["smoke", *PLACES, "--training.batch", "64"], {"nodes": (1, 3, 1)}, ["-j 1:3x1", "at most -j 1:2x1"]),

@@ -15,7 +15,7 @@ from torchx.specs.file_linter import validate
 from torchx.specs.finder import get_components
 
 from hardviews.errors import UserError
-from hardviews.launch.torchx_run import name_function
+from hardviews.launch.component_file import name_function
 
 ROOT = Path(__file__).parents[2]
 PACK = ("jobs/pack.py", "--source", "digits")  # the job that is checked most quickly
@@ -234,6 +234,24 @@ def test_components_and_schedulers_of_torchx_stay():
     for scheduler in DEFAULT_SCHEDULER_MODULES:
         assert f"{scheduler}:" in listed.stdout
     assert "secrets=SECRETS" in listed.stdout  # the kubernetes of the list is ours
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["run", "-s", "kubernets", "jobs/knn.py"], ["no scheduler 'kubernets'. Did you mean kubernetes?"]),
+        (["run", "-s", "local", "jobs/knn.py"], ["no scheduler 'local'. Did you mean local_cwd?"]),
+        (["list", "-s", "kubernets"], ["no scheduler 'kubernets'. Did you mean kubernetes?"]),
+        (["run", "--dryrn", "jobs/knn.py"], ["--dryrn is no option of torchx run. Did you mean --dryrun?"]),
+        (["run", "jobs/pretrain.py", "--dryrun"], ["--dryrun is an option of torchx run itself", "--dryrun FILE."]),
+    ],
+)
+def test_options_of_torchx_are_refused_with_the_right_ones(words, parts):
+    refused = torchx(*words)
+    assert refused.returncode == 2
+    for part in parts:
+        assert part in refused.stderr
+    assert "usage:" not in refused.stderr
 
 
 @pytest.mark.parametrize(

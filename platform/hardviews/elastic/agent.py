@@ -2,7 +2,7 @@
 
 `python -m hardviews.elastic.agent --job NAME --nodes 1:2 -- hardviews.cli pretrain ...` finds the coordinator and waits
 for a round. Then it runs `python -m hardviews.cli pretrain ...` in the round's number of processes, with
-torchrun's environment (RANK, WORLD_SIZE, MASTER_ADDR, ...). Their libraries are imported once, as `--prepare MODULE`. It imports no torch: it starts in a moment and is small.
+torchrun's environment (RANK, WORLD_SIZE, MASTER_ADDR, ...). It imports no torch: it starts in a moment and is small.
 torchrun's own agent gives up after a few deaths and takes far longer for each; `benchmarks/recovery.py` compares them.
 
 Exit codes: 0 when the training is complete, 2 when it failed by a mistake of the user, 3 when it failed for good

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from hardviews.elastic.watchdog import Limits
 from hardviews.errors import UserError
 from hardviews.launch.invited import Invited
+from hardviews.launch.run_options import misplaced
 from hardviews.storage.patience import VARIABLE, usual
 from hardviews.storage.url import cache_room, protocol_of
 from hardviews.tracking.settings import TRACKING_URI, setting
@@ -86,7 +87,7 @@ def check(job: Job) -> tuple[list[str], Look | None]:
         else:
             wrong = []
     except UserError as error:
-        wrong = [str(error)]
+        wrong = [f"{error}{misplaced(words)}"]
     except SystemExit:
         wrong = [f"The words of {command} ask for its help. See it here: hardviews {command} --help"]
     return [*found, *wrong], look

@@ -25,7 +25,6 @@ from torchx.schedulers.local_scheduler import SignalException
 from torchx.specs import AppDef, AppDryRunInfo, AppHandle, AppState, AppStatus, CfgVal
 from torchx.specs.api import parse_app_handle
 from torchx.specs.builders import materialize_appdef
-from torchx.specs.finder import ComponentNotFoundException, ComponentValidationException, get_component
 from torchx.util.types import to_dict
 
 from hardviews.elastic.worker import MISTAKE
@@ -33,36 +32,15 @@ from hardviews.errors import UserError
 from hardviews.launch import local, site
 from hardviews.launch.component import Mistaken
 from hardviews.launch.component_arguments import NoJob, split_readable
+from hardviews.launch.component_file import find_component, name_function
 from hardviews.launch.kubernetes.cluster import patiently
 from hardviews.launch.kubernetes.mistakes import unknown_options
 from hardviews.launch.kubernetes.scheduler import ElasticKubernetesScheduler
 from hardviews.launch.preflight import Preflight, job_of
-from hardviews.launch.torchx_commands import in_words, keep_default_scheduler
+from hardviews.launch.torchx_commands import in_words, keep_default_scheduler, refuse_in_words
 from hardviews.launch.visible_store import StoreOfJob, visible_store
 
 _LOG_LAG = 0.5  # seconds; five looks of the thread that writes a local job's log
-
-
-def name_function(words: Sequence[str]) -> list[str]:
-    """Completes the component of a command line: `jobs/knn.py` becomes `jobs/knn.py:knn`.
-
-    Args:
-        words: what follows the options of `torchx run`; a leading `--` is TorchX's separator.
-
-    Raises:
-        UserError: the file does not exist.
-    """
-    completed = list(words)
-    place = 1 if completed[:1] == ["--"] else 0
-    if len(completed) > place and completed[place].endswith(".py") and ":" not in completed[place]:
-        file = Path(completed[place])
-        if not file.is_file():
-            raise UserError(
-                f"There is no component file {file} in {Path.cwd()}. Give the path from where you are; this "
-                "project's jobs are in the folder jobs/ of the checkout."
-            )
-        completed[place] = f"{file}:{file.stem.replace('-', '_')}"
-    return completed
 
 
 class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
@@ -95,13 +73,7 @@ class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
         workspace: str | None = None,
         parent_run_id: str | None = None,
     ) -> AppDryRunInfo:
-        try:
-            function = get_component(component).fn
-        except (ComponentNotFoundException, ComponentValidationException) as error:
-            raise UserError(
-                f"The component {component} cannot be used: {' '.join(str(error).split())}. `torchx builtins` lists "
-                "TorchX's own; the jobs of this project are files in jobs/."
-            ) from error
+        function = find_component(component)
         try:
             words, defaults, unreadable = split_readable(
                 function, component_args, self._component_defaults.get(component)
@@ -205,6 +177,7 @@ class CmdRunFile(CmdRun):  # type: ignore[misc]  # torchx 0.7.0 ships no types
     def add_arguments(self, subparser: argparse.ArgumentParser) -> None:
         super().add_arguments(subparser)
         keep_default_scheduler(subparser)
+        refuse_in_words(subparser, "run")
         for action in subparser._actions:
             # TorchX would ask a Docker daemon to build every folder that it is called in, also for a dry run.
             if action.dest == "workspace" and action.default == f"file://{Path.cwd()}":
@@ -230,7 +203,7 @@ class CmdRunFile(CmdRun):  # type: ignore[misc]  # torchx 0.7.0 ships no types
             sys.exit(128 + error.sigval)
 
     def _wait_and_exit(self, runner: Runner, app_handle: AppHandle, log: bool) -> None:
-        """Wait for a job; if one of this machine failed, say so in a sentence, since its own messages are in its log."""
+        """Wait for a job; if one of this machine failed, say so in a sentence: its own messages are in its log."""
         if app_handle.partition("://")[0] not in local.LOCAL_SCHEDULERS:
             super()._wait_and_exit(runner, app_handle, log)
             return

@@ -26,8 +26,8 @@ SILENCE = 12.0  # seconds in which a life that trains writes its file twice
 def look_at_run(where: Where, recipe: Recipe, here: bool = False) -> Iterator[str]:
     """Yield the reasons for which a run cannot begin or go on in its places.
 
-    here: whether its processes run on this machine, so that its folders are theirs. Whether another job trains the run is
-    then left to them: they wait for its silence.
+    here: whether its processes run on this machine, so that its folders are theirs. They
+    themselves wait for another job that trains the run.
 
     Raises:
         Unseen: a place is not to be seen from here.
