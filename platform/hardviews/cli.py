@@ -82,6 +82,11 @@ def _run(words: list[str]) -> None:
         print(_GUIDE)
     elif words[0] in _COMMANDS:
         _COMMANDS[words[0]](words[1:])
+    elif words[0].startswith("-"):
+        raise UserError(
+            f"The command comes first, before {words[0]}: hardviews COMMAND {words[0]} ... Choose one of "
+            f"{', '.join(_COMMANDS)}; see hardviews --help."
+        )
     else:
         close = difflib.get_close_matches(words[0], _COMMANDS, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""

@@ -26,6 +26,8 @@ def found(*words: str, **changes) -> list[str]:
     [
         (["smok", *PLACES], {}, ["There is no recipe 'smok'", "Did you mean smoke?"]),
         (["", *PLACES], {}, ["There is no recipe ''"]),
+        ([*PLACES, "smoke"], {}, ["The recipe comes first, before --data: pretrain smoke --data SHARDS"]),
+        (["--training.epochs=3"], {}, ["The recipe comes first, before --training.epochs=3: pretrain digits "]),
         (["smoke", *PLACES, "--training.epoch", "3"], {}, ["--training.epoch", "--training.epochs"]),
         (["smoke", *PLACES, "--training.epochs=x"], {}, ["training.epochs"]),
         (["smoke", *PLACES, "extra"], {}, ["extra"]),

@@ -18,7 +18,7 @@ from torchx.specs.builders import _create_args_parser
 from torchx.util.types import decode, decode_optional
 
 from hardviews.errors import UserError, did_you_mean
-from hardviews.launch.run_options import RUN_OPTIONS, before_the_file
+from hardviews.launch.run_options import RUN_OPTIONS, SWITCHES, before_the_file
 
 SEPARATOR = "--"
 _KINDS = {int: "a whole number", float: "a number", "int": "a whole number", "float": "a number"}
@@ -157,7 +157,7 @@ def _without(words: Sequence[str], option: str | None) -> list[str] | None:
         short = len(option) == 3 and given == option[1:]  # -j for --j
         if given == option or short or (given.startswith("--") and len(given) > 2 and option.startswith(given)):
             after = place + 1
-            takes_none = RUN_OPTIONS.get(option) == ""
+            takes_none = option in SWITCHES
             if not equals and not takes_none and after < end and not re.match(r"-[^\d.]", words[after]):
                 after += 1
             return [*words[:place], *words[after:]]

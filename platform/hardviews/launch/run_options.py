@@ -18,7 +18,10 @@ RUN_OPTIONS = {
 }
 """The form of its value by option."""
 
-_ALSO_OURS = {"--wait"}  # of an evaluation
+_ALSO_OURS = {"--wait"}  # of an evaluation, with a value
+
+SWITCHES = {option for option, value in RUN_OPTIONS.items() if not value} - _ALSO_OURS
+"""Options without a value."""
 
 
 def before_the_file(option: str) -> str:
