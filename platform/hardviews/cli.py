@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from hardviews import streams
 from hardviews.errors import UserError
 from hardviews.failures import of_machine
+from hardviews.launch.address_space import check_address_space
 
 _GUIDE = """hardviews pretrains visual encoders on hard views.
 
@@ -81,6 +82,7 @@ def _run(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help"):
         print(_GUIDE)
     elif words[0] in _COMMANDS:
+        check_address_space(words[0])
         _COMMANDS[words[0]](words[1:])
     elif words[0].startswith("-"):
         raise UserError(

@@ -23,7 +23,7 @@ def helper() -> int:
     ("text", "name", "parts"),
     [
         (TWO, "job", ["no component 'job'", "It defines first, second: write ", "job.py:first or another one."]),
-        (TWO, "secnd", ["Did you mean second?"]),
+        (TWO, "secondd", ["Did you mean second?"]),
         ("def broken(:\n", "job", ["job.py is not valid Python: line 1: invalid syntax"]),
         ("x = 1\nx\0", "job", ["job.py"]),
         ("x = 1\n", "job", ["defines no component", "-> AppDef", "jobs/"]),

@@ -239,9 +239,9 @@ def test_components_and_schedulers_of_torchx_stay():
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["run", "-s", "kubernets", "jobs/knn.py"], ["no scheduler 'kubernets'. Did you mean kubernetes?"]),
+        (["run", "-s", "kubernete", "jobs/knn.py"], ["no scheduler 'kubernete'. Did you mean kubernetes?"]),
         (["run", "-s", "local", "jobs/knn.py"], ["no scheduler 'local'. Did you mean local_cwd?"]),
-        (["list", "-s", "kubernets"], ["no scheduler 'kubernets'. Did you mean kubernetes?"]),
+        (["list", "-s", "kubernete"], ["no scheduler 'kubernete'. Did you mean kubernetes?"]),
         (["run", "--dryrn", "jobs/knn.py"], ["--dryrn is no option of torchx run. Did you mean --dryrun?"]),
         (["run", "jobs/pretrain.py", "--dryrun"], ["--dryrun is an option of torchx run itself", "--dryrun FILE."]),
     ],

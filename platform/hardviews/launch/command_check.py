@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from hardviews.elastic.watchdog import Limits
 from hardviews.errors import UserError
+from hardviews.launch.address_space import check_address_space
 from hardviews.launch.invited import Invited
 from hardviews.launch.run_options import misplaced
 from hardviews.storage.patience import VARIABLE, usual
@@ -75,6 +76,8 @@ def check_nodes(words: Sequence[str], nodes: Invited, form: str) -> None:
 def check(job: Job) -> tuple[list[str], Look | None]:
     """Return the mistakes in a command, and a function that looks at its places if it can be read."""
     command, words = job.words[0], job.words[1:]
+    if job.here and (small := _said(lambda: check_address_space(command))):
+        return small, None  # the libraries that read the words cannot be loaded either
     found = list(_environment(job))
     look: Look | None = None
     try:

@@ -26,7 +26,7 @@ def read_pretrain(words: Sequence[str]) -> tuple[Where, Recipe]:
     if words[0].startswith("-"):
         named = next((word for word in words if word in RECIPES), "digits")
         raise UserError(
-            f"The recipe comes first, before {words[0]}: pretrain {named} --data SHARDS --output RUN. `hardviews recipes` "
-            "lists them all."
+            f"The recipe comes first, before {words[0]}: pretrain {named} --data SHARDS --output RUN. "
+            "`hardviews recipes` lists them all."
         )
     return overridden(recipe_named(words[0]), words[1:])
