@@ -239,9 +239,9 @@ def test_components_and_schedulers_of_torchx_stay():
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["run", "-s", "kubernete", "jobs/knn.py"], ["no scheduler 'kubernete'. Did you mean kubernetes?"]),
+        (["run", "-s", "kubernetess", "jobs/knn.py"], ["no scheduler 'kubernetess'. Did you mean kubernetes?"]),
         (["run", "-s", "local", "jobs/knn.py"], ["no scheduler 'local'. Did you mean local_cwd?"]),
-        (["list", "-s", "kubernete"], ["no scheduler 'kubernete'. Did you mean kubernetes?"]),
+        (["list", "-s", "kubernetess"], ["no scheduler 'kubernetess'. Did you mean kubernetes?"]),
         (["run", "--dryrn", "jobs/knn.py"], ["--dryrn is no option of torchx run. Did you mean --dryrun?"]),
         (["run", "jobs/pretrain.py", "--dryrun"], ["--dryrun is an option of torchx run itself", "--dryrun FILE."]),
     ],
