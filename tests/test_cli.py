@@ -164,6 +164,8 @@ def test_settings_that_change_no_weight_do_not_change_the_digest() -> None:
         ("pretrai", "There is no command 'pretrai'. Did you mean pretrain?"),
         ("pretrain", "Say which recipe"),
         ("pretrain digit", "Did you mean digits?"),
+        ("--data d pretrain digits", "The command comes first, before --data: hardviews COMMAND --data"),
+        ("pretrain --data d digits", "The recipe comes first, before --data: pretrain digits --data"),
         ("recipes show nothing", "There is no recipe 'nothing'"),
         ("recipes list", "Say `hardviews recipes`"),
         ("pretrain digits", "--data"),

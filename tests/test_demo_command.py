@@ -108,6 +108,16 @@ def test_a_finished_run_is_evaluated_again(jobs, tmp_path, capsys):
     assert "packing" not in told.err, "the data is packed already"
 
 
+@pytest.mark.parametrize("words", [["--epochs", "0"], ["--epochs", "-1"], ["--seed", "-1"], ["--epochs", "x"]])
+def test_numbers_out_of_range_are_refused_before_anything_is_packed(jobs, words, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["demo", *words])
+    assert (end.value.code, jobs, list(tmp_path.iterdir())) == (2, [], [])
+    assert words[0] in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("change", [{"seed": 1}, {"epochs": 3}])
 def test_other_settings_are_another_run(jobs, tmp_path, change):
     demo.measure(Demo(folder=str(tmp_path)))

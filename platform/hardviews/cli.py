@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from hardviews import streams
 from hardviews.errors import UserError
 from hardviews.failures import of_machine
+from hardviews.launch.address_space import check_address_space
 
 _GUIDE = """hardviews pretrains visual encoders on hard views.
 
@@ -79,7 +80,13 @@ def _run(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help"):
         print(_GUIDE)
     elif words[0] in _COMMANDS:
+        check_address_space(words[0])
         _COMMANDS[words[0]](words[1:])
+    elif words[0].startswith("-"):
+        raise UserError(
+            f"The command comes first, before {words[0]}: hardviews COMMAND {words[0]} ... Choose one of "
+            f"{', '.join(_COMMANDS)}; see hardviews --help."
+        )
     else:
         close = difflib.get_close_matches(words[0], _COMMANDS, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""

@@ -126,7 +126,7 @@ def measure(demo: Demo) -> Outcome:
     began = time.monotonic()
     index = _packed(demo, shards)
     seconds = {"pack": time.monotonic() - began}
-    epochs = demo.epochs or _epochs(recipe, len(index))
+    epochs = _epochs(recipe, len(index)) if demo.epochs is None else demo.epochs
     settings = _fitted(demo, recipe, len(index), epochs)
     made_of = _digest([recipe_named(recipe).digest(), index.digest, *settings])
     output = folder / "runs" / f"{name}-{made_of}"

@@ -1,5 +1,6 @@
 """Sources: keys, labels, splits, and what is refused."""
 
+import inspect
 import io
 import re
 from pathlib import Path
@@ -9,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision import datasets
 
 from hardviews.data.folder import image_folder
-from hardviews.data.known_sources import TorchvisionDataset, digits, torchvision_dataset
+from hardviews.data.known_sources import CLASSIFICATION, TorchvisionDataset, digits, has_test_part, torchvision_dataset
 from hardviews.data.names import key
+from hardviews.data.pack_command import Packing
 from hardviews.data.photographs import photographs
 from hardviews.data.source import hold_out, iterate
 from hardviews.errors import UserError
@@ -167,14 +170,30 @@ def test_torchvision_datasets(tmp_path: Path) -> None:
     assert 0 <= item.label < len(source.classes) == 10
     with pytest.raises(ValueError, match="KeyError: 6"):  # a decoder's error is that of one image
         TorchvisionDataset(Undecodable(), "Odd").read(1)
-    with pytest.raises(UserError, match="Did you mean CIFAR10"):
+    with pytest.raises(UserError, match=r"Did you mean CIFAR10.*Supported are .*, SVHN, "):
         torchvision_dataset("CIFAR11", str(tmp_path))
-    with pytest.raises(UserError, match="could not be opened"):
-        torchvision_dataset("CIFAR10", str(tmp_path))
     with pytest.raises(UserError, match="no train and test parts"):
         torchvision_dataset("FakeData", str(tmp_path), "test")
     with pytest.raises(UserError, match="no class labels"):
         TorchvisionDataset([(Image.new("RGB", (2, 2)), {"boxes": []})], "VOCDetection")
+
+
+@pytest.mark.parametrize("name", [name for name in CLASSIFICATION if name not in ("FakeData", "ImageFolder")])
+def test_a_torchvision_dataset_that_is_not_there_is_downloaded_by_our_option(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="could not be opened") as error:
+        torchvision_dataset(name, str(tmp_path), "train" if has_test_part(name) else None)
+    message = str(error.value)
+    assert "download=True" not in message
+    assert ("add --download." in message) == ("download" in inspect.signature(getattr(datasets, name)).parameters)
+    # Its parts and arguments are those that torchvision knows.
+    assert not any(word in message for word in ("Unknown value", "unexpected keyword", "missing 1 required"))
+
+
+@pytest.mark.parametrize("name", ["CocoDetection", "EMNIST", "UCF101", "VisionDataset", "VOCDetection", "wrap_dataset"])
+def test_other_datasets_of_torchvision_are_refused_with_the_supported_ones(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"{name}.*Supported are CIFAR10, ") as error:
+        Packing(str(tmp_path), str(tmp_path / "out"), torchvision=name).run()
+    assert "__init__" not in str(error.value)
 
 
 def test_folders_without_images_are_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from hardviews.elastic import agent
 from hardviews.elastic.messages import Verdict
 from hardviews.elastic.node import configure
 from tests.elastic.test_coordinator import Serving
@@ -42,6 +43,16 @@ def test_it_leaves_before_the_local_scheduler_kills_it():
     here = {"HARDVIEWS_RENDEZVOUS": "127.0.0.1:77"}
     assert configure(words, here)[0].grace == 90
     assert configure(words, here | {"TORCHX_JOB_ID": "local_cwd://torchx/x"})[0].grace < 10
+
+
+@pytest.mark.parametrize(
+    ("given", "imported"), [([], "m.train"), (["--prepare", "m.all"], "m.all"), (["--prepare="], "m.train")]
+)
+def test_the_module_that_is_imported_before_the_fork_is_given_or_the_commands_own(monkeypatch, given, imported):
+    made = []
+    monkeypatch.setattr(agent, "ForkServer", lambda *words: made.append(words))
+    agent.Agent(*configure(["--job", "j", "--nodes", "1", *given, "--", "m.train", "--prepare", "x"], {}))
+    assert [(module, words) for module, _, words in made] == [(imported, ["--prepare", "x"])]
 
 
 PROGRAM = """

@@ -29,5 +29,5 @@ def toyjob(*script_args: str, j: str = "1:2x1") -> specs.AppDef:
     )
     trainer = app.roles[1]
     trainer.env["PYTHONPATH"] = os.getcwd()  # the current folder is not searched for modules
-    trainer.args = [*trainer.args[: trainer.args.index("--") + 1], "tests.elastic.toy_trainer", *script_args]
+    trainer.args = [*trainer.args[: trainer.args.index("--prepare")], "--", "tests.elastic.toy_trainer", *script_args]
     return app

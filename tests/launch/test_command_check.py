@@ -26,9 +26,12 @@ def found(*words: str, **changes) -> list[str]:
     [
         (["smok", *PLACES], {}, ["There is no recipe 'smok'", "Did you mean smoke?"]),
         (["", *PLACES], {}, ["There is no recipe ''"]),
+        ([*PLACES, "smoke"], {}, ["The recipe comes first, before --data: pretrain smoke --data SHARDS"]),
+        (["--training.epochs=3"], {}, ["The recipe comes first, before --training.epochs=3: pretrain digits "]),
         (["smoke", *PLACES, "--training.epoch", "3"], {}, ["--training.epoch", "--training.epochs"]),
         (["smoke", *PLACES, "--training.epochs=x"], {}, ["training.epochs"]),
         (["smoke", *PLACES, "extra"], {}, ["extra"]),
+        (["smoke", *PLACES, "--dryrun"], {}, ["--dryrun is an option of torchx run", "torchx run --dryrun FILE."]),
         (["smoke", *PLACES, "--training.epochs", "0"], {}, ["training.epochs is 0"]),
         (["smoke", *PLACES, "--help"], {}, ["hardviews pretrain --help"]),
         (["smoke", *PLACES, "--training.batch", "64"], {"nodes": (1, 3, 1)}, ["-j 1:3x1", "at most -j 1:2x1"]),
@@ -90,12 +93,56 @@ def test_recipes_are_built_without_numbers(name):
         (["linear", "--run", "o"], "no train data given"),
         (["linear", "--run", "o", "--data", "d", "--wait", "-5"], "--wait is -5"),
         (["pack", "--source", "digits", "--out", "o", "--shard-byte", "5"], "--shard-bytes"),
+        (["pack", "--source", "d", "--out", "o", "--torchvision", "CocoDetection"], "Supported are CIFAR10"),
         (["knn", "--run", "o", "--data", "d", "--device", "cuda"], "no GPU"),
     ],
 )
 def test_other_commands_are_read_too(words, part):
     (message,) = check(Job(words, gpu=0))[0]
     assert part in message
+
+
+@pytest.mark.parametrize(
+    ("variables", "part"),
+    [
+        ({"HARDVIEWS_WATCHDOG": "step=soon"}, "HARDVIEWS_WATCHDOG is 'step=soon'"),
+        ({"HARDVIEWS_PATIENCE": "long"}, "HARDVIEWS_PATIENCE is 'long'"),
+        ({"MLFLOW_TRACKING_URI": "localhost:5000"}, "MLFLOW_TRACKING_URI is localhost:5000"),
+    ],
+)
+def test_the_environment_of_a_job_of_this_machine_is_read(variables, part):
+    (message,) = found("smoke", *PLACES, here=True, variables=variables)
+    assert part in message
+
+
+def test_a_gpu_that_this_machine_lacks_is_missed_before_the_start(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (message,) = found("smoke", *PLACES, "--precision.device", "cuda", here=True)
+    assert "torch sees none on this machine" in message
+    (message,) = check(Job(["knn", "--run", "o", "--data", "d", "--device", "cuda"], here=True))[0]
+    assert "PyTorch sees no GPU here" in message
+    assert found("smoke", *PLACES, "--precision.device", "cuda") == []
+
+
+def test_folders_are_looked_at_if_the_processes_run_here(tmp_path):
+    data, output = f"{tmp_path}/data", f"{tmp_path}/run"
+    commands = {
+        "There is no packed dataset": ["pretrain", "smoke", "--data", data, "--output", output],
+        "There is no folder of images at": ["pack", "--source", f"{tmp_path}/images", "--out", data],
+        "There is no packed dataset at": ["knn", "--run", output, "--data", data],
+    }
+    for part, words in commands.items():
+        for here in (True, False):
+            mistakes, look = check(Job(words, here=here))
+            assert mistakes == []
+            seen = list(look())
+            assert bool(seen) is here
+            assert all(part in message for message in seen)
+    (tmp_path / "run").write_text("a file")
+    pack(Noise(300), f"{data}/train", shard_bytes=400_000)
+    (message,) = check(Job(commands["There is no packed dataset"], here=True))[1]()
+    assert f"{tmp_path}/run" in message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "run"]  # nothing was made
 
 
 def test_the_command_of_a_job_is_found_in_its_roles():

@@ -102,6 +102,12 @@ def test_a_text_that_is_no_number_is_one_sentence(job):
         (["--memory", "1"], ["--memory is no argument", "Did you mean --memMB?"]),
         (["--outputs=o"], ["--outputs is no argument", "Did you mean --output?"]),
         (["--training.epochs", "3"], ["--training.epochs is no argument", "-- --training.epochs 3"]),
+        (["--dryrun"], ["--dryrun is an option of torchx run itself", "before the file: torchx run --dryrun FILE."]),
+        (["--wait"], ["torchx run --wait FILE."]),
+        (["-s", "kubernetes"], ["torchx run -s NAME FILE."]),
+        (["-cfg", "queue=q"], ["torchx run -cfg KEY=VALUE FILE."]),
+        (["--workspace=f"], ["torchx run --workspace FOLDER FILE."]),
+        (["--dry-run"], ["--dry-run is no argument of pretrain. Did you mean --dryrun?"]),
         (["--cpu"], ["--cpu has no value", "a whole number"]),
         (["--cpu", "0.5"], ["--cpu 0.5", "a whole number"]),
         (["--env", "A"], ["--env A cannot be read", "NAME=VALUE"]),
@@ -127,6 +133,12 @@ def test_all_of_them_are_named_at_once_and_the_rest_makes_a_job():
     assert left == ["--memMB", "5000"]
     assert len(messages) == 4
     assert materialize_appdef(pretrain, left).roles[-1].resource.memMB == 5000
+
+
+def test_an_option_without_a_value_takes_none_of_the_words_after_it():
+    left, _, messages = split_readable(pretrain, ["--dryrun", "-s", "kubernetes", "--cpu", "1", "--log", "x"], None)
+    assert left == ["--cpu", "1", "x"]
+    assert [message.split()[0] for message in messages] == ["--dryrun", "-s", "--log"]
 
 
 def test_a_default_of_the_file_is_named_as_one():

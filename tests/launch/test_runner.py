@@ -108,10 +108,17 @@ def test_places_that_nobody_has_named_or_that_are_not_the_jobs_are_not_looked_at
     assert [check.store for check in checked.made] == [None, None]
 
 
-def test_a_job_of_this_machine_checks_itself(checked):
-    with JobRunner(1234, submits=True) as made:
-        made.dryrun(job(), "local_cwd", cfg={})
-    assert checked.made == []
+def test_a_job_of_this_machine_is_checked_by_its_own_environment_before_it_starts(checked, monkeypatch):
+    monkeypatch.setattr(checked, "places_found", (["There is no packed dataset."], None))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:9000")
+    app = job(env={"AWS_REGION": "r", "HARDVIEWS_WATCHDOG": "off"})
+    with JobRunner(1234, submits=True) as made, pytest.raises(UserError, match="There is no packed dataset"):
+        made.dryrun(app, "local_cwd", cfg={})
+    (check,) = checked.made
+    assert (check.job.here, check.job.gpu, check.closed) == (True, None, True)
+    assert check.job.variables["HARDVIEWS_WATCHDOG"] == "off"
+    kept = {name: check.store[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL", "AWS_REGION")}
+    assert kept == {"AWS_ACCESS_KEY_ID": "key", "AWS_ENDPOINT_URL": "http://localhost:9000", "AWS_REGION": "r"}
 
 
 def test_the_environment_names_queue_namespace_and_secrets(monkeypatch):

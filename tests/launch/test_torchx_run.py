@@ -15,7 +15,7 @@ from torchx.specs.file_linter import validate
 from torchx.specs.finder import get_components
 
 from hardviews.errors import UserError
-from hardviews.launch.torchx_run import name_function
+from hardviews.launch.component_file import name_function
 
 ROOT = Path(__file__).parents[2]
 PACK = ("jobs/pack.py", "--source", "digits")  # the job that is checked most quickly
@@ -95,8 +95,26 @@ def test_an_unreadable_j_is_one_paragraph():
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["jobs/pretrain.py", "--recipe", "nope"], "There is no recipe 'nope'"),
+        (["jobs/pack.py", "--source", "/nonexist"], "There is no folder of images at '/nonexist'"),
+    ],
+)
+def test_a_mistake_in_a_job_of_this_machine_is_one_paragraph_before_anything_starts(words, message, tmp_path):
+    refused = torchx("run", "-s", "local_cwd", *words, "--data", f"{tmp_path}/d", HARDVIEWS_OUTPUT=f"{tmp_path}/o")
+    assert (refused.returncode, refused.stdout) == (2, "")  # the handle of a started job would be there
+    assert refused.stderr.startswith(f"torchx run: {message}")
+    assert len(refused.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_failing_job_fails_the_command_and_an_ordinary_one_shows_its_output():
-    assert torchx("run", "-s", "local_cwd", "utils.sh", "false").returncode != 0
+    failed = torchx("run", "-s", "local_cwd", "utils.sh", "false")
+    assert (failed.returncode, "The job failed; its messages are above." in failed.stderr) == (1, True)
+    assert "AppStatus" not in failed.stderr
+    assert torchx("run", "-s", "local_cwd", "utils.sh", "exit", "2").returncode == 2  # a mistake of the user
     said = torchx("run", "-s", "local_cwd", "utils.echo", "--msg", "good day")
     assert said.returncode == 0
     assert "good day" in said.stderr
@@ -216,6 +234,24 @@ def test_components_and_schedulers_of_torchx_stay():
     for scheduler in DEFAULT_SCHEDULER_MODULES:
         assert f"{scheduler}:" in listed.stdout
     assert "secrets=SECRETS" in listed.stdout  # the kubernetes of the list is ours
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["run", "-s", "kubernetess", "jobs/knn.py"], ["no scheduler 'kubernetess'. Did you mean kubernetes?"]),
+        (["run", "-s", "local", "jobs/knn.py"], ["no scheduler 'local'. Did you mean local_cwd?"]),
+        (["list", "-s", "kubernetess"], ["no scheduler 'kubernetess'. Did you mean kubernetes?"]),
+        (["run", "--dryrn", "jobs/knn.py"], ["--dryrn is no option of torchx run. Did you mean --dryrun?"]),
+        (["run", "jobs/pretrain.py", "--dryrun"], ["--dryrun is an option of torchx run itself", "--dryrun FILE."]),
+    ],
+)
+def test_options_of_torchx_are_refused_with_the_right_ones(words, parts):
+    refused = torchx(*words)
+    assert refused.returncode == 2
+    for part in parts:
+        assert part in refused.stderr
+    assert "usage:" not in refused.stderr
 
 
 @pytest.mark.parametrize(

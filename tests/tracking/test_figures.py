@@ -213,7 +213,7 @@ def test_a_font_of_the_machine_is_taken_for_characters_that_the_usual_one_lacks(
     monkeypatch.setattr(drawing, "_settled", {})
     classes = ["\u4e2d\u6587", "\u732b"]
     save_figure(confusion_matrix(np.eye(2, dtype=int), classes, "k-NN"), tmp_path / "boxes.png")
-    assert "\u4e2d\u6587\u732b" in caplog.text and "fonts-noto-cjk" in caplog.text
+    assert "\u4e2d\u6587\u732b" in caplog.text and "apt install fonts-noto-cjk." in caplog.text
     caplog.clear()
     save_figure(confusion_matrix(np.eye(2, dtype=int), classes, "k-NN"), tmp_path / "boxes.png")
     assert not caplog.text  # once is enough

@@ -66,7 +66,7 @@ class ImageFolder:
 
         Raises UserError if it holds no images, or if its layout is none of the known ones.
         """
-        path = _local(path)
+        path = check_folder(path)
         found = scan(path)
         if not found.paths:
             raise found.refusal()
@@ -135,7 +135,7 @@ def image_folder(path: str, split: Split | None = None, hold_out_share: float = 
     return ImageFolder.open(path).part(split, hold_out_share)
 
 
-def _local(source: str) -> str:
+def check_folder(source: str) -> str:
     """Return the local folder that a source names; raises UserError, with the way to make one, if there is none."""
     path = local_path(source) if "://" in source else source
     if path is None:

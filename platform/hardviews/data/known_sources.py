@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import re
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,24 @@ import numpy as np
 from PIL import Image
 
 from hardviews.data.source import Item, Source, Split
-from hardviews.errors import UserError
+from hardviews.errors import UserError, did_you_mean
+
+CLASSIFICATION = (
+    *("CIFAR10", "CIFAR100", "CLEVRClassification", "Caltech101", "Caltech256", "Country211", "DTD", "EuroSAT"),
+    *("FER2013", "FGVCAircraft", "FakeData", "FashionMNIST", "Flowers102", "Food101", "GTSRB", "INaturalist"),
+    *("ImageFolder", "ImageNet", "Imagenette", "KMNIST", "LFWPeople", "MNIST", "Omniglot", "OxfordIIITPet", "PCAM"),
+    *("Places365", "QMNIST", "RenderedSST2", "SEMEION", "STL10", "SUN397", "SVHN", "StanfordCars", "USPS"),
+)
+"""Torchvision's datasets of images with one class label each, which need no other argument than their folder."""
+
+_PARTS = {
+    "CLEVRClassification": ("train", "val"),
+    "ImageNet": ("train", "val"),
+    "Imagenette": ("train", "val"),
+    "OxfordIIITPet": ("trainval", "test"),
+    "Places365": ("train-standard", "val"),
+}
+"""Torchvision's names of a dataset's training and test part, if they are not `train` and `test`."""
 
 
 class TorchvisionDataset:
@@ -63,17 +81,29 @@ def torchvision_dataset(name: str, root: str, split: Split | None = None, downlo
     if "train" in known:
         arguments["train"] = split != "test"
     elif "split" in known:
-        # ImageNet and a few others name their held-out part "val".
-        arguments["split"] = "val" if split == "test" and name in ("ImageNet", "Places365") else split or "train"
+        train, test = _PARTS.get(name, ("train", "test"))
+        arguments["split"] = test if split == "test" else train
     elif split is not None:
         raise UserError(f"torchvision's {name} has no train and test parts. Leave out the split, or use hold_out.")
     try:
         return TorchvisionDataset(kind(**arguments), name)
     except (RuntimeError, ValueError, OSError, TypeError) as error:
+        # Torchvision advises its own argument.
+        reason = re.sub(r"[.,;]?\s*you (can|may) (use|set) download=True[^.]*", "", str(error), flags=re.IGNORECASE)
+        fetch = "add --download" if "download" in known and not download else "look there for files that are missing"
         raise UserError(
-            f"torchvision's {name} could not be opened in {root!r}: {str(error).rstrip('.')}. Put the "
-            "dataset there, or ask for its download where it has one."
+            f"torchvision's {name} could not be opened in {root!r}: {reason.rstrip('.')}. Put the dataset there, or "
+            f"{fetch}."
         ) from error
+
+
+def check_torchvision(name: str) -> None:
+    """Refuse the name of a class of torchvision that is not a classification dataset.
+
+    Raises:
+        UserError: with the names that are supported.
+    """
+    _torchvision_class(name)
 
 
 def has_test_part(name: str) -> bool:
@@ -84,12 +114,15 @@ def has_test_part(name: str) -> bool:
 def _torchvision_class(name: str) -> Any:
     from torchvision import datasets
 
-    kind = getattr(datasets, name, None)
-    if not (inspect.isclass(kind) and name in datasets.__all__):
-        near = [n for n in datasets.__all__ if n.lower().startswith(name.lower()[:3])]
-        hint = f" Did you mean {', '.join(near)}?" if near else ""
-        raise UserError(f"torchvision has no dataset named {name!r}.{hint}")
-    return kind
+    if name in CLASSIFICATION:
+        return getattr(datasets, name)
+    supported = f"Supported are {', '.join(CLASSIFICATION)}."
+    if name in datasets.__all__:
+        raise UserError(
+            f"torchvision's {name} is not a classification dataset that torchvision opens by its folder alone. "
+            f"{supported} To use its images without labels, give their folder as --source and leave out --torchvision."
+        )
+    raise UserError(f"torchvision has no dataset named {name!r}.{did_you_mean(name, CLASSIFICATION)} {supported}")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from hardviews.checked import OPTION, at_least, finite, require, within
-from hardviews.data.folder import ImageFolder
+from hardviews.data.folder import ImageFolder, check_folder
 from hardviews.data.index import Index
 from hardviews.data.known_sources import digits, has_test_part, torchvision_dataset
 from hardviews.data.names import printable
@@ -95,6 +95,15 @@ class Packing:
         if split is None or has_test_part(self.torchvision):
             return torchvision_dataset(self.torchvision, place, split, self.download)
         return hold_out(self.open(None), split, self.hold_out)
+
+    def check_source(self) -> None:
+        """Refuse a folder of images that is not there, without a look at its images.
+
+        Raises:
+            UserError: naming it.
+        """
+        if self.torchvision is None and self.source not in _SHIPPED:
+            check_folder(os.path.expanduser(self.source))
 
     def run(self) -> dict[Split, Index]:
         """Pack and return the index of each part; say what was packed and what was rejected."""

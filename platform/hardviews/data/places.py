@@ -1,9 +1,10 @@
-"""What the places of packed datasets hold, looked at before a job that uses them is submitted.
+"""Looks at the places of packed datasets before a job that uses them starts.
 
-Every function raises `Unseen` if a place cannot be seen from here.
+`here`: whether the job's processes run on this machine, so that its folders are theirs. Every function raises `Unseen`
+if a place cannot be seen from here.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from hardviews.data.index import Index
@@ -13,7 +14,7 @@ from hardviews.storage.sight import PATIENCE, reasons, remote
 from hardviews.storage.store import open_store
 
 
-def look_at_packing(packing: Packing) -> Iterator[str]:
+def look_at_packing(packing: Packing, here: bool = False) -> Iterator[str]:
     """Yield the reasons for which a dataset cannot be packed to its place."""
 
     def look() -> None:
@@ -21,14 +22,16 @@ def look_at_packing(packing: Packing) -> Iterator[str]:
         if not packing.overwrite:
             refuse_packed(f"{packing.out.rstrip('/')}/train")
 
-    if remote(packing.out):
+    if here:
+        yield from reasons(packing.check_source)
+    if here or remote(packing.out):
         yield from reasons(look)
 
 
-def look_at_evaluation(datasets: Iterable[str], run: str) -> Iterator[str]:
+def look_at_evaluation(datasets: Sequence[str], run: str, here: bool = False) -> Iterator[str]:
     """Yield the reasons for which an evaluation cannot find its datasets or its run; the encoder may come later."""
     for url in datasets:
-        if remote(url):
+        if here or remote(url):
             yield from reasons(partial(Index.head, url, PATIENCE))
-    if remote(run):
+    if here or remote(run):
         yield from reasons(open_store(run, PATIENCE).files)

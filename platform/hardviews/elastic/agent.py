@@ -47,9 +47,6 @@ AWAY = 120.0
 LAST_WAIT = 60.0
 """Seconds that the agent of a failed job waits for its pod's end; if it ended at once, the kubelet would restart it."""
 
-PREPARED = {"hardviews.cli": "hardviews.launch.preload"}
-"""What to load before a command's processes are forked; else the command's own module."""
-
 
 class _Over(Exception):
     """The agent's work is over, with this exit code."""
@@ -72,7 +69,7 @@ class Agent:
         self.running = 0  # processes of this node
         self.reporter = Reporter(time.monotonic())
         self.reached: int | None = None
-        self.server = ForkServer(PREPARED.get(command[0], command[0]), config.limits, command[1:])
+        self.server = ForkServer(config.prepare or command[0], config.limits, command[1:])
         self.me = uuid.uuid4().hex
         self.rendezvous = Rendezvous(
             RendezvousConfig(

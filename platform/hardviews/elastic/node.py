@@ -27,6 +27,7 @@ class AgentConfig:
     grace: float  # for workers to save and leave after SIGTERM
     node: str
     limits: Limits  # of the watchdog
+    prepare: str = ""  # module to import before processes are forked; empty: the command's own
 
     @property
     def threads(self) -> int:
@@ -72,6 +73,9 @@ def configure(arguments: Sequence[str], variables: Mapping[str, str]) -> tuple[A
     parser.add_argument("--port", type=int, default=29500, help="the coordinator's")
     parser.add_argument("--gather", type=float, default=15, metavar="SECONDS", help="for all nodes, at the job's start")
     parser.add_argument("--grace", type=float, default=60, metavar="SECONDS", help="to save and leave")
+    parser.add_argument(
+        "--prepare", default="", metavar="MODULE", help="to import before processes are forked (default: the command's)"
+    )
     parser.add_argument("command", nargs="+", metavar="MODULE [ARGUMENT ...]")
     options = parser.parse_args(arguments)
     least, _, most = options.nodes.partition(":")
@@ -94,5 +98,6 @@ def configure(arguments: Sequence[str], variables: Mapping[str, str]) -> tuple[A
         grace=grace,
         node=node,
         limits=Limits.read(variables),
+        prepare=options.prepare,
     )
     return config, options.command

@@ -13,13 +13,18 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hardviews.elastic.watchdog import Limits
 from hardviews.errors import UserError
+from hardviews.launch.address_space import check_address_space
 from hardviews.launch.invited import Invited
-from hardviews.storage.patience import VARIABLE
+from hardviews.launch.run_options import misplaced
+from hardviews.storage.patience import VARIABLE, usual
 from hardviews.storage.url import cache_room, protocol_of
+from hardviews.tracking.settings import TRACKING_URI, setting
+from hardviews.tracking.uri import check_uri
 
 if TYPE_CHECKING:
     from hardviews.data.reader import ReaderConfig
@@ -39,12 +44,16 @@ class Job:
         nodes: least, most, and processes on each, of a pretraining.
         scratch: local disk of a pod in MB, with the cache of shards on it; None for any size.
         gpu: GPUs of a node, None if that is not known.
+        here: whether its processes run on this machine, in this folder and environment.
+        variables: of the environment, given by the job.
     """
 
     words: list[str]
     nodes: tuple[int, int, int] | None = None
     scratch: int | None = None
     gpu: int | None = None
+    here: bool = False
+    variables: dict[str, str] = field(default_factory=dict)
 
 
 Look = Callable[[], Iterator[str]]
@@ -65,18 +74,35 @@ def check_nodes(words: Sequence[str], nodes: Invited, form: str) -> None:
 def check(job: Job) -> tuple[list[str], Look | None]:
     """Return the mistakes in a command, and a function that looks at its places if it can be read."""
     command, words = job.words[0], job.words[1:]
+    if job.here and (small := _said(lambda: check_address_space(command))):
+        return small, None  # the libraries that read the words cannot be loaded either
+    found = list(_environment(job))
+    look: Look | None = None
     try:
         if command == "pretrain":
-            return _pretrain(job, words)
-        if command in ("knn", "linear"):
-            return _evaluation(job, command, words)
-        if command == "pack":
-            return _packing(words)
+            wrong, look = _pretrain(job, words)
+        elif command in ("knn", "linear"):
+            wrong, look = _evaluation(job, command, words)
+        elif command == "pack":
+            wrong, look = _packing(job, words)
+        else:
+            wrong = []
     except UserError as error:
-        return [str(error)], None
+        wrong = [f"{error}{misplaced(words)}"]
     except SystemExit:
-        return [f"The words of {command} ask for its help. See it here: hardviews {command} --help"], None
-    return [], None
+        wrong = [f"The words of {command} ask for its help. See it here: hardviews {command} --help"]
+    return [*found, *wrong], look
+
+
+def _environment(job: Job) -> Iterator[str]:
+    """Yield the mistakes in the environment variables of the job's processes."""
+    variables = dict(os.environ) | job.variables if job.here else job.variables
+    yield from _said(lambda: usual(variables))
+    if job.nodes is not None:
+        yield from _said(lambda: Limits.read(variables))
+    uri = setting(TRACKING_URI, variables)
+    if job.here and uri is not None:
+        yield from _said(lambda: check_uri(uri))
 
 
 def _pretrain(job: Job, words: Sequence[str]) -> tuple[list[str], Look | None]:
@@ -93,7 +119,10 @@ def _pretrain(job: Job, words: Sequence[str]) -> tuple[list[str], Look | None]:
     found += _said(lambda: where.check_apart(where.data))
     found += _cache(job.scratch, where.data, recipe.loader.reader)
     found += _gpu(job, "precision.device", recipe.precision.device, "a trainer")
-    return found, lambda: look_at_run(where, recipe)
+    if job.here:
+        processes = 1 if job.nodes is None else job.nodes[2]
+        found += _said(lambda: recipe.precision.choose_device(processes - 1))
+    return found, lambda: look_at_run(where, recipe, job.here)
 
 
 def _cache(scratch: int | None, data: str, reader: "ReaderConfig") -> Iterator[str]:
@@ -116,20 +145,26 @@ def _evaluation(job: Job, command: str, words: Sequence[str]) -> tuple[list[str]
     from hardviews.data.places import look_at_evaluation
     from hardviews.evaluation.knn import Knn
     from hardviews.evaluation.linear import Linear
+    from hardviews.evaluation.protocol import choose_device
 
     read = parse(Knn, words, command) if command == "knn" else parse(Linear, words, command)
     found = _said(lambda: read.urls())
     found += _gpu(job, "device", read.device, "the evaluation")
-    return found, lambda: look_at_evaluation(read.urls(), read.run)
+    if job.here:
+        found += _said(lambda: choose_device(read.device))
+    return found, lambda: look_at_evaluation(read.urls(), read.run, job.here)
 
 
-def _packing(words: Sequence[str]) -> tuple[list[str], Look | None]:
+def _packing(job: Job, words: Sequence[str]) -> tuple[list[str], Look | None]:
     from hardviews.arguments import parse
+    from hardviews.data.known_sources import check_torchvision
     from hardviews.data.pack_command import Packing
     from hardviews.data.places import look_at_packing
 
     read = parse(Packing, words, "pack")
-    return [], lambda: look_at_packing(read)
+    name = read.torchvision
+    found = [] if name is None else _said(lambda: check_torchvision(name))
+    return found, lambda: look_at_packing(read, job.here)
 
 
 def _said(call: Callable[[], object]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from torchx.specs import AppDef, Resource, Role, macros, parse_mounts
 
 from hardviews.errors import UserError
+from hardviews.launch import PREPARE
 from hardviews.launch.pod_options import PodOptions
 from hardviews.launch.site import DATA, IMAGE, OUTPUT, TRACKING
 
@@ -134,7 +135,7 @@ def pretraining(
     )
     agent = ["-m", AGENT, "--job", macros.app_id, "--nodes", str(size)]
     agent += ["--processes", str(size.processes), "--cpus", str(resource.cpu), "--grace", str(grace)]
-    agent += ["--host-variable", macros.rank0_env, "--port", str(PORT), "--"]
+    agent += ["--host-variable", macros.rank0_env, "--port", str(PORT), "--prepare", PREPARE, "--"]
     command = [
         "hardviews.cli",
         "pretrain",

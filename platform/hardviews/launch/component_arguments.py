@@ -6,6 +6,7 @@ the component as text; `hardviews.launch.pod_options.number` converts it.
 
 import argparse
 import inspect
+import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -15,6 +16,7 @@ from torchx.specs.builders import _create_args_parser
 from torchx.util.types import decode, decode_optional
 
 from hardviews.errors import UserError, did_you_mean
+from hardviews.launch.run_options import RUN_OPTIONS, SWITCHES, before_the_file
 
 SEPARATOR = "--"
 _KINDS = {int: "a whole number", float: "a number", "int": "a whole number", "float": "a number"}
@@ -90,11 +92,14 @@ def _read(function: Callable[..., AppDef], words: Sequence[str], defaults: Mappi
 
 def _unknown(parser: argparse.ArgumentParser, component: str, word: str) -> str:
     option = word.partition("=")[0]
+    if option in RUN_OPTIONS:
+        return before_the_file(option)
     if not option.startswith("-"):
         return f"{option} is no argument of {component}: arguments have names, as in --cpu 2."
     known = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
+    near = did_you_mean(option, [*known, *RUN_OPTIONS])
     return (
-        f"{option} is no argument of {component}.{did_you_mean(option, known)} `torchx run FILE --help` lists the "
+        f"{option} is no argument of {component}.{near} `torchx run FILE --help` lists the "
         "arguments of a job. Those of the command in it come after a `--` of their own, for example "
         "-- --training.epochs 3."
     )
@@ -150,7 +155,8 @@ def _without(words: Sequence[str], option: str | None) -> list[str] | None:
         short = len(option) == 3 and given == option[1:]  # -j for --j
         if given == option or short or (given.startswith("--") and len(given) > 2 and option.startswith(given)):
             after = place + 1
-            if not equals and after < end and not words[after].startswith("--"):
+            takes_none = option in SWITCHES
+            if not equals and not takes_none and after < end and not re.match(r"-[^\d.]", words[after]):
                 after += 1
             return [*words[:place], *words[after:]]
     return None

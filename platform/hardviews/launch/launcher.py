@@ -28,6 +28,7 @@ from hardviews.elastic.node import digest
 from hardviews.elastic.watchdog import Limits
 from hardviews.elastic.worker import MISTAKE
 from hardviews.errors import UserError
+from hardviews.launch import PREPARE
 from hardviews.launch.child import Child, say
 from hardviews.launch.command_check import check_nodes
 from hardviews.launch.invited import Invited
@@ -201,7 +202,8 @@ class Launcher:
     def _node(self, name: str, job: str, host: str, port: int, nodes: str, prefix: str) -> Child:
         config = self.config
         command = ["hardviews.elastic.agent", "--job", job, "--nodes", nodes, "--processes", str(config.processes)]
-        command += ["--grace", str(config.grace), "--gather", str(config.gather), "--", *config.command]
+        command += ["--grace", str(config.grace), "--gather", str(config.gather)]
+        command += ["--prepare", PREPARE, "--", *config.command]
         place = {RENDEZVOUS_VARIABLE: f"{host}:{port}", NODE_VARIABLE: name}
         return Child(name, command, place, prefix, self.limits.silent)
 

@@ -1,5 +1,6 @@
 """What a job needs in order to run as plain processes of this machine."""
 
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,12 @@ def reserved_port() -> Iterator[int]:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         holder.bind((LOOPBACK, 0))
         yield holder.getsockname()[1]
+
+
+def store_of(app: AppDef) -> dict[str, str]:
+    """Return the variables by which a job of this machine reaches its object store: those of its own environment."""
+    given = {**os.environ, **{name: value for role in app.roles for name, value in role.env.items()}}
+    return {name: value for name, value in given.items() if name.startswith("AWS_")}
 
 
 def localise(app: AppDef, port: int) -> None:

@@ -1,4 +1,8 @@
-"""The checks of a job's command before the job is submitted, in a process of their own that runs meanwhile."""
+"""The checks of a job's command before the job starts, in a process of their own that runs meanwhile.
+
+Its imports take seconds, more than all else that `torchx run` does. A job of this machine waits for them too: a mistake
+would otherwise come from each of its processes, after the same imports.
+"""
 
 import json
 import os
@@ -42,7 +46,8 @@ def job_of(app: AppDef, scratch: int | None = None, local: bool = False) -> Job 
         if words:
             elastic = module(role) == AGENT
             nodes = (role.min_replicas or 1, role.num_replicas, _processes(role)) if elastic else None
-            return Job(words, nodes, scratch, None if local else max(0, role.resource.gpu))
+            gpus = None if local else max(0, role.resource.gpu)
+            return Job(words, nodes, scratch, gpus, here=local, variables=dict(role.env))
     return None
 
 

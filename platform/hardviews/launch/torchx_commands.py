@@ -7,12 +7,13 @@ job that does not exist.
 
 import argparse
 import logging
+import re
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from torchx.cli.cmd_base import SubCommand
 from torchx.cli.cmd_cancel import CmdCancel
@@ -26,7 +27,7 @@ from torchx.specs import AppStatus
 from torchx.specs.api import MalformedAppHandleException, is_started, parse_app_handle
 
 from hardviews import streams
-from hardviews.errors import UserError
+from hardviews.errors import UserError, did_you_mean
 
 _LOOK_AGAIN = 2.0  # seconds between two looks at a job that has not started
 
@@ -68,6 +69,36 @@ def keep_default_scheduler(subparser: argparse.ArgumentParser) -> None:
     for action in subparser._actions:
         if action.dest == "scheduler" and action.default == get_default_scheduler_name():
             action.default = next(iter(DEFAULT_SCHEDULER_MODULES))
+
+
+def refuse_in_words(subparser: argparse.ArgumentParser, command: str) -> None:
+    """Answer a command line that cannot be read with one paragraph in place of the usage text, with exit code 2."""
+
+    def refuse(message: str) -> NoReturn:
+        option, _, rest = message.removeprefix("argument ").partition(": ")
+        if unknown := re.match(r"invalid choice: (['\"])(.*)\1 \(choose from", rest):
+            action = next(action for action in subparser._actions if option in "/".join(action.option_strings))
+            choices = list(action.choices or ())
+            message = (
+                f"{action.option_strings[-1]}: there is no {action.dest} {unknown[2]!r}."
+                f"{did_you_mean(unknown[2], choices)} Choose from {', '.join(choices)}"
+            )
+        end = "" if message.endswith(("?", ".")) else "."
+        print(f"torchx {command}: {message}{end} See torchx {command} --help.", file=sys.stderr)
+        sys.exit(2)
+
+    read = subparser.parse_known_args
+
+    def read_all(args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = read(args, namespace)
+        if unknown:
+            option = unknown[0].partition("=")[0]
+            known = [name for action in subparser._actions for name in action.option_strings]
+            refuse(f"{option} is no option of torchx {command}.{did_you_mean(option, known)}")
+        return found, unknown
+
+    subparser.error = refuse  # type: ignore[method-assign]
+    subparser.parse_known_args = read_all  # type: ignore[method-assign]
 
 
 def status_of(runner: Runner, handle: str) -> AppStatus:
@@ -121,6 +152,7 @@ class List(CmdList):  # type: ignore[misc]
     def add_arguments(self, subparser: argparse.ArgumentParser) -> None:
         super().add_arguments(subparser)
         keep_default_scheduler(subparser)
+        refuse_in_words(subparser, "list")
 
     def run(self, args: argparse.Namespace) -> None:
         with in_words("list"):

@@ -20,45 +20,25 @@ from torchx.runner import Runner
 from torchx.runner.config import apply, find_configs, load_sections
 from torchx.schedulers import Scheduler, get_scheduler_factories
 from torchx.schedulers.local_scheduler import SignalException
-from torchx.specs import AppDef, AppDryRunInfo, AppHandle, AppStatus, CfgVal
+from torchx.specs import AppDef, AppDryRunInfo, AppHandle, AppState, AppStatus, CfgVal
+from torchx.specs.api import parse_app_handle
 from torchx.specs.builders import materialize_appdef
-from torchx.specs.finder import ComponentNotFoundException, ComponentValidationException, get_component
 from torchx.util.types import to_dict
 
+from hardviews.elastic.worker import MISTAKE
 from hardviews.errors import UserError
 from hardviews.launch import local, site
 from hardviews.launch.component import Mistaken
 from hardviews.launch.component_arguments import NoJob, split_readable
+from hardviews.launch.component_file import find_component, name_function
 from hardviews.launch.kubernetes.cluster import patiently
 from hardviews.launch.kubernetes.mistakes import unknown_options
 from hardviews.launch.kubernetes.scheduler import ElasticKubernetesScheduler
 from hardviews.launch.preflight import Preflight, job_of
-from hardviews.launch.torchx_commands import in_words, keep_default_scheduler
+from hardviews.launch.torchx_commands import in_words, keep_default_scheduler, refuse_in_words
 from hardviews.launch.visible_store import StoreOfJob, visible_store
 
 _LOG_LAG = 0.5  # seconds; five looks of the thread that writes a local job's log
-
-
-def name_function(words: Sequence[str]) -> list[str]:
-    """Completes the component of a command line: `jobs/knn.py` becomes `jobs/knn.py:knn`.
-
-    Args:
-        words: what follows the options of `torchx run`; a leading `--` is TorchX's separator.
-
-    Raises:
-        UserError: the file does not exist.
-    """
-    completed = list(words)
-    place = 1 if completed[:1] == ["--"] else 0
-    if len(completed) > place and completed[place].endswith(".py") and ":" not in completed[place]:
-        file = Path(completed[place])
-        if not file.is_file():
-            raise UserError(
-                f"There is no component file {file} in {Path.cwd()}. Give the path from where you are; this "
-                "project's jobs are in the folder jobs/ of the checkout."
-            )
-        completed[place] = f"{file}:{file.stem.replace('-', '_')}"
-    return completed
 
 
 class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
@@ -91,13 +71,7 @@ class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
         workspace: str | None = None,
         parent_run_id: str | None = None,
     ) -> AppDryRunInfo:
-        try:
-            function = get_component(component).fn
-        except (ComponentNotFoundException, ComponentValidationException) as error:
-            raise UserError(
-                f"The component {component} cannot be used: {' '.join(str(error).split())}. `torchx builtins` lists "
-                "TorchX's own; the jobs of this project are files in jobs/."
-            ) from error
+        function = find_component(component)
         try:
             words, defaults, unreadable = split_readable(
                 function, component_args, self._component_defaults.get(component)
@@ -127,31 +101,31 @@ class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
         if self.submits:
             self.refuse_later(site.unsaid(app, local=on_this_machine))
         disk = backend.cache_disk(app, cfg or {}) if isinstance(backend, ElasticKubernetesScheduler) else None
+        if on_this_machine:
+            local.localise(app, self.port)
         command = job_of(app, disk, on_this_machine)
         with ExitStack() as stack:
             check = None
-            # A job of this machine finds its mistakes as soon as it runs, in the same words.
-            if command is not None and not (on_this_machine and self.submits):
+            if command is not None:
                 check = Preflight(command)  # it works while the cluster answers
                 stack.callback(check.close)
-            if on_this_machine:
-                local.localise(app, self.port)
-            elif isinstance(backend, ElasticKubernetesScheduler):
+            if isinstance(backend, ElasticKubernetesScheduler):
                 self.refuse_later(backend.mistakes(app, cfg or {}, online=self.submits))
-            if check is not None:
-                self._end_check(check, app, backend, cfg or {})
+            if command is not None and check is not None:
+                self._end_check(check, app, backend, cfg or {}, command.here)
         if self._mistakes:
             raise UserError(_listed(self._mistakes))
         return super().dryrun(app, scheduler, cfg=cfg, workspace=workspace, parent_run_id=parent_run_id)
 
-    def _end_check(self, check: Preflight, app: AppDef, backend: Scheduler, cfg: Mapping[str, CfgVal]) -> None:
+    def _end_check(
+        self, check: Preflight, app: AppDef, backend: Scheduler, cfg: Mapping[str, CfgVal], here: bool
+    ) -> None:
         mistakes, failure = check.words()
         self.refuse_later(mistakes)
         if failure is not None:
             say(f"The command was not checked here ({failure}); the job's own processes check it.")
         elif self.submits and not site.missing(app, local=True):
-            known = backend.store_of(app, cfg) if isinstance(backend, ElasticKubernetesScheduler) else StoreOfJob({})
-            store = visible_store(known)
+            store = local.store_of(app) if here else visible_store(_store_of(backend, app, cfg))
             if store is not None:
                 mistakes, failure = check.places(store)
                 self.refuse_later([mistake for mistake in mistakes if mistake not in self._mistakes])
@@ -191,12 +165,17 @@ class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
         return handle
 
 
+def _store_of(backend: Scheduler, app: AppDef, cfg: Mapping[str, CfgVal]) -> StoreOfJob:
+    return backend.store_of(app, cfg) if isinstance(backend, ElasticKubernetesScheduler) else StoreOfJob({})
+
+
 class CmdRunFile(CmdRun):  # type: ignore[misc]  # torchx 0.7.0 ships no types
     """The subcommand `run`."""
 
     def add_arguments(self, subparser: argparse.ArgumentParser) -> None:
         super().add_arguments(subparser)
         keep_default_scheduler(subparser)
+        refuse_in_words(subparser, "run")
         for action in subparser._actions:
             # TorchX would ask a Docker daemon to build every folder that it is called in, also for a dry run.
             if action.dest == "workspace" and action.default == f"file://{Path.cwd()}":
@@ -220,6 +199,26 @@ class CmdRunFile(CmdRun):  # type: ignore[misc]  # torchx 0.7.0 ships no types
             # The runner has stopped the job's processes on the way here.
             print(f"torchx run: stopped by {error.sigval.name}", file=sys.stderr)
             sys.exit(128 + error.sigval)
+
+    def _wait_and_exit(self, runner: Runner, app_handle: AppHandle, log: bool) -> None:
+        """Wait for a job; if one of this machine failed, say so in a sentence: its own messages are in its log."""
+        if app_handle.partition("://")[0] not in local.LOCAL_SCHEDULERS:
+            super()._wait_and_exit(runner, app_handle, log)
+            return
+        follower = self._start_log_thread(runner, app_handle) if log else None
+        status = runner.wait(app_handle, wait_interval=1)
+        if follower is not None:
+            follower.join()
+        if status is None or status.state != AppState.SUCCEEDED:
+            say("torchx run: The job failed; its messages are above.")
+            sys.exit(_failure(runner, app_handle))
+
+
+def _failure(runner: Runner, handle: str) -> int:
+    """Return the exit code of a failed job of this machine: 2 if one of its processes met a mistake of the user."""
+    scheduler, _, app_id = parse_app_handle(handle)
+    replicas = runner._scheduler(scheduler)._apps[app_id].role_replicas.values()
+    return MISTAKE if any(one.proc.returncode == MISTAKE for role in replicas for one in role) else 1
 
 
 def _misread(message: str) -> NoReturn:

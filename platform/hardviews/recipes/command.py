@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from hardviews.errors import UserError
-from hardviews.recipes import recipe_named
+from hardviews.recipes import RECIPES, recipe_named
 from hardviews.recipes.overrides import overridden
 from hardviews.recipes.table import table
 from hardviews.runs.where import Where
@@ -23,4 +23,10 @@ def read_pretrain(words: Sequence[str]) -> tuple[Where, Recipe]:
         if not words:
             raise UserError("Say which recipe to pretrain by, for example: hardviews pretrain digits --help")
         raise SystemExit(0)
+    if words[0].startswith("-"):
+        named = next((word for word in words if word in RECIPES), "digits")
+        raise UserError(
+            f"The recipe comes first, before {words[0]}: pretrain {named} --data SHARDS --output RUN. "
+            "`hardviews recipes` lists them all."
+        )
     return overridden(recipe_named(words[0]), words[1:])

@@ -43,8 +43,12 @@ class Where:
         Raises:
             UserError: naming the place.
         """
-        for name, folder in (("output", self.output), ("project", self.project)):
+        for name, folder in self.written():
             check_writable(name, folder, patience())
+
+    def written(self) -> tuple[tuple[str, str], ...]:
+        """Return the options that name a place to write to, and the places."""
+        return ("output", self.output), ("project", self.project)
 
     def check_apart(self, dataset: str) -> None:
         """Refuse an output inside the packed dataset at a URL, or inside the test part beside it.

@@ -5,7 +5,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from hardviews.errors import UserError
@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 _told = {"at": -NEXT_WORD}
 
 
-def usual() -> float:
+def usual(variables: Mapping[str, str] = os.environ) -> float:
     """Seconds that a store is waited for where nobody says otherwise.
 
     Raises UserError where the environment variable holds no number.
     """
-    given = os.environ.get(VARIABLE, "")
+    given = variables.get(VARIABLE, "")
     try:
         return float(given) if given else STARTING
     except ValueError:

@@ -11,6 +11,8 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from hardviews.tracking.fonts import packages
+
 logger = logging.getLogger(__name__)
 # A bold title in a font that has no bold face is drawn regular, and needs no remark.
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
@@ -62,9 +64,10 @@ def _families(text: str) -> list[str]:
         boxes = "".join(sorted(char for char in new if _settled[char] is None))
         if boxes:
             logger.warning(
-                "figures: no font of this machine has %s, drawn as boxes. Install one with these characters, for "
-                "example the package fonts-noto-cjk for Chinese, Japanese and Korean.",
+                "figures: no font of this machine has %s, drawn as boxes. Install one with these characters, on Debian "
+                "and Ubuntu: apt install %s.",
                 boxes[:20],
+                " ".join(packages(boxes)),
             )
     return sorted({family for char in missing if (family := _settled[char]) is not None})
 

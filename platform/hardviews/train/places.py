@@ -1,9 +1,10 @@
-"""What the places of a run hold, looked at before its job is submitted: the reasons for which its pods would end.
+"""Looks at the places of a run before its job starts: the reasons for which its processes would end.
 
-The pods check the same by the same functions when they start. Nothing is written here.
+The processes check the same by the same functions when they start. Nothing is left here.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 from hardviews.data.index import Index, NoDataset
 from hardviews.data.reader import Reader
@@ -13,8 +14,8 @@ from hardviews.runs.manifest import Damaged, Progress
 from hardviews.runs.record import Record, check_same_run
 from hardviews.runs.rival import living
 from hardviews.runs.where import Where
-from hardviews.storage.sight import PATIENCE, remote, seen
-from hardviews.storage.store import open_store
+from hardviews.storage.sight import PATIENCE, reasons, remote, seen
+from hardviews.storage.store import check_writable, open_store
 from hardviews.train.epoch import epoch_samples
 from hardviews.train.recipe import Recipe
 from hardviews.train.trainer import without_numbers
@@ -22,21 +23,28 @@ from hardviews.train.trainer import without_numbers
 SILENCE = 12.0  # seconds in which a life that trains writes its file twice
 
 
-def look_at_run(where: Where, recipe: Recipe) -> Iterator[str]:
+def look_at_run(where: Where, recipe: Recipe, here: bool = False) -> Iterator[str]:
     """Yield the reasons for which a run cannot begin or go on in its places.
+
+    here: whether its processes run on this machine, so that its folders are theirs. They
+    themselves wait for another job that trains the run.
 
     Raises:
         Unseen: a place is not to be seen from here.
     """
     index = None
-    if remote(where.data):
+    if here or remote(where.data):
         try:
             index = seen(lambda: _train_part(where.data))
             where.check_apart(index.url)
             _check_size(index, recipe)
         except UserError as error:
             yield str(error)
-    if not remote(where.output):
+    if here:
+        local = [(name, url) for name, url in where.written() if not remote(url)]
+        for name, url in local:
+            yield from reasons(partial(check_writable, name, url))
+    elif not remote(where.output):
         return
     try:
         seen(lambda: open_store(where.output, PATIENCE).files())
@@ -47,6 +55,8 @@ def look_at_run(where: Where, recipe: Recipe) -> Iterator[str]:
         check_same_run(where.output, before, now, progress, recipe.digest(), None, where.accept_changes)
     except UserError as error:
         yield str(error)
+        return
+    if here:
         return
     life = seen(lambda: living(where.output, PATIENCE, SILENCE))
     if life is not None and not life.leaving:

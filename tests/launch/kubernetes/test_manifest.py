@@ -72,6 +72,15 @@ def test_trainers_find_the_coordinator_by_the_variable_that_volcano_makes_of_its
     assert variable == f"VC_{spec['tasks'][0]['name'].replace('-', '_').upper()}_HOSTS"
 
 
+def test_trainers_import_before_they_know_their_round():
+    command = pods(manifest(job()))[1]["containers"][0]["command"]
+    assert command[command.index("--prepare") + 1 : command.index("--") + 2] == [
+        "hardviews.launch.preload",
+        "--",
+        "hardviews.cli",
+    ]
+
+
 def test_the_coordinator_decides_how_the_job_ends_and_a_trainer_never_does():
     coordinator, trainer = manifest(job())["spec"]["tasks"]
     assert [(p.get("exitCode", p.get("event")), p["action"]) for p in coordinator["policies"]] == [

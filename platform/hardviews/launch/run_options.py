@@ -1,0 +1,36 @@
+"""The options of `torchx run` itself, which stand before the job's file."""
+
+from collections.abc import Iterable
+
+RUN_OPTIONS = {
+    "-s": " NAME",
+    "--scheduler": " NAME",
+    "-cfg": " KEY=VALUE",
+    "--scheduler_args": " KEY=VALUE",
+    "--dryrun": "",
+    "--wait": "",
+    "--log": "",
+    "--workspace": " FOLDER",
+    "--buck-target": " TARGET",
+    "--parent_run_id": " ID",
+}
+"""The form of its value by option."""
+
+_ALSO_OURS = {"--wait"}  # of an evaluation, with a value
+
+SWITCHES = {option for option, value in RUN_OPTIONS.items() if not value} - _ALSO_OURS
+"""Options without a value."""
+
+
+def before_the_file(option: str) -> str:
+    """Return a sentence that says where an option of `torchx run` stands."""
+    return (
+        f"{option} is an option of torchx run itself, and those come before the file: torchx run "
+        f"{option}{RUN_OPTIONS[option]} FILE."
+    )
+
+
+def misplaced(words: Iterable[str]) -> str:
+    """Return one sentence for each word of a command that is an option of `torchx run` alone, each after a blank."""
+    options = dict.fromkeys(word.partition("=")[0] for word in words)
+    return "".join(f" {before_the_file(name)}" for name in options if name in RUN_OPTIONS and name not in _ALSO_OURS)
