@@ -242,7 +242,7 @@ def test_components_and_schedulers_of_torchx_stay():
         (["run", "-s", "kubernetess", "jobs/knn.py"], ["no scheduler 'kubernetess'. Did you mean kubernetes?"]),
         (["run", "-s", "local", "jobs/knn.py"], ["no scheduler 'local'. Did you mean local_cwd?"]),
         (["list", "-s", "kubernetess"], ["no scheduler 'kubernetess'. Did you mean kubernetes?"]),
-        (["run", "--dryrn", "jobs/knn.py"], ["--dryrn is no option of torchx run. Did you mean --dryrun?"]),
+        (["run", "--dryrn", "jobs/knn.py"], ["--dryrn is not an option of torchx run. Did you mean --dryrun?"]),
         (["run", "jobs/pretrain.py", "--dryrun"], ["--dryrun is an option of torchx run itself", "--dryrun FILE."]),
     ],
 )

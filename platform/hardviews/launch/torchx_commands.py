@@ -94,7 +94,7 @@ def refuse_in_words(subparser: argparse.ArgumentParser, command: str) -> None:
         if unknown:
             option = unknown[0].partition("=")[0]
             known = [name for action in subparser._actions for name in action.option_strings]
-            refuse(f"{option} is no option of torchx {command}.{did_you_mean(option, known)}")
+            refuse(f"{option} is not an option of torchx {command}.{did_you_mean(option, known)}")
         return found, unknown
 
     subparser.error = refuse  # type: ignore[method-assign]
