@@ -19,7 +19,7 @@ from pathlib import Path
 from hardviews.errors import UserError
 from hardviews.failures import of_machine
 from hardviews.tracking.journal import Journal, Memory, Record, lines
-from hardviews.tracking.scrub import scrub
+from hardviews.tracking.scrub import brief
 
 logger = logging.getLogger(__name__)
 
@@ -300,11 +300,11 @@ class Spool:
                     self._send([record])
                 except Rejected as error:
                     self.rejected += 1
-                    logger.warning("tracking: a %s record was refused: %s", record.get("kind", "?"), _brief(error))
+                    logger.warning("tracking: a %s record was refused: %s", record.get("kind", "?"), brief(error))
 
     def _take_note(self, error: Exception) -> None:
         """Say why nothing is taken: at once, and again if somebody has to act now, or must do something else."""
-        blocked, reason = isinstance(error, Blocked), _brief(error)
+        blocked, reason = isinstance(error, Blocked), brief(error)
         if blocked and (not self.blocked or reason != self.trouble):
             logger.warning("tracking: %s. Records wait in %s.", reason.rstrip("."), self.path)
         elif not blocked and (self.away_since is None or self.blocked):
@@ -338,11 +338,7 @@ class Spool:
     def _tell_disk(self, error: OSError) -> None:
         """Say once that the disk takes nothing."""
         remedy = of_machine(error, str(self.path))
-        words = remedy.words if remedy is not None else f"{self.path}: {_brief(error)}."
+        words = remedy.words if remedy is not None else f"{self.path}: {brief(error)}."
         if self.disk is None:
             logger.warning("tracking: %s Records wait in memory until then.", words)
         self.disk = words
-
-
-def _brief(error: BaseException) -> str:
-    return scrub((str(error).splitlines() or [type(error).__name__])[0][:500])
