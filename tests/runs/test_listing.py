@@ -10,7 +10,8 @@ import pytest
 
 from hardviews.errors import UserError
 from hardviews.runs.life import Life
-from hardviews.runs.listing import Runs, judge, run_runs
+from hardviews.runs.listing import Runs, run_runs
+from hardviews.runs.verdict import judge
 from hardviews.tracking import sender as sender_module
 from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.runs import Entry, entries

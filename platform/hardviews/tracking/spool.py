@@ -18,6 +18,7 @@ from pathlib import Path
 
 from hardviews.errors import UserError
 from hardviews.failures import of_machine
+from hardviews.interrupts import hurry_until
 from hardviews.tracking.journal import Journal, Memory, Record, lines
 from hardviews.tracking.scrub import brief
 
@@ -166,7 +167,7 @@ class Spool:
 
         timeout: seconds to wait for a server that is away; sending: in all, for one that takes records (`timeout` if
         that is longer); quiet: without an answer to the request under way, `timeout` by default. If somebody has to act
-        first, one more attempt is waited for.
+        first, one more attempt is waited for. A process that is asked to hurry waits for seconds only.
         """
         begun = time.monotonic()
         quiet = timeout if quiet is None else quiet
@@ -179,7 +180,7 @@ class Spool:
                 limit = begun + timeout
                 if self.away_since is None:
                     limit = min(begun + max(timeout, sending), max(begun, self._moved) + quiet)
-                left = limit - time.monotonic()
+                left = min(limit, hurry_until()) - time.monotonic()
                 if left <= 0:
                     return False
                 self._changed.wait(min(left, 0.1))
