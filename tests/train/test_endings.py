@@ -110,25 +110,20 @@ def test_the_run_of_an_evaluation_ends_in_order(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    opened = []
-    with pytest.raises((KeyboardInterrupt, SystemExit)), listening(), leaving_on_sigterm():
-        with Run.start("exp", "knn", folder=project) as run:
-            opened.append(run)
-            assert run.drain(60)
-            signals = iter(further)
-            plain = Spool.close
+    run = Run.start("exp", "knn", folder=project)
+    assert run.drain(60)
+    signals, plain = iter(further), Spool.close
 
-            def close(spool: Spool, *rest: Any, **named: Any) -> int:
-                if spool is run._uploads:
-                    for number in signals:
-                        signal.raise_signal(number)
-                return plain(spool, *rest, **named)
+    def close(spool: Spool, *rest: Any, **named: Any) -> int:
+        for number in signals:
+            signal.raise_signal(number)
+        return plain(spool, *rest, **named)
 
-            monkeypatch.setattr(Spool, "close", close)
-            for number in first:
-                signal.raise_signal(number)
-    assert client.get_run(opened[0].run_id).info.status == status
+    monkeypatch.setattr(Spool, "close", close)
+    with pytest.raises((KeyboardInterrupt, SystemExit)), listening(), leaving_on_sigterm(), run:
+        for number in first:
+            signal.raise_signal(number)
+    assert client.get_run(run.run_id).info.status == status
     assert ("hardviews runs --send --close" in caplog.text) == (status == "RUNNING")
-    monkeypatch.undo()
-    opened[0]._closed = False
-    opened[0].close()  # its threads end
+    run._closed = False
+    run.close()  # its threads end
