@@ -164,7 +164,7 @@ def evaluate(config: Evaluation, name: str, score: Score, announce: Announce = s
     check_crop(encoder, preprocess.crop)
     outcome: dict[Source, Mapping[str, float]] = {}
     with _open_run(config, name, encoder) as run:
-        sweep(run.server, run.run_id)
+        run.use_store(sweep)
         run.log_params(config)
         run.set_tags(
             {

@@ -84,11 +84,6 @@ class Run:
         self.undelivered = ""
         """Why they were not sent, and what to do, as sentences."""
 
-    @property
-    def server(self) -> Server:
-        """The tracking store that the run is in."""
-        return self._server
-
     @staticmethod
     def start(
         experiment: str,
@@ -194,6 +189,10 @@ class Run:
             self._leave_out(name, error)
             return
         self._upload("model", source=str(folder / name), name=name, digest=encoder.digest, step=step)
+
+    def use_store(self, act: Callable[[Server, str], object]) -> None:
+        """Call a function with the tracking store and the id of this run, on the rank that writes."""
+        act(self._server, self.run_id)
 
     def drain(self, timeout: float = 30.0) -> bool:
         """Wait until what was logged so far has arrived; return whether it has."""
@@ -354,6 +353,7 @@ class NullRun(Run):
         return True
 
     def abandon(self) -> None: ...
+    def use_store(self, act: Callable[[Server, str], object]) -> None: ...
 
     def close(self, status: Status | None = "FINISHED", timeout: float | None = None) -> int:
         return 0

@@ -55,7 +55,7 @@ def open_run(
         if first:
             record = replace(record, run_id=run.run_id)
         record.write(where.output)
-        sweep(run.server, run.run_id)
+        run.use_store(sweep)
         run.log_params(recipe)
         run.log_dict(flatten(recipe), "recipe.json")
     return run, record
