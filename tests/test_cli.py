@@ -370,3 +370,21 @@ def test_the_first_process_of_a_container_leaves_when_it_is_told_to(monkeypatch)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert caught.value.code == 128 + signal.SIGTERM
+
+
+def test_every_command_ends_in_order_though_ctrl_c_is_pressed_again(monkeypatch, capfd):
+    ended = []
+
+    def command(words):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+            ended.append(words)
+
+    monkeypatch.setattr("hardviews.cli._run", command)
+    with pytest.raises(SystemExit) as caught:
+        main(["audit"])
+    assert caught.value.code == 130 and ended == [["audit"]]
+    said = capfd.readouterr().err
+    assert "press Ctrl-C again to give up" in said and said.endswith("hardviews: interrupted\n")

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from hardviews import streams
+from hardviews import interrupts, streams
 from hardviews.errors import UserError
 from hardviews.failures import of_machine
 from hardviews.launch.address_space import check_address_space
@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _end_in_order()
     try:
         try:
-            _run(words)
+            with interrupts.listening():
+                _run(words)
         finally:
             sys.stdout.flush()  # also when help ends the process
     except UserError as error:
@@ -61,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("hardviews: interrupted", file=sys.stderr)
+        if arguments is None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left to be ended in order
         raise SystemExit(130) from None
     except BrokenPipeError:
         if not streams.reader_left():
@@ -139,7 +142,7 @@ def _linear(words: list[str]) -> None:
 
 def _end_in_order() -> None:
     """Let SIGTERM end this process by an exception, so that the tracking learns that it was killed."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, interrupts.terminate)
 
 
 def _audit(words: list[str]) -> None:

@@ -1,6 +1,8 @@
 """`hardviews pack`: which parts a source becomes."""
 
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +10,9 @@ from PIL import Image
 
 from hardviews.data.index import Index
 from hardviews.data.pack_command import Packing
+from hardviews.data.writer import Writer
 from hardviews.errors import UserError
+from hardviews.interrupts import GivenUp, listening
 
 
 def save(path: Path, seed: int) -> None:
@@ -123,3 +127,28 @@ def test_images_without_labels_are_not_called_of_no_class(tmp_path: Path, capsys
     printed = capsys.readouterr().out
     assert "left out: masks (1 images) beside images" in printed
     assert "1 images without labels in 1 shards" in printed
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_pack_that_is_asked_to_leave_twice_leaves_nothing(
+    number: int, classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    presses = [number]
+
+    def leave(writer: Writer, *error: Any) -> None:
+        for press in presses:
+            signal.raise_signal(press)
+        plain(writer, *error)
+
+    plain = Writer.__exit__
+    monkeypatch.setattr(Writer, "__exit__", leave)
+    monkeypatch.setattr(Writer, "commit", lambda *_: signal.raise_signal(number))
+    with pytest.raises((KeyboardInterrupt, SystemExit)), listening():
+        Packing(str(classes), str(tmp_path / "out")).run()
+    assert not (tmp_path / "out" / "train").exists()
+    if number == signal.SIGINT:
+        presses.append(number)
+        with pytest.raises(GivenUp), listening():
+            Packing(str(classes), str(tmp_path / "out")).run()
+        assert "the same command packs it again" in capsys.readouterr().err
+        assert not (tmp_path / "out" / "train" / "index.json").exists()

@@ -37,9 +37,9 @@ ELSEWHERE = {
         "$ torchx run -s local_cwd jobs/{job}",
     ),
 }
-# Options of `torchx run` and `mlflow server`, and of the benchmarks.
+# Options of `torchx run`, `mlflow server` and `mlflow migrate-filestore`, and of the benchmarks.
 OTHERS = {"--dryrun", "--wait", "--allowed-hosts", "--serve-artifacts", "--artifacts-destination"}
-OTHERS |= {"--cluster", "--s3", "--latency", "--only"}
+OTHERS |= {"--source", "--target", "--cluster", "--s3", "--latency", "--only"}
 # Outputs, prefixes of metrics, and what a house rule forbids.
 NO_PATHS = {"checkpoints/step-XXXXXXXX/", "lives/", "encoder/", "figures/", "pixels/", "untrained/", "utils.py"}
 VARIABLES = {"HARDVIEWS_DATA", "HARDVIEWS_OUTPUT", "MLFLOW_TRACKING_URI"}

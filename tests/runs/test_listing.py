@@ -1,6 +1,7 @@
 """`hardviews runs`: which runs are dead, closing them, and sending records that were left."""
 
 import json
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from hardviews.elastic.identity import processes
 from hardviews.errors import UserError
 from hardviews.runs.life import Life
-from hardviews.runs.listing import Runs, judge, run_runs
+from hardviews.runs.listing import Runs, run_runs
+from hardviews.runs.verdict import judge
 from hardviews.tracking import sender as sender_module
 from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.runs import Entry, entries
@@ -22,9 +25,9 @@ __all__ = ["client", "project"]
 NOW = 1_000_000.0
 
 
-def lived(output: Path, end: Any, updated: float) -> None:
+def lived(output: Path, end: Any, updated: float, processes: str = "") -> None:
     """Write the file of a run's third life."""
-    life = Life(3, 2, 10, updated - 50, "host", 40, updated, end)
+    life = Life(3, 2, 10, updated - 50, "host", 40, updated, end, processes=processes)
     (output / "lives").mkdir(parents=True, exist_ok=True)
     (output / "lives" / "0003.json").write_text(json.dumps(asdict(life)))
 
@@ -52,6 +55,39 @@ def test_a_run_is_dead_by_its_last_life_or_by_silence(
         lived(tmp_path, end, NOW - updated)
     entry = Entry("id", "name", "RUNNING", NOW - heard, str(tmp_path), "")
     found = judge(entry, 900.0, NOW)
+    assert (found and found[0]) == status
+
+
+LIVING = processes(os.getpid())
+GONE = f"{LIVING.rpartition(':')[0]}:0"  # the same id, but an earlier start
+ELSEWHERE = f"other/{GONE}"
+
+
+@pytest.mark.parametrize(
+    ("end", "of_life", "of_run", "status"),
+    [
+        (None, GONE, "", "KILLED"),
+        ("failed", GONE, "", "FAILED"),
+        ("finished", GONE, "", "FINISHED"),
+        (None, LIVING, "", None),
+        (None, ELSEWHERE, "", None),
+        ("failed", LIVING, "", None),
+        # A newer life than the store knows of.
+        (None, LIVING, GONE, None),
+        (None, ELSEWHERE, GONE, None),
+        # Evaluations have no lives.
+        ("no lives", "", GONE, "KILLED"),
+        ("no lives", "", LIVING, None),
+        ("no lives", "", ELSEWHERE, None),
+        ("no lives", "", "-", None),
+    ],
+)
+def test_a_run_is_dead_at_once_if_its_processes_of_this_machine_are_gone(
+    tmp_path: Path, end: Any, of_life: str, of_run: str, status: str | None
+) -> None:
+    if end != "no lives":
+        lived(tmp_path, end, NOW - 1, of_life)
+    found = judge(Entry("id", "name", "RUNNING", NOW - 1, str(tmp_path), "", of_run), 900.0, NOW)
     assert (found and found[0]) == status
 
 

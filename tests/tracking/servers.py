@@ -1,13 +1,15 @@
-"""A real MLflow server on loopback, for tests."""
+"""Servers on loopback, for tests: a real one of MLflow, and small ones that answer as others do."""
 
+import http.server
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 def free_port():
@@ -49,3 +51,64 @@ def kill_server(process):
     """Kill a server and its workers hard."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(10)
+
+
+@contextmanager
+def answering(status, body=b"", headers=None, tls=None):
+    """Serve one answer to all requests, whatever they ask; yield the address.
+
+    headers: `Location` is followed once: the page behind it is a login. tls: an ssl.SSLContext of a server.
+    """
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self):
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            behind = self.path == "/login"
+            page = b"<html>Sign in</html>" if behind else body
+            self.send_response(200 if behind else status)
+            for name, value in ({} if behind else headers or {}).items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+        do_GET = do_POST = do_PUT = do_PATCH = answer
+
+        def log_message(self, *_):
+            """Write nothing."""
+
+    class Quiet(http.server.ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_):
+            """A client that leaves is no error."""
+
+    with Quiet(("127.0.0.1", 0), Handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        try:
+            yield f"{'https' if tls else 'http'}://localhost:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+@contextmanager
+def replying(data):
+    """Accept connections, send the same bytes on each whatever is asked, and close it; yield the address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            while True:
+                try:
+                    connection = listener.accept()[0]
+                except OSError:
+                    return
+                with connection, suppress(OSError):
+                    connection.recv(4096)
+                    connection.sendall(data)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)

@@ -126,7 +126,7 @@ def test_one_file_that_is_refused_does_not_hold_up_the_others(project, client, m
     for name in ("first.txt", "large.txt", "last.txt"):
         run.log_text("x", name)
     assert run.close() == 1
-    assert "refuses files of this size" in run.undelivered
+    assert "refuses requests of this size" in run.undelivered
     assert names(client, run.run_id) == ["first.txt", "last.txt"]
 
 

@@ -2,8 +2,7 @@
 
 import os
 import re
-import signal
-import threading
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,26 +16,25 @@ from hardviews.data.pack import SHARD_BYTES, pack, refuse_packed, refuse_unwrita
 from hardviews.data.photographs import photographs
 from hardviews.data.source import Source, Split, hold_out
 from hardviews.errors import UserError
+from hardviews.interrupts import GivenUp, leaving_on_sigterm
 from hardviews.storage.url import check_given, check_here, lies_in, local_path
 
 _SHIPPED = {"digits": digits, "photographs": photographs}
 
 
 @contextmanager
-def _leaving_on_request() -> Iterator[None]:
-    """Inside, SIGTERM ends the process as an error does: what was published is taken back."""
-
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, leave)
+def _in_order(out: str) -> Iterator[None]:
+    """Inside, SIGTERM and Ctrl-C end the process as an error does: what was published is taken back."""
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        with leaving_on_sigterm():
+            yield
+    except GivenUp:
+        print(
+            f"hardviews: given up. Shards without an index, which are not a dataset, may lie in {printable(out)}; the "
+            "same command packs it again",
+            file=sys.stderr,
+        )
+        raise
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ class Packing:
         packed: dict[Split, Index] = {}
         for split, source in parts.items():
             out = outs[split]
-            with _leaving_on_request():
+            with _in_order(out):
                 packed[split] = pack(
                     source,
                     out,

@@ -21,6 +21,7 @@ from hardviews.evaluation.waiting import wait_for_encoder
 from hardviews.models.encoder import Encoder, load
 from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.manifest import Damaged
+from hardviews.runs.sweep import sweep
 from hardviews.storage.store import check_writable
 from hardviews.storage.url import check_given, check_here
 from hardviews.tracking.failures import MissingRun
@@ -163,6 +164,7 @@ def evaluate(config: Evaluation, name: str, score: Score, announce: Announce = s
     check_crop(encoder, preprocess.crop)
     outcome: dict[Source, Mapping[str, float]] = {}
     with _open_run(config, name, encoder) as run:
+        run.use_store(sweep)
         run.log_params(config)
         run.set_tags(
             {

@@ -1,31 +1,20 @@
 """`hardviews runs`: the runs in the tracking store, which of them are dead, and records that were left on this disk."""
 
-import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from hardviews.checked import OPTION, above, require
 from hardviews.errors import UserError
-from hardviews.runs.life import End, read_lives
+from hardviews.runs.verdict import ago, judge
 from hardviews.storage.url import check_given
 from hardviews.tracking.failures import unusable
 from hardviews.tracking.leftovers import leftovers, send
-from hardviews.tracking.mlflow_run import Status
 from hardviews.tracking.runs import Entry, close_run, entries
 from hardviews.tracking.scrub import scrub
 from hardviews.tracking.server import Server
 from hardviews.tracking.settings import TRACKING_URI, setting
 from hardviews.tracking.text import encodable
-
-# Seconds after the end of a life in which the next one may begin.
-_NEXT = 60.0
-_ENDS: dict[End, Status] = {
-    "finished": "FINISHED",
-    "evicted": "KILLED",
-    "failed": "FAILED",
-    "interrupted": "FAILED",
-}
 
 
 @dataclass(frozen=True)
@@ -81,28 +70,6 @@ def run_runs(config: Runs) -> None:
         raise UserError(unsent)
 
 
-def judge(entry: Entry, silence: float, now: float) -> tuple[Status, str] | None:
-    """Return how a run that is RUNNING in the store has ended, and the evidence; None if it may go on.
-
-    silence: seconds; now: seconds since 1970.
-    """
-    heard = entry.heard
-    if entry.output:
-        try:
-            lives = read_lives(entry.output)
-        except (UserError, OSError) as error:
-            logging.getLogger(__name__).warning("%s cannot be read (%s)", entry.output, error)
-            lives = []
-        if lives:
-            last = lives[-1]
-            heard = max(heard, last.updated)
-            if last.end is not None and now - last.updated > _NEXT:
-                return _ENDS[last.end], f"its life {last.number} was {last.end} at step {last.reached}"
-    if now - heard > silence:
-        return "KILLED", f"silent for {_ago(now - heard)}"
-    return None
-
-
 def _show(server: Server, entry: Entry, config: Runs) -> None:
     now = time.time()
     status, note = entry.status, ""
@@ -113,7 +80,7 @@ def _show(server: Server, entry: Entry, config: Runs) -> None:
             close_run(server, entry.run_id, verdict[0], entry.heard)
             status, note = verdict[0], f"  closed: {verdict[1]}"
     place = "  ".join(part for part in (entry.output, entry.job) if part)
-    print(encodable(f"{status:8}  {_ago(now - entry.heard):>8} ago  {entry.run_id}  {entry.name}  {place}{note}"))
+    print(encodable(f"{status:8}  {ago(now - entry.heard):>8} ago  {entry.run_id}  {entry.name}  {place}{note}"))
 
 
 def _send(server: Server, project: Path) -> str:
@@ -131,10 +98,3 @@ def _send(server: Server, project: Path) -> str:
 def _show_left(project: Path) -> None:
     for leftover in leftovers(project):
         print(f"records of run {leftover.run_id} wait in {leftover.folder}: hardviews runs --send")
-
-
-def _ago(seconds: float) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"

@@ -9,6 +9,9 @@ OUTPUT = "hardviews.output"
 JOB_TAG = "hardviews.job"
 """Tag: the job, as `torchx status` takes it."""
 
+PROCESSES, NOWHERE = "hardviews.processes", "-"
+"""Tag: the processes of the run's job on the machine that writes it (`elastic.identity`); NOWHERE if unknown."""
+
 JOB = "TORCHX_JOB_ID"
 """Environment variable: the job, as SCHEDULER://SESSION/NAME."""
 

@@ -9,9 +9,10 @@ import os
 
 from hardviews.tracking.settings import TRACKING_URI, forget_empty_settings, setting
 
-# MLflow's own defaults retry for minutes inside a call; the spool retries outside.
+# MLflow retries for minutes inside a call, with the number of the user's environment too. The spool retries outside,
+# within limits that are published.
+_FORCED = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 _SETTINGS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     # A training job reports to its owner's server, not to MLflow's authors.
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -39,6 +40,7 @@ _LOCAL_MODULES = (
 def preload(local: bool = False) -> None:
     """Import what a run's record on a server needs; with `local`, what one in SQLite needs too."""
     forget_empty_settings()
+    os.environ.update(_FORCED)
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     for module in _MODULES + (_LOCAL_MODULES if local else ()):

@@ -19,10 +19,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from hardviews.elastic.identity import job_processes
 from hardviews.errors import UserError
 from hardviews.failures import of_machine
+from hardviews.interrupts import GivenUp, ending
 from hardviews.storage.failures import DiskFailure
 from hardviews.tracking.flatten import flatten
+from hardviews.tracking.job import NOWHERE, PROCESSES
 from hardviews.tracking.journal import Record
 from hardviews.tracking.leftovers import UPLOADS
 from hardviews.tracking.scrub import scrub, scrub_item
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
     from hardviews.models.encoder import Encoder
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
+CLOSING = 15.0
+"""Seconds that closing a run takes at most once it was asked to hurry: two waits, and the ends of four threads."""
+
 logger = logging.getLogger(__name__)
 
 # Seconds for which a resumed run waits for the server to say whether it knows the run; a store on disk takes longer to
@@ -70,7 +76,7 @@ class Run:
         self._uploads = Spool(folder / f"{life}{UPLOADS}", FileSender(server, run_id), counts=is_there)
         self._count = 0
         self._left_out = 0
-        self._closed = False
+        self._closed = self._over = False
         self.unsent = 0
         """Records that could not be sent in time, or were refused or lost, once the run is closed."""
         self.undelivered = ""
@@ -104,17 +110,18 @@ class Run:
         """
         if rank != 0:
             return NullRun(run_id or "")
+        tags = {**(tags or {}), PROCESSES: job_processes() or NOWHERE}
         if life > 1:
-            tags = {**(tags or {}), "hardviews.restarts": str(life - 1)}
+            tags["hardviews.restarts"] = str(life - 1)
         place = Path(folder).absolute()
         server = Server.connect(uri, place)
         own = f"{life:06d}-{time.time_ns() // 1_000_000:013d}-{uuid.uuid4().hex[:6]}"
         fresh = False
         if run_id is None:
-            run_id, fresh = server.create_run(experiment, name, parent, {**(tags or {}), WRITER: own}, key)
+            run_id, fresh = server.create_run(experiment, name, parent, {**tags, WRITER: own}, key)
         run = Run(server, run_id, place / "spool" / run_id, own, fresh)
         run._begin()
-        if tags and not fresh:
+        if not fresh:
             run.set_tags(tags)
         return run
 
@@ -181,6 +188,10 @@ class Run:
             return
         self._upload("model", source=str(folder / name), name=name, digest=encoder.digest, step=step)
 
+    def use_store(self, act: Callable[[Server, str], object]) -> None:
+        """Call a function with the tracking store and the id of this run, on the rank that writes."""
+        act(self._server, self.run_id)
+
     def drain(self, timeout: float = 30.0) -> bool:
         """Wait until what was logged so far has arrived; return whether it has."""
         deadline = time.monotonic() + timeout
@@ -212,7 +223,22 @@ class Run:
             alone = not any(self._folder.glob("*.jsonl"))
             shutil.rmtree(self._folder if alone else self._files, ignore_errors=True)
         self.unsent = unsent + lost
+        self._over = True
         return unsent
+
+    def abandon(self) -> None:
+        """Say which command ends the run, if this process gives up before it has."""
+        if not self._over:
+            logger.warning(
+                "tracking: given up. Run %s stays RUNNING in %s, and what was not sent stays in %s. Send that and "
+                "close the run with `hardviews runs --send --close%s`.",
+                *(self.run_id, scrub(self._server.uri), self._folder, self._project()),
+            )
+
+    def _project(self) -> str:
+        """Return the option that names the project's folder, empty for the usual one."""
+        folder = self._folder.parent.parent
+        return "" if folder == Path(".hardviews").absolute() else f" --project {shlex.quote(str(folder))}"
 
     def _report(self, unsent: int, lost: int) -> None:
         """Say what is not in the store, why, where it lies, and how it is sent later."""
@@ -226,9 +252,8 @@ class Run:
         if unsent > memory and in_a_pod():
             words.append("They lie on the disk of this pod and go with it; the same job, run again, logs them.")
         elif unsent > memory:
-            folder = self._folder.parent.parent
-            project = "" if folder == Path(".hardviews").absolute() else f" --project {shlex.quote(str(folder))}"
-            words.append(f"They are kept in {self._folder}: send them later with `hardviews runs --send{project}`.")
+            send = f"hardviews runs --send{self._project()}"
+            words.append(f"They are kept in {self._folder}: send them later with `{send}`.")
         if lost or memory:
             words.append(f"{lost + memory} of them are lost: the disk or the server did not take them.")
         self.undelivered = " ".join(words)
@@ -241,7 +266,12 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         interrupted = kind is not None and not issubclass(kind, Exception)
-        self.close("FINISHED" if kind is None else "KILLED" if interrupted else "FAILED")
+        try:
+            with ending(CLOSING):
+                self.close("FINISHED" if kind is None else "KILLED" if interrupted else "FAILED")
+        except GivenUp:
+            self.abandon()
+            raise
 
     def _begin(self) -> None:
         """Take over what earlier lives left in this folder, and make contact."""
@@ -319,6 +349,9 @@ class NullRun(Run):
 
     def drain(self, timeout: float = 30.0) -> bool:
         return True
+
+    def abandon(self) -> None: ...
+    def use_store(self, act: Callable[[Server, str], object]) -> None: ...
 
     def close(self, status: Status | None = "FINISHED", timeout: float | None = None) -> int:
         return 0

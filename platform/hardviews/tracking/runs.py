@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hardviews.tracking.job import JOB_TAG, OUTPUT
+from hardviews.tracking.job import JOB_TAG, OUTPUT, PROCESSES
 from hardviews.tracking.sender import ALIVE, TIME
 from hardviews.tracking.server import KEY, Server
 
@@ -25,6 +25,7 @@ class Entry:
         heard: when a process last wrote the run, in seconds since 1970.
         output: address of a pretraining's output; empty for an evaluation.
         job: as SCHEDULER://SESSION/NAME, empty outside a job.
+        processes: those that write it, as `elastic.identity` names them; empty if an older version wrote it.
     """
 
     run_id: str
@@ -33,6 +34,7 @@ class Entry:
     heard: float
     output: str
     job: str
+    processes: str = ""
 
     @property
     def running(self) -> bool:
@@ -40,17 +42,18 @@ class Entry:
         return self.status in ("RUNNING", "SCHEDULED")
 
 
-def entries(server: Server, experiment: str | None = None) -> list[Entry]:
+def entries(server: Server, experiment: str | None = None, running: bool = False) -> list[Entry]:
     """Return the runs of this platform, the latest first; other runs in the store are left alone.
 
-    experiment: only those of this experiment; MLflow's errors pass through.
+    experiment: only those of this experiment. running: only those that are RUNNING. MLflow's errors pass through.
     """
+    wanted = f"tags.`{KEY}` LIKE '%'" + (" AND attributes.status = 'RUNNING'" if running else "")
     experiments = [found for found in server.client.search_experiments() if experiment in (None, found.name)]
     identifiers = [found.experiment_id for found in experiments]
     runs: list[Entry] = []
     token = None
     while identifiers:
-        page = server.client.search_runs(identifiers, f"tags.`{KEY}` LIKE '%'", max_results=500, page_token=token)
+        page = server.client.search_runs(identifiers, wanted, max_results=500, page_token=token)
         runs += [_entry(run) for run in page]
         token = page.token
         if not token:
@@ -76,4 +79,5 @@ def _entry(run: "MlflowRun") -> Entry:
         *(str(run.info.run_id), str(run.info.run_name or ""), str(run.info.status), heard),
         output=output,
         job=tags.get(JOB_TAG, ""),
+        processes=tags.get(PROCESSES, ""),
     )

@@ -13,6 +13,8 @@ _KEY_ID = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")
 _SECRET_NAME = re.compile(
     r"(?i)(^|[._-])(aws_.*|.*(secret|password|passwd|credential|access_?key|api_?key).*|.*token)$"
 )
+# MLflow's own words before those of the library that failed.
+_PREFIX = re.compile(r"^API request to (?:endpoint )?\S+ failed with (?:timeout )?exception ")
 HIDDEN = "***"
 
 
@@ -27,3 +29,13 @@ def scrub(text: str) -> str:
 def scrub_item(key: str, value: str) -> str:
     """Return the value to log under `key`: hidden wholly where the name says that it is a secret."""
     return HIDDEN if _SECRET_NAME.search(key) else scrub(value)
+
+
+def brief(error: BaseException, longest: int = 300) -> str:
+    """Return the first line of an error without secrets, cut between two words if it is longer."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = scrub(_PREFIX.sub("", line))
+    if len(line) <= longest:
+        return line
+    cut = line[: longest - 3]
+    return f"{cut.rpartition(' ')[0] or cut}..."

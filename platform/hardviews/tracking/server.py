@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hardviews.errors import UserError
 from hardviews.failures import Needs
+from hardviews.tracking.answers import NotMlflow
 from hardviews.tracking.failures import MissingRun, code, diagnose, unusable
 from hardviews.tracking.mlflow_import import preload
 from hardviews.tracking.scrub import scrub, scrub_item
@@ -102,6 +103,7 @@ class Server:
         over = threading.Event()
         tags[KEY] = (key or uuid.uuid4().hex).replace("'", "")  # it is quoted when it is searched for
         patience = _PATIENCE_OF_A_POD if in_a_pod() else _PATIENCE
+        preload(local=not self.remote)  # takes seconds, which are not the store's
         if self.uri.startswith("sqlite:"):
             self._open()  # making the tables may take longer than a server may be away
 
@@ -152,6 +154,7 @@ class Server:
                 "is not the store that it was logged to. Set MLFLOW_TRACKING_URI, or the project's folder, "
                 "to that one."
             ) from error
+        _given(run.info.run_id)
         if run.info.lifecycle_stage == "deleted":
             raise MissingRun(
                 f"The run {run_id} was deleted from {scrub(self.uri)}; restore it there (`mlflow runs restore`)."
@@ -170,7 +173,8 @@ class Server:
             for run in self.client.search_runs([experiment_id], f"tags.`{KEY}` = '{tags[KEY]}'", max_results=1):
                 return str(run.info.run_id), False
         tags = {key: scrub_item(key, str(value)) for key, value in tags.items()}
-        return str(self.client.create_run(experiment_id, tags=tags, run_name=encodable(name)).info.run_id), True
+        run = self.client.create_run(experiment_id, tags=tags, run_name=encodable(name))
+        return _given(run.info.run_id), True
 
     def _experiment(self, name: str) -> str:
         found: Experiment | None = self.client.get_experiment_by_name(name)
@@ -179,7 +183,7 @@ class Server:
                 f"The experiment {name!r} was deleted from {scrub(self.uri)}. Restore it there, or choose another name."
             )
         if found is not None:
-            return str(found.experiment_id)
+            return _given(found.experiment_id)
         location = None if self._folder is None else (self._folder / "artifacts").as_uri()
         try:
             return str(self.client.create_experiment(name, artifact_location=location, tags=_KIND))
@@ -189,6 +193,13 @@ class Server:
             if found is None:
                 raise
             return str(found.experiment_id)
+
+
+def _given(identifier: object) -> str:
+    """Return an id from an answer; raises NotMlflow if there is none, as in an empty answer of another program."""
+    if not identifier:
+        raise NotMlflow("an answer lacks its id")
+    return str(identifier)
 
 
 def in_a_pod() -> bool:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hardviews.tracking.scrub import scrub
+from hardviews.tracking.scrub import brief
 
 logger = logging.getLogger(__name__)
 
@@ -15,5 +15,4 @@ def spare(path: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0]
-        logger.warning("%s is left out (%s: %s)", path, type(error).__name__, scrub(reason)[:300])
+        logger.warning("%s is left out (%s: %s)", path, type(error).__name__, brief(error))

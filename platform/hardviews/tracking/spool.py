@@ -16,8 +16,9 @@ from pathlib import Path
 
 from hardviews.errors import UserError
 from hardviews.failures import of_machine
+from hardviews.interrupts import hurry_until
 from hardviews.tracking.journal import Journal, Memory, Record, lines
-from hardviews.tracking.scrub import scrub
+from hardviews.tracking.scrub import brief
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +165,7 @@ class Spool:
 
         timeout: seconds to wait for a server that is away; sending: in all, for one that takes records (`timeout` if
         that is longer); quiet: without an answer to the request under way, `timeout` by default. If somebody has to act
-        first, one more attempt is waited for.
+        first, one more attempt is waited for. A process that is asked to hurry waits for seconds only.
         """
         begun = time.monotonic()
         quiet = timeout if quiet is None else quiet
@@ -177,7 +178,7 @@ class Spool:
                 limit = begun + timeout
                 if self.away_since is None:
                     limit = min(begun + max(timeout, sending), max(begun, self._moved) + quiet)
-                left = limit - time.monotonic()
+                left = min(limit, hurry_until()) - time.monotonic()
                 if left <= 0:
                     return False
                 self._changed.wait(min(left, 0.1))
@@ -298,11 +299,11 @@ class Spool:
                     self._send([record])
                 except Rejected as error:
                     self.rejected += 1
-                    logger.warning("tracking: a %s record was refused: %s", record.get("kind", "?"), _brief(error))
+                    logger.warning("tracking: a %s record was refused: %s", record.get("kind", "?"), brief(error))
 
     def _take_note(self, error: Exception) -> None:
         """Say why nothing is taken: at once, and again if somebody has to act now, or must do something else."""
-        blocked, reason = isinstance(error, Blocked), _brief(error)
+        blocked, reason = isinstance(error, Blocked), brief(error)
         if blocked and (not self.blocked or reason != self.trouble):
             logger.warning("tracking: %s. Records wait in %s.", reason.rstrip("."), self.path)
         elif not blocked and (self.away_since is None or self.blocked):
@@ -336,11 +337,7 @@ class Spool:
     def _tell_disk(self, error: OSError) -> None:
         """Say once that the disk takes nothing."""
         remedy = of_machine(error, str(self.path))
-        words = remedy.words if remedy is not None else f"{self.path}: {_brief(error)}."
+        words = remedy.words if remedy is not None else f"{self.path}: {brief(error)}."
         if self.disk is None:
             logger.warning("tracking: %s Records wait in memory until then.", words)
         self.disk = words
-
-
-def _brief(error: BaseException) -> str:
-    return scrub((str(error).splitlines() or [type(error).__name__])[0][:500])

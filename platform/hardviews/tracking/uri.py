@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from hardviews.errors import UserError
 from hardviews.tracking.scrub import scrub
@@ -48,6 +48,17 @@ def default_uri(folder: Path) -> str:
 def is_remote(uri: str) -> bool:
     """Return whether the store is a server, which may be away."""
     return uri.lower().startswith(("http://", "https://"))
+
+
+def is_folder(uri: str) -> bool:
+    """Return whether the store is a folder of files."""
+    return uri.startswith("file:") or ("://" not in uri and uri.partition(":")[0] not in _WORDS)
+
+
+def folder_of(uri: str) -> Path:
+    """Return the absolute path of a store that is a folder of files."""
+    path = unquote(urlsplit(uri).path) if uri.startswith("file:") else uri
+    return Path(path).absolute()
 
 
 def is_on_this_machine(uri: str) -> bool:

@@ -37,6 +37,7 @@ from hardviews.data.shares import check_sizes
 from hardviews.elastic.timeline import mark
 from hardviews.elastic.worker import EVICTED, Phase, doing, last_reached, leaving, reached, written
 from hardviews.errors import UserError
+from hardviews.interrupts import GivenUp, ending, listening
 from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.history import History
 from hardviews.runs.life import Displaced, End, LifeNotes, NoLife, Taken
@@ -45,7 +46,7 @@ from hardviews.runs.rival import await_turn
 from hardviews.runs.saver import Saver, State
 from hardviews.runs.state import misfit, to_tensors
 from hardviews.runs.where import Where, open_dataset, patience
-from hardviews.tracking.mlflow_run import Run, Status
+from hardviews.tracking.mlflow_run import CLOSING, Run, Status
 from hardviews.train.crew import check_crew
 from hardviews.train.damage import Damage
 from hardviews.train.display import Display
@@ -80,7 +81,8 @@ def pretrain(recipe: Recipe, where: Where) -> None:
         checkpoint. SystemExit: with EVICTED, after SIGTERM and a save.
     """
     # Before anything that a copy must not hold: the guard's thread is all that runs by now.
-    with nursery(recipe.loader.worker_count()), joined(recipe.precision) as world, StopFlag().listening() as stop:
+    workers = nursery(recipe.loader.worker_count())
+    with listening(), workers, joined(recipe.precision) as world, StopFlag().listening() as stop:
         mark("joined", world=world.size)
         try:
             life = Pretraining(recipe, where, world, stop)
@@ -174,7 +176,8 @@ class Pretraining:
             self.life.withdraw()
             raise
         except BaseException:
-            self.life.close("interrupted", _HURRY)
+            with ending(_HURRY):
+                self.life.close("interrupted", _HURRY)
             raise
         return run
 
@@ -211,11 +214,17 @@ class Pretraining:
         hurried = end == "interrupted"
         # Others of the job wait for the end of this process, and need nothing of it any more.
         awaited = hurried or (end == "evicted" and self.world.size > 1)
-        self.feed.close()
         # A life that finished or was evicted has waited for its last save already.
-        self.saver.close({"interrupted": _HURRY, "failed": _LAST_GOOD}.get(end, 0.0))
-        self.life.close(end, _HURRY if hurried else _LIFE)
-        run.close(status, timeout=_HURRY if awaited else None)
+        save = {"interrupted": _HURRY, "failed": _LAST_GOOD}.get(end, 0.0)
+        try:
+            with ending(save + CLOSING):
+                self.feed.close()
+                self.saver.close(save)
+                self.life.close(end, _HURRY if hurried else _LIFE)
+                run.close(status, timeout=_HURRY if awaited else None)
+        except GivenUp:
+            run.abandon()
+            raise
 
     def _train(self, run: Run) -> bool:
         """Take steps until the end; return False if asked to leave before."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from hardviews.data.index import Index
 from hardviews.errors import UserError
 from hardviews.runs.record import Record
+from hardviews.runs.sweep import sweep
 from hardviews.runs.where import Where
 from hardviews.tracking.flatten import flatten
 from hardviews.tracking.job import OUTPUT
@@ -54,6 +55,7 @@ def open_run(
         if first:
             record = replace(record, run_id=run.run_id)
         record.write(where.output)
+        run.use_store(sweep)
         run.log_params(recipe)
         run.log_dict(flatten(recipe), "recipe.json")
     return run, record

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from hardviews.interrupts import hurry
+
 
 class StopFlag:
     """Whether this process was asked to leave; the ranks agree on it with each step's losses."""
@@ -14,6 +16,7 @@ class StopFlag:
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
         self.raised = True
+        hurry()
 
     @contextmanager
     def listening(self) -> Iterator["StopFlag"]:

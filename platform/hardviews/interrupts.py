@@ -1,0 +1,137 @@
+"""Requests to end a process: Ctrl-C and SIGTERM begin an end in order, which further ones do not cut.
+
+The first request raises an exception. What follows runs to its end, within seconds. A further Ctrl-C is noted and says
+so. One more gives up: the process ends at once, and an end that is under way says what it leaves behind.
+"""
+
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+HURRY = 5.0
+"""Seconds that an end still waits for anybody else after it was asked to hurry."""
+
+
+class GivenUp(KeyboardInterrupt):
+    """Ctrl-C was pressed once more while the process ended in order."""
+
+
+class _Requests:
+    """The requests of this process: signals belong to a process, so there is one such object."""
+
+    def __init__(self) -> None:
+        self.ends = 0  # blocks under way that are not to be cut
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin without a request."""
+        self.leaving = False  # an exception has begun the end
+        self.seconds = 0.0  # that the innermost of them takes at most
+        self.noted: float | None = None  # when an end was asked to hurry
+        self.pressed = False  # Ctrl-C, while the process ended
+        self.given_up = False
+        self.pending: BaseException | None = None  # to be raised after the end
+
+
+_requests = _Requests()
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """Inside, only the first Ctrl-C interrupts. Does nothing if Ctrl-C has another meaning, or in a thread."""
+    if _in_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    _requests.forget()
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _requests.forget()
+
+
+@contextmanager
+def leaving_on_sigterm() -> Iterator[None]:
+    """Inside, the first SIGTERM ends the process by SystemExit, as an error would; later ones change nothing."""
+    if _in_thread():
+        yield
+        return
+    if signal.getsignal(signal.SIGINT) is not _interrupt:
+        _requests.forget()
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def ending(seconds: float) -> Iterator[None]:
+    """Run a block that no request cuts, unless Ctrl-C is pressed again; then raise what was asked for meanwhile.
+
+    seconds: that the block takes at most, for the message.
+
+    Raises:
+        GivenUp: at once if the process gives up already.
+    """
+    if _requests.given_up:
+        raise GivenUp
+    _requests.ends += 1
+    _requests.seconds = seconds
+    try:
+        yield
+    finally:
+        _requests.ends -= 1
+    if _requests.ends == 0 and _requests.pending is not None and not _requests.leaving:
+        _requests.leaving = True
+        raise _requests.pending
+
+
+def hurry_until() -> float:
+    """Return when an end stops to wait, in seconds of the monotonic clock: infinite until it is asked to hurry."""
+    return math.inf if _requests.noted is None else _requests.noted + HURRY
+
+
+def hurry() -> None:
+    """Have an end that is under way stop to wait soon."""
+    if _requests.ends and _requests.noted is None:
+        _requests.noted = time.monotonic()
+
+
+def terminate(number: int, frame: FrameType | None) -> None:
+    """Handle SIGTERM: end the process by SystemExit, once."""
+    if _requests.leaving:
+        return
+    if _requests.ends:
+        _requests.pending = _requests.pending or SystemExit(128 + number)
+        hurry()
+        return
+    _requests.leaving = True
+    raise SystemExit(128 + number)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if not (_requests.leaving or _requests.ends):
+        _requests.leaving = True
+        raise KeyboardInterrupt
+    if not _requests.pressed:
+        _requests.pressed = True
+        _requests.pending = _requests.pending or KeyboardInterrupt()
+        hurry()
+        bound = f", which takes at most {_requests.seconds:.0f} s" if _requests.ends else ""
+        # Not by print, which may be at work in the code that this handler interrupts.
+        os.write(2, f"\nhardviews: ending in order{bound}; press Ctrl-C again to give up\n".encode())
+        return
+    _requests.given_up = True
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    raise GivenUp
+
+
+def _in_thread() -> bool:
+    return threading.current_thread() is not threading.main_thread()
