@@ -3,6 +3,7 @@
 import os
 import re
 
+from hardviews.checked import at_least, number
 from hardviews.errors import UserError
 
 # Words before a colon that nobody means as the name of a folder. Any other word may be one, as in `run:1`.
@@ -128,14 +129,13 @@ def cache_folder() -> str:
 
 
 def cache_bound() -> int | None:
-    """The most bytes that a cache of shards may take here, whatever a recipe allows: HARDVIEWS_CACHE_BYTES, if set.
+    """Return the most bytes that a cache of shards may take here, whatever a recipe allows: HARDVIEWS_CACHE_BYTES.
 
-    Raises UserError where the variable holds no number.
+    Raises:
+        UserError: the variable is not a number of bytes.
     """
-    given = os.environ.get("HARDVIEWS_CACHE_BYTES", "")
-    if given and not given.isdecimal():
-        raise UserError(f"HARDVIEWS_CACHE_BYTES is {given!r}; give a number of bytes.")
-    return int(given) if given else None
+    given = os.environ.get("HARDVIEWS_CACHE_BYTES", "").strip()
+    return int(number("HARDVIEWS_CACHE_BYTES", given, at_least(0), "bytes")) if given else None
 
 
 def cache_room(disk: int) -> int:

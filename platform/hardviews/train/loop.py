@@ -51,7 +51,7 @@ from hardviews.train.damage import Damage
 from hardviews.train.display import Display
 from hardviews.train.epoch import epoch_samples
 from hardviews.train.export import export
-from hardviews.train.farewell import save_last
+from hardviews.train.farewell import grace, save_last
 from hardviews.train.feed import Feed
 from hardviews.train.idle import idle
 from hardviews.train.lasting import Lasting
@@ -100,6 +100,7 @@ class Pretraining:
         training = recipe.training
         check_sizes(training.batch, training.group, training.accumulate, world.size)
         check_crew(recipe.loader.worker_count())
+        grace()  # a mistake in it would end the last save
         if world.leads:
             where.check()
         self.life = self._take_turn() if world.leads else NoLife()
