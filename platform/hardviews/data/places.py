@@ -6,7 +6,7 @@ Every function raises `Unseen` if a place cannot be seen from here.
 from collections.abc import Iterable, Iterator
 from functools import partial
 
-from hardviews.data.index import Index
+from hardviews.data.index import Index, check_apart
 from hardviews.data.pack import refuse_packed
 from hardviews.data.pack_command import Packing
 from hardviews.storage.sight import PATIENCE, reasons, remote
@@ -18,6 +18,7 @@ def look_at_packing(packing: Packing) -> Iterator[str]:
 
     def look() -> None:
         open_store(packing.out, PATIENCE).files()
+        check_apart("out", packing.out, PATIENCE)
         if not packing.overwrite:
             refuse_packed(f"{packing.out.rstrip('/')}/train")
 

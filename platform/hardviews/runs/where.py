@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-from hardviews.data.index import INDEX_NAME, Index
+from hardviews.data.index import INDEX_NAME, Index, check_apart
 from hardviews.elastic.environment import launched
 from hardviews.errors import UserError
 from hardviews.storage.failures import Denied
@@ -38,16 +38,17 @@ class Where:
         check_here(project=self.project)
 
     def check(self) -> None:
-        """Refuse places that cannot be written, without leaving anything there.
+        """Refuse places that cannot be written, or lie in a packed dataset, without leaving anything there.
 
         Raises:
             UserError: naming the place.
         """
         for name, folder in (("output", self.output), ("project", self.project)):
             check_writable(name, folder, patience())
+        check_apart("output", self.output, patience())
 
     def check_apart(self, dataset: str) -> None:
-        """Refuse an output inside the packed dataset at a URL, or inside the test part beside it.
+        """Refuse an output inside the packed dataset at a URL, or inside the place of its test part.
 
         Raises:
             UserError: naming both.

@@ -83,7 +83,7 @@ class Patience:
                 if waited + pause > most or self._over.is_set():
                     raise Unreachable(
                         f"{name} could not be reached for {waited:.0f} s ({tries} tries): {words.rstrip('.')}. "
-                        f"{advice(error)}"
+                        f"{advice(error, url)}"
                     ) from error
                 with self._lock:
                     self.retries += 1

@@ -128,12 +128,10 @@ def open_store(url: str, patience: float | None = None) -> Store:
     Raises:
         UserError: the URL is mistyped, or HARDVIEWS_PATIENCE is not a number.
     """
-    address = url.rstrip("/") or url
-    if "://" in url and "://" not in address:
-        raise UserError(f"{url} names no folder. Write {url.rstrip('/')}//bucket/folder.")
     wrong = mistake(url)
     if wrong:
         raise UserError(f"{url!r} {wrong}.")
+    address = url.rstrip("/") or url
     path, seconds = local_path(url), usual() if patience is None else patience
     return RemoteStore(address, seconds) if path is None else LocalStore(path, address)
 

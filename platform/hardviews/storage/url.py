@@ -12,6 +12,11 @@ _SCHEMES = [
     *("http", "https", "ftp", "ftps", "sftp", "ssh", "scp", "smb", "nfs", "hdfs", "webhdfs", "dbfs", "hf"),
     *("file", "local", "memory", "arn", "mlflow", "git", "github"),
 ]
+# The place that stands first in an address, by the protocol; others may begin with a slash.
+_PLACES = {
+    **dict.fromkeys(("s3", "s3a", "s3n", "gs", "gcs", "r2", "az", "abfs", "oss", "cos", "minio"), "bucket"),
+    **dict.fromkeys(("http", "https", "ftp", "ftps", "sftp", "ssh", "smb"), "host"),
+}
 _KNOWN = "|".join(sorted(_SCHEMES, key=len, reverse=True))
 _WHOLE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # as an address begins; one letter is a drive of Windows
 _ONE_SLASH = re.compile(r"([A-Za-z][A-Za-z0-9+.@-]*):[/\\]")
@@ -56,8 +61,9 @@ def mistake(address: str) -> str | None:
         scheme, rest = address.split("://", 1)
         if scheme != scheme.lower():
             return f"begins with {scheme}://, and protocols are lower case. Write {scheme.lower()}://{rest}"
-        if scheme in ("s3", "s3a") and rest.startswith(("/", "\\")):
-            return f"names no bucket. Write {scheme}://{rest.strip('/' + chr(92)) or 'bucket/folder'}"
+        if not rest or (scheme in _PLACES and rest.startswith(("/", "\\"))):
+            inside = rest.strip("/" + chr(92)) or f"{_PLACES.get(scheme) or ''}/folder"
+            return f"does not name a {_PLACES.get(scheme, 'folder')}. Write {scheme}://{inside}"
         return None
     if address.startswith("\\\\"):
         return "is an address of Windows. Give a folder of this machine, or an address such as s3://bucket/folder"

@@ -5,7 +5,7 @@ The pods check the same by the same functions when they start. Nothing is writte
 
 from collections.abc import Iterator
 
-from hardviews.data.index import Index, NoDataset
+from hardviews.data.index import Index, NoDataset, check_apart
 from hardviews.data.reader import Reader
 from hardviews.errors import UserError
 from hardviews.runs.checkpoint import Checkpoints
@@ -40,6 +40,7 @@ def look_at_run(where: Where, recipe: Recipe) -> Iterator[str]:
         return
     try:
         seen(lambda: open_store(where.output, PATIENCE).files())
+        seen(lambda: check_apart("output", where.output, PATIENCE))
         before = seen(lambda: Record.read(where.output, PATIENCE))
         progress = seen(lambda: _newest(where.output))
         known = before.dataset if before is not None else progress.dataset if progress is not None else ""
