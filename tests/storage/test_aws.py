@@ -126,5 +126,5 @@ def test_a_server_that_is_away_is_waited_for(
 
 def test_credentials_whose_source_is_away_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/credentials")
-    with pytest.raises(Unreachable, match="no credentials could be retrieved .*Check the source of the credentials"):
+    with pytest.raises(Unreachable, match=r"no credentials could be retrieved .*Check the source of the credentials"):
         open_store("s3://bucket/folder", patience=0).size("run.json")

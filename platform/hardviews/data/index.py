@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hardviews.errors import UserError
-from hardviews.storage.failures import DiskFailure, Refused
+from hardviews.storage.failures import Denied, DiskFailure, Refused
 from hardviews.storage.patience import TRAINING
 from hardviews.storage.store import Store, open_store
 from hardviews.storage.url import cache_folder, local_path
@@ -112,6 +112,18 @@ class Index:
             UserError: as `load`; `NoDataset` if there is none.
         """
         return _head(url, open_store(url, patience))[0]
+
+
+def is_dataset(url: str, patience: float | None = None) -> bool:
+    """Return whether an index lies at a URL; no if reading is denied, as S3 denies missing files to who may not list.
+
+    Raises:
+        UserError: a store does not answer.
+    """
+    try:
+        return open_store(url, patience).size(INDEX_NAME) is not None
+    except Denied:
+        return False
 
 
 def dataset_around(url: str, patience: float | None = None) -> str | None:

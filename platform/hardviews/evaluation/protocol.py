@@ -9,13 +9,13 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
 
 from hardviews.checked import OPTION, at_least, require, within
-from hardviews.data.index import Index
+from hardviews.data.index import Index, is_dataset
 from hardviews.data.reader import Reader
 from hardviews.errors import UserError
 from hardviews.evaluation.features import Embed, Features, Preprocess, Source, embedding, extract
@@ -40,7 +40,7 @@ class Evaluation:
 
     Attributes:
         run: the output folder of a pretraining job, or an exported encoder's folder or file (path or URL).
-        data: the folder with packed `train` and `test` datasets (path or URL).
+        data: the folder with packed `train` and `test` datasets (path or URL), or its dataset `train`.
         train: the training dataset, instead of the one in `data`.
         test: the test dataset, instead of the one in `data`.
         baselines: score raw pixels and the same network with random weights too.
@@ -99,6 +99,26 @@ class Evaluation:
             found.append(given or f"{str(self.data).rstrip('/')}/{name}")
         return found[0], found[1]
 
+    def located(self) -> Self:
+        """Return the same evaluation with `data` naming the folder of the parts, if it names their `train`.
+
+        Raises:
+            UserError: the store does not answer.
+        """
+        return self if self.data is None else replace(self, data=_folder_of_parts(self.data))
+
+
+def _folder_of_parts(data: str) -> str:
+    """Return the folder that holds the parts: `data`, or the folder above it if `data` is the part `train`.
+
+    A training takes either as its data.
+    """
+    address = data.rstrip("/")
+    folder, slash, name = address.rpartition("/")
+    if name != "train" or is_dataset(f"{address}/train") or not is_dataset(address):
+        return address
+    return folder if slash else "."
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:
@@ -150,6 +170,7 @@ def evaluate(config: Evaluation, name: str, score: Score, announce: Announce = s
     """
     device = choose_device(config.device)
     check_writable("project", config.project)
+    config = config.located()
     train_url, test_url = config.urls()
     wait_for_encoder(config.run, config.wait)
     encoder = load(config.run).to(device).to(memory_format=torch.channels_last)

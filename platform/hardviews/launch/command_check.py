@@ -118,11 +118,12 @@ def _evaluation(job: Job, command: str, words: Sequence[str]) -> tuple[list[str]
     from hardviews.data.places import look_at_evaluation
     from hardviews.evaluation.knn import Knn
     from hardviews.evaluation.linear import Linear
+    from hardviews.storage.sight import seen
 
     read = parse(Knn, words, command) if command == "knn" else parse(Linear, words, command)
     found = _said(lambda: read.urls())
     found += _gpu(job, "device", read.device, "the evaluation")
-    return found, lambda: look_at_evaluation(read.urls(), read.run)
+    return found, lambda: look_at_evaluation(seen(read.located).urls(), read.run)
 
 
 def _packing(words: Sequence[str]) -> tuple[list[str], Look | None]:

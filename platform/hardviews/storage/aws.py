@@ -64,7 +64,9 @@ def is_of_address(error: BaseException) -> bool:
 def region_of_unknown_host() -> str:
     """Return a sentence about the region if the name of the host is made of it, else nothing."""
     name = _first(_REGIONS)
-    return f" The name is made of the region: {name} is {os.environ[name]!r}." if name and not _first(_ENDPOINTS) else ""
+    return (
+        f" The name is made of the region: {name} is {os.environ[name]!r}." if name and not _first(_ENDPOINTS) else ""
+    )
 
 
 def proxy() -> str:
@@ -83,7 +85,11 @@ def _mistake(link: BaseException) -> str | None:
         return _of_file(link, text) if below or (modules and _is_client(modules[-1])) else None
     if "BotoCoreError" not in names and not (modules and _is_client(modules[-1])):
         return None
-    if text.startswith("Invalid endpoint:") or "Custom endpoint" in text or "InvalidEndpointConfigurationError" in names:
+    if (
+        text.startswith("Invalid endpoint:")
+        or "Custom endpoint" in text
+        or "InvalidEndpointConfigurationError" in names
+    ):
         return _of_endpoint(text)
     if "BotoCoreError" not in names:
         return _named(text) if isinstance(link, ValueError) and not isinstance(link, UnicodeError) else None
@@ -101,7 +107,9 @@ def _mistake(link: BaseException) -> str | None:
         named = {"AWS_CONFIG_FILE": _config(), "AWS_SHARED_CREDENTIALS_FILE": _credentials()}
         owner = next((name for name, file in named.items() if os.environ.get(name) and _expanded(file) == path), "")
         source = f", which {owner} names," if owner else ""
-        return f"The file {path}{source} cannot be read as a configuration of AWS clients. Correct the file{_or(owner)}."
+        return (
+            f"The file {path}{source} cannot be read as a configuration of AWS clients. Correct the file{_or(owner)}."
+        )
     if "InvalidRegionError" in names:
         region = details.get("region_name")
         name = next((name for name in _REGIONS if os.environ.get(name) == region), "")
@@ -132,7 +140,9 @@ def _of_file(link: OSError, text: str) -> str | None:
     if "X509" in text or "PEM" in text or (link.filename is None and isinstance(link, _UNREADABLE)):
         name = _first(_BUNDLES)
         shown = f"{name} names {os.environ[name]!r}, which" if name else f"The ca_bundle in {_config()}"
-        return f"{shown} is not a file of certificates that can be read ({link.strerror or text}). Correct it{_or(name)}."
+        return (
+            f"{shown} is not a file of certificates that can be read ({link.strerror or text}). Correct it{_or(name)}."
+        )
     if link.filename is None or not isinstance(link, _UNREADABLE):
         return None
     path = str(link.filename)

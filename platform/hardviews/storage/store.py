@@ -114,7 +114,7 @@ class Store(Protocol):
         """Delete a folder and everything in it, if it exists."""
 
     def remove_if_empty(self) -> None:
-        """Delete the folder of this store itself if nothing is in it."""
+        """Delete the folder of this store itself if nothing is in it, and those above it that this process has made."""
 
     def check_writable(self) -> None:
         """Raise UserError if files cannot be written and removed here; leaves nothing, makes no folder."""
