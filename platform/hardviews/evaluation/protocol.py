@@ -103,9 +103,11 @@ class Evaluation:
         """Return the same evaluation with `data` naming the folder of the parts, if it names their `train`.
 
         Raises:
-            UserError: the store does not answer.
+            UserError: the store does not answer, or `data` is a dataset of another name.
         """
-        return self if self.data is None else replace(self, data=_folder_of_parts(self.data))
+        if self.data is None or (self.train is not None and self.test is not None):
+            return self
+        return replace(self, data=_folder_of_parts(self.data))
 
 
 def _folder_of_parts(data: str) -> str:
@@ -115,8 +117,13 @@ def _folder_of_parts(data: str) -> str:
     """
     address = data.rstrip("/")
     folder, slash, name = address.rpartition("/")
-    if name != "train" or is_dataset(f"{address}/train") or not is_dataset(address):
+    if not is_dataset(address) or is_dataset(f"{address}/train"):
         return address
+    if name != "train":
+        raise UserError(
+            f"--data {data} is a packed dataset itself, and an evaluation needs two. Give them by --train and --test, "
+            "or give --data the folder that holds them as `train` and `test`."
+        )
     return folder if slash else "."
 
 

@@ -237,7 +237,9 @@ class Checkpoints:
                         "the checkpoint %s is damaged (%s); looking for the one before it", self.store.name(name), error
                     )
             if not damaged:
-                return None
+                break
+        if not damaged:
+            return None
         # To begin anew would write over a run that only a mount hides.
         reasons = "; ".join(f"{name} ({reason})" for name, reason in damaged.items())
         raise UserError(
