@@ -2,6 +2,7 @@
 
 import math
 from argparse import Namespace
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -11,8 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardviews.checked import OPTION, Rule, above, at_least, each, finite, interval, one_of, require, within
+from hardviews.checked import OPTION, Rule, above, at_least, each, finite, interval, number, one_of, require, within
+from hardviews.elastic.watchdog import Limits
+from hardviews.elastic.worker import last_reached
 from hardviews.errors import UserError
+from hardviews.storage.patience import usual
+from hardviews.storage.store import open_store
+from hardviews.storage.url import cache_bound
+from hardviews.train.farewell import grace
 
 NUMBERS = {
     "finite": finite(),
@@ -149,3 +156,62 @@ def test_a_field_may_have_any_name() -> None:
 def test_a_rule_for_a_field_that_does_not_exist_fails() -> None:
     with pytest.raises(AttributeError, match="depth"):
         require(Head(), depth=at_least(1))
+
+
+# Environment variables
+
+VARIABLES: dict[str, tuple[Callable[[], float | None], str]] = {
+    "HARDVIEWS_PATIENCE": (usual, "seconds"),
+    "HARDVIEWS_CACHE_BYTES": (cache_bound, "bytes"),
+    "HARDVIEWS_GRACE": (grace, "seconds"),
+    "HARDVIEWS_REACHED": (last_reached, "steps"),
+}
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999", "-1", "-0.5", "soon", "60s", "1,5", "9" * 5000])
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_a_variable_that_is_not_a_number_of_its_unit_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str
+) -> None:
+    read, unit = VARIABLES[variable]
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(UserError, match=f"{variable} is '{text}'; give a number of {unit}, 0 or more"):
+        read()
+
+
+@pytest.mark.parametrize(("text", "value"), [("0", 0), ("12", 12), (" 3 ", 3), ("1e3", 1000)])
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_a_variable_that_is_a_number_is_taken(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, value: float
+) -> None:
+    monkeypatch.setenv(variable, text)
+    assert VARIABLES[variable][0]() == value
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_a_variable_that_is_set_and_empty_counts_as_unset(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    read = VARIABLES[variable][0]
+    monkeypatch.delenv(variable, raising=False)
+    unset = read()
+    monkeypatch.setenv(variable, "")
+    assert read() == unset
+
+
+def test_a_patience_without_end_is_refused_before_a_store_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARDVIEWS_PATIENCE", "inf")
+    with pytest.raises(UserError, match="HARDVIEWS_PATIENCE is 'inf'"):
+        open_store("s3://bucket/folder")
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "soon"])
+def test_the_watchdog_takes_no_limit_from_a_patience_that_is_not_a_number(text: str) -> None:
+    assert Limits.read({"HARDVIEWS_PATIENCE": text}) == Limits()
+    with pytest.raises(UserError, match="HARDVIEWS_WATCHDOG"):
+        Limits.read({"HARDVIEWS_WATCHDOG": f"step={text}"})
+
+
+def test_a_number_has_the_values_of_its_rule() -> None:
+    assert number("LIMIT", "0.5", within(0, 1), "cores") == 0.5
+    with pytest.raises(UserError) as refusal:
+        number("LIMIT", "2", within(0, 1), "cores")
+    assert str(refusal.value) == "LIMIT is '2'; give a number of cores, from 0 to 1."

@@ -1,6 +1,7 @@
 """The command line: what it says, what it sets, and how it answers mistakes."""
 
 import errno
+import io
 import os
 import shutil
 import signal
@@ -289,13 +290,55 @@ def test_frames_become_sentences() -> None:
     assert paragraph(box) == "No --a, 3. Perhaps you meant: --b INT, --c INT."
 
 
+def test_frames_without_a_box_become_the_same_sentences() -> None:
+    """As tyro writes if the encoding of stdout is not UTF-8."""
+    drawn = """
+ Title
+ ----------------------
+  No --a, 3
+  --------------------
+  Perhaps you meant:
+      --b INT
+      --c INT
+
+"""
+    assert paragraph(drawn) == "No --a, 3. Perhaps you meant: --b INT, --c INT."
+
+
+@pytest.mark.parametrize("words", ["--training.epochs x", "--nope 3", ""])
+def test_a_mistake_reads_the_same_in_every_encoding(
+    words: str, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = set()
+    for encoding in ("utf-8", "UTF-8", "ascii", "latin-1"):
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding))
+        said.add(refused(capfd, "pretrain", "digits", *(PLACES if words else ["--data", "d"]), *words.split()))
+    assert len(said) == 1 and "---" not in said.pop()
+
+
+@pytest.mark.parametrize(("given", "value"), [(None, "1"), ("", "1"), ("yes", "yes")])
+def test_files_of_the_current_folder_stand_in_for_no_module(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, given: str | None, value: str
+) -> None:
+    monkeypatch.setenv("PYTHONSAFEPATH", given or "")
+    if given is None:
+        monkeypatch.delenv("PYTHONSAFEPATH")
+    monkeypatch.setattr(sys, "argv", ["hardviews"])
+    main()
+    assert os.environ["PYTHONSAFEPATH"] == value
+
+
 # Mistakes beside data
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        ("--training.batch 18", "training.batch is 18; it must be a multiple of 4"),
         ("--training.batch 18", "nearest possible sizes are 16 or 20"),
+        ("--training.accumulate 1000", "Set training.accumulate to 4."),
+        ("--training.batch 18 --training.accumulate 1000", "Set training.accumulate to 4 and training.batch to 16."),
+        ("--training.epochs 99999999999999999999999", "it must be from 1 to 1000000000"),
         ("--training.batch 96", "at most 88"),
         ("--training.accumulate 3", "must be a multiple of 12"),
         ("--strategy.candidates 1", "choose 2 or more"),
@@ -316,9 +359,11 @@ def test_an_output_in_either_part_of_the_data_is_refused(data: str, capfd: pytes
     shutil.copytree(data, "both/train")
     shutil.copytree(data, "both/test")
     Path("link").symlink_to("both")
-    for output in ("both/train", "link/train/run", "both/test/run"):
+    shutil.copytree(data, "both/more")
+    for output in ("both/train", "link/train/run", "both/test/run", "both/more", "both/more/a/run"):
         assert f"--output {output} lies in" in pretrain(capfd, "both", "--output", output)
         assert not Path(output, "run.json").exists()
+    assert "--output both/train/run lies in" in pretrain(capfd, "both/test", "--output", "both/train/run")
 
 
 @pytest.mark.skipif("__import__('torch').cuda.is_available()")

@@ -15,6 +15,9 @@ T = TypeVar("T")
 # tyro draws its messages in boxes: titles in the upper edge, rules between sections.
 _FRAME = "\u2500-\u257f"
 _EDGE = re.compile(rf"[\u256d\u2570].*|[{_FRAME} ]*\u2500{{3,}}[{_FRAME} ]*")
+# If the encoding of stdout is not UTF-8, it draws no box: a rule below the title, indented less than the others.
+_PLAIN_RULE = re.compile(r" +-{3,} *")
+_PLAIN_EDGE = re.compile(r" -")
 
 
 def parse(kind: Callable[..., T], words: Sequence[str], command: str, description: str | None = None) -> T:
@@ -42,13 +45,25 @@ def parse(kind: Callable[..., T], words: Sequence[str], command: str, descriptio
 
 def paragraph(box: str) -> str:
     """Return the text of a framed message as sentences: its title goes, its sections end with a full stop."""
-    sections = [""]
+    sections: list[list[str]] = [[]]
     for line in box.splitlines():
         text = re.sub(f"[{_FRAME}]", "", line).strip()
         if _EDGE.fullmatch(line):
-            sections.append("")
+            sections.append([])
+        elif _PLAIN_RULE.fullmatch(line):
+            if _PLAIN_EDGE.match(line) and sections[-1]:
+                sections[-1].pop()  # the title stands above it
+            sections.append([])
         elif text:
-            listed = text.startswith("--") and " --" in sections[-1]
-            sections[-1] += f"{',' if listed else ''} {text}"
-    told = [section.strip() for section in sections if section.strip()]
-    return " ".join(text if text.endswith((".", "?")) else f"{text}." for text in told)
+            sections[-1].append(text)
+    texts = [_joined(lines) for lines in sections if lines]
+    return " ".join(text if text.endswith((".", "?")) else f"{text}." for text in texts)
+
+
+def _joined(lines: Sequence[str]) -> str:
+    """Return lines as one text, with commas in a list of options."""
+    joined = ""
+    for line in lines:
+        listed = line.startswith("--") and " --" in f" {joined}"
+        joined += f"{',' if listed else ''} {line}"
+    return joined.strip()

@@ -103,6 +103,23 @@ def require(config: object, place: str | None = None, /, **rules: Rule) -> None:
         raise UserError(" ".join(wrong))
 
 
+def number(variable: str, text: str, rule: Rule, unit: str) -> float:
+    """Return the number in the text of an environment variable.
+
+    unit: the words after "a number of".
+
+    Raises:
+        UserError: the text is not a number, or the rule does not admit it.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not rule.admits(value):
+        raise UserError(f"{variable} is {text!r}; give a number of {unit}, {rule.words}.")
+    return value
+
+
 def _name(place: str, field: str) -> str:
     return f"--{field.replace('_', '-')}" if place == OPTION else f"{place}.{field}"
 

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments is None:
         # Python's helper processes look for modules in the current folder first: a file random.py of the user's there
         # must not stand in for Python's own.
-        os.environ.setdefault("PYTHONSAFEPATH", "1")
+        os.environ["PYTHONSAFEPATH"] = os.environ.get("PYTHONSAFEPATH") or "1"
     if os.getpid() == 1:
         # The first process of a container is spared the signals that it does not handle: it would be killed only
         # when the grace period is over.

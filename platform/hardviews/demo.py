@@ -209,7 +209,7 @@ def _torchx(job: str, component: list[str], overrides: list[str], environment: d
     print("$ torchx", shlex.join(words), flush=True)
     began = time.monotonic()
     # Of TorchX's own remarks, warnings are enough.
-    variables = {"LOGLEVEL": "WARNING", **os.environ, **environment}
+    variables = os.environ | {"LOGLEVEL": os.environ.get("LOGLEVEL") or "WARNING"} | environment
     with subprocess.Popen([str(_program("torchx")), *words], cwd=_CHECKOUT, env=variables) as running:
         try:
             failed = running.wait()

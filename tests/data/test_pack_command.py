@@ -1,18 +1,24 @@
 """`hardviews pack`: which parts a source becomes."""
 
+import errno
 import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import webdataset
 from PIL import Image
 
-from hardviews.data.index import Index
+from hardviews.data.index import Index, dataset_around
+from hardviews.data.pack import pack
 from hardviews.data.pack_command import Packing
 from hardviews.data.writer import Writer
 from hardviews.errors import UserError
 from hardviews.interrupts import GivenUp, listening
+from hardviews.storage.failures import DiskFailure
+from tests.data.helpers import Noise, write_dataset
+from tests.fake_s3 import FakeS3
 
 
 def save(path: Path, seed: int) -> None:
@@ -90,6 +96,50 @@ def test_shards_are_not_written_among_the_images(
     for out in ("photos-packed", "photos/.packed"):
         Packing("photos", out).run()
     assert len(Packing("photos", "again", hold_out=0).run()["train"]) == 60
+
+
+@pytest.mark.parametrize("out", ["shards/train", "shards/test", "shards/train/a/b", "link", "link/train/a"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_dataset_inside_a_dataset_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, overwrite: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_dataset("shards/train", [3])
+    write_dataset("shards/test", [3])
+    Path("link").symlink_to("shards/train")
+    before = sorted(Path("shards").rglob("*"))
+    with pytest.raises(UserError, match=f"^--out {out} lies in the packed dataset {tmp_path}/shards/t") as refusal:
+        Packing("digits", out, overwrite=overwrite).run()
+    assert "Give a folder outside of it" in str(refusal.value)
+    assert sorted(Path("shards").rglob("*")) == before
+
+
+def test_a_dataset_in_a_bucket_is_seen_from_below(fake_s3: FakeS3) -> None:
+    pack(Noise(3), f"{fake_s3.url}/shards/photos", progress=False)
+    assert dataset_around(f"{fake_s3.url}/shards/photos/a/b") == f"{fake_s3.url}/shards/photos"
+    assert dataset_around(f"{fake_s3.url}/shards/photos/") == f"{fake_s3.url}/shards/photos"
+    assert dataset_around(f"{fake_s3.url}/shards") is None
+    assert dataset_around(f"{fake_s3.url}/shards/photos2") is None
+
+
+def test_an_index_of_another_program_makes_no_dataset(tmp_path: Path) -> None:
+    for text in ("{}", "[]", "{", '{"format": "other"}'):
+        (tmp_path / "index.json").write_text(text)
+        assert dataset_around(str(tmp_path / "out")) is None
+
+
+def test_a_pack_that_fails_leaves_none_of_the_folders_that_it_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(webdataset.TarWriter, "write", fail)
+    (tmp_path / "there").mkdir()
+    for out in ("new/a/b", "there/a/b", "there"):
+        with pytest.raises(DiskFailure, match="disk is full"):
+            Packing("digits", str(tmp_path / out)).run()
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
 
 
 def test_an_impossible_share_is_refused(classes: Path, tmp_path: Path) -> None:

@@ -39,13 +39,17 @@ def test_what_is_refused_names_sizes_that_are_possible(
         check_sizes(global_batch, group, accumulate, world)
     except UserError as error:
         text = str(error)
-        if "nearest" in text:
-            sizes = [int(size) for size in re.findall(r"\d+", text.split("nearest possible sizes are")[1])]
+        if "Set training.accumulate" in text:
+            fewer, size = re.search(r"Set training.accumulate to (\d+)(?: and training.batch to (\d+))?", text).groups()
+            assert int(fewer) < accumulate
+            check_sizes(int(size or global_batch), group, int(fewer), 1)
+        elif "nearest" in text:
+            sizes = [int(size) for size in re.findall(r"\d+", text.split("nearest possible size")[1])]
             for size in sizes:
                 check_sizes(size, group, accumulate, 1)
             assert min(abs(size - global_batch) for size in sizes) < group * accumulate
         else:
-            most, least = re.search(r"at most (\d+) processes, a global batch of at least (\d+)", text).groups()
+            most, least = re.search(r"at most (\d+) processes, a training.batch of at least (\d+)", text).groups()
             check_sizes(global_batch, group, accumulate, int(most))
             check_sizes(int(least), group, accumulate, world)
     else:

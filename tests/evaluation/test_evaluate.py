@@ -135,6 +135,7 @@ def test_mistakes_are_told_before_anything_is_computed(data, project, pretrained
     cases = [
         ({"data": f"{tmp_path}/alone"}, "needs labels"),
         ({"data": f"{tmp_path}/one"}, "one class, cat. Accuracy would measure nothing"),
+        ({"data": f"{tmp_path}/unlabelled"}, "--data .*unlabelled is a packed dataset itself.*--train and --test"),
         ({}, "no train data"),
         ({"train": train}, "no test data"),
         ({"train": train, "test": f"{tmp_path}/other_packed"}, "same classes"),
@@ -155,6 +156,16 @@ def test_mistakes_are_told_before_anything_is_computed(data, project, pretrained
         if "one" in str(options):
             with pytest.raises(UserError, match=words):
                 evaluate_linear(Linear(output, project=str(project), **options))
+
+
+def test_the_data_is_the_folder_of_the_parts_or_its_part_for_training(data, monkeypatch):
+    expected = (f"{data}/train", f"{data}/test")
+    for given in (data, f"{data}/", f"{data}/train", f"{data}/train/"):
+        assert Knn("run", data=str(given)).located().urls() == expected
+    monkeypatch.chdir(data)
+    assert Knn("run", data="train").located().urls() == ("./train", "./test")
+    assert Knn("run", data="train", train="a", test="b").located().urls() == ("a", "b")
+    assert Knn("run", data="nothing/train").located().urls() == ("nothing/train/train", "nothing/train/test")
 
 
 @pytest.mark.parametrize("evaluation", [Knn, Linear])

@@ -96,12 +96,23 @@ def test_a_damaged_one_falls_back_to_the_one_before(output: str, damage: Callabl
     assert latest(checkpoints).progress.step == 2
 
 
-def test_without_a_whole_one_the_run_begins_anew_and_says_so(output: str, caplog) -> None:
-    checkpoints = save(output, 1)
+def test_without_a_whole_one_the_run_is_refused_and_nothing_is_lost(output: str) -> None:
+    """A mount that fails looks the same as damage: what is there may be whole again later."""
+    checkpoints = save(output, 2)
     flip(checkpoints.store, f"step-00000001/{DATA}")
-    with caplog.at_level(logging.WARNING, "hardviews"):
-        assert checkpoints.latest() is None
-    assert "begins anew" in caplog.text
+    checkpoints.store.write(f"step-00000002/{MANIFEST}", b"{")
+    with pytest.raises(UserError) as refusal:
+        checkpoints.latest()
+    for words in (checkpoints.store.url, "step-00000001", "step-00000002", "mount", "give another --output"):
+        assert words in str(refusal.value)
+    flip(checkpoints.store, f"step-00000001/{DATA}")
+    assert latest(checkpoints).progress.step == 1
+
+
+def test_checkpoints_that_were_never_committed_are_none(output: str) -> None:
+    checkpoints = save(output, 1)
+    checkpoints.store.remove(f"step-00000001/{MANIFEST}")
+    assert checkpoints.latest() is None
     assert Checkpoints(f"{output}/elsewhere").latest() is None
 
 

@@ -117,7 +117,7 @@ def test_what_is_wrong_is_said_at_once_and_in_words(s3: SeaweedFS, monkeypatch: 
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
         with pytest.raises(UserError, match=r"No credentials .* Set AWS_ACCESS_KEY_ID"):
             open_store(bucket).files()
-    for url, words in (("s3://", "names no folder"), ("s3://b a d/x", "Write s3://bucket/folder")):
+    for url, words in (("s3://", "does not name a bucket"), ("s3://b a d/x", "Write s3://bucket/folder")):
         with pytest.raises(UserError, match=words):
             open_store(url).files()
     for variable, words in (("http://127.0.0.1:9", "nothing listens"), ("http://no-such-host.invalid", "be resolved")):

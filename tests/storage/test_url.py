@@ -1,8 +1,15 @@
 """The form of an address: what is one, and what only looks like a folder of this machine."""
 
+from collections.abc import Callable
+
 import pytest
 
+from hardviews.data.pack_command import Packing
 from hardviews.errors import UserError
+from hardviews.evaluation.knn import Knn
+from hardviews.runs.audit import Audit
+from hardviews.runs.where import Where
+from hardviews.storage.store import open_store
 from hardviews.storage.url import cache_folder, check_given, check_here, mistake
 
 
@@ -18,6 +25,13 @@ from hardviews.storage.url import cache_folder, check_given, check_here, mistake
         ("s3:\\\\bucket\\set", "Write s3://bucket/set;"),
         ("s3:", "Write s3://bucket/folder;"),
         ("s3:///bucket/set", "Write s3://bucket/set"),
+        ("s3://", "does not name a bucket. Write s3://bucket/folder"),
+        ("s3:///", "does not name a bucket. Write s3://bucket/folder"),
+        ("gs://", "does not name a bucket. Write gs://bucket/folder"),
+        ("gs:///", "does not name a bucket. Write gs://bucket/folder"),
+        ("https://", "does not name a host. Write https://host/folder"),
+        ("file://", "does not name a folder. Write file:///folder"),
+        ("memory://", "does not name a folder. Write memory:///folder"),
         ("S3://bucket/set", "Write s3://bucket/set"),
         (" s3://bucket/set", "Write s3://bucket/set"),
         ("arn:aws:s3:::bucket/set", "Write s3://bucket/set;"),
@@ -44,12 +58,29 @@ def test_what_is_mistyped_is_refused_with_the_right_form(address: str, words: st
     [
         *("runs/1", "/data/set", "./s3:/bucket", "../x", "~/data", "s3", "s3/bucket", "a b", "run:1", "lr=0.1:2"),
         *("runs/2026-01-01T10:00", "s3://bucket", "s3://bucket/a:b//c", "gs://b/x", "http://h:80/x", "file:///data"),
-        *("memory://x", "https://h/x", "S3-data", "files//x", "C"),
+        *("memory://x", "memory:///x", "hdfs:///x", "https://h/x", "S3-data", "files//x", "C"),
     ],
 )
 def test_what_is_right_is_taken(address: str) -> None:
     assert mistake(address) is None
     check_given(output=address, data=None)
+
+
+@pytest.mark.parametrize("address", ["s3://", "s3:///", "gs://"])
+def test_every_option_that_takes_an_address_refuses_one_without_a_place(address: str) -> None:
+    makers: dict[str, Callable[[], object]] = {
+        "out": lambda: Packing("digits", address),
+        "source": lambda: Packing(address, "out"),
+        "output": lambda: Where("data", address),
+        "data": lambda: Where(address, "output"),
+        "run": lambda: Audit(address),
+        "test": lambda: Knn("run", train="data", test=address),
+    }
+    for option, make in makers.items():
+        with pytest.raises(UserError, match=f"^--{option} {address} does not name a bucket"):
+            make()
+    with pytest.raises(UserError, match="does not name a bucket"):
+        open_store(address)
 
 
 def test_a_cache_is_a_folder_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from hardviews.methods.moco import MoCoConfig
 from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.objective import Objective
 from hardviews.optim.optimizer import Optimizer
+from hardviews.runs.audit import audit
 from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.state import first_not_finite
 from hardviews.strategies.compose import Sum, Weighted
@@ -143,6 +144,54 @@ def test_a_record_that_is_no_record(data: str, untracked: Path) -> None:
     (untracked / "run" / "run.json").write_text("{")
     with pytest.raises(UserError, match=r"run\.json is damaged"):
         train(simclr(1), data, untracked / "run")
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "lives", "encoder", "run.json", "history.jsonl"])
+@pytest.mark.parametrize("link", [False, True])
+def test_a_name_of_the_run_that_is_of_the_wrong_kind_is_refused(
+    data: str, untracked: Path, name: str, link: bool
+) -> None:
+    output = untracked / "run"
+    output.mkdir()
+    if link:
+        (output / name).symlink_to("nowhere")
+    elif "." in name:
+        (output / name).mkdir()
+    else:
+        (output / name).touch()
+    kind = "file" if "." in name else "folder"
+    with pytest.raises(UserError, match=rf"{output}/{name} is not a {kind}, and a run needs a {kind} of this name"):
+        train(simclr(1), data, output)
+    assert [path.name for path in output.iterdir()] == [name]
+
+
+def test_an_output_that_is_removed_while_it_trains_holds_the_run_again(
+    data: str, untracked: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    output, original = untracked / "run", Trainer.step
+    records = []
+
+    def step(self, raws, clock, *flags):
+        if clock.step == 2:
+            records.append((output / "run.json").read_text())
+            shutil.rmtree(output)
+        return original(self, raws, clock, *flags)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    train(simclr(1, checkpoint_steps=3), data, output)
+    assert (output / "run.json").read_text() == records[0]
+    assert caplog.text.count("was gone and is written again") == 1
+    assert audit(str(output), data).problems == ()
+
+
+def test_damaged_checkpoints_do_not_begin_the_run_anew(data: str, untracked: Path) -> None:
+    output = train(simclr(1), data, untracked / "run")
+    for manifest in output.glob("checkpoints/*/manifest.json"):
+        manifest.write_text("{")
+    before = snapshot(output)
+    with pytest.raises(UserError, match=r"No checkpoint in .*run/checkpoints is whole: step-0.*mend it"):
+        train(simclr(1), data, output)
+    assert snapshot(output) == before
 
 
 # Corrupt samples

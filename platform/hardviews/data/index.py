@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hardviews.errors import UserError
+from hardviews.storage.failures import Denied, DiskFailure, Refused
 from hardviews.storage.patience import TRAINING
 from hardviews.storage.store import Store, open_store
-from hardviews.storage.url import cache_folder
+from hardviews.storage.url import cache_folder, local_path
 
 FORMAT = "hardviews-shards"
 VERSION = 1
@@ -109,6 +110,55 @@ class Index:
             UserError: as `load`; `NoDataset` if there is none.
         """
         return _head(url, open_store(url, patience))[0]
+
+
+def is_dataset(url: str, patience: float | None = None) -> bool:
+    """Return whether an index lies at a URL; no if reading is denied, as S3 denies missing files to who may not list.
+
+    Raises:
+        UserError: a store does not answer.
+    """
+    try:
+        return open_store(url, patience).size(INDEX_NAME) is not None
+    except Denied:
+        return False
+
+
+def dataset_around(url: str, patience: float | None = None) -> str | None:
+    """Return the address of the packed dataset that a place is, or lies in; None if there is none.
+
+    Links on this machine are followed. A folder that may not be read counts as no dataset.
+
+    Raises:
+        UserError: a store does not answer.
+    """
+    path = local_path(url)
+    place = url.rstrip("/") if path is None else os.path.realpath(path)
+    while True:
+        try:
+            content = json.loads(open_store(place, patience).read(INDEX_NAME))
+            if isinstance(content, dict) and content.get("format") == FORMAT:
+                return place
+        except (OSError, ValueError, Refused, DiskFailure):
+            pass  # no file, or one of another program
+        above = place.rpartition("/")[0] or "/"
+        if above == place or above.endswith(("://", ":/")):
+            return None
+        place = above
+
+
+def check_apart(option: str, url: str, patience: float | None = None) -> None:
+    """Refuse a place for new files that is a packed dataset, or lies in one.
+
+    Raises:
+        UserError: naming the option and the dataset.
+    """
+    dataset = dataset_around(url, patience)
+    if dataset is not None:
+        raise UserError(
+            f"--{option} {url} lies in the packed dataset {dataset}, which holds nothing but its shards. Give a folder "
+            "outside of it."
+        )
 
 
 def _head(url: str, store: Store) -> tuple[Index, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hardviews.checked import OPTION, at_least, finite, require, within
 from hardviews.data.folder import ImageFolder, check_folder
-from hardviews.data.index import Index
+from hardviews.data.index import Index, check_apart
 from hardviews.data.known_sources import digits, has_test_part, torchvision_dataset
 from hardviews.data.names import printable
 from hardviews.data.pack import SHARD_BYTES, pack, refuse_packed, refuse_unwritable
@@ -105,6 +105,7 @@ class Packing:
 
     def run(self) -> dict[Split, Index]:
         """Pack and return the index of each part; say what was packed and what was rejected."""
+        check_apart("out", self.out)
         parts = self._parts()
         outs = {split: f"{self.out.rstrip('/')}/{split}" for split in parts}
         if self.torchvision is None and self.source not in _SHIPPED:

@@ -7,7 +7,7 @@ if a place cannot be seen from here.
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from hardviews.data.index import Index
+from hardviews.data.index import Index, check_apart
 from hardviews.data.pack import refuse_packed
 from hardviews.data.pack_command import Packing
 from hardviews.storage.sight import PATIENCE, reasons, remote
@@ -19,6 +19,7 @@ def look_at_packing(packing: Packing, here: bool = False) -> Iterator[str]:
 
     def look() -> None:
         open_store(packing.out, PATIENCE).files()
+        check_apart("out", packing.out, PATIENCE)
         if not packing.overwrite:
             refuse_packed(f"{packing.out.rstrip('/')}/train")
 

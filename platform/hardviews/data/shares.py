@@ -31,24 +31,38 @@ def check_sizes(global_batch: int, group: int, accumulate: int, world: int) -> N
     """
     if min(global_batch, group, accumulate, world) < 1:
         raise UserError(
-            f"Batch sizes must be positive: global_batch={global_batch}, group={group}, "
-            f"accumulate={accumulate}, world={world}."
+            f"Batch sizes must be positive: training.batch is {global_batch}, training.group {group}, "
+            f"training.accumulate {accumulate}, the number of processes {world}."
         )
     unit = group * accumulate
     if global_batch % unit:
-        below, above = global_batch // unit * unit, -(-global_batch // unit) * unit
-        nearest = f"{below} or {above}" if below else f"{above}"
         raise UserError(
-            f"global_batch={global_batch} cannot be cut into {accumulate} micro-batch(es) of whole groups of "
-            f"{group} samples: it must be a multiple of {unit}. The nearest possible sizes are {nearest}."
+            f"training.batch is {global_batch}; it must be a multiple of {unit}, for training.accumulate {accumulate} "
+            f"micro-batches of whole groups of training.group {group} samples. "
+            f"{_possible(global_batch, group, accumulate)}"
         )
     groups = global_batch // unit
     if world > groups:
         raise UserError(
-            f"global_batch={global_batch} has {groups} group(s) of {group} samples in each of its "
+            f"training.batch {global_batch} has {groups} group(s) of {group} samples in each of its "
             f"{accumulate} micro-batch(es), too few for {world} processes. Use at most {groups} processes, a "
-            f"global batch of at least {unit * world}, or a smaller group or accumulate."
+            f"training.batch of at least {unit * world}, or a smaller training.group or training.accumulate."
         )
+
+
+def _possible(batch: int, group: int, accumulate: int) -> str:
+    """Return which sizes near those that do not fit do, as a sentence."""
+    unit = group * accumulate
+    if batch > unit or accumulate == 1:
+        sizes = [size for size in (batch // unit * unit, -(-batch // unit) * unit) if size]
+        return f"The nearest possible size{'s are' if len(sizes) > 1 else ' is'} {' or '.join(map(str, sizes))}."
+    # So many micro-batches want a batch many times as large, which the dataset may not fill.
+    size = max(group, batch // group * group)
+    fewer = min(accumulate, size // group)
+    while size // group % fewer:
+        fewer -= 1
+    other = "" if size == batch else f" and training.batch to {size}"
+    return f"Set training.accumulate to {fewer}{other}."
 
 
 def most_processes(global_batch: int, group: int, accumulate: int) -> tuple[int, str]:

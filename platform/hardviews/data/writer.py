@@ -22,7 +22,7 @@ from hardviews.data.claim import Claim
 from hardviews.data.index import INDEX_NAME, SAMPLE, SAMPLES_NAME, Index, Shard, encode_index, encode_table
 from hardviews.data.prepare import Ready, Reject
 from hardviews.errors import UserError
-from hardviews.storage.disk import temporary_folder
+from hardviews.storage.disk import make_folder, temporary_folder
 from hardviews.storage.store import Store
 
 REJECTS_NAME = "rejects.jsonl"
@@ -65,10 +65,12 @@ class Writer:
                 raise UserError(f"{self._target.url!r} is a file. Give a folder to write the shards into.")
             self._made_target = not os.path.exists(parent)
             try:
-                os.makedirs(parent, exist_ok=True)
+                make_folder(parent)
                 _clear_interrupted(parent)
                 self._folder = tempfile.mkdtemp(prefix=_STAGING, dir=parent)
             except OSError as error:
+                if self._made_target:
+                    self._target.remove_if_empty()
                 raise UserError(
                     f"The folder {self._target.url!r} cannot be written to: {error.strerror}. Choose another."
                 ) from error

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 
+from hardviews.checked import at_least, number
 from hardviews.elastic.worker import Phase
 from hardviews.errors import UserError
 
@@ -57,8 +58,9 @@ class Limits:
         if text == "off":
             return cls(**dict.fromkeys(names, 0.0))
         given: dict[str, float] = {}
-        with suppress(ValueError):  # whoever waits for the store reports it
-            given["data"] = max(cls.data, float(variables.get("HARDVIEWS_PATIENCE") or 0.0) + 60.0)
+        with suppress(UserError):  # whoever waits for the store reports it
+            patience = number("HARDVIEWS_PATIENCE", variables.get("HARDVIEWS_PATIENCE") or "0", at_least(0), "seconds")
+            given["data"] = max(cls.data, patience + 60.0)
         for word in filter(None, text.split(",")):
             name, _, value = (part.strip() for part in word.partition("="))
             try:

@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
 from multiprocessing.connection import Connection
 
+from hardviews.checked import at_least, number
 from hardviews.elastic.guard import Guard
 from hardviews.elastic.processes import end_with_parent
 from hardviews.elastic.timeline import mark
@@ -129,7 +130,7 @@ def written() -> None:
 def last_reached() -> int | None:
     """Returns the furthest step that earlier lives of the job told of, as known when this one began."""
     told = os.environ.get(REACHED_VARIABLE)
-    return int(told) if told else None
+    return int(number(REACHED_VARIABLE, told, at_least(0), "steps")) if told else None
 
 
 def leaving() -> AbstractContextManager[None]:

@@ -7,13 +7,13 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
 
 from hardviews.checked import OPTION, at_least, require, within
-from hardviews.data.index import Index
+from hardviews.data.index import Index, is_dataset
 from hardviews.data.reader import Reader
 from hardviews.errors import UserError
 from hardviews.evaluation.features import Embed, Features, Preprocess, Source, embedding, extract
@@ -39,7 +39,7 @@ class Evaluation:
 
     Attributes:
         run: the output folder of a pretraining job, or an exported encoder's folder or file (path or URL).
-        data: the folder with packed `train` and `test` datasets (path or URL).
+        data: the folder with packed `train` and `test` datasets (path or URL), or its dataset `train`.
         train: the training dataset, instead of the one in `data`.
         test: the test dataset, instead of the one in `data`.
         baselines: score raw pixels and the same network with random weights too.
@@ -98,6 +98,33 @@ class Evaluation:
             found.append(given or f"{str(self.data).rstrip('/')}/{name}")
         return found[0], found[1]
 
+    def located(self) -> Self:
+        """Return the same evaluation with `data` naming the folder of the parts, if it names their `train`.
+
+        Raises:
+            UserError: the store does not answer, or `data` is a dataset of another name.
+        """
+        if self.data is None or (self.train is not None and self.test is not None):
+            return self
+        return replace(self, data=_folder_of_parts(self.data))
+
+
+def _folder_of_parts(data: str) -> str:
+    """Return the folder that holds the parts: `data`, or the folder above it if `data` is the part `train`.
+
+    A training takes either as its data.
+    """
+    address = data.rstrip("/")
+    folder, slash, name = address.rpartition("/")
+    if not is_dataset(address) or is_dataset(f"{address}/train"):
+        return address
+    if name != "train":
+        raise UserError(
+            f"--data {data} is a packed dataset itself, and an evaluation needs two. Give them by --train and --test, "
+            "or give --data the folder that holds them as `train` and `test`."
+        )
+    return folder if slash else "."
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:
@@ -151,6 +178,7 @@ def evaluate(config: Evaluation, name: str, score: Score, announce: Announce = s
     """
     device = choose_device(config.device)
     check_writable("project", config.project)
+    config = config.located()
     train_url, test_url = config.urls()
     wait_for_encoder(config.run, config.wait)
     encoder = load(config.run).to(device).to(memory_format=torch.channels_last)

@@ -146,13 +146,14 @@ def _evaluation(job: Job, command: str, words: Sequence[str]) -> tuple[list[str]
     from hardviews.evaluation.knn import Knn
     from hardviews.evaluation.linear import Linear
     from hardviews.evaluation.protocol import choose_device
+    from hardviews.storage.sight import seen
 
     read = parse(Knn, words, command) if command == "knn" else parse(Linear, words, command)
     found = _said(lambda: read.urls())
     found += _gpu(job, "device", read.device, "the evaluation")
     if job.here:
         found += _said(lambda: choose_device(read.device))
-    return found, lambda: look_at_evaluation(read.urls(), read.run, job.here)
+    return found, lambda: look_at_evaluation(seen(read.located).urls(), read.run, job.here)
 
 
 def _packing(job: Job, words: Sequence[str]) -> tuple[list[str], Look | None]:

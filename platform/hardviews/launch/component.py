@@ -226,7 +226,7 @@ def _single(
         image=IMAGE.resolve(image),
         entrypoint="python",
         args=args,
-        env=_ENVIRONMENT | env,
+        env=_ENVIRONMENT | {name: value for name, value in env.items() if value or name not in _ENVIRONMENT},
         num_replicas=1,
         resource=resource,
         metadata=(pod or PodOptions()).metadata(),

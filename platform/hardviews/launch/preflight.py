@@ -66,7 +66,7 @@ class Preflight:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             # Messages are taken out of frames, whose lines depend on the encoding.
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8", "PYTHONSAFEPATH": "1"},
         )
         self._rest = b""
         self._late = False

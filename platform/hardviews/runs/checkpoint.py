@@ -154,11 +154,11 @@ class Checkpoints:
     # Reading
 
     def latest(self, device: torch.device = _CPU) -> Checkpoint | None:
-        """Return the newest whole checkpoint, or None where there is none; every rank calls this.
+        """Return the newest whole checkpoint, or None if none was ever committed; every rank calls this.
 
         Raises:
-            UserError: on all ranks, where rank 0 cannot read the store or the checkpoint is of another version; or on
-            a rank that does not see the folder that rank 0 read.
+            UserError: on all ranks, if rank 0 cannot read the store, if all checkpoints are damaged, or if the
+            checkpoint is of another version; or on a rank that does not see the folder that rank 0 read.
         """
         found: Checkpoint | None = None
         told: list[Any] = [None]
@@ -218,28 +218,34 @@ class Checkpoints:
 
     def _newest_whole(self) -> Checkpoint | None:
         seen: list[str] = []
+        damaged: dict[str, str] = {}
         for _ in range(_LOOKS):
             names = self.names()
             if names == seen:
                 break
-            seen, committed = names, 0
+            seen = names
+            damaged.clear()
             for name in names:
                 try:
                     manifest = self.manifest(name)
                     if manifest is None:
                         continue
-                    committed += 1
                     return self._read(name, manifest)
                 except Damaged as error:
-                    committed += 1
+                    damaged[name] = str(error)
                     logger.warning(
                         "the checkpoint %s is damaged (%s); looking for the one before it", self.store.name(name), error
                     )
-            if not committed:
-                return None
-        if seen:
-            logger.warning("no checkpoint in %s is whole; the run begins anew", self.store.url)
-        return None
+            if not damaged:
+                break
+        if not damaged:
+            return None
+        # To begin anew would write over a run that only a mount hides.
+        reasons = "; ".join(f"{name} ({reason})" for name, reason in damaged.items())
+        raise UserError(
+            f"No checkpoint in {self.store.url} is whole: {reasons}. A faulty disk or mount looks the same: mend it, "
+            "or copy the checkpoints back, and start again. To begin anew, give another --output."
+        )
 
     def _read(self, name: str, manifest: Manifest) -> Checkpoint:
         with self.store.disk_in_words(), self._verified(name, manifest) as folder:

@@ -1,6 +1,7 @@
 """What run an output folder holds: `run.json`, written when the run begins."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -11,6 +12,8 @@ from hardviews.storage.store import open_store
 _NAME = "run.json"
 # They make the order of the samples, which has to stay the same inside an epoch.
 _ORDER = ("training.batch", "training.group", "training.seed", "loader.reader.streams", "loader.reader.window")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,21 @@ class Record:
     def write(self, output: str) -> None:
         """Write the record; it appears whole or not at all."""
         open_store(output).write(_NAME, json.dumps(asdict(self), indent=1).encode())
+
+    def keep(self, output: str, patience: float | None = None) -> None:
+        """Write the record again, with a warning, if it is gone from the folder that it was written to.
+
+        Raises:
+            UserError, OSError: the folder cannot be read or written.
+        """
+        store = open_store(output, patience)
+        if store.size(_NAME) is not None:
+            return
+        store.write(_NAME, json.dumps(asdict(self), indent=1).encode())
+        logger.warning(
+            "%s was gone and is written again: the output was removed while the run trains. Older checkpoints are lost",
+            store.name(_NAME),
+        )
 
     @staticmethod
     def remove(output: str) -> None:

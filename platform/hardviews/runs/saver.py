@@ -9,12 +9,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from hardviews.elastic.timeline import mark
+from hardviews.errors import UserError
 from hardviews.failures import kind_of
 from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.ledger import Range
@@ -46,14 +48,17 @@ class Saver:
         step: int | None,
         active: bool,
         check: Callable[[float | None], None] | None = None,
+        keep: Callable[[float | None], None] | None = None,
     ) -> None:
         """Begin with the checkpoint of `step` in the store, if there is one.
 
         every: seconds between saves by the clock. active: whether this process writes. check: raises Superseded where
-        another life of the run has begun; it gets the seconds that the save waits for the store.
+        another life of the run has begun; it gets the seconds that the save waits for the store. keep: called with them
+        after a save, to see that the run's other files are still there.
         """
         self.checkpoints, self.every, self.active = checkpoints, every, active
         self.check: Callable[[float | None], None] = check or _nothing
+        self.keep: Callable[[float | None], None] = keep or _nothing
         self.saved_step = step
         self.superseded = False  # nothing is written any more
         self.failures = 0
@@ -153,6 +158,8 @@ class Saver:
         except Exception as error:
             self._failed(state.progress.step, error)
             return
+        with suppress(OSError, UserError):  # the checkpoint counts, and the next save looks again
+            self.keep(patience)
         self.reason = self._cause = ""
         self.seconds = time.monotonic() - began
         self.saved_step = state.progress.step

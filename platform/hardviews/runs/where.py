@@ -7,13 +7,16 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-from hardviews.data.index import INDEX_NAME, Index
+from hardviews.data.index import Index, check_apart, is_dataset
 from hardviews.elastic.environment import launched
 from hardviews.errors import UserError
-from hardviews.storage.failures import Denied
 from hardviews.storage.patience import TRAINING, usual
-from hardviews.storage.store import Store, check_writable, open_store
+from hardviews.storage.store import check_writable, open_store
 from hardviews.storage.url import check_given, check_here, lies_in
+
+# Names in the output of a run.
+_FOLDERS = ("checkpoints", "lives", "encoder")
+_FILES = ("run.json", "history.jsonl")
 
 
 @dataclass(frozen=True)
@@ -38,20 +41,35 @@ class Where:
         check_here(project=self.project)
 
     def check(self) -> None:
-        """Refuse places that cannot be written, without leaving anything there.
+        """Refuse places that cannot be written, or lie in a packed dataset, without leaving anything there.
 
         Raises:
             UserError: naming the place.
         """
         for name, folder in self.written():
             check_writable(name, folder, patience())
+        check_apart("output", self.output, patience())
+        self._check_kinds()
+
+    def _check_kinds(self) -> None:
+        """Refuse an output in which a file has the name of one of the run's folders, or a folder that of a file."""
+        store = open_store(self.output)
+        if store.path is None:
+            return  # an object store has no folders
+        for names, kind, right in ((_FOLDERS, "folder", os.path.isdir), (_FILES, "file", os.path.isfile)):
+            for path in (os.path.join(store.path, name) for name in names):
+                if os.path.lexists(path) and not right(path):
+                    raise UserError(
+                        f"--output {self.output}: {path} is not a {kind}, and a run needs a {kind} of this name. "
+                        "Remove or rename it, or give another --output."
+                    )
 
     def written(self) -> tuple[tuple[str, str], ...]:
         """Return the options that name a place to write to, and the places."""
         return ("output", self.output), ("project", self.project)
 
     def check_apart(self, dataset: str) -> None:
-        """Refuse an output inside the packed dataset at a URL, or inside the test part beside it.
+        """Refuse an output inside the packed dataset at a URL, or inside the place of its test part.
 
         Raises:
             UserError: naming both.
@@ -98,17 +116,9 @@ def open_dataset(data: str) -> Index:
     """
     inside = f"{data.rstrip('/')}/train"
     wait = patience()
-    if not _there(open_store(data, wait)) and _there(open_store(inside, wait)):
+    if not is_dataset(data, wait) and is_dataset(inside, wait):
         return Index.load(inside, wait)
     return Index.load(data, wait)
-
-
-def _there(store: Store) -> bool:
-    """Whether an index can be read. To whoever may not list, S3 denies what is not there, as what may not be read."""
-    try:
-        return store.size(INDEX_NAME) is not None
-    except Denied:
-        return False
 
 
 def patience() -> float:

@@ -58,6 +58,36 @@ def nearest(path: str) -> str:
     return path
 
 
+# Folders that this process has made: of these alone, an empty one may be removed with what was in it.
+_made: set[str] = set()
+
+
+def make_folder(path: str) -> None:
+    """Make a folder and those above it that are missing; `remove_made` takes them back.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    missing = []
+    above = path
+    while above and not os.path.exists(above):
+        missing.append(above)
+        above = os.path.dirname(above)
+    os.makedirs(path, exist_ok=True)
+    _made.update(missing)
+
+
+def remove_made(path: str) -> None:
+    """Remove the folders from a path upwards that this process has made, as long as they are empty."""
+    while path in _made:
+        try:
+            os.rmdir(path)
+        except OSError:
+            return
+        _made.discard(path)
+        path = os.path.dirname(path)
+
+
 def try_folder(folder: str) -> None:
     """Write a little into a folder and take it back.
 

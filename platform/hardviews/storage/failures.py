@@ -5,6 +5,7 @@ import socket
 
 from hardviews.errors import UserError
 from hardviews.failures import Needs, Remedy, links
+from hardviews.storage import aws
 from hardviews.storage.answer import RIGHTS, Answer, answer_of
 from hardviews.storage.filesystem import endpoint
 from hardviews.storage.url import protocol_of
@@ -18,6 +19,10 @@ class Refused(UserError):
     """A store will not give, or take, a file, however often it is asked."""
 
     needs = Needs.USER
+
+
+class Misconfigured(Refused):
+    """The configuration of the clients on this machine is wrong: nothing was requested."""
 
 
 class Denied(Refused):
@@ -62,8 +67,9 @@ _FULL = {
 _WRITES = {"PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"}
 _READS = {"", "GetObject", "HeadObject", "ListObjectsV2", "HeadBucket"}
 
-_KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+_KEYS = " and ".join(aws.KEYS)
 _WHEN = "AWS_REQUEST_CHECKSUM_CALCULATION=when_required and AWS_RESPONSE_CHECKSUM_VALIDATION=when_required"
+_CREDENTIALS = {"CredentialRetrievalError", "MetadataRetrievalError", "TokenRetrievalError"}
 _PAYER = "FSSPEC_S3_REQUESTER_PAYS"
 
 
@@ -93,8 +99,9 @@ def verdict(error: Exception, url: str, name: str, tries: int = 1) -> UserError 
             f"There is no bucket {bucket!r} at {endpoint()}. Create it, for example with: aws s3 mb s3://{bucket} "
             f"- or correct the address {url}."
         )
-    if kinds & {"NoCredentialsError", "PartialCredentialsError"}:
-        return Refused(f"No credentials for {url} were found. Set {_KEYS} in the environment of this process.")
+    misconfigured = aws.mistake(error) if s3 and not answer.known else None
+    if misconfigured:
+        return Misconfigured(f"{url} cannot be reached. {misconfigured}")
     if code == "InvalidAccessKeyId":
         return Refused(
             f"{endpoint()} does not know the access key that this process has. Correct {_KEYS}; they must be those of "
@@ -124,11 +131,7 @@ def verdict(error: Exception, url: str, name: str, tries: int = 1) -> UserError 
             f"{endpoint()} cannot be talked to over TLS ({_short(error)}). Give an endpoint that begins with http:// "
             "where the server has no TLS; name the authority that signed its certificate with AWS_CA_BUNDLE."
         )
-    if s3 and "Invalid endpoint" in text:
-        return Refused(
-            f"AWS_ENDPOINT_URL is {endpoint()!r}, which is no address. Write http://HOST:PORT or https://HOST."
-        )
-    if s3 and (isinstance(error, ValueError) or "ParamValidationError" in kinds) and "ResponseParserError" not in kinds:
+    if s3 and (isinstance(error, ValueError) or aws.is_of_address(error)) and "ResponseParserError" not in kinds:
         return Refused(f"{url} is not an address of a file store ({_short(error)}). Write s3://bucket/folder.")
     package = next((link.name or str(link) for link in links(error) if isinstance(link, ImportError)), None)
     if package:
@@ -159,6 +162,8 @@ def in_words(error: Exception, url: str) -> str:
     """What a passing failure was, in a few words."""
     kinds = {type(link).__name__ for link in links(error)}
     place = endpoint() if protocol_of(url) == "s3" else url
+    if kinds & _CREDENTIALS:
+        return f"no credentials could be retrieved ({_short(error)})"
     if kinds & {"gaierror", "ClientConnectorDNSError"}:
         return f"the name of the host of {place} cannot be resolved"
     if "ConnectionRefusedError" in kinds or "ECONNREFUSED" in str(error) or "Connect call failed" in _text(error):
@@ -175,7 +180,7 @@ def in_words(error: Exception, url: str) -> str:
     return f"{place} answered {answer}" if answer.known else _short(error)
 
 
-def advice(error: Exception) -> str:
+def advice(error: Exception, url: str) -> str:
     """What to do about a failure that did not pass in the time that was waited."""
     answer = answer_of(error)
     if answer.throttled:
@@ -188,7 +193,11 @@ def advice(error: Exception) -> str:
             "The server is there, and fails: look at its log. To wait longer, set HARDVIEWS_PATIENCE to a number of "
             "seconds."
         )
-    return "Check that the address is right and that the server runs."
+    if any(type(link).__name__ in _CREDENTIALS for link in links(error)):
+        return f"Check the source of the credentials, or set {_KEYS}."
+    region = aws.region_of_unknown_host() if is_unknown_host(error) else ""
+    hints = region + aws.proxy() if protocol_of(url) == "s3" else ""
+    return f"Check that the address is right and that the server runs.{hints}"
 
 
 def is_unknown_host(error: BaseException) -> bool:

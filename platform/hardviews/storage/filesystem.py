@@ -5,6 +5,7 @@ import threading
 from typing import Any
 
 from hardviews.errors import UserError
+from hardviews.storage import aws
 
 # How long a connection may take, and how long one may be silent: the clients' own defaults notice a stalled server
 # after a minute. Tries are counted and waited for in one place, `Patience`: fifteen tries inside each of ours would
@@ -40,8 +41,7 @@ def file_system(protocol: str) -> Any:
     Raises UserError where fsspec knows no such protocol.
     """
     # The client reads the environment once; a process that changes it (a notebook) gets another client.
-    aws = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))) if protocol == "s3" else ()
-    key = (protocol, aws)
+    key = (protocol, aws.settings() if protocol == "s3" else ())
     with _lock:
         if key not in _systems:
             _systems[key] = _make(protocol)

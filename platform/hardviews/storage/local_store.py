@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hardviews.errors import UserError
 from hardviews.failures import of_machine
-from hardviews.storage.disk import in_words, nearest, try_folder
+from hardviews.storage.disk import in_words, make_folder, nearest, remove_made, try_folder
 
 
 class LocalStore:
@@ -86,7 +86,7 @@ class LocalStore:
     @contextlib.contextmanager
     def staging(self, folder: str) -> Iterator[Path]:
         path = Path(self.name(folder))
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(str(path))
         yield path
 
     def disk_in_words(self) -> contextlib.AbstractContextManager[None]:
@@ -102,6 +102,7 @@ class LocalStore:
     def remove_if_empty(self) -> None:
         with contextlib.suppress(OSError):
             os.rmdir(self.path)
+            remove_made(os.path.dirname(self.path))
 
     def check_writable(self) -> None:
         folder = nearest(self.path)
@@ -123,7 +124,7 @@ class LocalStore:
 
     def _fill(self, target: str, new: bool, fill: Callable[[str], object]) -> None:
         folder, name = os.path.split(target)
-        os.makedirs(folder, exist_ok=True)
+        make_folder(folder)
         handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
         os.close(handle)
         try:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from hardviews.errors import UserError
+from hardviews.checked import at_least, number
 from hardviews.storage.failures import Unreachable, advice, in_words, is_unknown_host, verdict
 
 T = TypeVar("T")
@@ -28,15 +28,13 @@ _told = {"at": -NEXT_WORD}
 
 
 def usual(variables: Mapping[str, str] = os.environ) -> float:
-    """Seconds that a store is waited for where nobody says otherwise.
+    """Return the seconds that a command which starts waits for a store: HARDVIEWS_PATIENCE, or a minute.
 
-    Raises UserError where the environment variable holds no number.
+    Raises:
+        UserError: the environment variable is not a number of seconds.
     """
-    given = variables.get(VARIABLE, "")
-    try:
-        return float(given) if given else STARTING
-    except ValueError:
-        raise UserError(f"{VARIABLE} is {given!r}; give a number of seconds, for example 60.") from None
+    given = variables.get(VARIABLE, "").strip()
+    return number(VARIABLE, given, at_least(0).note("for example 60"), "seconds") if given else STARTING
 
 
 class Patience:
@@ -85,7 +83,7 @@ class Patience:
                 if waited + pause > most or self._over.is_set():
                     raise Unreachable(
                         f"{name} could not be reached for {waited:.0f} s ({tries} tries): {words.rstrip('.')}. "
-                        f"{advice(error)}"
+                        f"{advice(error, url)}"
                     ) from error
                 with self._lock:
                     self.retries += 1

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hardviews.storage import aws
 from hardviews.storage.answer import answer_of
 from hardviews.storage.disk import TEMPORARY_FOLDER, in_words, temporary_folder
-from hardviews.storage.failures import CONDITIONAL, Refused, Unsupported, is_taken, lacks
+from hardviews.storage.failures import CONDITIONAL, Misconfigured, Refused, Unsupported, is_taken, lacks
 from hardviews.storage.filesystem import file_system
 from hardviews.storage.patience import Patience, usual
 from hardviews.storage.scratch import scratch
@@ -69,6 +70,9 @@ class RemoteStore:
     def fs(self) -> Any:
         """Return this process's fsspec file system."""
         if self._fs is None or self._pid != os.getpid():
+            wrong = aws.mistake_in_keys() if self._s3 else None
+            if wrong:
+                raise Misconfigured(f"{self.url} cannot be reached. {wrong}")
             self._fs, self._pid = file_system(self._protocol), os.getpid()
         return self._fs
 

@@ -1,6 +1,7 @@
 """The client of S3: s3fs, with an end to every request and questions that need no listing."""
 
 import asyncio
+import logging
 from typing import Any
 
 from aiobotocore.session import AioSession
@@ -10,6 +11,10 @@ from s3fs import S3FileSystem
 _ANSWER = 30.0  # seconds in which a request has to be answered, beside its body
 _SLOWEST = 32 * 1024  # bytes per second that an upload has to make
 _NO_REASON = {"400", "403", "404", "405"}  # the only codes that an answer without a body can have, as one to HEAD
+
+
+# It logs the traceback of credentials that cannot be refreshed, whose error is raised too.
+logging.getLogger("aiobotocore.credentials").setLevel(logging.CRITICAL)
 
 
 class S3(S3FileSystem):  # type: ignore[misc]

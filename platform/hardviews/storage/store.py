@@ -114,7 +114,7 @@ class Store(Protocol):
         """Delete a folder and everything in it, if it exists."""
 
     def remove_if_empty(self) -> None:
-        """Delete the folder of this store itself if nothing is in it."""
+        """Delete the folder of this store itself if nothing is in it, and those above it that this process has made."""
 
     def check_writable(self) -> None:
         """Raise UserError if files cannot be written and removed here; leaves nothing, makes no folder."""
@@ -128,12 +128,10 @@ def open_store(url: str, patience: float | None = None) -> Store:
     Raises:
         UserError: the URL is mistyped, or HARDVIEWS_PATIENCE is not a number.
     """
-    address = url.rstrip("/") or url
-    if "://" in url and "://" not in address:
-        raise UserError(f"{url} names no folder. Write {url.rstrip('/')}//bucket/folder.")
     wrong = mistake(url)
     if wrong:
         raise UserError(f"{url!r} {wrong}.")
+    address = url.rstrip("/") or url
     path, seconds = local_path(url), usual() if patience is None else patience
     return RemoteStore(address, seconds) if path is None else LocalStore(path, address)
 

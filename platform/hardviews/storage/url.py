@@ -3,6 +3,7 @@
 import os
 import re
 
+from hardviews.checked import at_least, number
 from hardviews.errors import UserError
 
 # Words before a colon that nobody means as the name of a folder. Any other word may be one, as in `run:1`.
@@ -11,6 +12,11 @@ _SCHEMES = [
     *("http", "https", "ftp", "ftps", "sftp", "ssh", "scp", "smb", "nfs", "hdfs", "webhdfs", "dbfs", "hf"),
     *("file", "local", "memory", "arn", "mlflow", "git", "github"),
 ]
+# The place that stands first in an address, by the protocol; others may begin with a slash.
+_PLACES = {
+    **dict.fromkeys(("s3", "s3a", "s3n", "gs", "gcs", "r2", "az", "abfs", "oss", "cos", "minio"), "bucket"),
+    **dict.fromkeys(("http", "https", "ftp", "ftps", "sftp", "ssh", "smb"), "host"),
+}
 _KNOWN = "|".join(sorted(_SCHEMES, key=len, reverse=True))
 _WHOLE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # as an address begins; one letter is a drive of Windows
 _ONE_SLASH = re.compile(r"([A-Za-z][A-Za-z0-9+.@-]*):[/\\]")
@@ -55,8 +61,9 @@ def mistake(address: str) -> str | None:
         scheme, rest = address.split("://", 1)
         if scheme != scheme.lower():
             return f"begins with {scheme}://, and protocols are lower case. Write {scheme.lower()}://{rest}"
-        if scheme in ("s3", "s3a") and rest.startswith(("/", "\\")):
-            return f"names no bucket. Write {scheme}://{rest.strip('/' + chr(92)) or 'bucket/folder'}"
+        if not rest or (scheme in _PLACES and rest.startswith(("/", "\\"))):
+            inside = rest.strip("/" + chr(92)) or f"{_PLACES.get(scheme) or ''}/folder"
+            return f"does not name a {_PLACES.get(scheme, 'folder')}. Write {scheme}://{inside}"
         return None
     if address.startswith("\\\\"):
         return "is an address of Windows. Give a folder of this machine, or an address such as s3://bucket/folder"
@@ -128,14 +135,13 @@ def cache_folder() -> str:
 
 
 def cache_bound() -> int | None:
-    """The most bytes that a cache of shards may take here, whatever a recipe allows: HARDVIEWS_CACHE_BYTES, if set.
+    """Return the most bytes that a cache of shards may take here, whatever a recipe allows: HARDVIEWS_CACHE_BYTES.
 
-    Raises UserError where the variable holds no number.
+    Raises:
+        UserError: the variable is not a number of bytes.
     """
-    given = os.environ.get("HARDVIEWS_CACHE_BYTES", "")
-    if given and not given.isdecimal():
-        raise UserError(f"HARDVIEWS_CACHE_BYTES is {given!r}; give a number of bytes.")
-    return int(given) if given else None
+    given = os.environ.get("HARDVIEWS_CACHE_BYTES", "").strip()
+    return int(number("HARDVIEWS_CACHE_BYTES", given, at_least(0), "bytes")) if given else None
 
 
 def cache_room(disk: int) -> int:

@@ -2,6 +2,7 @@
 
 import os
 
+from hardviews.checked import at_least, number
 from hardviews.elastic.worker import EVICTED, GRACE_VARIABLE
 from hardviews.errors import UserError
 from hardviews.runs.life import LifeNotes, NoLife
@@ -12,6 +13,15 @@ _PATIENCE = 240.0  # seconds that the last save of a finished training waits for
 _MARGIN = 5.0  # seconds of the grace period, kept for what follows the save
 
 
+def grace() -> float:
+    """Return the seconds that a process which is asked to leave has left.
+
+    Raises:
+        UserError: HARDVIEWS_GRACE is not a number of seconds.
+    """
+    return number(GRACE_VARIABLE, os.environ.get(GRACE_VARIABLE) or "30", at_least(0), "seconds")
+
+
 def save_last(saver: Saver, state: State, trainer: Trainer, life: LifeNotes | NoLife, finished: bool) -> None:
     """Save and wait for it: a life ends here, and the next one begins at its step. Every rank calls this.
 
@@ -19,7 +29,7 @@ def save_last(saver: Saver, state: State, trainer: Trainer, life: LifeNotes | No
         UserError: a finished training could not be saved. Displaced: another job trains the run now. SystemExit: with
         EVICTED, another life of this job has begun.
     """
-    wait = _PATIENCE if finished else max(1.0, float(os.environ.get(GRACE_VARIABLE) or "30") - _MARGIN)
+    wait = _PATIENCE if finished else max(1.0, grace() - _MARGIN)
     saved = life.displaced is None and saver.finish(state, wait)
     # All leave together: who began anew before the save is done would begin from the one before.
     trainer.synchronise()

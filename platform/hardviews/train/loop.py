@@ -52,7 +52,7 @@ from hardviews.train.damage import Damage
 from hardviews.train.display import Display
 from hardviews.train.epoch import epoch_samples
 from hardviews.train.export import export
-from hardviews.train.farewell import save_last
+from hardviews.train.farewell import grace, save_last
 from hardviews.train.feed import Feed
 from hardviews.train.idle import idle
 from hardviews.train.lasting import Lasting
@@ -102,6 +102,7 @@ class Pretraining:
         training = recipe.training
         check_sizes(training.batch, training.group, training.accumulate, world.size)
         check_crew(recipe.loader.worker_count())
+        grace()  # a mistake in it would end the last save
         if world.leads:
             where.check()
         self.life = self._take_turn() if world.leads else NoLife()
@@ -140,13 +141,17 @@ class Pretraining:
             self.lasting.take_over(found)
         every = self.recipe.training.checkpoint_seconds or None
         saved = progress.step if progress else None
-        self.saver = Saver(self.checkpoints, every, saved, self.world.leads, self.life.check_newest)
+        self.saver = Saver(self.checkpoints, every, saved, self.world.leads, self.life.check_newest, self._keep_record)
         mark("restored", step=self.lasting.step)
         run_id = before.run_id if before else progress.run_id if progress else ""
         self.record = replace(self.record, run_id=run_id, key=before.key if before else "")
         self._new = before is None
         if self.world.leads and not self.lasting.over:
             self.checkpoints.check_room(to_tensors(self.trainer.objective, self.trainer.optimizer))
+
+    def _keep_record(self, patience: float | None) -> None:
+        """See that the output still holds the run's record; a save calls this, so it was written."""
+        self.record.keep(self.where.output, patience)
 
     def _begin_life(self) -> None:
         """Write that this life begins; every rank calls this.

@@ -6,7 +6,7 @@ The processes check the same by the same functions when they start. Nothing is l
 from collections.abc import Iterator
 from functools import partial
 
-from hardviews.data.index import Index, NoDataset
+from hardviews.data.index import Index, NoDataset, check_apart
 from hardviews.data.reader import Reader
 from hardviews.errors import UserError
 from hardviews.runs.checkpoint import Checkpoints
@@ -48,6 +48,7 @@ def look_at_run(where: Where, recipe: Recipe, here: bool = False) -> Iterator[st
         return
     try:
         seen(lambda: open_store(where.output, PATIENCE).files())
+        seen(lambda: check_apart("output", where.output, PATIENCE))
         before = seen(lambda: Record.read(where.output, PATIENCE))
         progress = seen(lambda: _newest(where.output))
         known = before.dataset if before is not None else progress.dataset if progress is not None else ""

@@ -32,6 +32,8 @@ _NEUTRAL = (
     "training.checkpoint_seconds",
     "training.checkpoint_steps",
 )
+# Bound of counts: so many epochs of 2^32 samples fit the 63 bits in which checkpoints hold numbers of samples.
+_MOST = 10**9
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,15 @@ class Training:
         require(
             self,
             "training",
-            epochs=at_least(1),
-            batch=at_least(1),
-            group=at_least(1),
-            accumulate=at_least(1),
+            epochs=within(1, _MOST),
+            batch=within(1, _MOST),
+            group=within(1, _MOST),
+            accumulate=within(1, _MOST),
             seed=within(0, 2**32 - 1),
             checkpoint_seconds=at_least(0).note("0 for never"),
-            checkpoint_steps=at_least(0).note("0 for never"),
-            keep=at_least(1),
-            log_steps=at_least(1),
+            checkpoint_steps=within(0, _MOST).note("0 for never"),
+            keep=within(1, _MOST),
+            log_steps=within(1, _MOST),
         )
 
 
