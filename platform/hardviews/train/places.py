@@ -28,19 +28,21 @@ def look_at_run(where: Where, recipe: Recipe) -> Iterator[str]:
     Raises:
         Unseen: a place is not to be seen from here.
     """
-    index = None
+    index, refused = None, False
     if remote(where.data):
         try:
             index = seen(lambda: _train_part(where.data))
             where.check_apart(index.url)
             _check_size(index, recipe)
         except UserError as error:
+            refused = True  # perhaps for its place, which is then not looked at again
             yield str(error)
     if not remote(where.output):
         return
     try:
         seen(lambda: open_store(where.output, PATIENCE).files())
-        seen(lambda: check_apart("output", where.output, PATIENCE))
+        if not refused:
+            seen(lambda: check_apart("output", where.output, PATIENCE))
         before = seen(lambda: Record.read(where.output, PATIENCE))
         progress = seen(lambda: _newest(where.output))
         known = before.dataset if before is not None else progress.dataset if progress is not None else ""
