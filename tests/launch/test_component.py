@@ -100,6 +100,14 @@ def test_a_cluster_needs_every_value_and_this_machine_needs_neither_image_nor_se
     assert site.missing(pack(source="s"), local=False) == [site.IMAGE, site.DATA]
 
 
+@pytest.mark.parametrize(("text", "value"), [("", "1"), ("yes", "yes")])
+def test_no_job_takes_modules_from_its_folder(text, value):
+    env = {"PYTHONSAFEPATH": text, "EMPTY": ""}
+    pretraining = pretrain("--lr", "1", recipe="r", data="d", output="o", j="1:1x1", cpu=16, env=env)
+    for role in (pretraining.roles[1], *knn(output="o", data="d", env=env).roles):
+        assert role.env["PYTHONSAFEPATH"] == value and role.env["EMPTY"] == ""
+
+
 def test_only_our_jobs_are_fitted_to_this_machine():
     app = pretrain(data="d", output="o")
     local.localise(app, port=1234)

@@ -58,27 +58,29 @@ def test_a_run_is_dead_by_its_last_life_or_by_silence(
     assert (found and found[0]) == status
 
 
-LIVING = processes(os.getpid())
-GONE = f"{LIVING.rpartition(':')[0]}:0"  # the same id, but an earlier start
-ELSEWHERE = f"other/{GONE}"
+def names(kind: str) -> str:
+    """Return the processes of a life or a run: of this machine, living or gone, or of another machine."""
+    living = processes(os.getpid())
+    gone = f"{living.rpartition(':')[0]}:0"  # the same id, but an earlier start
+    return {"living": living, "gone": gone, "elsewhere": f"other/{gone}"}.get(kind, kind)
 
 
 @pytest.mark.parametrize(
     ("end", "of_life", "of_run", "status"),
     [
-        (None, GONE, "", "KILLED"),
-        ("failed", GONE, "", "FAILED"),
-        ("finished", GONE, "", "FINISHED"),
-        (None, LIVING, "", None),
-        (None, ELSEWHERE, "", None),
-        ("failed", LIVING, "", None),
+        (None, "gone", "", "KILLED"),
+        ("failed", "gone", "", "FAILED"),
+        ("finished", "gone", "", "FINISHED"),
+        (None, "living", "", None),
+        (None, "elsewhere", "", None),
+        ("failed", "living", "", None),
         # A newer life than the store knows of.
-        (None, LIVING, GONE, None),
-        (None, ELSEWHERE, GONE, None),
+        (None, "living", "gone", None),
+        (None, "elsewhere", "gone", None),
         # Evaluations have no lives.
-        ("no lives", "", GONE, "KILLED"),
-        ("no lives", "", LIVING, None),
-        ("no lives", "", ELSEWHERE, None),
+        ("no lives", "", "gone", "KILLED"),
+        ("no lives", "", "living", None),
+        ("no lives", "", "elsewhere", None),
         ("no lives", "", "-", None),
     ],
 )
@@ -86,8 +88,8 @@ def test_a_run_is_dead_at_once_if_its_processes_of_this_machine_are_gone(
     tmp_path: Path, end: Any, of_life: str, of_run: str, status: str | None
 ) -> None:
     if end != "no lives":
-        lived(tmp_path, end, NOW - 1, of_life)
-    found = judge(Entry("id", "name", "RUNNING", NOW - 1, str(tmp_path), "", of_run), 900.0, NOW)
+        lived(tmp_path, end, NOW - 1, names(of_life))
+    found = judge(Entry("id", "name", "RUNNING", NOW - 1, str(tmp_path), "", names(of_run)), 900.0, NOW)
     assert (found and found[0]) == status
 
 

@@ -150,7 +150,7 @@ def pretraining(
         image=image,
         entrypoint="python",
         args=[*agent, *command, *overrides],
-        env=common | {TRACKING.variable: TRACKING.resolve(tracking)} | dict(env or {}),
+        env=common | {TRACKING.variable: TRACKING.resolve(tracking)} | _given(env or {}),
         num_replicas=size.most,
         min_replicas=size.least,
         resource=resource,
@@ -210,6 +210,11 @@ def packing(
     return _single(name, "packer", args, image, resource, dict(env or {}), pod, mounts)
 
 
+def _given(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a job's own; one of ours that is set and empty counts as left out."""
+    return {name: value for name, value in env.items() if value or name not in _ENVIRONMENT}
+
+
 def _single(
     name: str,
     role: str,
@@ -226,7 +231,7 @@ def _single(
         image=IMAGE.resolve(image),
         entrypoint="python",
         args=args,
-        env=_ENVIRONMENT | {name: value for name, value in env.items() if value or name not in _ENVIRONMENT},
+        env=_ENVIRONMENT | _given(env),
         num_replicas=1,
         resource=resource,
         metadata=(pod or PodOptions()).metadata(),

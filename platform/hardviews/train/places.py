@@ -32,13 +32,14 @@ def look_at_run(where: Where, recipe: Recipe, here: bool = False) -> Iterator[st
     Raises:
         Unseen: a place is not to be seen from here.
     """
-    index = None
+    index, refused = None, False
     if here or remote(where.data):
         try:
             index = seen(lambda: _train_part(where.data))
             where.check_apart(index.url)
             _check_size(index, recipe)
         except UserError as error:
+            refused = True  # perhaps for its place, which is then not looked at again
             yield str(error)
     if here:
         local = [(name, url) for name, url in where.written() if not remote(url)]
@@ -48,7 +49,8 @@ def look_at_run(where: Where, recipe: Recipe, here: bool = False) -> Iterator[st
         return
     try:
         seen(lambda: open_store(where.output, PATIENCE).files())
-        seen(lambda: check_apart("output", where.output, PATIENCE))
+        if not refused:
+            seen(lambda: check_apart("output", where.output, PATIENCE))
         before = seen(lambda: Record.read(where.output, PATIENCE))
         progress = seen(lambda: _newest(where.output))
         known = before.dataset if before is not None else progress.dataset if progress is not None else ""
