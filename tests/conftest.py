@@ -1,5 +1,6 @@
 """Settings shared by every test."""
 
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -12,6 +13,10 @@ from tests.s3 import s3, s3_server  # noqa: F401
 
 # The machine has few cores and tests run side by side with servers and workers of their own.
 torch.set_num_threads(1)
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and all that they start would ignore it too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What passed once passes again: examples are the same every time, and no example fails for being slow. New ones are
 # looked for with --hypothesis-profile explore.
