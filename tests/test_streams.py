@@ -45,7 +45,7 @@ def test_a_path_of_any_bytes_is_told_with_escapes(locale: str, tmp_path: Path) -
 def test_an_address_that_is_none_is_refused_in_any_encoding(module: str) -> None:
     words = ["--job", "j", "--nodes", "1", "hardviews.cli"] if module == "agent" else []
     variables = {**os.environ, "HARDVIEWS_RENDEZVOUS": "d\u00e4t\u00e4", "PYTHONIOENCODING": "ascii"}
-    command = [sys.executable, "-m", f"hardviews.launch.{module}", *words]
+    command = [sys.executable, "-m", f"hardviews.elastic.{module}", *words]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=200)
     assert done.returncode == (2 if module == "agent" else 3)
     assert "HARDVIEWS_RENDEZVOUS is 'd\\xe4t\\xe4', not an address" in done.stderr
