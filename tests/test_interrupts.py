@@ -16,6 +16,7 @@ def handlers_stay() -> Iterator[None]:
     before = [signal.getsignal(number) for number in (INT, TERM)]
     yield
     assert [signal.getsignal(number) for number in (INT, TERM)] == before
+    assert hurry_until() == float("inf"), "a request outlives the block that heard of it"
 
 
 def test_an_end_is_not_cut_and_says_once_how_to_give_up(capfd: pytest.CaptureFixture[str]) -> None:

@@ -43,16 +43,22 @@ _requests = _Requests()
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Inside, only the first Ctrl-C interrupts. Does nothing if Ctrl-C has another meaning, or in a thread."""
-    if _in_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    """Inside, only the first Ctrl-C interrupts, unless it has another meaning; outside, nothing of a request is left.
+
+    Does nothing in a thread, and inside itself.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if _in_thread() or before is _interrupt:
         yield
         return
     _requests.forget()
-    signal.signal(signal.SIGINT, _interrupt)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, before)
         _requests.forget()
 
 
@@ -62,13 +68,16 @@ def leaving_on_sigterm() -> Iterator[None]:
     if _in_thread():
         yield
         return
-    if signal.getsignal(signal.SIGINT) is not _interrupt:
+    outermost = signal.getsignal(signal.SIGINT) is not _interrupt
+    if outermost:
         _requests.forget()
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        if outermost:
+            _requests.forget()  # what this process does next is not in a hurry
 
 
 @contextmanager
