@@ -4,7 +4,7 @@ import os
 import socket
 
 from hardviews.errors import UserError
-from hardviews.failures import Needs, Remedy, links
+from hardviews.failures import Needs, links
 from hardviews.storage import aws
 from hardviews.storage.answer import RIGHTS, Answer, answer_of
 from hardviews.storage.filesystem import endpoint
@@ -71,15 +71,6 @@ _KEYS = " and ".join(aws.KEYS)
 _WHEN = "AWS_REQUEST_CHECKSUM_CALCULATION=when_required and AWS_RESPONSE_CHECKSUM_VALIDATION=when_required"
 _CREDENTIALS = {"CredentialRetrievalError", "MetadataRetrievalError", "TokenRetrievalError"}
 _PAYER = "FSSPEC_S3_REQUESTER_PAYS"
-
-
-def of_store(error: Exception, url: str, name: str) -> Remedy:
-    """Return what a store's failure needs, in words; arguments as of `verdict`."""
-    found = verdict(error, url, name)
-    if found is None:
-        return Remedy(Needs.TIME, in_words(error, url))
-    needs = getattr(found, "needs", Needs.USER)
-    return Remedy(needs, str(found))
 
 
 def verdict(error: Exception, url: str, name: str, tries: int = 1) -> UserError | None:
