@@ -3,6 +3,8 @@
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -23,11 +25,12 @@ def room(site: Site) -> None:
 class Training:
     """A small pretraining of two trainers."""
 
-    def __init__(self, site: Site, name: str) -> None:
+    def __init__(self, site: Site, name: str, cpu: int = 1) -> None:
         self.site, self.cluster, self.url = site, site.cluster, f"s3://hardviews/{name}"
         self.output = Output(site.files(), self.url)
-        words = ["--recipe", "smoke", "-j", "1:2", "--cpu", "1", "--memMB", "2500", "--output", self.url]
-        words += ["--data", "s3://hardviews/outages", "--", *EPOCHS, "--training.batch", "96", "--experiment", name]
+        words = ["--recipe", "smoke", "-j", "1:2", "--cpu", str(cpu), "--memMB", "2500"]
+        words += ["--output", self.url, "--data", "s3://hardviews/outages"]
+        words += ["--", *EPOCHS, "--training.batch", "96", "--experiment", name]
         self.job = site.submit("jobs/pretrain.py", *words).rpartition(":")[2]
         wait_for("a trainer", lambda: self.cluster.running(self.job, "trainer"), 180)
         self.until(2)
@@ -82,43 +85,63 @@ def test_its_servers_are_restarted(site: Site, room: None) -> None:
     training.finish()
 
 
+@dataclass(frozen=True)
+class Room:
+    """The node of a server, and one that is free: of trainers with so many cores, each has room for one only."""
+
+    home: str
+    spare: str
+    cpu: int
+
+
 @pytest.fixture
-def spare(site: Site, room: None) -> Iterator[str]:
-    """A node without a server, cordoned: the servers keep their files in their pods, so theirs stays."""
+def nodes(site: Site, room: None) -> Iterator[Room]:
+    """All nodes but the home are cordoned: the servers keep their files in their pods, so theirs stay."""
     cluster = site.cluster
     # TorchX labels the pods of its jobs in the same way.
     selector = "app.kubernetes.io/name in (mlflow,store)"
     servers = {pod["spec"]["nodeName"] for pod in cluster.get("pods", "--selector", selector)}
-    usable = {n["metadata"]["name"] for n in cluster.get("nodes") if not n["spec"].get("taints")}
-    if not usable - servers:
+    usable = {n["metadata"]["name"]: n for n in cluster.get("nodes") if not n["spec"].get("taints")}
+    if not usable.keys() - servers:
         pytest.skip("every node has a server on it")
-    node = min(usable - servers)
-    cluster.kubectl("cordon", node)
+    home, spare = min(servers), min(usable.keys() - servers)
+    cores = {name: cores_of(usable[name]) for name in (home, spare)}
+    others = usable.keys() - {home}
+    for name in others:
+        cluster.kubectl("cordon", name)
     try:
-        yield node
+        # Two trainers and the coordinator ask for more than a node has.
+        yield Room(home, spare, max(1, int(min(cores.values())) // 2))
     finally:
-        cluster.kubectl("uncordon", node)
+        for name in others:
+            cluster.kubectl("uncordon", name)
 
 
-def on_both(site: Site, name: str, spare: str) -> Training:
-    """A training whose coordinator and first trainer run elsewhere, and whose second trainer is on the spare node."""
-    training = Training(site, name)
-    site.cluster.kubectl("uncordon", spare)
+def cores_of(node: dict[str, Any]) -> float:
+    """Return the cores that pods may have: `2` or `1930m`."""
+    text = node["status"]["allocatable"]["cpu"]
+    return float(text.removesuffix("m")) / (1000 if text.endswith("m") else 1)
+
+
+def on_both(site: Site, name: str, nodes: Room) -> Training:
+    """A training whose coordinator and first trainer run at home, and whose second trainer is on the spare node."""
+    training = Training(site, name, nodes.cpu)
+    site.cluster.kubectl("uncordon", nodes.spare)
 
     def there() -> bool:
         pods = site.cluster.pods(training.job, "trainer")
-        return any(pod["spec"].get("nodeName") == spare and pod["status"]["phase"] == "Running" for pod in pods)
+        return any(pod["spec"].get("nodeName") == nodes.spare and pod["status"]["phase"] == "Running" for pod in pods)
 
-    wait_for(f"a trainer on {spare}", there, 120)
+    wait_for(f"a trainer on {nodes.spare}", there, 120)
     # It has joined: two train together.
     wait_for("two that train", lambda: training.output.lives()[-1]["world"] == 2, 120)
     training.until(training.output.step() + 1)
     return training
 
 
-def test_a_node_is_drained(site: Site, spare: str) -> None:
-    cluster = site.cluster
-    training = on_both(site, "drained", spare)
+def test_a_node_is_drained(site: Site, nodes: Room) -> None:
+    cluster, spare = site.cluster, nodes.spare
+    training = on_both(site, "drained", nodes)
     cluster.kubectl("cordon", spare)
     # Of our namespace alone: the cluster may be others' too.
     for pod in cluster.pods(training.job, "trainer"):
@@ -129,11 +152,11 @@ def test_a_node_is_drained(site: Site, spare: str) -> None:
     training.finish()
 
 
-def test_a_node_is_switched_off(site: Site, spare: str) -> None:
+def test_a_node_is_switched_off(site: Site, nodes: Room) -> None:
     """NODE_OFF and NODE_ON are shell commands that do it to the node $NODE; on kind: docker stop, docker start."""
     if not {"NODE_OFF", "NODE_ON"} <= os.environ.keys():
         pytest.skip("NODE_OFF and NODE_ON do not say how a node is switched off and on")
-    training = on_both(site, "off", spare)
+    training, spare = on_both(site, "off", nodes), nodes.spare
     variables = os.environ | {"NODE": spare}
     lives = len(training.output.lives())
     try:
