@@ -127,11 +127,12 @@ def test_a_job_that_fits_no_node_says_so(room):
 
 
 def test_a_mistake_that_only_the_job_finds_out_ends_it_with_its_paragraph(room):
-    handle, _ = submit(room, "jobs/knn.py", "--cpu", "1", "--wait", "0", "--env", "HARDVIEWS_PATIENCE=soon")
+    # A folder of the pod, which nobody sees from outside.
+    handle, _ = submit(room, "jobs/knn.py", "--cpu", "1", "--", "--project", "/proc/nowhere")
     text = shows(handle, "FAILED")
     assert "exit code 2" in text
-    assert "HARDVIEWS_PATIENCE is 'soon'" in text
-    assert "HARDVIEWS_PATIENCE is 'soon'" in torchx("log", f"{handle}/evaluation").stdout
+    assert "--project: /proc/nowhere cannot be written" in text
+    assert "--project: /proc/nowhere cannot be written" in torchx("log", f"{handle}/evaluation").stdout
 
 
 def test_a_mistake_that_the_checkout_knows_is_not_submitted(room):
