@@ -16,9 +16,9 @@ import hardviews.strategies
 from hardviews.data.pack_command import Packing
 from hardviews.demo import Demo
 from hardviews.errors import UserError
-from hardviews.evaluation.features import Preprocess
 from hardviews.evaluation.knn import Knn
 from hardviews.evaluation.linear import Linear
+from hardviews.evaluation.preprocess import Preprocess
 from hardviews.methods.method import MethodConfig
 from hardviews.recipes import RECIPES
 from hardviews.runs.listing import Runs

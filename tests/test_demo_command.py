@@ -175,8 +175,8 @@ def test_one_class_is_refused_each_time(jobs, tmp_path):
 
 def outcome(pretrained: float) -> Outcome:
     row = {"pixels": 99.0, "untrained": 70.0, "pretrained": pretrained}
-    headings = {"knn_top1_k20": "k-NN\nk=20", "linear_top1": "linear\ntop-1"}
-    return Outcome({"knn_top1_k20": row, "linear_top1": {**row, "pretrained": 90.0}}, headings, "run", 20, {})
+    headings = {"knn/top1_k20": "k-NN\nk=20", "linear/top1": "linear\ntop-1"}
+    return Outcome({"knn/top1_k20": row, "linear/top1": {**row, "pretrained": 90.0}}, headings, "run", 20, {})
 
 
 def test_a_run_that_gains_nothing_is_said_to(monkeypatch, tmp_path, capsys):

@@ -37,7 +37,7 @@ def test_the_runs_page_shows_what_was_logged(project, tmp_path):
             run.log_metrics({"loss": -0.9 + 1 / (step + 1), "hardness": 0.1, "world_size": 2, "restarts": 1}, step)
         run.log_figure(learning_curves({"loss": (range(9), np.arange(9.0))}), "figures/curves.png")
     with Run.start("photographs", "knn", parent=run.run_id, folder=project) as child:
-        child.log_metrics({"knn_top1_k20": 91.5}, 640)
+        child.log_metrics({"knn/top1_k20": 91.5}, 640)
     with mlflow_server(project, free_port()) as uri:
         experiment = run._server.client.get_run(run.run_id).info.experiment_id
         wanted = [

@@ -147,7 +147,7 @@ def test_recipes(workplace):
     table = re.search(r"\| metric \|.*?\n\n", (ROOT / "docs" / "tracking.md").read_text(), re.DOTALL)[0]
     described = set(re.findall(r"`([\w/]+)`", " ".join(row.split("|")[1] for row in table.strip().splitlines())))
     recorded = (workplace / "runs" / "mine" / "history.jsonl").read_text()
-    elsewhere = {"knn_top1_k20", "linear_top1"} | {"data/bytes_fetched"}  # by evaluations; of data that is not local
+    elsewhere = {"knn/top1_k20", "linear/top1"} | {"data/bytes_fetched"}  # by evaluations; of data that is not local
     assert {name for name in described - elsewhere if f'"{name}"' not in recorded} == set()
 
 

@@ -13,7 +13,7 @@ from hardviews.data.pack import pack
 from hardviews.errors import UserError
 from hardviews.evaluation.knn import Knn, evaluate_knn
 from hardviews.evaluation.linear import Linear, evaluate_linear
-from hardviews.evaluation.protocol import top
+from hardviews.evaluation.probe import top
 from hardviews.evaluation.report import announce, check_logged, table
 from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder, save
@@ -65,7 +65,7 @@ def test_both_protocols_with_baselines_are_children_of_the_pretraining_run(data,
     output, parent = pretrained
     options = {"data": str(data), "baselines": True, "project": str(project), "device": "cpu"}
     results = [evaluate_knn(Knn(output, **options)), evaluate_linear(Linear(output, **options))]
-    for result, metric in zip(results, ("knn_top1_k20", "linear_top1"), strict=True):
+    for result, metric in zip(results, ("knn/top1_k20", "linear/top1"), strict=True):
         assert list(result.metrics) == ["pixels", "untrained", "pretrained"]
         assert result.metrics["pixels"][metric] > 90
         run = client.get_run(result.run_id)
@@ -79,7 +79,8 @@ def test_both_protocols_with_baselines_are_children_of_the_pretraining_run(data,
         figures = client.list_artifacts(result.run_id, "figures")
         assert [item.path for item in figures] == [f"figures/{result.name}_confusion.png"]
     # k is cut to the 60 training samples.
-    assert list(results[0].metrics["pretrained"]) == ["knn_top1_k10", "knn_top1_k20", "knn_top1_k60"]
+    found = [name for name in results[0].metrics["pretrained"] if "top1_k" in name]
+    assert found == ["knn/top1_k10", "knn/top1_k20", "knn/top1_k60"]
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(table(results))
     text = console.export_text()
@@ -90,7 +91,7 @@ def test_both_protocols_with_baselines_are_children_of_the_pretraining_run(data,
     # The number of classes is below 5, and what was held out is no test: neither has a column.
     assert above == ["k-NN"] * 3 + ["linear"] * 2 and below == ["features", "k=10", "k=20", "k=60", "top-1", "best"]
     rows = [line for line in text.splitlines() if "raw pixels" in line]
-    assert f"{results[0].metrics['pixels']['knn_top1_k20']:.1f}" in rows[0]
+    assert f"{results[0].metrics['pixels']['knn/top1_k20']:.1f}" in rows[0]
 
 
 def test_same_seed_same_numbers(data, project, pretrained):
@@ -228,7 +229,7 @@ def test_scores_whose_figure_is_not_stored_are_printed_and_the_end_says_so(data,
     assert end.value.code == 2 and "k=20" in said.out
     assert "not all in the tracking store" in said.err and "hardviews runs --send --project" in said.err
     newest = client.search_runs([experiment], order_by=["start_time DESC"])[0]
-    assert newest.info.status == "FINISHED" and "knn_top1_k20" in newest.data.metrics
+    assert newest.info.status == "FINISHED" and "knn/top1_k20" in newest.data.metrics
 
 
 def test_classes_of_any_name_are_evaluated(project, client, pretrained, tmp_path):

@@ -14,8 +14,8 @@ from mlflow.protos.databricks_pb2 import UNAUTHENTICATED
 from mlflow.tracking import MlflowClient
 
 from hardviews.errors import UserError
-from hardviews.evaluation.protocol import Result
 from hardviews.evaluation.report import show
+from hardviews.evaluation.result import Result
 from hardviews.tracking import sender as sender_module
 from hardviews.tracking import spool as spool_module
 from hardviews.tracking.failures import MissingRun
@@ -367,12 +367,12 @@ def test_an_evaluation_that_is_not_logged_says_so(gate, tmp_path, monkeypatch):
     parent = opened(gate, tmp_path)
     assert parent.close() == 0
     with opened(gate, tmp_path, parent=parent.run_id) as child:
-        child.log_metrics({"knn_top1_k20": 50.0}, 1)
+        child.log_metrics({"knn/top1_k20": 50.0}, 1)
         assert child.drain(10)
         gate.set("shut")
-        child.log_metrics({"knn_top1_k10": 50.0}, 1)
+        child.log_metrics({"knn/top1_k10": 50.0}, 1)
     assert child.unsent == 2
-    metrics, headings = {"pretrained": {"knn_top1_k20": 50.0}}, {"knn_top1_k20": "k-NN"}
+    metrics, headings = {"pretrained": {"knn/top1_k20": 50.0}}, {"knn/top1_k20": "k-NN"}
     result = Result("knn", metrics, headings, "d", child.run_id, logged=child.unsent == 0)
     with pytest.raises(UserError, match=f"{child.run_id} lacks some"):
         show([result])

@@ -1,5 +1,6 @@
 """Evaluations as a table for people: what raw pixels, an untrained and a pretrained encoder are worth."""
 
+import math
 import sys
 from collections.abc import Sequence
 
@@ -8,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from hardviews.errors import UserError
-from hardviews.evaluation.features import Source
-from hardviews.evaluation.protocol import Result
+from hardviews.evaluation.result import Result
+from hardviews.evaluation.sources import Source
 
 _NAMES: dict[Source, str] = {
     "pixels": "raw pixels",
@@ -34,11 +35,20 @@ def table(results: Sequence[Result]) -> Table:
     view.add_column("\nfeatures", no_wrap=True)
     for name in columns:
         view.add_column(headings[name], justify="right")
+    classes = max((result.classes for result in results), default=0)
+    if classes:
+        view.add_row("chance", *(_cell(_chance(name, classes), math.inf) for name in columns))
     best = {name: max(metrics.get(name, float("-inf")) for metrics in rows.values()) for name in columns}
     for source in (source for source in _NAMES if source in rows):
         cells = [_cell(rows[source].get(name), best[name]) for name in columns]
         view.add_row(_NAMES[source], *cells)
     return view
+
+
+def _chance(name: str, classes: int) -> float:
+    """Return the accuracy in per cent of a guess among so many classes."""
+    guesses = 5 if "top5" in name else 1
+    return 100.0 * min(1.0, guesses / classes)
 
 
 def show(results: Sequence[Result]) -> None:
@@ -48,8 +58,10 @@ def show(results: Sequence[Result]) -> None:
 
 
 def announce(*results: Result) -> None:
-    """Print the table at once."""
+    """Print the table at once, and what is to be said of it."""
     Console().print(table(results))
+    for remark in (remark for result in results for remark in result.remarks):
+        print(f"note: {remark}")
     sys.stdout.flush()
 
 

@@ -143,9 +143,9 @@ def _cache(scratch: int | None, data: str, reader: "ReaderConfig") -> Iterator[s
 def _evaluation(job: Job, command: str, words: Sequence[str]) -> tuple[list[str], Look | None]:
     from hardviews.arguments import parse
     from hardviews.data.places import look_at_evaluation
+    from hardviews.evaluation.checks import choose_device
     from hardviews.evaluation.knn import Knn
     from hardviews.evaluation.linear import Linear
-    from hardviews.evaluation.protocol import choose_device
     from hardviews.storage.sight import seen
 
     read = parse(Knn, words, command) if command == "knn" else parse(Linear, words, command)

@@ -67,7 +67,7 @@ from hardviews.train.review import Review
 from hardviews.train.stop import StopFlag
 from hardviews.train.traffic import Traffic
 from hardviews.train.trainer import StepReport, Trainer
-from hardviews.train.world import World, joined
+from hardviews.world import World, joined
 
 _HURRY, _LIFE = 1.0, 5.0  # seconds for the notes of a life's end, if others wait for this process and if none do
 _LAST_GOOD = 30.0  # seconds for a save that is under way when a run fails: the user goes on from it
@@ -82,7 +82,7 @@ def pretrain(recipe: Recipe, where: Where) -> None:
     """
     # Before anything that a copy must not hold: the guard's thread is all that runs by now.
     workers = nursery(recipe.loader.worker_count())
-    with listening(), workers, joined(recipe.precision) as world, StopFlag().listening() as stop:
+    with listening(), workers, joined(recipe.precision.choose_device) as world, StopFlag().listening() as stop:
         mark("joined", world=world.size)
         try:
             life = Pretraining(recipe, where, world, stop)

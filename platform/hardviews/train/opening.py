@@ -20,7 +20,7 @@ from hardviews.tracking.server import Server
 from hardviews.tracking.settings import RESTARTS, setting
 from hardviews.train.provenance import tags
 from hardviews.train.recipe import Recipe
-from hardviews.train.world import World
+from hardviews.world import World
 
 _REPORTING = 2.0  # seconds
 

@@ -7,7 +7,7 @@ import hardviews
 from hardviews.data.index import Index
 from hardviews.tracking.job import job_tags
 from hardviews.train.recipe import Recipe
-from hardviews.train.world import World
+from hardviews.world import World
 
 
 def tags(index: Index, recipe: Recipe, world: World, first: bool) -> dict[str, str]:

@@ -22,8 +22,8 @@ from hardviews.train.composition import check
 from hardviews.train.loader import RawBatch, to_batch
 from hardviews.train.nonfinite import Trace, traces
 from hardviews.train.recipe import Recipe
-from hardviews.train.world import World
 from hardviews.views.random import Purpose, words
+from hardviews.world import World
 
 
 @dataclass(frozen=True, eq=False)
