@@ -89,7 +89,7 @@ def test_both_protocols_with_baselines_are_children_of_the_pretraining_run(data,
     head = next(i for i, line in enumerate(text.splitlines()) if "features" in line and "k=60" in line)
     above, below = (text.splitlines()[i].split() for i in (head - 1, head))
     # The number of classes is below 5, and what was held out is no test: neither has a column.
-    assert above == ["k-NN"] * 3 + ["linear"] * 2 and below == ["features", "k=10", "k=20", "k=60", "top-1", "best"]
+    assert above == ["k-NN"] * 4 + ["linear"] and below == ["features", "top-1", "k=10", "k=20", "k=60", "top-1"]
     rows = [line for line in text.splitlines() if "raw pixels" in line]
     assert f"{results[0].metrics['pixels']['knn/top1_k20']:.1f}" in rows[0]
 
@@ -117,7 +117,7 @@ def test_a_weight_that_moves_is_noticed(data, project, pretrained, monkeypatch):
 
     monkeypatch.setattr(Encoder, "embed", moving)
     with pytest.raises(RuntimeError, match="moved"):
-        evaluate_knn(Knn(pretrained[0], data=str(data), project=str(project), device="cpu"))
+        evaluate_knn(Knn(pretrained[0], data=str(data), project=str(project), device="cpu", baselines=False))
 
 
 def test_mistakes_are_told_before_anything_is_computed(data, project, pretrained, tmp_path, monkeypatch):
@@ -210,7 +210,8 @@ def test_a_figure_that_fails_costs_no_score(data, project, client, pretrained, m
         raise ValueError("no such figure")
 
     monkeypatch.setattr("hardviews.tracking.figures.confusion_matrix", failing)
-    result = evaluate_knn(Knn(pretrained[0], data=str(data), project=str(project), device="cpu"), announce)
+    config = Knn(pretrained[0], data=str(data), project=str(project), device="cpu", baselines=False)
+    result = evaluate_knn(config, announce)
     assert "figures/knn_confusion.png is left out (ValueError: no such figure)" in caplog.text
     run = client.get_run(result.run_id)
     assert run.info.status == "FINISHED" and run.data.metrics == pytest.approx(result.metrics["pretrained"])

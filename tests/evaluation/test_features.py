@@ -1,7 +1,6 @@
 import io
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,12 +43,6 @@ class Noise:
         stream = io.BytesIO()
         Image.fromarray(pixels).save(stream, "png")
         return Item(f"key{i}", stream.getvalue(), "png", i * i % 3, f"noise {i}")
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("HARDVIEWS_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "features"
 
 
 @pytest.fixture

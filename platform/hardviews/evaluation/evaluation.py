@@ -6,15 +6,15 @@ from typing import Literal, Self
 from hardviews.checked import OPTION, above, at_least, require, within
 from hardviews.data.index import is_dataset
 from hardviews.errors import UserError
+from hardviews.evaluation.subject import Subject
 from hardviews.storage.url import check_given, check_here
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Which encoder is evaluated, on what.
+class Evaluation(Subject):
+    """Which encoder is evaluated, on which data.
 
     Attributes:
-        run: the output folder of a pretraining job, or an exported encoder's folder or file (path or URL).
         data: the folder with packed `train` and `test` datasets (path or URL), or its dataset `train`.
         train: the training dataset, instead of the one in `data`.
         test: the test dataset, instead of the one in `data`.
@@ -31,7 +31,6 @@ class Evaluation:
         wait: seconds to wait for the encoder of a run that is still being trained.
     """
 
-    run: str
     data: str | None = None
     train: str | None = None
     test: str | None = None
@@ -49,7 +48,8 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         """Refuse sizes and counts that are none, and places and an experiment without a name."""
-        check_given(run=self.run, data=self.data, train=self.train, test=self.test)
+        super().__post_init__()
+        check_given(data=self.data, train=self.train, test=self.test)
         check_here(project=self.project)
         require(
             self,

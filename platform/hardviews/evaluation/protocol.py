@@ -19,7 +19,7 @@ from hardviews.evaluation.result import Announce, Result, Scores, silent
 from hardviews.evaluation.scores import scored
 from hardviews.evaluation.sources import Embedding, Source, embedding
 from hardviews.evaluation.waiting import wait_for_encoder
-from hardviews.models.encoder import Encoder, load
+from hardviews.models.encoder import Encoder
 from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.manifest import Damaged
 from hardviews.runs.sweep import sweep
@@ -54,8 +54,9 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
     check_writable("project", config.project)
     config = config.located()
     train_url, test_url = config.urls()
-    wait_for_encoder(config.run, config.wait)
-    encoder = load(config.run).to(world.device).to(memory_format=torch.channels_last)
+    if config.waits:
+        wait_for_encoder(config.place, config.wait, checkpoint=config.checkpoint is not None)
+    encoder = config.open(config.project).to(world.device).to(memory_format=torch.channels_last)
     train = Index.load(train_url)
     check_labels(train)  # a dataset without labels has no test part, so this comes first
     test = Index.load(test_url)
@@ -72,7 +73,7 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
         run.set_tags(
             {
                 "hardviews.encoder": digest,
-                **_checkpoint(config.run, encoder),
+                **_checkpoint(config.place, encoder),
                 "hardviews.dataset.train": train.digest,
                 "hardviews.dataset.test": test.digest,
             }

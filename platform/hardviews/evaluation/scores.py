@@ -37,7 +37,9 @@ def scored(protocol: str, scores: Mapping[str, Tensor], labels_M: Tensor, choice
     predictions_M = headline_ML.argmax(1)
     if classes > 5:
         name = metric(protocol, "top5")
-        metrics[name], headings[name] = top(5, headline_ML, labels_M), heading(protocol, "top5")
+        metrics[name] = top(5, headline_ML, labels_M)
+        if protocol != "knn":  # few neighbours name fewer than five classes
+            headings[name] = heading(protocol, "top5")
     metrics[metric(protocol, "mean_class")] = mean_class(predictions_M, labels_M, classes)
     if choice.held_out_top1 is not None:
         metrics[metric(protocol, "held_out_top1")] = choice.held_out_top1

@@ -153,7 +153,7 @@ def _evaluation(job: Job, command: str, words: Sequence[str]) -> tuple[list[str]
     found += _gpu(job, "device", read.device, "the evaluation")
     if job.here:
         found += _said(lambda: choose_device(read.device))
-    return found, lambda: look_at_evaluation(seen(read.located).urls(), read.run, job.here)
+    return found, lambda: look_at_evaluation(seen(read.located).urls(), read.place if read.waits else None, job.here)
 
 
 def _packing(job: Job, words: Sequence[str]) -> tuple[list[str], Look | None]:

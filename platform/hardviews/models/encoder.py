@@ -89,13 +89,31 @@ class Encoder(nn.Module):
         return _digest(self._architecture(), self.network.state_dict())
 
     def _architecture(self) -> dict[str, Any]:
-        # How weights begin is not what the encoder computes; but an untrained one to compare with begins alike.
-        usual = ("zero_residual", *(("init",) if self.backbone.init == "normal" else ()))
-        return {
-            "backbone": {key: value for key, value in asdict(self.backbone).items() if key not in usual},
-            "normalisation": {"mean": list(self.normalisation.mean), "std": list(self.normalisation.std)},
-            "image_size": self.image_size,
-        }
+        return architecture(self.backbone, self.normalisation, self.image_size)
+
+
+def architecture(backbone: Backbone, normalisation: Normalisation, image_size: int) -> dict[str, Any]:
+    """Return the description of an encoder without its weights, for JSON."""
+    # How weights begin is not what the encoder computes; but an untrained one to compare with begins alike.
+    usual = ("zero_residual", *(("init",) if backbone.init == "normal" else ()))
+    return {
+        "backbone": {key: value for key, value in asdict(backbone).items() if key not in usual},
+        "normalisation": {"mean": list(normalisation.mean), "std": list(normalisation.std)},
+        "image_size": image_size,
+    }
+
+
+def of_weights(description: Mapping[str, Any], state: Mapping[str, Tensor], provenance: Mapping[str, Any]) -> Encoder:
+    """Return the encoder of a description (see `architecture`) and of weights under plain timm keys.
+
+    Raises:
+        KeyError, TypeError, ValueError, RuntimeError, UserError: they do not fit together.
+    """
+    backbone = Backbone(**description["backbone"])
+    normalisation = Normalisation(**{key: tuple(value) for key, value in description["normalisation"].items()})
+    encoder = Encoder(backbone, normalisation, None, description["image_size"], provenance)
+    encoder.network.load_state_dict(exported_state(state))
+    return encoder.eval()
 
 
 def exported_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -152,11 +170,7 @@ def load(url: str | os.PathLike[str]) -> Encoder:
     try:
         description = json.loads(_metadata(data)["hardviews"])
         state = safetensors.torch.load(data)
-        architecture = {key: description[key] for key in ("backbone", "normalisation", "image_size")}
-        backbone = Backbone(**architecture["backbone"])
-        normalisation = Normalisation(**{key: tuple(value) for key, value in architecture["normalisation"].items()})
-        encoder = Encoder(backbone, normalisation, None, architecture["image_size"], description["provenance"])
-        encoder.network.load_state_dict(state)
+        encoder = of_weights(description, state, description["provenance"])
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{found} is not an encoder that hardviews wrote, or is cut short ({error}). Export it again "
@@ -166,7 +180,7 @@ def load(url: str | os.PathLike[str]) -> Encoder:
         raise UserError(
             f"{found} is damaged: its weights do not match the digest in it. Export it again from its checkpoint."
         )
-    return encoder.eval()
+    return encoder
 
 
 def _places(url: str) -> tuple[Store, list[str]]:

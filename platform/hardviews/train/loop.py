@@ -51,7 +51,7 @@ from hardviews.train.crew import check_crew
 from hardviews.train.damage import Damage
 from hardviews.train.display import Display
 from hardviews.train.epoch import epoch_samples
-from hardviews.train.export import export
+from hardviews.train.export import described, export
 from hardviews.train.farewell import grace, save_last
 from hardviews.train.feed import Feed
 from hardviews.train.idle import idle
@@ -118,7 +118,8 @@ class Pretraining:
         self.lasting = Lasting(self.trainer, self.calendar, damage)
         self.feed = Feed(recipe, self.reader, self.calendar, self.trainer.objective, world)
         self.checkpoints = Checkpoints(where.output, training.keep)
-        self.record = Record("", recipe.name, recipe.settings(), index.digest, data=where.data)
+        encoder = described(recipe, self.trainer.objective, self.trainer.objective.method)
+        self.record = Record("", recipe.name, recipe.settings(), index.digest, data=where.data, encoder=encoder)
         self._take_over()
 
     def _take_turn(self) -> LifeNotes:
