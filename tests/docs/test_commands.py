@@ -157,7 +157,21 @@ def test_data(workplace):
     assert "270 images of dots, stripes" in snippet
 
 
-@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name not in ("README.md", "recipes.md", "data.md")])
+def test_evaluation(workplace):
+    with contextlib.redirect_stdout(io.StringIO()):
+        Packing("photos", "shards").run()
+    for seed, run in enumerate(("mine", "other")):
+        words = ["pretrain", "smoke", "--data", "shards", "--output", f"runs/{run}", "--training.seed", str(seed)]
+        hardviews([*words, "--training.epochs", "1"])
+    printed = follow(ROOT / "docs" / "evaluation.md")
+    compared = printed[".venv/bin/hardviews compare runs/mine runs/other"]
+    assert "knn: top-1 on 60 test images" in compared and "linear" not in compared  # which the other one lacks
+
+
+FOLLOWED = ("README.md", "recipes.md", "data.md", "evaluation.md")
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name not in FOLLOWED])
 def test_other_documents_hold_no_snippet(document):
     """One that does needs a test like those above."""
     assert [b for b in blocks(document) if b.language == "python"] == []

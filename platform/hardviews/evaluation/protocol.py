@@ -13,6 +13,7 @@ from hardviews.evaluation.checks import check_crop, check_datasets, check_labels
 from hardviews.evaluation.evaluation import Evaluation
 from hardviews.evaluation.features import Features, extract
 from hardviews.evaluation.held_out import held_out
+from hardviews.evaluation.predictions import FILE, to_csv
 from hardviews.evaluation.preprocess import Preprocess
 from hardviews.evaluation.probe import Fitted, Task
 from hardviews.evaluation.result import Announce, Result, Scores, silent
@@ -99,6 +100,7 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
         if world.leads:
             announce(result)
             # Of the last source, the pretrained encoder.
+            run.log_text(to_csv(tested.labels_N, scores.predictions_M), FILE)
             _log_confusion(run, name, scores, tested, train.classes)
     return replace(result, logged=run.unsent == 0, undelivered=run.undelivered)
 
