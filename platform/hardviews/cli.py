@@ -23,6 +23,7 @@ commands:
   launch    the same on several nodes that come and go, all of them processes of this machine
   knn       score an encoder by its nearest neighbours
   linear    score an encoder by a linear probe
+  export    hand an encoder to timm, transformers, ONNX and others; write its model card
   audit     prove that a run trained on every sample exactly once
   runs      list the tracking's runs; close those that are dead, send records that were left
   recipes   list the recipes, or show one: hardviews recipes show NAME
@@ -32,6 +33,7 @@ next:
   hardviews pack --source IMAGES --out shards                your own images, one folder a class
   hardviews pretrain photos --data shards --output runs/1    a first run; again: it goes on where it stopped
   hardviews knn --run runs/1 --data shards                   what it is worth
+  hardviews export runs/1 --format timm                      a folder that timm loads
   hardviews pretrain photos --help                           every setting; likewise for the other commands
 """
 
@@ -145,6 +147,14 @@ def _end_in_order() -> None:
     signal.signal(signal.SIGTERM, interrupts.terminate)
 
 
+def _export(words: list[str]) -> None:
+    from hardviews.arguments import parse
+    from hardviews.export.command import Export, run_export
+
+    _end_in_order()
+    run_export(parse(Export, words, "export"))
+
+
 def _audit(words: list[str]) -> None:
     from hardviews.arguments import parse
     from hardviews.runs.audit import Audit, run_audit
@@ -189,6 +199,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "launch": _launch,
     "knn": _knn,
     "linear": _linear,
+    "export": _export,
     "audit": _audit,
     "runs": _runs,
     "recipes": _recipes,

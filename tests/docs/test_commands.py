@@ -157,7 +157,18 @@ def test_data(workplace):
     assert "270 images of dots, stripes" in snippet
 
 
-@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name not in ("README.md", "recipes.md", "data.md")])
+def test_export(workplace):
+    printed = follow(ROOT / "docs" / "export.md")
+    assert any("torch.Size([1, " in text for text in printed.values())
+    assert "pretrained=True" in printed[".venv/bin/hardviews export runs/digits --format timm"]
+    assert "apache-2.0" in (workplace / "export-huggingface" / "README.md").read_text()
+    card = (workplace / "export-card" / "README.md").read_text()
+    assert "| dataset | shards |" in card and "| images in the dataset | 1,442 |" in card and "Finished at step" in card
+
+
+@pytest.mark.parametrize(
+    "document", [d for d in DOCUMENTS if d.name not in ("README.md", "recipes.md", "data.md", "export.md")]
+)
 def test_other_documents_hold_no_snippet(document):
     """One that does needs a test like those above."""
     assert [b for b in blocks(document) if b.language == "python"] == []
@@ -265,6 +276,7 @@ def help_texts() -> str:
         ["pack"],
         ["knn"],
         ["linear"],
+        ["export"],
         ["demo"],
         ["launch"],
         ["runs"],
