@@ -9,6 +9,7 @@ import yaml
 from hardviews.cli import main
 from hardviews.export.card import card
 from hardviews.export.facts import Facts, Score, collect
+from hardviews.export.timm import Timm
 from hardviews.models.encoder import load
 from hardviews.runs.record import Record
 from hardviews.tracking.mlflow_run import Run
@@ -58,7 +59,7 @@ def test_all_that_is_known_is_in_the_card(small_vit):
         scores=(Score("knn_top1_k20", 97.25, "e" * 64), Score("untrained/knn_top1_k20", 82.3, "e" * 64)),
         looked=True,
     )
-    text = card(small_vit, facts, "apache-2.0", {"timm": "elsewhere"})
+    text = card(small_vit, facts, "apache-2.0", Timm(), "elsewhere")
     told = rows(text)
     assert told["dataset"] == "photos" and told["digest of the dataset"] == f"`{'d' * 64}`"
     assert told["images in the dataset"] == "1,437" and told["images seen"] == "71,850" and told["epochs"] == "50"

@@ -3,10 +3,13 @@
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from hardviews.cli import main
 from hardviews.export.command import Export, run_export
@@ -157,6 +160,30 @@ def test_an_interrupted_export_leaves_nothing(kind, runs, monkeypatch):
     monkeypatch.setattr(Timm, "write", broken)
     with pytest.raises(kind):
         run_export(Export(runs["test_vit"], "timm", out="deep/timm"))
+    assert listed() == []
+
+
+@pytest.mark.exports
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
+@pytest.mark.parametrize("form", ["timm", "torchvision", "onnx", "torch_export"])
+def test_a_small_disk(form, runs, here):
+    program = Path(sys.executable).parent / "hardviews"
+    command = f"{program} export {runs['test_vit']} --format {form} --out small/x"
+    inside = f"mount -t tmpfs -o size=600k tmpfs small && {command}; ls -A small"
+    (here / "small").mkdir()
+    done = subprocess.run(["unshare", "-m", "sh", "-c", inside], capture_output=True, text=True, timeout=240)
+    assert "the disk is full. Free some space" in done.stderr and "Traceback" not in done.stderr
+    assert done.stderr.count("hardviews: ") == 1 and done.stdout == "", "nothing is left"
+
+
+def test_a_full_disk_is_a_sentence(runs, capfd, monkeypatch):
+    """safetensors has an error of its own, which names the disk's in its text."""
+
+    def full(self, subject, folder):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(Timm, "write", full)
+    assert "the disk is full. Free some space" in refused(capfd, runs["test_vit"], "--format", "timm")
     assert listed() == []
 
 

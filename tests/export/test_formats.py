@@ -24,7 +24,7 @@ from hardviews.evaluation.features import Preprocess
 from hardviews.export.command import Name
 from hardviews.export.comparison import BATCHES, difference, fixed_images, own_features
 from hardviews.export.deployable import fixed_size
-from hardviews.export.detectron2 import from_detectron2, to_detectron2
+from hardviews.export.detectron2 import Detectron2, from_detectron2, to_detectron2
 from hardviews.export.formats import FORMATS, fitting
 from hardviews.export.timm import preprocessing
 from hardviews.models.encoder import Encoder, load
@@ -190,6 +190,8 @@ def test_names_of_detectron2_lead_back():
 def test_detectron2_gets_a_pickle_if_it_is_allowed(resnet, export):
     folder = export("resnet18", "detectron2", allow_pickle=True)
     assert sorted(p.name for p in folder.iterdir()) == ["detectron2.pkl", "encoder.json"]
+    lines = Detectron2(pickled=True).loading(resnet, "x")
+    assert "pickle" not in lines and "x/detectron2.pkl" in lines
     content = pickle.loads((folder / "detectron2.pkl").read_bytes())
     assert content["matching_heuristics"] is True and content["__author__"] == "hardviews"
     weight = content["model"]["res2.0.conv1.weight"]

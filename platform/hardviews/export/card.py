@@ -1,22 +1,25 @@
 """The model card: what an encoder is, where it comes from, what it is worth, and how to load it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from hardviews.evaluation.features import Preprocess
 from hardviews.export.facts import Facts, Score
+from hardviews.export.format import Format
 from hardviews.export.formats import fitting
 from hardviews.models.encoder import Encoder
 
+FILE = "README.md"
 _UNKNOWN = "unknown"
 # Settings of a recipe that say most about a training.
 _SHOWN = ("method", "strategy", "optimizer.name", "optimizer.learning_rate", "training.batch", "training.seed")
 
 
-def card(encoder: Encoder, facts: Facts, license: str, places: Mapping[str, str] | None = None) -> str:
+def card(encoder: Encoder, facts: Facts, license: str, written: Format | None = None, folder: str = "") -> str:
     """Return the card as Markdown, with the header that the Hugging Face Hub reads.
 
-    license: of the weights, as a tag of the Hub. places: folders of exports, by format; by default `export-FORMAT`.
+    license: licence of the weights, as a tag of the Hub. written: the format beside the card, if any, and its folder;
+    the folders of other formats have their default names.
     """
     parts = [
         _header(license),
@@ -26,7 +29,7 @@ def card(encoder: Encoder, facts: Facts, license: str, places: Mapping[str, str]
         "## Training\n\n" + _table(_training(facts)) + _settings(facts) + _missing(facts),
         "## Scores\n\n" + _scores(facts),
         "## Intended use\n\n" + _USE,
-        "## Load it\n\n" + _loading(encoder, places or {}),
+        "## Load it\n\n" + _loading(encoder, written, folder),
         "## Identity and licence\n\n" + _identity(encoder, facts, license),
     ]
     return "\n\n".join(parts) + "\n"
@@ -116,12 +119,11 @@ def _row(score: Score) -> str:
     return f"| {score.name} | {score.value:.2f} | `{score.test[:12] or _UNKNOWN}` |"
 
 
-def _loading(encoder: Encoder, places: Mapping[str, str]) -> str:
-    parts = [
-        "`hardviews export RUN --format FORMAT` writes a folder for each of these. Give the place where yours lies."
-    ]
+def _loading(encoder: Encoder, written: Format | None, folder: str) -> str:
+    parts = ["`hardviews export RUN --format FORMAT` writes a folder for each of these. Give the place of yours."]
     for form in fitting(encoder):
-        lines = form.loading(encoder, places.get(form.name, f"export-{form.name}"))
+        here = written is not None and written.name == form.name
+        lines = written.loading(encoder, folder) if written and here else form.loading(encoder, f"export-{form.name}")
         parts.append(f"{form.name}:\n\n```python\n{lines}\n```")
     return "\n\n".join(parts)
 

@@ -1,5 +1,6 @@
 """`hardviews export`: an encoder in the format of another library, checked, and its model card."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -7,13 +8,14 @@ from typing import Literal
 import torch
 import tyro
 
+from hardviews.data.names import printable
 from hardviews.errors import UserError
-from hardviews.export.card import card
+from hardviews.export.card import FILE, card
 from hardviews.export.comparison import BATCHES, difference, fixed_images, own_features
+from hardviews.export.detectron2 import Detectron2
 from hardviews.export.facts import collect
 from hardviews.export.format import Format, Subject, check_packages
 from hardviews.export.formats import FORMATS, check_fits
-from hardviews.export.huggingface import CARD
 from hardviews.export.place import check_free, published
 from hardviews.models.encoder import Encoder, load
 from hardviews.storage.url import check_given, check_here
@@ -27,10 +29,10 @@ class Export:
 
     Attributes:
         run: the output of a pretraining, or an exported encoder's folder or file (path or URL).
-        format: what is written; see docs/export.md.
+        format: format of the export; see docs/export.md.
         card: write a model card, README.md, from the run's record; alone, or into the folder of the format.
         out: new folder; by default `export-FORMAT`. An untouched export of the same encoder is replaced.
-        license: of the weights, for the card and for timm, for example apache-2.0.
+        license: licence of the weights, for the card and for timm, for example apache-2.0.
         allow_pickle: for detectron2, which reads only pickles: write one in place of safetensors.
         project: folder of the tracking record, in which the card looks for scores, if MLFLOW_TRACKING_URI is not set.
     """
@@ -63,6 +65,8 @@ def run_export(config: Export) -> None:
         does not compute the same features. Nothing is left then.
     """
     form = None if config.format is None else FORMATS[config.format]
+    if config.allow_pickle:
+        form = Detectron2(pickled=True)
     if form is not None:
         check_packages(form)
     encoder = load(config.run)
@@ -73,16 +77,15 @@ def run_export(config: Export) -> None:
     text = ""
     if config.card or (form is not None and form.has_card):
         facts = collect(encoder, config.run, config.project)
-        text = card(encoder, facts, config.license, {} if form is None else {form.name: out})
+        text = card(encoder, facts, config.license, form, _quoted(out))
     about = {"format": config.format or "card", "license": config.license}
     measured = None
     with published(out, encoder, about) as folder:
         if form is not None:
-            subject = Subject(encoder, config.license, config.allow_pickle, text)
-            form.write(subject, folder)
+            form.write(Subject(encoder, config.license), folder)
             measured = check(form, encoder, folder)
         if text:
-            (folder / CARD).write_text(text, encoding="utf-8")
+            (folder / FILE).write_text(text, encoding="utf-8")
     _report(encoder, form, out, measured)
 
 
@@ -109,7 +112,7 @@ def check(form: Format, encoder: Encoder, folder: Path) -> float:
 
 def _report(encoder: Encoder, form: Format | None, out: str, measured: float | None) -> None:
     """Print what was written, the result of the check, and how to load it."""
-    print(f"{out}: {encoder.backbone.name}, {encoder.num_features} features, digest {encoder.digest[:12]}")
+    print(f"{printable(out)}: {encoder.backbone.name}, {encoder.num_features} features, digest {encoder.digest[:12]}")
     for path in sorted(Path(out).expanduser().iterdir()):
         print(f"  {path.name:24} {_size(path.stat().st_size):>9}")
     if form is None:
@@ -117,7 +120,12 @@ def _report(encoder: Encoder, form: Format | None, out: str, measured: float | N
     if measured is not None:
         print(f"checked on 8 fixed images: largest relative difference {measured:.1e}, {form.bound:g} is admitted")
     print("\nTo load it:\n")
-    print("\n".join(f"    {line}".rstrip() for line in form.loading(encoder, out).splitlines()))
+    print("\n".join(f"    {line}".rstrip() for line in form.loading(encoder, _quoted(out)).splitlines()))
+
+
+def _quoted(folder: str) -> str:
+    """Return the name of a folder as it stands between double quotes in Python."""
+    return json.dumps(printable(folder))[1:-1]
 
 
 def _size(count: int) -> str:

@@ -9,6 +9,7 @@ Shape suffixes: B images, C channels, H rows, W columns, D features.
 import pickle
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.numpy
@@ -23,9 +24,14 @@ _NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 _SAFE, _PICKLED = "detectron2.safetensors", "detectron2.pkl"
 
 
+@dataclass(frozen=True)
 class Detectron2(Format):
-    """A ResNet's weights for `MODEL.WEIGHTS` of detectron2."""
+    """A ResNet's weights for `MODEL.WEIGHTS` of detectron2.
 
+    pickled: whether the file is the pickle that detectron2 reads, and not safetensors.
+    """
+
+    pickled: bool = False
     name = "detectron2"
 
     def misfit(self, encoder: Encoder) -> str:
@@ -36,7 +42,7 @@ class Detectron2(Format):
     def write(self, subject: Subject, folder: Path) -> None:
         encoder = subject.encoder
         state = {to_detectron2(key): value.numpy() for key, value in encoder.network.state_dict().items()}
-        if not subject.pickled:
+        if not self.pickled:
             metadata = {"encoder": to_text(describe(encoder))}
             safetensors.numpy.save_file(state, folder / _SAFE, metadata=metadata)
             return
@@ -51,7 +57,7 @@ class Detectron2(Format):
     def features(self, encoder: Encoder, folder: Path, images_BCHW: Tensor) -> Tensor:
         with torch.random.fork_rng(devices=[]):
             model = encoder.backbone.build()
-        state = {from_detectron2(key): torch.as_tensor(value) for key, value in _read(folder).items()}
+        state = {from_detectron2(key): torch.as_tensor(value) for key, value in self._read(folder).items()}
         model.load_state_dict(state)
         return forward(model.eval(), encoder.normalisation.mean, encoder.normalisation.std, images_BCHW)
 
@@ -74,8 +80,16 @@ class Detectron2(Format):
             f'with open("{folder}/{_PICKLED}", "wb") as stream:\n'
             '    pickle.dump({"model": state, "__author__": "hardviews", "matching_heuristics": True}, stream)\n\n'
         )
-        pickled = Path(folder, _PICKLED).exists()
-        return ("" if pickled else convert) + "# in detectron2's configuration:\n" + "\n".join(lines)
+        return ("" if self.pickled else convert) + "# in detectron2's configuration:\n" + "\n".join(lines)
+
+    def _read(self, folder: Path) -> Mapping[str, object]:
+        """Return the arrays by name; a pickle here was written by this process a moment ago."""
+        arrays: Mapping[str, object]
+        if self.pickled:
+            arrays = pickle.loads((folder / _PICKLED).read_bytes())["model"]
+        else:
+            arrays = safetensors.numpy.load_file(folder / _SAFE)
+        return arrays
 
 
 def to_detectron2(key: str) -> str:
@@ -93,13 +107,3 @@ def from_detectron2(key: str) -> str:
     key = re.sub(r"res(\d)", lambda found: f"layer{int(found[1]) - 1}", key)
     key = re.sub(r"conv(\d)\.norm", r"bn\1", key)
     return key.replace("shortcut.norm", "downsample.1").replace("shortcut", "downsample.0")
-
-
-def _read(folder: Path) -> Mapping[str, object]:
-    """Return the arrays by name; a pickle here was written by this process a moment ago."""
-    pickled = folder / _PICKLED
-    if pickled.exists():
-        content: Mapping[str, object] = pickle.loads(pickled.read_bytes())["model"]
-        return content
-    arrays: Mapping[str, object] = safetensors.numpy.load_file(folder / _SAFE)
-    return arrays

@@ -17,19 +17,15 @@ from hardviews.models.encoder import Encoder
 
 @dataclass(frozen=True)
 class Subject:
-    """The encoder that is exported, and the user's wishes.
+    """The encoder that is exported, and its licence.
 
     Attributes:
         encoder: in eval mode, on the CPU.
-        license: of the weights, as a tag of the Hugging Face Hub, for example `apache-2.0`.
-        pickled: whether the user allows a file that only pickle reads.
-        card: the model card as Markdown; empty if the format does not need one.
+        license: licence of the weights, as a tag of the Hugging Face Hub, for example `apache-2.0`.
     """
 
     encoder: Encoder
     license: str = "unknown"
-    pickled: bool = False
-    card: str = ""
 
 
 class Format(ABC):
@@ -64,7 +60,7 @@ class Format(ABC):
 
     @abstractmethod
     def loading(self, encoder: Encoder, folder: str) -> str:
-        """Return the lines of Python that load the export in a folder."""
+        """Return the lines of Python that load the export in a folder, whose name may stand between double quotes."""
 
 
 def check_packages(form: Format) -> None:

@@ -9,11 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardviews.export.format import Subject
 from hardviews.export.timm import Timm, forward
 from hardviews.models.encoder import Encoder
-
-CARD = "README.md"
 
 
 class HuggingFace(Timm):
@@ -22,10 +19,6 @@ class HuggingFace(Timm):
     name = "huggingface"
     packages = ("transformers",)
     has_card = True
-
-    def write(self, subject: Subject, folder: Path) -> None:
-        super().write(subject, folder)
-        (folder / CARD).write_text(subject.card, encoding="utf-8")
 
     def features(self, encoder: Encoder, folder: Path, images_BCHW: Tensor) -> Tensor:
         import transformers

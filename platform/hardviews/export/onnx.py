@@ -4,6 +4,7 @@ Shape suffixes: B images, C channels, H rows, W columns, D features.
 """
 
 import json
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class Onnx(Format):
     def write(self, subject: Subject, folder: Path) -> None:
         encoder = subject.encoder
         model = Deployable(encoder)
+        logging.getLogger("onnxscript").setLevel(logging.ERROR)  # its optimizer names every step that it leaves out
         with warnings.catch_warnings(), torch.no_grad(), refused(self.name, encoder):
             warnings.simplefilter("ignore")  # of the exporter, about its own parts
             program: Any = torch.onnx.export(

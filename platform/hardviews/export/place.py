@@ -3,12 +3,15 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from hardviews.errors import UserError
 from hardviews.models.encoder import DESCRIPTION, Encoder, describe, to_text
@@ -36,7 +39,8 @@ def published(out: str, encoder: Encoder, about: dict[str, str]) -> Iterator[Pat
         try:
             new = work / "new"
             new.mkdir()
-            yield new
+            with _os_errors():
+                yield new
             files = {path.name: _checksum(path) for path in sorted(new.iterdir())}
             text = to_text({**describe(encoder), "export": {**about, "files": files}})
             (new / DESCRIPTION).write_text(text, encoding="utf-8")
@@ -44,6 +48,18 @@ def published(out: str, encoder: Encoder, about: dict[str, str]) -> Iterator[Pat
         finally:
             shutil.rmtree(work, ignore_errors=True)
             remove_made(str(target.parent))
+
+
+@contextmanager
+def _os_errors() -> Iterator[None]:
+    """Raise a failure of the disk inside safetensors as an OSError, which it names only in its text."""
+    try:
+        yield
+    except SafetensorError as error:
+        found = re.search(r"os error (\d+)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
 
 
 def check_free(target: Path, digest: str) -> None:

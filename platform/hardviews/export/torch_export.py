@@ -3,6 +3,7 @@
 Shape suffixes: B images, C channels, H rows, W columns, D features.
 """
 
+import io
 from pathlib import Path
 
 import torch
@@ -31,7 +32,10 @@ class TorchExport(Format):
             program = torch.export.export(Deployable(encoder), (example(encoder),), dynamic_shapes=DYNAMIC)
         # torch pickles the example into the file. Without one it holds no pickle.
         program.example_inputs = None
-        torch.export.save(program, folder / FILE, extra_files={DESCRIPTION: to_text(describe(encoder))})
+        # If a disk is full, torch's own writer ends the process.
+        file = io.BytesIO()
+        torch.export.save(program, file, extra_files={DESCRIPTION: to_text(describe(encoder))})
+        (folder / FILE).write_bytes(file.getbuffer())
 
     @torch.no_grad()
     def features(self, encoder: Encoder, folder: Path, images_BCHW: Tensor) -> Tensor:
