@@ -24,6 +24,7 @@ commands:
   knn       score an encoder by its nearest neighbours
   linear    score an encoder by a linear probe
   compare   runs side by side, with the uncertainty of each difference
+  export    hand an encoder to timm, transformers, ONNX and others; write its model card
   audit     prove that a run trained on every sample exactly once
   runs      list the tracking's runs; close those that are dead, send records that were left
   recipes   list the recipes, or show one: hardviews recipes show NAME
@@ -33,6 +34,7 @@ next:
   hardviews pack --source IMAGES --out shards                your own images, one folder a class
   hardviews pretrain photos --data shards --output runs/1    a first run; again: it goes on where it stopped
   hardviews knn --run runs/1 --data shards                   what it is worth
+  hardviews export runs/1 --format timm                      a folder that timm loads
   hardviews pretrain photos --help                           every setting; likewise for the other commands
 """
 
@@ -153,6 +155,14 @@ def _end_in_order() -> None:
     signal.signal(signal.SIGTERM, interrupts.terminate)
 
 
+def _export(words: list[str]) -> None:
+    from hardviews.arguments import parse
+    from hardviews.export.command import Export, run_export
+
+    _end_in_order()
+    run_export(parse(Export, words, "export"))
+
+
 def _audit(words: list[str]) -> None:
     from hardviews.arguments import parse
     from hardviews.runs.audit import Audit, run_audit
@@ -198,6 +208,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "knn": _knn,
     "linear": _linear,
     "compare": _compare,
+    "export": _export,
     "audit": _audit,
     "runs": _runs,
     "recipes": _recipes,

@@ -168,7 +168,16 @@ def test_evaluation(workplace):
     assert "knn: top-1 on 60 test images" in compared and "linear" not in compared  # which the other one lacks
 
 
-FOLLOWED = ("README.md", "recipes.md", "data.md", "evaluation.md")
+def test_export(workplace):
+    printed = follow(ROOT / "docs" / "export.md")
+    assert any("torch.Size([1, " in text for text in printed.values())
+    assert "pretrained=True" in printed[".venv/bin/hardviews export runs/digits --format timm"]
+    assert "apache-2.0" in (workplace / "export-huggingface" / "README.md").read_text()
+    card = (workplace / "export-card" / "README.md").read_text()
+    assert "| dataset | shards |" in card and "| images in the dataset | 1,442 |" in card and "Finished at step" in card
+
+
+FOLLOWED = ("README.md", "recipes.md", "data.md", "evaluation.md", "export.md")
 
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name not in FOLLOWED])
@@ -279,6 +288,7 @@ def help_texts() -> str:
         ["pack"],
         ["knn"],
         ["linear"],
+        ["export"],
         ["demo"],
         ["launch"],
         ["runs"],

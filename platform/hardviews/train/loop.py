@@ -61,6 +61,7 @@ from hardviews.train.nonfinite import dump, refuse
 from hardviews.train.nursery import nursery
 from hardviews.train.opening import open_run, report_failure
 from hardviews.train.pace import Pace
+from hardviews.train.provenance import of_encoder
 from hardviews.train.recipe import Recipe
 from hardviews.train.reports import Reports
 from hardviews.train.review import Review
@@ -322,11 +323,6 @@ class Pretraining:
         return self.lasting.state(history, self.record, self.recipe.digest(), self.life)
 
     def _export(self, run: Run) -> None:
-        provenance = {
-            "run_id": run.run_id,
-            "samples": self.lasting.progress,
-            "recipe": self.recipe.name,
-            "data": self.reader.index.digest,
-        }
+        provenance = of_encoder(run.run_id, self.lasting.progress, self.recipe, self.reader.index)
         folder = export(self.recipe, self.trainer.objective.method, self.where.output, run, provenance)
         self.world.say(f"the encoder is in {folder}")

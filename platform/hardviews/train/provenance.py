@@ -1,7 +1,9 @@
-"""Where a run comes from, as tags: code, data, job."""
+"""Where a run and its encoder come from: code, data, job."""
 
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import hardviews
 from hardviews.data.index import Index
@@ -29,6 +31,23 @@ def tags(index: Index, recipe: Recipe, world: World, first: bool) -> dict[str, s
         commit = _git_commit()
         found |= {"mlflow.source.git.commit": commit} if commit else {}
     return found
+
+
+def of_encoder(run_id: str, samples: int, recipe: Recipe, index: Index) -> dict[str, Any]:
+    """Return what an encoder's file says of its training, for whoever gets the file alone.
+
+    samples: images seen. Evaluation reads `run_id` and `samples`, the model card all of it.
+    """
+    commit = job_tags().get("mlflow.source.git.commit") or _git_commit()
+    return {
+        "run_id": run_id,
+        "samples": samples,
+        "recipe": recipe.name,
+        "data": index.digest,
+        "images": len(index),
+        "epochs": recipe.training.epochs,
+        "versions": {"hardviews": hardviews.__version__} | {name: version(name) for name in ("torch", "timm")},
+    } | ({"commit": commit} if commit else {})
 
 
 def _git_commit() -> str | None:
