@@ -23,6 +23,7 @@ commands:
   launch    the same on several nodes that come and go, all of them processes of this machine
   knn       score an encoder by its nearest neighbours
   linear    score an encoder by a linear probe
+  health    say whether a run is healthy, collapsing, collapsed or diverged, and why
   audit     prove that a run trained on every sample exactly once
   runs      list the tracking's runs; close those that are dead, send records that were left
   recipes   list the recipes, or show one: hardviews recipes show NAME
@@ -140,6 +141,14 @@ def _linear(words: list[str]) -> None:
     check_logged([evaluate_linear(parse(Linear, words, "linear"), announce)])
 
 
+def _health(words: list[str]) -> None:
+    from hardviews.arguments import parse
+    from hardviews.evaluation.health import Health, run_health
+
+    if not run_health(parse(Health, words, "health")):
+        raise SystemExit(1)
+
+
 def _end_in_order() -> None:
     """Let SIGTERM end this process by an exception, so that the tracking learns that it was killed."""
     signal.signal(signal.SIGTERM, interrupts.terminate)
@@ -189,6 +198,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "launch": _launch,
     "knn": _knn,
     "linear": _linear,
+    "health": _health,
     "audit": _audit,
     "runs": _runs,
     "recipes": _recipes,
