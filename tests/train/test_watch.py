@@ -68,7 +68,8 @@ def test_a_healthy_run_says_nothing_and_is_ok(data: str, run: Tagged, tmp_path: 
 def test_a_collapse_is_said_when_it_begins(data: str, run: Tagged, tmp_path: Path, capsys) -> None:
     """A weight decay that takes all weights to zero."""
     train(simsiam(rate=0.5, weight_decay=1.0), data, tmp_path / "run")
-    assert verdicts(run) == ["unfinished", "collapsed"]
+    assert verdicts(run) == ["unfinished", "collapsed", "collapsed"]
+    assert "at step 20" in run.tags[-1][EVIDENCE], "the last word has the last numbers"
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("health, step ")]
     assert len(said) == 1, "once, not at every report"
     assert "collapsed. The spread of the features (health/spread) is" in said[0]
@@ -84,7 +85,7 @@ def test_a_divergence_is_the_verdict_on_a_run_that_stops_for_it(data: str, run: 
 
 def test_a_run_that_goes_on_is_judged_by_all_of_its_history(data: str, run: Tagged, tmp_path: Path, capsys) -> None:
     train(simsiam(rate=0.5, weight_decay=1.0), data, tmp_path / "run", dies=(15,))
-    assert verdicts(run) == ["unfinished", "collapsed", "collapsed"]
+    assert verdicts(run) == ["unfinished", "collapsed", "collapsed", "collapsed"]
     assert capsys.readouterr().err.count("health, step ") == 2, "in both lives"
 
 
