@@ -33,7 +33,7 @@ VIEWS = 4
 
 _SEED = 0  # not the run's: runs of all seeds measure the same images
 _SHARE = 8  # one in so many images has its views measured
-_HELD = 2**30  # bytes of pixels that a process keeps
+_HELD = 2**29  # bytes of pixels that a process keeps
 _THREADS = 8
 _ENOUGH = 20  # labelled images of a class to learn from; of more classes than have so many, some are chosen
 
