@@ -25,6 +25,7 @@ commands:
   linear    score an encoder by a linear probe
   compare   runs side by side, with the uncertainty of each difference
   export    hand an encoder to timm, transformers, ONNX and others; write its model card
+  health    say whether a run is healthy, collapsing, collapsed or diverged, and why
   audit     prove that a run trained on every sample exactly once
   runs      list the tracking's runs; close those that are dead, send records that were left
   recipes   list the recipes, or show one: hardviews recipes show NAME
@@ -150,6 +151,14 @@ def _compare(words: list[str]) -> None:
     run_compare(parse(Compare, words, "compare"))
 
 
+def _health(words: list[str]) -> None:
+    from hardviews.arguments import parse
+    from hardviews.evaluation.health import Health, run_health
+
+    if not run_health(parse(Health, words, "health")):
+        raise SystemExit(1)
+
+
 def _end_in_order() -> None:
     """Let SIGTERM end this process by an exception, so that the tracking learns that it was killed."""
     signal.signal(signal.SIGTERM, interrupts.terminate)
@@ -209,6 +218,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "linear": _linear,
     "compare": _compare,
     "export": _export,
+    "health": _health,
     "audit": _audit,
     "runs": _runs,
     "recipes": _recipes,

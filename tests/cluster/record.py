@@ -39,8 +39,8 @@ class Output:
         return [json.loads(self._files.cat_file(file)) for file in files]
 
     def rows(self) -> list[dict[str, float]]:
-        """The reports of a run that is done."""
-        return [json.loads(line) for line in self._read("history.jsonl").splitlines()]
+        """The reports of the steps of a run that is done."""
+        return reports(self._read("history.jsonl"))
 
     def dataset(self, data: str) -> dict[str, Any]:
         """The index of the training part of a dataset in the same store."""
@@ -52,6 +52,11 @@ def pretraining_runs(client: MlflowClient) -> list[Run]:
     """The runs that are children of none."""
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return [run for run in client.search_runs(experiments) if PARENT not in run.data.tags]
+
+
+def reports(history: bytes | str) -> list[dict[str, float]]:
+    """The rows that steps made: the untrained network is measured too, before the first one."""
+    return [row for row in map(json.loads, history.splitlines()) if "loss" in row]
 
 
 def children(client: MlflowClient, parent: Run) -> list[Run]:

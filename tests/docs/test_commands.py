@@ -42,6 +42,9 @@ OTHERS = {"--dryrun", "--wait", "--allowed-hosts", "--serve-artifacts", "--artif
 OTHERS |= {"--source", "--target", "--cluster", "--s3", "--latency", "--only"}
 # Outputs, prefixes of metrics, and what a house rule forbids.
 NO_PATHS = {"checkpoints/step-XXXXXXXX/", "lives/", "encoder/", "figures/", "pixels/", "untrained/", "utils.py"}
+NO_PATHS |= {"online/", "health/projector/"}
+# Documents whose commands a test runs in order.
+FOLLOWED = ("README.md", "recipes.md", "data.md", "evaluation.md", "export.md", "health.md")
 VARIABLES = {"HARDVIEWS_DATA", "HARDVIEWS_OUTPUT", "MLFLOW_TRACKING_URI"}
 
 
@@ -147,7 +150,9 @@ def test_recipes(workplace):
     table = re.search(r"\| metric \|.*?\n\n", (ROOT / "docs" / "tracking.md").read_text(), re.DOTALL)[0]
     described = set(re.findall(r"`([\w/]+)`", " ".join(row.split("|")[1] for row in table.strip().splitlines())))
     recorded = (workplace / "runs" / "mine" / "history.jsonl").read_text()
-    elsewhere = {"knn/top1_k20", "linear/top1"} | {"data/bytes_fetched"}  # by evaluations; of data that is not local
+    # by evaluations; of labelled data; of data that is not local
+    elsewhere = {"knn/top1_k20", "linear/top1"} | {"online/knn_top1_k20", "online/fewshot_top1_k10"}
+    elsewhere |= {"data/bytes_fetched"}
     assert {name for name in described - elsewhere if f'"{name}"' not in recorded} == set()
 
 
@@ -177,7 +182,14 @@ def test_export(workplace):
     assert "| dataset | shards |" in card and "| images in the dataset | 1,442 |" in card and "Finished at step" in card
 
 
-FOLLOWED = ("README.md", "recipes.md", "data.md", "evaluation.md", "export.md")
+def test_health(workplace):
+    printed = follow(ROOT / "docs" / "health.md")
+    assert "runs/first: ok" in printed[".venv/bin/hardviews health runs/first"]
+    recorded = (workplace / "runs" / "first" / "history.jsonl").read_text()
+    table = re.search(r"\| figure \|.*?\n\n", (ROOT / "docs" / "health.md").read_text(), re.DOTALL)[0]
+    described = set(re.findall(r"`([\w/]+)`", " ".join(row.split("|")[1] for row in table.strip().splitlines())))
+    assert len(described) == 10
+    assert {name for name in described if f'"{name}"' not in recorded} == set()
 
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name not in FOLLOWED])
@@ -285,10 +297,13 @@ def help_texts() -> str:
     pages = [
         ["pretrain", "digits"],
         ["pretrain", "photos"],
+        ["pretrain", "digits_dino"],
         ["pack"],
         ["knn"],
         ["linear"],
         ["export"],
+        ["health"],
+        ["compare", "a", "b"],
         ["demo"],
         ["launch"],
         ["runs"],

@@ -63,7 +63,7 @@ class FittedKnn:
 
     def predict(self, test: Features) -> Mapping[str, Tensor]:
         task = self.task
-        similarity_MK, label_MK = _labelled(task.train, test, max(self.neighbours), task.world)
+        similarity_MK, label_MK = _labelled(task.train, test, max(self.neighbours), task.world, "neighbours")
         k, temperature = int(self.choice.settings["k"]), self.choice.settings["temperature"]
         scores = {"": votes(similarity_MK, label_MK, k, temperature, task.classes)}
         for k in self.neighbours:
@@ -76,7 +76,7 @@ def fit_knn(config: Knn, task: Task) -> FittedKnn:
     fitted, held = task.train.rows(task.fitted_K), task.train.rows(task.chosen_on_K)
     neighbours = cut(config.neighbours, len(task.train))
     tried = cut(neighbours, len(fitted))
-    similarity_MK, label_MK = _labelled(fitted, held, max(tried), task.world)
+    similarity_MK, label_MK = _labelled(fitted, held, max(tried), task.world, "held-out neighbours")
     accuracy = {
         (k, temperature): top(1, votes(similarity_MK, label_MK, k, temperature, task.classes), held.labels_N)
         for k in tried
@@ -122,6 +122,6 @@ def votes(similarity_MK: Tensor, label_MK: Tensor, k: int, temperature: float, c
     return votes_ML.scatter_add_(1, label_MK[:, :k], weight_MK)
 
 
-def _labelled(train: Features, test: Features, most: int, world: World) -> tuple[Tensor, Tensor]:
-    similarity_MK, place_MK = nearest(train.values_ND, test.values_ND, most, world)
+def _labelled(train: Features, test: Features, most: int, world: World, title: str = "") -> tuple[Tensor, Tensor]:
+    similarity_MK, place_MK = nearest(train.values_ND, test.values_ND, most, world, title)
     return similarity_MK, train.labels_N[place_MK]

@@ -22,13 +22,11 @@ _SPARE = 32  # candidates beyond K
 _TILE = 256
 
 
-def nearest(
-    train_ND: Tensor, test_MD: Tensor, k: int, world: World, title: str = "neighbours"
-) -> tuple[Tensor, Tensor]:
+def nearest(train_ND: Tensor, test_MD: Tensor, k: int, world: World, title: str = "") -> tuple[Tensor, Tensor]:
     """Return the cosine similarities (M, K), in double precision, and places (M, K) of the k nearest training samples.
 
     Sorted by similarity, the highest first. k is cut to N. Every rank calls this with all features and gets all
-    neighbours; each computes some tiles of the test set.
+    neighbours; each computes some tiles of the test set. title: of the progress that is shown, if any.
     """
     k = min(k, len(train_ND))
     tiles = [range(start, min(len(test_MD), start + _TILE)) for start in range(0, len(test_MD), _TILE)]
@@ -37,7 +35,7 @@ def nearest(
     place_MK = torch.zeros(len(test_MD), k, dtype=torch.long)
     scale_N = 1 / train_ND.double().norm(dim=1).clamp(min=1e-12) if len(train_ND) < _PART else _scales(train_ND)
     # All tiles of a group meet a part of the training set while it is on the device.
-    for group in progress(_groups(mine), len(_groups(mine)), title, show=world.leads):
+    for group in progress(_groups(mine), len(_groups(mine)), title, show=bool(title) and world.leads):
         rows = [row for tile in group for row in tile]
         found = _of_rows(train_ND, scale_N, test_MD[rows], k, world.device)
         similarity_MK[rows], place_MK[rows] = found

@@ -20,13 +20,16 @@ One life of a run, from the top to the bottom of this file (arrows lead into oth
           Feed                       -> feed.py, loader.py: shards become this rank's share of a batch
           Trainer.step               -> trainer.py, objective.py: views, losses, gradients, optimizer, update
           Lasting.advance            -> lasting.py: one batch on; the ledger
+          Monitor.measure            -> monitor.py: k-NN, few-shot and health, now and then
           Reports.step               -> reports.py: metrics to the tracking and to the history
+          Watch.look                 -> watch.py: the verdict on the run
           Saver.save                 -> runs/saver.py: a checkpoint, written beside the steps
           save_last                  -> farewell.py: at the end, and if asked to leave
         export                       -> export.py: the encoder
         end                          whatever happened: workers, saves, the life's note, the tracking run
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -57,7 +60,8 @@ from hardviews.train.feed import Feed
 from hardviews.train.idle import idle
 from hardviews.train.lasting import Lasting
 from hardviews.train.loader import RawBatch
-from hardviews.train.nonfinite import dump, refuse
+from hardviews.train.monitor import Monitor
+from hardviews.train.nonfinite import Diverged, dump, refuse
 from hardviews.train.nursery import nursery
 from hardviews.train.opening import open_run, report_failure
 from hardviews.train.pace import Pace
@@ -68,6 +72,7 @@ from hardviews.train.review import Review
 from hardviews.train.stop import StopFlag
 from hardviews.train.traffic import Traffic
 from hardviews.train.trainer import StepReport, Trainer
+from hardviews.train.watch import Watch
 from hardviews.world import World, joined
 
 _HURRY, _LIFE = 1.0, 5.0  # seconds for the notes of a life's end, if others wait for this process and if none do
@@ -122,6 +127,11 @@ class Pretraining:
         encoder = described(recipe, self.trainer.objective, self.trainer.objective.method)
         self.record = Record("", recipe.name, recipe.settings(), index.digest, data=where.data, encoder=encoder)
         self._take_over()
+        self.monitor = Monitor(
+            recipe.monitor, recipe.backbone, self.trainer.objective, self.reader, self.calendar, world
+        )
+        if not self.lasting.progress:
+            self.monitor.load()
 
     def _take_turn(self) -> LifeNotes:
         """Wait until no other job trains the run; return the notes of the life that may begin now."""
@@ -191,6 +201,7 @@ class Pretraining:
     def run(self) -> None:
         """Train to the end and export the encoder."""
         run = self._open_run()
+        self.watch = Watch(run, self.world)
         # In the tracking a life that ends is never RUNNING: one that goes on with the run says so again.
         status: Status | None = "FAILED"
         end: End = "interrupted"
@@ -207,8 +218,10 @@ class Pretraining:
         except Displaced:
             status, end = None, "failed"  # the tracking run is the other job's now
             raise
-        except UserError:
+        except UserError as error:
             end = "failed"
+            if isinstance(error, Diverged):
+                self.watch.diverged(error.what)
             raise
         finally:
             with doing(Phase.END):
@@ -252,6 +265,7 @@ class Pretraining:
                     return False
             with doing(Phase.END):
                 history.publish()
+        self.watch.finish(history.rows)
         with doing(Phase.END):
             review.finish(history)
         return True
@@ -264,6 +278,8 @@ class Pretraining:
         sources = [*measured, self.saver.metrics, self._job]
         reports = Reports(run, history, self.calendar, training.log_steps, sources)
         batches, first = self.feed.run(lasting.progress), lasting.step + 1
+        if not lasting.progress:
+            reports.measured(self._measured(pace), 0)
         while True:
             clock = self.calendar.at(lasting.progress)
             self._begin_epoch(clock)
@@ -282,7 +298,8 @@ class Pretraining:
             lasting.meter.add_losses(report.losses, self.trainer.objective.pairs)
             display.update(lasting.progress, clock.epoch, report.loss, pace.wait)
             review.see(report.losses)
-            reports.step(report, lasting.progress)
+            reports.step(report, lasting.progress, self._measured(pace))
+            self.watch.look(history.rows)
             if lasting.over or report.stop:
                 mark("stop_agreed", step=step, finished=lasting.over)
                 with leaving(), doing(Phase.SAVE):
@@ -293,6 +310,13 @@ class Pretraining:
             if report.due or (training.checkpoint_steps and step % training.checkpoint_steps == 0):
                 with pace.saved():
                     self.saver.save(self._state(history))
+
+    def _measured(self, pace: Pace) -> Mapping[str, float]:
+        """Return what is measured of the representation after this step, if anything."""
+        if not self.monitor.due(self.lasting.step):
+            return {}
+        with pace.measured():
+            return self.monitor.measure()
 
     def _begin_epoch(self, clock: Clock) -> None:
         """Let the method prepare an epoch before its first step."""
