@@ -26,7 +26,7 @@ def test_charts_begin_with_the_loss_and_end_with_counters():
     shown = charts([grouped(name) for name in LOGGED])
     assert shown[0] == "1_loss/loss"
     order = list(dict.fromkeys(name.partition("/")[0] for name in shown))
-    assert order == ["1_loss", "2_hardness", "3_views", "4_rates", "eval", "health", "online", "run", "shards"]
+    assert order == ["1_loss", "2_hardness", "3_pairs", "4_rates", "eval", "health", "online", "run", "shards"]
     assert len(set(shown)) == len(LOGGED)  # no two metrics get one name
 
 

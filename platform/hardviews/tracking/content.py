@@ -121,7 +121,8 @@ class Content(ABC):
         """Write one section of the description, and leave the others as they are.
 
         title: `notes.HEAD` for the text before the first section, the verdict. body: Markdown without titles; empty
-        takes the section away. first: a new section comes before the others.
+        takes the section away; `notes.EXPERIMENT` in it becomes the experiment's id. first: a new section comes before
+        the others.
         """
         self._put("section", title=title, body=body, first=first)
 

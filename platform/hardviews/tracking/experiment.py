@@ -1,6 +1,7 @@
 """How MLflow shows the experiment: as training, judged by the loss, with a list that has the columns to judge by.
 
-MLflow guesses the kind of an experiment that does not state it, and shows the menus for language models then.
+Older versions of MLflow choose their menus by the kind of the experiment. From 3.17 on a switch of the browser chooses
+them, or the address of a page; without either they are those for language models.
 """
 
 import json
@@ -20,10 +21,13 @@ logger = logging.getLogger(__name__)
 VIEW = "hardviews"
 """Key of the saved view of the list of runs, as in `?viewStateShareKey=hardviews`."""
 
+TRAINING_MENUS = "workflowType=machine_learning"
+"""In the address of a page: opens the menus for training, whichever a browser showed last."""
+
 _VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 _COLUMNS = (
     *("tags.`hardviews.verdict`", "metrics.`eval/linear_top1`", "metrics.`eval/knn_top1`", f"metrics.`{LOSS}`"),
-    *("attributes.`Dataset`", "attributes.`Duration`", "attributes.`Source`", "attributes.`Models`"),
+    *("attributes.`Dataset`", "attributes.`Duration`"),
     *("params.`training.epochs`", "params.`training.batch`", "tags.`hardviews.output`"),
 )
 _KIND = {

@@ -32,9 +32,9 @@ _FAMILIES = {
     "attack": "2_hardness",
     "flipped": "2_hardness",
     "margin": "2_hardness",
-    "overlap": "3_views",
-    "centre_distance": "3_views",
-    "colour_distance": "3_views",
+    "overlap": "3_pairs",
+    "centre_distance": "3_pairs",
+    "colour_distance": "3_pairs",
     "data": "shards",
 }
 # Families whose name is that of their group: it need not be said twice.
@@ -52,5 +52,5 @@ def grouped(name: str) -> str:
 
 
 def in_groups(values: Mapping[str, T]) -> dict[str, T]:
-    """Return metrics by their names in MLflow."""
-    return {grouped(name): value for name, value in values.items()}
+    """Return metrics by their names in MLflow, sorted: the overview lists them in the order in which they came."""
+    return dict(sorted((grouped(name), value) for name, value in values.items()))

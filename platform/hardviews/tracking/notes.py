@@ -18,6 +18,11 @@ NOTE = "mlflow.note.content"
 HEAD = ""
 """Title of the text before the first section: the verdict."""
 
+EXPERIMENT = "{experiment}"
+"""Stands in a section for the id of the run's experiment, as in the address of a page of MLflow."""
+
+# Begins the title of a section: MLflow shows the first 100 pixels of a description, and larger titles fill them.
+_MARK = "#### "
 # MLflow cuts tags at 8000 characters.
 _LONGEST = 7900
 _CUT = "\n\n(The rest is left out: MLflow keeps 8000 characters.)"
@@ -45,7 +50,7 @@ def with_section(note: str, title: str, body: str, first: bool = False) -> str:
     else:
         sections[title] = body
     head_body = sections.pop(HEAD, "")
-    parts = [head_body, *(f"## {name}\n\n{text}" for name, text in sections.items() if text)]
+    parts = [head_body, *(f"{_MARK}{name}\n\n{text}" for name, text in sections.items() if text)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -54,9 +59,9 @@ def _sections(note: str) -> Iterator[tuple[str, str]]:
     title, body, fenced = HEAD, list[str](), False
     for line in note.splitlines():
         fenced ^= line.lstrip().startswith("```")
-        if line.startswith("## ") and not fenced:
+        if line.startswith(_MARK) and not fenced:
             yield title, "\n".join(body).strip()
-            title, body = line[3:].strip(), []
+            title, body = line.removeprefix(_MARK).strip(), []
         else:
             body.append(line)
     yield title, "\n".join(body).strip()
@@ -68,9 +73,10 @@ def send_section(client: "MlflowClient", run_id: str, title: str, body: str, fir
     Two evaluations may do so at once, and MLflow cannot compare and swap: what was written is read again. MLflow's
     errors pass through.
     """
-    body = scrub(body)
     for _ in range(_ATTEMPTS):
-        note = client.get_run(run_id).data.tags.get(NOTE, "")
+        run = client.get_run(run_id)
+        body = scrub(body).replace(EXPERIMENT, str(run.info.experiment_id))
+        note = run.data.tags.get(NOTE, "")
         new = fitted(with_section(note, title, body, first))
         if new == note:
             return
