@@ -222,7 +222,7 @@ def test_infinite_numbers_are_left_out(project, client):
 
 
 titles = st.text("ab c", min_size=1).map(str.strip).filter(bool)
-bodies = st.lists(st.sampled_from(["text", "```\n#### no title\n```", "| a | b |", "", "### small"])).map("\n".join)
+bodies = st.lists(st.sampled_from(["text", "```\n### no title\n```", "| a | b |", "", "#### small"])).map("\n".join)
 
 
 @given(st.lists(st.tuples(titles | st.just(notes.HEAD), bodies, st.booleans())))
@@ -240,7 +240,7 @@ def test_a_section_changes_no_other(writes):
 
 def test_a_first_section_follows_the_verdict():
     note = notes.with_section(notes.with_section("", "Data", "d"), notes.HEAD, "ok")
-    assert notes.with_section(note, "Scores", "s", first=True) == "ok\n\n#### Scores\n\ns\n\n#### Data\n\nd"
+    assert notes.with_section(note, "Scores", "s", first=True) == "ok\n\n### Scores\n\ns\n\n### Data\n\nd"
 
 
 def test_a_note_is_kept_whole_and_without_secrets(project, client):
@@ -265,7 +265,7 @@ def test_an_evaluation_adds_to_its_training_once(project, client):
     got = client.get_run(training.run_id)
     assert [(m.step, m.value) for m in client.get_metric_history(training.run_id, "eval/knn_top1")] == [(6400, 70.0)]
     assert got.data.metrics == {"eval/knn_top1": 70.0} and got.data.tags["aws_secret"] == "***"
-    note = "**ok**\n\n#### Scores\n\n| knn | 70.0 |\n\n#### Settings\n\nas the recipe"
+    note = "**ok**\n\n### Scores\n\n| knn | 70.0 |\n\n### Settings\n\nas the recipe"
     assert got.data.tags["mlflow.note.content"] == note
     # An earlier checkpoint, evaluated later, has its point too; and the whole note can be written anew.
     with Run.start("exp", "knn", parent=training.run_id, folder=project) as run:

@@ -480,4 +480,4 @@ def test_pictures_scores_and_descriptions_wait_for_the_server(direct, gate, tmp_
     assert len(direct.search_logged_models([own.info.experiment_id], "tags.digest = 'feed'")) == 1
     assert [m.value for m in direct.get_metric_history(again.run_id, "knn/top1")] == [70.0]
     assert [m.value for m in direct.get_metric_history(parent.run_id, "eval/knn_top1")] == [70.0]
-    assert above.data.tags["mlflow.note.content"] == "**verdict**\n\n#### Scores\n\n70.0"
+    assert above.data.tags["mlflow.note.content"] == "**verdict**\n\n### Scores\n\n70.0"

@@ -69,7 +69,7 @@ def test_the_verdict_comes_first_and_commands_can_be_typed(data: str, tmp_path: 
     page.begin(0)
     lines = run.note.splitlines()
     assert lines[0] == "**Unfinished**: 0 of 1,000 samples seen (0 %)."
-    assert "| `training.epochs` | `5` |" in lines and "'/runs/with space'" in run.note
+    assert "* `training.epochs`: `5`" in lines and "'/runs/with space'" in run.note
     assert max(map(len, run.note.partition("```sh")[2].partition("```")[0].splitlines())) < 120
     history = History(str(tmp_path), b"", write=False)
     for step in (1, 2):

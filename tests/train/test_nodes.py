@@ -10,15 +10,21 @@ from hardviews.train.nodes import Nodes, by_node
 def test_figures_of_a_nodes_processes_are_added_or_averaged() -> None:
     rows = [[0, 100.0, 10.0, 50.0, 1000.0, 0.0], [0, 120.0, 30.0, 50.0, 1000.0, 0.0], [1, 20.0, 0.0, 90.0, 500.0, 0.0]]
     assert by_node(rows) == {
-        "system/node_0/backward_images_per_second": 220.0,
-        "system/node_0/data_wait_percentage": 20.0,
-        "system/node_0/cpu_percentage": 100.0,
-        "system/node_0/memory_megabytes": 2000.0,
-        "system/node_1/backward_images_per_second": 20.0,
-        "system/node_1/data_wait_percentage": 0.0,
-        "system/node_1/cpu_percentage": 90.0,
-        "system/node_1/memory_megabytes": 500.0,
+        "system/backward_images_per_second/node_0": 220.0,
+        "system/backward_images_per_second/node_1": 20.0,
+        "system/data_wait_percentage/node_0": 20.0,
+        "system/data_wait_percentage/node_1": 0.0,
+        "system/cpu_percentage/node_0": 100.0,
+        "system/cpu_percentage/node_1": 90.0,
+        "system/memory_megabytes/node_0": 2000.0,
+        "system/memory_megabytes/node_1": 500.0,
+        "system/slowest_node": 1.0,
+        "system/slowest_node_speed": 20 / 120,
     }  # no GPU anywhere, so no figure of one
+
+
+def test_speeds_that_are_not_known_name_no_node() -> None:
+    assert not [name for name in by_node([[0, 0.0, 1, 1, 1, 0], [1, 9.0, 1, 1, 1, 0]]) if "slowest" in name]
 
 
 def test_a_process_alone_reports_the_meter_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,11 +25,14 @@ TRAINING_MENUS = "workflowType=machine_learning"
 """In the address of a page: opens the menus for training, whichever a browser showed last."""
 
 _VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
+_SCORES = ("metrics.`eval/linear_top1`", "metrics.`eval/knn_top1`", f"metrics.`{LOSS}`")
 _COLUMNS = (
-    *("tags.`hardviews.verdict`", "metrics.`eval/linear_top1`", "metrics.`eval/knn_top1`", f"metrics.`{LOSS}`"),
-    *("attributes.`Dataset`", "attributes.`Duration`"),
+    *("tags.`hardviews.verdict`", *_SCORES, "attributes.`Dataset`", "attributes.`Duration`"),
     *("params.`training.epochs`", "params.`training.batch`", "tags.`hardviews.output`"),
 )
+# Of MLflow's table: a box, the name, and the time of a run come first. Widths in pixels of those that differ.
+_ORDER = ("0", "attributes.`Run Name`", *_SCORES, "runDateAndNestInfo", "duration", "attributes.`Dataset`")
+_WIDTHS = {"attributes.`Run Name`": 300, "attributes.`Dataset`": 180}
 _KIND = {
     "mlflow.experimentKind": "custom_model_development",
     "mlflow.experiment.primaryMetric.name": LOSS,
@@ -42,7 +45,7 @@ _DONE = {"hardviews.experiment": "1"}
 def experiment_tags() -> dict[str, str]:
     """Return the tags of a new experiment."""
     now = int(time.time() * 1000)
-    state = json.dumps({"selectedColumns": list(_COLUMNS), "columnOrder": [], "runsExpanded": {}})
+    state = json.dumps({"selectedColumns": _COLUMNS, "columnOrder": _ORDER, "columnWidths": _WIDTHS})
     view = {"name": "Pretraining", "createdAt": now, "updatedAt": now, "state": state}
     return {**_KIND, _VIEW_TAG: json.dumps(view), **_DONE}
 

@@ -22,7 +22,7 @@ EXPERIMENT = "{experiment}"
 """Stands in a section for the id of the run's experiment, as in the address of a page of MLflow."""
 
 # Begins the title of a section: MLflow shows the first 100 pixels of a description, and larger titles fill them.
-_MARK = "#### "
+_MARK = "### "
 # MLflow cuts tags at 8000 characters.
 _LONGEST = 7900
 _CUT = "\n\n(The rest is left out: MLflow keeps 8000 characters.)"

@@ -55,14 +55,14 @@ class Description:
         recipe = f"Recipe `{self.recipe.name}`, seed {self.recipe.training.seed}"
         if not changes:
             return f"{recipe}, with its own settings." if self.command.given else f"{recipe}."
-        rows = "\n".join(f"| `{_cell(name)}` | `{_cell(value)}` |" for name, value in changes.items())
-        return f"{recipe}. Settings that differ from it:\n\n| setting | value |\n|---|---|\n{rows}"
+        lines = "\n".join(f"* `{_code(name)}`: `{_code(value)}`" for name, value in changes.items())
+        return f"{recipe}. Settings that differ from it:\n\n{lines}"
 
     def _data(self) -> str:
         classes = f" of {len(self.index.classes)} classes" if self.index.labelled and self.index.classes else ""
         return (
-            f"{len(self.index):,} images{classes} in `{_cell(self.data)}` (digest `{self.index.digest[:12]}`).\n"
-            f"Checkpoints and encoder: `{_cell(self.output)}`."
+            f"{len(self.index):,} images{classes} in `{_code(self.data)}` (digest `{self.index.digest[:12]}`).\n"
+            f"Checkpoints and encoder: `{_code(self.output)}`."
         )
 
     def _commands(self) -> str:
@@ -102,6 +102,6 @@ def finished(history: History, total: int) -> str:
     return f"**Finished**: {total:,} samples seen.{fall} A low loss alone is no proof: evaluate the encoder."
 
 
-def _cell(text: str) -> str:
-    """Return text that ends neither a cell of a table nor a piece of code."""
-    return text.replace("|", "\\|").replace("`", "'").replace("\n", " ")
+def _code(text: str) -> str:
+    """Return text that does not end a piece of code."""
+    return text.replace("`", "'").replace("\n", " ")

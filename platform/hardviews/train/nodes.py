@@ -1,17 +1,19 @@
 """Figures of every node, so that a slow one is seen: they travel with the sums of a report, at no message of their own.
 
-MLflow's page of system metrics draws a metric `system/node_N/NAME` of all nodes in one chart.
+MLflow's page of system metrics shows the nodes of a figure, `system/FIGURE/node_N`, side by side.
 """
 
 from collections.abc import Callable, Sequence
+from statistics import median
 
 from hardviews.elastic.environment import launched
 from hardviews.tracking.system import SystemMetrics
 from hardviews.train.meter import Meter
 
 # Name of a figure, and whether those of a node's processes are added up.
+_SPEED = "backward_images_per_second"
 _FIGURES = {
-    "backward_images_per_second": True,
+    _SPEED: True,
     "data_wait_percentage": False,
     "cpu_percentage": True,
     "memory_megabytes": True,
@@ -54,11 +56,22 @@ def by_node(ranks: Sequence[Sequence[float]]) -> dict[str, float]:
     """Return metrics by node from the rows of all ranks: the node, then the figures; what is 0 everywhere is left out.
 
     A backward pass counts without the wait for other ranks: its slowest node is the one that the others wait for.
+    `slowest_node` is its number, and `slowest_node_speed` its speed as a share of the median node's.
     """
-    found: dict[str, float] = {}
+    figures: dict[str, dict[int, float]] = {name: {} for name in _FIGURES}
     for node in sorted({int(row[0]) for row in ranks}):
         rows = [row[1:] for row in ranks if int(row[0]) == node]
         for (name, added), column in zip(_FIGURES.items(), zip(*rows, strict=True), strict=True):
-            found[f"system/node_{node}/{name}"] = sum(column) / (1 if added else len(column))
-    used = {name for name in _FIGURES if any(found[key] for key in found if key.endswith(f"/{name}"))}
-    return {key: value for key, value in found.items() if key.rpartition("/")[2] in used}
+            figures[name][node] = sum(column) / (1 if added else len(column))
+    found = {
+        f"system/{name}/node_{node}": value
+        for name, values in figures.items()
+        if any(values.values())
+        for node, value in values.items()
+    }
+    speeds = figures[_SPEED]
+    if len(speeds) > 1 and all(speeds.values()):
+        slowest = min(speeds, key=lambda node: speeds[node])
+        found["system/slowest_node"] = float(slowest)
+        found["system/slowest_node_speed"] = speeds[slowest] / median(speeds.values())
+    return found

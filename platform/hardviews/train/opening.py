@@ -49,7 +49,7 @@ def open_run(
             rank=world.rank,
             life=life,
             key=record.key or None,
-            aside=output.rstrip("/").rpartition("/")[2],
+            aside="/".join(output.rstrip("/").split("/")[-2:]),
         )
     except UserError:
         if first and new:
