@@ -294,3 +294,11 @@ def test_other_ranks_log_nothing(tmp_path, monkeypatch):
     run.set_section("a", "b")
     run.other("0").set_section("a", "b")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_that_comes_too_late_leaves_nothing(project, client, caplog):
+    """A thread may still draw when the run is closed."""
+    run = Run.start("exp", "x", folder=project)
+    run.close()
+    run.log_image(pixels(), "a", 1)
+    assert "left out" in caplog.text and list((project / "spool").iterdir()) == []

@@ -253,6 +253,8 @@ class Run(Content):
         logger.warning("tracking: %s is not logged. %s", path, words)
 
     def _new_folder(self) -> Path:
+        if self._closed:  # by a thread that still draws: what it left here nobody would send
+            raise RuntimeError("the run is closed")
         self._count += 1
         folder = self._files / f"{time.time_ns()}-{self._count}"
         folder.mkdir(parents=True)
