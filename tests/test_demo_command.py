@@ -54,7 +54,9 @@ def test_own_images(tmp_path):
     assert ("Pretraining did not beat the untrained encoder" in done.stderr) != worked
     assert "mlflow ui --backend-store-uri" in output
     assert f"sqlite:///{tmp_path}/out/mlflow.db" in output
-    assert re.search(r"http://127.0.0.1:5000/#/experiments/1/runs/[0-9a-f]{32}\n", output)
+    assert re.search(
+        r"http://127.0.0.1:5000/#/experiments/1/runs/[0-9a-f]{32}\?workflowType=machine_learning\n", output
+    )
     assert "Traceback" not in output + done.stderr
     assert "INFO" not in output + done.stderr
 

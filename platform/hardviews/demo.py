@@ -24,6 +24,7 @@ from hardviews.evaluation.scores import heading, metric
 from hardviews.evaluation.sources import Source
 from hardviews.recipes import recipe_named
 from hardviews.storage.url import check_here
+from hardviews.tracking.experiment import TRAINING_MENUS
 from hardviews.tracking.settings import TRACKING_URI, setting
 
 _CHECKOUT = Path(hardviews.__file__).parents[2]
@@ -98,7 +99,7 @@ def run_demo(demo: Demo) -> None:
         print("Start them:")
         print(f"  {shlex.quote(_shown(_program('mlflow')))} ui --backend-store-uri {shlex.quote(store)}")
     print("Open the run:")
-    print(f"  {address.rstrip('/')}/#/{outcome.run}")
+    print(f"  {address.rstrip('/')}/#/{outcome.run}?{TRAINING_MENUS}")
     if not outcome.worked:
         raise UserError(
             "Pretraining did not beat the untrained encoder here: see the table. On a small or unusual collection that "

@@ -10,6 +10,8 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from hardviews.tracking.metric_groups import grouped
+
 PARENT = "mlflow.parentRunId"
 
 ROUNDING = 1e-4
@@ -65,7 +67,7 @@ def children(client: MlflowClient, parent: Run) -> list[Run]:
 
 def series(client: MlflowClient, run: Run, metric: str) -> list[tuple[int, float]]:
     """A metric's steps and values in the order in which the server got them."""
-    return [(entry.step, entry.value) for entry in client.get_metric_history(run.info.run_id, metric)]
+    return [(entry.step, entry.value) for entry in client.get_metric_history(run.info.run_id, grouped(metric))]
 
 
 def check_reports(client: MlflowClient, run: Run, rows: list[dict[str, float]], lives: list[dict[str, Any]]) -> None:

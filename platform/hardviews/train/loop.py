@@ -24,6 +24,7 @@ One life of a run, from the top to the bottom of this file (arrows lead into oth
           Reports.step               -> reports.py: metrics to the tracking and to the history
           Watch.look                 -> watch.py: the verdict on the run
           Saver.save                 -> runs/saver.py: a checkpoint, written beside the steps
+          RunPage.at_checkpoint      -> run_page.py: pictures and verdict, drawn beside the steps
           save_last                  -> farewell.py: at the end, and if asked to leave
         export                       -> export.py: the encoder
         end                          whatever happened: workers, saves, the life's note, the tracking run
@@ -49,6 +50,7 @@ from hardviews.runs.rival import await_turn
 from hardviews.runs.saver import Saver, State
 from hardviews.runs.state import misfit, to_tensors
 from hardviews.runs.where import Where, open_dataset, patience
+from hardviews.tracking.metric_groups import in_groups
 from hardviews.tracking.mlflow_run import CLOSING, Run, Status
 from hardviews.train.crew import check_crew
 from hardviews.train.damage import Damage
@@ -61,6 +63,7 @@ from hardviews.train.idle import idle
 from hardviews.train.lasting import Lasting
 from hardviews.train.loader import RawBatch
 from hardviews.train.monitor import Monitor
+from hardviews.train.nodes import Nodes
 from hardviews.train.nonfinite import Diverged, dump, refuse
 from hardviews.train.nursery import nursery
 from hardviews.train.opening import open_run, report_failure
@@ -69,6 +72,7 @@ from hardviews.train.provenance import of_encoder
 from hardviews.train.recipe import Recipe
 from hardviews.train.reports import Reports
 from hardviews.train.review import Review
+from hardviews.train.run_page import RunPage, describe
 from hardviews.train.stop import StopFlag
 from hardviews.train.traffic import Traffic
 from hardviews.train.trainer import StepReport, Trainer
@@ -257,26 +261,37 @@ class Pretraining:
             self.world.say(sentence)
         history = History(self.where.output, self.lasting.history, write=self.world.leads)
         if history.rows:
-            run.replay(history.rows)
-        review = Review(self.reader, self.trainer.objective, run, show=self.world.leads)
+            run.replay(map(in_groups, history.rows))
+        review = Review(
+            *(self.reader, self.trainer.objective, run, self.world.leads), calendar.total, self.lasting.progress
+        )
+        page = RunPage(review, describe(run, self.recipe, self.where, self.reader.index, calendar.total), history)
+        page.begin(self.lasting.progress)
         if not self.lasting.over:
             with Display(calendar.total, self.lasting.progress, show=self.world.leads) as display:
-                if not self._steps(run, history, review, display):
+                if not self._steps(run, history, page, display):
+                    page.leave(self.lasting.progress)
                     return False
             with doing(Phase.END):
                 history.publish()
         self.watch.finish(history.rows)
         with doing(Phase.END):
-            review.finish(history)
+            page.finish()
         return True
 
-    def _steps(self, run: Run, history: History, review: Review, display: Display) -> bool:
+    def _steps(self, run: Run, history: History, page: RunPage, display: Display) -> bool:
         """Take the steps that are left; return False if asked to leave before the last one."""
         training, lasting = self.recipe.training, self.lasting
         pace, traffic = Pace(), Traffic(self.reader.index.url, history.rows, self.world.device)
-        measured = [lasting.meter.report, lasting.damage.metrics, traffic.report, pace.report]
+        nodes = Nodes(
+            lasting.meter,
+            training.batch / training.accumulate / self.world.size,
+            self.trainer.backward_seconds,
+            lambda: pace.wait,
+        )
+        measured = [nodes.report, lasting.damage.metrics, traffic.report, pace.report]
         sources = [*measured, self.saver.metrics, self._job]
-        reports = Reports(run, history, self.calendar, training.log_steps, sources)
+        reports = Reports(run, history, self.calendar, training.log_steps, sources, nodes.metrics)
         batches, first = self.feed.run(lasting.progress), lasting.step + 1
         if not lasting.progress:
             reports.measured(self._measured(pace), 0)
@@ -297,7 +312,7 @@ class Pretraining:
             traffic.add(raws)
             lasting.meter.add_losses(report.losses, self.trainer.objective.pairs)
             display.update(lasting.progress, clock.epoch, report.loss, pace.wait)
-            review.see(report.losses)
+            page.see(report.losses)
             reports.step(report, lasting.progress, self._measured(pace))
             self.watch.look(history.rows)
             if lasting.over or report.stop:
@@ -310,6 +325,7 @@ class Pretraining:
             if report.due or (training.checkpoint_steps and step % training.checkpoint_steps == 0):
                 with pace.saved():
                     self.saver.save(self._state(history))
+                page.at_checkpoint(lasting.progress)
 
     def _measured(self, pace: Pace) -> Mapping[str, float]:
         """Return what is measured of the representation after this step, if anything."""

@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from hardviews.clock import Calendar
 from hardviews.runs.history import History
+from hardviews.tracking.metric_groups import in_groups
 from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.system import SystemMetrics
 from hardviews.train.trainer import StepReport
@@ -20,8 +21,13 @@ class Reports:
         calendar: Calendar,
         every: int,
         sources: Sequence[Callable[[], Mapping[str, float]]],
+        machines: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
-        """Report every so many steps; each source returns its metrics since the last report, on every rank alike."""
+        """Report every so many steps; each source returns its metrics since the last report, on every rank alike.
+
+        machines: returns figures of the machines, after the sources.
+        """
+        self._machines = machines
         self.run, self.history, self.calendar, self.every, self.sources = run, history, calendar, every, sources
         self._system = SystemMetrics()
 
@@ -37,7 +43,7 @@ class Reports:
         metrics |= measured
         metrics["epoch"] = progress / self.calendar.per_epoch
         # The machine's figures go to the tracking alone: the history holds what a repeated run repeats.
-        self.run.log_metrics(metrics | self._system.sample(), progress)
+        self.run.log_metrics(in_groups(metrics) | self._system.sample() | dict(self._machines()), progress)
         self.history.add({"step": step, "samples": progress, **metrics})
 
     def measured(self, metrics: Mapping[str, float], progress: int) -> None:
