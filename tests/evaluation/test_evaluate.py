@@ -69,13 +69,25 @@ def test_both_protocols_with_baselines_are_children_of_the_pretraining_run(data,
         assert list(result.metrics) == ["pixels", "untrained", "pretrained"]
         assert result.metrics["pixels"][metric] > 90
         run = client.get_run(result.run_id)
-        assert run.info.status == "FINISHED" and run.info.run_name == result.name
+        assert run.info.status == "FINISHED" and run.info.run_name == f"{result.name} {data.name}/test"
         assert run.data.tags["mlflow.parentRunId"] == parent
         assert run.data.tags["hardviews.encoder"] == result.digest == encoder.digest
         assert run.data.metrics[metric] == pytest.approx(result.metrics["pretrained"][metric])
         assert run.data.metrics[f"pixels/{metric}"] == pytest.approx(result.metrics["pixels"][metric])
         assert [m.step for m in client.get_metric_history(result.run_id, metric)] == [640]
         assert run.data.params["device"] == "cpu" and run.data.params["data"] == str(data)
+        above = client.get_run(parent).data
+        assert above.metrics[f"eval/{result.name}_top1"] == pytest.approx(
+            result.metrics["pretrained"][f"{result.name}/top1"]
+        )
+        assert f"{result.name} on {data.name}/test" in above.tags["mlflow.note.content"]
+        assert (
+            "| raw pixels |" in above.tags["mlflow.note.content"]
+            and "| chance | 33.3 |" in above.tags["mlflow.note.content"]
+        )
+        inputs = client.get_run(result.run_id).inputs
+        assert {tag.value for one in inputs.dataset_inputs for tag in one.tags} == {"training", "test"}
+        assert len(inputs.model_inputs) == 1
         figures = client.list_artifacts(result.run_id, "figures")
         assert [item.path for item in figures] == [f"figures/{result.name}_confusion.png"]
     # k is cut to the 60 training samples.

@@ -13,9 +13,9 @@ from hardviews.evaluation.checks import check_crop, check_datasets, check_labels
 from hardviews.evaluation.evaluation import Evaluation
 from hardviews.evaluation.features import Features, extract
 from hardviews.evaluation.held_out import held_out
-from hardviews.evaluation.predictions import FILE, to_csv
 from hardviews.evaluation.preprocess import Preprocess
 from hardviews.evaluation.probe import Fitted, Task
+from hardviews.evaluation.record import data_name, log_inputs, log_predictions, log_scores
 from hardviews.evaluation.result import Announce, Result, Scores, silent
 from hardviews.evaluation.scores import scored
 from hardviews.evaluation.sources import Embedding, Source, embedding
@@ -29,7 +29,6 @@ from hardviews.tracking.failures import MissingRun
 from hardviews.tracking.job import JOB, job_tags
 from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.settings import setting
-from hardviews.tracking.spare import spare
 from hardviews.world import World, joined
 
 logger = logging.getLogger(__name__)
@@ -68,9 +67,11 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
     check_crop(encoder, preprocess.crop)
     outcome: dict[Source, Scores] = {}
     remarks: list[str] = []
-    with _open_run(config, name, encoder, world) as run:
+    run, parent = _open_run(config, f"{name} {data_name(test)}", name, encoder, world)
+    with run:
         run.use_store(sweep)
         run.log_params(config)
+        log_inputs(run, config.place, encoder, train, test)
         run.set_tags(
             {
                 "hardviews.encoder": digest,
@@ -100,8 +101,8 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
         if world.leads:
             announce(result)
             # Of the last source, the pretrained encoder.
-            run.log_text(to_csv(tested.labels_N, scores.predictions_M), FILE)
-            _log_confusion(run, name, scores, tested, train.classes)
+            log_predictions(run, name, scores, tested.labels_N, train.classes)
+            log_scores(run, parent, result, test, step)
     return replace(result, logged=run.unsent == 0, undelivered=run.undelivered)
 
 
@@ -126,25 +127,16 @@ def _checkpoint(run: str, encoder: Encoder) -> dict[str, str]:
     return {}
 
 
-def _open_run(config: Evaluation, name: str, encoder: Encoder, world: World) -> Run:
+def _open_run(config: Evaluation, title: str, name: str, encoder: Encoder, world: World) -> tuple[Run, str | None]:
+    """Open the evaluation's run; return it and the id of the training's run that it is a child of."""
     parent = encoder.provenance.get("run_id")
     tags = {"hardviews.evaluation": name, **job_tags()}
     job = setting(JOB)
     # A job that is started again after its node was lost goes on in the run that it began.
     key = f"{job} {name} of {encoder.digest}" if job else None
-    start = partial(Run.start, config.experiment, name, folder=config.project, key=key, rank=world.rank)
+    start = partial(Run.start, config.experiment, title, folder=config.project, key=key, rank=world.rank)
     try:
-        return start(parent=parent, tags=tags)
+        return start(parent=parent, tags=tags), parent
     except MissingRun as error:
         logger.warning("%s The evaluation is logged as a run of its own.", error)
-        return start(tags=tags | {"hardviews.pretraining_run": str(parent)})
-
-
-def _log_confusion(run: Run, name: str, scores: Scores, test: Features, classes: tuple[str, ...]) -> None:
-    path = f"figures/{name}_confusion.png"
-    with spare(path):
-        from hardviews.tracking.figures import confusion_matrix  # matplotlib takes a second to import
-
-        count = len(classes)
-        counts = torch.bincount(test.labels_N * count + scores.predictions_M, minlength=count * count)
-        run.log_figure(confusion_matrix(counts.reshape(count, count).numpy(), classes, name), path)
+        return start(tags=tags | {"hardviews.pretraining_run": str(parent)}), None

@@ -40,9 +40,21 @@ def table(results: Sequence[Result]) -> Table:
         view.add_row("chance", *(_cell(_chance(name, classes), math.inf) for name in columns))
     best = {name: max(metrics.get(name, float("-inf")) for metrics in rows.values()) for name in columns}
     for source in (source for source in _NAMES if source in rows):
-        cells = [_cell(rows[source].get(name), best[name]) for name in columns]
-        view.add_row(_NAMES[source], *cells)
+        view.add_row(_NAMES[source], *(_cell(rows[source].get(name), best[name]) for name in columns))
     return view
+
+
+def markdown_rows(result: Result) -> list[str]:
+    """Return the rows of one evaluation's table in Markdown, with its headings."""
+    columns = list(result.headings)
+    lines = ["| features | " + " | ".join(heading.replace("\n", " ") for heading in result.headings.values()) + " |"]
+    lines.append("|---" + "|---:" * len(columns) + "|")
+    rows = {"chance": {name: _chance(name, result.classes) for name in columns}} if result.classes else {}
+    rows |= {_NAMES[source]: dict(result.metrics[source]) for source in _NAMES if source in result.metrics}
+    lines += [
+        f"| {name} | " + " | ".join(f"{row[column]:.1f}" for column in columns) + " |" for name, row in rows.items()
+    ]
+    return lines
 
 
 def _chance(name: str, classes: int) -> float:

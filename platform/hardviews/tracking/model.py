@@ -15,6 +15,7 @@ from mlflow.types import Schema, TensorSpec
 from hardviews import __version__
 from hardviews.errors import UserError
 from hardviews.models.encoder import Encoder, save
+from hardviews.tracking.logged_model import ADDRESS
 from hardviews.tracking.server import Server
 
 
@@ -57,7 +58,8 @@ def fetch_encoder(server: Server, run_id: str, folder: Path) -> str:
         UserError: the run is not known, or has logged none.
     """
     run = server.find(run_id)
-    models = server.client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
+    found = server.client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
+    models = [model for model in found if ADDRESS not in model.tags]  # the others are records without weights
     if not models:
         raise UserError(
             f"The MLflow run {run_id} has logged no encoder yet: a training logs it at its end. Name its output by "
@@ -67,5 +69,5 @@ def fetch_encoder(server: Server, run_id: str, folder: Path) -> str:
     where = mlflow.artifacts.download_artifacts(
         artifact_uri=newest.artifact_location, dst_path=str(folder), tracking_uri=server.uri
     )
-    (found,) = Path(where).rglob("encoder.safetensors")
-    return str(found)
+    (weights,) = Path(where).rglob("encoder.safetensors")
+    return str(weights)

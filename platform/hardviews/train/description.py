@@ -6,6 +6,8 @@ Each part is a section of its own (`tracking/notes.py`): evaluations put their s
 from dataclasses import dataclass
 
 from hardviews.data.index import Index
+from hardviews.health import verdict as health
+from hardviews.health.course import Course
 from hardviews.runs.history import History
 from hardviews.tracking.experiment import TRAINING_MENUS, VIEW
 from hardviews.tracking.mlflow_run import Run
@@ -87,7 +89,11 @@ def verdict(history: History, samples: int, total: int) -> str:
 
     This is the only place where a verdict on the training's health enters the description.
     """
-    return unfinished(samples, total) if samples < total else finished(history, total)
+    line = unfinished(samples, total) if samples < total else finished(history, total)
+    found = health.verdict(Course(history.rows), finished=samples >= total)
+    return (
+        line if found.kind == "unfinished" else f"**{found.kind.capitalize()}**: {' '.join(found.evidence)}\n\n{line}"
+    )
 
 
 def unfinished(samples: int, total: int) -> str:
