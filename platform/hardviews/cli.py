@@ -23,6 +23,7 @@ commands:
   launch    the same on several nodes that come and go, all of them processes of this machine
   knn       score an encoder by its nearest neighbours
   linear    score an encoder by a linear probe
+  fewshot   score an encoder by few labelled images of each class
   compare   runs side by side, with the uncertainty of each difference
   export    hand an encoder to timm, transformers, ONNX and others; write its model card
   health    say whether a run is healthy, collapsing, collapsed or diverged, and why
@@ -144,6 +145,15 @@ def _linear(words: list[str]) -> None:
     check_logged([evaluate_linear(parse(Linear, words, "linear"), announce)])
 
 
+def _fewshot(words: list[str]) -> None:
+    from hardviews.arguments import parse
+    from hardviews.evaluation.fewshot import Fewshot, evaluate_fewshot
+    from hardviews.evaluation.report import announce, check_logged
+
+    _end_in_order()
+    check_logged([evaluate_fewshot(parse(Fewshot, words, "fewshot"), announce)])
+
+
 def _compare(words: list[str]) -> None:
     from hardviews.arguments import parse
     from hardviews.evaluation.compare import Compare, run_compare
@@ -216,6 +226,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "launch": _launch,
     "knn": _knn,
     "linear": _linear,
+    "fewshot": _fewshot,
     "compare": _compare,
     "export": _export,
     "health": _health,

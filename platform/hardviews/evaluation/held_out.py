@@ -40,5 +40,10 @@ def held_out(index: Index, seed: int = 0, share: float = SHARE) -> Tensor:
     return mask_N
 
 
+def names_of(index: Index) -> list[str]:
+    """Return a name for the content of each sample: its checksum and size."""
+    return [f"{row['crc32']:08x}-{row['size']}" for row in index.samples]
+
+
 def _hash(seed: int, crc32: int, size: int) -> bytes:
     return hashlib.blake2b(f"{seed} {crc32} {size}".encode(), digest_size=8).digest()

@@ -23,13 +23,14 @@ T = TypeVar("T")
 class Task:
     """A labelled training set, and the part of it on which settings are chosen.
 
-    held_out_N: a mask.
+    held_out_N: a mask. names: of the samples, each the same for the same content.
     """
 
     train: Features
     held_out_N: Tensor
     classes: int
     world: World
+    names: Sequence[str] = ()
 
     @property
     def fitted_K(self) -> Tensor:
@@ -61,8 +62,10 @@ class Fitted(Protocol):
     @property
     def choice(self) -> Choice: ...
 
-    def predict(self, test: Features) -> Mapping[str, Tensor]:
+    def predict(self, test: Features) -> Mapping[str, Tensor | Sequence[Tensor]]:
         """Return scores (M, L) by their name: the empty one for the headline, `k20` and so on for variants.
+
+        A variant of several draws has a sequence of scores.
 
         Every rank calls this and gets all scores.
         """

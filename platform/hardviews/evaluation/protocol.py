@@ -12,7 +12,7 @@ from hardviews.data.index import Index
 from hardviews.evaluation.checks import check_crop, check_datasets, check_labels, choose_device
 from hardviews.evaluation.evaluation import Evaluation
 from hardviews.evaluation.features import Features, extract
-from hardviews.evaluation.held_out import held_out
+from hardviews.evaluation.held_out import held_out, names_of
 from hardviews.evaluation.preprocess import Preprocess
 from hardviews.evaluation.probe import Fitted, Task
 from hardviews.evaluation.record import data_name, log_inputs, log_predictions, log_scores
@@ -81,11 +81,11 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
             }
         )
         step = int(encoder.provenance.get("samples", 0))
-        held_out_N = held_out(train, config.seed, config.held_out)
+        held_out_N, names = held_out(train, config.seed, config.held_out), names_of(train)
         for source in sources:
             kind = embedding(source, encoder, config.seed)
             features = partial(_features, config, kind, preprocess, world)
-            task = Task(features(train, "train"), held_out_N, len(train.classes), world)
+            task = Task(features(train, "train"), held_out_N, len(train.classes), world, names)
             fitted = fit(task)
             # The choice is made: from here on the test set may be looked at, once.
             tested = features(test, "test")

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -40,7 +40,7 @@ def table(results: Sequence[Result]) -> Table:
         view.add_row("chance", *(_cell(_chance(name, classes), math.inf) for name in columns))
     best = {name: max(metrics.get(name, float("-inf")) for metrics in rows.values()) for name in columns}
     for source in (source for source in _NAMES if source in rows):
-        view.add_row(_NAMES[source], *(_cell(rows[source].get(name), best[name]) for name in columns))
+        view.add_row(_NAMES[source], *(_with_std(rows[source], name, best[name]) for name in columns))
     return view
 
 
@@ -89,6 +89,12 @@ def check_logged(results: Sequence[Result]) -> None:
         raise UserError(
             f"The scores above are not all in the tracking store: run {missed[0].run_id} lacks some. {reason}"
         )
+
+
+def _with_std(row: Mapping[str, float], name: str, best: float) -> str:
+    """Return a number, and behind it the standard deviation over draws if it is a mean."""
+    std = row.get(f"{name}_std")
+    return _cell(row.get(name), best) + ("" if std is None else f" ±{std:.1f}")
 
 
 def _cell(value: float | None, best: float) -> str:

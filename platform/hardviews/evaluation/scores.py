@@ -3,12 +3,13 @@
 Shape suffixes: M test samples, L classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from hardviews.evaluation.probe import Choice, mean_class, top
 from hardviews.evaluation.result import Scores
+from hardviews.evaluation.statistics import over_seeds
 
 _TITLES = {"knn": "k-NN", "linear": "linear", "fewshot": "few-shot", "transfer": "transfer"}
 """Names of the protocols in headings."""
@@ -25,14 +26,22 @@ def heading(protocol: str, kind: str, variant: str = "") -> str:
     return f"{_TITLES.get(protocol, protocol)}\n{below}"
 
 
-def scored(protocol: str, scores: Mapping[str, Tensor], labels_M: Tensor, choice: Choice) -> Scores:
-    """Return the metrics of a protocol's predictions; the headline is the one of the empty name."""
+def scored(protocol: str, scores: Mapping[str, Tensor | Sequence[Tensor]], labels_M: Tensor, choice: Choice) -> Scores:
+    """Return the metrics of a protocol's predictions; the headline is the one of the empty name.
+
+    Of several draws the mean is the metric; another one, with `_std` behind its name, is their standard deviation.
+    """
     metrics: dict[str, float] = {}
     headings: dict[str, str] = {}
     for variant, scores_ML in scores.items():
         name = metric(protocol, "top1", variant)
-        metrics[name], headings[name] = top(1, scores_ML, labels_M), heading(protocol, "top1", variant)
+        draws = [scores_ML] if isinstance(scores_ML, Tensor) else list(scores_ML)
+        accuracies = over_seeds([top(1, draw_ML, labels_M) for draw_ML in draws])
+        metrics[name], headings[name] = accuracies.value, heading(protocol, "top1", variant)
+        if accuracies.deviation is not None:
+            metrics[f"{name}_std"] = accuracies.deviation
     headline_ML = scores[""]
+    assert isinstance(headline_ML, Tensor)
     classes = headline_ML.shape[1]
     predictions_M = headline_ML.argmax(1)
     if classes > 5:

@@ -15,6 +15,7 @@ LEAST = {
     "launch": _TRAINING,
     "knn": _EVALUATION,
     "linear": _EVALUATION,
+    "fewshot": _EVALUATION,
     "pack": _PACKING,
 }
 """Bytes that the imports of a command fill at least, by command; measured with a build of torch for CPUs."""
