@@ -222,7 +222,7 @@ def test_a_figure_that_fails_costs_no_score(data, project, client, pretrained, m
         raise ValueError("no such figure")
 
     monkeypatch.setattr("hardviews.tracking.figures.confusion_matrix", failing)
-    config = Knn(pretrained[0], data=str(data), project=str(project), device="cpu", baselines=False)
+    config = Knn(pretrained[0], data=str(data), project=str(project), device="cpu", baselines=False, overlap="off")
     result = evaluate_knn(config, announce)
     assert "figures/knn_confusion.png is left out (ValueError: no such figure)" in caplog.text
     run = client.get_run(result.run_id)
@@ -253,3 +253,18 @@ def test_classes_of_any_name_are_evaluated(project, client, pretrained, tmp_path
     config = Knn(pretrained[0], data=str(tmp_path / "shards"), project=str(project), device="cpu")
     result = evaluate_knn(config)
     assert [item.path for item in client.list_artifacts(result.run_id, "figures")] == ["figures/knn_confusion.png"]
+
+
+def test_copies_in_the_test_set_are_counted_and_left_out_of_a_second_accuracy(
+    data, project, client, pretrained, tmp_path
+):
+    make_images(tmp_path / "images" / "test", 6, 1)
+    for name in CLASSES:
+        source = next((data / "images" / "train" / name).iterdir())
+        (tmp_path / "images" / "test" / name / "copy.png").write_bytes(source.read_bytes())
+    pack(image_folder(str(tmp_path / "images" / "test")), str(tmp_path / "test"))
+    places = {"train": f"{data}/train", "test": f"{tmp_path}/test", "project": str(project)}
+    result = evaluate_knn(Knn(pretrained[0], device="cpu", baselines=False, overlap="bytes", **places))
+    assert "3 of 21 test images are copies of an image in the training set." in result.remarks
+    found = client.get_run(result.run_id).data.metrics
+    assert found["overlap/train_test"] == 3 and 0 <= found["knn/top1_without_copies"] <= 100

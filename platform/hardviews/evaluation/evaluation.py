@@ -6,6 +6,7 @@ from typing import Literal, Self
 from hardviews.checked import OPTION, above, at_least, require, within
 from hardviews.data.index import is_dataset
 from hardviews.errors import UserError
+from hardviews.evaluation.overlap import Look
 from hardviews.evaluation.subject import Subject
 from hardviews.storage.url import check_given, check_here
 
@@ -20,6 +21,8 @@ class Evaluation(Subject):
         test: the test dataset, instead of the one in `data`.
         baselines: score raw pixels and the same network with random weights too.
         held_out: the share of the training set to choose settings on, of each class, at most 10,000 samples.
+        overlap: look for test images that are copies of training or pretraining images: by their bytes, or fully, by
+            what they look like; `auto` is full for sets of up to 200,000 images.
         resize: pixels of the shorter side; by default what the encoder was trained at.
         crop: pixels of the central crop; by default what the encoder was trained at.
         batch_size: images encoded at once.
@@ -36,6 +39,7 @@ class Evaluation(Subject):
     test: str | None = None
     baselines: bool = True
     held_out: float = 0.1
+    overlap: Look = "auto"
     resize: int | None = None
     crop: int | None = None
     batch_size: int = 256

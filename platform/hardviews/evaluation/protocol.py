@@ -13,9 +13,10 @@ from hardviews.evaluation.checks import check_crop, check_datasets, check_labels
 from hardviews.evaluation.evaluation import Evaluation
 from hardviews.evaluation.features import Features, extract
 from hardviews.evaluation.held_out import held_out, names_of
+from hardviews.evaluation.overlap import find_overlaps
 from hardviews.evaluation.preprocess import Preprocess
 from hardviews.evaluation.probe import Fitted, Task
-from hardviews.evaluation.record import data_name, log_inputs, log_predictions, log_scores
+from hardviews.evaluation.record import data_name, log_inputs, log_predictions, log_scores, overlap_metrics
 from hardviews.evaluation.result import Announce, Result, Scores, silent
 from hardviews.evaluation.scores import scored
 from hardviews.evaluation.sources import Embedding, Source, embedding
@@ -94,6 +95,9 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
             prefix = "" if source == "pretrained" else f"{source}/"
             run.log_metrics({f"{prefix}{key}": value for key, value in scores.metrics.items()}, step)
             remarks += [f"{source}: {remark}" for remark in fitted.choice.remarks]
+        overlaps = find_overlaps(test, train, config.place, config.overlap, config.workers) if world.leads else []
+        run.log_metrics(overlap_metrics(name, overlaps, scores, tested.labels_N), step)
+        remarks += [remark for one in overlaps if (remark := one.remark())]
         if encoder.digest != digest:
             raise RuntimeError("a weight of the frozen encoder moved during the evaluation")
         metrics = {source: scores.metrics for source, scores in outcome.items()}

@@ -3,10 +3,13 @@
 Shape suffixes: M test samples.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from hardviews.data.index import Index
+from hardviews.evaluation.overlap import TRAINING_SET, Overlap
 from hardviews.evaluation.predictions import FILE, to_csv
 from hardviews.evaluation.report import markdown_rows
 from hardviews.evaluation.result import Result, Scores
@@ -31,6 +34,20 @@ def dataset_use(index: Index, context: Context) -> DatasetUse:
 def data_name(index: Index) -> str:
     """Return the last two parts of a dataset's address, such as `shards/test`."""
     return "/".join(index.url.rstrip("/").split("/")[-2:])
+
+
+def overlap_metrics(name: str, overlaps: Sequence[Overlap], scores: Scores, labels_M: Tensor) -> dict[str, float]:
+    """Return how many test images have copies, and the accuracy on the others, in per cent, if there are copies."""
+    found: dict[str, float] = {}
+    clean_M = torch.ones(len(labels_M), dtype=torch.bool)
+    for one in overlaps:
+        key = "overlap/train_test" if one.where == TRAINING_SET else "overlap/pretrain_test"
+        found |= {key: float(one.same_M.sum()), f"{key}_alike": float(one.alike_M.sum())}
+        clean_M &= ~torch.from_numpy(one.alike_M)
+    if not clean_M.all() and clean_M.any():
+        right_M = (scores.predictions_M == labels_M)[clean_M]
+        found[f"{name}/top1_without_copies"] = 100.0 * right_M.double().mean().item()
+    return found
 
 
 def log_scores(run: Run, parent: str | None, result: Result, test: Index, samples: int) -> None:
