@@ -24,6 +24,7 @@ commands:
   knn       score an encoder by its nearest neighbours
   linear    score an encoder by a linear probe
   fewshot   score an encoder by few labelled images of each class
+  transfer  score an encoder by linear classifiers on other data sets
   compare   runs side by side, with the uncertainty of each difference
   export    hand an encoder to timm, transformers, ONNX and others; write its model card
   health    say whether a run is healthy, collapsing, collapsed or diverged, and why
@@ -154,6 +155,15 @@ def _fewshot(words: list[str]) -> None:
     check_logged([evaluate_fewshot(parse(Fewshot, words, "fewshot"), announce)])
 
 
+def _transfer(words: list[str]) -> None:
+    from hardviews.arguments import parse
+    from hardviews.evaluation.report import check_logged
+    from hardviews.evaluation.transfer import Transfer, run_transfer
+
+    _end_in_order()
+    check_logged(list(run_transfer(parse(Transfer, words, "transfer")).values()))
+
+
 def _compare(words: list[str]) -> None:
     from hardviews.arguments import parse
     from hardviews.evaluation.compare import Compare, run_compare
@@ -227,6 +237,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "knn": _knn,
     "linear": _linear,
     "fewshot": _fewshot,
+    "transfer": _transfer,
     "compare": _compare,
     "export": _export,
     "health": _health,

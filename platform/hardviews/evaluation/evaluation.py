@@ -7,6 +7,7 @@ from hardviews.checked import OPTION, above, at_least, require, within
 from hardviews.data.index import is_dataset
 from hardviews.errors import UserError
 from hardviews.evaluation.overlap import Look
+from hardviews.evaluation.preprocess import Preprocess
 from hardviews.evaluation.subject import Subject
 from hardviews.storage.url import check_given, check_here
 
@@ -80,6 +81,10 @@ class Evaluation(Subject):
                 )
             found.append(given or f"{str(self.data).rstrip('/')}/{name}")
         return found[0], found[1]
+
+    def preprocess(self, image_size: int) -> Preprocess:
+        """Return how images become the input of an encoder of images of that size."""
+        return Preprocess.of(image_size, self.resize, self.crop)
 
     def located(self) -> Self:
         """Return the same evaluation with `data` naming the folder of the parts, if it names their `train`.

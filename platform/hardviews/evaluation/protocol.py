@@ -64,7 +64,7 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
     check_datasets(train, test)
     digest = encoder.digest
     sources: tuple[Source, ...] = ("pixels", "untrained", "pretrained") if config.baselines else ("pretrained",)
-    preprocess = Preprocess.of(encoder.image_size, config.resize, config.crop)
+    preprocess = config.preprocess(encoder.image_size)
     check_crop(encoder, preprocess.crop)
     outcome: dict[Source, Scores] = {}
     remarks: list[str] = []

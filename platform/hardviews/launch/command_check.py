@@ -81,7 +81,7 @@ def check(job: Job) -> tuple[list[str], Look | None]:
     try:
         if command == "pretrain":
             wrong, look = _pretrain(job, words)
-        elif command in ("knn", "linear", "fewshot"):
+        elif command in ("knn", "linear", "fewshot", "transfer"):
             wrong, look = _evaluation(job, command, words)
         elif command == "pack":
             wrong, look = _packing(job, words)
@@ -148,9 +148,10 @@ def _evaluation(job: Job, command: str, words: Sequence[str]) -> tuple[list[str]
     from hardviews.evaluation.fewshot import Fewshot
     from hardviews.evaluation.knn import Knn
     from hardviews.evaluation.linear import Linear
+    from hardviews.evaluation.transfer import Transfer
     from hardviews.storage.sight import seen
 
-    kinds: dict[str, type[Evaluation]] = {"knn": Knn, "linear": Linear, "fewshot": Fewshot}
+    kinds: dict[str, type[Evaluation]] = {"knn": Knn, "linear": Linear, "fewshot": Fewshot, "transfer": Transfer}
     read = parse(kinds[command], words, command)
     found = _said(lambda: read.urls())
     found += _gpu(job, "device", read.device, "the evaluation")
