@@ -77,7 +77,8 @@ def test_the_verdict_comes_first_and_commands_can_be_typed(data: str, tmp_path: 
     page.judge(history, 500)
     assert run.note.startswith("**Unfinished**: 500 of 1,000 samples seen (50 %).")
     page.judge(history, 1000)
-    assert run.note.startswith("**Finished**: 1,000 samples seen. Loss from 4 to 2.")
+    assert run.note.startswith("**Ok**: No sign of a collapse or a divergence")
+    assert " **Finished**: 1,000 samples seen. Loss from 4 to 2." in run.note
     assert run.note.splitlines()[1:] == lines[1:]  # the rest stays
 
 

@@ -17,7 +17,7 @@ from hardviews.data.index import Index
 from hardviews.data.pack import pack
 from hardviews.data.reader import Reader
 from hardviews.errors import UserError
-from hardviews.evaluation.features import Features, Preprocess, extract
+from hardviews.evaluation.features import Features, Preprocess
 from hardviews.evaluation.online import online_scores
 from hardviews.evaluation.specimens import VIEWS, Specimens, choose, choose_labelled
 from hardviews.health.figures import figures
@@ -164,8 +164,9 @@ def test_the_figures_are_those_of_the_exported_encoder(data: str, labelled: str,
     preprocess = Preprocess.of(16)
 
     def features(url: str, chosen: np.ndarray) -> Features:
-        reader = Reader(url)
-        return extract(reader.read(sorted(chosen.tolist())), len(chosen), encoder.embed, preprocess)
+        samples = Reader(url).read(sorted(chosen.tolist()))
+        images_BCHW = torch.stack([preprocess(sample.data) for sample in samples])
+        return Features(encoder.embed(images_BCHW), torch.tensor([sample.label for sample in samples]))
 
     images, views = specimens.place("images"), specimens.place("views")
     made = encoder.embed(specimens.pixels(range(views.start, views.stop))).unflatten(0, (-1, VIEWS))

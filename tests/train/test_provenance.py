@@ -11,7 +11,7 @@ from hardviews.train import provenance
 from hardviews.train.command_line import CommandLine
 from hardviews.train.opening import training_data
 from hardviews.train.provenance import tags, user
-from hardviews.train.world import World
+from hardviews.world import World
 
 WORLD = World(0, 1, torch.device("cpu"))
 COMMAND = CommandLine("digits", ("--data", "d", "--output", "s3://u:secret@bucket/o"), True)

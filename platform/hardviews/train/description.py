@@ -91,9 +91,7 @@ def verdict(history: History, samples: int, total: int) -> str:
     """
     line = unfinished(samples, total) if samples < total else finished(history, total)
     found = health.verdict(Course(history.rows), finished=samples >= total)
-    return (
-        line if found.kind == "unfinished" else f"**{found.kind.capitalize()}**: {' '.join(found.evidence)}\n\n{line}"
-    )
+    return line if found.kind == "unfinished" else f"**{found.kind.capitalize()}**: {' '.join(found.evidence)} {line}"
 
 
 def unfinished(samples: int, total: int) -> str:
