@@ -1,4 +1,4 @@
-"""What a sweep of linear heads costs beside the same heads trained one after the other, on cached features.
+"""Time of a sweep of linear heads beside the same heads one after the other: `python benchmarks/sweep.py`.
 
 Both train every head on the same batches; the weights have to be equal bit for bit. Prints the ratio of the times, the
 median of several rounds that alternate, and the memory that the sweep adds to the features.
@@ -17,7 +17,7 @@ from hardviews.world import ALONE
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=50_000)
     parser.add_argument("--width", type=int, default=2048)
     parser.add_argument("--classes", type=int, default=100)

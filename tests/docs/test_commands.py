@@ -301,6 +301,8 @@ def help_texts() -> str:
         ["pack"],
         ["knn"],
         ["linear"],
+        ["fewshot"],
+        ["transfer"],
         ["export"],
         ["health"],
         ["compare", "a", "b"],
