@@ -52,7 +52,7 @@ endif
 
 .PHONY: lock
 lock: $(UV)  ## compile the dependencies of pyproject.toml into requirements/
-	$(UV) pip compile --quiet --universal --generate-hashes --extra test --extra dev --python-version 3.11 \
+	$(UV) pip compile --quiet --universal --generate-hashes --extra export --extra test --extra dev --python-version 3.11 \
 	  --custom-compile-command 'make lock' --output-file $(LOCK) pyproject.toml
 	$(UV) pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11 --constraint $(LOCK) \
 	  --custom-compile-command 'make lock' --output-file .venv/runtime.txt pyproject.toml
@@ -80,6 +80,10 @@ laws: $(STAMP)  ## every law on every method, strategy and network: long
 .PHONY: recipes
 recipes: $(STAMP)  ## a step of every ImageNet recipe at its real size: long
 	.venv/bin/python -m pytest -m "recipes or not recipes" tests/recipes/test_steps.py $(PYTEST)
+
+.PHONY: exports
+exports: $(STAMP)  ## every export format on networks of real sizes: long
+	.venv/bin/python -m pytest -m exports tests/export $(PYTEST)
 
 .PHONY: test-cluster
 test-cluster: $(STAMP)  ## pods killed on a real cluster: KUBECONFIG, HARDVIEWS_IMAGE and OBJECT_STORE_IMAGE say which

@@ -40,9 +40,9 @@ from hardviews.train.loader import RawBatch
 from hardviews.train.precision import Precision
 from hardviews.train.recipe import Recipe, Training
 from hardviews.train.trainer import Trainer
-from hardviews.train.world import World
 from hardviews.views.augmentation import mocov2
 from hardviews.views.plan import Slot
+from hardviews.world import World
 from tests.s3 import SeaweedFS
 
 TARGET = 0.02

@@ -36,7 +36,7 @@ from hardviews.views.decode import decode
 
 NEEDED = 2.0  # standard deviations
 COLLAPSED = 0.01  # a spread below which all embeddings are one, but for rounding and noise
-METRIC = "knn_top1_k20"
+METRIC = "knn/top1_k20"
 HARDVIEWS = Path(sys.executable).with_name("hardviews")
 SOURCES = ("pixels", "untrained", "pretrained")
 

@@ -31,9 +31,9 @@ from hardviews.train.loader import RawBatch
 from hardviews.train.precision import Precision
 from hardviews.train.recipe import Recipe, Training
 from hardviews.train.trainer import Trainer
-from hardviews.train.world import World
 from hardviews.views.augmentation import mocov2
 from hardviews.views.plan import Slot
+from hardviews.world import World
 
 TARGET = 1.10
 TOTAL = 10**6  # samples of the run that the schedule believes in

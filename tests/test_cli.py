@@ -71,7 +71,7 @@ def pretrain(capfd: pytest.CaptureFixture, data: str, *words: str, recipe: str =
 def test_help_starts_at_once_and_names_every_command(here: Path) -> None:
     done = subprocess.run([sys.executable, "-X", "importtime", "-m", "hardviews.cli"], capture_output=True, text=True)
     assert done.returncode == 0
-    for name in ("demo", "pack", "pretrain", "knn", "linear", "recipes"):
+    for name in ("demo", "pack", "pretrain", "knn", "linear", "export", "recipes"):
         assert f"\n  {name} " in done.stdout
     assert "torch" not in done.stderr, "help need not wait for torch"
 
@@ -85,6 +85,7 @@ def test_help_starts_at_once_and_names_every_command(here: Path) -> None:
         ("pack --help", "--source"),
         ("knn --help", "--run"),
         ("linear --help", "--run"),
+        ("export --help", "--allow-pickle"),
         ("demo --help", "--data"),
         ("recipes", "photos"),
         ("recipes --help", "usage: hardviews recipes"),

@@ -16,16 +16,17 @@ import hardviews.strategies
 from hardviews.data.pack_command import Packing
 from hardviews.demo import Demo
 from hardviews.errors import UserError
-from hardviews.evaluation.features import Preprocess
+from hardviews.evaluation.health import Health
 from hardviews.evaluation.knn import Knn
 from hardviews.evaluation.linear import Linear
+from hardviews.evaluation.preprocess import Preprocess
 from hardviews.methods.method import MethodConfig
 from hardviews.recipes import RECIPES
 from hardviews.runs.listing import Runs
 from hardviews.strategies.strategy import Strategy
 from tests.laws.cases import STRATEGIES
 
-COMMANDS = (Packing("source", "out"), Knn("run"), Linear("run"), Preprocess(), Runs(), Demo())
+COMMANDS = (Packing("source", "out"), Knn("run"), Linear("run"), Preprocess(), Health(("run",)), Runs(), Demo())
 
 
 def parts(config: Any) -> Iterator[Any]:

@@ -54,7 +54,9 @@ def test_own_images(tmp_path):
     assert ("Pretraining did not beat the untrained encoder" in done.stderr) != worked
     assert "mlflow ui --backend-store-uri" in output
     assert f"sqlite:///{tmp_path}/out/mlflow.db" in output
-    assert re.search(r"http://127.0.0.1:5000/#/experiments/1/runs/[0-9a-f]{32}\n", output)
+    assert re.search(
+        r"http://127.0.0.1:5000/#/experiments/1/runs/[0-9a-f]{32}\?workflowType=machine_learning\n", output
+    )
     assert "Traceback" not in output + done.stderr
     assert "INFO" not in output + done.stderr
 
@@ -175,8 +177,8 @@ def test_one_class_is_refused_each_time(jobs, tmp_path):
 
 def outcome(pretrained: float) -> Outcome:
     row = {"pixels": 99.0, "untrained": 70.0, "pretrained": pretrained}
-    headings = {"knn_top1_k20": "k-NN\nk=20", "linear_top1": "linear\ntop-1"}
-    return Outcome({"knn_top1_k20": row, "linear_top1": {**row, "pretrained": 90.0}}, headings, "run", 20, {})
+    headings = {"knn/top1_k20": "k-NN\nk=20", "linear/top1": "linear\ntop-1"}
+    return Outcome({"knn/top1_k20": row, "linear/top1": {**row, "pretrained": 90.0}}, headings, "run", 20, {})
 
 
 def test_a_run_that_gains_nothing_is_said_to(monkeypatch, tmp_path, capsys):

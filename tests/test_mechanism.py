@@ -27,8 +27,8 @@ from hardviews.train.chosen_pairs import chosen_pairs
 from hardviews.train.loader import LoaderConfig, ShareDataset, load
 from hardviews.train.recipe import Recipe, Training
 from hardviews.train.trainer import Trainer
-from hardviews.train.world import World
 from hardviews.views.augmentation import Augmentation
+from hardviews.world import World
 
 TILE, BATCH = 96, 64
 # A small network sees overlap late, under SimSiam later than under SimCLR.

@@ -23,6 +23,11 @@ commands:
   launch    the same on several nodes that come and go, all of them processes of this machine
   knn       score an encoder by its nearest neighbours
   linear    score an encoder by a linear probe
+  fewshot   score an encoder by few labelled images of each class
+  transfer  score an encoder by linear classifiers on other data sets
+  compare   runs side by side, with the uncertainty of each difference
+  export    hand an encoder to timm, transformers, ONNX and others; write its model card
+  health    say whether a run is healthy, collapsing, collapsed or diverged, and why
   audit     prove that a run trained on every sample exactly once
   runs      list the tracking's runs; close those that are dead, send records that were left
   recipes   list the recipes, or show one: hardviews recipes show NAME
@@ -32,6 +37,7 @@ next:
   hardviews pack --source IMAGES --out shards                your own images, one folder a class
   hardviews pretrain photos --data shards --output runs/1    a first run; again: it goes on where it stopped
   hardviews knn --run runs/1 --data shards                   what it is worth
+  hardviews export runs/1 --format timm                      a folder that timm loads
   hardviews pretrain photos --help                           every setting; likewise for the other commands
 """
 
@@ -140,9 +146,50 @@ def _linear(words: list[str]) -> None:
     check_logged([evaluate_linear(parse(Linear, words, "linear"), announce)])
 
 
+def _fewshot(words: list[str]) -> None:
+    from hardviews.arguments import parse
+    from hardviews.evaluation.fewshot import Fewshot, evaluate_fewshot
+    from hardviews.evaluation.report import announce, check_logged
+
+    _end_in_order()
+    check_logged([evaluate_fewshot(parse(Fewshot, words, "fewshot"), announce)])
+
+
+def _transfer(words: list[str]) -> None:
+    from hardviews.arguments import parse
+    from hardviews.evaluation.report import check_logged
+    from hardviews.evaluation.transfer import Transfer, run_transfer
+
+    _end_in_order()
+    check_logged(list(run_transfer(parse(Transfer, words, "transfer")).values()))
+
+
+def _compare(words: list[str]) -> None:
+    from hardviews.arguments import parse
+    from hardviews.evaluation.compare import Compare, run_compare
+
+    run_compare(parse(Compare, words, "compare"))
+
+
+def _health(words: list[str]) -> None:
+    from hardviews.arguments import parse
+    from hardviews.evaluation.health import Health, run_health
+
+    if not run_health(parse(Health, words, "health")):
+        raise SystemExit(1)
+
+
 def _end_in_order() -> None:
     """Let SIGTERM end this process by an exception, so that the tracking learns that it was killed."""
     signal.signal(signal.SIGTERM, interrupts.terminate)
+
+
+def _export(words: list[str]) -> None:
+    from hardviews.arguments import parse
+    from hardviews.export.command import Export, run_export
+
+    _end_in_order()
+    run_export(parse(Export, words, "export"))
 
 
 def _audit(words: list[str]) -> None:
@@ -189,6 +236,11 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "launch": _launch,
     "knn": _knn,
     "linear": _linear,
+    "fewshot": _fewshot,
+    "transfer": _transfer,
+    "compare": _compare,
+    "export": _export,
+    "health": _health,
     "audit": _audit,
     "runs": _runs,
     "recipes": _recipes,

@@ -18,12 +18,13 @@ from hardviews.checked import OPTION, at_least, require, within
 from hardviews.data.index import Index
 from hardviews.data.pack_command import Packing
 from hardviews.errors import UserError
-from hardviews.evaluation import knn, linear
-from hardviews.evaluation.features import Source
-from hardviews.evaluation.protocol import Result
 from hardviews.evaluation.report import table
+from hardviews.evaluation.result import Result
+from hardviews.evaluation.scores import heading, metric
+from hardviews.evaluation.sources import Source
 from hardviews.recipes import recipe_named
 from hardviews.storage.url import check_here
+from hardviews.tracking.experiment import TRAINING_MENUS
 from hardviews.tracking.settings import TRACKING_URI, setting
 
 _CHECKOUT = Path(hardviews.__file__).parents[2]
@@ -98,7 +99,7 @@ def run_demo(demo: Demo) -> None:
         print("Start them:")
         print(f"  {shlex.quote(_shown(_program('mlflow')))} ui --backend-store-uri {shlex.quote(store)}")
     print("Open the run:")
-    print(f"  {address.rstrip('/')}/#/{outcome.run}")
+    print(f"  {address.rstrip('/')}/#/{outcome.run}?{TRAINING_MENUS}")
     if not outcome.worked:
         raise UserError(
             "Pretraining did not beat the untrained encoder here: see the table. On a small or unusual collection that "
@@ -236,14 +237,17 @@ def _accuracy(output: Path, folder: Path) -> tuple[dict[str, dict[Source, float]
     children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'", order_by=["start_time ASC"])
     metrics = {key: value for child in children for key, value in child.data.metrics.items()}
     # DINO's usual 20 neighbours, or as many as a small collection has.
-    neighbours = [int(match[1]) for key in metrics if (match := re.fullmatch(r"knn_top1_k(\d+)", key))]
-    if not neighbours or "linear_top1" not in metrics:
+    neighbours = [int(match[1]) for key in metrics if (match := re.fullmatch(r"knn/top1_k(\d+)", key))]
+    if not neighbours or "linear/top1" not in metrics:
         raise UserError(
             f"The tracking server does not have the accuracies of run {run_id}: it did not answer when the evaluations "
             "ended. Run the demo again when it does; what was trained is kept."
         )
     nearest = min(neighbours, key=lambda k: abs(k - 20))
-    headings = {knn.metric(nearest): knn.heading(nearest), "linear_top1": linear.HEADINGS["linear_top1"]}
+    headings = {
+        metric(protocol, "top1", variant): heading(protocol, "top1", variant)
+        for protocol, variant in (("knn", f"k{nearest}"), ("linear", ""))
+    }
     prefixes = {source: "" if source == "pretrained" else f"{source}/" for source in _SOURCES}
     accuracy = {name: {source: metrics[p + name] for source, p in prefixes.items()} for name in headings}
     return accuracy, headings, f"experiments/{experiment}/runs/{run_id}"

@@ -1,56 +1,70 @@
-import re
-import shutil
-import subprocess
-import time
+"""What people see in a browser: the page of a training, with an evaluation below it."""
+
+import sys
 
 import numpy as np
 import pytest
 
-from hardviews.tracking.figures import learning_curves
+from hardviews.tracking.experiment import VIEW
+from hardviews.tracking.inputs import DatasetUse
 from hardviews.tracking.mlflow_run import Run
+from tests.browser.chromium import CHROMIUM, chromium
+from tests.browser.tour import Tour
 from tests.tracking.servers import free_port, mlflow_server
+from tests.train.runs import everything, packed, train
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (apt-get install chromium)"),
 ]
 
 
-def page_text(url, profile, wanted, timeout=45):
-    """Open a page until all of `wanted` stands on it, and return its text."""
-    command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    command += [f"--user-data-dir={profile}", "--disable-background-networking", "--disable-component-update"]
-    command += ["--window-size=1600,1200", "--virtual-time-budget=10000", "--timeout=20000", "--dump-dom", url]
-    deadline = time.monotonic() + timeout
-    while True:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        text = re.sub(r"<(script|style).*?</\1>|<[^>]+>", " ", done.stdout, flags=re.DOTALL)
-        if all(word in text for word in wanted) or time.monotonic() > deadline:
-            return text
+def trained(tmp_path, client, monkeypatch):
+    """Train for some steps, with pictures at every checkpoint; return the run."""
+    monkeypatch.setattr("hardviews.train.beside._BETWEEN", 0.0)
+    monkeypatch.setenv("HARDVIEWS_USER", "ada")
+    monkeypatch.setenv("HARDVIEWS_COMMIT", "0123456789abcdef")
+    data, output = packed(tmp_path / "noise" / "train"), tmp_path / "run"
+    words = ["--data", data, "--output", str(output), "--training.epochs", "4"]
+    monkeypatch.setattr(sys, "argv", ["hardviews.cli", "pretrain", "everything", *words])
+    train(everything(4), data, output)
+    (run,) = client.search_runs([client.get_experiment_by_name("hardviews").experiment_id])
+    return run
 
 
-def test_the_runs_page_shows_what_was_logged(project, tmp_path):
-    with Run.start("photographs", "pretrain-demo", folder=project) as run:
-        run.log_params({"method": "SimSiam", "rate": 0.05})
-        for step in range(0, 640, 32):
-            run.log_metrics({"loss": -0.9 + 1 / (step + 1), "hardness": 0.1, "world_size": 2, "restarts": 1}, step)
-        run.log_figure(learning_curves({"loss": (range(9), np.arange(9.0))}), "figures/curves.png")
-    with Run.start("photographs", "knn", parent=run.run_id, folder=project) as child:
-        child.log_metrics({"knn_top1_k20": 91.5}, 640)
-    with mlflow_server(project, free_port()) as uri:
-        experiment = run._server.client.get_run(run.run_id).info.experiment_id
-        wanted = [
-            "pretrain-demo",
-            "loss",
-            "hardness",
-            "world_size",
-            "restarts",
-            "method",
-            "SimSiam",
-            "knn",
-            "Model training",
-        ]
-        text = page_text(f"{uri}/#/experiments/{experiment}/runs/{run.run_id}", tmp_path / "profile", wanted)
-        missing = [word for word in wanted if word not in text]
-        assert not missing, f"{missing} not in: {re.sub(r'[ ]+', ' ', text)[:3000]}"
+def evaluate(project, parent):
+    """Log an evaluation as the jobs do it."""
+    with Run.start("hardviews", "knn noise", parent=parent, folder=project) as child:
+        child.log_inputs([DatasetUse("noise/test", "ab" * 32, "s3://bucket/noise/test", 90, 3, "test")])
+        child.log_metrics({"knn/top1": 71.25}, 320)
+        rows = [{"image": np.full((40, 40, 3), 90 * number, np.uint8), "true": f"class {number}"} for number in (1, 2)]
+        child.log_table(rows, "tables/mistakes.json")
+        above = child.other(parent)
+        above.log_metrics({"eval/knn_top1": 71.25}, 320)
+        above.set_section("Scores", "k-NN: 71.25 %", first=True)
+
+
+def test_the_pages_of_a_training_show_what_one_looks_for(project, client, tmp_path, monkeypatch):
+    run = trained(tmp_path, client, monkeypatch)
+    evaluate(project, run.info.run_id)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    with mlflow_server(project, free_port()) as uri, chromium(tmp_path / "profile") as browser:
+        tour = Tour(browser, uri, run.info.experiment_id, run.info.run_id, pictures)
+        text = tour.overview("Finished: 320 samples seen", "Scores", "Go on from here", "Child runs")
+        for wanted in (
+            *("everything seed 0", "k-NN: 71.25 %", "training.epochs", "hardviews knn", "pretrain everything"),
+            *("Created by\nada", "hardviews pretrain everything", "0123456", "noise/train", "Training", "knn noise"),
+        ):
+            assert wanted in text, (wanted, text)
+        assert "Judges" not in text and "Playground" not in text  # of the menus for language models
+        titles = tour.charts()
+        assert titles[0] == "loss", titles
+        steps = tour.slider("views/gallery")
+        assert steps[0] == 0 and len(set(steps)) == 3, steps
+        assert "process_memory_megabytes" in tour.nodes()
+        text = tour.runs(VIEW, "everything seed 0", "71.25")
+        assert "1_loss/loss" in text and "noise/train" in text
+    assert {path.name for path in pictures.iterdir()} == {
+        f"tour_{name}.png" for name in ("overview", "charts", "pictures", "nodes", "runs")
+    }

@@ -10,6 +10,8 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from hardviews.tracking.metric_groups import grouped
+
 PARENT = "mlflow.parentRunId"
 
 ROUNDING = 1e-4
@@ -39,8 +41,8 @@ class Output:
         return [json.loads(self._files.cat_file(file)) for file in files]
 
     def rows(self) -> list[dict[str, float]]:
-        """The reports of a run that is done."""
-        return [json.loads(line) for line in self._read("history.jsonl").splitlines()]
+        """The reports of the steps of a run that is done."""
+        return reports(self._read("history.jsonl"))
 
     def dataset(self, data: str) -> dict[str, Any]:
         """The index of the training part of a dataset in the same store."""
@@ -54,13 +56,18 @@ def pretraining_runs(client: MlflowClient) -> list[Run]:
     return [run for run in client.search_runs(experiments) if PARENT not in run.data.tags]
 
 
+def reports(history: bytes | str) -> list[dict[str, float]]:
+    """The rows that steps made: the untrained network is measured too, before the first one."""
+    return [row for row in map(json.loads, history.splitlines()) if "loss" in row]
+
+
 def children(client: MlflowClient, parent: Run) -> list[Run]:
     return list(client.search_runs([parent.info.experiment_id], f"tags.`{PARENT}` = '{parent.info.run_id}'"))
 
 
 def series(client: MlflowClient, run: Run, metric: str) -> list[tuple[int, float]]:
     """A metric's steps and values in the order in which the server got them."""
-    return [(entry.step, entry.value) for entry in client.get_metric_history(run.info.run_id, metric)]
+    return [(entry.step, entry.value) for entry in client.get_metric_history(run.info.run_id, grouped(metric))]
 
 
 def check_reports(client: MlflowClient, run: Run, rows: list[dict[str, float]], lives: list[dict[str, Any]]) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from hardviews.recipes import recipe_named
+from tests.cluster.record import reports
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / ".hardviews" / "undisturbed"
@@ -29,7 +30,7 @@ def undisturbed(folder: Path, recipe: str, overrides: Words, packing: Words) -> 
         subprocess.run([*program, "pretrain", recipe, *where, *overrides], **run)  # type: ignore[call-overload]
         KEPT.mkdir(parents=True, exist_ok=True)
         kept.write_bytes((folder / "run" / "history.jsonl").read_bytes())
-    return [json.loads(line) for line in kept.read_text().splitlines()]
+    return reports(kept.read_text())
 
 
 def _key(recipe: str, overrides: Words, packing: Words) -> str:

@@ -1,6 +1,7 @@
 """Metrics of hard views are sums over ranks: two processes report what one does."""
 
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -30,6 +31,21 @@ def report(case: Case) -> dict[str, float]:
             losses = objective(batch, sum(case.shares) * GROUP)
         meter.add_losses(losses, objective.pairs)
     return meter.report()
+
+
+def own_numbers(base: float) -> tuple[dict[str, float], list[list[float]], int]:
+    """Return what a meter reports beside numbers of this rank, those of all ranks, and the number of gathers."""
+    meter = Meter(torch.device("cpu"))
+    meter.add("a", torch.full((2,), base + dist.get_rank()))
+    with patch.object(dist, "all_gather", wraps=dist.all_gather) as gathers:
+        means = meter.report([base + dist.get_rank(), 0.5])
+    return means, meter.by_rank, gathers.call_count
+
+
+def test_numbers_of_every_rank_travel_with_the_sums(pair: Pair) -> None:
+    """Figures of nodes reach rank 0 in the message that a report sends anyway."""
+    pair.start(own_numbers, 7.0)
+    assert pair.results() == [({"a": 7.5}, [[7.0, 0.5], [8.0, 0.5]], 1)] * 2
 
 
 @pytest.mark.parametrize("network", ["batchnorm", "vit"])

@@ -13,6 +13,7 @@ from hardviews.optim.optimizer import Optimizer
 from hardviews.runs.audit import audit
 from hardviews.runs.checkpoint import Checkpoints
 from hardviews.train.loader import LoaderConfig
+from hardviews.train.monitor_config import MonitorConfig
 from hardviews.train.recipe import Recipe
 from tests.data.helpers import flip_bit
 from tests.distributed.training import live
@@ -131,3 +132,32 @@ def test_two_processes_save_by_the_clock_of_one_and_the_audit_holds(pair, alone,
     assert [life.world for life in report.lives] == [2, 1, 2]
     ranges = Checkpoints(str(output)).latest().ranges
     assert {(entry.life, entry.world) for entry in ranges} == {(1, 2), (2, 1), (3, 2)}
+
+
+def test_two_processes_measure_what_one_does_and_whoever_goes_on_logs_the_same_points(
+    pair, alone, data, tmp_path: Path
+):
+    """Both encode a share; killed in step 4, one process goes on."""
+    for part, n in (("train", 60), ("test", 31)):
+        packed(tmp_path / "labelled" / part, n)
+    monitor = MonitorConfig(str(tmp_path / "labelled"), steps=3)
+    recipe = replace(simclr(1, batch=20), monitor=monitor)
+    whole = train(recipe, data, tmp_path / "one")
+    ends = pair.run(live, recipe, data, tmp_path / "two")
+    assert {end for end, _ in ends} == {"finished"}
+    assert {end for end, _ in pair.run(live, recipe, data, tmp_path / "fewer", 4 - 1)} == {"killed"}
+    train(recipe, data, tmp_path / "fewer")
+    for output in (tmp_path / "two", tmp_path / "fewer"):
+        assert [row["step"] for row in rows(output)] == [row["step"] for row in rows(whole)]
+        for mine, theirs in zip(rows(output), rows(whole), strict=True):
+            assert mine == pytest.approx(theirs, rel=0.02, abs=0.02)
+    # Before the first step the weights are equal bit for bit, and so is what two processes measure.
+    assert rows(tmp_path / "two")[0] == rows(whole)[0]
+    assert "online/knn_top1_k20" in rows(whole)[0] and "health/projector/lidar" in rows(whole)[0]
+
+
+def test_two_processes_with_the_monitor_have_the_weights_of_two_without(pair, data: str, tmp_path: Path):
+    recipe = everything(1)
+    pair.run(live, recipe, data, tmp_path / "plain")
+    pair.run(live, replace(recipe, monitor=MonitorConfig(steps=2)), data, tmp_path / "watched")
+    assert weights(tmp_path / "watched") == weights(tmp_path / "plain")

@@ -15,7 +15,7 @@ from hardviews.train.recipe import Recipe
 from hardviews.train.review import Review
 from hardviews.train.stop import StopFlag
 from hardviews.train.trainer import Trainer
-from hardviews.train.world import World
+from hardviews.world import World
 from tests.train.runs import Killed
 
 

@@ -42,6 +42,9 @@ OTHERS = {"--dryrun", "--wait", "--allowed-hosts", "--serve-artifacts", "--artif
 OTHERS |= {"--source", "--target", "--cluster", "--s3", "--latency", "--only"}
 # Outputs, prefixes of metrics, and what a house rule forbids.
 NO_PATHS = {"checkpoints/step-XXXXXXXX/", "lives/", "encoder/", "figures/", "pixels/", "untrained/", "utils.py"}
+NO_PATHS |= {"online/", "health/projector/"}
+# Documents whose commands a test runs in order.
+FOLLOWED = ("README.md", "recipes.md", "data.md", "evaluation.md", "export.md", "health.md")
 VARIABLES = {"HARDVIEWS_DATA", "HARDVIEWS_OUTPUT", "MLFLOW_TRACKING_URI"}
 
 
@@ -147,7 +150,9 @@ def test_recipes(workplace):
     table = re.search(r"\| metric \|.*?\n\n", (ROOT / "docs" / "tracking.md").read_text(), re.DOTALL)[0]
     described = set(re.findall(r"`([\w/]+)`", " ".join(row.split("|")[1] for row in table.strip().splitlines())))
     recorded = (workplace / "runs" / "mine" / "history.jsonl").read_text()
-    elsewhere = {"knn_top1_k20", "linear_top1"} | {"data/bytes_fetched"}  # by evaluations; of data that is not local
+    # by evaluations; of labelled data; of data that is not local
+    elsewhere = {"knn/top1_k20", "linear/top1"} | {"online/knn_top1_k20", "online/fewshot_top1_k10"}
+    elsewhere |= {"data/bytes_fetched"}
     assert {name for name in described - elsewhere if f'"{name}"' not in recorded} == set()
 
 
@@ -157,7 +162,37 @@ def test_data(workplace):
     assert "270 images of dots, stripes" in snippet
 
 
-@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name not in ("README.md", "recipes.md", "data.md")])
+def test_evaluation(workplace):
+    with contextlib.redirect_stdout(io.StringIO()):
+        Packing("photos", "shards").run()
+    for seed, run in enumerate(("mine", "other")):
+        words = ["pretrain", "smoke", "--data", "shards", "--output", f"runs/{run}", "--training.seed", str(seed)]
+        hardviews([*words, "--training.epochs", "1"])
+    printed = follow(ROOT / "docs" / "evaluation.md")
+    compared = printed[".venv/bin/hardviews compare runs/mine runs/other"]
+    assert "knn: top-1 on 60 test images" in compared and "linear" not in compared  # which the other one lacks
+
+
+def test_export(workplace):
+    printed = follow(ROOT / "docs" / "export.md")
+    assert any("torch.Size([1, " in text for text in printed.values())
+    assert "pretrained=True" in printed[".venv/bin/hardviews export runs/digits --format timm"]
+    assert "apache-2.0" in (workplace / "export-huggingface" / "README.md").read_text()
+    card = (workplace / "export-card" / "README.md").read_text()
+    assert "| dataset | shards |" in card and "| images in the dataset | 1,442 |" in card and "Finished at step" in card
+
+
+def test_health(workplace):
+    printed = follow(ROOT / "docs" / "health.md")
+    assert "runs/first: ok" in printed[".venv/bin/hardviews health runs/first"]
+    recorded = (workplace / "runs" / "first" / "history.jsonl").read_text()
+    table = re.search(r"\| figure \|.*?\n\n", (ROOT / "docs" / "health.md").read_text(), re.DOTALL)[0]
+    described = set(re.findall(r"`([\w/]+)`", " ".join(row.split("|")[1] for row in table.strip().splitlines())))
+    assert len(described) == 10
+    assert {name for name in described if f'"{name}"' not in recorded} == set()
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name not in FOLLOWED])
 def test_other_documents_hold_no_snippet(document):
     """One that does needs a test like those above."""
     assert [b for b in blocks(document) if b.language == "python"] == []
@@ -262,9 +297,15 @@ def help_texts() -> str:
     pages = [
         ["pretrain", "digits"],
         ["pretrain", "photos"],
+        ["pretrain", "digits_dino"],
         ["pack"],
         ["knn"],
         ["linear"],
+        ["fewshot"],
+        ["transfer"],
+        ["export"],
+        ["health"],
+        ["compare", "a", "b"],
         ["demo"],
         ["launch"],
         ["runs"],

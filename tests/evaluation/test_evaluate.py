@@ -13,7 +13,7 @@ from hardviews.data.pack import pack
 from hardviews.errors import UserError
 from hardviews.evaluation.knn import Knn, evaluate_knn
 from hardviews.evaluation.linear import Linear, evaluate_linear
-from hardviews.evaluation.protocol import top
+from hardviews.evaluation.probe import top
 from hardviews.evaluation.report import announce, check_logged, table
 from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder, save
@@ -65,21 +65,34 @@ def test_both_protocols_with_baselines_are_children_of_the_pretraining_run(data,
     output, parent = pretrained
     options = {"data": str(data), "baselines": True, "project": str(project), "device": "cpu"}
     results = [evaluate_knn(Knn(output, **options)), evaluate_linear(Linear(output, **options))]
-    for result, metric in zip(results, ("knn_top1_k20", "linear_top1"), strict=True):
+    for result, metric in zip(results, ("knn/top1_k20", "linear/top1"), strict=True):
         assert list(result.metrics) == ["pixels", "untrained", "pretrained"]
         assert result.metrics["pixels"][metric] > 90
         run = client.get_run(result.run_id)
-        assert run.info.status == "FINISHED" and run.info.run_name == result.name
+        assert run.info.status == "FINISHED" and run.info.run_name == f"{result.name} {data.name}/test"
         assert run.data.tags["mlflow.parentRunId"] == parent
         assert run.data.tags["hardviews.encoder"] == result.digest == encoder.digest
         assert run.data.metrics[metric] == pytest.approx(result.metrics["pretrained"][metric])
         assert run.data.metrics[f"pixels/{metric}"] == pytest.approx(result.metrics["pixels"][metric])
         assert [m.step for m in client.get_metric_history(result.run_id, metric)] == [640]
         assert run.data.params["device"] == "cpu" and run.data.params["data"] == str(data)
+        above = client.get_run(parent).data
+        assert above.metrics[f"eval/{result.name}_top1"] == pytest.approx(
+            result.metrics["pretrained"][f"{result.name}/top1"]
+        )
+        assert f"{result.name} on {data.name}/test" in above.tags["mlflow.note.content"]
+        assert (
+            "| raw pixels |" in above.tags["mlflow.note.content"]
+            and "| chance | 33.3 |" in above.tags["mlflow.note.content"]
+        )
+        inputs = client.get_run(result.run_id).inputs
+        assert {tag.value for one in inputs.dataset_inputs for tag in one.tags} == {"training", "test"}
+        assert len(inputs.model_inputs) == 1
         figures = client.list_artifacts(result.run_id, "figures")
         assert [item.path for item in figures] == [f"figures/{result.name}_confusion.png"]
     # k is cut to the 60 training samples.
-    assert list(results[0].metrics["pretrained"]) == ["knn_top1_k10", "knn_top1_k20", "knn_top1_k60"]
+    found = [name for name in results[0].metrics["pretrained"] if "top1_k" in name]
+    assert found == ["knn/top1_k10", "knn/top1_k20", "knn/top1_k60"]
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(table(results))
     text = console.export_text()
@@ -88,9 +101,9 @@ def test_both_protocols_with_baselines_are_children_of_the_pretraining_run(data,
     head = next(i for i, line in enumerate(text.splitlines()) if "features" in line and "k=60" in line)
     above, below = (text.splitlines()[i].split() for i in (head - 1, head))
     # The number of classes is below 5, and what was held out is no test: neither has a column.
-    assert above == ["k-NN"] * 3 + ["linear"] * 2 and below == ["features", "k=10", "k=20", "k=60", "top-1", "best"]
+    assert above == ["k-NN"] * 4 + ["linear"] and below == ["features", "top-1", "k=10", "k=20", "k=60", "top-1"]
     rows = [line for line in text.splitlines() if "raw pixels" in line]
-    assert f"{results[0].metrics['pixels']['knn_top1_k20']:.1f}" in rows[0]
+    assert f"{results[0].metrics['pixels']['knn/top1_k20']:.1f}" in rows[0]
 
 
 def test_same_seed_same_numbers(data, project, pretrained):
@@ -116,7 +129,7 @@ def test_a_weight_that_moves_is_noticed(data, project, pretrained, monkeypatch):
 
     monkeypatch.setattr(Encoder, "embed", moving)
     with pytest.raises(RuntimeError, match="moved"):
-        evaluate_knn(Knn(pretrained[0], data=str(data), project=str(project), device="cpu"))
+        evaluate_knn(Knn(pretrained[0], data=str(data), project=str(project), device="cpu", baselines=False))
 
 
 def test_mistakes_are_told_before_anything_is_computed(data, project, pretrained, tmp_path, monkeypatch):
@@ -209,7 +222,8 @@ def test_a_figure_that_fails_costs_no_score(data, project, client, pretrained, m
         raise ValueError("no such figure")
 
     monkeypatch.setattr("hardviews.tracking.figures.confusion_matrix", failing)
-    result = evaluate_knn(Knn(pretrained[0], data=str(data), project=str(project), device="cpu"), announce)
+    config = Knn(pretrained[0], data=str(data), project=str(project), device="cpu", baselines=False, overlap="off")
+    result = evaluate_knn(config, announce)
     assert "figures/knn_confusion.png is left out (ValueError: no such figure)" in caplog.text
     run = client.get_run(result.run_id)
     assert run.info.status == "FINISHED" and run.data.metrics == pytest.approx(result.metrics["pretrained"])
@@ -228,7 +242,7 @@ def test_scores_whose_figure_is_not_stored_are_printed_and_the_end_says_so(data,
     assert end.value.code == 2 and "k=20" in said.out
     assert "not all in the tracking store" in said.err and "hardviews runs --send --project" in said.err
     newest = client.search_runs([experiment], order_by=["start_time DESC"])[0]
-    assert newest.info.status == "FINISHED" and "knn_top1_k20" in newest.data.metrics
+    assert newest.info.status == "FINISHED" and "knn/top1_k20" in newest.data.metrics
 
 
 def test_classes_of_any_name_are_evaluated(project, client, pretrained, tmp_path):
@@ -239,3 +253,18 @@ def test_classes_of_any_name_are_evaluated(project, client, pretrained, tmp_path
     config = Knn(pretrained[0], data=str(tmp_path / "shards"), project=str(project), device="cpu")
     result = evaluate_knn(config)
     assert [item.path for item in client.list_artifacts(result.run_id, "figures")] == ["figures/knn_confusion.png"]
+
+
+def test_copies_in_the_test_set_are_counted_and_left_out_of_a_second_accuracy(
+    data, project, client, pretrained, tmp_path
+):
+    make_images(tmp_path / "images" / "test", 6, 1)
+    for name in CLASSES:
+        source = next((data / "images" / "train" / name).iterdir())
+        (tmp_path / "images" / "test" / name / "copy.png").write_bytes(source.read_bytes())
+    pack(image_folder(str(tmp_path / "images" / "test")), str(tmp_path / "test"))
+    places = {"train": f"{data}/train", "test": f"{tmp_path}/test", "project": str(project)}
+    result = evaluate_knn(Knn(pretrained[0], device="cpu", baselines=False, overlap="bytes", **places))
+    assert "3 of 21 test images are copies of an image in the training set." in result.remarks
+    found = client.get_run(result.run_id).data.metrics
+    assert found["overlap/train_test"] == 3 and 0 <= found["knn/top1_without_copies"] <= 100

@@ -2,12 +2,17 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardviews.errors import UserError
+from hardviews.evaluation import neighbours
 from hardviews.evaluation.features import Features
-from hardviews.evaluation.knn import Knn, knn_votes
+from hardviews.evaluation.knn import Knn, fit_knn, knn_votes
+from hardviews.evaluation.neighbours import nearest
+from hardviews.evaluation.probe import Task
+from hardviews.world import ALONE, World
 
 
 def features(n, d, classes, seed):
@@ -26,7 +31,7 @@ def naive_votes(train, test, k, temperature, classes):
         similarities.sort(reverse=True)
         for similarity, label in similarities[: min(k, len(train))]:
             votes[row][label] += math.exp((similarity - similarities[0][0]) / temperature)
-    return torch.tensor(votes)
+    return torch.tensor(votes, dtype=torch.double)
 
 
 SIZES = st.integers(1, 40)
@@ -34,10 +39,10 @@ SIZES = st.integers(1, 40)
 
 @pytest.mark.parametrize("temperature", [0.07, 0.01, 0.001])
 @settings(max_examples=25, deadline=None)
-@given(SIZES, st.integers(1, 12), st.integers(2, 6), st.integers(1, 45), st.integers(1, 50), st.integers(0, 99))
-def test_equals_a_naive_loop_whatever_the_parts(temperature, n, m, classes, k, part, seed):
+@given(SIZES, st.integers(1, 12), st.integers(2, 6), st.integers(1, 45), st.integers(0, 99))
+def test_equals_a_naive_loop(temperature, n, m, classes, k, seed):
     train, test = features(n, 5, classes, seed), features(m, 5, classes, seed + 1)
-    votes = knn_votes(train, test, (k,), temperature, classes=classes, part=part)
+    votes = knn_votes(train, test, (k,), temperature, classes=classes)
     assert list(votes) == [min(k, n)]
     expected = naive_votes(train, test, k, temperature, classes)
     torch.testing.assert_close(votes[min(k, n)], expected, rtol=1e-3, atol=1e-3)
@@ -100,6 +105,68 @@ def test_impossible_options_are_named(options, word):
         Knn("run", **options)
 
 
+def test_every_prediction_is_that_of_brute_force_with_copies_in_the_training_set():
+    """Ten lines in double precision: of equal similarities the sample that comes first is nearer."""
+    train, test = features(500, 200, 7, 0), features(77, 200, 7, 1)
+    train.values_ND[[3, 300, 301]] = train.values_ND[499].clone()
+    train.values_ND[310:400] = train.values_ND[12].clone()  # more copies than candidates are kept
+    test.values_ND[:2] = train.values_ND[[499, 12]]
+    unit_N, unit_M = (F.normalize(f.values_ND.double(), dim=1) for f in (train, test))
+    similarity = (unit_M[:, None] * unit_N[None]).sum(-1)
+    # Copies are equally near, whatever a sum rounds.
+    order = torch.tensor(
+        [sorted(range(500), key=lambda i, row=row: (-round(float(row[i]), 12), i)) for row in similarity]
+    )
+    for rule in ("dino", "dinov2"):
+        for k in (1, 5, 20, 64):
+            near = similarity.gather(1, order[:, :64])
+            weight = (near / 0.07).exp() if rule == "dino" else (near / 0.07).softmax(1)
+            votes = torch.zeros(77, 7, dtype=torch.double)
+            votes.scatter_add_(1, train.labels_N[order[:, :k]], weight[:, :k])
+            ours = knn_votes(train, test, (k,), classes=7)[k]
+            assert torch.equal(ours.argmax(1), votes.argmax(1)), (rule, k)
+
+
+@pytest.mark.parametrize("copies", [10, 200])
+def test_neighbours_that_the_product_in_single_precision_cannot_tell_apart(copies):
+    """Nearer by 1e-9 each: what single precision proposes is not enough."""
+    base = torch.zeros(1, 16)
+    base[0, 0] = 1
+    train = base.repeat(copies, 1)
+    train[:, 1] = torch.linspace(1e-4, 2e-4, copies).flip(0)
+    similarity, place = nearest(train, base, 5, ALONE)
+    assert place[0].tolist() == list(range(copies - 1, copies - 6, -1))
+    assert (similarity.diff(dim=1) <= 0).all()
+
+
+def test_tiles_do_not_matter(monkeypatch):
+    train, test = features(300, 9, 3, 0), features(50, 9, 3, 1)
+    whole = nearest(train.values_ND, test.values_ND, 7, ALONE)
+    monkeypatch.setattr(neighbours, "_PART", 64)
+    monkeypatch.setattr(neighbours, "_TILE", 8)
+    for ours, theirs in zip(nearest(train.values_ND, test.values_ND, 7, ALONE), whole, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_the_choice_depends_on_held_out_samples_alone():
+    train = features(200, 6, 3, 0)
+    held = torch.arange(200) % 10 == 0
+    fitted = fit_knn(Knn("run"), Task(train, held, 3, ALONE))
+    k, temperature = int(fitted.choice.settings["k"]), fitted.choice.settings["temperature"]
+    kept, chosen_on = train.rows(~held), train.rows(held)
+    accuracies = {
+        (k, t): float(
+            (knn_votes(kept, chosen_on, (k,), t, classes=3)[k].argmax(1) == chosen_on.labels_N).double().mean()
+        )
+        for k in (10, 20, 100, 180)
+        for t in Knn("run").temperatures
+    }
+    if k not in (10, 20, 100):
+        k = 180
+    assert accuracies[k, temperature] == max(accuracies.values())
+    assert fitted.choice.held_out_top1 == pytest.approx(100 * max(accuracies.values()))
+
+
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 
@@ -107,6 +174,6 @@ GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_separable_classes_are_found(device):
     centres = torch.eye(4).repeat_interleave(25, 0) * 10
     train = Features(centres + torch.randn(100, 4), torch.arange(4).repeat_interleave(25))
-    votes = knn_votes(train, train, (20,), classes=4, device=device)[20]
+    votes = knn_votes(train, train, (20,), classes=4, world=World(0, 1, torch.device(device)))[20]
     assert votes.device.type == "cpu"
     assert (votes.argmax(1) == train.labels_N).all()

@@ -91,6 +91,7 @@ def test_recipes_are_built_without_numbers(name):
         (["knn", "--run", "o", "--data", "d", "--neighbours", "0"], "neighbours is (0,)"),
         (["linear", "--run", "o", "--data", "d", "--epoch", "5"], "--epochs"),
         (["linear", "--run", "o"], "no train data given"),
+        (["fewshot", "--run", "o", "--data", "d", "--shots", "0"], "--shots is (0,)"),
         (["linear", "--run", "o", "--data", "d", "--wait", "-5"], "--wait is -5"),
         (["pack", "--source", "digits", "--out", "o", "--shard-byte", "5"], "--shard-bytes"),
         (["pack", "--source", "d", "--out", "o", "--torchvision", "CocoDetection"], "Supported are CIFAR10"),

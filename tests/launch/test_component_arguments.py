@@ -13,13 +13,15 @@ from hardviews.errors import UserError
 from hardviews.launch.component_arguments import NoJob, split_readable
 from hardviews.launch.kubernetes.mistakes import validate
 from hardviews.launch.pod_options import PodOptions
+from jobs.fewshot import fewshot
 from jobs.knn import knn
 from jobs.linear_eval import linear_eval
 from jobs.pack import pack
 from jobs.pretrain import pretrain
+from jobs.transfer_eval import transfer_eval
 from tests.launch.kubernetes.jobs import manifest
 
-JOBS = (knn, linear_eval, pack, pretrain)
+JOBS = (fewshot, knn, linear_eval, pack, pretrain, transfer_eval)
 ROOT = Path(__file__).parents[2]
 
 # Text of each argument, and how it shows in the job: the words of the working role, its resources, its pods' settings.

@@ -8,17 +8,19 @@ import threading
 import time
 from statistics import median
 
+import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import UNAUTHENTICATED
 from mlflow.tracking import MlflowClient
 
 from hardviews.errors import UserError
-from hardviews.evaluation.protocol import Result
 from hardviews.evaluation.report import show
+from hardviews.evaluation.result import Result
 from hardviews.tracking import sender as sender_module
 from hardviews.tracking import spool as spool_module
 from hardviews.tracking.failures import MissingRun
+from hardviews.tracking.inputs import DatasetUse, ModelUse
 from hardviews.tracking.mlflow_run import Run
 from tests.stores import empty_store
 from tests.tracking.gate import Gate
@@ -367,12 +369,12 @@ def test_an_evaluation_that_is_not_logged_says_so(gate, tmp_path, monkeypatch):
     parent = opened(gate, tmp_path)
     assert parent.close() == 0
     with opened(gate, tmp_path, parent=parent.run_id) as child:
-        child.log_metrics({"knn_top1_k20": 50.0}, 1)
+        child.log_metrics({"knn/top1_k20": 50.0}, 1)
         assert child.drain(10)
         gate.set("shut")
-        child.log_metrics({"knn_top1_k10": 50.0}, 1)
+        child.log_metrics({"knn/top1_k10": 50.0}, 1)
     assert child.unsent == 2
-    metrics, headings = {"pretrained": {"knn_top1_k20": 50.0}}, {"knn_top1_k20": "k-NN"}
+    metrics, headings = {"pretrained": {"knn/top1_k20": 50.0}}, {"knn/top1_k20": "k-NN"}
     result = Result("knn", metrics, headings, "d", child.run_id, logged=child.unsent == 0)
     with pytest.raises(UserError, match=f"{child.run_id} lacks some"):
         show([result])
@@ -436,3 +438,46 @@ def test_a_token_that_is_refused_for_a_while_is_told_and_costs_nothing(direct, g
 
 def denied():
     return MlflowException("API request failed with error code 401 != 200", UNAUTHENTICATED)
+
+
+def test_pictures_scores_and_descriptions_wait_for_the_server(direct, gate, tmp_path):
+    """Of an evaluation that was killed while the server was away: all is there once, on its own run and its parent."""
+    parent = opened(gate, tmp_path / "parent")
+    parent.set_section("", "**verdict**")
+    assert parent.close() == 0
+    data = DatasetUse("digits/test", "ab" * 32, "s3://bucket/digits/test", 360, 10, "test")
+    model = ModelUse("feed", 640, "s3://bucket/run/checkpoints/20", parent.run_id)
+
+    def say(run):
+        other = run.other(parent.run_id)
+        run.log_image(np.zeros((20, 30, 3), np.uint8), "features/neighbours", 640)
+        run.log_table([{"true": "a", "predicted": "b"}], "tables/confusions.json")
+        run.log_inputs([data], [model])
+        run.log_metrics({"knn/top1": 70.0}, 640, model, data)
+        other.log_metrics({"eval/knn_top1": 70.0}, 640)
+        other.set_section("Scores", "70.0")
+        wait_until_written(run)
+
+    def first_life():
+        run = opened(gate, tmp_path, parent=parent.run_id, key="knn of feed")
+        assert run.drain(20)
+        gate.set("shut")
+        say(run)
+
+    die_after(first_life)
+    gate.set("shut")  # the child shut the socket of both
+    gate.set("open")
+    again = opened(gate, tmp_path, parent=parent.run_id, key="knn of feed")
+    took = time.perf_counter()
+    say(again)
+    assert time.perf_counter() - took < 5  # writes files; waits for no answer
+    assert again.close(timeout=20) == 0 and again.unsent == 0
+    own, above = direct.get_run(again.run_id), direct.get_run(parent.run_id)
+    assert len(direct.list_artifacts(again.run_id, "images")) == 2
+    assert [item.path for item in direct.list_artifacts(again.run_id, "tables")] == ["tables/confusions.json"]
+    assert own.data.tags["mlflow.loggedArtifacts"].count("confusions") == 1
+    assert len(own.inputs.dataset_inputs) == len(own.inputs.model_inputs) == 1
+    assert len(direct.search_logged_models([own.info.experiment_id], "tags.digest = 'feed'")) == 1
+    assert [m.value for m in direct.get_metric_history(again.run_id, "knn/top1")] == [70.0]
+    assert [m.value for m in direct.get_metric_history(parent.run_id, "eval/knn_top1")] == [70.0]
+    assert above.data.tags["mlflow.note.content"] == "**verdict**\n\n### Scores\n\n70.0"

@@ -23,6 +23,7 @@ from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean
 from hardviews.train.loader import LoaderConfig
 from hardviews.train.loop import pretrain
+from hardviews.train.monitor_config import MonitorConfig
 from hardviews.train.recipe import Recipe, Training
 from hardviews.train.trainer import StepReport, Trainer
 from hardviews.views.augmentation import Augmentation
@@ -34,7 +35,7 @@ STEPS = SAMPLES // BATCH  # an epoch; ten samples fill no batch
 # Metrics that tell how fast a run was and how often it was started, not what it computed.
 TIMES = (
     *("images_per_second", "data_wait", "restarts", "world_size"),
-    *("checkpoint_stall", "checkpoint_seconds", "checkpoint_failures"),
+    *("checkpoint_stall", "checkpoint_seconds", "checkpoint_failures", "monitor_stall"),
 )
 
 
@@ -58,6 +59,7 @@ def simclr(epochs: int = 2, **training: Any) -> Recipe:
         Optimizer("momentum", learning_rate=0.1),
         Schedule(warmup=0.1),
         LoaderConfig(workers=0),
+        monitor=MonitorConfig(steps=0),
     )
 
 

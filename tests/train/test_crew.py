@@ -24,7 +24,7 @@ from hardviews.train.loader import Crash, LoaderConfig, RawBatch, Refusal, Share
 from hardviews.train.nursery import nursery
 from hardviews.train.parcel import Parcel
 from hardviews.train.trainer import Trainer
-from hardviews.train.world import World
+from hardviews.world import World
 from tests.elastic.processes import parent
 from tests.train.runs import simclr
 from tests.train.test_loader import equal

@@ -20,7 +20,7 @@ from hardviews.train.loader import LoaderConfig, RawBatch, ShareDataset, load
 from hardviews.train.precision import Precision
 from hardviews.train.recipe import Recipe
 from hardviews.train.trainer import StepReport, Trainer
-from hardviews.train.world import World
+from hardviews.world import World
 from tests.test_mechanism import Tiles
 from tests.train.runs import BATCH, GROUP, STEPS, everything, simclr
 

@@ -12,8 +12,8 @@ from hardviews.methods.moco import MoCoConfig
 from hardviews.methods.swav import SwAV, SwAVConfig
 from hardviews.models.encoder import load
 from hardviews.train.trainer import Trainer
-from hardviews.train.world import World
 from hardviews.views.augmentation import Augmentation
+from hardviews.world import World
 from tests.train.runs import everything, train
 
 VIEW = Augmentation(size=16, scale=(0.3, 1.0), blur=0.0)

@@ -19,6 +19,7 @@ from hardviews.runs.where import Where
 from hardviews.storage.sight import Unseen
 from hardviews.storage.store import open_store
 from hardviews.train import places
+from hardviews.train.monitor_config import MonitorConfig
 from hardviews.train.places import look_at_run
 from tests.data.helpers import Noise
 from tests.train.runs import simclr
@@ -159,3 +160,18 @@ def test_evaluations_and_packing_look_too(bucket, data):
     assert list(look_at_packing(Packing("photographs", f"{bucket}/new"))) == []
     (message,) = look_at_packing(Packing("photographs", "s3://nobody-has-this/new"))
     assert "There is no bucket" in message
+
+
+def test_labelled_data_of_the_monitor_is_looked_at(bucket, data):
+    output = f"{bucket}/run"
+
+    def said(address: str) -> list[str]:
+        return found(data, output, replace(simclr(), monitor=MonitorConfig(address)))
+
+    (message,) = said(f"{bucket}/nothing")
+    assert "--monitor.data" in message and "`train` and `test`" in message
+    for part, n in (("train", 30), ("test", 21)):
+        pack(Noise(n), f"{bucket}/labelled/{part}", shard_bytes=40_000)
+    assert said(f"{bucket}/labelled") == []
+    # A folder of the machines of the job, which this one need not have.
+    assert said("labelled") == []

@@ -9,7 +9,7 @@ from hardviews.models.encoder import load
 from hardviews.strategies.strategy import Clean
 from hardviews.train.precision import Precision
 from hardviews.train.trainer import Trainer
-from hardviews.train.world import World
+from hardviews.world import World
 from tests.laws.cases import build, make_batch
 from tests.train.runs import everything, simclr, train
 

@@ -179,12 +179,15 @@ def test_pace_counts_what_was_done_since_the_last_report(clock: Clock) -> None:
     clock.now += 3
     watch.samples += 8
     assert watch.wait == 0.25
-    assert watch.report() == {"images_per_second": 2.0, "data_wait": 0.25, "checkpoint_stall": 0.0}
+    stalls = {"checkpoint_stall": 0.0, "monitor_stall": 0.0}
+    assert watch.report() == {"images_per_second": 2.0, "data_wait": 0.25, **stalls}
     with watch.saved():
-        clock.now += 2
+        clock.now += 1
+    with watch.measured():
+        clock.now += 1
     # A shorter interval, as the last of a run: its own samples over its own time.
     watch.samples += 4
-    assert watch.report() == {"images_per_second": 2.0, "data_wait": 0.0, "checkpoint_stall": 1.0}
+    assert watch.report() == {"images_per_second": 2.0, "data_wait": 0.0, "checkpoint_stall": 0.5, "monitor_stall": 0.5}
 
 
 # Display

@@ -30,9 +30,13 @@ class Kept(NullRun):
     def __init__(self) -> None:
         super().__init__("run")
         self.figures: dict[str, object] = {}
+        self.pictures: list[tuple[str, int]] = []
 
     def log_figure(self, figure: object, path: str) -> None:
         self.figures[path] = figure
+
+    def log_image(self, picture: object, key: str, step: int) -> None:
+        self.pictures.append((key, step))
 
 
 @pytest.mark.parametrize("recipe", [simclr(), everything()], ids=["hard views alone", "everything"])
@@ -126,3 +130,42 @@ def test_a_run_without_a_step_draws_nothing(data: str, tmp_path: Path) -> None:
     run = Kept()
     Review(Reader(data), trainer.objective, run, show=True).finish(History(str(tmp_path), b"", write=False))
     assert run.figures == {}
+
+
+def test_checkpoints_have_pictures_spread_over_the_run(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of the first step, at most one in each eleventh of the run, one at the end; a restart repeats none."""
+    monkeypatch.setattr("hardviews.train.beside._BETWEEN", 0.0)
+    trainer, reports = steps(everything(), data)
+    history = History(str(tmp_path), b"", write=False)
+    history.add({"step": 1, "samples": 4400, "loss": 1.0, "overlap/hardest_is_least": 0.2, "overlap/chance": 1 / 6})
+
+    def life(done: int, seen: tuple[int, ...]) -> tuple[Kept, Review]:
+        run = Kept()
+        review = Review(Reader(data), trainer.objective, run, True, total=4400, done=done)
+        for report in reports[:2]:
+            review.see(report.losses)
+        for samples in seen:
+            review.at_checkpoint(samples)
+            review._beside.wait(60)
+        return run, review
+
+    before = {name: tensor.clone() for name, tensor in to_tensors(trainer.objective, trainer.optimizer).items()}
+    run, review = life(0, (100, 200, 399, 400, 799, 800, 2000))
+    review.finish(history)
+    keys = ("views/overlap", "views/gallery", "views/hardest")
+    assert run.pictures == [(key, step) for step in (0, 100, 400, 800, 2000, 4400) for key in keys]
+    assert life(800, (900, 1100, 1200))[0].pictures == [(key, 1200) for key in keys]
+    after = to_tensors(trainer.objective, trainer.optimizer)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_pictures_come_seldom_and_cost_no_step(data: str) -> None:
+    """A life that has just begun draws nothing beside its steps; nor does a rank that does not write."""
+    trainer, reports = steps(simclr(), data, 1)
+    for show in (True, False):
+        run = Kept()
+        review = Review(Reader(data), trainer.objective, run, show, total=100)
+        review.see(reports[0].losses)
+        assert not review.at_checkpoint(50) and review._beside._thread is None and run.pictures == []

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from hardviews.storage.store import Store
 _PART = ".part"
 _LOCK = ".lock"
 _TRIES = 3
+# Looks for room, and seconds between them: a process that this one starts has copies of its locks for a moment.
+_LOOKS, _BETWEEN = 10, 0.02
 
 
 class CacheFull(UserError):
@@ -35,8 +38,8 @@ class ShardCache:
 
     A file is named by its content's SHA-256 and published under that name only after the content was hashed,
     so one dataset's bytes are never served as another's. `open` returns a descriptor that pins its shard by a
-    shared lock: pinned shards are never evicted. Processes that want the same shard fetch it once. Where the
-    bound cannot hold what is pinned, `open` raises UserError at once; it never waits for room.
+    shared lock: pinned shards are never evicted. Processes that want the same shard fetch it once. If the
+    bound cannot hold the pinned ones, `open` raises UserError within a fraction of a second; it does not wait for room.
     """
 
     def __init__(self, folder: str, limit: int) -> None:
@@ -127,6 +130,13 @@ class ShardCache:
         """Evict least recently used shards until `size` more bytes fit, and take the room with a file of that
         size.
         """
+        for _ in range(_LOOKS - 1):
+            with contextlib.suppress(CacheFull):
+                return self._reserve_now(part, size)
+            time.sleep(_BETWEEN)
+        return self._reserve_now(part, size)
+
+    def _reserve_now(self, part: str, size: int) -> int:
         with self._locked("cache" + _LOCK):
             used, files = 0, []
             for entry in os.scandir(self.folder):

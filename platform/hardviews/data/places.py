@@ -29,10 +29,13 @@ def look_at_packing(packing: Packing, here: bool = False) -> Iterator[str]:
         yield from reasons(look)
 
 
-def look_at_evaluation(datasets: Sequence[str], run: str, here: bool = False) -> Iterator[str]:
-    """Yield the reasons for which an evaluation cannot find its datasets or its run; the encoder may come later."""
+def look_at_evaluation(datasets: Sequence[str], run: str | None, here: bool = False) -> Iterator[str]:
+    """Yield the reasons for which an evaluation cannot find its datasets or its run; the encoder may come later.
+
+    run: None for an encoder that is none of a run.
+    """
     for url in datasets:
         if here or remote(url):
             yield from reasons(partial(Index.head, url, PATIENCE))
-    if here or remote(run):
+    if run is not None and (here or remote(run)):
         yield from reasons(open_store(run, PATIENCE).files)

@@ -288,8 +288,12 @@ class Reader:
         """
         part, parts = rank * workers + worker, world * workers
         n = len(self.index)
+        return self.iterate_ranges([range(part * n // parts, (part + 1) * n // parts)])
+
+    def iterate_ranges(self, ranges: Iterable[range]) -> Iterator[Sample]:
+        """The samples of some ranges of the index, in order; while one shard is read, the next is fetched."""
         held = -1
-        for index in range(part * n // parts, (part + 1) * n // parts):
+        for index in (index for some in ranges for index in some):
             shard = int(self.index.samples["shard"][index])
             if shard != held:
                 held = shard

@@ -32,7 +32,7 @@ class Limits:
         times: between two steps, at least so many times the usual step.
         data: it waits for its next batch: a minute longer than a store that is away is waited for (HARDVIEWS_PATIENCE).
         start: from its beginning to its first steps.
-        epoch: before the first step of an epoch, between two batches that a method looks at.
+        epoch: between two batches that a method looks at before an epoch, or the monitor between two steps.
         save: it saves before it leaves or ends.
         end: after the last save.
     """

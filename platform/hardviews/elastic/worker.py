@@ -51,7 +51,7 @@ class Phase(StrEnum):
     START = "start"  # before the first step
     STEP = "step"  # between two steps
     DATA = "data"  # waiting for a batch
-    EPOCH = "epoch"  # a method looks at all images before an epoch
+    EPOCH = "epoch"  # a method looks at all images before an epoch, or the monitor at its own
     SAVE = "save"  # the last save
     END = "end"  # after it
 

@@ -1,98 +1,35 @@
-"""Features of a packed dataset under a frozen encoder, or under what it is compared with.
+"""Features of a packed dataset under a frozen map, computed once by all processes together.
 
-Shape suffixes: N samples, B a batch of them, C channels, H rows, W columns, D features; HWC an image as it is decoded.
+Micro-batches are fixed by the places of their samples in the index; each is encoded by one process. So the features
+are the same, bit for bit, for any number of processes.
+
+Shape suffixes: N samples, B a micro-batch of them, D features.
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
-from typing import Literal, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
-import torch.nn.functional as F
-from PIL import Image
+import torch.distributed as dist
 from torch import Tensor
 
-from hardviews.checked import OPTION, at_least, require
+from hardviews.data.index import Index
+from hardviews.data.reader import Reader
 from hardviews.data.sample import Sample
 from hardviews.errors import UserError
-from hardviews.models.encoder import Encoder
+from hardviews.evaluation.feature_cache import FeatureFile, FeatureKey, locked
+from hardviews.evaluation.preprocess import Preprocess
+from hardviews.evaluation.sources import Embedding
 from hardviews.ordered_map import ordered_map
 from hardviews.progress import progress
-from hardviews.views.decode import DecodeError, decode
+from hardviews.views.decode import DecodeError
+from hardviews.world import World
 
-Source = Literal["pretrained", "untrained", "pixels"]
-Embed = Callable[[Tensor], Tensor]
-# Raw pixels are compared at this side at most: 3072 numbers an image.
-_PIXELS_SIDE = 32
-# Images of a longer side than so many short sides are cropped before they are resized: resized as a whole, a strip of
-# one pixel by 30000 would take gigabytes.
-_LONGEST = 16
-# Encoders of images up to this side see them whole; larger ones see the centre, 7/8 of the short side.
-_SMALL_SIDE = 96
 # Images that may be decoded and wait, for each thread.
 _AHEAD = 64
-
-
-@dataclass(frozen=True)
-class Preprocess:
-    """How an image becomes the encoder's input: short side to `resize` pixels, then the central `crop`
-    square.
-    """
-
-    resize: int = 256
-    crop: int = 224
-
-    def __post_init__(self) -> None:
-        require(self, OPTION, resize=at_least(1), crop=at_least(1))
-        if self.crop > self.resize:
-            raise UserError(
-                f"Evaluation: the crop ({self.crop} pixels) must be at most the resized short side ({self.resize}); "
-                "give --crop and --resize accordingly."
-            )
-
-    @staticmethod
-    def of(image_size: int, resize: int | None = None, crop: int | None = None) -> "Preprocess":
-        """The usual one for an encoder of that size (224: resize 256), where not given otherwise."""
-        crop = image_size if crop is None else crop
-        if resize is None:
-            resize = crop if crop <= _SMALL_SIDE else round(crop * 8 / 7)
-        return Preprocess(resize, crop)
-
-    def __call__(self, data: bytes) -> Tensor:
-        """Encoded bytes to a uint8 image (3, crop, crop); raises DecodeError."""
-        pixels_HWC = decode(data)
-        height, width = pixels_HWC.shape[:2]
-        scale = self.resize / min(height, width)
-        size = (max(round(height * scale), self.crop), max(round(width * scale), self.crop))
-        top, left = (size[0] - self.crop) // 2, (size[1] - self.crop) // 2
-        if max(size) > _LONGEST * self.resize:
-            return _resized_crop(pixels_HWC, size, top, left, self.crop)
-        image_1CHW = torch.from_numpy(pixels_HWC).permute(2, 0, 1)[None]
-        if size != (height, width):
-            image_1CHW = F.interpolate(image_1CHW, size, mode="bicubic", antialias=True, align_corners=False)
-        return image_1CHW[0, :, top : top + self.crop, left : left + self.crop].contiguous()
-
-
-def _resized_crop(pixels_HWC: npt.NDArray[np.uint8], size: tuple[int, int], top: int, left: int, crop: int) -> Tensor:
-    """Return the square (3, crop, crop) at (top, left) of the image resized to `size`, which is never made as a whole.
-
-    Pillow's bicubic filter is that of torch, so only rounding differs from resizing the whole: by 2 of 255 at most.
-    """
-    window, box = [], []
-    for length, resized, start in zip(pixels_HWC.shape[:2], size, (top, left), strict=True):
-        step = length / resized  # pixels of the image for a pixel of the result
-        reach = math.ceil(2 * max(step, 1.0)) + 1  # of the filter, which must not end at the window's edges
-        first = max(0, math.floor(start * step) - reach)
-        window.append(slice(first, min(length, math.ceil((start + crop) * step) + reach)))
-        box.append((start * step - first, min((start + crop) * step, length) - first))
-    image = Image.fromarray(np.ascontiguousarray(pixels_HWC[window[0], window[1]]))
-    (upper, lower), (before, after) = box
-    cut = image.resize((crop, crop), Image.Resampling.BICUBIC, box=(before, upper, after, lower))
-    return torch.from_numpy(np.array(cut)).permute(2, 0, 1).contiguous()
+_WIDEST = 4096  # features of the widest backbone in use, by which room on the disk is made
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,91 +42,137 @@ class Features:
     def __len__(self) -> int:
         return len(self.labels_N)
 
-
-def embedding(source: Source, encoder: Encoder, seed: int = 0) -> Embed:
-    """Return what maps uint8 images (B, 3, H, W) to features (B, D).
-
-    pretrained: the encoder; untrained: its architecture with random weights drawn from `seed`; pixels: the
-    images themselves, made small.
-    """
-    if source == "pretrained":
-        return encoder.embed
-    if source == "untrained":
-        device = next(encoder.parameters()).device
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            fresh = Encoder(encoder.backbone, encoder.normalisation, None, encoder.image_size)
-        return fresh.to(device).eval().embed
-    return raw_pixels
-
-
-def raw_pixels(images_BCHW: Tensor) -> Tensor:
-    """Flatten uint8 images (B, C, H, W) to floats in [0, 1], at 32 x 32 pixels at most."""
-    pixels_BCHW = images_BCHW.float() / 255
-    if pixels_BCHW.shape[-1] > _PIXELS_SIDE:
-        pixels_BCHW = F.interpolate(pixels_BCHW, (_PIXELS_SIDE, _PIXELS_SIDE), mode="area")
-    return pixels_BCHW.flatten(1)
+    def rows(self, chosen: Tensor) -> "Features":
+        """Return some of the samples, by their places or by a mask."""
+        return Features(self.values_ND[chosen], self.labels_N[chosen])
 
 
 def extract(
-    samples: Iterable[Sample],
-    total: int,
-    embed: Embed,
+    index: Index,
+    embedding: Embedding,
     preprocess: Preprocess,
+    world: World,
     *,
     batch_size: int = 256,
     workers: int = 4,
+    precision: str = "float32",
     title: str = "features",
 ) -> Features:
-    """Return the features of all samples, `total` at most.
+    """Return the features of all samples of a dataset, from this machine's cache as far as they are there.
 
-    Images are decoded by `workers` threads, a few batches ahead. Raises UserError for a sample without a
-    label or one that cannot be decoded (the reader has checked its bytes, so it was never an image).
+    batch_size: of a micro-batch. workers: threads that decode images. Every rank calls this and gets all features.
+
+    Raises:
+        UserError: the dataset is empty; a sample cannot be read or decoded; a feature is not finite; or another process
+        met such a mistake.
     """
+    if not len(index):
+        raise UserError(f"Evaluation: the dataset at {index.url} is empty; pack at least one image of each class.")
+    key = FeatureKey(
+        embedding=embedding.digest,
+        data=index.digest,
+        rows="",
+        resize=preprocess.resize,
+        crop=preprocess.crop,
+        precision=precision,
+        device=world.device.type,
+        micro_batch=batch_size,
+    )
+    with ExitStack() as stack:
+        # One process of each machine writes; the others of the machine read what it wrote.
+        file = stack.enter_context(locked(key, len(index), _WIDEST)) if world.leads_node else None
+        missing = _missing(file, world)
+        if missing:
+            batches = _Batches(index, embedding, preprocess, batch_size, workers)
+            stack.callback(batches.close)
+            rounds = [missing[start : start + world.size] for start in range(0, len(missing), world.size)]
+            mine = [numbers[world.rank] for numbers in rounds if world.rank < len(numbers)]
+            encoded = batches.encode(mine)
+            for numbers in progress(rounds, len(rounds), title, show=world.leads):
+                for number, values_BD in zip(numbers, _gathered(encoded, numbers, world), strict=True):
+                    if file is not None:
+                        file.write(number, values_BD)
+        if world.size > 1:
+            dist.barrier()
+        if file is None:
+            file = FeatureFile.of(key, len(index))
+        values_ND = torch.from_numpy(file.open())
+    _check_finite(values_ND)
+    return Features(values_ND, torch.from_numpy(index.labels))
 
-    def load(sample: Sample) -> tuple[int, int, Tensor]:
-        if sample.label < 0:
-            raise UserError(
-                f"Evaluation needs labels, and {sample.key!r} has none. Pack the dataset from a folder of "
-                "class folders, or evaluate on another one."
-            )
+
+def _missing(file: FeatureFile | None, world: World) -> list[int]:
+    """Return the micro-batches that a machine lacks, in order; every rank calls this."""
+    mine = [] if file is None else file.missing
+    if world.size == 1:
+        return mine
+    all_of_them: list[list[int]] = [[]] * world.size
+    dist.all_gather_object(all_of_them, mine)
+    return sorted(set().union(*all_of_them))
+
+
+class _Batches:
+    """Reads, decodes and encodes micro-batches by their numbers."""
+
+    def __init__(self, index: Index, embedding: Embedding, preprocess: Preprocess, size: int, workers: int) -> None:
+        self._reader = Reader(index)
+        self._embed, self._preprocess = embedding.embed, preprocess
+        self._size, self._total, self._workers = size, len(index), max(1, workers)
+
+    def encode(self, numbers: Sequence[int]) -> Iterator[Tensor]:
+        """Yield the features (B, D) of each micro-batch, on the host."""
+        places = [range(n * self._size, min(self._total, (n + 1) * self._size)) for n in numbers]
+        samples = self._reader.iterate_ranges(places)
+        images = ordered_map(self._load, samples, self._workers, ahead=_AHEAD * self._workers)
+        for batch in places:
+            with torch.inference_mode():
+                values_BD = self._embed(torch.stack([next(images) for _ in batch])).float().cpu()
+            yield values_BD
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def _load(self, sample: Sample) -> Tensor:
         try:
-            return sample.index, sample.label, preprocess(sample.data)
+            return self._preprocess(sample.data)
         except DecodeError as error:
             raise UserError(
                 f"The image {sample.key!r} cannot be decoded ({error}). Pack the dataset again: packing "
                 "leaves out what it cannot decode."
             ) from error
 
-    indices: list[int] = []
-    labels: list[int] = []
-    values_ND = torch.empty(0, 0)
-    workers = max(1, workers)
-    loaded = ordered_map(load, samples, workers, ahead=_AHEAD * workers)
-    with torch.no_grad():
-        for batch in _batches(progress(loaded, total, title), batch_size):
-            values_BD = embed(torch.stack([image for _, _, image in batch]))
-            if not indices:
-                # One allocation: a list of parts and their concatenation would take twice the memory.
-                values_ND = torch.empty(total, values_BD.shape[1])
-            values_ND[len(indices) : len(indices) + len(batch)] = values_BD
-            indices += [index for index, _, _ in batch]
-            labels += [label for _, label, _ in batch]
-    if not indices:
-        raise UserError("Evaluation: the dataset is empty; pack at least one image of each class.")
-    values_ND, labels_N = values_ND[: len(indices)], torch.tensor(labels)
-    if indices != sorted(indices):
-        order_N = torch.tensor(indices).argsort(stable=True)
-        values_ND, labels_N = values_ND[order_N], labels_N[order_N]
-    if not torch.isfinite(values_ND).all():
-        raise UserError("Evaluation: the encoder returned features that are not finite; its training diverged.")
-    return Features(values_ND, labels_N)
+
+def _gathered(encoded: Iterator[Tensor], numbers: Sequence[int], world: World) -> list[np.ndarray]:
+    """Return the features of a round's micro-batches, one of each rank; every rank calls this.
+
+    A rank that fails says so first: the others would wait for it in vain.
+    """
+    values_BD, failure = torch.empty(0, 0), None
+    if world.rank < len(numbers):
+        try:
+            values_BD = next(encoded)
+        except UserError as error:
+            failure = error
+    if world.size == 1:
+        if failure is not None:
+            raise failure
+        return [values_BD.numpy()]
+    shapes: list[tuple[int, int] | None] = [None] * world.size
+    mine = (values_BD.shape[0], values_BD.shape[1])
+    dist.all_gather_object(shapes, mine if failure is None else None)
+    if failure is not None:
+        raise failure
+    if None in shapes:
+        raise UserError(f"Evaluation: process {shapes.index(None)} met a mistake; its message says which.")
+    filled = [shape for shape in shapes if shape is not None and shape[0]]
+    padded_BD = torch.zeros(max(rows for rows, _ in filled), filled[0][1], device=world.device)
+    padded_BD[: len(values_BD), : values_BD.shape[1]] = values_BD
+    parts = [torch.empty_like(padded_BD) for _ in range(world.size)]
+    dist.all_gather(parts, padded_BD)
+    return [part[:rows].cpu().numpy() for part, (rows, _) in zip(parts, filled, strict=False)]
 
 
-T = TypeVar("T")
-
-
-def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
+def _check_finite(values_ND: Tensor) -> None:
+    for start in range(0, len(values_ND), 4096):
+        if not torch.isfinite(values_ND[start : start + 4096]).all():
+            raise UserError("Evaluation: the encoder returned features that are not finite; its training diverged.")

@@ -1,21 +1,26 @@
 """Weighted k-nearest-neighbour classification of frozen features.
 
 Protocol of DINO (Caron et al. 2021, section 4.1; after Wu et al. 2018): features scaled to length 1, each of
-the k most similar training samples votes for its class with weight exp(similarity / 0.07).
+the k most similar training samples votes for its class with weight exp(similarity / 0.07). DINOv2 votes with a softmax
+of the same numbers: that scales all votes of a sample alike, so it ranks the classes alike.
 
-Shape suffixes: N training samples, M test samples, K neighbours, L classes, D features; B, S parts of M, N.
+Shape suffixes: N training samples, M test samples, K neighbours, L classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hardviews.checked import OPTION, above, at_least, each, require
+from hardviews.evaluation.evaluation import Evaluation
 from hardviews.evaluation.features import Features
-from hardviews.evaluation.protocol import Announce, Evaluation, Result, Scores, evaluate, silent, top
+from hardviews.evaluation.neighbours import nearest
+from hardviews.evaluation.probe import Choice, Grid, Task, top
+from hardviews.evaluation.protocol import evaluate
+from hardviews.evaluation.result import Announce, Result, silent
+from hardviews.world import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -24,43 +29,72 @@ class Knn(Evaluation):
 
     Attributes:
         neighbours: the numbers of neighbours to report, cut to the number of training samples.
-        temperature: of the votes.
+        temperature: of the votes that are reported for each number of neighbours.
+        temperatures: to choose from, with `neighbours`, on held-out training samples.
     """
 
     neighbours: tuple[int, ...] = (10, 20, 100, 200)
     temperature: float = 0.07
+    temperatures: tuple[float, ...] = (0.02, 0.04, 0.07, 0.1, 0.2)
 
     def __post_init__(self) -> None:
         """Refuse neighbourhoods without a neighbour, and temperatures that divide nothing."""
         super().__post_init__()
-        require(self, OPTION, neighbours=each(at_least(1)), temperature=above(0))
+        require(self, OPTION, neighbours=each(at_least(1)), temperature=above(0), temperatures=each(above(0)))
 
 
 def evaluate_knn(config: Knn, announce: Announce = silent) -> Result:
-    """Score an encoder (and, on request, its baselines) by k-NN; log a child run of its pretraining run.
+    """Score an encoder and its baselines by k-NN; log a child run of its pretraining run.
 
-    Metrics: `knn_top1_k20` and so on, in per cent.
+    Metrics, in per cent: `knn/top1_k20` and so on as published, and `knn/top1` with the number of neighbours and the
+    temperature that held-out training samples chose.
     """
-
-    def score(train: Features, test: Features, classes: int, device: torch.device) -> Scores:
-        votes = knn_votes(train, test, config.neighbours, config.temperature, classes=classes, device=device)
-        metrics = {metric(k): top(1, votes_ML, test.labels_N) for k, votes_ML in votes.items()}
-        headings = {metric(k): heading(k) for k in votes}
-        # DINO's usual k, or the nearest to it among those asked for.
-        chosen = min(votes, key=lambda k: abs(k - 20))
-        return Scores(metrics, headings, votes[chosen].argmax(1), f"k-NN, k = {chosen}")
-
-    return evaluate(config, "knn", score, announce)
+    return evaluate(config, "knn", lambda task: fit_knn(config, task), announce)
 
 
-def metric(k: int) -> str:
-    """Return the name of the accuracy of k neighbours."""
-    return f"knn_top1_k{k}"
+@dataclass(frozen=True, eq=False)
+class FittedKnn:
+    """The training set, and the neighbourhood that was chosen."""
+
+    task: Task
+    neighbours: Sequence[int]
+    temperature: float
+    choice: Choice
+
+    def predict(self, test: Features) -> Mapping[str, Tensor]:
+        task = self.task
+        similarity_MK, label_MK = _labelled(task.train, test, max(self.neighbours), task.world, "neighbours")
+        k, temperature = int(self.choice.settings["k"]), self.choice.settings["temperature"]
+        scores = {"": votes(similarity_MK, label_MK, k, temperature, task.classes)}
+        for k in self.neighbours:
+            scores[f"k{k}"] = votes(similarity_MK, label_MK, k, self.temperature, task.classes)
+        return scores
 
 
-def heading(k: int) -> str:
-    """Return its heading in a table."""
-    return f"k-NN\nk={k}"
+def fit_knn(config: Knn, task: Task) -> FittedKnn:
+    """Choose the number of neighbours and the temperature on the held-out samples."""
+    fitted, held = task.train.rows(task.fitted_K), task.train.rows(task.chosen_on_K)
+    neighbours = cut(config.neighbours, len(task.train))
+    tried = cut(neighbours, len(fitted))
+    similarity_MK, label_MK = _labelled(fitted, held, max(tried), task.world, "held-out neighbours")
+    accuracy = {
+        (k, temperature): top(1, votes(similarity_MK, label_MK, k, temperature, task.classes), held.labels_N)
+        for k in tried
+        for temperature in config.temperatures
+    }
+    # The first of equals: fewer neighbours, then the lower temperature.
+    k, temperature = max(accuracy, key=lambda one: accuracy[one])
+    of_k: dict[float, float] = {other: accuracy[other, temperature] for other in tried}
+    of_temperature = {other: accuracy[k, other] for other in config.temperatures}
+    remarks = Grid("number of neighbours", tried).remark(k, of_k)
+    remarks += Grid("temperature", config.temperatures).remark(temperature, of_temperature)
+    choice = Choice({"k": k, "temperature": temperature}, accuracy[k, temperature], remarks)
+    return FittedKnn(task, neighbours, config.temperature, choice)
+
+
+def cut(neighbours: Sequence[int], samples: int) -> list[int]:
+    """Return the numbers of neighbours in order, none above the number of samples."""
+    return sorted({min(k, samples) for k in neighbours})
 
 
 def knn_votes(
@@ -70,35 +104,24 @@ def knn_votes(
     temperature: float = 0.07,
     *,
     classes: int,
-    device: torch.device | str = "cpu",
-    part: int = 16384,
+    world: World = ALONE,
 ) -> dict[int, Tensor]:
-    """Return the votes (M, L) for each number of neighbours (cut to N), on the host.
+    """Return the votes (M, L) for each number of neighbours (cut to N), on the host."""
+    counts = cut(neighbours, len(train))
+    similarity_MK, label_MK = _labelled(train, test, max(counts), world)
+    return {k: votes(similarity_MK, label_MK, k, temperature, classes) for k in counts}
+
+
+def votes(similarity_MK: Tensor, label_MK: Tensor, k: int, temperature: float, classes: int) -> Tensor:
+    """Return the votes (M, L) of the k nearest of sorted neighbours.
 
     A test sample's votes are scaled so that its nearest neighbour has one: exp of low temperatures has no bound.
-    The similarities are never held at once: parts of the training set (S rows each, moved to the device once)
-    meet parts of the test set.
     """
-    counts = sorted({min(k, len(train)) for k in neighbours})
-    most = counts[-1]
-    test_MD = F.normalize(test.values_ND.to(device), dim=1)
-    similarity_MK = torch.full((len(test), most), -torch.inf, device=device)
-    label_MK = torch.zeros(len(test), most, dtype=torch.long, device=device)
-    rows = max(1, 2**26 // part)
-    for start in range(0, len(train), part):
-        train_SD = F.normalize(train.values_ND[start : start + part].to(device), dim=1)
-        labels_S = train.labels_N[start : start + part].to(device)
-        for row in range(0, len(test), rows):
-            here = slice(row, row + rows)
-            found_BK, where_BK = (test_MD[here] @ train_SD.T).topk(min(most, len(train_SD)), dim=1)
-            both_BK = torch.cat((similarity_MK[here], found_BK), dim=1)
-            labels_BK = torch.cat((label_MK[here], labels_S[where_BK]), dim=1)
-            similarity_MK[here], kept_BK = both_BK.topk(most, dim=1)
-            label_MK[here] = labels_BK.gather(1, kept_BK)
-    behind_MK = (similarity_MK[:, :1] - similarity_MK).double()  # sorted: the first is the nearest
-    weight_MK = (-behind_MK / temperature).exp().float()
-    votes = {}
-    for k in counts:
-        votes_ML = torch.zeros(len(test), classes, device=device)
-        votes[k] = votes_ML.scatter_add_(1, label_MK[:, :k], weight_MK[:, :k]).cpu()
-    return votes
+    weight_MK = ((similarity_MK[:, :k] - similarity_MK[:, :1]) / temperature).exp()
+    votes_ML = torch.zeros(len(similarity_MK), classes, dtype=torch.double)
+    return votes_ML.scatter_add_(1, label_MK[:, :k], weight_MK)
+
+
+def _labelled(train: Features, test: Features, most: int, world: World, title: str = "") -> tuple[Tensor, Tensor]:
+    similarity_MK, place_MK = nearest(train.values_ND, test.values_ND, most, world, title)
+    return similarity_MK, train.labels_N[place_MK]

@@ -1,15 +1,16 @@
 """Evaluations as a table for people: what raw pixels, an untrained and a pretrained encoder are worth."""
 
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from hardviews.errors import UserError
-from hardviews.evaluation.features import Source
-from hardviews.evaluation.protocol import Result
+from hardviews.evaluation.result import Result
+from hardviews.evaluation.sources import Source
 
 _NAMES: dict[Source, str] = {
     "pixels": "raw pixels",
@@ -34,11 +35,32 @@ def table(results: Sequence[Result]) -> Table:
     view.add_column("\nfeatures", no_wrap=True)
     for name in columns:
         view.add_column(headings[name], justify="right")
+    classes = max((result.classes for result in results), default=0)
+    if classes:
+        view.add_row("chance", *(_cell(_chance(name, classes), math.inf) for name in columns))
     best = {name: max(metrics.get(name, float("-inf")) for metrics in rows.values()) for name in columns}
     for source in (source for source in _NAMES if source in rows):
-        cells = [_cell(rows[source].get(name), best[name]) for name in columns]
-        view.add_row(_NAMES[source], *cells)
+        view.add_row(_NAMES[source], *(_with_std(rows[source], name, best[name]) for name in columns))
     return view
+
+
+def markdown_rows(result: Result) -> list[str]:
+    """Return the rows of one evaluation's table in Markdown, with its headings."""
+    columns = list(result.headings)
+    lines = ["| features | " + " | ".join(heading.replace("\n", " ") for heading in result.headings.values()) + " |"]
+    lines.append("|---" + "|---:" * len(columns) + "|")
+    rows = {"chance": {name: _chance(name, result.classes) for name in columns}} if result.classes else {}
+    rows |= {_NAMES[source]: dict(result.metrics[source]) for source in _NAMES if source in result.metrics}
+    lines += [
+        f"| {name} | " + " | ".join(f"{row[column]:.1f}" for column in columns) + " |" for name, row in rows.items()
+    ]
+    return lines
+
+
+def _chance(name: str, classes: int) -> float:
+    """Return the accuracy in per cent of a guess among so many classes."""
+    guesses = 5 if "top5" in name else 1
+    return 100.0 * min(1.0, guesses / classes)
 
 
 def show(results: Sequence[Result]) -> None:
@@ -48,8 +70,10 @@ def show(results: Sequence[Result]) -> None:
 
 
 def announce(*results: Result) -> None:
-    """Print the table at once."""
+    """Print the table at once, and what is to be said of it."""
     Console().print(table(results))
+    for remark in (remark for result in results for remark in result.remarks):
+        print(f"note: {remark}")
     sys.stdout.flush()
 
 
@@ -65,6 +89,12 @@ def check_logged(results: Sequence[Result]) -> None:
         raise UserError(
             f"The scores above are not all in the tracking store: run {missed[0].run_id} lacks some. {reason}"
         )
+
+
+def _with_std(row: Mapping[str, float], name: str, best: float) -> str:
+    """Return a number, and behind it the standard deviation over draws if it is a mean."""
+    std = row.get(f"{name}_std")
+    return _cell(row.get(name), best) + ("" if std is None else f" ±{std:.1f}")
 
 
 def _cell(value: float | None, best: float) -> str:

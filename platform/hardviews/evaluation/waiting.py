@@ -5,6 +5,7 @@ import time
 
 from hardviews.errors import UserError
 from hardviews.models.encoder import DESCRIPTION, WEIGHTS
+from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.life import Life, read_lives
 from hardviews.storage.failures import Denied, Unreachable
 from hardviews.storage.patience import TRAINING
@@ -16,11 +17,12 @@ POLL = 5.0  # seconds between looks
 EVERY = 60.0  # seconds between words
 
 
-def wait_for_encoder(run: str, seconds: float) -> None:
-    """Return once the encoder of a run is exported, at once where it is or where `seconds` is 0.
+def wait_for_encoder(run: str, seconds: float, checkpoint: bool = False) -> None:
+    """Return once the encoder of a run is exported, at once if it is or if `seconds` is 0.
 
-    run: as `models.encoder.load` takes it. What is waited for, and how far the run came, is logged every minute. A
-    failure from before the wait began is not taken for the end: the run may be about to be started again.
+    run: as `models.encoder.load` takes it. checkpoint: a checkpoint of the run is enough. What is waited for, and how
+    far the run came, is logged every minute. A failure from before the wait began is not taken for the end: the run may
+    be about to be started again.
 
     Raises:
         UserError: the run failed meanwhile, or the time is up.
@@ -28,7 +30,7 @@ def wait_for_encoder(run: str, seconds: float) -> None:
     began, said = time.monotonic(), -EVERY
     first: Life | None = None
     looked = False
-    while seconds and not _exported(run):
+    while seconds and not (_has_checkpoint(run) if checkpoint else _exported(run)):
         life = _last_life(run)
         if not looked:
             first, looked = life, True
@@ -49,6 +51,12 @@ def wait_for_encoder(run: str, seconds: float) -> None:
                 "waiting for the encoder of %s since %.0f s, at most %.0f s: %s", run, waited, seconds, _state(life)
             )
         time.sleep(min(POLL, seconds - waited))
+
+
+def _has_checkpoint(run: str) -> bool:
+    """Whether a checkpoint is committed: its manifest is written last."""
+    checkpoints = Checkpoints(run, patience=TRAINING)
+    return any(checkpoints.manifest(name) is not None for name in checkpoints.names())
 
 
 def _exported(run: str) -> bool:

@@ -15,6 +15,8 @@ LEAST = {
     "launch": _TRAINING,
     "knn": _EVALUATION,
     "linear": _EVALUATION,
+    "fewshot": _EVALUATION,
+    "transfer": _EVALUATION,
     "pack": _PACKING,
 }
 """Bytes that the imports of a command fill at least, by command; measured with a build of torch for CPUs."""

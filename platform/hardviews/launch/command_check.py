@@ -81,7 +81,7 @@ def check(job: Job) -> tuple[list[str], Look | None]:
     try:
         if command == "pretrain":
             wrong, look = _pretrain(job, words)
-        elif command in ("knn", "linear"):
+        elif command in ("knn", "linear", "fewshot", "transfer"):
             wrong, look = _evaluation(job, command, words)
         elif command == "pack":
             wrong, look = _packing(job, words)
@@ -143,17 +143,21 @@ def _cache(scratch: int | None, data: str, reader: "ReaderConfig") -> Iterator[s
 def _evaluation(job: Job, command: str, words: Sequence[str]) -> tuple[list[str], Look | None]:
     from hardviews.arguments import parse
     from hardviews.data.places import look_at_evaluation
+    from hardviews.evaluation.checks import choose_device
+    from hardviews.evaluation.evaluation import Evaluation
+    from hardviews.evaluation.fewshot import Fewshot
     from hardviews.evaluation.knn import Knn
     from hardviews.evaluation.linear import Linear
-    from hardviews.evaluation.protocol import choose_device
+    from hardviews.evaluation.transfer import Transfer
     from hardviews.storage.sight import seen
 
-    read = parse(Knn, words, command) if command == "knn" else parse(Linear, words, command)
+    kinds: dict[str, type[Evaluation]] = {"knn": Knn, "linear": Linear, "fewshot": Fewshot, "transfer": Transfer}
+    read = parse(kinds[command], words, command)
     found = _said(lambda: read.urls())
     found += _gpu(job, "device", read.device, "the evaluation")
     if job.here:
         found += _said(lambda: choose_device(read.device))
-    return found, lambda: look_at_evaluation(seen(read.located).urls(), read.run, job.here)
+    return found, lambda: look_at_evaluation(seen(read.located).urls(), read.place if read.waits else None, job.here)
 
 
 def _packing(job: Job, words: Sequence[str]) -> tuple[list[str], Look | None]:

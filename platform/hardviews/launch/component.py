@@ -178,18 +178,10 @@ def evaluation(
     mounts: Sequence[str] | None = None,
 ) -> AppDef:
     """A job of one process that evaluates what a pretraining job has written under `output`."""
-    args = [
-        "-m",
-        "hardviews.cli",
-        command,
-        "--run",
-        OUTPUT.resolve(output),
-        "--data",
-        DATA.resolve(data),
-        "--wait",
-        str(wait),
-        *overrides,
-    ]
+    args = ["-m", "hardviews.cli", command]
+    if not any(word.partition("=")[0] == "--encoder" for word in overrides):
+        args += ["--run", OUTPUT.resolve(output)]
+    args += ["--data", DATA.resolve(data), "--wait", str(wait), *overrides]
     env = {TRACKING.variable: TRACKING.resolve(tracking)} | dict(env or {})
     return _single(name, "evaluation", args, image, resource, env, pod, mounts)
 

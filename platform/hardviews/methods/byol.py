@@ -76,6 +76,11 @@ class BYOL(Method):
         """Return both directions, whose losses are added (not averaged)."""
         return Pair(FIRST, SECOND, 1.0), Pair(SECOND, FIRST, 1.0)
 
+    @property
+    def exported_head(self) -> nn.Module:
+        """The projector."""
+        return self.projector
+
     def embed(self, pixels: Tensor) -> Tensor:
         """Return the online network's projections (B, D)."""
         projected: Tensor = self.projector(self.backbone(pixels))

@@ -128,6 +128,11 @@ class DeepCluster(Method):
         embedded = each_view(self, self.embed, views.values())
         return Encoded({slot: embedded[view] for slot, view in views.items()}, {TABLE: self._labels(batch).T})
 
+    @property
+    def exported_head(self) -> nn.Module:
+        """The projector."""
+        return self.projector
+
     def embed(self, pixels: Tensor) -> Tensor:
         """Return unit embeddings (B, D)."""
         return normalize(full_precision(self.projector(self.backbone(pixels))), dim=1)

@@ -132,6 +132,11 @@ class DINO(Method):
         """The teacher's backbone, as published: it is better than the student's throughout (section 5.2)."""
         return self.momentum.get_submodule("backbone")
 
+    @property
+    def exported_head(self) -> nn.Module:
+        """The teacher's head, down to the bottleneck."""
+        return self.momentum.get_submodule("head")
+
     def plan(self) -> Plan:
         """Return one full-size view of each kind, and the small ones."""
         pools = [Pool("even", 1, self.config.even), Pool("odd", 1, self.config.odd)]

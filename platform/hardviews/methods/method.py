@@ -155,6 +155,11 @@ class Method(nn.Module, ABC):
         """The network that is exported: the backbone, or its moving average if that was published."""
         return self.backbone
 
+    @property
+    def exported_head(self) -> nn.Module | None:
+        """The projector behind the exported network, which the loss sees it through; None if there is no projector."""
+        return None
+
     # ---- Mixed views and measures
 
     #: The side in pixels of the squares that no box of a mixed view cuts: a patch, if patches have targets.

@@ -136,6 +136,11 @@ class MoCo(Method):
         self.check_group(batch.group)
         return Groups(len(batch), batch.group, position)
 
+    @property
+    def exported_head(self) -> nn.Module:
+        """The projector."""
+        return self.projector
+
     def embed(self, pixels: Tensor) -> Tensor:
         """Return unit queries (B, D)."""
         return normalize(full_precision(self.projector(self.backbone(pixels))), dim=1)

@@ -81,6 +81,11 @@ class SimCLR(Method):
         first, second = Slot("view", 0), Slot("view", 1)
         return Pair(first, second, 0.5), Pair(second, first, 0.5)
 
+    @property
+    def exported_head(self) -> nn.Module:
+        """The projector."""
+        return self.projector
+
     def embed(self, pixels: Tensor) -> Tensor:
         """Return unit embeddings (B, D)."""
         return normalize(full_precision(self.projector(self.backbone(pixels))), dim=1)

@@ -66,6 +66,11 @@ class SimSiam(Method):
         """Return the predictor: its learning rate does not decay (paper, section 4.2)."""
         return (self.predictor,)
 
+    @property
+    def exported_head(self) -> nn.Module:
+        """The projector."""
+        return self.projector
+
     def embed(self, pixels: Tensor) -> Tensor:
         """Return projections (B, D)."""
         projected: Tensor = self.projector(self.backbone(pixels))

@@ -123,6 +123,11 @@ class SwAV(Method):
         codes = self._codes([embedded[view] for view in shown.values()], batch.clock)
         return Encoded({slot: embedded[view] for slot, view in seen.items()}, dict(zip(shown, codes, strict=True)))
 
+    @property
+    def exported_head(self) -> nn.Module:
+        """The projector."""
+        return self.projector
+
     def embed(self, pixels: Tensor) -> Tensor:
         """Return unit embeddings (B, D)."""
         return normalize(full_precision(self.projector(self.backbone(pixels))), dim=1)

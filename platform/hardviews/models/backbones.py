@@ -90,11 +90,12 @@ class Backbone:
         """D: the width of the features that the built network returns."""
         return _num_features(self)
 
-    def build(self) -> nn.Module:
+    def build(self, only_size: int | None = None) -> nn.Module:
         """Return the randomly initialised network that maps images (B, 3, H, W) to features (B, D).
 
-        Its state dict has the keys of `timm.create_model(name, num_classes=0)`. Raises UserError where the
-        network cannot do what the configuration asks for.
+        Its state dict has the keys of `timm.create_model(name, num_classes=0)`. only_size: pixels a side of the only
+        images that a transformer has to take: its position embeddings are laid out for them, and never interpolated.
+        Raises UserError where the network cannot do what the configuration asks for.
         """
         options: dict[str, Any] = {}
         if self.drop_path:
@@ -102,9 +103,9 @@ class Backbone:
         if not self.zero_residual:
             options["zero_init_last"] = False
         if self.is_transformer:
-            options["dynamic_img_size"] = True
-            if self.image_size is not None:
-                options["img_size"] = self.image_size
+            options["dynamic_img_size"] = only_size is None
+            if only_size is not None or self.image_size is not None:
+                options["img_size"] = only_size or self.image_size
             if self.patch_size is not None or self.small_stem:
                 options["patch_size"] = self._patch
             if self.init == "xavier":

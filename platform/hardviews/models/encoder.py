@@ -23,6 +23,8 @@ from hardviews.views.augmentation import Normalisation
 
 WEIGHTS = "encoder.safetensors"
 DESCRIPTION = "encoder.json"
+# The name under which timm and transformers look for weights: an export for them is an encoder of ours too.
+TIMM_WEIGHTS = "model.safetensors"
 # A state-dict entry with this path component belongs to the auxiliary BatchNorm branch, which only training
 # uses.
 _AUXILIARY = "adversarial"
@@ -89,13 +91,31 @@ class Encoder(nn.Module):
         return _digest(self._architecture(), self.network.state_dict())
 
     def _architecture(self) -> dict[str, Any]:
-        # How weights begin is not what the encoder computes; but an untrained one to compare with begins alike.
-        usual = ("zero_residual", *(("init",) if self.backbone.init == "normal" else ()))
-        return {
-            "backbone": {key: value for key, value in asdict(self.backbone).items() if key not in usual},
-            "normalisation": {"mean": list(self.normalisation.mean), "std": list(self.normalisation.std)},
-            "image_size": self.image_size,
-        }
+        return architecture(self.backbone, self.normalisation, self.image_size)
+
+
+def architecture(backbone: Backbone, normalisation: Normalisation, image_size: int) -> dict[str, Any]:
+    """Return the description of an encoder without its weights, for JSON."""
+    # How weights begin is not what the encoder computes; but an untrained one to compare with begins alike.
+    usual = ("zero_residual", *(("init",) if backbone.init == "normal" else ()))
+    return {
+        "backbone": {key: value for key, value in asdict(backbone).items() if key not in usual},
+        "normalisation": {"mean": list(normalisation.mean), "std": list(normalisation.std)},
+        "image_size": image_size,
+    }
+
+
+def of_weights(description: Mapping[str, Any], state: Mapping[str, Tensor], provenance: Mapping[str, Any]) -> Encoder:
+    """Return the encoder of a description (see `architecture`) and of weights under plain timm keys.
+
+    Raises:
+        KeyError, TypeError, ValueError, RuntimeError, UserError: they do not fit together.
+    """
+    backbone = Backbone(**description["backbone"])
+    normalisation = Normalisation(**{key: tuple(value) for key, value in description["normalisation"].items()})
+    encoder = Encoder(backbone, normalisation, None, description["image_size"], provenance)
+    encoder.network.load_state_dict(exported_state(state))
+    return encoder.eval()
 
 
 def exported_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -111,23 +131,39 @@ def save(encoder: Encoder, url: str | os.PathLike[str]) -> str:
     `timm.create_model(NAME, num_classes=0, checkpoint_path="encoder.safetensors")` reads the weights where the stem is
     not small.
     """
-    state = {key: value.detach().cpu().contiguous() for key, value in encoder.network.state_dict().items()}
-    description = {
+    store = open_store(os.fspath(url))
+    description = describe(encoder)
+    store.write(WEIGHTS, pack_weights(encoder, description))
+    store.write(DESCRIPTION, to_text(description).encode())
+    return str(description["digest"])
+
+
+def describe(encoder: Encoder) -> dict[str, Any]:
+    """Return the content of `encoder.json`: digest, backbone, normalisation, sizes, provenance."""
+    return {
         "format": "hardviews encoder 1",
-        "digest": _digest(encoder._architecture(), state),
+        "digest": encoder.digest,
         **encoder._architecture(),
         "num_features": encoder.num_features,
         "provenance": encoder.provenance,
     }
-    text = json.dumps(description, indent=1, sort_keys=True)
-    store = open_store(os.fspath(url))
-    store.write(WEIGHTS, safetensors.torch.save(state, metadata={"hardviews": text}))
-    store.write(DESCRIPTION, text.encode())
-    return str(description["digest"])
+
+
+def to_text(description: Mapping[str, Any]) -> str:
+    """Return a description as JSON, the same for equal descriptions."""
+    return json.dumps(description, indent=1, sort_keys=True)
+
+
+def pack_weights(encoder: Encoder, description: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a safetensors file: the weights under timm's keys, their description as metadata."""
+    state = {key: value.detach().cpu().contiguous() for key, value in encoder.network.state_dict().items()}
+    # transformers refuses a file that does not say that its tensors are PyTorch's.
+    return safetensors.torch.save(state, metadata={"hardviews": to_text(description), "format": "pt"})
 
 
 def load(url: str | os.PathLike[str]) -> Encoder:
-    """Read the encoder at a path or URL: the weights' file, its folder, or a run's folder with `encoder/` in it.
+    """Read the encoder at a path or URL: the weights' file, its folder, a run's folder with `encoder/` in it, or an
+    export for timm or transformers.
 
     The weights are checked against their digest. Raises UserError for a missing, cut or foreign file.
     """
@@ -146,17 +182,13 @@ def load(url: str | os.PathLike[str]) -> Encoder:
         raise denied
     if data is None:
         raise UserError(
-            f"There is no encoder at {url}: looked for {' and '.join(map(store.name, files))}. Give the output folder "
+            f"There is no encoder at {url}: looked for {', '.join(map(store.name, files))}. Give the output folder "
             f"of a finished `hardviews pretrain`, or the folder that holds {WEIGHTS}."
         )
     try:
         description = json.loads(_metadata(data)["hardviews"])
         state = safetensors.torch.load(data)
-        architecture = {key: description[key] for key in ("backbone", "normalisation", "image_size")}
-        backbone = Backbone(**architecture["backbone"])
-        normalisation = Normalisation(**{key: tuple(value) for key, value in architecture["normalisation"].items()})
-        encoder = Encoder(backbone, normalisation, None, architecture["image_size"], description["provenance"])
-        encoder.network.load_state_dict(state)
+        encoder = of_weights(description, state, description["provenance"])
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{found} is not an encoder that hardviews wrote, or is cut short ({error}). Export it again "
@@ -166,7 +198,7 @@ def load(url: str | os.PathLike[str]) -> Encoder:
         raise UserError(
             f"{found} is damaged: its weights do not match the digest in it. Export it again from its checkpoint."
         )
-    return encoder.eval()
+    return encoder
 
 
 def _places(url: str) -> tuple[Store, list[str]]:
@@ -174,7 +206,7 @@ def _places(url: str) -> tuple[Store, list[str]]:
     if url.endswith(".safetensors"):
         folder, _, file = url.rpartition("/")
         return open_store(folder or "."), [file]
-    return open_store(url), [WEIGHTS, f"encoder/{WEIGHTS}"]
+    return open_store(url), [WEIGHTS, f"encoder/{WEIGHTS}", TIMM_WEIGHTS]
 
 
 def _metadata(data: bytes) -> dict[str, str]:

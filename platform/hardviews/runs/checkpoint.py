@@ -185,6 +185,18 @@ class Checkpoints:
         tensors = broadcast_tensors(None if found is None else found.tensors, device)
         return Checkpoint(tensors, progress, ranges, history)
 
+    def named(self, name: str) -> Checkpoint | None:
+        """Return one checkpoint, None if it was never committed.
+
+        Raises:
+            UserError: it is damaged, or of another version.
+        """
+        try:
+            manifest = self.manifest(name)
+            return None if manifest is None else self._read(name, manifest)
+        except Damaged as error:
+            raise UserError(f"The checkpoint {self.store.name(name)} is damaged ({error}).") from error
+
     def manifest(self, name: str) -> Manifest | None:
         """Return a checkpoint's manifest, None where it was never committed.
 

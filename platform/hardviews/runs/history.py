@@ -12,7 +12,7 @@ from typing import Any
 
 from hardviews.failures import of_machine
 from hardviews.storage.failures import DiskFailure
-from hardviews.storage.store import open_store
+from hardviews.storage.store import Store, open_store
 
 logger = logging.getLogger(__name__)
 
@@ -98,3 +98,38 @@ class Lines:
     def __call__(self) -> bytes:
         """Return them as one."""
         return b"".join(self._lines[: self._count])
+
+
+def read_rows(output: str) -> list[dict[str, Any]]:
+    """Return the reports of a run at a path or URL, as far as they are written: from its file or newest checkpoint.
+
+    A last line that is still being written is left out.
+
+    Raises:
+        UserError: the store cannot be read.
+    """
+    store = open_store(output)
+    rows = _parsed(store, NAME)
+    if rows:
+        return rows
+    # In an object store the file appears when the run is over.
+    checkpoints = store.inside("checkpoints")
+    for name in sorted(checkpoints.folders(), reverse=True):
+        rows = _parsed(checkpoints, f"{name}/{NAME}")
+        if rows:
+            break
+    return rows
+
+
+def _parsed(store: Store, file: str) -> list[dict[str, Any]]:
+    try:
+        lines = store.read(file).splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    rows = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows

@@ -3,7 +3,8 @@
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from hardviews.errors import UserError
 from hardviews.runs.manifest import Progress
@@ -23,6 +24,8 @@ class Record:
     data: where the dataset lay when the run was last started; it may lie elsewhere now.
     key: stands for the run while its tracking id is not known yet, so that a life that ends before it could note the
     id leaves no second run behind.
+    encoder: the description of the encoder that the run exports (`models.encoder.architecture`), and under `within`
+    the prefix of its weights' names in a checkpoint; empty in the records of older versions.
     """
 
     run_id: str
@@ -31,6 +34,7 @@ class Record:
     dataset: str
     key: str = ""
     data: str = ""
+    encoder: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def read(output: str, patience: float | None = None) -> "Record | None":

@@ -14,14 +14,16 @@ from torch import Tensor, nn
 from hardviews.errors import UserError
 from hardviews.optim.optimizer import parameter_names
 
-_MODEL, _OPTIMIZER, _GROUP = "model.", "optimizer.", "group."
+MODEL = "model."
+"""Prefix of the names of weights."""
+_OPTIMIZER, _GROUP = "optimizer.", "group."
 _DEVICE = ":device"
 _TYPES: dict[str, Callable[[Any], Any]] = {":bool": bool, ":int": int, ":float": float}
 
 
 def to_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the whole state."""
-    tensors = {_MODEL + name: tensor.detach() for name, tensor in module.state_dict().items()}
+    tensors = {MODEL + name: tensor.detach() for name, tensor in module.state_dict().items()}
     for parameter, name in _named(module, optimizer).items():
         for entry, value in optimizer.state.get(parameter, {}).items():
             if value is not None:
@@ -47,7 +49,7 @@ def from_tensors(tensors: Mapping[str, Tensor], module: nn.Module, optimizer: to
             f"The checkpoint was written by {other}. Resume with the recipe that wrote it, or start anew with another "
             "output."
         )
-    module.load_state_dict({name[len(_MODEL) :]: tensor for name, tensor in tensors.items() if name.startswith(_MODEL)})
+    module.load_state_dict({name[len(MODEL) :]: tensor for name, tensor in tensors.items() if name.startswith(MODEL)})
     parameters = {name: parameter for parameter, name in _named(module, optimizer).items()}
     optimizer.state.clear()
     for key, tensor in tensors.items():
@@ -103,7 +105,7 @@ def first_not_finite(module: nn.Module) -> str | None:
 
 def _other_network(tensors: Mapping[str, Tensor], module: nn.Module) -> str | None:
     """Return in which weights a state is of another network or method, None where it is of this one."""
-    theirs = {name[len(_MODEL) :]: tensor.shape for name, tensor in tensors.items() if name.startswith(_MODEL)}
+    theirs = {name[len(MODEL) :]: tensor.shape for name, tensor in tensors.items() if name.startswith(MODEL)}
     ours = {name: tensor.shape for name, tensor in module.state_dict().items()}
     said = [
         f"{verb} {next(iter(names))}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
 import matplotlib
 from matplotlib import font_manager
@@ -34,8 +35,8 @@ def plain_text() -> Iterator[None]:
         yield
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Save a figure as an image.
+def save_figure(figure: Figure, path: str | os.PathLike[str] | BinaryIO) -> None:
+    """Save a figure as an image, in a file or as PNG in a stream.
 
     Characters that the usual font lacks are drawn in another one of this machine. Those that no font has are drawn as
     boxes, and a warning names them, once.
@@ -51,6 +52,9 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         if families:
             for text in texts:
                 text.set_fontfamily([*text.get_fontfamily(), *families])
+            if not isinstance(path, str | os.PathLike):
+                path.seek(0)
+                path.truncate()
             figure.savefig(path, bbox_inches="tight")
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hardviews.errors import UserError
-from hardviews.tracking.sender import FileSender, LineSender, is_there
+from hardviews.tracking.file_sender import FileSender, is_there
+from hardviews.tracking.sender import LineSender
 from hardviews.tracking.server import Server
 from hardviews.tracking.spool import Spool, always
 

@@ -5,33 +5,29 @@ through spools on disk, so no call here waits for the server: one for lines, one
 """
 
 import contextlib
-import json
 import logging
 import os
 import shlex
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from hardviews.elastic.identity import job_processes
-from hardviews.errors import UserError
 from hardviews.failures import of_machine
 from hardviews.interrupts import GivenUp, ending
-from hardviews.storage.failures import DiskFailure
-from hardviews.tracking.flatten import flatten
-from hardviews.tracking.job import NOWHERE, PROCESSES
+from hardviews.tracking.content import Content
+from hardviews.tracking.file_sender import FileSender, is_there
+from hardviews.tracking.job import NOWHERE, PROCESSES, USER
 from hardviews.tracking.journal import Record
 from hardviews.tracking.leftovers import UPLOADS
-from hardviews.tracking.scrub import scrub, scrub_item
-from hardviews.tracking.sender import BEAT, WRITER, FileSender, LineSender, is_there
+from hardviews.tracking.scrub import scrub
+from hardviews.tracking.sender import BEAT, WRITER, LineSender
 from hardviews.tracking.server import Server, in_a_pod
-from hardviews.tracking.spare import spare
 from hardviews.tracking.spool import Spool
 
 if TYPE_CHECKING:
@@ -58,7 +54,7 @@ _SENDING = 600.0
 _REPLAYED_AT_ONCE = 100
 
 
-class Run:
+class Run(Content):
     """A job's record: parameters, metrics, figures, files, the encoder, and how it ended.
 
     As a context manager it ends as FINISHED, FAILED (an exception) or KILLED (an interrupt).
@@ -95,6 +91,7 @@ class Run:
         rank: int = 0,
         life: int = 0,
         key: str | None = None,
+        aside: str = "",
     ) -> "Run":
         """Open a run: a new one, or with `run_id` the one that an earlier life of the job began.
 
@@ -102,7 +99,8 @@ class Run:
         the spool lives and, unless `uri` or MLFLOW_TRACKING_URI names a server, the store (`mlflow.db`,
         `artifacts/`). rank: any but 0 gets a NullRun. life: counts the job's lives, so that of two processes that
         both hold the run the later one writes; by default their clocks tell. key: what a new run is the record of;
-        where a life ended before it could note the id, the run that it made is taken.
+        where a life ended before it could note the id, the run that it made is taken. aside: what a new run's name
+        ends with if the experiment has a run of that name; without it names may repeat.
 
         Raises UserError where a new run cannot be made because the server does not answer for 15 s (60 in a pod, whose
         server may have been started with it), or at once for a failure that waiting does not end; MissingRun where the
@@ -118,11 +116,11 @@ class Run:
         own = f"{life:06d}-{time.time_ns() // 1_000_000:013d}-{uuid.uuid4().hex[:6]}"
         fresh = False
         if run_id is None:
-            run_id, fresh = server.create_run(experiment, name, parent, {**tags, WRITER: own}, key)
+            run_id, fresh = server.create_run(experiment, name, parent, {**tags, WRITER: own}, key, aside)
         run = Run(server, run_id, place / "spool" / run_id, own, fresh)
         run._begin()
         if not fresh:
-            run.set_tags(tags)
+            run.set_tags({name: value for name, value in tags.items() if name != USER})
         return run
 
     def replay(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -139,54 +137,6 @@ class Run:
         )
         while chunk := list(islice(new, _REPLAYED_AT_ONCE)):
             self._put("replay", rows=chunk)
-
-    def log_params(self, config: Any) -> None:
-        """Log a configuration (dataclass or mapping), flattened; MLflow keeps the first value of a parameter
-        for ever, and a later one becomes the tag `hardviews.resumed.NAME`.
-        """
-        self._put("params", values=flatten(config))
-
-    def log_metrics(self, values: Mapping[str, Any], step: int) -> None:
-        """Log numbers at a step (samples seen). A metric's step that the server has reached already, by an earlier
-        life, is left out.
-        """
-        if values:
-            self._put("metrics", values={key: float(value) for key, value in values.items()}, step=int(step))
-
-    def log_figure(self, figure: "Figure", path: str) -> None:
-        """Log a matplotlib figure as an image, e.g. at `figures/curves.png`; one that fails is left out."""
-        with spare(path):
-            from hardviews.tracking.drawing import save_figure  # matplotlib takes a second to import
-
-            self._log_file(path, partial(save_figure, figure))
-
-    def log_text(self, text: str, path: str) -> None:
-        """Log a text file, e.g. at `recipe.json`; passwords in it are hidden."""
-        self._log_file(path, lambda file: file.write_text(scrub(text), encoding="utf-8"))
-
-    def log_dict(self, values: Mapping[str, Any], path: str) -> None:
-        """Log a mapping as a JSON file."""
-        self.log_text(json.dumps(values, indent=1, sort_keys=True, default=str), path)
-
-    def log_artifact(self, source: str | os.PathLike[str], path: str | None = None) -> None:
-        """Log a copy of a local file, under its own name or at `path`."""
-        self._log_file(path or Path(source).name, partial(shutil.copyfile, source))
-
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags, over those of the same name."""
-        self._put("tags", values={key: scrub_item(key, str(value)) for key, value in tags.items()})
-
-    def log_encoder(self, encoder: "Encoder", name: str = "encoder", step: int = 0) -> None:
-        """Log the exported encoder as an MLflow model with a signature (see `model.py`)."""
-        from hardviews.tracking.model import write_model  # imports mlflow, which takes seconds
-
-        try:
-            folder = self._new_folder()
-            write_model(encoder, folder / name)
-        except (OSError, DiskFailure) as error:
-            self._leave_out(name, error)
-            return
-        self._upload("model", source=str(folder / name), name=name, digest=encoder.digest, step=step)
 
     def use_store(self, act: Callable[[Server, str], object]) -> None:
         """Call a function with the tracking store and the id of this run, on the rank that writes."""
@@ -297,36 +247,18 @@ class Run:
         self._uploads.put({"kind": kind, **content})
 
     def _leave_out(self, path: str, error: Exception) -> None:
-        """Go on without a file that the disk of the spool does not take."""
         self._left_out += 1
         remedy = of_machine(error, str(self._files))
         words = remedy.words if remedy is not None else f"{error}."
         logger.warning("tracking: %s is not logged. %s", path, words)
 
     def _new_folder(self) -> Path:
+        if self._closed:  # by a thread that still draws: what it left here nobody would send
+            raise RuntimeError("the run is closed")
         self._count += 1
         folder = self._files / f"{time.time_ns()}-{self._count}"
         folder.mkdir(parents=True)
         return folder
-
-    def _log_file(self, path: str, write: Callable[[Path], object]) -> None:
-        """Have a file written beside the spool, and queue it; one that the disk does not take is left out."""
-        if Path(path).is_absolute() or ".." in Path(path).parts:
-            raise UserError(f"An artifact's path must lie inside the run, and {path!r} does not.")
-        folder = None
-        try:
-            folder = self._new_folder()
-            file = folder / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write(file)
-        except BaseException as error:
-            if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
-            if not isinstance(error, OSError) or of_machine(error, path) is None:
-                raise
-            self._leave_out(path, error)
-        else:
-            self._upload("artifacts", source=str(folder))
 
 
 class NullRun(Run):
@@ -338,14 +270,14 @@ class NullRun(Run):
         self.undelivered = ""
 
     def replay(self, rows: Iterable[Mapping[str, Any]]) -> None: ...
-    def log_params(self, config: Any) -> None: ...
-    def log_metrics(self, values: Mapping[str, Any], step: int) -> None: ...
     def log_figure(self, figure: "Figure", path: str) -> None: ...
+    def log_image(self, picture: Any, key: str, step: int) -> None: ...
+    def log_table(self, rows: Sequence[Mapping[str, Any]], path: str) -> None: ...
     def log_text(self, text: str, path: str) -> None: ...
-    def log_dict(self, values: Mapping[str, Any], path: str) -> None: ...
     def log_artifact(self, source: str | os.PathLike[str], path: str | None = None) -> None: ...
-    def set_tags(self, tags: Mapping[str, str]) -> None: ...
     def log_encoder(self, encoder: "Encoder", name: str = "encoder", step: int = 0) -> None: ...
+    def _put(self, kind: str, **content: Any) -> None: ...
+    def _upload(self, kind: str, **content: Any) -> None: ...
 
     def drain(self, timeout: float = 30.0) -> bool:
         return True

@@ -6,13 +6,17 @@ import warnings
 from importlib.metadata import version
 from pathlib import Path
 
+import mlflow.artifacts
 import mlflow.pyfunc
 import numpy as np
 from mlflow.models.signature import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from hardviews import __version__
+from hardviews.errors import UserError
 from hardviews.models.encoder import Encoder, save
+from hardviews.tracking.logged_model import ADDRESS
+from hardviews.tracking.server import Server
 
 
 def write_model(encoder: Encoder, folder: Path) -> None:
@@ -45,3 +49,25 @@ def write_model(encoder: Encoder, folder: Path) -> None:
             )
     finally:
         shutil.rmtree(weights, ignore_errors=True)
+
+
+def fetch_encoder(server: Server, run_id: str, folder: Path) -> str:
+    """Download the newest encoder that a run has logged into an empty folder; return the weights' place.
+
+    Raises:
+        UserError: the run is not known, or has logged none.
+    """
+    run = server.find(run_id)
+    found = server.client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
+    models = [model for model in found if ADDRESS not in model.tags]  # the others are records without weights
+    if not models:
+        raise UserError(
+            f"The MLflow run {run_id} has logged no encoder yet: a training logs it at its end. Name its output by "
+            f"--run OUTPUT --checkpoint newest to evaluate it before."
+        )
+    newest = max(models, key=lambda model: model.creation_timestamp)
+    where = mlflow.artifacts.download_artifacts(
+        artifact_uri=newest.artifact_location, dst_path=str(folder), tracking_uri=server.uri
+    )
+    (weights,) = Path(where).rglob("encoder.safetensors")
+    return str(weights)

@@ -1,28 +1,28 @@
-"""Sends what a run's spools hold: lines (metrics, parameters, tags, the end) and files, each in order.
+"""Sends the lines of a run's spool in order: metrics, parameters, tags, inputs, the end. Files: `file_sender.py`.
 
 Every life of a job (a process that writes the run, between two restarts) has a sender of its own. What the server has
 already is asked of the server, at first contact and whenever an answer may have been lost, and is left out here. So it
 does not matter which life sends a report, or how often.
 """
 
+import json
 import logging
-import os
-import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
-from hardviews.errors import UserError
 from hardviews.failures import Needs
-from hardviews.tracking.failures import MissingRun, diagnose, is_absent, is_refused
+from hardviews.tracking.failures import MissingRun, diagnose, is_refused
+from hardviews.tracking.image_files import LOGGED_TABLES
+from hardviews.tracking.inputs import send_inputs
 from hardviews.tracking.journal import Record
+from hardviews.tracking.logged_model import record_model
+from hardviews.tracking.notes import send_section
+from hardviews.tracking.other_run import send_to_other
 from hardviews.tracking.scrub import scrub
 from hardviews.tracking.server import Server
 from hardviews.tracking.spool import Blocked, Rejected
-from hardviews.tracking.uri import is_on_this_machine
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -62,6 +62,7 @@ class LineSender:
         # What the server holds: the last step of each metric, and the parameters; None where it has to be asked.
         self._steps: dict[str, int] | None = {} if fresh else None
         self._params: dict[str, str] = {}
+        self._models: dict[str, str | None] = {}  # ids by digest
         self._begun = fresh
         self._reopen = reopen
         self._ended = False
@@ -100,6 +101,9 @@ class LineSender:
                 self._send(records)
                 self._say_alive()
             self._contact = time.monotonic()
+        except Rejected:
+            self._steps = None
+            raise
         except MissingRun as error:
             # It may be restored, and nobody wants to lose a long training's record.
             self.missing, self._steps = error, None
@@ -172,19 +176,40 @@ class LineSender:
                 rows = [(record["step"], record["values"])]
             elif kind == "replay":
                 rows = record["rows"]
+            about = self._about(record)
             if rows is None:
                 self._send_metrics(metrics)
                 self._send_other(record)
                 continue
             for step, values in rows:
                 new = self._new(step, values)
-                metrics += [Metric(key, value, record["time"], step) for key, value in new.items()]
+                metrics += [Metric(key, value, record["time"], step, **about) for key, value in new.items()]
                 if kind == "replay" and new:
                     self._replayed.add(step)
                 if len(metrics) >= _METRICS_AT_ONCE:
                     self._send_metrics(metrics)
         self._send_metrics(metrics)
         self._tell_replayed()
+
+    def _about(self, record: Record) -> dict[str, str]:
+        """Return the model and the data set that metrics are of, as MLflow's arguments; make a record of the model."""
+        about: dict[str, str] = {}
+        if "dataset" in record:
+            about["dataset_name"], about["dataset_digest"] = record["dataset"]
+        if "model" in record:
+            model = record["model"]
+            if model["digest"] not in self._models:
+                self._models[model["digest"]] = record_model(self._server.client, self._run_id, model)
+            if (found := self._models[model["digest"]]) is not None:
+                about["model_id"] = found
+        return about
+
+    def _send_table(self, path: str) -> None:
+        """Add a table to the list that MLflow's pages read."""
+        listed = json.loads(self._server.client.get_run(self._run_id).data.tags.get(LOGGED_TABLES, "[]"))
+        entry = {"path": path, "type": "table"}
+        if entry not in listed:
+            self._send_tags({LOGGED_TABLES: json.dumps([*listed, entry])})
 
     def _new(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
         """Return the metrics whose step the server has not reached, and count them as sent."""
@@ -201,7 +226,15 @@ class LineSender:
 
     def _send_other(self, record: Record) -> None:
         client, kind = self._server.client, record["kind"]
-        if kind == "params":
+        if kind == "inputs":
+            send_inputs(client, self._run_id, record)
+        elif kind == "section":
+            send_section(client, self._run_id, record["title"], record["body"], record["first"])
+        elif kind == "table":
+            self._send_table(record["path"])
+        elif kind == "other":
+            send_to_other(client, record)
+        elif kind == "params":
             self._send_params(record["values"])
         elif kind == "tags":
             self._send_tags(record["values"])
@@ -253,117 +286,3 @@ class LineSender:
             )
         notes += self._notes
         self._send_tags({LOST: "; ".join(note for note in notes if note)[-_LONGEST_NOTE:]})
-
-
-class FileSender:
-    """Brings files and models to a run. Each is removed when it was sent, so one that is not there was sent."""
-
-    def __init__(self, server: Server, run_id: str) -> None:
-        self._server, self._run_id = server, run_id
-        self._artifacts = ""
-        self._plain_models = False
-
-    def __call__(self, records: Sequence[Record]) -> None:
-        """Send files; one that cannot be stored does not hold up those after it.
-
-        Raises:
-            Away: the server, or the store of its artifacts, does not answer for now. Blocked: somebody has to act, or
-            other software is needed, before the rest is taken.
-        """
-        blocked = None
-        for record in records:
-            if not is_there(record):
-                continue
-            try:
-                self._check_place()
-                if record["kind"] == "model":
-                    self._send_model(record)
-                else:
-                    self._server.client.log_artifacts(self._run_id, record["source"])
-            except Exception as error:
-                remedy = diagnose(error, self._server.uri, self._artifacts)
-                if remedy.needs is Needs.TIME:
-                    raise Away(remedy.words) from error
-                blocked = blocked or (self._advise(remedy.words), error)
-                continue
-            shutil.rmtree(record["source"], ignore_errors=True)
-        if blocked is not None:
-            raise Blocked(blocked[0]) from blocked[1]
-
-    def _check_place(self) -> None:
-        """Find out where the run's artifacts lie; refuse a folder of the server's machine."""
-        if self._artifacts:
-            return
-        address = str(self._server.client.get_run(self._run_id).info.artifact_uri)
-        path = _local_path(address)
-        if path is not None and self._server.remote and not is_on_this_machine(self._server.uri):
-            # ROOT/EXPERIMENT/RUN/artifacts: a disk that both machines share has the root.
-            root = path.parents[2] if len(path.parents) > 2 else path
-            if not root.is_dir():
-                raise UserError(self._elsewhere(address))
-        self._artifacts = address
-
-    def _advise(self, words: str) -> str:
-        if self._server.remote and _local_path(self._artifacts) is not None:
-            words = f"{words.rstrip('.')}. {self._elsewhere(self._artifacts)}"
-        return f"figures and models cannot be stored: {words}"
-
-    def _elsewhere(self, address: str) -> str:
-        return (
-            f"The server keeps artifacts in {address}, a folder of its own machine: start it with `mlflow server "
-            "--serve-artifacts`"
-        )
-
-    def _send_model(self, record: Record) -> None:
-        """Register the folder as a logged model of the run; sending it again finds the one begun before.
-
-        A server without logged models (MLflow 2, Azure) gets it as plain files of the run, which load in the same way.
-        """
-        if not self._plain_models:
-            try:
-                self._log_model(record)
-                return
-            except Exception as error:
-                if not is_absent(error):
-                    raise
-                self._plain_models = True
-                logger.warning(
-                    "tracking: %s has no logged models: the encoder goes to the files of the run, %s/",
-                    *(scrub(self._server.uri), record["name"]),
-                )
-        self._server.client.log_artifacts(self._run_id, record["source"], record["name"])
-        self._server.client.set_tag(self._run_id, "hardviews.encoder", record["digest"])
-
-    def _log_model(self, record: Record) -> None:
-        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
-
-        client = self._server.client
-        run = client.get_run(self._run_id)
-        mine = f"source_run_id = '{self._run_id}' AND name = '{record['name']}'"
-        begun = client.search_logged_models([run.info.experiment_id], filter_string=mine)
-        model = next((model for model in begun if model.tags.get("digest") == record["digest"]), None)
-        if model is not None and model.status == LoggedModelStatus.READY:
-            return
-        if model is None:
-            model = client.create_logged_model(
-                run.info.experiment_id,
-                name=record["name"],
-                source_run_id=self._run_id,
-                tags={"digest": record["digest"]},
-                model_type="hardviews encoder",
-            )
-        client.log_model_artifacts(model.model_id, record["source"])
-        client.log_outputs(self._run_id, [LoggedModelOutput(model.model_id, record["step"])])
-        client.set_tag(self._run_id, "hardviews.encoder", record["digest"])
-        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-
-
-def is_there(record: Record) -> bool:
-    """Return whether the files of a record were not sent yet."""
-    return os.path.isdir(record["source"])
-
-
-def _local_path(address: str) -> Path | None:
-    """Return the path of a folder on a disk, None for any other address."""
-    parts = urlsplit(address)
-    return Path(unquote(parts.path)) if parts.scheme in ("", "file") and parts.path else None

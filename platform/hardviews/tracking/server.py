@@ -5,12 +5,14 @@ import threading
 import time
 import uuid
 from functools import cached_property
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hardviews.errors import UserError
 from hardviews.failures import Needs
 from hardviews.tracking.answers import NotMlflow
+from hardviews.tracking.experiment import complete, experiment_tags
 from hardviews.tracking.failures import MissingRun, code, diagnose, unusable
 from hardviews.tracking.mlflow_import import preload
 from hardviews.tracking.scrub import scrub, scrub_item
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Opens the experiment in the part of MLflow's pages that is about training, not about language models.
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
 # Identifies a run before its id is known: an answer may get lost, or the process end, after it was made.
 KEY = "hardviews.key"
 # Seconds for which a new run waits for a server that is away; in a pod, whose server may have been started with it or
@@ -91,10 +91,12 @@ class Server:
         parent: str | None,
         tags: dict[str, str],
         key: str | None = None,
+        aside: str = "",
     ) -> tuple[str, bool]:
         """Make a run (in its parent's experiment, where it has one); return its id and whether it is new.
 
         key: says what this run is the record of; one that was made before with the same key is returned instead.
+        aside: what tells a further run of the same name apart; without it names may repeat.
         Waits 15 s (60 in a pod) for a server that is away or hangs. Raises UserError after that, and at once for a
         failure that time alone does not end.
         """
@@ -112,7 +114,7 @@ class Server:
             deadline, again = time.monotonic() + patience, key is not None
             while not over.is_set():
                 try:
-                    found.append(self._create_run(experiment, name, parent, tags, again))
+                    found.append(self._create_run(experiment, name, parent, tags, again, aside))
                     return
                 except Exception as error:
                     failed.append(error)
@@ -162,7 +164,7 @@ class Server:
         return run
 
     def _create_run(
-        self, experiment: str, name: str, parent: str | None, tags: dict[str, str], again: bool
+        self, experiment: str, name: str, parent: str | None, tags: dict[str, str], again: bool, aside: str
     ) -> tuple[str, bool]:
         if parent is None:
             experiment_id = self._experiment(experiment)
@@ -173,8 +175,17 @@ class Server:
             for run in self.client.search_runs([experiment_id], f"tags.`{KEY}` = '{tags[KEY]}'", max_results=1):
                 return str(run.info.run_id), False
         tags = {key: scrub_item(key, str(value)) for key, value in tags.items()}
-        run = self.client.create_run(experiment_id, tags=tags, run_name=encodable(name))
+        name = self._distinct(experiment_id, encodable(name), encodable(aside)) if aside else encodable(name)
+        run = self.client.create_run(experiment_id, tags=tags, run_name=name)
         return _given(run.info.run_id), True
+
+    def _distinct(self, experiment_id: str, name: str, aside: str) -> str:
+        """Return a name that no run of the experiment has: `name`, `name, aside`, `name, aside (2)` and so on."""
+        quoted = name.replace("'", "_").replace("%", "_")  # `_` stands for any character
+        found = self.client.search_runs([experiment_id], f"attributes.run_name LIKE '{quoted}%'", max_results=1000)
+        taken = {run.info.run_name for run in found}
+        candidates = chain([name, f"{name}, {aside}"], (f"{name}, {aside} ({number})" for number in count(2)))
+        return next(candidate for candidate in candidates if candidate not in taken)
 
     def _experiment(self, name: str) -> str:
         found: Experiment | None = self.client.get_experiment_by_name(name)
@@ -183,10 +194,11 @@ class Server:
                 f"The experiment {name!r} was deleted from {scrub(self.uri)}. Restore it there, or choose another name."
             )
         if found is not None:
+            complete(self.client, _given(found.experiment_id), found.tags)
             return _given(found.experiment_id)
         location = None if self._folder is None else (self._folder / "artifacts").as_uri()
         try:
-            return str(self.client.create_experiment(name, artifact_location=location, tags=_KIND))
+            return str(self.client.create_experiment(name, artifact_location=location, tags=experiment_tags()))
         except Exception:
             # Another job made it a moment ago.
             found = self.client.get_experiment_by_name(name)

@@ -30,7 +30,7 @@ _FIRST_PAUSE, _LAST_PAUSE, _LAST_PAUSE_BLOCKED = 0.25, 15.0, 60.0
 # Bytes of records that wait in memory while the disk takes none.
 _MOST_HELD = 32 << 20
 # Kinds of records without which a run looks other than it was; they are few, and kept beyond the bound.
-_KEPT = ("end", "lost", "params", "tags")
+_KEPT = ("end", "lost", "params", "tags", "inputs", "section", "table", "other")
 
 
 class Rejected(Exception):

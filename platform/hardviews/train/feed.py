@@ -10,7 +10,7 @@ from hardviews.elastic.worker import advanced
 from hardviews.objective import Objective
 from hardviews.train.loader import RawBatch, ShareDataset, load, to_batch
 from hardviews.train.recipe import Recipe
-from hardviews.train.world import World
+from hardviews.world import World
 
 
 class Feed:

@@ -20,13 +20,17 @@ One life of a run, from the top to the bottom of this file (arrows lead into oth
           Feed                       -> feed.py, loader.py: shards become this rank's share of a batch
           Trainer.step               -> trainer.py, objective.py: views, losses, gradients, optimizer, update
           Lasting.advance            -> lasting.py: one batch on; the ledger
+          Monitor.measure            -> monitor.py: k-NN, few-shot and health, now and then
           Reports.step               -> reports.py: metrics to the tracking and to the history
+          Watch.look                 -> watch.py: the verdict on the run
           Saver.save                 -> runs/saver.py: a checkpoint, written beside the steps
+          RunPage.at_checkpoint      -> run_page.py: pictures and verdict, drawn beside the steps
           save_last                  -> farewell.py: at the end, and if asked to leave
         export                       -> export.py: the encoder
         end                          whatever happened: workers, saves, the life's note, the tracking run
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -46,28 +50,34 @@ from hardviews.runs.rival import await_turn
 from hardviews.runs.saver import Saver, State
 from hardviews.runs.state import misfit, to_tensors
 from hardviews.runs.where import Where, open_dataset, patience
+from hardviews.tracking.metric_groups import in_groups
 from hardviews.tracking.mlflow_run import CLOSING, Run, Status
 from hardviews.train.crew import check_crew
 from hardviews.train.damage import Damage
 from hardviews.train.display import Display
 from hardviews.train.epoch import epoch_samples
-from hardviews.train.export import export
+from hardviews.train.export import described, export
 from hardviews.train.farewell import grace, save_last
 from hardviews.train.feed import Feed
 from hardviews.train.idle import idle
 from hardviews.train.lasting import Lasting
 from hardviews.train.loader import RawBatch
-from hardviews.train.nonfinite import dump, refuse
+from hardviews.train.monitor import Monitor
+from hardviews.train.nodes import Nodes
+from hardviews.train.nonfinite import Diverged, dump, refuse
 from hardviews.train.nursery import nursery
 from hardviews.train.opening import open_run, report_failure
 from hardviews.train.pace import Pace
+from hardviews.train.provenance import of_encoder
 from hardviews.train.recipe import Recipe
 from hardviews.train.reports import Reports
 from hardviews.train.review import Review
+from hardviews.train.run_page import RunPage, describe
 from hardviews.train.stop import StopFlag
 from hardviews.train.traffic import Traffic
 from hardviews.train.trainer import StepReport, Trainer
-from hardviews.train.world import World, joined
+from hardviews.train.watch import Watch
+from hardviews.world import World, joined
 
 _HURRY, _LIFE = 1.0, 5.0  # seconds for the notes of a life's end, if others wait for this process and if none do
 _LAST_GOOD = 30.0  # seconds for a save that is under way when a run fails: the user goes on from it
@@ -82,7 +92,7 @@ def pretrain(recipe: Recipe, where: Where) -> None:
     """
     # Before anything that a copy must not hold: the guard's thread is all that runs by now.
     workers = nursery(recipe.loader.worker_count())
-    with listening(), workers, joined(recipe.precision) as world, StopFlag().listening() as stop:
+    with listening(), workers, joined(recipe.precision.choose_device) as world, StopFlag().listening() as stop:
         mark("joined", world=world.size)
         try:
             life = Pretraining(recipe, where, world, stop)
@@ -118,8 +128,14 @@ class Pretraining:
         self.lasting = Lasting(self.trainer, self.calendar, damage)
         self.feed = Feed(recipe, self.reader, self.calendar, self.trainer.objective, world)
         self.checkpoints = Checkpoints(where.output, training.keep)
-        self.record = Record("", recipe.name, recipe.settings(), index.digest, data=where.data)
+        encoder = described(recipe, self.trainer.objective, self.trainer.objective.method)
+        self.record = Record("", recipe.name, recipe.settings(), index.digest, data=where.data, encoder=encoder)
         self._take_over()
+        self.monitor = Monitor(
+            recipe.monitor, recipe.backbone, self.trainer.objective, self.reader, self.calendar, world
+        )
+        if not self.lasting.progress:
+            self.monitor.load()
 
     def _take_turn(self) -> LifeNotes:
         """Wait until no other job trains the run; return the notes of the life that may begin now."""
@@ -189,6 +205,7 @@ class Pretraining:
     def run(self) -> None:
         """Train to the end and export the encoder."""
         run = self._open_run()
+        self.watch = Watch(run, self.world)
         # In the tracking a life that ends is never RUNNING: one that goes on with the run says so again.
         status: Status | None = "FAILED"
         end: End = "interrupted"
@@ -205,8 +222,10 @@ class Pretraining:
         except Displaced:
             status, end = None, "failed"  # the tracking run is the other job's now
             raise
-        except UserError:
+        except UserError as error:
             end = "failed"
+            if isinstance(error, Diverged):
+                self.watch.diverged(error.what)
             raise
         finally:
             with doing(Phase.END):
@@ -242,26 +261,40 @@ class Pretraining:
             self.world.say(sentence)
         history = History(self.where.output, self.lasting.history, write=self.world.leads)
         if history.rows:
-            run.replay(history.rows)
-        review = Review(self.reader, self.trainer.objective, run, show=self.world.leads)
+            run.replay(map(in_groups, history.rows))
+        review = Review(
+            *(self.reader, self.trainer.objective, run, self.world.leads), calendar.total, self.lasting.progress
+        )
+        page = RunPage(review, describe(run, self.recipe, self.where, self.reader.index, calendar.total), history)
+        page.begin(self.lasting.progress)
         if not self.lasting.over:
             with Display(calendar.total, self.lasting.progress, show=self.world.leads) as display:
-                if not self._steps(run, history, review, display):
+                if not self._steps(run, history, page, display):
+                    page.leave(self.lasting.progress)
                     return False
             with doing(Phase.END):
                 history.publish()
+        self.watch.finish(history.rows)
         with doing(Phase.END):
-            review.finish(history)
+            page.finish()
         return True
 
-    def _steps(self, run: Run, history: History, review: Review, display: Display) -> bool:
+    def _steps(self, run: Run, history: History, page: RunPage, display: Display) -> bool:
         """Take the steps that are left; return False if asked to leave before the last one."""
         training, lasting = self.recipe.training, self.lasting
         pace, traffic = Pace(), Traffic(self.reader.index.url, history.rows, self.world.device)
-        measured = [lasting.meter.report, lasting.damage.metrics, traffic.report, pace.report]
+        nodes = Nodes(
+            lasting.meter,
+            training.batch / training.accumulate / self.world.size,
+            self.trainer.backward_seconds,
+            lambda: pace.wait,
+        )
+        measured = [nodes.report, lasting.damage.metrics, traffic.report, pace.report]
         sources = [*measured, self.saver.metrics, self._job]
-        reports = Reports(run, history, self.calendar, training.log_steps, sources)
+        reports = Reports(run, history, self.calendar, training.log_steps, sources, nodes.metrics)
         batches, first = self.feed.run(lasting.progress), lasting.step + 1
+        if not lasting.progress:
+            reports.measured(self._measured(pace), 0)
         while True:
             clock = self.calendar.at(lasting.progress)
             self._begin_epoch(clock)
@@ -279,8 +312,9 @@ class Pretraining:
             traffic.add(raws)
             lasting.meter.add_losses(report.losses, self.trainer.objective.pairs)
             display.update(lasting.progress, clock.epoch, report.loss, pace.wait)
-            review.see(report.losses)
-            reports.step(report, lasting.progress)
+            page.see(report.losses)
+            reports.step(report, lasting.progress, self._measured(pace))
+            self.watch.look(history.rows)
             if lasting.over or report.stop:
                 mark("stop_agreed", step=step, finished=lasting.over)
                 with leaving(), doing(Phase.SAVE):
@@ -291,6 +325,14 @@ class Pretraining:
             if report.due or (training.checkpoint_steps and step % training.checkpoint_steps == 0):
                 with pace.saved():
                     self.saver.save(self._state(history))
+                page.at_checkpoint(lasting.progress)
+
+    def _measured(self, pace: Pace) -> Mapping[str, float]:
+        """Return what is measured of the representation after this step, if anything."""
+        if not self.monitor.due(self.lasting.step):
+            return {}
+        with pace.measured():
+            return self.monitor.measure()
 
     def _begin_epoch(self, clock: Clock) -> None:
         """Let the method prepare an epoch before its first step."""
@@ -321,11 +363,6 @@ class Pretraining:
         return self.lasting.state(history, self.record, self.recipe.digest(), self.life)
 
     def _export(self, run: Run) -> None:
-        provenance = {
-            "run_id": run.run_id,
-            "samples": self.lasting.progress,
-            "recipe": self.recipe.name,
-            "data": self.reader.index.digest,
-        }
+        provenance = of_encoder(run.run_id, self.lasting.progress, self.recipe, self.reader.index)
         folder = export(self.recipe, self.trainer.objective.method, self.where.output, run, provenance)
         self.world.say(f"the encoder is in {folder}")

@@ -19,6 +19,8 @@ class Meter:
         self.device = device
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int | Tensor] = {}
+        self.by_rank: list[list[float]] = []
+        """Every rank's own numbers at the last report."""
 
     def add(self, name: str, values: Tensor, among: Tensor | None = None) -> None:
         """Add one value per sample; where told, only those among which `among` is true."""
@@ -64,10 +66,14 @@ class Meter:
             directions_NGD = normalize(first.detach().float(), dim=1).unflatten(0, (-1, group))
             self.add("spread", directions_NGD.var(1).sum(1))
 
-    def report(self) -> dict[str, float]:
-        """Return the means over all ranks and forget them; every rank calls this at the same step."""
+    def report(self, mine: Sequence[float] = ()) -> dict[str, float]:
+        """Return the means over all ranks and forget them; every rank calls this at the same step.
+
+        mine: other numbers of this rank, as many on every rank: they travel with the sums into `by_rank`.
+        """
         means = {}
-        for name, table in self.to_tensors().items():
+        tables, self.by_rank = self._gather(mine)
+        for name, table in tables.items():
             total, count = table.sum(0).tolist()
             if count:
                 means[name] = total / count
@@ -76,12 +82,17 @@ class Meter:
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Return, by name, each rank's sum and count (ranks, 2) float64; every rank calls this at the same step."""
+        return self._gather(())[0]
+
+    def _gather(self, mine: Sequence[float]) -> tuple[dict[str, Tensor], list[list[float]]]:
+        """Return the sums and counts by name, and every rank's own numbers."""
         names = sorted(self.sums)
         if not names:
-            return {}
-        mine = torch.stack([self._row(name) for name in names])[None]
-        gathered, _ = gather_rows(mine)
-        return {name: gathered[:, i].cpu() for i, name in enumerate(names)}
+            return {}, []
+        own = [torch.tensor([number, 0.0], dtype=torch.float64, device=self.device) for number in mine]
+        gathered, _ = gather_rows(torch.stack([*(self._row(name) for name in names), *own])[None])
+        table = gathered.cpu()
+        return {name: table[:, i] for i, name in enumerate(names)}, table[:, len(names) :, 0].tolist()
 
     def from_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what `to_tensors` returned; at another number of ranks the first one takes all."""

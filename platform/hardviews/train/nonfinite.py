@@ -17,6 +17,7 @@ from hardviews.clock import Clock
 from hardviews.data.reader import Reader
 from hardviews.errors import UserError
 from hardviews.objective import Losses
+from hardviews.runs.nonfinite import record_name
 from hardviews.storage.store import open_store
 from hardviews.views.params import Column
 from hardviews.views.plan import Slot
@@ -27,6 +28,17 @@ _ADVICE = (
     "What was saved before is intact. Lower --optimizer.learning-rate or lengthen --schedule.warmup, and start again: "
     "with --accept-changes the run goes on from its last checkpoint, with another --output it begins anew."
 )
+
+
+class Diverged(UserError):
+    """A number of the training is not finite.
+
+    what: the sentence that says which one and when.
+    """
+
+    def __init__(self, what: str, advice: str) -> None:
+        super().__init__(f"{what.rstrip('.')}{advice}")
+        self.what = what
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,7 @@ def dump(output: str, left: Sequence[Trace], clock: Clock, reader: Reader, rank:
     ]
     if not found:
         return None
-    store, file = open_store(output), f"nonfinite-step-{clock.step:08d}-rank-{rank}.json"
+    store, file = open_store(output), record_name(clock.step, rank)
     told = {"step": clock.step, "epoch": clock.epoch, "samples": found}
     try:
         store.write(file, json.dumps(told, indent=1).encode())
@@ -76,19 +88,19 @@ def refuse(step: int, path: str | None, output: str) -> None:
     """Stop on a loss that is not finite, with the advice that usually helps.
 
     Raises:
-        UserError: always.
+        Diverged: always.
     """
     where = f"Samples and view parameters are in {path}." if path else f"The record is in {output}/nonfinite-step-*."
-    raise UserError(f"The loss is not finite at step {step}, which was not taken. {where} {_ADVICE}")
+    raise Diverged(f"The loss is not finite at step {step}.", f", which was not taken. {where} {_ADVICE}")
 
 
 def refuse_weights(step: int, name: str) -> None:
     """Stop instead of saving a weight that is not finite.
 
     Raises:
-        UserError: always.
+        Diverged: always.
     """
-    raise UserError(f"The weight {name} is not finite after {step} steps, so they were not saved. {_ADVICE}")
+    raise Diverged(f"The weight {name} is not finite after {step} steps.", f", so they were not saved. {_ADVICE}")
 
 
 def _describe(trace: Trace, i: int, reader: Reader) -> dict[str, Any]:

@@ -13,14 +13,16 @@ from hardviews.runs.record import Record
 from hardviews.runs.sweep import sweep
 from hardviews.runs.where import Where
 from hardviews.tracking.flatten import flatten
+from hardviews.tracking.inputs import DatasetUse
 from hardviews.tracking.job import OUTPUT
 from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.runs import close_run
 from hardviews.tracking.server import Server
 from hardviews.tracking.settings import RESTARTS, setting
+from hardviews.train.command_line import CommandLine
 from hardviews.train.provenance import tags
 from hardviews.train.recipe import Recipe
-from hardviews.train.world import World
+from hardviews.world import World
 
 _REPORTING = 2.0  # seconds
 
@@ -33,19 +35,21 @@ def open_run(
     record: what is known of the run. new: the output held no record before; where no run can be made, none stays.
     """
     first = world.rank == 0 and not record.run_id
+    output = absolute(where.output)
     if first:
         record = replace(record, key=record.key or uuid.uuid4().hex)
         record.write(where.output)
     try:
         run = Run.start(
             recipe.experiment,
-            f"{recipe.name} on {_dataset_name(index.url)}",
+            f"{recipe.name} seed {recipe.training.seed}",
             run_id=record.run_id or None,
-            tags=tags(index, recipe, world, first) | {OUTPUT: _absolute(where.output)},
+            tags=tags(index, recipe, world, first, CommandLine.of_this_process(recipe.name)) | {OUTPUT: output},
             folder=where.project,
             rank=world.rank,
             life=life,
             key=record.key or None,
+            aside="/".join(output.rstrip("/").split("/")[-2:]),
         )
     except UserError:
         if first and new:
@@ -58,6 +62,7 @@ def open_run(
         run.use_store(sweep)
         run.log_params(recipe)
         run.log_dict(flatten(recipe), "recipe.json")
+        run.log_inputs([training_data(index)])
     return run, record
 
 
@@ -80,12 +85,14 @@ def report_failure(where: Where) -> None:
     thread.join(_REPORTING)
 
 
-def _absolute(output: str) -> str:
+def absolute(output: str) -> str:
     """Return an output's address as it is known from everywhere on this machine."""
     return output if "://" in output else os.path.abspath(output)
 
 
-def _dataset_name(url: str) -> str:
-    """Return the last part of an address that says which dataset it is, not which part of it."""
-    parts = [part for part in url.split("/") if part]
-    return parts[-2] if parts[-1] == "train" and len(parts) > 1 else parts[-1]
+def training_data(index: Index) -> DatasetUse:
+    """Return a dataset as the input of a training; its name has the part of the address that is not `train` alone."""
+    parts = [part for part in index.url.split("/") if part]
+    name = "/".join(parts[-2:]) if parts[-1] == "train" else parts[-1]
+    classes = len(index.classes) if index.labelled else 0
+    return DatasetUse(name, index.digest, absolute(index.url), len(index), classes, "training")

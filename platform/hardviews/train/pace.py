@@ -17,6 +17,7 @@ class Pace:
         self.samples = 0
         self.waited = 0.0
         self.saving = 0.0
+        self.monitoring = 0.0
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -32,18 +33,26 @@ class Pace:
         yield
         self.saving += time.monotonic() - began
 
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Inside, the monitor holds the steps."""
+        began = time.monotonic()
+        yield
+        self.monitoring += time.monotonic() - began
+
     @property
     def wait(self) -> float:
         """Return the share of time since the last report that was spent waiting for data."""
         return self.waited / max(time.monotonic() - self.began, 1e-9)
 
     def report(self) -> dict[str, float]:
-        """Return images per second, and the shares of time waited for data and held by checkpoints; start anew."""
+        """Return images per second, and the shares of time for data, checkpoints and the monitor; start again."""
         elapsed = max(time.monotonic() - self.began, 1e-9)
         told = {
             "images_per_second": self.samples / elapsed,
             "data_wait": self.waited / elapsed,
             "checkpoint_stall": self.saving / elapsed,
+            "monitor_stall": self.monitoring / elapsed,
         }
         self._restart()
         return told

@@ -17,6 +17,7 @@ from hardviews.runs.where import Where
 from hardviews.storage.sight import PATIENCE, reasons, remote, seen
 from hardviews.storage.store import check_writable, open_store
 from hardviews.train.epoch import epoch_samples
+from hardviews.train.monitor_config import check_held_out
 from hardviews.train.recipe import Recipe
 from hardviews.train.trainer import without_numbers
 
@@ -41,6 +42,8 @@ def look_at_run(where: Where, recipe: Recipe, here: bool = False) -> Iterator[st
         except UserError as error:
             refused = True  # perhaps for its place, which is then not looked at again
             yield str(error)
+    if recipe.monitor.data is not None and (here or remote(recipe.monitor.data)):
+        yield from reasons(partial(_check_monitor, recipe, index))
     if here:
         local = [(name, url) for name, url in where.written() if not remote(url)]
         for name, url in local:
@@ -88,6 +91,12 @@ def _check_size(index: Index, recipe: Recipe) -> None:
     if objective is not None:
         objective.method.allocate(len(index))
         objective.method.check_epoch(samples)
+
+
+def _check_monitor(recipe: Recipe, training: Index | None) -> None:
+    datasets = recipe.monitor.datasets(PATIENCE)
+    if datasets is not None and training is not None:
+        check_held_out(datasets[1], training)
 
 
 def _newest(output: str) -> Progress | None:

@@ -1,42 +1,91 @@
-"""Where a run comes from, as tags: code, data, job."""
+"""Where a run and its encoder come from: code, command, user, data, job."""
 
+import getpass
+import os
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import hardviews
 from hardviews.data.index import Index
-from hardviews.tracking.job import job_tags
+from hardviews.tracking.job import JOB_TAG, USER, job_tags
+from hardviews.tracking.settings import setting
+from hardviews.train.command_line import CommandLine
 from hardviews.train.recipe import Recipe
-from hardviews.train.world import World
+from hardviews.world import World
+
+USER_VARIABLE = "HARDVIEWS_USER"
+"""Environment variable: whose run it is, where the machine's own user says nothing, as in a pod."""
 
 
-def tags(index: Index, recipe: Recipe, world: World, first: bool) -> dict[str, str]:
-    """Return what identifies the code, the dataset, the recipe and the job.
+def tags(index: Index, recipe: Recipe, world: World, first: bool, command: CommandLine) -> dict[str, str]:
+    """Return what identifies the code, the command, the user, the dataset, the recipe and the job.
 
-    first: whether the run begins. A later life does not ask git, which takes its time.
+    Tags of MLflow are those that its pages have a field for. first: whether the run begins. A later life does not ask
+    git, which takes its time.
     """
     found = {
         "hardviews.version": hardviews.__version__,
         "hardviews.recipe": recipe.name,
         "hardviews.recipe_digest": recipe.digest(),
+        "hardviews.seed": str(recipe.training.seed),
         "hardviews.dataset": index.digest,
         "hardviews.samples": str(len(index)),
         "hardviews.world_size": str(world.size),
+        "mlflow.source.name": command.source,
     }
+    if command.given:
+        found["hardviews.command"] = command.text()
     found |= job_tags()
-    # An image knows the commit that it was built from; it holds no checkout.
-    if first and "mlflow.source.git.commit" not in found:
-        commit = _git_commit()
-        found |= {"mlflow.source.git.commit": commit} if commit else {}
+    found["mlflow.source.type"] = "JOB" if JOB_TAG in found else "LOCAL"
+    if first:
+        found[USER] = user()
+        # An image knows the commit that it was built from; it holds no checkout.
+        if "mlflow.source.git.commit" not in found:
+            found |= _git()
     return found
 
 
-def _git_commit() -> str | None:
-    """Return the checkout's commit, marked where files differ from it; None outside a checkout."""
+def of_encoder(run_id: str, samples: int, recipe: Recipe, index: Index) -> dict[str, Any]:
+    """Return what an encoder's file says of its training, for whoever gets the file alone.
+
+    samples: images seen. Evaluation reads `run_id` and `samples`, the model card all of it.
+    """
+    commit = (_git() | job_tags()).get("mlflow.source.git.commit")
+    return {
+        "run_id": run_id,
+        "samples": samples,
+        "recipe": recipe.name,
+        "data": index.digest,
+        "images": len(index),
+        "epochs": recipe.training.epochs,
+        "versions": {"hardviews": hardviews.__version__} | {name: version(name) for name in ("torch", "timm")},
+    } | ({"commit": commit} if commit else {})
+
+
+def user() -> str:
+    """Return whose run it is: HARDVIEWS_USER, the user of the tracking server, else of this machine."""
+    named = setting(USER_VARIABLE) or setting("MLFLOW_TRACKING_USERNAME")
+    try:
+        return named or getpass.getuser()
+    except (KeyError, OSError):  # a pod's user may have no name
+        return str(os.getuid())
+
+
+def _git() -> dict[str, str]:
+    """Return the checkout's commit, marked if files differ from it, and its branch; nothing outside a checkout."""
     folder = Path(hardviews.__file__).parent
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
-        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True)
+        commit = _asked(folder, "rev-parse", "HEAD")
+        changed = _asked(folder, "status", "--porcelain", "-uno")
+        branch = _asked(folder, "rev-parse", "--abbrev-ref", "HEAD")
     except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
+        return {}
+    found = {"mlflow.source.git.commit": commit + ("+changes" if changed else "")}
+    return found | ({"mlflow.source.git.branch": branch} if branch != "HEAD" else {})
+
+
+def _asked(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()

@@ -16,12 +16,14 @@ from hardviews.optim.schedule import Schedule
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.tracking.flatten import flatten
 from hardviews.train.loader import LoaderConfig
+from hardviews.train.monitor_config import MonitorConfig
 from hardviews.train.precision import Precision
 
 # Settings that change nothing about the weights: a run may go on with others.
 _NEUTRAL = (
     "name",
     "experiment",
+    "monitor",
     "loader.workers",
     "loader.ahead",
     "loader.reader.ahead",
@@ -93,6 +95,7 @@ class Recipe:
         schedule: of the learning rate.
         loader: how batches are made.
         precision: device and number format.
+        monitor: what is measured of the representation while it trains.
         experiment: MLflow experiment that the run belongs to.
     """
 
@@ -105,6 +108,7 @@ class Recipe:
     schedule: Schedule = field(default_factory=Schedule)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     precision: Precision = field(default_factory=Precision)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
     experiment: str = "hardviews"
 
     def __post_init__(self) -> None:
@@ -132,7 +136,7 @@ class Recipe:
         return {
             key: value
             for key, value in flatten(self).items()
-            if key not in _NEUTRAL and not key.startswith("loader.reader.cache")
+            if key not in _NEUTRAL and not key.startswith(("loader.reader.cache", "monitor."))
         }
 
     def digest(self) -> str:

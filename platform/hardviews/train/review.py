@@ -1,57 +1,64 @@
-"""What people look at after a run: curves, overlaps, and a gallery of the views it was trained on.
+"""What people look at: curves, overlaps, margins, and galleries of the views that a run was trained on.
 
-Matplotlib is imported when the training is over: an installation that it cannot work in costs figures, not a training.
+Some are drawn at checkpoints, as pictures with a slider over steps, so that a run that is killed has some. All are
+drawn at the end. Matplotlib is imported then: an installation that it cannot work in costs figures, not a training.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hardviews.batch import Batch, Selection, Term, View
+from hardviews.batch import Batch
 from hardviews.data.reader import Reader
 from hardviews.measures import MARGIN
 from hardviews.objective import Losses, Objective
 from hardviews.runs.history import History
-from hardviews.strategies.adversarial import Adversarial
-from hardviews.strategies.cutmix import CutMix
 from hardviews.tracking.examples import Example, Tile
 from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.spare import spare
+from hardviews.train.beside import Beside
 from hardviews.train.chosen_pairs import chosen_pairs
-from hardviews.views.decode import decode
-from hardviews.views.params import Column
-from hardviews.views.plan import Slot
+from hardviews.train.shots import Shot, hardest, made_besides, shots, trained_on
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_CURVES, _LIVES, _OVERLAP, _LEAST, _HISTOGRAM, _GALLERY = (
-    f"figures/{name}.png" for name in ("curves", "lives", "overlap", "hardest_is_least", "margins", "gallery")
+_CURVES, _LIVES, _LEAST = (f"figures/{name}.png" for name in ("curves", "lives", "hardest_is_least"))
+# Those with a picture at checkpoints too: file at the end, and key of the pictures.
+_OVERLAP, _HISTOGRAM, _GALLERY, _HARDEST = (
+    (f"figures/{name}.png", f"views/{name}") for name in ("overlap", "margins", "gallery", "hardest")
 )
 _DRAWN = ("loss", "hardness/chosen", "hardness/mean", "learning_rate", "spread")  # metrics in the figure of curves
-_EXAMPLES = 4  # rows of the gallery
 _STEPS = 64  # whose overlaps and margins the histograms show
-_PASSED = 2  # views passed over that a row shows
-_NOT_TRAINED = "not trained on"  # made for the picture alone
-_MARKS = "abcdefgh"
-_BOX = (Column.TOP, Column.LEFT, Column.HEIGHT, Column.WIDTH)
+_MOMENTS = 11  # pictures of a key before the end: MLflow's pages get slow with more
+_LAST_PICTURE = 30.0  # seconds that the end of a training waits for a picture that is being drawn
 
-Image = npt.NDArray[np.uint8]
+Draw = Callable[[], "Figure | None"]
 
 
 class Review:
-    """Remembers the last steps and draws them at the end."""
+    """Remembers the last steps, and draws them at some checkpoints and at the end."""
 
-    def __init__(self, reader: Reader, objective: Objective, run: Run, show: bool) -> None:
-        """Every rank remembers (attacks need all of them); only the one that shows draws."""
+    def __init__(
+        self, reader: Reader, objective: Objective, run: Run, show: bool, total: int = 0, done: int = 0
+    ) -> None:
+        """Every rank remembers (attacks need all of them); only the one that shows draws.
+
+        total, done: samples of the whole run, and those seen by earlier lives.
+        """
         self.reader, self.objective, self.run, self.show = reader, objective, run, show
+        self._total = total
+        # The first checkpoint of a run has pictures, and then the first one in each eleventh of it.
+        self._moment = self._moment_of(done) if done else -1
+        self._beside = Beside()
+        # Of the first step, whose views an untrained network has chosen: MLflow's slider begins at 0.
+        self._first: dict[tuple[str, str], Draw] = {}
+        self._fresh = show and bool(total) and not done
         self._overlaps: deque[tuple[Tensor, Tensor]] = deque(maxlen=_STEPS)
         self._margins: dict[str, deque[Tensor]] = {}
         self._last: Losses | None = None
@@ -72,6 +79,23 @@ class Review:
             measured = chosen_pairs(selection, self.objective.pairs)
             if measured is not None:
                 self._overlaps.append((measured.overlap.chosen.cpu(), measured.overlap.passed_over.cpu()))
+        if self._fresh:
+            self._fresh, self._first = False, self._pictures(trained_on(losses))
+
+    def at_checkpoint(self, samples: int) -> bool:
+        """Draw pictures beside the steps, if this checkpoint is to have some; return whether it is.
+
+        Views that the step was not trained on are not made here: they would cost a step's time.
+        """
+        moment = self._moment_of(samples)
+        if not self.show or self._last is None or moment <= self._moment or not self._beside.free:
+            return False
+        self._moment = moment
+        with spare("the pictures of a checkpoint"):
+            pictures = [(0, self._first), (samples, self._pictures(trained_on(self._last)))]
+            self._first = {}
+            self._beside.run(partial(self._log_pictures, pictures))
+        return True
 
     def finish(self, history: History) -> None:
         """Draw everything and log it; every rank calls this.
@@ -81,22 +105,54 @@ class Review:
         """
         hard: Mapping[str, Batch] = {}
         if self._last is not None:
-            with spare(_GALLERY):
-                hard = self._hard(self._last)
+            with spare(_GALLERY[0]):
+                hard = made_besides(self._last, self.objective)
         if not self.show or not history.rows:
             return
-        for path, draw in (
-            (_CURVES, self._curves),
-            (_LIVES, self._lives),
-            (_OVERLAP, self._overlap),
-            (_LEAST, self._least_overlap),
-            (_HISTOGRAM, self._histogram),
-            (_GALLERY, partial(self._gallery, hard)),
-        ):
+        self._beside.wait(_LAST_PICTURE)
+        self._log_pictures([(0, self._first)])
+        samples = int(history.rows[-1]["samples"])
+        for path, draw in ((_CURVES, self._curves), (_LIVES, self._lives), (_LEAST, self._least_overlap)):
             with spare(path):
                 figure = draw(history)
                 if figure is not None:
                     self.run.log_figure(figure, path)
+        for (path, key), make in self._pictures(hard).items():
+            with spare(path):
+                picture = make()
+                if picture is not None:
+                    if key != _HARDEST[1]:
+                        self.run.log_figure(picture, path)
+                    self.run.log_image(picture, key, samples)
+
+    def _moment_of(self, samples: int) -> int:
+        return _MOMENTS * samples // self._total if self._total else -1
+
+    def _log_pictures(self, drawn: Sequence[tuple[int, Mapping[tuple[str, str], Draw]]]) -> None:
+        for samples, pictures in drawn:
+            for (_, key), make in pictures.items():
+                with spare(f"the picture {key}"):
+                    picture = make()
+                    if picture is not None:
+                        self.run.log_image(picture, key, samples)
+
+    def _pictures(self, hard: Mapping[str, Batch]) -> dict[tuple[str, str], Draw]:
+        """Return what draws each picture of the steps so far; pixels and numbers are copied now."""
+        overlaps = [torch.cat(list(values)) for values in zip(*self._overlaps, strict=True)]
+        margins = {name: torch.cat(list(values)).float().cpu() for name, values in self._margins.items()}
+        rows: list[Shot] = []
+        pairs: list[tuple[Tile, ...]] = []
+        if self._last is not None:
+            with spare(_GALLERY[1]):
+                rows = shots(self._last, self.objective, hard)
+            with spare(_HARDEST[1]):
+                pairs = hardest(self._last, self.objective)
+        return {
+            _OVERLAP: partial(_draw_overlap, overlaps),
+            _HISTOGRAM: partial(_draw_margins, margins),
+            _GALLERY: partial(self._draw_gallery, rows),
+            _HARDEST: partial(_draw_hardest, pairs),
+        }
 
     def _curves(self, history: History) -> "Figure | None":
         from hardviews.tracking.figures import learning_curves
@@ -113,14 +169,6 @@ class Review:
             return life_of_the_run(loss, restarts, world_size)
         return None
 
-    def _overlap(self, history: History) -> "Figure | None":
-        from hardviews.tracking.figures import iou_histogram
-
-        if not self._overlaps:
-            return None
-        chosen, passed = (torch.cat(list(values)).numpy() for values in zip(*self._overlaps, strict=True))
-        return iou_histogram(chosen, passed)
-
     def _least_overlap(self, history: History) -> "Figure | None":
         from hardviews.tracking.figures import least_overlap_share
 
@@ -129,84 +177,33 @@ class Review:
         steps, shares = history.curve("overlap/hardest_is_least")
         return least_overlap_share(steps, shares, history.curve("overlap/chance")[1][-1])
 
-    def _histogram(self, history: History) -> "Figure | None":
-        from hardviews.tracking.figures import margin_histogram
-
-        if not self._margins:
-            return None
-        kept = self._margins.items()
-        return margin_histogram({name: torch.cat(list(values)).float().cpu().numpy() for name, values in kept})
-
-    def _gallery(self, hard: Mapping[str, Batch], history: History) -> "Figure | None":
+    def _draw_gallery(self, rows: list[Shot]) -> "Figure | None":
         from hardviews.tracking.gallery import gallery
 
-        if self._last is None:
+        if not rows:
             return None
-        batch = self._last.selecting
-        return gallery([self._example(batch, hard, i) for i in range(min(_EXAMPLES, len(batch)))])
-
-    def _hard(self, losses: Losses) -> Mapping[str, Batch]:
-        """Return attacked and mixed versions of a step's views: those trained on, else made for the picture where the
-        method can train on such.
-        """
-        found = {term.name: term.batch for term, _ in losses.terms if term.batch.hard}
-        plain = replace(losses.selecting, hard={}, mixes={}, clock=replace(losses.batch.clock, step=0))
-        device = next(self.objective.parameters()).device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            for kind, strategy in (("adversarial", Adversarial(8 / 255, branch="main")), ("cutmix", CutMix())):
-                if kind == "cutmix" and plain.group == 1:
-                    continue  # nobody to mix with
-                if not any(kind in name for name in found) and strategy.refuses(self.objective.method) is None:
-                    made: list[Term] = strategy(plain, self.objective)
-                    found[f"{kind}, {_NOT_TRAINED}"] = made[0].batch
-        return found
-
-    def _example(self, batch: Batch, hard: Mapping[str, Batch], i: int) -> Example:
-        """Describe one image of the batch as a row of the gallery."""
-        sample = self.reader.read([int(batch.index[i])])[0]
-        slots = [slot for slot in self.objective.plan.slots if batch.views[slot].target]
-        shown = tuple(_tile(batch.views[slot], i, _MARKS[k]) for k, slot in enumerate(slots))
-        attacked, mixed = [], []
-        for name, made in hard.items():
-            view = made.hard.get(slots[0])
-            if view is None:
-                continue
-            if slots[0] in made.mixes:
-                weight = f"{float(made.mixes[slots[0]].weight[i]):.2f}"
-                caption = f"{weight}, {_NOT_TRAINED}" if _NOT_TRAINED in name else f"{name} {weight}"
-                mixed.append(Tile(picture(view, i), caption))
-            else:
-                caption = _NOT_TRAINED if _NOT_TRAINED in name else name
-                # The view that was attacked: terms of one sum may look at different ones.
-                attacked.append((Tile(picture(made.views[slots[0]], i)), Tile(picture(view, i), caption)))
-        return Example(
-            decode(sample.data),
-            sample.key,
-            random=shown if batch.selection is None else (),
-            chosen=() if batch.selection is None else shown,
-            passed_over=() if batch.selection is None else self._passed_over(batch.selection, i),
-            attacked=tuple(attacked),
-            mixed=tuple(mixed),
-        )
-
-    def _passed_over(self, selection: Selection, i: int) -> tuple[Tile, ...]:
-        """Return the candidates of the global slots that were not chosen for image i."""
-        row = selection.table[int(selection.choice[i])].tolist()
-        chosen = {Slot(slot.pool, number) for slot, number in zip(selection.slots, row, strict=True)}
-        others = [view for slot, view in selection.views.items() if slot not in chosen and view.target]
-        return tuple(_tile(view, i, "") for view in others[:_PASSED])
+        # A reader of its own: that of the training may be in use. Sample by sample, beside the cache.
+        reader = Reader(self.reader.index, replace(self.reader.config, cache_bytes=0, ahead=0))
+        try:
+            examples: list[Example] = [row.developed(reader) for row in rows]
+        finally:
+            reader.close()
+        return gallery(examples)
 
 
-def _tile(view: View, i: int, mark: str) -> Tile:
-    box = None
-    if view.rows is not None:
-        top, left, height, width = (float(view.rows[i, c]) for c in _BOX)
-        box = (top, left, height, width)
-    return Tile(picture(view, i), "", box, mark)
+def _draw_overlap(overlaps: list[Tensor]) -> "Figure | None":
+    from hardviews.tracking.figures import iou_histogram
+
+    return iou_histogram(overlaps[0].numpy(), overlaps[1].numpy()) if overlaps else None
 
 
-def picture(view: View, i: int) -> Image:
-    """Return row i of a view as uint8 (H, W, 3)."""
-    pixels = view.normalisation.denormalise(view.pixels()[i : i + 1].detach().float())[0]
-    shown: Image = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    return shown
+def _draw_margins(margins: Mapping[str, Tensor]) -> "Figure | None":
+    from hardviews.tracking.figures import margin_histogram
+
+    return margin_histogram({name: values.numpy() for name, values in margins.items()}) if margins else None
+
+
+def _draw_hardest(pairs: list[tuple[Tile, ...]]) -> "Figure | None":
+    from hardviews.tracking.contact_sheet import contact_sheet
+
+    return contact_sheet(pairs, "Hardest pairs of the batch") if pairs else None

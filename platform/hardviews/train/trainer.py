@@ -22,8 +22,8 @@ from hardviews.train.composition import check
 from hardviews.train.loader import RawBatch, to_batch
 from hardviews.train.nonfinite import Trace, traces
 from hardviews.train.recipe import Recipe
-from hardviews.train.world import World
 from hardviews.views.random import Purpose, words
+from hardviews.world import World
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +155,16 @@ class Trainer:
         place = torch.tensor([clock.step])
         stream = micro << 20 | self.world.rank
         torch.manual_seed(int(words(clock.seed, Purpose.STEP, clock.epoch, place, stream, 1)))
+
+    def backward_seconds(self) -> float:
+        """Return how long this rank's own part of a backward pass took lately; 0 if it is not known.
+
+        DistributedDataParallel takes the time of every hundredth step, without the wait for other ranks.
+        """
+        if not isinstance(self._module, DistributedDataParallel):
+            return 0.0
+        taken = self._module._get_ddp_logging_data().get("backward_compute_time", 0)
+        return float(taken) / 1e9
 
     def synchronise(self) -> None:
         """Wait for all ranks."""

@@ -42,6 +42,7 @@ class Purpose(IntEnum):
     CHOICE = 9
     CLUSTER = 10
     SHUFFLE = 11
+    MONITOR = 12
 
 
 def philox(counter: Array, key: Array) -> Array:

@@ -1,7 +1,7 @@
-"""The processes that train together, as the environment describes them."""
+"""The processes that work together, as the environment describes them."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,18 +11,18 @@ import torch.distributed as dist
 
 from hardviews.elastic.environment import launched
 from hardviews.elastic.tcp_store import worker_store
-from hardviews.train.precision import Precision
 
 _TIMEOUT = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among all: rank of size, on a device."""
+    """This process among all: rank of size, on a device; `leads_node` for one process of each machine."""
 
     rank: int
     size: int
     device: torch.device
+    leads_node: bool = True
 
     @property
     def leads(self) -> bool:
@@ -42,16 +42,22 @@ class World:
         return answer[0]
 
 
+ALONE = World(0, 1, torch.device("cpu"))
+"""One process on a CPU."""
+
+
 @contextmanager
-def joined(precision: Precision) -> Iterator[World]:
+def joined(choose_device: Callable[[int], torch.device]) -> Iterator[World]:
     """Join the process group that the environment describes; alone if it describes none.
+
+    choose_device: maps the rank on this node to a device.
 
     Raises:
         UserError: the environment's variables do not fit together; or, if no agent of ours started this process, the
         other processes do not come.
     """
     me = launched()
-    device = precision.choose_device(me.local_rank)
+    device = choose_device(me.local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if me.size == 1:
@@ -62,6 +68,6 @@ def joined(precision: Precision) -> Iterator[World]:
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=me.rank, world_size=me.size, timeout=_TIMEOUT)
     try:
-        yield World(me.rank, me.size, device)
+        yield World(me.rank, me.size, device, me.local_rank == 0)
     finally:
         dist.destroy_process_group()

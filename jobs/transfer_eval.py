@@ -1,0 +1,69 @@
+"""TorchX component: linear transfer. `torchx run -s local_cwd jobs/transfer_eval.py -- --sets FOLDER`."""
+
+from typing import Dict, List, Optional
+
+import torchx.specs as specs
+
+from hardviews.launch import component
+from hardviews.launch.pod_options import PodOptions
+
+
+def transfer_eval(
+    *script_args: str,
+    image: Optional[str] = None,
+    data: Optional[str] = None,
+    output: Optional[str] = None,
+    tracking: Optional[str] = None,
+    wait: int = 86400,
+    cpu: int = 2,
+    memMB: int = 4096,
+    gpu: int = 0,
+    env: Optional[Dict[str, str]] = None,
+    secret: Optional[List[str]] = None,
+    mount: Optional[List[str]] = None,
+    shm: Optional[int] = None,
+    scratch: Optional[int] = None,
+    toleration: Optional[List[str]] = None,
+    node_selector: Optional[Dict[str, str]] = None,
+    priority: Optional[str] = None,
+    ttl: Optional[int] = None,
+) -> specs.AppDef:
+    """Evaluates a pretrained encoder by linear classifiers on other data sets.
+
+    image, data, output and tracking may also be said once, in the environment (HARDVIEWS_IMAGE,
+    HARDVIEWS_DATA, HARDVIEWS_OUTPUT, MLFLOW_TRACKING_URI) or under [hardviews:site] in .torchxconfig.
+
+    Args:
+        script_args: further arguments, after `--`: see `hardviews transfer --help`
+        image: container image with hardviews in it (not used on this machine)
+        data: URL of a packed dataset, if the arguments name no --sets
+        output: URL under which the pretraining job keeps its checkpoints
+        tracking: address of the MLflow server
+        wait: seconds to wait for the encoder of a run that is still being trained
+        cpu: cores
+        memMB: memory in MB
+        gpu: GPUs
+        env: further environment variables, as A=x,B=y
+        secret: Kubernetes Secrets, by name, whose keys become environment variables: AWS_ACCESS_KEY_ID, ...
+        mount: volumes, as type=volume,src=CLAIM,dst=FOLDER
+        shm: shared memory in MB, a part of memMB (default: half of it)
+        scratch: local disk in MB for the cache (default: what the node has)
+        toleration: taints to bear, as KEY, KEY:EFFECT or KEY=VALUE:EFFECT
+        node_selector: labels that a node must have, as KEY=VALUE
+        priority: PriorityClass of the job
+        ttl: seconds after which a finished job is removed (default: never)
+    """
+    return component.evaluation(
+        name="transfer",
+        command="transfer",
+        overrides=script_args,
+        image=image,
+        data=data,
+        output=output,
+        tracking=tracking,
+        wait=wait,
+        resource=specs.Resource(cpu=cpu, gpu=gpu, memMB=memMB),
+        env=env,
+        pod=PodOptions.of_job(secret, toleration, node_selector, priority, shm, scratch, ttl),
+        mounts=mount,
+    )

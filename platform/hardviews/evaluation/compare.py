@@ -1,0 +1,185 @@
+"""`hardviews compare RUN...`: evaluations side by side, with the uncertainty of each difference.
+
+The first run, or group of runs that differ in their seed alone, is what the others are compared with.
+"""
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from hardviews.errors import UserError
+from hardviews.evaluation import statistics
+from hardviews.evaluation.predictions import FILE, correct_of
+from hardviews.evaluation.statistics import Correct
+from hardviews.runs.record import Record
+from hardviews.storage.url import check_here
+from hardviews.tracking.failures import unusable
+from hardviews.tracking.server import Server
+from hardviews.tracking.settings import TRACKING_URI, setting
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
+
+_EVALUATION, _TEST = "hardviews.evaluation", "hardviews.dataset.test"
+# Parameters in which runs of one group may differ.
+_SEED = ("training.seed", "seed", "run", "output", "project")
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compares runs by their evaluations on the same test set.
+
+    Attributes:
+        runs: outputs of pretrainings (paths or URLs), or ids of MLflow runs: of pretrainings or of evaluations.
+        protocol: which evaluation, for example knn or linear; by default every one that all runs have.
+        project: folder of the tracking record, if MLFLOW_TRACKING_URI names no server.
+        seed: of the permutation test.
+    """
+
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    protocol: str | None = None
+    project: str = ".hardviews"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse to compare a run with nothing."""
+        check_here(project=self.project)
+        if len(self.runs) < 2:
+            raise UserError("Compare: name two runs or more: hardviews compare runs/a runs/b")
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """One evaluation: its name for people, the settings that make a group, and which test samples were right."""
+
+    name: str
+    settings: tuple[tuple[str, str], ...]
+    seed: str
+    test: str
+    correct_M: Correct
+
+
+def run_compare(config: Compare) -> None:
+    """Print a table for each protocol.
+
+    Raises:
+        UserError: a run is not known or not evaluated, or they were evaluated on different test sets.
+    """
+    server = Server.connect(None, Path(config.project).absolute())
+    try:
+        found = [_evaluations(server, run) for run in config.runs]
+    except UserError:
+        raise
+    except Exception as error:
+        raise unusable(server.uri, error, own=setting(TRACKING_URI) is None) from error
+    shared = [name for name in found[0] if all(name in other for other in found)]
+    wanted = [config.protocol] if config.protocol else shared
+    lacking = [number for number, one in enumerate(found) if any(name not in one for name in wanted)]
+    if not wanted or lacking:
+        number = lacking[0] if lacking else min(range(len(found)), key=lambda number: len(found[number]))
+        missing = config.protocol or "an evaluation that all of them have"
+        raise UserError(
+            f"Compare: {config.runs[number]} lacks {missing} (has {', '.join(found[number]) or 'none'}). Evaluate it, "
+            "for example with: hardviews knn --run OUTPUT --data DATA"
+        )
+    for name in wanted:
+        judged = [_judged(server, evaluations[name]) for evaluations in found]
+        if len({one.test for one in judged}) > 1:
+            digests = ", ".join(one.test[:12] for one in judged)
+            raise UserError(
+                f"Compare: the {name} evaluations are on different test sets ({digests}). Evaluate all runs on one, "
+                "and compare again."
+            )
+        Console().print(table(name, judged, config.seed))
+
+
+def table(protocol: str, judged: Sequence[Judged], seed: int = 0) -> Table:
+    """Return a row for each group of runs; the others are compared with the first."""
+    groups: dict[tuple[tuple[str, str], ...], list[Judged]] = {}
+    for one in judged:
+        groups.setdefault(one.settings, []).append(one)
+    view = Table(
+        title=f"{protocol}: top-1 on {len(judged[0].correct_M)} test images (%)", title_justify="left", box=SIMPLE_HEAD
+    )
+    for heading in ("run", "seeds", "top-1", "95 %", "difference", "95 %", "p", ""):
+        view.add_column(heading, justify="left" if heading in ("run", "") else "right")
+    first = next(iter(groups.values()))
+    for number, group in enumerate(groups.values()):
+        view.add_row(group[0].name, str(len(group)), *_score(group), *(_against(group, first, seed) if number else ()))
+    return view
+
+
+def _score(group: Sequence[Judged]) -> tuple[str, str]:
+    if len(group) == 1:
+        one = statistics.accuracy(group[0].correct_M)
+        return f"{one.value:.2f}", f"{one.low:.2f} to {one.high:.2f}"
+    mean = statistics.over_seeds([100 * one.correct_M.mean() for one in group])
+    return f"{mean.value:.2f}", f"std {mean.deviation:.2f}"
+
+
+def _against(group: Sequence[Judged], first: Sequence[Judged], seed: int) -> tuple[str, str, str, str]:
+    """Return difference, interval, p-value and verdict of a group against the first."""
+    means = [[100 * float(one.correct_M.mean()) for one in several] for several in (group, first)]
+    of_seeds = statistics.difference_of_means(*means)
+    if of_seeds is not None:
+        verdict = _verdict(of_seeds.holds_zero, "between seeds")
+        return f"{of_seeds.value:+.2f}", f"{of_seeds.low:+.2f} to {of_seeds.high:+.2f}", "", verdict
+    difference = statistics.paired_difference(group[0].correct_M, first[0].correct_M)
+    p = statistics.paired_permutation(group[0].correct_M, first[0].correct_M, seed)
+    verdict = _verdict(difference.holds_zero or p > 0.05, "on these images; seeds may differ more")
+    return f"{difference.value:+.2f}", f"{difference.low:+.2f} to {difference.high:+.2f}", f"{p:.4f}", verdict
+
+
+def _verdict(nothing: bool, scope: str) -> str:
+    return "no difference shown" if nothing else f"differs {scope}"
+
+
+def _evaluations(server: Server, run: str) -> dict[str, "MlflowRun"]:
+    """Return the newest finished evaluation of each protocol."""
+    run_id = run
+    if not re.fullmatch(r"[0-9a-f]{32}", run):
+        record = Record.read(run)
+        if record is None or not record.run_id:
+            raise UserError(
+                f"Compare: there is no run at {run}. Give the output of a pretraining, or an MLflow run id."
+            )
+        run_id = record.run_id
+    given = server.find(run_id)
+    if _EVALUATION in given.data.tags:
+        return {given.data.tags[_EVALUATION]: given}
+    children = server.client.search_runs(
+        [given.info.experiment_id],
+        f"tags.`mlflow.parentRunId` = '{run_id}' AND attributes.status = 'FINISHED'",
+        order_by=["attributes.start_time ASC"],
+    )
+    return {child.data.tags[_EVALUATION]: child for child in children if _EVALUATION in child.data.tags}
+
+
+def _judged(server: Server, evaluation: "MlflowRun") -> Judged:
+    import mlflow.artifacts
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = mlflow.artifacts.download_artifacts(
+                run_id=evaluation.info.run_id, artifact_path=FILE, dst_path=folder, tracking_uri=server.uri
+            )
+            correct_M = correct_of(Path(path).read_text())
+        except (OSError, ValueError, IndexError) as error:
+            raise UserError(
+                f"Compare: the evaluation {evaluation.info.run_id} has no {FILE} that can be read ({error}). Evaluate "
+                "the run again with this version."
+            ) from error
+    parent = evaluation.data.tags.get("mlflow.parentRunId")
+    run = evaluation if parent is None else server.find(parent)
+    parameters: Mapping[str, str] = run.data.params
+    settings = tuple(sorted((key, value) for key, value in parameters.items() if key not in _SEED))
+    seed = parameters.get("training.seed", "")
+    return Judged(str(run.info.run_name), settings, seed, evaluation.data.tags.get(_TEST, ""), correct_M)

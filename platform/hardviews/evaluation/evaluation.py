@@ -1,0 +1,114 @@
+"""Which encoder is evaluated on which data: the settings that all protocols share."""
+
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+from hardviews.checked import OPTION, above, at_least, require, within
+from hardviews.data.index import is_dataset
+from hardviews.errors import UserError
+from hardviews.evaluation.overlap import Look
+from hardviews.evaluation.preprocess import Preprocess
+from hardviews.evaluation.subject import Subject
+from hardviews.storage.url import check_given, check_here
+
+
+@dataclass(frozen=True)
+class Evaluation(Subject):
+    """Which encoder is evaluated, on which data.
+
+    Attributes:
+        data: the folder with packed `train` and `test` datasets (path or URL), or its dataset `train`.
+        train: the training dataset, instead of the one in `data`.
+        test: the test dataset, instead of the one in `data`.
+        baselines: score raw pixels and the same network with random weights too.
+        held_out: the share of the training set to choose settings on, of each class, at most 10,000 samples.
+        overlap: look for test images that are copies of training or pretraining images: by their bytes, or fully, by
+            what they look like; `auto` is full for sets of up to 200,000 images.
+        resize: pixels of the shorter side; by default what the encoder was trained at.
+        crop: pixels of the central crop; by default what the encoder was trained at.
+        batch_size: images encoded at once.
+        workers: threads that decode images; 0 is taken for 1.
+        device: `auto` takes a GPU where there is one.
+        seed: of the random weights and of what the protocol draws.
+        project: folder of the tracking record, where MLFLOW_TRACKING_URI names no server.
+        experiment: MLflow experiment that the evaluation is logged to.
+        wait: seconds to wait for the encoder of a run that is still being trained.
+    """
+
+    data: str | None = None
+    train: str | None = None
+    test: str | None = None
+    baselines: bool = True
+    held_out: float = 0.1
+    overlap: Look = "auto"
+    resize: int | None = None
+    crop: int | None = None
+    batch_size: int = 256
+    workers: int = 4
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: int = 0
+    project: str = ".hardviews"
+    experiment: str = "hardviews"
+    wait: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse sizes and counts that are none, and places and an experiment without a name."""
+        super().__post_init__()
+        check_given(data=self.data, train=self.train, test=self.test)
+        check_here(project=self.project)
+        require(
+            self,
+            OPTION,
+            resize=at_least(1).or_none(),
+            crop=at_least(1).or_none(),
+            held_out=above(0, below=1),
+            batch_size=at_least(1),
+            workers=at_least(0),
+            seed=within(0, 2**32 - 1),
+            wait=at_least(0).note("seconds"),
+        )
+        if not self.experiment.strip():
+            raise UserError("Evaluation: experiment is empty; give the name of an MLflow experiment, new or not.")
+
+    def urls(self) -> tuple[str, str]:
+        """The addresses of the training and the test dataset."""
+        found = []
+        for name, given in (("train", self.train), ("test", self.test)):
+            if given is None and self.data is None:
+                raise UserError(
+                    f"Evaluation: no {name} data given. Give --data FOLDER (which holds packed `train` and "
+                    f"`test` datasets) or --{name} URL."
+                )
+            found.append(given or f"{str(self.data).rstrip('/')}/{name}")
+        return found[0], found[1]
+
+    def preprocess(self, image_size: int) -> Preprocess:
+        """Return how images become the input of an encoder of images of that size."""
+        return Preprocess.of(image_size, self.resize, self.crop)
+
+    def located(self) -> Self:
+        """Return the same evaluation with `data` naming the folder of the parts, if it names their `train`.
+
+        Raises:
+            UserError: the store does not answer, or `data` is a dataset of another name.
+        """
+        if self.data is None or (self.train is not None and self.test is not None):
+            return self
+        return replace(self, data=_folder_of_parts(self.data))
+
+
+def _folder_of_parts(data: str) -> str:
+    """Return the folder that holds the parts: `data`, or the folder above it if `data` is the part `train`.
+
+    A training takes either as its data.
+    """
+    address = data.rstrip("/")
+    folder, slash, name = address.rpartition("/")
+    if not is_dataset(address) or is_dataset(f"{address}/train"):
+        return address
+    if name != "train":
+        raise UserError(
+            f"--data {data} is a packed dataset itself, and an evaluation needs two. Give them by --train and --test, "
+            "or give --data the folder that holds them as `train` and `test`."
+        )
+    return folder if slash else "."

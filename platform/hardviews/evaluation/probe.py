@@ -1,0 +1,118 @@
+"""The contract of a protocol: it is fitted on a training set, then it predicts the test set.
+
+A protocol never holds test samples while it is fitted, so that no choice can depend on them.
+
+Shape suffixes: N training samples, M test samples, L classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from hardviews.evaluation.features import Features
+from hardviews.world import World
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A labelled training set, and the part of it on which settings are chosen.
+
+    held_out_N: a mask. names: of the samples, each the same for the same content.
+    """
+
+    train: Features
+    held_out_N: Tensor
+    classes: int
+    world: World
+    names: Sequence[str] = ()
+
+    @property
+    def fitted_K(self) -> Tensor:
+        """The places of the samples that are not held out."""
+        return (~self.held_out_N).nonzero()[:, 0]
+
+    @property
+    def chosen_on_K(self) -> Tensor:
+        """The places of the samples that are held out."""
+        return self.held_out_N.nonzero()[:, 0]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The settings that the held-out samples chose.
+
+    settings: by name, numbers. held_out_top1: accuracy of the choice on them, in per cent. remarks: sentences, for
+    example that the best setting lies at the end of its grid.
+    """
+
+    settings: Mapping[str, float] = field(default_factory=dict)
+    held_out_top1: float | None = None
+    remarks: Sequence[str] = ()
+
+
+class Fitted(Protocol):
+    """A protocol after its choice."""
+
+    @property
+    def choice(self) -> Choice: ...
+
+    def predict(self, test: Features) -> Mapping[str, Tensor | Sequence[Tensor]]:
+        """Return scores (M, L) by their name: the empty one for the headline, `k20` and so on for variants.
+
+        A variant of several draws has a sequence of scores.
+
+        Every rank calls this and gets all scores.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One axis of a grid: the name of a setting, and its values."""
+
+    name: str
+    values: Sequence[float]
+
+    def remark(self, chosen: float, accuracy: Mapping[float, float]) -> list[str]:
+        """Say that the best value lies at an end of the grid and is better than the one beside it, if so.
+
+        accuracy: of each value, on the held-out samples.
+        """
+        order = sorted(self.values)
+        if len(order) < 3 or chosen not in (order[0], order[-1]):
+            return []
+        beside, end = (order[1], "lowest") if chosen == order[0] else (order[-2], "highest")
+        if accuracy[beside] >= accuracy[chosen]:
+            return []
+        return [f"The best {self.name}, {chosen:g}, is the {end} of its grid: a wider grid may give a better one."]
+
+
+def from_holder(value: T | None, world: World) -> T:
+    """Return on every rank the value that one rank holds; the others pass None. Every rank calls this."""
+    if world.size > 1:
+        held: list[bool] = [False] * world.size
+        dist.all_gather_object(held, value is not None)
+        values = [value]
+        dist.broadcast_object_list(values, src=held.index(True), device=world.device)
+        value = values[0]
+    assert value is not None
+    return value
+
+
+def top(n: int, scores_ML: Tensor, labels_M: Tensor) -> float:
+    """Return the share of samples, in per cent, whose label is among the n classes of highest score."""
+    best_Mn = scores_ML.topk(min(n, scores_ML.shape[1]), dim=1).indices
+    return 100.0 * (best_Mn == labels_M.to(best_Mn.device)[:, None]).any(1).double().mean().item()
+
+
+def mean_class(predictions_M: Tensor, labels_M: Tensor, classes: int) -> float:
+    """Return the mean of the classes' accuracies, in per cent; classes without a sample are left out."""
+    right_L = torch.bincount(labels_M[predictions_M == labels_M], minlength=classes).double()
+    count_L = torch.bincount(labels_M, minlength=classes).double()
+    return 100.0 * (right_L[count_L > 0] / count_L[count_L > 0]).mean().item()

@@ -1,0 +1,85 @@
+"""The record of an evaluation in MLflow: on its own page, and on the page of the training whose encoder it scores.
+
+Shape suffixes: M test samples.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hardviews.data.index import Index
+from hardviews.evaluation.overlap import TRAINING_SET, Overlap
+from hardviews.evaluation.predictions import FILE, to_csv
+from hardviews.evaluation.report import markdown_rows
+from hardviews.evaluation.result import Result, Scores
+from hardviews.models.encoder import Encoder
+from hardviews.tracking.inputs import Context, DatasetUse, ModelUse
+from hardviews.tracking.mlflow_run import Run
+from hardviews.tracking.spare import spare
+
+
+def log_inputs(run: Run, place: str, encoder: Encoder, train: Index, test: Index) -> None:
+    """Log the data sets and the encoder that an evaluation reads."""
+    datasets = [dataset_use(train, "training"), dataset_use(test, "test")]
+    step, trained = int(encoder.provenance.get("samples", 0)), str(encoder.provenance.get("run_id", ""))
+    run.log_inputs(datasets, [ModelUse(encoder.digest, step, place, trained)])
+
+
+def dataset_use(index: Index, context: Context) -> DatasetUse:
+    """Return a data set as MLflow's pages name it."""
+    return DatasetUse(data_name(index), index.digest, index.url, len(index), len(index.classes), context)
+
+
+def data_name(index: Index) -> str:
+    """Return the last two parts of a dataset's address, such as `shards/test`."""
+    return "/".join(index.url.rstrip("/").split("/")[-2:])
+
+
+def overlap_metrics(name: str, overlaps: Sequence[Overlap], scores: Scores, labels_M: Tensor) -> dict[str, float]:
+    """Return how many test images have copies, and the accuracy on the others, in per cent, if there are copies."""
+    found: dict[str, float] = {}
+    clean_M = torch.ones(len(labels_M), dtype=torch.bool)
+    for one in overlaps:
+        key = "overlap/train_test" if one.where == TRAINING_SET else "overlap/pretrain_test"
+        found |= {key: float(one.same_M.sum()), f"{key}_alike": float(one.alike_M.sum())}
+        clean_M &= ~torch.from_numpy(one.alike_M)
+    if not clean_M.all() and clean_M.any():
+        right_M = (scores.predictions_M == labels_M)[clean_M]
+        found[f"{name}/top1_without_copies"] = 100.0 * right_M.double().mean().item()
+    return found
+
+
+def log_scores(run: Run, parent: str | None, result: Result, test: Index, samples: int) -> None:
+    """Log the headline on the run of the training: `eval/knn_top1`, and the table in its description.
+
+    samples: that the encoder was trained on.
+    """
+    if parent is None:
+        return
+    above = run.other(parent)
+    headline = f"{result.name}/top1"
+    above.log_metrics({f"eval/{result.name}_top1": result.metrics["pretrained"][headline]}, samples)
+    above.set_section(f"{result.name} on {data_name(test)}", as_markdown(result, test, samples), first=True)
+
+
+def as_markdown(result: Result, test: Index, samples: int) -> str:
+    """Return the table of an evaluation, as MLflow's pages show it."""
+    lines = markdown_rows(result)
+    notes = "".join(f"\n* {remark}" for remark in result.remarks)
+    return (
+        f"Top-1 accuracy in per cent on {len(test):,} test images, after {samples:,} samples. Settings were chosen on "
+        "held-out training images.\n\n" + "\n".join(lines) + f"\n{notes}"
+    ).rstrip()
+
+
+def log_predictions(run: Run, name: str, scores: Scores, labels_M: Tensor, classes: tuple[str, ...]) -> None:
+    """Log the prediction of every test sample, and the confusion matrix."""
+    run.log_text(to_csv(labels_M, scores.predictions_M), FILE)
+    path = f"figures/{name}_confusion.png"
+    with spare(path):
+        from hardviews.tracking.figures import confusion_matrix  # matplotlib takes a second to import
+
+        count = len(classes)
+        counts = torch.bincount(labels_M * count + scores.predictions_M, minlength=count * count)
+        run.log_figure(confusion_matrix(counts.reshape(count, count).numpy(), classes, name), path)

@@ -1,0 +1,51 @@
+"""The outcome of an evaluation.
+
+Shape suffixes: M test samples, L classes.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from hardviews.evaluation.sources import Source
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """A protocol's metrics of one kind of features, and its predictions.
+
+    headings: by metric, the heading of its column in a table; only test accuracies, in per cent, have one, and the
+    other metrics are only logged. predictions_M: the predicted class of each test sample.
+    """
+
+    metrics: Mapping[str, float]
+    headings: Mapping[str, str]
+    predictions_M: Tensor
+
+
+@dataclass(frozen=True)
+class Result:
+    """An evaluation's outcome: metrics by source of features, the encoder's digest, and the run it is logged to.
+
+    headings: as those of `Scores`. classes: their number, 0 if it is not known. remarks: sentences for people, for
+    example of a grid that is too narrow. logged: whether all of it arrived there; undelivered: if not, why, and what
+    to do.
+    """
+
+    name: str
+    metrics: Mapping[Source, Mapping[str, float]]
+    headings: Mapping[str, str]
+    digest: str
+    run_id: str
+    classes: int = 0
+    remarks: tuple[str, ...] = ()
+    logged: bool = True
+    undelivered: str = ""
+
+
+Announce = Callable[[Result], None]
+
+
+def silent(result: Result) -> None:
+    """Announce nothing."""

@@ -1,0 +1,178 @@
+"""The encoder that is evaluated: a run's, a tracking run's, a checkpoint's, a file's, or any of timm."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import timm
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from hardviews.checked import OPTION, at_least, require
+from hardviews.errors import UserError
+from hardviews.models.backbones import Backbone
+from hardviews.models.encoder import Encoder, exported_state, load, of_weights
+from hardviews.runs.checkpoint import Checkpoints
+from hardviews.runs.record import Record
+from hardviews.storage.scratch import scratch
+from hardviews.storage.url import check_given
+from hardviews.tracking.server import Server
+from hardviews.views.augmentation import Normalisation
+
+NEWEST = "newest"
+_TIMM = "timm:"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Which encoder is evaluated: `run` or `encoder` names it.
+
+    Attributes:
+        run: the output of a pretraining job (path or URL), the id of its MLflow run, or an exported encoder's folder or
+            file.
+        encoder: any encoder: `timm:NAME` for a network of timm, with the weights of the file `weights` or untrained; or
+            what `run` takes.
+        weights: a file with the weights of the timm network (.safetensors, or .pth without other objects in it).
+        image_size: pixels a side of the images that the timm network takes; by default its own.
+        checkpoint: instead of the exported encoder, the one in a checkpoint of the run: `newest`, also while it trains.
+    """
+
+    run: str | None = None
+    encoder: str | None = None
+    weights: str | None = None
+    image_size: int | None = None
+    checkpoint: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse none and two encoders, and options that say nothing of the one that is named."""
+        check_given(run=self.run, encoder=self.encoder, weights=self.weights)
+        require(self, OPTION, image_size=at_least(1).or_none())
+        if (self.run is None) == (self.encoder is None):
+            raise UserError(
+                "Evaluation: name one encoder, by --run OUTPUT (of a pretraining) or by --encoder timm:NAME or FILE."
+            )
+        foreign = self.place.startswith(_TIMM)
+        for name in ("weights", "image_size"):
+            if getattr(self, name) is not None and not foreign:
+                raise UserError(
+                    f"Evaluation: --{name.replace('_', '-')} is for a network of timm, and {self.place} is none. Leave "
+                    "it out, or name the network by --encoder timm:NAME."
+                )
+        if self.checkpoint is not None and (foreign or self.checkpoint not in (NEWEST, *_step(self.checkpoint))):
+            raise UserError(
+                f"Evaluation: --checkpoint {self.checkpoint} is no checkpoint of a run. Give `{NEWEST}`, or the name "
+                "of a folder in the run's checkpoints, for example step-00000100."
+            )
+
+    @property
+    def waits(self) -> bool:
+        """Whether the encoder may come later: a run's, not one of timm or of a tracking run."""
+        return not self.place.startswith(_TIMM) and not _is_run_id(self.place)
+
+    @property
+    def place(self) -> str:
+        """The address or name of the encoder."""
+        return str(self.encoder if self.run is None else self.run)
+
+    def open(self, project: str) -> Encoder:
+        """Read the encoder. project: the folder of the tracking record, for runs that are named by their id.
+
+        Raises:
+            UserError: it is not there, is damaged, or is none.
+        """
+        if self.place.startswith(_TIMM):
+            return _of_timm(self.place.removeprefix(_TIMM), self.weights, self.image_size)
+        if self.checkpoint is not None:
+            return _of_checkpoint(self.place, self.checkpoint)
+        if _is_run_id(self.place):
+            from hardviews.tracking.model import fetch_encoder  # imports mlflow, which takes seconds
+
+            with scratch() as folder:
+                return load(fetch_encoder(Server.connect(None, Path(project).absolute()), self.place, folder))
+        return load(self.place)
+
+
+def _is_run_id(place: str) -> bool:
+    """Whether a place is the id of an MLflow run, and not a folder of such a name."""
+    return bool(re.fullmatch(r"[0-9a-f]{32}", place)) and not os.path.exists(place)
+
+
+def _step(name: str) -> list[str]:
+    return [name] if re.fullmatch(r"step-\d+", name) else []
+
+
+def _of_checkpoint(output: str, name: str) -> Encoder:
+    record = Record.read(output)
+    if record is None:
+        raise UserError(f"There is no run at {output} (no run.json). Give the output of a pretraining.")
+    if not record.encoder:
+        raise UserError(
+            f"The record of the run at {output} does not say which weights of a checkpoint are the encoder's: an older "
+            "version wrote it. Go on with the training for a moment, which writes it, or evaluate the exported encoder."
+        )
+    checkpoints = Checkpoints(output)
+    found = checkpoints.latest() if name == NEWEST else checkpoints.named(name)
+    if found is None:
+        raise UserError(f"The run at {output} has no checkpoint{'' if name == NEWEST else f' {name}'} yet.")
+    within = str(record.encoder["within"])
+    state = {key[len(within) :]: value for key, value in found.tensors.items() if key.startswith(within)}
+    progress = found.progress
+    provenance = {"run_id": record.run_id, "recipe": record.recipe, "samples": progress.samples, "step": progress.step}
+    return of_weights(record.encoder, state, provenance)
+
+
+def _of_timm(name: str, weights: str | None, image_size: int | None) -> Encoder:
+    """Build a network of timm; without weights it is untrained, with the random numbers of seed 0."""
+    backbone = Backbone(name, image_size=image_size if Backbone(name).is_transformer else None)
+    usual = timm.get_pretrained_cfg(name)
+    normalisation = Normalisation() if usual is None else Normalisation(_three(usual.mean), _three(usual.std))
+    size = image_size or (224 if usual is None else int(usual.input_size[-1]))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder = Encoder(backbone, normalisation, None, size, {"timm": name, "weights": weights or "untrained"})
+    if weights is None:
+        return encoder.eval()
+    state = _read_weights(weights)
+    expected = encoder.network.state_dict()
+    # Files of timm, torchvision and of supervised training hold the classifier too.
+    kept = {key: value for key, value in state.items() if key in expected}
+    lacking = [key for key in expected if key not in kept]
+    wrong = [key for key in kept if kept[key].shape != expected[key].shape]
+    if lacking or wrong:
+        problem = f"lacks {lacking[0]} and {len(lacking) - 1} more" if lacking else f"has another shape of {wrong[0]}"
+        raise UserError(f"--weights {weights} are not of {name}: the file {problem}. Give the file of this network.")
+    encoder.network.load_state_dict(kept)
+    return encoder.eval()
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return red, green, blue
+
+
+def _read_weights(path: str) -> dict[str, Tensor]:
+    """Read a state dict without running code that is in the file."""
+    try:
+        if path.endswith(".safetensors"):
+            return exported_state(safetensors.torch.load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"--weights {path}: there is no such file.") from None
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
+        raise UserError(f"--weights {path} cannot be read ({str(error).splitlines()[0]}).") from error
+    except Exception as error:  # weights_only refuses objects by pickle's own error
+        raise UserError(
+            f"--weights {path} holds more than weights, and objects in a file may run code. Save its state dict alone, "
+            "best as .safetensors."
+        ) from error
+    for key in ("state_dict", "model", "teacher"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"--weights {path} holds no state dict: names with tensors.")
+    prefix = re.compile(r"^(module\.|backbone\.|encoder\.|model\.)+")
+    return {prefix.sub("", str(key)): value for key, value in content.items()}

@@ -1,0 +1,16 @@
+"""Spread: the standard deviation of normalised features, against that of evenly spread ones.
+
+Chen & He, "Exploring Simple Siamese Representation Learning" (CVPR 2021), figure 2: features of length 1 that are
+evenly spread have the standard deviation 1 / sqrt(D) in each of D dimensions, and 0 after a collapse.
+
+Shape legend: N samples, D features.
+"""
+
+from torch import Tensor
+from torch.nn.functional import normalize
+
+
+def spread(values_ND: Tensor) -> float:
+    """Return the mean standard deviation of features of length 1, times sqrt(D), from 0 to about 1; N > 1."""
+    unit_ND = normalize(values_ND.double(), dim=1)
+    return float(unit_ND.std(0).mean() * unit_ND.shape[1] ** 0.5)

@@ -1,0 +1,111 @@
+"""The description of a training on its page in MLflow: a verdict first, then what it is made of and how to go on.
+
+Each part is a section of its own (`tracking/notes.py`): evaluations put their scores between the verdict and the rest.
+"""
+
+from dataclasses import dataclass
+
+from hardviews.data.index import Index
+from hardviews.health import verdict as health
+from hardviews.health.course import Course
+from hardviews.runs.history import History
+from hardviews.tracking.experiment import TRAINING_MENUS, VIEW
+from hardviews.tracking.mlflow_run import Run
+from hardviews.tracking.notes import EXPERIMENT, HEAD
+from hardviews.tracking.spare import spare
+from hardviews.train.command_line import CommandLine, in_lines
+from hardviews.train.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the description is made of.
+
+    Attributes:
+        run: whose description it is.
+        recipe: with the values of the command line.
+        data: the address that was given for the data.
+        index: of the training data.
+        output: address of checkpoints and encoder.
+        command: that started this life.
+        total: samples of the whole training.
+    """
+
+    run: Run
+    recipe: Recipe
+    data: str
+    index: Index
+    output: str
+    command: CommandLine
+    total: int
+
+    def begin(self, samples: int) -> None:
+        """Write everything that is known before a step; `samples` were seen by earlier lives."""
+        with spare("the description"):
+            self.run.set_section(HEAD, unfinished(samples, self.total))
+            self.run.set_section("Settings", self._settings())
+            self.run.set_section("Data", self._data())
+            self.run.set_section("Go on from here", self._commands())
+
+    def judge(self, history: History, samples: int) -> None:
+        """Write the verdict on a training that has seen so many samples."""
+        with spare("the verdict"):
+            self.run.set_section(HEAD, verdict(history, samples, self.total))
+
+    def _settings(self) -> str:
+        changes = self.command.changes()
+        recipe = f"Recipe `{self.recipe.name}`, seed {self.recipe.training.seed}"
+        if not changes:
+            return f"{recipe}, with its own settings." if self.command.given else f"{recipe}."
+        lines = "\n".join(f"* `{_code(name)}`: `{_code(value)}`" for name, value in changes.items())
+        return f"{recipe}. Settings that differ from it:\n\n{lines}"
+
+    def _data(self) -> str:
+        classes = f" of {len(self.index.classes)} classes" if self.index.labelled and self.index.classes else ""
+        return (
+            f"{len(self.index):,} images{classes} in `{_code(self.data)}` (digest `{self.index.digest[:12]}`).\n"
+            f"Checkpoints and encoder: `{_code(self.output)}`."
+        )
+
+    def _commands(self) -> str:
+        folder = self.data.rstrip("/").removesuffix("/train")
+        places = [["--run", self.output], ["--data", folder], ["--baselines"]]
+        commands = [
+            "# evaluate",
+            in_lines([["hardviews", "knn"], *places]),
+            in_lines([["hardviews", "linear"], *places]),
+            "# train again, into a new output",
+            self.command.again(self.data, f"{self.output.rstrip('/')}-again"),
+        ]
+        return (
+            "```sh\n" + "\n".join(commands) + "\n```\n\n"
+            "[Runs of this experiment, with the columns to judge by]"
+            f"(#/experiments/{EXPERIMENT}/runs?viewStateShareKey={VIEW}&{TRAINING_MENUS})"
+        )
+
+
+def verdict(history: History, samples: int, total: int) -> str:
+    """Return the first line of the description: how the training stands.
+
+    This is the only place where a verdict on the training's health enters the description.
+    """
+    line = unfinished(samples, total) if samples < total else finished(history, total)
+    found = health.verdict(Course(history.rows), finished=samples >= total)
+    return line if found.kind == "unfinished" else f"**{found.kind.capitalize()}**: {' '.join(found.evidence)} {line}"
+
+
+def unfinished(samples: int, total: int) -> str:
+    """Return the line of a training that has not seen all samples."""
+    return f"**Unfinished**: {samples:,} of {total:,} samples seen ({100 * samples / max(1, total):.0f} %)."
+
+
+def finished(history: History, total: int) -> str:
+    """Return the line of a training that has seen all samples, with the first and the last loss."""
+    values = history.curve("loss")[1]
+    fall = f" Loss from {values[0]:.4g} to {values[-1]:.4g}." if values else ""
+    return f"**Finished**: {total:,} samples seen.{fall} A low loss alone is no proof: evaluate the encoder."
+
+
+def _code(text: str) -> str:
+    """Return text that does not end a piece of code."""
+    return text.replace("`", "'").replace("\n", " ")

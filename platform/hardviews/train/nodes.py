@@ -1,0 +1,77 @@
+"""Figures of every node, so that a slow one is seen: they travel with the sums of a report, at no message of their own.
+
+MLflow's page of system metrics shows the nodes of a figure, `system/FIGURE/node_N`, side by side.
+"""
+
+from collections.abc import Callable, Sequence
+from statistics import median
+
+from hardviews.elastic.environment import launched
+from hardviews.tracking.system import SystemMetrics
+from hardviews.train.meter import Meter
+
+# Name of a figure, and whether those of a node's processes are added up.
+_SPEED = "backward_images_per_second"
+_FIGURES = {
+    _SPEED: True,
+    "data_wait_percentage": False,
+    "cpu_percentage": True,
+    "memory_megabytes": True,
+    "gpu_memory_megabytes": True,
+}
+_SYSTEM = ("process_cpu_percentage", "process_memory_megabytes", "gpu_memory_usage_megabytes")
+
+
+class Nodes:
+    """Reports what the meter has summed up, and beside it what each node did."""
+
+    def __init__(self, meter: Meter, share: float, backward: Callable[[], float], wait: Callable[[], float]) -> None:
+        """Report nothing beside if this process is alone.
+
+        share: images of this rank in a micro-batch. backward: returns the seconds of a backward pass of this rank, 0
+        if unknown. wait: returns the share of time that this rank waited for data.
+        """
+        self._meter, self._share, self._backward, self._wait = meter, share, backward, wait
+        me = launched()
+        self._alone = me.size == 1
+        self._node = me.rank // max(1, me.local_size)
+        self._system = SystemMetrics()
+
+    def report(self) -> dict[str, float]:
+        """Return the meter's means; every rank calls this at the same step."""
+        return self._meter.report(() if self._alone else self._mine())
+
+    def metrics(self) -> dict[str, float]:
+        """Return the figures of each node at the last report."""
+        return {} if self._alone else by_node(self._meter.by_rank)
+
+    def _mine(self) -> list[float]:
+        seconds = self._backward()
+        system = self._system.sample()
+        taken = [system.get(f"system/{name}", 0.0) for name in _SYSTEM]
+        return [self._node, self._share / seconds if seconds else 0.0, 100 * self._wait(), *taken]
+
+
+def by_node(ranks: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Return metrics by node from the rows of all ranks: the node, then the figures; what is 0 everywhere is left out.
+
+    A backward pass counts without the wait for other ranks: its slowest node is the one that the others wait for.
+    `slowest_node` is its number, and `slowest_node_speed` its speed as a share of the median node's.
+    """
+    figures: dict[str, dict[int, float]] = {name: {} for name in _FIGURES}
+    for node in sorted({int(row[0]) for row in ranks}):
+        rows = [row[1:] for row in ranks if int(row[0]) == node]
+        for (name, added), column in zip(_FIGURES.items(), zip(*rows, strict=True), strict=True):
+            figures[name][node] = sum(column) / (1 if added else len(column))
+    found = {
+        f"system/{name}/node_{node}": value
+        for name, values in figures.items()
+        if any(values.values())
+        for node, value in values.items()
+    }
+    speeds = figures[_SPEED]
+    if len(speeds) > 1 and all(speeds.values()):
+        slowest = min(speeds, key=lambda node: speeds[node])
+        found["system/slowest_node"] = float(slowest)
+        found["system/slowest_node_speed"] = speeds[slowest] / median(speeds.values())
+    return found

@@ -1,0 +1,48 @@
+"""The page of a training in MLflow while it goes on: its description, and pictures at checkpoints."""
+
+from hardviews.data.index import Index
+from hardviews.objective import Losses
+from hardviews.runs.history import History
+from hardviews.runs.where import Where
+from hardviews.tracking.mlflow_run import Run
+from hardviews.train.command_line import CommandLine
+from hardviews.train.description import Description
+from hardviews.train.opening import absolute
+from hardviews.train.recipe import Recipe
+from hardviews.train.review import Review
+
+
+def describe(run: Run, recipe: Recipe, where: Where, index: Index, total: int) -> Description:
+    """Return the description of a run; `total`: samples of the whole training."""
+    command = CommandLine.of_this_process(recipe.name)
+    return Description(run, recipe, absolute(where.data), index, absolute(where.output), command, total)
+
+
+class RunPage:
+    """Keeps the page of a run up to date; every rank calls everything, and only the one that writes does something."""
+
+    def __init__(self, review: Review, description: Description, history: History) -> None:
+        """Write nothing yet."""
+        self._review, self._description, self._history = review, description, history
+
+    def begin(self, samples: int) -> None:
+        """Write the description; `samples` were seen by earlier lives."""
+        self._description.begin(samples)
+
+    def see(self, losses: Losses) -> None:
+        """Remember a step."""
+        self._review.see(losses)
+
+    def at_checkpoint(self, samples: int) -> None:
+        """Draw pictures beside the steps and judge the training so far, if this checkpoint is to have some."""
+        if self._review.at_checkpoint(samples):
+            self._description.judge(self._history, samples)
+
+    def leave(self, samples: int) -> None:
+        """Judge a training that goes on in another life."""
+        self._description.judge(self._history, samples)
+
+    def finish(self) -> None:
+        """Draw everything, and judge the training."""
+        self._review.finish(self._history)
+        self._description.judge(self._history, self._description.total)

@@ -1,0 +1,138 @@
+"""The pages of a pretraining run, one after the other, with what each has to show; and their pictures for docs/tour.md.
+
+.venv/bin/python -m tests.browser.tour --server http://127.0.0.1:5000 --experiment 1 --run RUN --to docs/images
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+from PIL import Image
+
+from tests.browser.chromium import chromium
+
+MENUS = "workflowType=machine_learning"
+# State of the page that a first visit would change: the assistant would cover a third of it.
+_CLOSED = {"mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true", "mlflow.assistant.panelOpen_v1": "false"}
+_CHARTS = "document.querySelectorAll('.js-plotly-plot .scatterlayer').length"
+_TITLES = """[...document.querySelectorAll('[data-testid="experiment-view-compare-runs-card"]')]
+    .map(card => card.innerText.trim().split('\\n')[0])"""
+
+
+class Tour:
+    """Visits pages of one run; `pictures` is the folder for PNG files, None for none."""
+
+    def __init__(self, browser, server, experiment, run, pictures=None):
+        self.browser, self.pictures = browser, pictures
+        self._experiment = f"{server}/#/experiments/{experiment}"
+        self._run = f"{self._experiment}/runs/{run}"
+        browser.open(server, 800, 600)
+        browser.wait_for_text("MLflow")
+        for key, value in _CLOSED.items():
+            browser.value(f"localStorage.setItem({json.dumps(key)}, {json.dumps(value)})")
+
+    def overview(self, *wanted):
+        """The description, unfolded, and the panel with source, user and data set; return the text."""
+        self.browser.open(f"{self._run}?{MENUS}", 1360, 900)
+        self.browser.wait_for_text("Description", "About this run", "Datasets")
+        self.browser.click('button[aria-label="Expand description"]')
+        self.browser.wait_for_text(*wanted)
+        self._picture("tour_overview")
+        return self.browser.text()
+
+    def charts(self):
+        """The page of charts; return the titles of its first charts, in the order of the page."""
+        self.browser.open(f"{self._run}/model-metrics?{MENUS}", 1360, 900)
+        self.browser.wait(f"{_CHARTS} > 2")
+        self._picture("tour_charts")
+        return self.browser.value(_TITLES)
+
+    def slider(self, key, moves=2):
+        """The pictures of a key: move the slider, and see the picture of each step; return the steps that it was on.
+
+        MLflow writes all parameters above a picture; the picture is scrolled into sight.
+        """
+        self.browser.open(f"{self._run}/model-metrics?{MENUS}", 1360, 900)
+        self.browser.wait(f"{_CHARTS} > 0")
+        # Charts are made when they come into sight.
+        self.browser.wait(f"{_section('views')}?.scrollIntoView() || !!{_slider(key)}")
+        self.browser.value(f"{_slider(key)}?.scrollIntoView({{block: 'center'}})")
+        steps = [self._step(key)]
+        for _ in range(moves):
+            while self._step(key) <= steps[-1]:
+                self.browser.value(f"{_slider(key)}?.focus()")
+                self.browser.press("ArrowRight", 39)
+            steps.append(self._step(key))
+            images = f"[...({_card(key)}?.querySelectorAll('img') ?? [])]"
+            image = f"{images}.find(each => each.src.includes('step%2B{steps[-1]}%2B'))"
+            self.browser.wait(f"!!{image}")
+            self.browser.value(f"{image}?.scrollIntoView({{block: 'center'}})")
+            self.browser.wait(f"{image}?.naturalWidth > 0")
+        self._picture("tour_pictures")
+        return steps
+
+    def nodes(self):
+        """The page of system metrics, with a chart for all nodes; return the text."""
+        self.browser.open(f"{self._run}/system-metrics?{MENUS}", 1360, 900)
+        self.browser.wait(f"{_CHARTS} > 0")
+        self._picture("tour_nodes")
+        return self.browser.text()
+
+    def runs(self, view, *wanted):
+        """The list of runs with the columns of a saved view."""
+        self.browser.open(f"{self._experiment}/runs?viewStateShareKey={view}&{MENUS}", 1360, 420)
+        self.browser.wait_for_text(*wanted)
+        self._picture("tour_runs")
+        return self.browser.text()
+
+    def _step(self, key):
+        # The page draws its charts anew now and then.
+        shown = self.browser.wait(f"{_slider(key)} && 'at ' + {_slider(key)}.getAttribute('aria-valuenow')")
+        return int(shown.removeprefix("at "))
+
+    def _picture(self, name):
+        if self.pictures is not None:
+            # Without a mouse every chart shows its tools.
+            self.browser.value(
+                "document.head.insertAdjacentHTML('beforeend', '<style>.modebar-container {display: none}</style>')"
+            )
+            time.sleep(2)  # for the eye alone: pages fade and move
+            file = self.pictures / f"{name}.png"
+            self.browser.picture(file)
+            with Image.open(file) as image:
+                image.convert("P", palette=Image.Palette.ADAPTIVE, colors=128).save(file, optimize=True)
+
+
+def _section(name):
+    return f"""[...document.querySelectorAll('[data-testid="experiment-view-compare-runs-section-header"]')]
+        .find(each => each.innerText.startsWith({json.dumps(name)}))"""
+
+
+def _card(key):
+    return f"""[...document.querySelectorAll('[data-testid="experiment-view-compare-runs-card"]')]
+        .find(each => each.innerText.includes({json.dumps(key)}))"""
+
+
+def _slider(key):
+    return f"{_card(key)}?.querySelector('[role=slider]')"
+
+
+def main():
+    """Take the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("server", "experiment", "run", "to"):
+        parser.add_argument(f"--{name}", required=True)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as profile, chromium(Path(profile)) as browser:
+        tour = Tour(browser, given.server, given.experiment, given.run, Path(given.to))
+        tour.overview("Go on from here")
+        tour.charts()
+        tour.slider("views/gallery")
+        tour.nodes()
+        tour.runs("hardviews", "Run Name")
+
+
+if __name__ == "__main__":
+    main()
