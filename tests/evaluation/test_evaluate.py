@@ -88,6 +88,9 @@ def test_both_protocols_with_baselines_are_children_of_the_pretraining_run(data,
         inputs = client.get_run(result.run_id).inputs
         assert {tag.value for one in inputs.dataset_inputs for tag in one.tags} == {"training", "test"}
         assert len(inputs.model_inputs) == 1
+        peeked = "linear/peek_best_top1" in run.data.metrics
+        assert peeked == (result.name == "linear") and "linear/peek_best_top1" not in result.metrics["pretrained"]
+        assert [item.path for item in client.list_artifacts(result.run_id, "splits")] == ["splits/held_out.txt"]
         figures = client.list_artifacts(result.run_id, "figures")
         assert [item.path for item in figures] == [f"figures/{result.name}_confusion.png"]
     # k is cut to the 60 training samples.

@@ -7,7 +7,7 @@ Shape suffixes: N training samples, M test samples, L classes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -69,6 +69,15 @@ class Fitted(Protocol):
 
         Every rank calls this and gets all scores.
         """
+        ...
+
+
+@runtime_checkable
+class Peeks(Protocol):
+    """A fitted protocol that can also say what its candidates score on the test set, as several papers choose."""
+
+    def peek(self, test: Features) -> float:
+        """Return the accuracy in per cent of the candidate that is the best on the test set itself."""
         ...
 
 

@@ -15,8 +15,15 @@ from hardviews.evaluation.features import Features, extract
 from hardviews.evaluation.held_out import held_out, names_of
 from hardviews.evaluation.overlap import find_overlaps
 from hardviews.evaluation.preprocess import Preprocess
-from hardviews.evaluation.probe import Fitted, Task
-from hardviews.evaluation.record import data_name, log_inputs, log_predictions, log_scores, overlap_metrics
+from hardviews.evaluation.probe import Fitted, Peeks, Task
+from hardviews.evaluation.record import (
+    data_name,
+    log_held_out,
+    log_inputs,
+    log_predictions,
+    log_scores,
+    overlap_metrics,
+)
 from hardviews.evaluation.result import Announce, Result, Scores, silent
 from hardviews.evaluation.scores import scored
 from hardviews.evaluation.sources import Embedding, Source, embedding
@@ -83,6 +90,7 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
         )
         step = int(encoder.provenance.get("samples", 0))
         held_out_N, names = held_out(train, config.seed, config.held_out), names_of(train)
+        log_held_out(run, held_out_N, names)
         for source in sources:
             kind = embedding(source, encoder, config.seed)
             features = partial(_features, config, kind, preprocess, world)
@@ -94,6 +102,8 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
             outcome[source] = scores
             prefix = "" if source == "pretrained" else f"{source}/"
             run.log_metrics({f"{prefix}{key}": value for key, value in scores.metrics.items()}, step)
+            if isinstance(fitted, Peeks):  # after the scores, and never among them
+                run.log_metrics({f"{prefix}{name}/peek_best_top1": fitted.peek(tested)}, step)
             remarks += [f"{source}: {remark}" for remark in fitted.choice.remarks]
         overlaps = find_overlaps(test, train, config.place, config.overlap, config.workers) if world.leads else []
         run.log_metrics(overlap_metrics(name, overlaps, scores, tested.labels_N), step)

@@ -73,6 +73,12 @@ def as_markdown(result: Result, test: Index, samples: int) -> str:
     ).rstrip()
 
 
+def log_held_out(run: Run, held_out_N: Tensor, names: Sequence[str]) -> None:
+    """Log which training samples the settings were chosen on: place in the index, checksum and size."""
+    places = held_out_N.nonzero()[:, 0].tolist()
+    run.log_text("".join(f"{place} {names[place]}\n" for place in places), "splits/held_out.txt")
+
+
 def log_predictions(run: Run, name: str, scores: Scores, labels_M: Tensor, classes: tuple[str, ...]) -> None:
     """Log the prediction of every test sample, and the confusion matrix."""
     run.log_text(to_csv(labels_M, scores.predictions_M), FILE)
