@@ -162,6 +162,7 @@ def test_data(workplace):
     assert "270 images of dots, stripes" in snippet
 
 
+@pytest.mark.timeout(900)  # five evaluations and two trainings
 def test_evaluation(workplace):
     with contextlib.redirect_stdout(io.StringIO()):
         Packing("photos", "shards").run()
