@@ -10,6 +10,10 @@ from hardviews.evaluation.preprocess import Preprocess
 from hardviews.evaluation.probe import Task
 from hardviews.evaluation.result import Result
 from hardviews.evaluation.transfer import Transfer, fit_transfer, metric_of, run_transfer, table
+from hardviews.models.backbones import Backbone
+from hardviews.models.encoder import Encoder, save
+from hardviews.tracking.mlflow_run import Run
+from hardviews.views.augmentation import Normalisation
 from hardviews.world import ALONE
 from tests.evaluation.test_features import Noise
 from tests.evaluation.test_linear import problem
@@ -76,3 +80,16 @@ def test_a_set_that_is_not_there_is_told_and_the_others_are_evaluated(sets, proj
     assert "cifar10" in capsys.readouterr().out
     with pytest.raises(UserError, match="name the data sets"):
         Transfer(**ENCODER)
+
+
+def test_every_set_has_a_run_and_a_headline_of_its_own_also_in_one_job(sets, project, client, tmp_path, monkeypatch):
+    """A job that is started again goes on in its runs: they are told apart by their test sets."""
+    monkeypatch.setenv("TORCHX_JOB_ID", "kubernetes://torchx/ns:transfer-abc")
+    encoder = Encoder(Backbone("resnet10t", small_stem=True), Normalisation(), None, 16)
+    with Run.start("hardviews", "pretrain", folder=project) as run:
+        encoder.provenance = {"run_id": run.run_id, "samples": 64}
+    save(encoder, tmp_path / "output")
+    where = {"project": str(project), "device": "cpu", "baselines": False}
+    found = run_transfer(Transfer(str(tmp_path / "output"), sets=tuple(sets), weights_l2=(1.0,), **where))
+    assert len({result.run_id for result in found.values()}) == 2
+    assert {"eval/transfer_cifar10_top1", "eval/transfer_pets_top1"} <= client.get_run(run.run_id).data.metrics.keys()

@@ -75,7 +75,7 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
     check_crop(encoder, preprocess.crop)
     outcome: dict[Source, Scores] = {}
     remarks: list[str] = []
-    run, parent = _open_run(config, f"{name} {data_name(test)}", name, encoder, world)
+    run, parent = _open_run(config, name, encoder, test, world)
     with run:
         run.use_store(sweep)
         run.log_params(config)
@@ -141,14 +141,16 @@ def _checkpoint(run: str, encoder: Encoder) -> dict[str, str]:
     return {}
 
 
-def _open_run(config: Evaluation, title: str, name: str, encoder: Encoder, world: World) -> tuple[Run, str | None]:
+def _open_run(config: Evaluation, name: str, encoder: Encoder, test: Index, world: World) -> tuple[Run, str | None]:
     """Open the evaluation's run; return it and the id of the training's run that it is a child of."""
     parent = encoder.provenance.get("run_id")
     tags = {"hardviews.evaluation": name, **job_tags()}
     job = setting(JOB)
     # A job that is started again after its node was lost goes on in the run that it began.
-    key = f"{job} {name} of {encoder.digest}" if job else None
-    start = partial(Run.start, config.experiment, title, folder=config.project, key=key, rank=world.rank)
+    key = f"{job} {name} of {encoder.digest} on {test.digest}" if job else None
+    start = partial(
+        Run.start, config.experiment, f"{name} {data_name(test)}", folder=config.project, key=key, rank=world.rank
+    )
     try:
         return start(parent=parent, tags=tags), parent
     except MissingRun as error:

@@ -58,9 +58,15 @@ def log_scores(run: Run, parent: str | None, result: Result, test: Index, sample
     if parent is None:
         return
     above = run.other(parent)
-    headline = f"{result.name}/top1"
-    above.log_metrics({f"eval/{result.name}_top1": result.metrics["pretrained"][headline]}, samples)
+    headline = result.metrics["pretrained"][f"{result.name}/top1"]
+    above.log_metrics({headline_name(result.name, test): headline}, samples)
     above.set_section(f"{result.name} on {data_name(test)}", as_markdown(result, test, samples), first=True)
+
+
+def headline_name(protocol: str, test: Index) -> str:
+    """Return the name of a headline on the training's run; transfer has one for each of its data sets."""
+    of_set = f"_{data_name(test).split('/')[0]}" if protocol == "transfer" else ""
+    return f"eval/{protocol}{of_set}_top1"
 
 
 def as_markdown(result: Result, test: Index, samples: int) -> str:
