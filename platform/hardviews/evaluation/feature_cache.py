@@ -37,7 +37,6 @@ class FeatureKey:
     Attributes:
         embedding: digest of the map.
         data: digest of the dataset.
-        rows: which of its samples, as a digest; empty for all.
         resize: see `Preprocess`.
         crop: see `Preprocess`.
         precision: of the network.
@@ -47,7 +46,6 @@ class FeatureKey:
 
     embedding: str
     data: str
-    rows: str
     resize: int
     crop: int
     precision: str

@@ -71,7 +71,6 @@ def extract(
     key = FeatureKey(
         embedding=embedding.digest,
         data=index.digest,
-        rows="",
         resize=preprocess.resize,
         crop=preprocess.crop,
         precision=precision,
