@@ -9,7 +9,7 @@ from skimage import data
 from hardviews.data.pack import pack
 from hardviews.data.source import Item
 from hardviews.evaluation import overlap
-from hardviews.evaluation.overlap import find_overlaps, hashes
+from hardviews.evaluation.overlap import Overlap, find_overlaps, hashes
 from hardviews.runs.record import Record
 
 
@@ -86,3 +86,11 @@ def test_pictures_are_decoded_once(sets, monkeypatch):
 def test_sets_without_copies_have_no_remark(sets):
     (found,) = find_overlaps(sets["pretraining"], sets["train"], "nowhere", "full", 2)
     assert found.remark() == ""
+
+
+def test_images_that_only_look_alike_are_not_called_copies():
+    nothing, one = np.zeros(3, bool), np.array([True, False, False])
+    assert (
+        Overlap("the training set", nothing, one).remark()
+        == "1 of 3 test images look like an image in the training set."
+    )

@@ -49,6 +49,8 @@ class Overlap:
         same, alike = int(self.same_M.sum()), int((self.alike_M & ~self.same_M).sum())
         if not same and not alike:
             return ""
+        if not same:
+            return f"{alike} of {len(self.same_M)} test images look like an image in {self.where}."
         more = f", and {alike} more look like one" if alike else ""
         return f"{same} of {len(self.same_M)} test images are copies of an image in {self.where}{more}."
 
