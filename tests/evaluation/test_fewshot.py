@@ -86,4 +86,4 @@ def test_the_command(project, tmp_path, capsys):
     words += ["--test", f"{tmp_path}/test", "--project", str(project), "--device", "cpu", "--shots", "1", "4"]
     main(["fewshot", *words])
     said = capsys.readouterr().out
-    assert "few-shot" in said and "k=4" in said and "±" in said
+    assert "few-shot" in said and "k=4" in said and "\u00b1" in said

@@ -94,7 +94,7 @@ def check_logged(results: Sequence[Result]) -> None:
 def _with_std(row: Mapping[str, float], name: str, best: float) -> str:
     """Return a number, and behind it the standard deviation over draws if it is a mean."""
     std = row.get(f"{name}_std")
-    return _cell(row.get(name), best) + ("" if std is None else f" ±{std:.1f}")
+    return _cell(row.get(name), best) + ("" if std is None else f" \u00b1{std:.1f}")
 
 
 def _cell(value: float | None, best: float) -> str:
