@@ -16,6 +16,7 @@ def pretrain(
     output: Optional[str] = None,
     tracking: Optional[str] = None,
     j: str = "1:2x1",
+    wait: int = 0,
     cpu: int = 2,
     memMB: int = 4096,
     gpu: int = 0,
@@ -43,6 +44,7 @@ def pretrain(
         output: URL under which checkpoints are kept
         tracking: address of the MLflow server
         j: MIN:MAXxPROCESSES: nodes, and processes on each
+        wait: seconds to wait for data that are still being packed; on a cluster the job has no GPU meanwhile
         cpu: cores of a trainer node
         memMB: memory of a trainer node in MB
         gpu: GPUs of a trainer node
@@ -66,6 +68,7 @@ def pretrain(
         data=data,
         output=output,
         tracking=tracking,
+        wait=wait,
         resource=specs.Resource(cpu=cpu, gpu=gpu, memMB=memMB),
         env=env,
         grace=grace,

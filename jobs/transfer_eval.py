@@ -14,6 +14,7 @@ def transfer_eval(
     data: Optional[str] = None,
     output: Optional[str] = None,
     tracking: Optional[str] = None,
+    j: Optional[str] = None,
     wait: int = 86400,
     cpu: int = 2,
     memMB: int = 4096,
@@ -39,10 +40,12 @@ def transfer_eval(
         data: URL of a packed dataset, if the arguments name no --sets
         output: URL under which the pretraining job keeps its checkpoints
         tracking: address of the MLflow server
-        wait: seconds to wait for the encoder of a run that is still being trained
-        cpu: cores
-        memMB: memory in MB
-        gpu: GPUs
+        j: MIN:MAXxPROCESSES: nodes, and processes on each (default: one node, one process for each GPU)
+        wait: seconds to wait for data that are still being packed and for a run that is still being trained; on a
+            cluster the job has no GPU meanwhile
+        cpu: cores of a node
+        memMB: memory of a node in MB
+        gpu: GPUs of a node
         env: further environment variables, as A=x,B=y
         secret: Kubernetes Secrets, by name, whose keys become environment variables: AWS_ACCESS_KEY_ID, ...
         mount: volumes, as type=volume,src=CLAIM,dst=FOLDER
@@ -56,6 +59,7 @@ def transfer_eval(
     return component.evaluation(
         name="transfer",
         command="transfer",
+        nodes=j,
         overrides=script_args,
         image=image,
         data=data,

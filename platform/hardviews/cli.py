@@ -7,7 +7,8 @@ import difflib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from hardviews import interrupts, streams
 from hardviews.errors import UserError
@@ -20,7 +21,7 @@ commands:
   demo      pretrain on a small data set (or your own images), evaluate, show the table: start here
   pack      turn a folder of images into shards
   pretrain  pretrain an encoder by a recipe
-  launch    the same on several nodes that come and go, all of them processes of this machine
+  launch    pretrain or evaluate on several nodes that come and go, all of them processes of this machine
   knn       score an encoder by its nearest neighbours
   linear    score an encoder by a linear probe
   fewshot   score an encoder by few labelled images of each class
@@ -133,8 +134,8 @@ def _knn(words: list[str]) -> None:
     from hardviews.evaluation.knn import Knn, evaluate_knn
     from hardviews.evaluation.report import announce, check_logged
 
-    _end_in_order()
-    check_logged([evaluate_knn(parse(Knn, words, "knn"), announce)])
+    with _evaluating():
+        check_logged([evaluate_knn(parse(Knn, words, "knn"), announce)])
 
 
 def _linear(words: list[str]) -> None:
@@ -142,8 +143,8 @@ def _linear(words: list[str]) -> None:
     from hardviews.evaluation.linear import Linear, evaluate_linear
     from hardviews.evaluation.report import announce, check_logged
 
-    _end_in_order()
-    check_logged([evaluate_linear(parse(Linear, words, "linear"), announce)])
+    with _evaluating():
+        check_logged([evaluate_linear(parse(Linear, words, "linear"), announce)])
 
 
 def _fewshot(words: list[str]) -> None:
@@ -151,8 +152,8 @@ def _fewshot(words: list[str]) -> None:
     from hardviews.evaluation.fewshot import Fewshot, evaluate_fewshot
     from hardviews.evaluation.report import announce, check_logged
 
-    _end_in_order()
-    check_logged([evaluate_fewshot(parse(Fewshot, words, "fewshot"), announce)])
+    with _evaluating():
+        check_logged([evaluate_fewshot(parse(Fewshot, words, "fewshot"), announce)])
 
 
 def _transfer(words: list[str]) -> None:
@@ -160,8 +161,18 @@ def _transfer(words: list[str]) -> None:
     from hardviews.evaluation.report import check_logged
     from hardviews.evaluation.transfer import Transfer, run_transfer
 
+    with _evaluating():
+        check_logged(list(run_transfer(parse(Transfer, words, "transfer")).values()))
+
+
+@contextmanager
+def _evaluating() -> Iterator[None]:
+    """Run an evaluation, as one process of its job if an agent of ours has started it."""
+    from hardviews.elastic.worker import supervised
+
     _end_in_order()
-    check_logged(list(run_transfer(parse(Transfer, words, "transfer")).values()))
+    with supervised():
+        yield
 
 
 def _compare(words: list[str]) -> None:

@@ -5,24 +5,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
 from hardviews.elastic.environment import launched
 from hardviews.elastic.tcp_store import worker_store
+from hardviews.errors import UserError
+
+T = TypeVar("T")
 
 _TIMEOUT = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among all: rank of size, on a device; `leads_node` for one process of each machine."""
+    """This process among all: rank of size, on a device."""
 
     rank: int
     size: int
     device: torch.device
-    leads_node: bool = True
 
     @property
     def leads(self) -> bool:
@@ -40,6 +43,28 @@ class World:
         if self.size > 1:
             dist.broadcast_object_list(answer, src=0, device=self.device)
         return answer[0]
+
+    def together(self, call: Callable[[], T]) -> list[T]:
+        """Return what a call returned on each process, by rank; every rank calls this.
+
+        Raises:
+            UserError: the call raised one, on this process or on another: none goes on and waits in vain.
+        """
+        failure: UserError | None = None
+        mine: list[T] = []
+        try:
+            mine = [call()]
+        except UserError as error:
+            failure = error
+        found: list[list[T]] = [mine]
+        if self.size > 1:
+            found = [[] for _ in range(self.size)]
+            dist.all_gather_object(found, mine)
+        if failure is not None:
+            raise failure
+        if [] in found:
+            raise UserError(f"Process {found.index([])} met a mistake; its message says which.")
+        return [one for values in found for one in values]
 
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -68,6 +93,6 @@ def joined(choose_device: Callable[[int], torch.device]) -> Iterator[World]:
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=me.rank, world_size=me.size, timeout=_TIMEOUT)
     try:
-        yield World(me.rank, me.size, device, me.local_rank == 0)
+        yield World(me.rank, me.size, device)
     finally:
         dist.destroy_process_group()

@@ -1,6 +1,9 @@
 """What the pair runs to evaluate frozen features together."""
 
+import fcntl
 import os
+from contextlib import ExitStack
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -8,6 +11,8 @@ from torch import Tensor
 
 from hardviews.data.index import Index
 from hardviews.errors import UserError
+from hardviews.evaluation import feature_cache
+from hardviews.evaluation.feature_cache import FeatureKey, locked
 from hardviews.evaluation.features import extract
 from hardviews.evaluation.held_out import held_out
 from hardviews.evaluation.knn import Knn, fit_knn
@@ -24,7 +29,7 @@ from hardviews.world import ALONE, World
 def this_world() -> World:
     if not dist.is_initialized():
         return ALONE
-    return World(dist.get_rank(), dist.get_world_size(), torch.device("cpu"), dist.get_rank() == 0)
+    return World(dist.get_rank(), dist.get_world_size(), torch.device("cpu"))
 
 
 def small_encoder() -> Embedding:
@@ -73,6 +78,38 @@ def refused(train_url: str, cache: str) -> str:
 
     try:
         extract(Index.load(train_url), kind, Picky(16, 16), world, batch_size=8)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def writes(caches: tuple[str, str], held_by_another: int | None = None) -> tuple[bool, int]:
+    """Return whether this rank writes the features of a dataset, and how often it had to try again.
+
+    held_by_another: the rank for whose file another evaluation has the lock, until somebody waits for it.
+    """
+    world = this_world()
+    os.environ["HARDVIEWS_CACHE"] = cache = caches[world.rank]
+    key = FeatureKey("map", "data", 16, 16, "float32", "cpu", 8)
+    tries = 0
+    with ExitStack() as other:
+        if world.rank == held_by_another:
+            os.makedirs(f"{cache}/features", exist_ok=True)
+            lock = other.enter_context(open(f"{cache}/features/{key.digest}.lock", "w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def again() -> None:
+            nonlocal tries
+            tries += 1
+            other.close()
+
+        with patch.object(feature_cache, "advanced", again), locked(key, 8, 16, world) as file:
+            return file is not None, tries
+
+
+def unusable(caches: tuple[str, str]) -> str:
+    try:
+        writes(caches)
     except UserError as error:
         return str(error)
     return ""

@@ -31,3 +31,24 @@ def test_a_mistake_that_one_process_meets_ends_both(pair, urls, tmp_path):
     first, second = pair.run(evaluation.refused, urls[0], str(tmp_path / "cache"))
     assert second == "this image is broken"
     assert first == "Evaluation: process 1 met a mistake; its message says which."
+
+
+def test_one_process_writes_of_all_that_share_a_folder(pair, tmp_path):
+    """Whatever machines they are on: nodes of one machine may share a folder, and machines may share a disk."""
+    one, other = str(tmp_path / "one"), str(tmp_path / "other")
+    assert pair.run(evaluation.writes, (one, one)) == [(True, 0), (False, 0)]
+    assert pair.run(evaluation.writes, (one, other)) == [(True, 0), (True, 0)]
+
+
+def test_no_lock_is_held_while_another_is_waited_for(pair, tmp_path):
+    caches = str(tmp_path / "one"), str(tmp_path / "other")
+    found = pair.run(evaluation.writes, caches, 1)
+    assert [writes for writes, _ in found] == [True, True]
+    assert all(tries >= 1 for _, tries in found)  # also the rank whose lock was free
+
+
+def test_a_folder_that_one_process_cannot_use_ends_both(pair, tmp_path):
+    (tmp_path / "file").touch()
+    first, second = pair.run(evaluation.unusable, (str(tmp_path), str(tmp_path / "file")))
+    assert first == "Process 1 met a mistake; its message says which."
+    assert "HARDVIEWS_CACHE names another folder" in second

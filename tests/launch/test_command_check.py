@@ -5,9 +5,12 @@ import os
 import pytest
 
 from hardviews.data.pack import pack
-from hardviews.launch.command_check import Job, check, look_at
+from hardviews.errors import UserError
+from hardviews.launch.command_check import Job, check, check_words, look_at
+from hardviews.launch.invited import Invited
 from hardviews.launch.preflight import Preflight, job_of
 from hardviews.recipes import RECIPES
+from hardviews.storage.sight import Remark
 from hardviews.train.trainer import without_numbers
 from jobs.knn import knn
 from jobs.pack import pack as packing
@@ -158,12 +161,19 @@ def test_the_command_of_a_job_is_found_in_its_roles():
     assert job_of(app) is None
 
 
+@pytest.mark.parametrize(("words", "said"), [(["--run", "x"], "no train data given"), (["--ks", "0"], "name one enc")])
+def test_an_evaluation_on_several_nodes_is_checked_before_it_starts(words, said):
+    with pytest.raises(UserError, match=said):
+        check_words(["knn", *words], Invited(1, 1, 2), "")
+    check_words(["knn", "--run", "x", "--data", "d"], Invited(1, 1, 2), "")
+
+
 def test_what_is_not_to_be_looked_at_is_not():
     def never():
         raise AssertionError
 
-    assert look_at(never, None) == {"mistakes": [], "unseen": None}
-    assert look_at(None, {}) == {"mistakes": [], "unseen": None}
+    assert look_at(never, None) == {"mistakes": [], "remarks": [], "unseen": None}
+    assert look_at(None, {}) == {"mistakes": [], "remarks": [], "unseen": None}
 
 
 def test_a_place_that_cannot_be_seen_is_no_mistake(monkeypatch):
@@ -171,9 +181,11 @@ def test_a_place_that_cannot_be_seen_is_no_mistake(monkeypatch):
 
     def broken():
         yield "There is no bucket."
+        yield Remark("The job waits.")
         raise OSError("no route")
 
-    assert look_at(broken, {}) == {"mistakes": ["There is no bucket."], "unseen": "OSError: no route"}
+    said = {"mistakes": ["There is no bucket."], "remarks": ["The job waits."], "unseen": "OSError: no route"}
+    assert look_at(broken, {}) == said
 
 
 def test_a_process_of_its_own_checks_words_and_places(s3):
@@ -183,8 +195,9 @@ def test_a_process_of_its_own_checks_words_and_places(s3):
     flight = Preflight(Job([*words, f"{bucket}/taken"]))
     try:
         assert flight.words() == ([], None)
-        (mistake,), failure = flight.places(s3.environment)
-        assert (f"'{bucket}/taken/train' already holds a packed dataset" in mistake, failure) == (True, None)
+        (mistake,), remarks, failure = flight.places(s3.environment)
+        assert f"'{bucket}/taken/train' already holds a packed dataset" in mistake
+        assert (remarks, failure) == ([], None)
     finally:
         flight.close()
     assert flight._process.poll() is not None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hardviews.errors import UserError
 from hardviews.launch import component, local, site
+from hardviews.launch.gate import awaited
 from jobs.knn import knn
 from jobs.linear_eval import linear_eval
 from jobs.pack import pack
@@ -66,15 +67,56 @@ def test_evaluations_and_packing_call_their_commands():
         command_lines(app)
         for app in (
             knn("--k", "5", data="d", output="o"),
-            linear_eval(data="d", output="o", wait=0),
-            pack(source="s", data="d"),
+            linear_eval(data="d", output="o", wait=0, gpu=4),
         )
     ]
-    assert lines == [
-        {"evaluation": "python -m hardviews.cli knn --run o --data d --wait 86400 --k 5"},
-        {"evaluation": "python -m hardviews.cli linear --run o --data d --wait 0"},
-        {"packer": "python -m hardviews.cli pack --source s --out d"},
+    assert [line["evaluation"].partition(" -- ")[2] for line in lines] == [
+        "hardviews.cli knn --run o --data d --wait 86400 --k 5",
+        "hardviews.cli linear --run o --data d --wait 0",
     ]
+    assert "--processes 1 " in lines[0]["evaluation"] and "--processes 4 " in lines[1]["evaluation"]
+    assert command_lines(pack(source="s", data="d")) == {
+        "packer": "python -m hardviews.cli pack --source s --out d",
+    }
+
+
+HELD = "python -m hardviews.launch.gate --wait"
+COORDINATOR = "--host 0.0.0.0 --port 29500"
+
+
+@pytest.mark.parametrize(
+    ("app", "held"),
+    [
+        (lambda: knn(data="s3://d", output="s3://o"), "86400 --run s3://o --data s3://d --parts train,test"),
+        (lambda: knn(data="s3://d/", output="o", wait=5), "5 --data s3://d/ --parts train,test"),
+        (lambda: knn("--encoder", "timm:resnet18", data="s3://d"), "86400 --data s3://d --parts train,test"),
+        (lambda: knn("--train=s3://e", output="s3://o"), "86400 --run s3://o"),
+        (lambda: knn("--checkpoint", "newest", data="/d", output="s3://o"), "86400 --run s3://o --checkpoint"),
+        (lambda: knn(data="s3://d", output="s3://o", wait=0), None),
+        (lambda: knn(data="d", output="o"), None),  # folders, which the coordinator does not see
+        (lambda: pretrain(data="s3://d", wait=60), "60 --data s3://d"),
+        (lambda: pretrain(data="s3://d"), None),
+    ],
+)
+def test_a_job_is_held_back_until_the_things_that_it_needs_are_there(app, held):
+    made = app()
+    env = {"AWS_REGION": "r", "LANG": "C"}
+    line = command_lines(made)["coordinator"]
+    if held is None:
+        assert line == f"python -m hardviews.elastic.coordinator {COORDINATOR}"
+        return
+    assert line == f"{HELD} {held} -- {COORDINATOR}"
+    things, seconds, rest = awaited(made.roles[0].args[2:])
+    assert (len(things), str(int(seconds)), rest) == (
+        held.count("--run") + held.count("--data"),
+        held.split()[0],
+        COORDINATOR.split(),
+    )
+    # On one machine there are no pods to save: the other processes, which would give up, wait themselves.
+    local.localise(made, port=1234)
+    assert command_lines(made)["coordinator"] == f"python -m hardviews.elastic.coordinator {COORDINATOR}"
+    assert "AWS_REGION" in knn(data="s3://d", output="s3://o", env=env).roles[0].env
+    assert not {"AWS_REGION", "LANG"} & knn(data="d", output="o", env=env).roles[0].env.keys()
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: value.argument)
@@ -104,7 +146,7 @@ def test_a_cluster_needs_every_value_and_this_machine_needs_neither_image_nor_se
 def test_no_job_takes_modules_from_its_folder(text, value):
     env = {"PYTHONSAFEPATH": text, "EMPTY": ""}
     pretraining = pretrain("--lr", "1", recipe="r", data="d", output="o", j="1:1x1", cpu=16, env=env)
-    for role in (pretraining.roles[1], *knn(output="o", data="d", env=env).roles):
+    for role in (pretraining.roles[1], knn(output="o", data="d", env=env).roles[1]):
         assert role.env["PYTHONSAFEPATH"] == value and role.env["EMPTY"] == ""
 
 

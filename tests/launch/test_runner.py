@@ -19,7 +19,7 @@ class Checked:
 
     made: ClassVar[list["Checked"]] = []
     words_found: tuple[list[str], str | None] = ([], None)
-    places_found: tuple[list[str], str | None] = ([], None)
+    places_found: tuple[list[str], list[str], str | None] = ([], [], None)
 
     def __init__(self, asked):
         self.job, self.store, self.closed = asked, None, False
@@ -69,7 +69,7 @@ def test_a_submission_looks_at_words_and_places(checked):
 
 def test_every_kind_of_mistake_is_in_one_list(checked, monkeypatch):
     monkeypatch.setattr(checked, "words_found", (["The recipe is none."], None))
-    monkeypatch.setattr(checked, "places_found", (["The output holds another run.", "The recipe is none."], None))
+    monkeypatch.setattr(checked, "places_found", (["The output holds another run.", "The recipe is none."], [], None))
     with runner(submits=True) as made, pytest.raises(UserError) as error:
         made.refuse_later(["-cfg queues is no run option."])
         made.dryrun(job(memMB=0), "kubernetes", cfg=CFG | {"queue": "lost"})
@@ -89,10 +89,11 @@ def test_a_dry_run_looks_at_the_words_alone(checked, monkeypatch):
 
 
 def test_what_could_not_be_checked_is_told_and_refuses_nothing(checked, monkeypatch, capsys):
-    monkeypatch.setattr(checked, "places_found", ([], "nothing listens at http://store:8333"))
+    monkeypatch.setattr(checked, "places_found", ([], ["The job waits."], "nothing listens at http://store:8333"))
     with runner(submits=True) as made:
         made.dryrun(job(), "kubernetes", cfg=CFG)
-    assert "not checked from here (nothing listens at http://store:8333)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "not checked from here (nothing listens at http://store:8333)" in said and "The job waits.\n" in said
     monkeypatch.setattr(checked, "words_found", ([], "No module named torch"))
     with runner(submits=True) as made:
         made.dryrun(job(), "kubernetes", cfg=CFG)
@@ -109,7 +110,7 @@ def test_places_that_nobody_has_named_or_that_are_not_the_jobs_are_not_looked_at
 
 
 def test_a_job_of_this_machine_is_checked_by_its_own_environment_before_it_starts(checked, monkeypatch):
-    monkeypatch.setattr(checked, "places_found", (["There is no packed dataset."], None))
+    monkeypatch.setattr(checked, "places_found", (["There is no packed dataset."], [], None))
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:9000")
     app = job(env={"AWS_REGION": "r", "HARDVIEWS_WATCHDOG": "off"})
     with JobRunner(1234, submits=True) as made, pytest.raises(UserError, match="There is no packed dataset"):

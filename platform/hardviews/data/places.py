@@ -7,10 +7,11 @@ if a place cannot be seen from here.
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from hardviews.data.index import Index, check_apart
+from hardviews.data.index import Index, NoDataset, check_apart
 from hardviews.data.pack import refuse_packed
 from hardviews.data.pack_command import Packing
-from hardviews.storage.sight import PATIENCE, reasons, remote
+from hardviews.errors import UserError
+from hardviews.storage.sight import PATIENCE, Remark, reasons, remote, seen
 from hardviews.storage.store import open_store
 
 
@@ -29,13 +30,25 @@ def look_at_packing(packing: Packing, here: bool = False) -> Iterator[str]:
         yield from reasons(look)
 
 
-def look_at_evaluation(datasets: Sequence[str], run: str | None, here: bool = False) -> Iterator[str]:
+def look_at_evaluation(
+    datasets: Sequence[str], run: str | None, here: bool = False, wait: float = 0.0
+) -> Iterator[str]:
     """Yield the reasons for which an evaluation cannot find its datasets or its run; the encoder may come later.
 
-    run: None for an encoder that is none of a run.
+    run: None for an encoder that is none of a run. wait: seconds that a dataset may still take to come.
     """
     for url in datasets:
         if here or remote(url):
-            yield from reasons(partial(Index.head, url, PATIENCE))
+            try:
+                seen(partial(Index.head, url, PATIENCE))
+            except NoDataset as error:
+                yield waits_for(url, wait) if wait else str(error)
+            except UserError as error:
+                yield str(error)
     if run is not None and (here or remote(run)):
         yield from reasons(open_store(run, PATIENCE).files)
+
+
+def waits_for(url: str, seconds: float) -> Remark:
+    """Say that a job waits for a dataset that is not there yet."""
+    return Remark(f"There is no packed dataset at {url} yet: the job waits for it, {seconds:g} s at most (--wait).")

@@ -9,6 +9,7 @@ from hardviews.errors import UserError
 from hardviews.evaluation.overlap import Look
 from hardviews.evaluation.preprocess import Preprocess
 from hardviews.evaluation.subject import Subject
+from hardviews.runs.waiting import Awaited, Dataset, EncoderOfRun, may_come
 from hardviews.storage.url import check_given, check_here
 
 
@@ -32,7 +33,7 @@ class Evaluation(Subject):
         seed: of the random weights and of what the protocol draws.
         project: folder of the tracking record, where MLFLOW_TRACKING_URI names no server.
         experiment: MLflow experiment that the evaluation is logged to.
-        wait: seconds to wait for the encoder of a run that is still being trained.
+        wait: seconds to wait for data that are still being packed, and for the encoder of a run that is still trained.
     """
 
     data: str | None = None
@@ -81,6 +82,15 @@ class Evaluation(Subject):
                 )
             found.append(given or f"{str(self.data).rstrip('/')}/{name}")
         return found[0], found[1]
+
+    def awaited(self) -> list[Awaited]:
+        """Return what other jobs may still be making: packed datasets, the encoder of a run."""
+        if self.data is not None and (self.train is None or self.test is None):
+            sets = [Dataset(self.data, ("train", "test"))] if may_come(self.data) else []
+        else:
+            sets = [Dataset(url) for url in self.urls() if may_come(url)]
+        found: list[Awaited] = list(sets)
+        return [*found, EncoderOfRun(self.place, self.checkpoint is not None)] if self.waits else found
 
     def preprocess(self, image_size: int) -> Preprocess:
         """Return how images become the input of an encoder of images of that size."""

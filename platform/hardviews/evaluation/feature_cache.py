@@ -1,4 +1,4 @@
-"""Features on the local disk, shared by the processes of a machine and by later evaluations.
+"""Features on the local disk, shared by the processes that see its folder and by later evaluations.
 
 A file holds the rows of one dataset under one map and one preprocessing. It is filled by micro-batches; each is
 checked by its CRC-32 whenever the file is opened, so a killed process loses at most the one that it was writing.
@@ -11,6 +11,9 @@ import hashlib
 import json
 import logging
 import os
+import random
+import time
+import uuid
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,12 +23,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from hardviews.elastic.worker import advanced
 from hardviews.storage.disk import in_words
 from hardviews.storage.url import cache_folder
+from hardviews.world import World
 
 logger = logging.getLogger(__name__)
 
 _ELSEWHERE = "HARDVIEWS_CACHE names another folder for features."
+_AGAIN = 0.5  # seconds, and up to twice as many, between two tries to lock a file
 LIMIT = 64 * 10**9
 """Bytes of features that are kept on a machine; the least recently used go first."""
 
@@ -126,27 +132,77 @@ class FeatureFile:
 
 
 @contextmanager
-def locked(key: FeatureKey, rows: int, width: int) -> Iterator[FeatureFile]:
-    """Yield the file of some features, which no other evaluation of this machine writes meanwhile.
+def locked(key: FeatureKey, rows: int, width: int, world: World) -> Iterator[FeatureFile | None]:
+    """Yield the file of some features, which no other evaluation writes meanwhile; None on ranks that do not write.
 
-    width: an upper bound of D, by which room is made for the file.
+    One rank writes of all that share a folder, whatever machines they are on. Every rank calls this. width: an upper
+    bound of D, by which room is made for the file.
 
     Raises:
         DiskFailure: the folder cannot be used.
     """
     folder = _folder()
     with ExitStack() as stack:
+        writes = _writer(folder, world)
+        _lock(folder / f"{key.digest}.lock", writes, stack, world)
+
+        def prepare() -> FeatureFile | None:
+            if not writes:
+                return None
+            with in_words(str(folder), _ELSEWHERE):
+                _make_room(folder, key, 4 * rows * width)
+                return FeatureFile(folder, key, rows)
+
+        files: list[FeatureFile | None] = []
+        world.together(lambda: files.append(prepare()))
+        yield files[0]
+
+
+def _writer(folder: Path, world: World) -> bool:
+    """Return whether this rank is the first of those that see its folder: each leaves a mark there and looks."""
+    token = world.together(lambda: uuid.uuid4().hex)[0]
+    mine = folder / f".{token}-{world.rank}"
+
+    def mark() -> None:
         with in_words(str(folder), _ELSEWHERE):
             folder.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context(open(folder / f"{key.digest}.lock", "w"))
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                logger.warning("another evaluation computes the same features: waiting for it")
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            _make_room(folder, key, 4 * rows * width)
-            file = FeatureFile(folder, key, rows)
-        yield file
+            mine.touch()
+
+    try:
+        world.together(mark)
+        seen = min(rank for rank in range(world.size) if (folder / f".{token}-{rank}").exists())
+        world.together(lambda: None)  # all have looked
+    finally:
+        with suppress(OSError):
+            mine.unlink()
+    return seen == world.rank
+
+
+def _lock(path: Path, writes: bool, stack: ExitStack, world: World) -> None:
+    """Take the locks of all writers, or none and again later: two evaluations never hold what the other waits for."""
+    told = False
+    while True:
+        with ExitStack() as tries:
+
+            def take(tries: ExitStack = tries) -> bool:
+                if not writes:
+                    return True
+                with in_words(str(path.parent), _ELSEWHERE):
+                    lock = tries.enter_context(open(path, "w"))
+                    try:
+                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        return False
+                    return True
+
+            if all(world.together(take)):
+                stack.push(tries.pop_all())
+                return
+        if not told and world.leads:
+            told = True
+            logger.warning("another evaluation computes the same features: waiting for it")
+        advanced()
+        time.sleep(_AGAIN * (1 + random.SystemRandom().random()))
 
 
 def _folder() -> Path:

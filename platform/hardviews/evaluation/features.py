@@ -18,6 +18,7 @@ from torch import Tensor
 from hardviews.data.index import Index
 from hardviews.data.reader import Reader
 from hardviews.data.sample import Sample
+from hardviews.elastic.worker import advanced
 from hardviews.errors import UserError
 from hardviews.evaluation.feature_cache import FeatureFile, FeatureKey, locked
 from hardviews.evaluation.preprocess import Preprocess
@@ -78,8 +79,8 @@ def extract(
         micro_batch=batch_size,
     )
     with ExitStack() as stack:
-        # One process of each machine writes; the others of the machine read what it wrote.
-        file = stack.enter_context(locked(key, len(index), _WIDEST)) if world.leads_node else None
+        # One process of all that share a folder writes; the others read what it wrote.
+        file = stack.enter_context(locked(key, len(index), _WIDEST, world))
         missing = _missing(file, world)
         if missing:
             batches = _Batches(index, embedding, preprocess, batch_size, workers)
@@ -91,6 +92,7 @@ def extract(
                 for number, values_BD in zip(numbers, _gathered(encoded, numbers, world), strict=True):
                     if file is not None:
                         file.write(number, values_BD)
+                advanced()
         if world.size > 1:
             dist.barrier()
         if file is None:
@@ -101,7 +103,7 @@ def extract(
 
 
 def _missing(file: FeatureFile | None, world: World) -> list[int]:
-    """Return the micro-batches that a machine lacks, in order; every rank calls this."""
+    """Return the micro-batches that any file lacks, in order; every rank calls this."""
     mine = [] if file is None else file.missing
     if world.size == 1:
         return mine

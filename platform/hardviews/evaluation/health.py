@@ -20,7 +20,8 @@ from hardviews.evaluation.specimens import VIEWS, Specimens
 from hardviews.health.course import Course
 from hardviews.health.figures import PREFIX, figures
 from hardviews.health.verdict import Verdict, verdict
-from hardviews.models.encoder import DESCRIPTION, Encoder, load
+from hardviews.models.encoder import Encoder, load
+from hardviews.models.encoder_files import DESCRIPTION
 from hardviews.progress import progress
 from hardviews.runs.history import read_rows
 from hardviews.runs.life import read_lives

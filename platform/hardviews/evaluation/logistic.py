@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from scipy.optimize import minimize
 from torch import Tensor
 
+from hardviews.elastic.worker import advanced
 from hardviews.evaluation.features import Features
 from hardviews.evaluation.sweep import Classifier, Standard
 from hardviews.progress import progress
@@ -88,6 +89,7 @@ class _Problem:
         return solution
 
     def _value(self, parameters_P: npt.NDArray[np.float64], penalty: float) -> tuple[float, Any]:
+        advanced()
         weight_DL, bias_L = (part.to(self._device) for part in self.unpacked(torch.from_numpy(parameters_P)))
         gradient_DL, gradient_L = penalty * weight_DL, torch.zeros_like(bias_L)
         value = penalty / 2 * weight_DL.square().sum()

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from hardviews.elastic.worker import advanced
 from hardviews.progress import progress
 from hardviews.world import World
 
@@ -37,6 +38,7 @@ def nearest(train_ND: Tensor, test_MD: Tensor, k: int, world: World, title: str 
     # All tiles of a group meet a part of the training set while it is on the device.
     for group in progress(_groups(mine), len(_groups(mine)), title, show=bool(title) and world.leads):
         rows = [row for tile in group for row in tile]
+        advanced()
         found = _of_rows(train_ND, scale_N, test_MD[rows], k, world.device)
         similarity_MK[rows], place_MK[rows] = found
     if world.size > 1:

@@ -1,14 +1,17 @@
 """The course of every evaluation of a frozen encoder: data, features, choice, test, and the record of it."""
 
 import hashlib
+import json
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import torch
 
 from hardviews.data.index import Index
+from hardviews.elastic.environment import launched
+from hardviews.elastic.identity import job_name
 from hardviews.evaluation.checks import check_crop, check_datasets, check_labels, choose_device
 from hardviews.evaluation.evaluation import Evaluation
 from hardviews.evaluation.features import Features, extract
@@ -27,11 +30,11 @@ from hardviews.evaluation.record import (
 from hardviews.evaluation.result import Announce, Result, Scores, silent
 from hardviews.evaluation.scores import scored
 from hardviews.evaluation.sources import Embedding, Source, embedding
-from hardviews.evaluation.waiting import wait_for_encoder
 from hardviews.models.encoder import Encoder
 from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.manifest import Damaged
 from hardviews.runs.sweep import sweep
+from hardviews.runs.waiting import wait_for
 from hardviews.storage.store import check_writable
 from hardviews.tracking.failures import MissingRun
 from hardviews.tracking.job import JOB, job_tags
@@ -60,10 +63,9 @@ def evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce = silen
 
 def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world: World) -> Result:
     check_writable("project", config.project)
+    wait_for(config.awaited(), config.wait)
     config = config.located()
     train_url, test_url = config.urls()
-    if config.waits:
-        wait_for_encoder(config.place, config.wait, checkpoint=config.checkpoint is not None)
     encoder = config.open(config.project).to(world.device).to(memory_format=torch.channels_last)
     train = Index.load(train_url)
     check_labels(train)  # a dataset without labels has no test part, so this comes first
@@ -145,14 +147,26 @@ def _open_run(config: Evaluation, name: str, encoder: Encoder, test: Index, worl
     """Open the evaluation's run; return it and the id of the training's run that it is a child of."""
     parent = encoder.provenance.get("run_id")
     tags = {"hardviews.evaluation": name, **job_tags()}
-    job = setting(JOB)
-    # A job that is started again after its node was lost goes on in the run that it began.
-    key = f"{job} {name} of {encoder.digest} on {test.digest}" if job else None
+    # Started again after it was killed, a job or a command goes on in the run that it began.
+    job = job_name() if launched().ours else setting(JOB)
+    key = f"{job} {name} of {encoder.digest} on {test.digest}" if job else _command_key(config, name, encoder, test)
     start = partial(
-        Run.start, config.experiment, f"{name} {data_name(test)}", folder=config.project, key=key, rank=world.rank
+        Run.start,
+        config.experiment,
+        f"{name} {data_name(test)}",
+        folder=config.project,
+        key=key,
+        broken_off=not job,
+        rank=world.rank,
     )
     try:
         return start(parent=parent, tags=tags), parent
     except MissingRun as error:
         logger.warning("%s The evaluation is logged as a run of its own.", error)
         return start(tags=tags | {"hardviews.pretraining_run": str(parent)}), None
+
+
+def _command_key(config: Evaluation, name: str, encoder: Encoder, test: Index) -> str:
+    """Return what is equal in all starts of one command that belongs to no job, on the same encoder and data."""
+    words = json.dumps([name, asdict(config), encoder.digest, test.digest], sort_keys=True, default=str)
+    return hashlib.sha256(words.encode()).hexdigest()

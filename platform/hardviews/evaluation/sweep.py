@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from hardviews.elastic.worker import advanced
 from hardviews.evaluation.features import Features
 from hardviews.progress import progress
 from hardviews.world import World
@@ -150,6 +151,7 @@ def train_heads(
     batch = min(schedule.batch, len(rows_K))
     with _mapper(device, len(trained)) as map_heads:
         for epoch in progress(range(schedule.epochs), schedule.epochs, title, show=world.leads):
+            advanced()
             order_K = rows_K[torch.randperm(len(rows_K), generator=generator)]
             # Learning rates are for a batch of 256 (Goyal et al. 2017) and fall once an epoch.
             factor = batch / 256 * 0.5 * (1 + math.cos(math.pi * epoch / schedule.epochs))

@@ -4,7 +4,8 @@
 imports, which the submission itself does without. It reads two lines of JSON, and answers each with one:
 
 1. `Job` -> {"mistakes": [...]}: what the words of the command say.
-2. {"store": variables or null} -> {"mistakes": [...], "unseen": reason or null}: what the places hold.
+2. {"store": variables or null} -> {"mistakes": [...], "remarks": [...], "unseen": reason or null}: what the places
+   hold.
 """
 
 import contextlib
@@ -18,16 +19,19 @@ from typing import TYPE_CHECKING, Any
 
 from hardviews.elastic.watchdog import Limits
 from hardviews.errors import UserError
+from hardviews.launch import EVALUATIONS
 from hardviews.launch.address_space import check_address_space
 from hardviews.launch.invited import Invited
 from hardviews.launch.run_options import misplaced
 from hardviews.storage.patience import VARIABLE, usual
+from hardviews.storage.sight import Remark
 from hardviews.storage.url import cache_room, protocol_of
 from hardviews.tracking.settings import TRACKING_URI, setting
 from hardviews.tracking.uri import check_uri
 
 if TYPE_CHECKING:
     from hardviews.data.reader import ReaderConfig
+    from hardviews.evaluation.evaluation import Evaluation
 
 STORE_BOUND = 30.0  # seconds for all questions to a store
 
@@ -41,7 +45,7 @@ class Job:
 
     Attributes:
         words: of the command, without `hardviews`.
-        nodes: least, most, and processes on each, of a pretraining.
+        nodes: least, most, and processes on each; None if the command runs in one process without an agent.
         scratch: local disk of a pod in MB, with the cache of shards on it; None for any size.
         gpu: GPUs of a node, None if that is not known.
         here: whether its processes run on this machine, in this folder and environment.
@@ -59,15 +63,18 @@ class Job:
 Look = Callable[[], Iterator[str]]
 
 
-def check_nodes(words: Sequence[str], nodes: Invited, form: str) -> None:
-    """Refuse the words of a pretraining that every node would refuse, and more processes than a batch has groups.
+def check_words(words: Sequence[str], nodes: Invited, form: str) -> None:
+    """Refuse the words of a command that every node would refuse, and more processes than a batch has groups.
 
     Raises:
         UserError: in the words of the node.
     """
+    if words[0] in EVALUATIONS:
+        _read_evaluation(words[0], words[1:]).urls()
+        return
     from hardviews.recipes.command import read_pretrain
 
-    training = read_pretrain(words)[1].training
+    training = read_pretrain(words[1:])[1].training
     nodes.check(training.batch, training.group, training.accumulate, form)
 
 
@@ -81,7 +88,7 @@ def check(job: Job) -> tuple[list[str], Look | None]:
     try:
         if command == "pretrain":
             wrong, look = _pretrain(job, words)
-        elif command in ("knn", "linear", "fewshot", "transfer"):
+        elif command in EVALUATIONS:
             wrong, look = _evaluation(job, command, words)
         elif command == "pack":
             wrong, look = _packing(job, words)
@@ -141,23 +148,29 @@ def _cache(scratch: int | None, data: str, reader: "ReaderConfig") -> Iterator[s
 
 
 def _evaluation(job: Job, command: str, words: Sequence[str]) -> tuple[list[str], Look | None]:
-    from hardviews.arguments import parse
     from hardviews.data.places import look_at_evaluation
     from hardviews.evaluation.checks import choose_device
-    from hardviews.evaluation.evaluation import Evaluation
+    from hardviews.storage.sight import seen
+
+    read = _read_evaluation(command, words)
+    found = _said(lambda: read.urls())
+    found += _gpu(job, "device", read.device, "the evaluation")
+    if job.here:
+        last = 0 if job.nodes is None else job.nodes[2] - 1
+        found += _said(lambda: choose_device(read.device, last))
+    run = read.place if read.waits else None
+    return found, lambda: look_at_evaluation(seen(read.located).urls(), run, job.here, read.wait)
+
+
+def _read_evaluation(command: str, words: Sequence[str]) -> "Evaluation":
+    from hardviews.arguments import parse
     from hardviews.evaluation.fewshot import Fewshot
     from hardviews.evaluation.knn import Knn
     from hardviews.evaluation.linear import Linear
     from hardviews.evaluation.transfer import Transfer
-    from hardviews.storage.sight import seen
 
     kinds: dict[str, type[Evaluation]] = {"knn": Knn, "linear": Linear, "fewshot": Fewshot, "transfer": Transfer}
-    read = parse(kinds[command], words, command)
-    found = _said(lambda: read.urls())
-    found += _gpu(job, "device", read.device, "the evaluation")
-    if job.here:
-        found += _said(lambda: choose_device(read.device))
-    return found, lambda: look_at_evaluation(seen(read.located).urls(), read.place if read.waits else None, job.here)
+    return parse(kinds[command], words, command)
 
 
 def _packing(job: Job, words: Sequence[str]) -> tuple[list[str], Look | None]:
@@ -195,7 +208,7 @@ def look_at(places: Look | None, store: Mapping[str, str] | None) -> dict[str, A
     found: list[str] = []
     unseen: list[str] = []
     if places is None or store is None:
-        return {"mistakes": found, "unseen": None}
+        return {"mistakes": found, "remarks": [], "unseen": None}
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ.update(store)
@@ -216,7 +229,9 @@ def look_at(places: Look | None, store: Mapping[str, str] | None) -> dict[str, A
     thread.join(STORE_BOUND)
     if thread.is_alive():
         unseen.append(f"the store took more than {STORE_BOUND:.0f} s")
-    return {"mistakes": list(found), "unseen": unseen[0] if unseen else None}
+    remarks = [text for text in found if isinstance(text, Remark)]
+    mistakes = [text for text in found if not isinstance(text, Remark)]
+    return {"mistakes": mistakes, "remarks": remarks, "unseen": unseen[0] if unseen else None}
 
 
 def main() -> None:

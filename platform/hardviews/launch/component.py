@@ -10,11 +10,18 @@ from hardviews.errors import UserError
 from hardviews.launch import PREPARE
 from hardviews.launch.pod_options import PodOptions
 from hardviews.launch.site import DATA, IMAGE, OUTPUT, TRACKING
+from hardviews.storage.sight import remote
 
+COMMAND = "hardviews.cli"
 PORT = 29500  # of the coordinator, where it has a network address of its own
 COORDINATOR = "hardviews.elastic.coordinator"
+GATE = "hardviews.launch.gate"
 AGENT = "hardviews.elastic.agent"
+HEADS = (COORDINATOR, GATE)
+"""Modules of the role that decides when a job begins and ends."""
 
+_GRACE = 30  # seconds for the processes of an evaluation, which keep what they have computed as they go
+_QUIET = {"LOGLEVEL": "WARNING", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 _ENVIRONMENT = {"PYTHONSAFEPATH": "1"}  # a file random.py in the folder where a process starts is not Python's own
 
 
@@ -81,6 +88,7 @@ def pretraining(
     data: str | None,
     output: str | None,
     tracking: str | None,
+    wait: int,
     resource: Resource,
     env: Mapping[str, str] | None,
     grace: int,
@@ -98,6 +106,7 @@ def pretraining(
         data: URL.
         output: URL.
         tracking: MLflow's.
+        wait: seconds to wait for data that are still being packed.
         resource: of one trainer node.
         env: further variables of the trainers.
         grace: seconds between SIGTERM and SIGKILL of a training process.
@@ -107,65 +116,28 @@ def pretraining(
     Raises:
         Mistaken: `nodes` or `mounts` cannot be read, or processes and GPUs do not fit.
     """
-    mistakes: list[str] = []
-    try:
-        size = Nodes.parse(nodes)
-    except UserError as error:
-        mistakes.append(str(error))
-        size = Nodes(1, 1, max(1, resource.gpu))
-    if resource.gpu > 0 and resource.gpu != size.processes:
-        mistakes.append(
-            f"-j {nodes} runs {size.processes} process{'es' * (size.processes != 1)} on a node that has {resource.gpu} "
-            f"GPU{'s' * (resource.gpu != 1)}; each process trains on one. Make them equal: --gpu {size.processes}, or "
-            f"-j {size}x{resource.gpu}."
-        )
-    pod = replace(pod or PodOptions(), grace=grace)
-    image = IMAGE.resolve(image)
-    common = _ENVIRONMENT | {"LOGLEVEL": "WARNING", "TORCH_CPP_LOG_LEVEL": "ERROR"}
-    coordinator = Role(
-        name="coordinator",
-        image=image,
-        entrypoint="python",
-        args=["-m", COORDINATOR, "--host", "0.0.0.0", "--port", str(PORT)],
-        env=dict(common),
-        num_replicas=1,
-        port_map={"rendezvous": PORT},
-        resource=_coordinator_resource(size.most),
-        metadata=pod.metadata(),
+    place = DATA.resolve(data)
+    command = ["pretrain", recipe, "--data", place, "--output", OUTPUT.resolve(output)]
+    command += ["--wait", str(wait)] if wait else []
+    gate = ["--data", place] if wait and _elsewhere(place) else []
+    return _elastic(
+        name,
+        "trainer",
+        nodes,
+        [*command, *overrides],
+        image,
+        resource,
+        {TRACKING.variable: TRACKING.resolve(tracking)} | _given(env or {}),
+        replace(pod or PodOptions(), grace=grace),
+        mounts,
+        _Gate(wait, gate),
     )
-    agent = ["-m", AGENT, "--job", macros.app_id, "--nodes", str(size)]
-    agent += ["--processes", str(size.processes), "--cpus", str(resource.cpu), "--grace", str(grace)]
-    agent += ["--host-variable", macros.rank0_env, "--port", str(PORT), "--prepare", PREPARE, "--"]
-    command = [
-        "hardviews.cli",
-        "pretrain",
-        recipe,
-        "--data",
-        DATA.resolve(data),
-        "--output",
-        OUTPUT.resolve(output),
-    ]
-    trainer = Role(
-        name="trainer",
-        image=image,
-        entrypoint="python",
-        args=[*agent, *command, *overrides],
-        env=common | {TRACKING.variable: TRACKING.resolve(tracking)} | _given(env or {}),
-        num_replicas=size.most,
-        min_replicas=size.least,
-        resource=resource,
-        metadata=pod.metadata(),
-        mounts=_mounts(mounts, mistakes),
-    )
-    app = AppDef(name=name, roles=[coordinator, trainer])
-    if mistakes:
-        raise Mistaken(mistakes, app)
-    return app
 
 
 def evaluation(
     name: str,
     command: str,
+    nodes: str | None,
     overrides: Sequence[str],
     image: str | None,
     data: str | None,
@@ -177,13 +149,118 @@ def evaluation(
     pod: PodOptions | None = None,
     mounts: Sequence[str] | None = None,
 ) -> AppDef:
-    """A job of one process that evaluates what a pretraining job has written under `output`."""
-    args = ["-m", "hardviews.cli", command]
-    if not any(word.partition("=")[0] == "--encoder" for word in overrides):
-        args += ["--run", OUTPUT.resolve(output)]
-    args += ["--data", DATA.resolve(data), "--wait", str(wait), *overrides]
-    env = {TRACKING.variable: TRACKING.resolve(tracking)} | dict(env or {})
-    return _single(name, "evaluation", args, image, resource, env, pod, mounts)
+    """A job that evaluates what a pretraining job has written under `output`: a coordinator and its processes.
+
+    On a cluster the coordinator waits for the data and the encoder, and the pods with the GPUs come after that.
+
+    nodes: see `Nodes.parse`; None for one node, with a process for each GPU.
+    """
+    said = {word.partition("=")[0]: place for place, word in enumerate(overrides) if word.startswith("--")}
+    gate: list[str] = []
+    words = [command]
+    if "--encoder" not in said:
+        words += ["--run", OUTPUT.resolve(output)]
+        gate += ["--run", words[-1]] if _elsewhere(words[-1]) else []
+    words += ["--data", DATA.resolve(data), "--wait", str(wait), *overrides]
+    if gate and "--checkpoint" in said:
+        gate += ["--checkpoint"]
+    place = DATA.resolve(data)
+    if _elsewhere(place) and not said.keys() & {"--data", "--train", "--test", "--sets"}:
+        gate += ["--data", place, "--parts", "train,test"]
+    return _elastic(
+        name,
+        "evaluation",
+        str(max(1, resource.gpu)) if nodes is None else nodes,
+        words,
+        image,
+        resource,
+        {TRACKING.variable: TRACKING.resolve(tracking)} | _given(env or {}),
+        replace(pod or PodOptions(), grace=_GRACE),
+        mounts,
+        _Gate(wait, gate),
+    )
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """What the coordinator waits for before its job begins: seconds, and words of `hardviews.launch.gate`."""
+
+    seconds: int
+    words: Sequence[str]
+
+    @property
+    def open(self) -> bool:
+        """Whether there is nothing to wait for."""
+        return not (self.seconds and self.words)
+
+    def command(self, coordinator: Sequence[str]) -> list[str]:
+        """Return the module and arguments of the coordinator, behind the gate if there is something to wait for."""
+        if self.open:
+            return [COORDINATOR, *coordinator]
+        return [GATE, "--wait", str(self.seconds), *self.words, "--", *coordinator]
+
+
+def _elsewhere(place: str) -> bool:
+    """Whether every pod sees a place, so that the coordinator can look: a folder may be a volume of other pods."""
+    return remote(place) or place.startswith("<")
+
+
+def _elastic(
+    name: str,
+    role: str,
+    nodes: str,
+    command: Sequence[str],
+    image: str | None,
+    resource: Resource,
+    env: Mapping[str, str],
+    pod: PodOptions,
+    mounts: Sequence[str] | None,
+    gate: _Gate,
+) -> AppDef:
+    """A coordinator, and up to so many nodes of one role that run a `hardviews` command."""
+    mistakes: list[str] = []
+    try:
+        size = Nodes.parse(nodes)
+    except UserError as error:
+        mistakes.append(str(error))
+        size = Nodes(1, 1, max(1, resource.gpu))
+    if resource.gpu > 0 and resource.gpu != size.processes:
+        mistakes.append(
+            f"-j {nodes} runs {size.processes} process{'es' * (size.processes != 1)} on a node that has {resource.gpu} "
+            f"GPU{'s' * (resource.gpu != 1)}; each process works on one. Make them equal: --gpu {size.processes}, or "
+            f"-j {size}x{resource.gpu}."
+        )
+    image = IMAGE.resolve(image)
+    coordinator = Role(
+        name="coordinator",
+        image=image,
+        entrypoint="python",
+        args=["-m", *gate.command(["--host", "0.0.0.0", "--port", str(PORT)])],
+        env=_ENVIRONMENT | _QUIET | ({} if gate.open else _store(env)),
+        num_replicas=1,
+        port_map={"rendezvous": PORT},
+        resource=_coordinator_resource(size.most),
+        metadata=pod.metadata(),
+    )
+    agent = ["-m", AGENT, "--job", macros.app_id, "--nodes", str(size)]
+    agent += ["--processes", str(size.processes), "--cpus", str(resource.cpu), "--grace", str(pod.grace)]
+    agent += ["--host-variable", macros.rank0_env, "--port", str(PORT), "--prepare", PREPARE, "--"]
+    worker = Role(
+        name=role,
+        image=image,
+        entrypoint="python",
+        args=[*agent, COMMAND, *command],
+        env=_ENVIRONMENT | _QUIET | dict(env),
+        num_replicas=size.most,
+        min_replicas=size.least,
+        resource=resource,
+        metadata=pod.metadata(),
+        mounts=_mounts(mounts, mistakes),
+    )
+    app = AppDef(name=name, roles=[coordinator, worker])
+    if mistakes:
+        raise Mistaken(mistakes, app)
+    return app
 
 
 def packing(
@@ -198,8 +275,13 @@ def packing(
     mounts: Sequence[str] | None = None,
 ) -> AppDef:
     """A job of one process that packs the images at `source` into shards under `data`."""
-    args = ["-m", "hardviews.cli", "pack", "--source", source, "--out", DATA.resolve(data), *overrides]
+    args = ["-m", COMMAND, "pack", "--source", source, "--out", DATA.resolve(data), *overrides]
     return _single(name, "packer", args, image, resource, dict(env or {}), pod, mounts)
+
+
+def _store(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables by which an object store is reached."""
+    return {name: value for name, value in env.items() if name.startswith("AWS_")}
 
 
 def _given(env: Mapping[str, str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from torchx.specs.builders import _create_args_parser
 from torchx.util.types import decode, decode_optional
 
 from hardviews.errors import UserError, did_you_mean
-from hardviews.launch.run_options import RUN_OPTIONS, SWITCHES, before_the_file
+from hardviews.launch.run_options import ALSO_OURS, RUN_OPTIONS, SWITCHES, before_the_file
 
 SEPARATOR = "--"
 _KINDS = {int: "a whole number", float: "a number", "int": "a whole number", "float": "a number"}
@@ -111,7 +111,8 @@ def _bad_value(
     action = next((action for action in parser._actions if option in action.option_strings), None)
     kind = _KINDS.get(getattr(action, "type", None) or "")
     if "expected one argument" in str(error):
-        return f"{option} has no value. Give {kind or 'one'} after it."
+        other = f" Or, if it is torchx run's own: torchx run {option} FILE." if option in ALSO_OURS else ""
+        return f"{option} has no value. Give {kind or 'one'} after it.{other}"
     if kind is None:
         return f"{option}: {error.message}."
     given = str(error).rpartition("value: ")[2].strip("'\"")

@@ -28,9 +28,9 @@ from hardviews.elastic.node import digest
 from hardviews.elastic.watchdog import Limits
 from hardviews.elastic.worker import MISTAKE
 from hardviews.errors import UserError
-from hardviews.launch import PREPARE
+from hardviews.launch import EVALUATIONS, PREPARE
 from hardviews.launch.child import Child, say
-from hardviews.launch.command_check import check_nodes
+from hardviews.launch.command_check import check_words
 from hardviews.launch.invited import Invited
 
 LOOPBACK = "127.0.0.1"
@@ -40,8 +40,9 @@ LEFT = (128 + signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGHUP)
 _MODULE = "hardviews.cli"
 _END = 40.0  # seconds that nodes get to end after their coordinator has
 
-_DESCRIPTION = """Run an elastic job on this machine: a coordinator and some nodes, each of them a process that may be
-killed at any time; it is started again. Ctrl-C saves and stops; the same command goes on from there."""
+_DESCRIPTION = """Run an elastic job on this machine, a pretraining or an evaluation: a coordinator and some nodes, each
+of them a process that may be killed at any time; it is started again. Ctrl-C saves and stops; the same command goes on
+from there."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def configure(words: Sequence[str]) -> LaunchConfig:
     parser.add_argument("--port", type=int, default=0, help="the coordinator's (default: a free one)")
     parser.add_argument("--gather", type=float, metavar="SECONDS", help="wait for nodes that have yet to come")
     parser.add_argument("--grace", type=float, default=60, metavar="SECONDS", help="to save and leave")
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="pretrain ...", help="what each node runs")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="pretrain|knn|... ...", help="what each node runs")
     options = parser.parse_args(words)
     match = re.fullmatch(r"(?:(\d+):)?(\d+)", options.nnodes)
     least, most = (int(match[1] or match[2]), int(match[2])) if match else (0, 0)
@@ -99,8 +100,9 @@ def configure(words: Sequence[str]) -> LaunchConfig:
         grace=seconds,
     )
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
-    if command[:1] != ["pretrain"]:
-        said = f"runs pretrain, not {command[0]}" if command else "is told what to run at the end of the line"
+    if not command or command[0] not in ("pretrain", *EVALUATIONS):
+        known = f"pretrain and evaluations ({', '.join(EVALUATIONS)})"
+        said = f"runs {known}, not {command[0]}" if command else "is told what to run at the end of the line"
         raise UserError(f"hardviews launch {said}: hardviews launch --nnodes 1:2 pretrain digits --data D --output O")
     return LaunchConfig(
         least=least,
@@ -165,7 +167,7 @@ def _read(answer: Connection, config: LaunchConfig) -> None:
     nodes = Invited(config.least, config.most, config.processes)
     form = "--nnodes {least}:{most}" + (" --nproc {processes}" if config.processes > 1 else "")
     try:
-        check_nodes(config.command[2:], nodes, form)
+        check_words(config.command[1:], nodes, form)
     except (UserError, SystemExit) as error:
         answer.send(error)
     else:

@@ -10,7 +10,7 @@ from pathlib import Path
 from torchx.specs import AppDef
 
 from hardviews.elastic.address import RENDEZVOUS_VARIABLE
-from hardviews.launch.component import module
+from hardviews.launch.component import COORDINATOR, GATE, module
 from hardviews.launch.site import TRACKING
 
 LOCAL_SCHEDULERS = ("local_cwd",)
@@ -42,11 +42,14 @@ def localise(app: AppDef, port: int) -> None:
     """Changes the roles of one of our jobs for this machine; other jobs stay as they are.
 
     They use this interpreter, rendezvous on the loopback interface at `port`, and track where the
-    environment says, if it does.
+    environment says, if it does. Nothing holds the coordinator back: the other processes wait themselves, and
+    there are no pods to save.
     """
     for role in app.roles:
         if module(role) is None:
             continue
+        if module(role) == GATE:
+            role.args = ["-m", COORDINATOR, *role.args[role.args.index("--") + 1 :]]
         role.env["PATH"] = str(Path(sys.executable).parent)
         role.env[RENDEZVOUS_VARIABLE] = f"{LOOPBACK}:{port}"
         if role.env.get(TRACKING.variable) == TRACKING.placeholder:

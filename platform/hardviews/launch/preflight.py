@@ -18,9 +18,8 @@ from typing import Any
 from torchx.specs import AppDef, Role
 
 from hardviews.launch.command_check import STORE_BOUND, Job
-from hardviews.launch.component import AGENT, module
+from hardviews.launch.component import AGENT, COMMAND, module
 
-COMMAND = "hardviews.cli"
 READING = 120.0  # seconds: on a busy machine the imports take long
 
 _CHECK = "hardviews.launch.command_check"
@@ -77,15 +76,15 @@ class Preflight:
         answer = self._receive(READING)
         return (answer["mistakes"], None) if answer else ([], self._failure())
 
-    def places(self, store: Mapping[str, str]) -> tuple[list[str], str | None]:
-        """Returns the mistakes that the job's places show, and why some could not be seen, if so.
+    def places(self, store: Mapping[str, str]) -> tuple[list[str], list[str], str | None]:
+        """Returns the mistakes that the job's places show, remarks on them, and why some could not be seen, if so.
 
         Args:
             store: environment variables by which the object store is reached from here.
         """
         self._send({"store": dict(store)})
         answer = self._receive(STORE_BOUND + 10)
-        return (answer["mistakes"], answer["unseen"]) if answer else ([], self._failure())
+        return (answer["mistakes"], answer["remarks"], answer["unseen"]) if answer else ([], [], self._failure())
 
     def close(self) -> None:
         """End the process."""

@@ -16,9 +16,10 @@ RUN_OPTIONS = {
 }
 """The form of its value by option."""
 
-_ALSO_OURS = {"--wait"}  # of an evaluation, with a value
+ALSO_OURS = {"--wait"}
+"""Options of jobs too, with a value."""
 
-SWITCHES = {option for option, value in RUN_OPTIONS.items() if not value} - _ALSO_OURS
+SWITCHES = {option for option, value in RUN_OPTIONS.items() if not value} - ALSO_OURS
 """Options without a value."""
 
 
@@ -33,4 +34,4 @@ def before_the_file(option: str) -> str:
 def misplaced(words: Iterable[str]) -> str:
     """Return one sentence for each word of a command that is an option of `torchx run` alone, each after a blank."""
     options = dict.fromkeys(word.partition("=")[0] for word in words)
-    return "".join(f" {before_the_file(name)}" for name in options if name in RUN_OPTIONS and name not in _ALSO_OURS)
+    return "".join(f" {before_the_file(name)}" for name in options if name in RUN_OPTIONS and name not in ALSO_OURS)

@@ -127,8 +127,10 @@ class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
         elif self.submits and not site.missing(app, local=True):
             store = local.store_of(app) if here else visible_store(_store_of(backend, app, cfg))
             if store is not None:
-                mistakes, failure = check.places(store)
+                mistakes, remarks, failure = check.places(store)
                 self.refuse_later([mistake for mistake in mistakes if mistake not in self._mistakes])
+                for remark in remarks:
+                    say(remark)
                 if failure is not None:
                     say(f"Data and output were not checked from here ({failure}); the job's processes check them.")
 

@@ -17,12 +17,11 @@ from torch import Tensor, nn
 
 from hardviews.errors import UserError
 from hardviews.models.backbones import Backbone
+from hardviews.models.encoder_files import DESCRIPTION, WEIGHTS
 from hardviews.storage.failures import Denied
 from hardviews.storage.store import Store, open_store
 from hardviews.views.augmentation import Normalisation
 
-WEIGHTS = "encoder.safetensors"
-DESCRIPTION = "encoder.json"
 # The name under which timm and transformers look for weights: an export for them is an encoder of ours too.
 TIMM_WEIGHTS = "model.safetensors"
 # A state-dict entry with this path component belongs to the auxiliary BatchNorm branch, which only training

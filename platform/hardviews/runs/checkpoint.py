@@ -9,7 +9,6 @@ here waits for a process that is gone, and all go on from the same bytes.
 """
 
 import logging
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -30,13 +29,12 @@ from hardviews.errors import UserError
 from hardviews.failures import kind_of, of_machine
 from hardviews.runs.files import check_file, failure_of, fingerprint
 from hardviews.runs.ledger import Range
-from hardviews.runs.manifest import MANIFEST, Damaged, Manifest, Progress
+from hardviews.runs.manifest import CHECKPOINTS, MANIFEST, Damaged, Manifest, Progress, is_checkpoint
 from hardviews.storage.disk import room, temporary_folder, try_folder
 from hardviews.storage.scratch import scratch
 from hardviews.storage.store import open_store
 
 HISTORY = "history.jsonl"
-_FOLDER = "checkpoints"
 _CPU = torch.device("cpu")
 _LOOKS = 3  # while a checkpoint is read, newer ones may be committed and it may be removed
 
@@ -66,7 +64,7 @@ class Checkpoints:
     def __init__(self, output: str, keep: int = 2, patience: float | None = None) -> None:
         """Name the folder; `keep` committed checkpoints stay, older ones go. patience: as of `open_store`."""
         self.output, self.keep, self.patience = output, keep, patience
-        self.store = open_store(output, patience).inside(_FOLDER)
+        self.store = open_store(output, patience).inside(CHECKPOINTS)
         self._left = ""  # why old ones could not be removed
 
     def patient(self, seconds: float) -> "Checkpoints":
@@ -226,7 +224,7 @@ class Checkpoints:
 
     def names(self) -> list[str]:
         """Return the folders of all checkpoints, finished or not, newest first."""
-        return sorted((name for name in self.store.folders() if re.fullmatch(r"step-\d+", name)), reverse=True)
+        return sorted((name for name in self.store.folders() if is_checkpoint(name)), reverse=True)
 
     def _newest_whole(self) -> Checkpoint | None:
         seen: list[str] = []

@@ -5,6 +5,7 @@ format is read through `MIGRATIONS`, one step at a time; CONTRIBUTING says how t
 """
 
 import json
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -14,9 +15,17 @@ from hardviews.errors import UserError
 from hardviews.runs.ledger import Range, from_json
 
 MANIFEST = "manifest.json"
+CHECKPOINTS = "checkpoints"
+"""Folder of a run."""
+
 FORMAT = 3
 
 Content = dict[str, Any]
+
+
+def is_checkpoint(name: str) -> bool:
+    """Return whether a folder of that name in a run's checkpoints is one, finished or not."""
+    return re.fullmatch(r"step-\d+", name) is not None
 
 
 def _from_2(content: Content) -> Content:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
+from hardviews.checked import OPTION, at_least, require
 from hardviews.data.index import Index, check_apart, is_dataset
 from hardviews.elastic.environment import launched
 from hardviews.errors import UserError
@@ -28,17 +29,20 @@ class Where:
         output: folder or URL (s3://BUCKET/PREFIX) for checkpoints and encoder; a run that is there already goes on.
         project: folder of the tracking record, where MLFLOW_TRACKING_URI names no server.
         accept_changes: go on with the run in the output although settings of its recipe are others now.
+        wait: seconds to wait for a dataset that is still being packed.
     """
 
     data: str
     output: str
     project: str = ".hardviews"
     accept_changes: bool = False
+    wait: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse places that are not named."""
         check_given(data=self.data, output=self.output)
         check_here(project=self.project)
+        require(self, OPTION, wait=at_least(0).note("seconds"))
 
     def check(self) -> None:
         """Refuse places that cannot be written, or lie in a packed dataset, without leaving anything there.

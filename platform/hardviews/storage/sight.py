@@ -12,6 +12,10 @@ T = TypeVar("T")
 PATIENCE = 3.0  # seconds that a store is waited for
 
 
+class Remark(str):
+    """A sentence among reasons that is none: the job can begin, and does what the sentence says."""
+
+
 class Unseen(Exception):
     """A place cannot be seen from here; the message says why."""
 

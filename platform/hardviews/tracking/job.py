@@ -12,6 +12,9 @@ JOB_TAG = "hardviews.job"
 PROCESSES, NOWHERE = "hardviews.processes", "-"
 """Tag: the processes of the run's job on the machine that writes it (`elastic.identity`); NOWHERE if unknown."""
 
+WRITER = "hardviews.writer"
+"""Tag: the life that writes the run."""
+
 USER = "mlflow.user"
 """Tag: who started the run; MLflow lets nobody change it."""
 

@@ -22,11 +22,11 @@ from hardviews.failures import of_machine
 from hardviews.interrupts import GivenUp, ending
 from hardviews.tracking.content import Content
 from hardviews.tracking.file_sender import FileSender, is_there
-from hardviews.tracking.job import NOWHERE, PROCESSES, USER
+from hardviews.tracking.job import NOWHERE, PROCESSES, USER, WRITER
 from hardviews.tracking.journal import Record
 from hardviews.tracking.leftovers import UPLOADS
 from hardviews.tracking.scrub import scrub
-from hardviews.tracking.sender import BEAT, WRITER, LineSender
+from hardviews.tracking.sender import BEAT, LineSender
 from hardviews.tracking.server import Server, in_a_pod
 from hardviews.tracking.spool import Spool
 
@@ -92,6 +92,7 @@ class Run(Content):
         life: int = 0,
         key: str | None = None,
         aside: str = "",
+        broken_off: bool = False,
     ) -> "Run":
         """Open a run: a new one, or with `run_id` the one that an earlier life of the job began.
 
@@ -99,7 +100,8 @@ class Run(Content):
         the spool lives and, unless `uri` or MLFLOW_TRACKING_URI names a server, the store (`mlflow.db`,
         `artifacts/`). rank: any but 0 gets a NullRun. life: counts the job's lives, so that of two processes that
         both hold the run the later one writes; by default their clocks tell. key: what a new run is the record of;
-        where a life ended before it could note the id, the run that it made is taken. aside: what a new run's name
+        where a life ended before it could note the id, the run that it made is taken; with `broken_off` only one that
+        did not finish and that nobody goes on with. aside: what a new run's name
         ends with if the experiment has a run of that name; without it names may repeat.
 
         Raises UserError where a new run cannot be made because the server does not answer for 15 s (60 in a pod, whose
@@ -116,7 +118,7 @@ class Run(Content):
         own = f"{life:06d}-{time.time_ns() // 1_000_000:013d}-{uuid.uuid4().hex[:6]}"
         fresh = False
         if run_id is None:
-            run_id, fresh = server.create_run(experiment, name, parent, {**tags, WRITER: own}, key, aside)
+            run_id, fresh = server.create_run(experiment, name, parent, {**tags, WRITER: own}, key, aside, broken_off)
         run = Run(server, run_id, place / "spool" / run_id, own, fresh)
         run._begin()
         if not fresh:

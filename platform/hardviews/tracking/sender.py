@@ -16,6 +16,7 @@ from hardviews.failures import Needs
 from hardviews.tracking.failures import MissingRun, diagnose, is_refused
 from hardviews.tracking.image_files import LOGGED_TABLES
 from hardviews.tracking.inputs import send_inputs
+from hardviews.tracking.job import WRITER
 from hardviews.tracking.journal import Record
 from hardviews.tracking.logged_model import record_model
 from hardviews.tracking.notes import send_section
@@ -32,8 +33,7 @@ logger = logging.getLogger(__name__)
 # Metrics in one request (MLflow's own limit is 1000).
 _METRICS_AT_ONCE = 900
 _PARAMS_AT_ONCE = 100
-# Tag: the life that writes, ENDED once it has left and all its lines are there.
-WRITER, ENDED = "hardviews.writer", "-"
+ENDED = "-"  # in place of the life that writes, once it has left and all its lines are there
 # Tag: what cannot be had any more.
 LOST = "hardviews.lost"
 _LONGEST_NOTE = 2000

@@ -9,11 +9,13 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hardviews.elastic.identity import have_ended
 from hardviews.errors import UserError
 from hardviews.failures import Needs
 from hardviews.tracking.answers import NotMlflow
 from hardviews.tracking.experiment import complete, experiment_tags
 from hardviews.tracking.failures import MissingRun, code, diagnose, unusable
+from hardviews.tracking.job import PROCESSES, WRITER
 from hardviews.tracking.mlflow_import import preload
 from hardviews.tracking.scrub import scrub, scrub_item
 from hardviews.tracking.settings import TRACKING_URI, setting
@@ -92,10 +94,12 @@ class Server:
         tags: dict[str, str],
         key: str | None = None,
         aside: str = "",
+        broken_off: bool = False,
     ) -> tuple[str, bool]:
         """Make a run (in its parent's experiment, where it has one); return its id and whether it is new.
 
-        key: says what this run is the record of; one that was made before with the same key is returned instead.
+        key: says what this run is the record of; one that was made before with the same key is returned instead,
+        with `broken_off` only if it did not finish and its processes are gone.
         aside: what tells a further run of the same name apart; without it names may repeat.
         Waits 15 s (60 in a pod) for a server that is away or hangs. Raises UserError after that, and at once for a
         failure that time alone does not end.
@@ -114,7 +118,7 @@ class Server:
             deadline, again = time.monotonic() + patience, key is not None
             while not over.is_set():
                 try:
-                    found.append(self._create_run(experiment, name, parent, tags, again, aside))
+                    found.append(self._create_run(experiment, name, parent, tags, again, aside, broken_off))
                     return
                 except Exception as error:
                     failed.append(error)
@@ -164,7 +168,14 @@ class Server:
         return run
 
     def _create_run(
-        self, experiment: str, name: str, parent: str | None, tags: dict[str, str], again: bool, aside: str
+        self,
+        experiment: str,
+        name: str,
+        parent: str | None,
+        tags: dict[str, str],
+        again: bool,
+        aside: str,
+        broken_off: bool,
     ) -> tuple[str, bool]:
         if parent is None:
             experiment_id = self._experiment(experiment)
@@ -172,8 +183,9 @@ class Server:
             experiment_id = self.find(parent).info.experiment_id
             tags["mlflow.parentRunId"] = parent
         if again:
-            for run in self.client.search_runs([experiment_id], f"tags.`{KEY}` = '{tags[KEY]}'", max_results=1):
-                return str(run.info.run_id), False
+            for run in self.client.search_runs([experiment_id], f"tags.`{KEY}` = '{tags[KEY]}'", max_results=20):
+                if not broken_off or _broken_off(run) or run.data.tags.get(WRITER) == tags.get(WRITER):
+                    return str(run.info.run_id), False
         tags = {key: scrub_item(key, str(value)) for key, value in tags.items()}
         name = self._distinct(experiment_id, encodable(name), encodable(aside)) if aside else encodable(name)
         run = self.client.create_run(experiment_id, tags=tags, run_name=name)
@@ -205,6 +217,11 @@ class Server:
             if found is None:
                 raise
             return str(found.experiment_id)
+
+
+def _broken_off(run: "MlflowRun") -> bool:
+    """Return whether a run did not finish, and nobody goes on with it: its processes, of this machine, are gone."""
+    return run.info.status != "FINISHED" and have_ended(run.data.tags.get(PROCESSES, ""))
 
 
 def _given(identifier: object) -> str:

@@ -49,6 +49,7 @@ from hardviews.runs.record import Record, check_same_run
 from hardviews.runs.rival import await_turn
 from hardviews.runs.saver import Saver, State
 from hardviews.runs.state import misfit, to_tensors
+from hardviews.runs.waiting import Dataset, wait_for
 from hardviews.runs.where import Where, open_dataset, patience
 from hardviews.tracking.metric_groups import in_groups
 from hardviews.tracking.mlflow_run import CLOSING, Run, Status
@@ -90,6 +91,7 @@ def pretrain(recipe: Recipe, where: Where) -> None:
         UserError: anything that the user can mend; nothing was written then, or the run goes on from its last
         checkpoint. SystemExit: with EVICTED, after SIGTERM and a save.
     """
+    wait_for([Dataset(where.data)], where.wait)
     # Before anything that a copy must not hold: the guard's thread is all that runs by now.
     workers = nursery(recipe.loader.worker_count())
     with listening(), workers, joined(recipe.precision.choose_device) as world, StopFlag().listening() as stop:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from hardviews.data.index import Index, NoDataset, check_apart
+from hardviews.data.places import waits_for
 from hardviews.data.reader import Reader
 from hardviews.errors import UserError
 from hardviews.runs.checkpoint import Checkpoints
@@ -39,6 +40,9 @@ def look_at_run(where: Where, recipe: Recipe, here: bool = False) -> Iterator[st
             index = seen(lambda: _train_part(where.data))
             where.check_apart(index.url)
             _check_size(index, recipe)
+        except NoDataset as error:
+            refused = not where.wait
+            yield waits_for(where.data, where.wait) if where.wait else str(error)
         except UserError as error:
             refused = True  # perhaps for its place, which is then not looked at again
             yield str(error)

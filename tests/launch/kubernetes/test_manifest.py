@@ -106,6 +106,22 @@ def test_the_coordinator_takes_little_room_and_gets_it_before_its_trainers(nodes
     assert priority not in trainer["template"]["metadata"]["annotations"]
 
 
+def test_a_job_that_waits_has_no_pod_but_its_coordinator():
+    app = knn(image="i", data="s3://b/d", output="s3://b/o", secret=["s3"], gpu=8, wait=600)
+    spec = manifest(app)["spec"]
+    coordinator, evaluation = spec["tasks"]
+    assert evaluation["dependsOn"] == {"name": [coordinator["name"]]}
+    assert spec["minAvailable"] == coordinator["minAvailable"] == 1  # else the coordinator would wait for the others
+    container = coordinator["template"]["spec"]["containers"][0]
+    probe = container["startupProbe"]
+    assert probe["httpGet"] == {"path": "/status", "port": 29500}  # answered once it listens
+    assert probe["failureThreshold"] * probe["periodSeconds"] >= 660
+    assert "nvidia.com/gpu" not in container["resources"]["requests"]
+    assert container["envFrom"] == [{"secretRef": {"name": "s3"}}]  # it looks into the store
+    ready = manifest(knn(image="i", data="s3://b/d", output="s3://b/o", wait=0))["spec"]
+    assert "dependsOn" not in ready["tasks"][1] and ready["minAvailable"] == 2
+
+
 @pytest.mark.parametrize("app", [job(), pack(source="/i", image="i", data="s3://b/d")], ids=["pretrain", "pack"])
 def test_pods_are_restricted_and_may_write_to_two_folders(app):
     for pod in pods(manifest(app)):

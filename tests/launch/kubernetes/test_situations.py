@@ -625,7 +625,7 @@ def test_a_cancelled_job():
 def test_a_restart_of_the_job_is_not_one_of_a_pod():
     made = training()
     made.job["status"]["state"]["phase"] = "Restarting"
-    assert made.message.startswith("A trainer's pod is made anew.")
+    assert made.message.startswith("A pod of the job is made anew.")
     made.pods.pop(0)
     assert made.message.startswith("The coordinator was lost; the job's pods save, end and start again.")
 

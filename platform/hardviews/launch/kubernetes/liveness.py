@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torchx.specs import ReplicaState
 
 from hardviews.elastic.standing import EVERY, Standing
-from hardviews.launch.component import COORDINATOR
+from hardviews.launch.component import HEADS
 from hardviews.launch.kubernetes.observed import Object, Replica, Surroundings, names, role_name, seconds
 
 _STALE = 5 * EVERY  # seconds after which a line says nothing about now
@@ -30,7 +30,8 @@ class Liveness:
 def coordinator(job: Object, there: Sequence[Replica]) -> tuple[bool, Replica | None]:
     """Whether the job has a coordinator, and its pod if there is one."""
     for task in job["spec"]["tasks"]:
-        if COORDINATOR in (task["template"]["spec"]["containers"][0].get("command") or []):
+        command = task["template"]["spec"]["containers"][0].get("command") or []
+        if any(head in command for head in HEADS):
             role = role_name(task)
             return True, next((replica for replica in there if replica.role == role), None)
     return False, None

@@ -11,7 +11,7 @@ from typing import Any
 from torchx.schedulers.kubernetes_scheduler import LABEL_REPLICA_ID, LABEL_ROLE_INDEX
 from torchx.specs import AppDef, Resource, Role
 
-from hardviews.launch.component import AGENT, COORDINATOR, PORT, module
+from hardviews.launch.component import AGENT, GATE, HEADS, PORT, module
 from hardviews.launch.pod_options import PodOptions, toleration
 from hardviews.launch.site import IMAGE, NAMESPACE
 from hardviews.storage.url import cache_room
@@ -60,6 +60,9 @@ _PROBE: Mapping[str, Any] = {
 It gets three minutes, because its end restarts the job; a busy node or a slow network passes by itself.
 """
 
+_LOOK = 5  # seconds between two looks whether a coordinator that is held back listens
+_LATE = 60  # seconds beyond its waiting in which it must listen
+
 # A pod that is deleted, drained or preempted fails before it goes, and one in its place runs a moment later: then
 # the action is called off. It is for pods that stay failed, which Volcano would never replace; and for a coordinator
 # whose node is gone and which finds no room, as when trainers of this very job fill the other nodes. A job that is
@@ -89,6 +92,7 @@ def refine(manifest: Mapping[str, Any], app: AppDef, site: PodOptions) -> dict[s
         site: the scheduler's run options; what a role says in its metadata is added to them.
     """
     spec = dict(manifest["spec"])
+    held = any(module(role) == GATE for role in app.roles)
     options = [PodOptions.of_role(role).over(site) for role in app.roles]
     tasks: list[dict[str, Any]] = []
     merged: set[int] = set()
@@ -102,16 +106,20 @@ def refine(manifest: Mapping[str, Any], app: AppDef, site: PodOptions) -> dict[s
             merged.add(index)
             task |= {"name": role.name, "replicas": role.num_replicas, "minAvailable": role.min_replicas}
             task["policies"] = _TRAINER_POLICIES
+            if held:
+                # Volcano makes its pods once the coordinator is ready: once the things that it waits for are there.
+                task["dependsOn"] = {"name": [tasks[0]["name"]]}
         elif part is not None and len(app.roles) == 1:
             task["policies"] = _SINGLE_POLICIES
-        elif part == COORDINATOR:
+        elif part in HEADS:
             task["policies"] = _COORDINATOR_POLICIES
         task.setdefault("minAvailable", task["replicas"])
         task["template"] = _template(task["template"], task["name"], role, part, options[index])
         tasks.append(task)
     spec["tasks"] = tasks
-    spec["minAvailable"] = sum(task["minAvailable"] for task in tasks)
-    if any(module(role) == COORDINATOR for role in app.roles):
+    # A gang whose pods do not exist yet would keep the coordinator from being placed.
+    spec["minAvailable"] = 1 if held else sum(task["minAvailable"] for task in tasks)
+    if any(module(role) in HEADS for role in app.roles):
         spec["maxRetry"] = RESTARTS
     elif len(app.roles) == 1 and module(app.roles[0]) is not None:
         spec["maxRetry"] = TRIES
@@ -136,9 +144,9 @@ def _template(
     if part == AGENT:
         del labels[LABEL_REPLICA_ID]  # the pods of one task differ in nothing but their names
     if part is not None:
-        labels[_PREEMPTABLE] = "false" if part == COORDINATOR else "true"
+        labels[_PREEMPTABLE] = "false" if part in HEADS else "true"
     metadata["labels"] = labels
-    if part == COORDINATOR:
+    if part in HEADS:
         # Volcano's default for a pod is its PriorityClass, else 1: of the pods that wait, it is placed first.
         metadata["annotations"] = {**(metadata.get("annotations") or {}), _PRIORITY: "2147483647"}
 
@@ -152,12 +160,12 @@ def _template(
             volumes.append({"name": volume, "emptyDir": limit})
             mounts.append({"name": volume, "mountPath": path})
     half = int(role.resource.memMB) // 2 if role.resource.memMB > 1 else 64
-    shared = half if options.shm is None or part == COORDINATOR else options.shm
+    shared = half if options.shm is None or part in HEADS else options.shm
     volumes[0] = {"name": volumes[0]["name"], "emptyDir": {"medium": "Memory", "sizeLimit": f"{shared}M"}}
 
     container |= {
         "volumeMounts": mounts,
-        "resources": _resources(role.resource, least_limit=_COORDINATOR_LIMIT if part == COORDINATOR else 0),
+        "resources": _resources(role.resource, least_limit=_COORDINATOR_LIMIT if part in HEADS else 0),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -165,15 +173,17 @@ def _template(
             "readOnlyRootFilesystem": True,
         },
     }
-    if part == COORDINATOR:
+    if part in HEADS:
         container["livenessProbe"] = dict(_PROBE)
+    if part == GATE:
+        container["startupProbe"] = _startup(role)
     said = {variable["name"] for variable in container["env"]}
     places = {"HOME": SCRATCH, "HARDVIEWS_CACHE": f"{SCRATCH}/cache"}
     container["env"] = [
         *container["env"],
         *({"name": key, "value": value} for key, value in places.items() if key not in said),
     ]
-    if part not in (None, COORDINATOR):
+    if part not in (None, *HEADS):
         # For the tags of the run: nothing else in a pod knows its image, and TorchX's name of the job has no namespace.
         namespace = {"name": NAMESPACE, "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}
         image = {"name": IMAGE.variable, "value": role.image}
@@ -185,7 +195,7 @@ def _template(
         container["workingDir"] = SCRATCH
     if options.image_pull_policy is not None:
         container["imagePullPolicy"] = options.image_pull_policy
-    if options.secrets and part != COORDINATOR:
+    if options.secrets and (part not in HEADS or part == GATE):
         container["envFrom"] = [{"secretRef": {"name": secret}} for secret in options.secrets]
 
     user = options.run_as_user or USER
@@ -203,11 +213,11 @@ def _template(
         },
         "nodeSelector": {**spec.get("nodeSelector", {}), **options.node_selector},
     }
-    if part in (AGENT, COORDINATOR):
+    if part in (AGENT, *HEADS):
         spec["subdomain"] = SERVICE["metadata"]["name"]
     if part == AGENT:
         spec["restartPolicy"] = "OnFailure"
-    if options.grace is not None and part != COORDINATOR:
+    if options.grace is not None and part not in HEADS:
         spec["terminationGracePeriodSeconds"] = options.grace + ANSWER
     if options.tolerations:
         spec["tolerations"] = [read for text in options.tolerations if (read := toleration(text))]
@@ -216,6 +226,13 @@ def _template(
     if options.service_account is not None:
         spec["serviceAccountName"] = options.service_account
     return {**template, "metadata": metadata, "spec": spec}
+
+
+def _startup(role: Role) -> dict[str, Any]:
+    """Make the probe of a coordinator that is held back: it is ready, and has a liveness, once it listens."""
+    seconds = int(role.args[role.args.index("--wait") + 1])
+    look = {"httpGet": dict(_PROBE["httpGet"]), "periodSeconds": _LOOK, "timeoutSeconds": _PROBE["timeoutSeconds"]}
+    return {**look, "failureThreshold": -(-(seconds + _LATE) // _LOOK)}
 
 
 def cache_disk(role: Role, options: PodOptions) -> int | None:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from torchx.specs import AppDef, BindMount, DeviceMount, Role, VolumeMount
 
 from hardviews.errors import did_you_mean
-from hardviews.launch.component import COORDINATOR, module
+from hardviews.launch.component import HEADS, module
 from hardviews.launch.forms import LONGEST, bad_object
 from hardviews.launch.pod_options import PodOptions
 from hardviews.launch.site import TRACKING
@@ -61,7 +61,7 @@ def _amounts(role: Role, options: PodOptions) -> Iterator[str]:
         yield f"The role {role.name} asks for {resource.cpu} CPU. Give at least one core: --cpu 1."
     if resource.memMB <= 0:
         yield f"The role {role.name} asks for {resource.memMB} MB of memory. Give --memMB, for example 4096."
-    elif options.shm is not None and options.shm > resource.memMB and module(role) != COORDINATOR:
+    elif options.shm is not None and options.shm > resource.memMB and module(role) not in HEADS:
         yield (
             f"--shm {options.shm} MB of shared memory are part of the pod's memory, which is {resource.memMB} MB. Give "
             "less, or more --memMB."

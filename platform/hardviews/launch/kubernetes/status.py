@@ -3,11 +3,15 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from torchx.schedulers.api import DescribeAppResponse
 from torchx.specs import AppState, ReplicaState, ReplicaStatus, Resource, Role, RoleStatus
 
+from hardviews.launch import EVALUATIONS
+from hardviews.launch.component import COMMAND
 from hardviews.launch.kubernetes.endings import disruption, ending, past_evictions
+from hardviews.launch.kubernetes.held import held
 from hardviews.launch.kubernetes.liveness import Liveness, coordinator, liveness
 from hardviews.launch.kubernetes.nodes import troubles, unreachable
 from hardviews.launch.kubernetes.observed import (
@@ -145,7 +149,7 @@ def diagnose(job: Object, there: Sequence[Replica], seen: Surroundings) -> str:
     if now == "Aborting":
         return "The job is being cancelled: its processes save and leave."
     if now == "Completing" or _complete(job, there):
-        return "The training is complete; the remaining pods are stopped."
+        return f"The {'evaluation' if _evaluates(job) else 'training'} is complete; the remaining pods are stopped."
     return paragraph(_findings(job, there, seen))
 
 
@@ -166,7 +170,9 @@ def _findings(job: Object, there: Sequence[Replica], seen: Surroundings) -> Iter
     needed = needed_pods(job, there, seen)
     yield needed
     yield "" if text else _absent(job, there)
+    yield held(job, there)
     done = phase(job) == "Running" or any(_works(job, replica) for replica in there)
+    done = done and not _evaluates(job)  # which has no steps
     standing = liveness(job, there, unreachable(there, seen), seen) if done else Liveness()
     if standing.trains is not True:
         yield standing.text
@@ -184,10 +190,15 @@ def _findings(job: Object, there: Sequence[Replica], seen: Surroundings) -> Iter
 
 
 def state_of(job: Object, there: Sequence[Replica]) -> AppState:
-    """The state of a job; a failed one is FAILED at once, though Volcano still stops its pods."""
+    """The state of a job; a failed one is FAILED at once, though Volcano still stops its pods.
+
+    A job that waits for what other jobs make is PENDING, though its coordinator runs.
+    """
     now = phase(job)
     if now in ("", "Pending", "Running") and doomed(job, there):
         return AppState.FAILED
+    if now in ("Pending", "Running") and held(job, there):
+        return AppState.PENDING
     if now == "Pending" and any(_works(job, replica) for replica in there):
         return AppState.RUNNING  # Volcano says Pending of a job that runs and waits for its lost pods
     return STATES.get(now, AppState.UNKNOWN)
@@ -210,6 +221,12 @@ def _complete(job: Object, there: Sequence[Replica]) -> bool:
     """Whether the coordinator has ended well: Volcano is about to complete the job."""
     _, head = coordinator(job, there)
     return head is not None and head.state == ReplicaState.SUCCEEDED
+
+
+def _evaluates(job: Object) -> bool:
+    """Whether the job's working pods evaluate; others train."""
+    words = job["spec"]["tasks"][-1]["template"]["spec"]["containers"][0].get("command") or []
+    return any(one == COMMAND and other in EVALUATIONS for one, other in pairwise(words))
 
 
 def _works(job: Object, replica: Replica) -> bool:
@@ -269,7 +286,7 @@ def _restarting(job: Object, there: Sequence[Replica]) -> str:
         return ""
     _, head = coordinator(job, there)
     if head is not None and head.state == ReplicaState.RUNNING and not head.leaving:
-        return "A trainer's pod is made anew."
+        return "A pod of the job is made anew."
     return "The coordinator was lost; the job's pods save, end and start again."
 
 

@@ -1,0 +1,5 @@
+"""The names of an exported encoder's files, for those who only look whether they are there."""
+
+WEIGHTS = "encoder.safetensors"
+DESCRIPTION = "encoder.json"
+"""It is written last."""
