@@ -161,7 +161,9 @@ def test_the_command_of_a_job_is_found_in_its_roles():
     assert job_of(app) is None
 
 
-@pytest.mark.parametrize(("words", "said"), [(["--run", "x"], "no train data given"), (["--ks", "0"], "name one enc")])
+@pytest.mark.parametrize(
+    ("words", "said"), [(["--run", "x"], "no train data given"), (["--ks", "0"], "Unrecognized options: --ks")]
+)
 def test_an_evaluation_on_several_nodes_is_checked_before_it_starts(words, said):
     with pytest.raises(UserError, match=said):
         check_words(["knn", *words], Invited(1, 1, 2), "")

@@ -35,14 +35,15 @@ def look_at_evaluation(
 ) -> Iterator[str]:
     """Yield the reasons for which an evaluation cannot find its datasets or its run; the encoder may come later.
 
-    run: None for an encoder that is none of a run. wait: seconds that a dataset may still take to come.
+    run: None for an encoder that is none of a run. wait: seconds that a dataset may still take to come; on this
+    machine nothing else is known to pack it, and a missing one is a mistake.
     """
     for url in datasets:
         if here or remote(url):
             try:
                 seen(partial(Index.head, url, PATIENCE))
             except NoDataset as error:
-                yield waits_for(url, wait) if wait else str(error)
+                yield waits_for(url, wait) if wait and not here else str(error)
             except UserError as error:
                 yield str(error)
     if run is not None and (here or remote(run)):
