@@ -41,7 +41,6 @@ _DISK = {
     errno.EIO: "the disk reported an input/output error. Look at the kernel's log; choose another disk",
     errno.EACCES: "this process may not use it. Change its owner or its mode, or choose another place",
     errno.EPERM: "this process may not use it. Change its owner or its mode, or choose another place",
-    errno.ENOTDIR: "a part of this path is a file and no folder. Choose another place",
     errno.ENAMETOOLONG: "the path is too long. Choose a shorter one",
     errno.EFBIG: "the file is larger than the file system allows. Choose another disk",
     errno.EMFILE: "this process has too many open files. Raise the limit: ulimit -n 65536",

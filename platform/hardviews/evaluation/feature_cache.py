@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hardviews.elastic.worker import advanced
+from hardviews.errors import UserError
 from hardviews.storage.disk import in_words
 from hardviews.storage.url import cache_folder
 from hardviews.world import World
@@ -164,9 +165,12 @@ def _writer(folder: Path, world: World) -> bool:
     mine = folder / f".{token}-{world.rank}"
 
     def mark() -> None:
-        with in_words(str(folder), _ELSEWHERE):
-            folder.mkdir(parents=True, exist_ok=True)
-            mine.touch()
+        try:
+            with in_words(str(folder), _ELSEWHERE):
+                folder.mkdir(parents=True, exist_ok=True)
+                mine.touch()
+        except (NotADirectoryError, FileExistsError) as error:
+            raise UserError(f"{error.filename} is a file and no folder. {_ELSEWHERE}") from error
 
     try:
         world.together(mark)
