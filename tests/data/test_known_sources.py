@@ -13,11 +13,13 @@ from PIL import Image
 from torchvision import datasets
 
 from hardviews.data.folder import image_folder
-from hardviews.data.known_sources import CLASSIFICATION, TorchvisionDataset, digits, has_test_part, torchvision_dataset
+from hardviews.data.known_sources import digits
 from hardviews.data.names import key
 from hardviews.data.pack_command import Packing
 from hardviews.data.photographs import photographs
 from hardviews.data.source import hold_out, iterate
+from hardviews.data.torchvision_options import CLASSIFICATION, has_test_part
+from hardviews.data.torchvision_source import TorchvisionDataset, torchvision_dataset
 from hardviews.errors import UserError
 from tests.data.helpers import Noise
 

@@ -7,6 +7,7 @@ if a place cannot be seen from here.
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from hardviews.data.address import is_unpacked, read_address
 from hardviews.data.index import Index, check_apart
 from hardviews.data.pack import refuse_packed
 from hardviews.data.pack_command import Packing
@@ -35,7 +36,9 @@ def look_at_evaluation(datasets: Sequence[str], run: str | None, here: bool = Fa
     run: None for an encoder that is none of a run.
     """
     for url in datasets:
-        if here or remote(url):
+        if here and is_unpacked(url):
+            yield from reasons(read_address(url).check)
+        elif here or remote(url):
             yield from reasons(partial(Index.head, url, PATIENCE))
     if run is not None and (here or remote(run)):
         yield from reasons(open_store(run, PATIENCE).files)

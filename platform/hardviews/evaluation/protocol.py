@@ -61,10 +61,10 @@ def evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce = silen
 def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world: World) -> Result:
     check_writable("project", config.project)
     config = config.located()
-    train_url, test_url = config.urls()
     if config.waits:
         wait_for_encoder(config.place, config.wait, checkpoint=config.checkpoint is not None)
     encoder = config.open(config.project).to(world.device).to(memory_format=torch.channels_last)
+    train_url, test_url = config.packed()
     train = Index.load(train_url)
     check_labels(train)  # a dataset without labels has no test part, so this comes first
     test = Index.load(test_url)

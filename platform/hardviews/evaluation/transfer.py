@@ -18,6 +18,7 @@ from rich.table import Table
 from torch import Tensor
 
 from hardviews.checked import OPTION, above, each, require
+from hardviews.data.address import name_of_address
 from hardviews.errors import UserError
 from hardviews.evaluation.evaluation import Evaluation
 from hardviews.evaluation.features import Features
@@ -41,7 +42,8 @@ class Transfer(Evaluation):
     """How to score an encoder by linear classifiers on other data sets.
 
     Attributes:
-        sets: folders (paths or URLs) of packed data sets, each with the parts train and test.
+        sets: data sets, each with the parts train and test: folders (paths or URLs) of packed ones, or any other form
+            that `data` takes.
         weights_l2: weights of the squared length beside the sum of losses, to choose from.
         metric: `auto` takes the published metric of a set by the name of its folder, top-1 for an unknown one.
     """
@@ -70,10 +72,10 @@ class Transfer(Evaluation):
 
 
 def metric_of(name: str, wanted: str = "auto") -> str:
-    """Return the metric of a data set by the name of its folder."""
+    """Return the metric of a data set by the name of its folder, up to a dot."""
     if wanted != "auto":
         return wanted
-    plain = name.lower().replace("-", "").replace("_", "")
+    plain = name.partition(".")[0].lower().replace("-", "").replace("_", "")
     return "mean_class" if plain in MEAN_CLASS else "top1"
 
 
@@ -89,8 +91,10 @@ def run_transfer(config: Transfer, announce: Announce = silent) -> dict[str, Res
     found: dict[str, Result] = {}
     failed: dict[str, str] = {}
     for place in config.places():
-        name = place.rstrip("/").rpartition("/")[2]
+        name = place
         try:
+            short = name_of_address(place)
+            name = short if short not in found | failed else place  # two forms of one data set
             found[name] = evaluate(
                 replace(config, data=place), "transfer", lambda task: fit_transfer(config, task), announce
             )

@@ -157,14 +157,16 @@ def _evaluation(job: Job, command: str, words: Sequence[str]) -> tuple[list[str]
     found += _gpu(job, "device", read.device, "the evaluation")
     if job.here:
         found += _said(lambda: choose_device(read.device))
-    return found, lambda: look_at_evaluation(seen(read.located).urls(), read.place if read.waits else None, job.here)
+    return found, lambda: look_at_evaluation(
+        seen(read.located).places_of_data(), read.place if read.waits else None, job.here
+    )
 
 
 def _packing(job: Job, words: Sequence[str]) -> tuple[list[str], Look | None]:
     from hardviews.arguments import parse
-    from hardviews.data.known_sources import check_torchvision
     from hardviews.data.pack_command import Packing
     from hardviews.data.places import look_at_packing
+    from hardviews.data.torchvision_options import check_torchvision
 
     read = parse(Packing, words, "pack")
     name = read.torchvision
