@@ -1,6 +1,6 @@
 """Small data sets in the layouts that torchvision unpacks archives to, made of noise."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,15 @@ def picture(path: Path, seed: int, channel: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 160, (20, 24, 3))
     pixels[..., channel] += 90
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+def colours(path: Path, seed: int, channels: Sequence[int]) -> None:
+    """Write a noisy picture that is bright in some channels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 120, (20, 24, 3))
+    for channel in channels:
+        pixels[..., channel] += 120
     Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
@@ -49,6 +58,28 @@ def caltech101(root: Path, count: int = 6) -> Path:
         for i in range(count):
             picture(root / "caltech101/101_ObjectCategories" / name / f"image_{i + 1:04d}.jpg", 100 * number + i)
     (root / "caltech101" / "Annotations").mkdir()
+    return root
+
+
+def voc(root: Path, parts: Mapping[str, Sequence[Mapping[str, Sequence[int]]]]) -> Path:
+    """Write torchvision's VOC2007: for each part, of each image the `difficult` marks of the objects of each class."""
+    folder, number = root / "VOCdevkit" / "VOC2007", 0
+    for name in ("ImageSets/Main", "Annotations"):
+        (folder / name).mkdir(parents=True)
+    for part, images in parts.items():
+        names = []
+        for image in images:
+            number += 1
+            names.append(f"{number:06d}")
+            boxes = "".join(
+                f"<object><name>{name}</name><difficult>{mark}</difficult><part><name>head</name></part></object>"
+                for name, marks in image.items()
+                for mark in marks
+            )
+            (folder / "Annotations" / f"{names[-1]}.xml").write_text(f"<annotation>{boxes}</annotation>")
+            channels = [index for index, name in enumerate(("person", "car", "dog")) if 0 in image.get(name, ())]
+            colours(folder / "JPEGImages" / f"{names[-1]}.jpg", number, channels)
+        (folder / "ImageSets" / "Main" / f"{part}.txt").write_text("\n".join(names) + "\n")
     return root
 
 

@@ -144,7 +144,8 @@ def test_labels_that_are_numbers_are_classes_in_the_order_of_their_values(tmp_pa
     ("text", "words"),
     [
         ("a.png\n", "Line 1 of .* is 'a.png'"),
-        ("a.png\t\n", "Line 1"),
+        ("\tx\n", "Line 1"),
+        ("a.png\t\n", "The image 'a.png' in the list .* has no label"),
         ("", "is empty"),
         ("a.png x\nb.png x\nc.png y\n", r"2 of the 3 files in the list .* are not there: b.png, c.png\. Paths are rel"),
         ("a.png x\na.png y\n", "names 'a.png' twice"),

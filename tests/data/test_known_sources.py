@@ -191,7 +191,9 @@ def test_a_torchvision_dataset_that_is_not_there_is_downloaded_by_our_option(nam
     assert not any(word in message for word in ("Unknown value", "unexpected keyword", "missing 1 required"))
 
 
-@pytest.mark.parametrize("name", ["CocoDetection", "EMNIST", "UCF101", "VisionDataset", "VOCDetection", "wrap_dataset"])
+@pytest.mark.parametrize(
+    "name", ["CocoDetection", "EMNIST", "UCF101", "VisionDataset", "VOCSegmentation", "wrap_dataset"]
+)
 def test_other_datasets_of_torchvision_are_refused_with_the_supported_ones(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"{name}.*Supported are CIFAR10, ") as error:
         Packing(str(tmp_path), str(tmp_path / "out"), torchvision=name).run()

@@ -75,7 +75,8 @@ class Renumbered:
 
     def read(self, i: int) -> Item:
         item = self.source.read(i)
-        return replace(item, label=self.numbers[item.label] if item.label >= 0 else -1)
+        labels = None if item.labels is None else item.labels.renumbered(self.numbers)
+        return replace(item, label=self.numbers[item.label] if item.label >= 0 else -1, labels=labels)
 
     def stamp(self) -> str:
         return hashlib.sha256(f"{stamp_of(self.source)} {self.classes}".encode()).hexdigest()

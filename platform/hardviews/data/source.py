@@ -1,7 +1,7 @@
 """The contract of a source of images, what is left of one when a part is held out."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -11,14 +11,33 @@ Split = Literal["train", "test"]
 
 
 @dataclass(frozen=True)
+class LabelSet:
+    """The classes of an image that may have several: those in it, and those that are not to be judged in it.
+
+    `ignored` are classes of which there are only objects that are too difficult to see. All other classes are absent.
+    """
+
+    present: tuple[int, ...] = ()
+    ignored: tuple[int, ...] = ()
+
+    def renumbered(self, numbers: Sequence[int]) -> "LabelSet":
+        """Return the same set with new numbers of the classes."""
+        return LabelSet(tuple(numbers[i] for i in self.present), tuple(numbers[i] for i in self.ignored))
+
+
+@dataclass(frozen=True)
 class Item:
-    """One image as it will be stored: `label` is -1 where there is none, `name` says where it came from."""
+    """One image as it will be stored: `label` is -1 where there is none, `name` says where it came from.
+
+    labels: of an image that may have several; then `label` is -1.
+    """
 
     key: str
     data: bytes
     extension: str
     label: int
     name: str
+    labels: LabelSet | None = None
 
 
 class Source(Protocol):

@@ -16,17 +16,26 @@ CLASSIFICATION = (
 )
 """Torchvision's datasets of images with one class label each, which need no other argument than their folder."""
 
+MULTI_LABEL = ("VOCDetection",)
+"""Torchvision's datasets of which classes of images can be made: an image may have several."""
+
+SUPPORTED = CLASSIFICATION + MULTI_LABEL
+
 _PARTS = {
     "CLEVRClassification": ("train", "val"),
     "ImageNet": ("train", "val"),
     "Imagenette": ("train", "val"),
     "OxfordIIITPet": ("trainval", "test"),
     "Places365": ("train-standard", "val"),
+    "VOCDetection": ("trainval", "test"),
 }
 """Torchvision's names of a dataset's training and test part, if they are not `train` and `test`."""
 
-_PART_PARAMETER = {"INaturalist": "version"}
+_PART_PARAMETER = {"INaturalist": "version", "VOCDetection": "image_set"}
 """The parameter that names a part, if it is neither `train` nor `split`."""
+
+_DEFAULTS = {"VOCDetection": {"year": "2007"}}
+"""Options with another default than torchvision's: 2007 is the year with labels for testing."""
 
 _NO_OPTIONS = frozenset(
     {"root", "download", "train", "transform", "target_transform", "transforms", "loader", "target_type"}
@@ -45,15 +54,15 @@ def torchvision_class(name: str) -> Any:
     """
     from torchvision import datasets
 
-    if name in CLASSIFICATION:
+    if name in SUPPORTED:
         return getattr(datasets, name)
-    supported = f"Supported are {', '.join(CLASSIFICATION)}."
+    supported = f"Supported are {', '.join(SUPPORTED)}."
     if name in datasets.__all__:
         raise UserError(
             f"torchvision's {name} is not a classification dataset that torchvision opens by its folder alone. "
             f"{supported} To use its images without labels, give their folder as --source and leave out --torchvision."
         )
-    raise UserError(f"torchvision has no dataset named {name!r}.{did_you_mean(name, CLASSIFICATION)} {supported}")
+    raise UserError(f"torchvision has no dataset named {name!r}.{did_you_mean(name, SUPPORTED)} {supported}")
 
 
 def check_torchvision(name: str) -> None:
@@ -67,7 +76,7 @@ def check_torchvision(name: str) -> None:
 
 def has_test_part(name: str) -> bool:
     """Whether a torchvision dataset is divided into training and test images."""
-    return bool({"train", "split"} & set(_parameters(name)))
+    return name in _PARTS or bool({"train", "split"} & set(_parameters(name)))
 
 
 def read_options(texts: Sequence[str], option: str) -> dict[str, str]:
@@ -108,6 +117,7 @@ def arguments(name: str, split: Split | None, options: Mapping[str, str]) -> dic
     """
     parameters = _parameters(name)
     given = {key: value for key, value in options.items() if key not in _names_of_part(name)}
+    given = _DEFAULTS.get(name, {}) | given
     known = {key for key in parameters if key not in _NO_OPTIONS | {_part_parameter(name)}}
     for key in given:
         if key not in known:
@@ -127,9 +137,9 @@ def _default_part(name: str, split: Split | None) -> dict[str, Any]:
     parameters = _parameters(name)
     if "train" in parameters:
         return {"train": split != "test"}
-    if "split" in parameters:
+    if "split" in parameters or name in _PARTS:
         train, test = _PARTS.get(name, ("train", "test"))
-        return {"split": test if split == "test" else train}
+        return {str(_part_parameter(name)): test if split == "test" else train}
     if split is not None:
         raise UserError(f"torchvision's {name} has no train and test parts. Leave out the split, or use hold_out.")
     return {}

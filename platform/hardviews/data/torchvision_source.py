@@ -16,7 +16,8 @@ from hardviews.data.fetch_by_hand import by_hand
 from hardviews.data.joined import Joined
 from hardviews.data.listing import listing
 from hardviews.data.source import Item, Source, Split
-from hardviews.data.torchvision_options import arguments, torchvision_class
+from hardviews.data.torchvision_options import MULTI_LABEL, arguments, torchvision_class
+from hardviews.data.voc import Voc
 from hardviews.errors import UserError
 
 # Attributes in which torchvision's classes keep the paths of their images, or pairs of a path and a label.
@@ -102,14 +103,14 @@ def torchvision_dataset(
     return found[0] if len(found) == 1 else Joined.of(found)
 
 
-def _open(
-    kind: Any, name: str, root: str, given: Mapping[str, Any], download: bool, part: str, remedy: str
-) -> TorchvisionDataset:
+def _open(kind: Any, name: str, root: str, given: Mapping[str, Any], download: bool, part: str, remedy: str) -> Source:
     known = inspect.signature(kind).parameters
     places = {"root": root} if "root" in known else {}
     fetching = {"download": download} if "download" in known else {}
     try:
         dataset = kind(**places, **fetching, **given)
+        if name in MULTI_LABEL:
+            return Voc.of(dataset)
         folder = _folder(dataset, root) if places else ""
         made_of = f"{folder} {sorted(given.items())} {listing(folder) if folder else ''}"
         return TorchvisionDataset(dataset, name, part, made_of)

@@ -29,6 +29,11 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"], local_rank: int = 0) -
 
 def check_labels(index: Index) -> None:
     """Raise UserError unless every sample of a dataset has a label."""
+    if index.multi_label:
+        raise UserError(
+            f"The images of the dataset at {index.url} may have several classes each, and this evaluation takes images "
+            "of one class."
+        )
     if not index.labelled:
         raise UserError(
             f"Evaluation needs labels, and the dataset at {index.url} has samples without. Pack it from "
