@@ -1,11 +1,11 @@
 """Which encoder is evaluated on which data: the settings that all protocols share."""
 
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from hardviews.checked import OPTION, above, at_least, require, within
 from hardviews.data.address import is_unpacked
-from hardviews.data.index import is_dataset
+from hardviews.data.index import Index, is_dataset
 from hardviews.data.on_the_fly import packed_pair, packed_parts
 from hardviews.errors import UserError
 from hardviews.evaluation.overlap import Look
@@ -54,6 +54,9 @@ class Evaluation(Subject):
     experiment: str = "hardviews"
     wait: float = 0.0
 
+    takes_label_sets: ClassVar[bool] = True
+    """Whether images may have several classes."""
+
     def __post_init__(self) -> None:
         """Refuse sizes and counts that are none, and places and an experiment without a name."""
         super().__post_init__()
@@ -84,6 +87,13 @@ class Evaluation(Subject):
                 )
             found.append(given or f"{str(self.data).rstrip('/')}/{name}")
         return found[0], found[1]
+
+    def check_data(self, train: Index) -> None:
+        """Refuse data that these settings cannot evaluate on; by default none.
+
+        Raises:
+            UserError: saying what to do.
+        """
 
     def places_of_data(self) -> tuple[str, ...]:
         """Return the addresses of the data as they are now, packed or not."""
