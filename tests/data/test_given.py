@@ -164,7 +164,9 @@ def test_the_forms_of_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     class_folders(Path("odd?name"), 1)
     list_of(Path("photos"), Path("list.txt"))
     Packing("photos", "shards", hold_out=0).run()
-    packed = ["shards", "shards/train", "none", "s3://bucket/photos"]
+    Path("cut/train").mkdir(parents=True)  # a pack that was interrupted
+    Path("cut/train/shard-000000.tar").touch()
+    packed = ["shards", "shards/train", "none", "s3://bucket/photos", "cut", "cut/train"]
     assert [place for place in packed if is_unpacked(place)] == []
     unpacked = ["photos", "photos/", "list.txt", "list.txt?keys=k", "odd?name", "torchvision:DTD?partition=2", "."]
     # The folder of all of it holds shards in a folder of their own: it is not packed itself.

@@ -1,6 +1,7 @@
 """The address of a data set that is not packed yet: a folder, a list file, or `torchvision:NAME?key=value&...`."""
 
 import os
+import re
 from collections.abc import Iterator
 from urllib.parse import unquote
 
@@ -24,7 +25,7 @@ def is_unpacked(address: str) -> bool:
     if path is None:
         return False
     if os.path.isdir(path):
-        return not any(os.path.exists(os.path.join(path, part, INDEX_NAME)) for part in ("", "train", "test"))
+        return not any(_holds_shards(os.path.join(path, part)) for part in ("", "train", "test"))
     return is_list(path)
 
 
@@ -64,6 +65,15 @@ def name_of_address(address: str) -> str:
     place = _place_and_options(address)[0].rstrip("/")
     name = place.rpartition("/")[2]
     return os.path.splitext(name)[0] if is_list(place) else name
+
+
+def _holds_shards(folder: str) -> bool:
+    """Return whether a folder is a packed data set, or one whose packing was interrupted."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return False
+    return any(name == INDEX_NAME or re.fullmatch(r"shard-\d+\.tar|\.packing-.*", name) for name in names)
 
 
 def _place_and_options(address: str) -> tuple[str, str]:
