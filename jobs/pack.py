@@ -32,7 +32,7 @@ def pack(
 
     Args:
         script_args: further arguments, after `--`: see `hardviews pack --help`
-        source: folder of class folders, or the name of a dataset
+        source: folder of class folders, list file, or the name of a dataset
         image: container image with hardviews in it (not used on this machine)
         data: URL to write the packed dataset to
         cpu: cores

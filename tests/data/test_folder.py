@@ -273,7 +273,7 @@ def test_too_many_open_files_are_not_the_images_fault(
         raise OSError(errno.EMFILE, "Too many open files", path)
 
     source = ImageFolder.open(str(photos)).part(None)
-    monkeypatch.setattr(module, "_read", full)
+    monkeypatch.setattr(module, "read_file", full)
     with pytest.raises(UserError, match="ulimit -n"):
         pack(source, str(tmp_path / "out"), progress=False)
 

@@ -63,8 +63,8 @@ def test_a_foreign_index_is_refused(tmp_path: Path, text: str) -> None:
 def test_another_format_or_version_is_refused(tmp_path: Path) -> None:
     write_dataset(str(tmp_path), [4])
     head = json.loads((tmp_path / INDEX_NAME).read_text())
-    (tmp_path / INDEX_NAME).write_text(json.dumps(head | {"version": 2}))
-    with pytest.raises(UserError, match="version 2"):
+    (tmp_path / INDEX_NAME).write_text(json.dumps(head | {"version": 3}))
+    with pytest.raises(UserError, match="version 3"):
         Index.load(str(tmp_path))
     (tmp_path / INDEX_NAME).write_text(json.dumps(head | {"format": "mds"}))
     with pytest.raises(UserError, match="not the index of a hardviews dataset"):

@@ -13,11 +13,13 @@ from PIL import Image
 from torchvision import datasets
 
 from hardviews.data.folder import image_folder
-from hardviews.data.known_sources import CLASSIFICATION, TorchvisionDataset, digits, has_test_part, torchvision_dataset
+from hardviews.data.known_sources import digits
 from hardviews.data.names import key
 from hardviews.data.pack_command import Packing
 from hardviews.data.photographs import photographs
 from hardviews.data.source import hold_out, iterate
+from hardviews.data.torchvision_options import CLASSIFICATION, has_test_part
+from hardviews.data.torchvision_source import TorchvisionDataset, torchvision_dataset
 from hardviews.errors import UserError
 from tests.data.helpers import Noise
 
@@ -189,7 +191,9 @@ def test_a_torchvision_dataset_that_is_not_there_is_downloaded_by_our_option(nam
     assert not any(word in message for word in ("Unknown value", "unexpected keyword", "missing 1 required"))
 
 
-@pytest.mark.parametrize("name", ["CocoDetection", "EMNIST", "UCF101", "VisionDataset", "VOCDetection", "wrap_dataset"])
+@pytest.mark.parametrize(
+    "name", ["CocoDetection", "EMNIST", "UCF101", "VisionDataset", "VOCSegmentation", "wrap_dataset"]
+)
 def test_other_datasets_of_torchvision_are_refused_with_the_supported_ones(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"{name}.*Supported are CIFAR10, ") as error:
         Packing(str(tmp_path), str(tmp_path / "out"), torchvision=name).run()

@@ -3,23 +3,27 @@
 import fcntl
 import os
 from contextlib import ExitStack
+from dataclasses import replace
 from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor
 
 from hardviews.data.index import Index
 from hardviews.errors import UserError
 from hardviews.evaluation import feature_cache
 from hardviews.evaluation.feature_cache import FeatureKey, locked
-from hardviews.evaluation.features import extract
-from hardviews.evaluation.held_out import held_out
+from hardviews.evaluation.features import Features, extract
+from hardviews.evaluation.fewshot_svm import fit_svm
+from hardviews.evaluation.held_out import held_out, names_of
 from hardviews.evaluation.knn import Knn, fit_knn
 from hardviews.evaluation.linear import Linear, fit_linear
 from hardviews.evaluation.preprocess import Preprocess
-from hardviews.evaluation.probe import Task
+from hardviews.evaluation.probe import Fitted, PeeksEach, Task
 from hardviews.evaluation.sources import Embedding, embedding
+from hardviews.evaluation.transfer import Transfer, fit_transfer
 from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder
 from hardviews.views.augmentation import Normalisation
@@ -52,7 +56,7 @@ def evaluated(train_url: str, test_url: str, cache: str) -> tuple[dict[str, Tens
     counted = Embedding("pretrained", kind.digest, embed)
     train, test = Index.load(train_url), Index.load(test_url)
     features = [extract(index, counted, Preprocess(16, 16), world, batch_size=8) for index in (train, test)]
-    task = Task(features[0], held_out(train), len(train.classes), world)
+    task = Task(features[0], held_out(train), len(train.classes), world, names_of(train))
     found = {"train": features[0].values_ND.clone(), "test": features[1].values_ND.clone()}
     for name, fitted in (
         ("knn", fit_knn(Knn("run", neighbours=(3, 5)), task)),
@@ -61,7 +65,34 @@ def evaluated(train_url: str, test_url: str, cache: str) -> tuple[dict[str, Tens
     ):
         found |= {f"{name} {variant}": scores for variant, scores in fitted.predict(features[1]).items()}
         found[f"{name} choice"] = torch.tensor([*fitted.choice.settings.values(), fitted.choice.held_out_top1])
-    return found, encoded
+    return found | of_several_classes(features, task), encoded
+
+
+def of_several_classes(features: list[Features], task: Task) -> dict[str, Tensor]:
+    """Return scores and choices of protocols for the same images with made-up sets of classes."""
+    train, test = (replace(part, sets_NL=made_up_sets(part)) for part in features)
+    task = replace(task, train=train)
+    found: dict[str, Tensor] = {}
+    fitted: Fitted
+    for name, fitted in (
+        ("sets knn", fit_knn(Knn("run", neighbours=(3, 5)), task)),
+        ("sets transfer", fit_transfer(Transfer("run", sets=("x",), weights_l2=(10.0, 1.0)), task)),
+        ("svm", fit_svm(task, (1, 2), draws=2, costs=(0.1, 1.0), full=True)),
+    ):
+        for variant, scores in fitted.predict(test).items():
+            found[f"{name} {variant}"] = scores if isinstance(scores, Tensor) else torch.stack(list(scores))
+        found[f"{name} choice"] = torch.tensor([*fitted.choice.settings.values(), fitted.choice.held_out_top1 or 0.0])
+        if isinstance(fitted, PeeksEach):
+            found[f"{name} peeks"] = torch.tensor([*fitted.peeks(test).values()])
+    return found
+
+
+def made_up_sets(part: Features) -> Tensor:
+    """Return a set for each image: its class, the next one for every third image, and one that is ignored."""
+    sets_NL = F.one_hot(part.labels_N, 3).to(torch.int8)
+    sets_NL[::3] |= sets_NL[::3].roll(1, 1)
+    sets_NL[::5, 2] = -1
+    return sets_NL
 
 
 def refused(train_url: str, cache: str) -> str:

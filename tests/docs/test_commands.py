@@ -22,7 +22,10 @@ import pytest
 from PIL import Image
 
 from hardviews import cli
+from hardviews.arguments import parse
+from hardviews.data.address import read_address
 from hardviews.data.pack_command import Packing
+from hardviews.data.torchvision_options import arguments
 from tests.cluster import guide
 from tests.stores import empty_store
 from tests.tracking.servers import free_port
@@ -291,6 +294,20 @@ def test_paths_in_text(document):
     for path in re.findall(r"`([\w./-]+(?:\.py|\.md|\.toml|/))`", text):
         if "NAME" not in path and path not in NO_PATHS:
             assert any((base / path).exists() for base in bases), f"{document.name}: {path}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_torchvision_options_in_text(document):
+    """No archive is here to run these commands and addresses with; torchvision's classes have these options."""
+    text = document.read_text()
+    for address in re.findall(r"torchvision:[\w?=&.+]+", text):
+        if address != "torchvision:NAME?root=FOLDER":
+            given = read_address(address)
+            assert arguments(str(given.torchvision), None, given.options), address
+    for command in re.findall(r"^hardviews (pack .*--torchvision.*)$", text, re.MULTILINE):
+        packing = parse(Packing, shlex.split(command)[1:], "pack")
+        for options in (packing.given.options, packing.given.test_options):
+            assert arguments(str(packing.torchvision), None, options), command
 
 
 @cache

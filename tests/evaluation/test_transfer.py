@@ -59,6 +59,9 @@ def test_every_set_has_its_own_metric():
         *("top1", "mean_class", "mean_class", "mean_class")
     ]
     assert metric_of("pets", "top1") == "top1"
+    assert [metric_of(name) for name in ("FGVCAircraft.family", "OxfordIIITPet", "DTD.2")] == [
+        *("mean_class", "mean_class", "top1")
+    ]
     metrics = {"pretrained": {"transfer/top1": 70.0, "transfer/mean_class": 60.0}}
     found = {name: Result("transfer", metrics, {}, "", "") for name in ("cifar10", "pets")}
     cells = [list(column.cells) for column in table(found).columns]

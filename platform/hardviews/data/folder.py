@@ -1,12 +1,15 @@
 """A folder of images as a source: class folders, parts for training and testing, or flat and unlabelled."""
 
+import hashlib
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from hardviews.data.index import INDEX_NAME, SAMPLES_NAME
 from hardviews.data.layout import Layout, Part, Tree, recognise
+from hardviews.data.listing import listing_of
 from hardviews.data.names import held_out_by, key, printable
 from hardviews.data.scan import Scan, scan
 from hardviews.data.source import Item, Source, Split, hold_out
@@ -34,6 +37,16 @@ class Folder:
     def name(self, i: int) -> str:
         return printable(self.files[i][0])
 
+    def path(self, i: int) -> str:
+        return self.files[i][0]
+
+    def stamp(self) -> str:
+        made_of = f"{self.classes} {[label for _, label in self.files]} {listing_of(self.root, self._paths())}"
+        return hashlib.sha256(made_of.encode(errors="surrogateescape")).hexdigest()
+
+    def _paths(self) -> Iterator[str]:
+        return (path for path, _ in self.files)
+
     def held_out_by(self, i: int) -> str:
         """Return the name that decides on which side of a hold-out an image is."""
         return held_out_by(self.files[i][0])
@@ -41,7 +54,7 @@ class Folder:
     def read(self, i: int) -> Item:
         path, label = self.files[i]
         try:
-            data = _read(os.path.join(self.root, path))
+            data = read_file(os.path.join(self.root, path))
         except OSError as error:
             if not os.path.isdir(self.root):
                 raise UserError(
@@ -102,7 +115,7 @@ class ImageFolder:
                 f"{self.found.root!r} has no train and test folders to choose {split!r} from. Give hold_out (for "
                 "example 0.2) to set images aside for testing, or no split."
             )
-        return hold_out(train, split, hold_out_share, train.held_out_by)
+        return hold_out(train, split, hold_out_share)
 
     @cached_property
     def _train(self) -> Folder:
@@ -164,7 +177,7 @@ def _is_packed(folder: str) -> bool:
     return all(os.path.isfile(os.path.join(folder, name)) for name in (INDEX_NAME, SAMPLES_NAME))
 
 
-def _read(path: str) -> bytes:
+def read_file(path: str) -> bytes:
     """Return a file's bytes; raises OSError, and ValueError for anything that is not a file of a picture's size."""
     # A named pipe would block for ever: without blocking it opens, and is refused.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)

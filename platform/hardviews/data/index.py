@@ -5,12 +5,14 @@ import io
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hardviews.data.source import LabelSet
 from hardviews.errors import UserError
 from hardviews.storage.failures import Denied, DiskFailure, Refused
 from hardviews.storage.patience import TRAINING
@@ -19,8 +21,11 @@ from hardviews.storage.url import cache_folder, local_path
 
 FORMAT = "hardviews-shards"
 VERSION = 1
+VERSION_WITH_LABEL_SETS = 2
+"""Of the index of a dataset whose images may have several classes: older readers refuse it."""
 INDEX_NAME = "index.json"
 SAMPLES_NAME = "samples.npy"
+LABEL_SETS_NAME = "label_sets.npy"
 
 _READS = 3  # of a remote table whose bytes may have been damaged on their way
 
@@ -37,6 +42,10 @@ SAMPLE = np.dtype(
         ("height", "<u2"),
     ]
 )
+
+
+# A row of label sets has a number for each class: it is in the image, it is not, or it is not to be judged there.
+PRESENT, ABSENT, IGNORED = 1, 0, -1
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,9 @@ class Index:
     """A packed dataset without its images.
 
     `samples` has dtype `SAMPLE`, shape (n,). `digest` (hexadecimal SHA-256) identifies the dataset: two
-    datasets with equal digests hold the same bytes in the same places, wherever they lie.
+    datasets with equal digests hold the same bytes in the same places, wherever they lie. `label_sets`, int8 of shape
+    (n, number of classes), says of each image and class whether it is PRESENT, ABSENT or IGNORED; None if an image has
+    one class at most.
     """
 
     url: str
@@ -68,6 +79,7 @@ class Index:
     samples: npt.NDArray[Any] = field(repr=False)
     rejected: int
     digest: str
+    label_sets: npt.NDArray[np.int8] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -84,8 +96,13 @@ class Index:
 
     @property
     def labelled(self) -> bool:
-        """Whether every sample has a label."""
+        """Whether every sample has one label."""
         return bool((self.samples["label"] >= 0).all())
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether samples may have several labels, or none of the classes."""
+        return self.label_sets is not None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A worker gets the address and maps the table itself: pickling 28 bytes a sample would copy it per
@@ -99,12 +116,17 @@ class Index:
         `patience`: as of `open_store`.
         """
         store = open_store(url, patience)
-        index, table_sha256 = _head(url, store)
-        return replace(index, samples=_load_table(store, table_sha256, len(index)))
+        index, table_sha256, sets_sha256 = _head(url, store)
+        sets = None
+        if sets_sha256 is not None:
+            shape = (len(index), len(index.classes))
+            sets = _load_array(store, LABEL_SETS_NAME, sets_sha256, np.dtype(np.int8), shape)
+        samples = _load_array(store, SAMPLES_NAME, table_sha256, SAMPLE, (len(index),))
+        return replace(index, samples=samples, label_sets=sets)
 
     @staticmethod
     def head(url: str, patience: float | None = None) -> "Index":
-        """Read the index without its table of samples: every row of `samples` is zero.
+        """Read the index without its tables: every row of `samples` and of `label_sets` is zero.
 
         Raises:
             UserError: as `load`; `NoDataset` if there is none.
@@ -161,8 +183,8 @@ def check_apart(option: str, url: str, patience: float | None = None) -> None:
         )
 
 
-def _head(url: str, store: Store) -> tuple[Index, str]:
-    """Return an index whose table is not read yet, and the table's checksum."""
+def _head(url: str, store: Store) -> tuple[Index, str, str | None]:
+    """Return an index whose tables are not read yet, and the checksums of its samples and label sets."""
     try:
         raw = store.read(INDEX_NAME)
     except (FileNotFoundError, NotADirectoryError):
@@ -179,26 +201,33 @@ def _head(url: str, store: Store) -> tuple[Index, str]:
                 f"{store.name(INDEX_NAME)} is not the index of a hardviews dataset (its format is "
                 f"{head['format']!r}). Give the folder that `hardviews pack` wrote."
             )
-        if head["version"] != VERSION:
+        if head["version"] not in (VERSION, VERSION_WITH_LABEL_SETS):
             raise UserError(
-                f"The dataset at {url!r} has index version {head['version']}, and this hardviews reads "
-                f"version {VERSION}. Pack it again with: hardviews pack --source IMAGES --out FOLDER --overwrite"
+                f"The dataset at {url!r} has index version {head['version']}, and this hardviews reads versions up to "
+                f"{VERSION_WITH_LABEL_SETS}. Pack it again with: hardviews pack --source IMAGES --out FOLDER "
+                "--overwrite"
             )
         shards = tuple(Shard(**shard) for shard in head["shards"])
         classes = tuple(str(name) for name in head["classes"])
         n, table_sha256, rejected = int(head["n"]), str(head["samples_sha256"]), int(head["rejected"])
         digest = str(head["digest"])
-        intact = digest == dataset_digest(classes, shards, table_sha256)
+        sets_sha256 = str(head["label_sets_sha256"]) if head["version"] == VERSION_WITH_LABEL_SETS else None
+        intact = digest == dataset_digest(classes, shards, table_sha256, sets_sha256)
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(url, f"{INDEX_NAME} is cut or not an index ({type(error).__name__}: {error})") from error
     if not intact or sum(shard.count for shard in shards) != n:
         raise _damaged(url, f"{INDEX_NAME} contradicts its own digest")
-    return Index(url, classes, shards, np.zeros(n, SAMPLE), rejected, digest), table_sha256
+    sets = None if sets_sha256 is None else np.zeros((n, len(classes)), np.int8)
+    return Index(url, classes, shards, np.zeros(n, SAMPLE), rejected, digest, sets), table_sha256, sets_sha256
 
 
-def dataset_digest(classes: tuple[str, ...], shards: tuple[Shard, ...], samples_sha256: str) -> str:
-    """SHA-256 (hexadecimal) over the classes, the shards' checksums and the table of samples."""
-    content = [FORMAT, VERSION, list(classes), [vars(shard) for shard in shards], samples_sha256]
+def dataset_digest(
+    classes: tuple[str, ...], shards: tuple[Shard, ...], samples_sha256: str, label_sets_sha256: str | None = None
+) -> str:
+    """SHA-256 (hexadecimal) over the classes, the shards' checksums, the table of samples and the label sets."""
+    content: list[Any] = [FORMAT, VERSION, list(classes), [vars(shard) for shard in shards], samples_sha256]
+    if label_sets_sha256 is not None:
+        content = [FORMAT, VERSION_WITH_LABEL_SETS, *content[2:], label_sets_sha256]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -209,40 +238,58 @@ def encode_table(samples: npt.NDArray[Any]) -> bytes:
     return stream.getvalue()
 
 
-def encode_index(classes: tuple[str, ...], shards: tuple[Shard, ...], table: bytes, n: int, rejected: int) -> bytes:
+def encode_label_sets(sets: Sequence[LabelSet], classes: int) -> bytes:
+    """The bytes of `label_sets.npy`, equal for equal sets; a class that is in both halves of a set is present."""
+    rows = np.full((len(sets), classes), ABSENT, np.int8)
+    for row, one in zip(rows, sets, strict=True):
+        row[list(one.ignored)] = IGNORED
+        row[list(one.present)] = PRESENT
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, rows, version=(1, 0))
+    return stream.getvalue()
+
+
+def encode_index(
+    classes: tuple[str, ...],
+    shards: tuple[Shard, ...],
+    table: bytes,
+    n: int,
+    rejected: int,
+    label_sets: bytes | None = None,
+) -> bytes:
     """The bytes of `index.json`, equal for equal datasets."""
     table_sha256 = hashlib.sha256(table).hexdigest()
+    sets_sha256 = None if label_sets is None else hashlib.sha256(label_sets).hexdigest()
     head = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": VERSION if label_sets is None else VERSION_WITH_LABEL_SETS,
         "n": n,
         "rejected": rejected,
-        "digest": dataset_digest(classes, shards, table_sha256),
+        "digest": dataset_digest(classes, shards, table_sha256, sets_sha256),
         "samples_sha256": table_sha256,
+        **({} if sets_sha256 is None else {"label_sets_sha256": sets_sha256}),
         "classes": list(classes),
         "shards": [vars(shard) for shard in shards],
     }
     return (json.dumps(head, indent=1) + "\n").encode()
 
 
-def _load_table(store: Store, sha256: str, n: int) -> npt.NDArray[Any]:
-    """The verified table of samples, mapped from a file: a remote one's is copied into the cache folder
-    once.
-    """
-    path = store.name(SAMPLES_NAME)
+def _load_array(store: Store, name: str, sha256: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """A verified table, mapped from a file: a remote one's is copied into the cache folder once."""
+    path = store.name(name)
     if store.local:
         if not os.path.isfile(path):
-            raise _damaged(store.url, f"{SAMPLES_NAME} is missing")
+            raise _damaged(store.url, f"{name} is missing")
         intact = file_sha256(path) == sha256
     else:
         path = os.path.join(cache_folder(), "tables", f"{sha256}.npy")
-        intact = _cache_table(store, path, sha256)
+        intact = _cache_table(store, name, path, sha256)
     if not intact:
-        raise _damaged(store.url, f"{SAMPLES_NAME} is missing, cut, altered or another dataset's")
-    samples: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    if samples.dtype != SAMPLE or samples.shape != (n,):
-        raise _damaged(store.url, f"{SAMPLES_NAME} has {samples.shape} rows of {samples.dtype}, not {n} samples")
-    return samples
+        raise _damaged(store.url, f"{name} is missing, cut, altered or another dataset's")
+    rows: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    if rows.dtype != dtype or rows.shape != shape:
+        raise _damaged(store.url, f"{name} has {rows.shape} rows of {rows.dtype}, not {shape[0]} samples")
+    return rows
 
 
 def file_sha256(path: str) -> str:
@@ -251,13 +298,13 @@ def file_sha256(path: str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _cache_table(store: Store, path: str, sha256: str) -> bool:
+def _cache_table(store: Store, name: str, path: str, sha256: str) -> bool:
     """Copy a remote table to a local path that is named by its content; whether the content is right."""
     if os.path.exists(path) and file_sha256(path) == sha256:
         return True
     for _ in range(_READS):
         try:
-            raw = store.read(SAMPLES_NAME)
+            raw = store.read(name)
         except FileNotFoundError:
             return False
         if hashlib.sha256(raw).hexdigest() == sha256:

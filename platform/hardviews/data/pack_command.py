@@ -8,18 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from hardviews.checked import OPTION, at_least, finite, require, within
-from hardviews.data.folder import ImageFolder, check_folder
+from hardviews.data.given import Given
 from hardviews.data.index import Index, check_apart
-from hardviews.data.known_sources import digits, has_test_part, torchvision_dataset
 from hardviews.data.names import printable
 from hardviews.data.pack import SHARD_BYTES, pack, refuse_packed, refuse_unwritable
-from hardviews.data.photographs import photographs
-from hardviews.data.source import Source, Split, hold_out
+from hardviews.data.source import Split
+from hardviews.data.torchvision_options import read_options
 from hardviews.errors import UserError
 from hardviews.interrupts import GivenUp, leaving_on_sigterm
 from hardviews.storage.url import check_given, check_here, lies_in, local_path
-
-_SHIPPED = {"digits": digits, "photographs": photographs}
 
 
 @contextmanager
@@ -43,10 +40,16 @@ class Packing:
 
     Attributes:
         source: a folder with one sub-folder per class (or with folders of such for training and testing), a flat
-            folder of unlabelled images, `digits` for scikit-learn's handwritten digits, or `photographs` for
-            tiles of three photographs that Python packages ship.
+            folder of unlabelled images, a file that lists images and their labels, `digits` for scikit-learn's
+            handwritten digits, or `photographs` for tiles of three photographs that Python packages ship.
         out: folder or URL.
+        test: folder or list file of the test images, if they are not in `source`.
         torchvision: class name of a torchvision dataset that lies in the folder `source`, e.g. CIFAR10.
+        options: of the torchvision dataset, as KEY=VALUE, e.g. partition=2; `split` names the training part, or several
+            that are joined: split=train+val.
+        test_options: those of the test part that differ, e.g. split=test.
+        keys: file with the key of a training image on each line; the others are for testing.
+        test_keys: file with the key of a test image on each line.
         download: let torchvision fetch the dataset where it can.
         hold_out: share of the images set aside as OUT/test where the source has labels and no test part of its
             own; 0 for none.
@@ -59,7 +62,12 @@ class Packing:
 
     source: str
     out: str
+    test: str | None = None
     torchvision: str | None = None
+    options: tuple[str, ...] = ()
+    test_options: tuple[str, ...] = ()
+    keys: str | None = None
+    test_keys: str | None = None
     download: bool = False
     hold_out: float = 0.2
     shard_bytes: int = SHARD_BYTES
@@ -70,9 +78,18 @@ class Packing:
 
     def __post_init__(self) -> None:
         """Refuse places that are not named."""
-        check_given(source=self.source, out=self.out)
+        check_given(source=self.source, out=self.out, test=self.test)
+        check_here(keys=self.keys, test_keys=self.test_keys)
         if self.torchvision is not None:
             check_here(source=self.source)
+        elif self.options or self.test_options:
+            raise UserError(
+                "--options and --test-options are those of a torchvision dataset: name it by --torchvision."
+            )
+        if self.test is not None and (self.torchvision is not None or self.given.shipped):
+            raise UserError("--test is for a folder or a list file; the test part of this source is its own.")
+        for texts, option in ((self.options, "--options"), (self.test_options, "--test-options")):
+            read_options(texts, option)
         require(
             self,
             OPTION,
@@ -83,16 +100,20 @@ class Packing:
             quality=within(1, 100),
         )
 
-    def open(self, split: Split | None) -> Source:
-        """Open a part of the source, or all of it."""
-        if self.torchvision is None and self.source in _SHIPPED:
-            return _SHIPPED[self.source](split)
-        place = os.path.expanduser(self.source)
-        if self.torchvision is None:
-            return ImageFolder.open(place).part(split, self.hold_out)
-        if split is None or has_test_part(self.torchvision):
-            return torchvision_dataset(self.torchvision, place, split, self.download)
-        return hold_out(self.open(None), split, self.hold_out)
+    @property
+    def given(self) -> Given:
+        """The source, in whatever form it is."""
+        return Given(
+            self.source,
+            self.torchvision,
+            read_options(self.options, "--options"),
+            read_options(self.test_options, "--test-options"),
+            self.test,
+            self.keys,
+            self.test_keys,
+            self.download,
+            self.hold_out,
+        )
 
     def check_source(self) -> None:
         """Refuse a folder of images that is not there, without a look at its images.
@@ -100,15 +121,14 @@ class Packing:
         Raises:
             UserError: naming it.
         """
-        if self.torchvision is None and self.source not in _SHIPPED:
-            check_folder(os.path.expanduser(self.source))
+        self.given.check()
 
     def run(self) -> dict[Split, Index]:
         """Pack and return the index of each part; say what was packed and what was rejected."""
         check_apart("out", self.out)
-        parts = self._parts()
+        parts = self.given.parts(print)
         outs = {split: f"{self.out.rstrip('/')}/{split}" for split in parts}
-        if self.torchvision is None and self.source not in _SHIPPED:
+        if self.given.is_folder:
             self._refuse_inside(outs.values())
         for out in outs.values():
             if not self.overwrite:
@@ -146,28 +166,3 @@ class Packing:
                     f"--out {self.out}: {out} lies in --source {self.source}, so the next pack would take the shards "
                     "for a part of the source. Give a folder outside of it."
                 )
-
-    def _parts(self) -> dict[Split, Source]:
-        """Open the source's own parts, else hold some of it out; images without labels all train."""
-        if self.torchvision is None and self.source not in _SHIPPED:
-            return self._parts_of_folder()
-        if self.torchvision is not None and not has_test_part(self.torchvision):
-            whole = self.open(None)
-            if not self.hold_out or not whole.classes:
-                return {"train": whole}
-        return {"train": self.open("train"), "test": self.open("test")}
-
-    def _parts_of_folder(self) -> dict[Split, Source]:
-        """Open the parts of a folder, which is walked through once; print what was recognised and what is left out."""
-        images = ImageFolder.open(os.path.expanduser(self.source))
-        layout = images.layout
-        for remark in images.remarks():
-            print(f"{printable(self.source)}: {remark}")
-        if layout.test is None and not (self.hold_out and images.labelled):
-            return {"train": images.part(None)}
-        if layout.test is None and layout.parts:
-            print(
-                f"{printable(self.source)}: {self.hold_out:g} of the images in {printable(layout.train.folder)} are "
-                "held out for testing; --hold-out 0 holds out none"
-            )
-        return {split: images.part(split, self.hold_out) for split in ("train", "test")}

@@ -7,6 +7,7 @@ if a place cannot be seen from here.
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from hardviews.data.address import is_unpacked, read_address
 from hardviews.data.index import Index, NoDataset, check_apart
 from hardviews.data.pack import refuse_packed
 from hardviews.data.pack_command import Packing
@@ -39,7 +40,9 @@ def look_at_evaluation(
     machine nothing else is known to pack it, and a missing one is a mistake.
     """
     for url in datasets:
-        if here or remote(url):
+        if here and is_unpacked(url):
+            yield from reasons(read_address(url).check)
+        elif here or remote(url):
             try:
                 seen(partial(Index.head, url, PATIENCE))
             except NoDataset as error:

@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +70,7 @@ def _reduced(item: Item, short: int | None, quality: int) -> Ready:
             raise DecodeError(f"{width} x {height} pixels when reduced: a side of a JPEG has at most {_LONGEST_JPEG}")
         reduced = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
         data = simplejpeg.encode_jpeg(np.ascontiguousarray(reduced), quality=quality, colorspace="RGB")
-        item = Item(item.key, data, "jpg", item.label, item.name)
+        item = replace(item, data=data, extension="jpg")
     if max(height, width) > _LONGEST:
         raise DecodeError(f"{width} x {height} pixels: a side is longer than {_LONGEST}")
     return Ready(item, width, height)

@@ -1,7 +1,7 @@
 """The contract of a source of images, what is left of one when a part is held out."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -11,14 +11,33 @@ Split = Literal["train", "test"]
 
 
 @dataclass(frozen=True)
+class LabelSet:
+    """The classes of an image that may have several: those in it, and those that are not to be judged in it.
+
+    `ignored` are classes of which there are only objects that are too difficult to see. All other classes are absent.
+    """
+
+    present: tuple[int, ...] = ()
+    ignored: tuple[int, ...] = ()
+
+    def renumbered(self, numbers: Sequence[int]) -> "LabelSet":
+        """Return the same set with new numbers of the classes."""
+        return LabelSet(tuple(numbers[i] for i in self.present), tuple(numbers[i] for i in self.ignored))
+
+
+@dataclass(frozen=True)
 class Item:
-    """One image as it will be stored: `label` is -1 where there is none, `name` says where it came from."""
+    """One image as it will be stored: `label` is -1 where there is none, `name` says where it came from.
+
+    labels: of an image that may have several; then `label` is -1.
+    """
 
     key: str
     data: bytes
     extension: str
     label: int
     name: str
+    labels: LabelSet | None = None
 
 
 class Source(Protocol):
@@ -47,9 +66,49 @@ class Named(Protocol):
     def name(self, i: int) -> str: ...
 
 
+@runtime_checkable
+class Pathed(Protocol):
+    """A source that knows the file of an image."""
+
+    def path(self, i: int) -> str: ...
+
+
+@runtime_checkable
+class Stamped(Protocol):
+    """A source that knows, without reading its images, whether they are those of another day.
+
+    `stamp` returns equal texts for equal images, labels and keys: names, sizes and times of change of files decide.
+    """
+
+    def stamp(self) -> str: ...
+
+
+@runtime_checkable
+class HeldOutBy(Protocol):
+    """A source that knows which name of an image decides on which side of a hold-out it is."""
+
+    def held_out_by(self, i: int) -> str: ...
+
+
 def name_of(source: Source, i: int) -> str:
     """Return where an image comes from, or its key if the source does not know."""
     return source.name(i) if isinstance(source, Named) else source.key(i)
+
+
+def path_of(source: Source, i: int) -> str:
+    """Return the path of an image's file, or what `name_of` returns if the source does not know it."""
+    return (source.path(i) if isinstance(source, Pathed) else "") or name_of(source, i)
+
+
+def stamp_of(source: Source) -> str:
+    """Return the stamp of a source; of one without, that of its keys."""
+    if isinstance(source, Stamped):
+        return source.stamp()
+    return _digest(" ".join(source.key(i) for i in range(len(source))))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def iterate(source: Source) -> Iterator[Item]:
@@ -77,21 +136,27 @@ class Subset:
     def name(self, i: int) -> str:
         return name_of(self.source, self.chosen[i])
 
+    def path(self, i: int) -> str:
+        return path_of(self.source, self.chosen[i])
+
     def read(self, i: int) -> Item:
         return self.source.read(self.chosen[i])
+
+    def stamp(self) -> str:
+        return _digest(f"{stamp_of(self.source)} {self.chosen}")
 
 
 def hold_out(source: Source, split: Split, share: float, name: Callable[[int], str] | None = None) -> Source:
     """The part of a source that is held out for testing, or the rest.
 
-    An image is held out if a hash of its name falls below `share`, in (0, 1). `name` must depend on the image alone,
-    by default it is the key. So adding, removing or renaming other images never moves an image across: a test set
-    packed later cannot hold an image that was trained on.
+    An image is held out if a hash of its name falls below `share`, in (0, 1). `name` must depend on the image alone.
+    By default it is the name that the source holds out by, or the key. So adding, removing or renaming other images
+    never moves an image across: a test set packed later cannot hold an image that was trained on.
     """
     if not 0.0 < share < 1.0:
         raise UserError(f"hold_out={share} is not a share: give a number between 0 and 1, for example 0.2.")
 
-    name = name or source.key
+    name = name or (source.held_out_by if isinstance(source, HeldOutBy) else source.key)
 
     def out(name: str) -> bool:
         return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") < share * 2**64

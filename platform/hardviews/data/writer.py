@@ -19,8 +19,19 @@ import numpy.typing as npt
 import webdataset
 
 from hardviews.data.claim import Claim
-from hardviews.data.index import INDEX_NAME, SAMPLE, SAMPLES_NAME, Index, Shard, encode_index, encode_table
+from hardviews.data.index import (
+    INDEX_NAME,
+    LABEL_SETS_NAME,
+    SAMPLE,
+    SAMPLES_NAME,
+    Index,
+    Shard,
+    encode_index,
+    encode_label_sets,
+    encode_table,
+)
 from hardviews.data.prepare import Ready, Reject
+from hardviews.data.source import LabelSet
 from hardviews.errors import UserError
 from hardviews.storage.disk import make_folder, temporary_folder
 from hardviews.storage.store import Store
@@ -47,6 +58,7 @@ class Writer:
         self._shards: list[Shard] = []
         self._rows: list[tuple[int, ...]] = []  # of the open shard
         self._tables: list[npt.NDArray[Any]] = []  # of the closed ones: a tenth of the memory
+        self._label_sets: list[LabelSet] = []  # of all samples, or of none
         self._rejects: list[Reject] = []
         self._keys: set[str] = set()
         self._published: list[str] = []
@@ -148,6 +160,8 @@ class Writer:
             ready.height,
         )
         self._rows.append(row)
+        if item.labels is not None:
+            self._label_sets.append(item.labels)
 
     def commit(self, classes: tuple[str, ...]) -> Index:
         """Publish what is left, the index last, and load it."""
@@ -161,10 +175,13 @@ class Writer:
         samples = np.concatenate(self._tables)
         table, shards = encode_table(samples), tuple(self._shards)
         files = {SAMPLES_NAME: table}
+        label_sets = encode_label_sets(self._label_sets, len(classes)) if self._label_sets else None
+        if label_sets is not None:
+            files[LABEL_SETS_NAME] = label_sets
         if self._rejects:
             lines = (json.dumps(vars(reject)) + "\n" for reject in self._rejects)
             files[REJECTS_NAME] = "".join(lines).encode()
-        files[INDEX_NAME] = encode_index(classes, shards, table, len(samples), len(self._rejects))
+        files[INDEX_NAME] = encode_index(classes, shards, table, len(samples), len(self._rejects), label_sets)
         self._start()
         if self._target.local:
             for shard in shards:
@@ -278,4 +295,4 @@ def _blocks(size: int) -> int:
 
 def is_ours(name: str) -> bool:
     """Whether a packed dataset holds a file of this name."""
-    return name in (INDEX_NAME, SAMPLES_NAME, REJECTS_NAME) or _OURS.fullmatch(name) is not None
+    return name in (INDEX_NAME, SAMPLES_NAME, LABEL_SETS_NAME, REJECTS_NAME) or _OURS.fullmatch(name) is not None

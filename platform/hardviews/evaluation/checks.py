@@ -4,7 +4,7 @@ from typing import Literal
 
 import torch
 
-from hardviews.data.index import Index
+from hardviews.data.index import PRESENT, Index
 from hardviews.errors import UserError
 from hardviews.models.encoder import Encoder
 
@@ -27,8 +27,17 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"], local_rank: int = 0) -
     return torch.device("cuda", local_rank)
 
 
-def check_labels(index: Index) -> None:
-    """Raise UserError unless every sample of a dataset has a label."""
+def check_labels(index: Index, label_sets: bool = False) -> None:
+    """Raise UserError unless every sample of a dataset has a label. label_sets: whether it may be a set of classes."""
+    if index.label_sets is not None:
+        if not label_sets:
+            raise UserError(
+                f"The images of the dataset at {index.url} may have several classes each, which this evaluation does "
+                "not take. Use hardviews fewshot --classifier svm, hardviews transfer or hardviews knn."
+            )
+        if not (index.label_sets == PRESENT).any():
+            raise UserError(f"Evaluation: no class is present in an image of the dataset at {index.url}.")
+        return
     if not index.labelled:
         raise UserError(
             f"Evaluation needs labels, and the dataset at {index.url} has samples without. Pack it from "
@@ -36,10 +45,18 @@ def check_labels(index: Index) -> None:
         )
 
 
-def check_datasets(train: Index, test: Index) -> None:
-    """Raise UserError unless both datasets have labels, of the same two or more classes, and differ."""
+def check_datasets(train: Index, test: Index, label_sets: bool = False) -> None:
+    """Raise UserError unless both datasets have labels, of the same two or more classes, and differ.
+
+    label_sets: see `check_labels`.
+    """
     for index in (train, test):
-        check_labels(index)
+        check_labels(index, label_sets)
+    if train.multi_label != test.multi_label:
+        raise UserError(
+            f"Evaluation: the images of one of {train.url} and {test.url} have one class each, those of the other may "
+            "have several. Pack both from lists of one kind."
+        )
     if train.classes != test.classes:
         different = sorted(set(train.classes) ^ set(test.classes))
         raise UserError(
@@ -47,7 +64,7 @@ def check_datasets(train: Index, test: Index) -> None:
             f"same order (different: {', '.join(different[:5]) or 'their order'}). Pack both from the same "
             "class folders."
         )
-    if len(seen := set(train.labels.tolist())) < 2:
+    if not train.multi_label and len(seen := set(train.labels.tolist())) < 2:
         name = train.classes[seen.pop()] if seen else "none"
         raise UserError(
             f"Evaluation: all images of the dataset at {train.url} are of one class, {name}. Accuracy would measure "

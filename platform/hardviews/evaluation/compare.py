@@ -166,6 +166,12 @@ def _evaluations(server: Server, run: str) -> dict[str, "MlflowRun"]:
 def _judged(server: Server, evaluation: "MlflowRun") -> Judged:
     import mlflow.artifacts
 
+    if any("/map" in name for name in evaluation.data.metrics):
+        raise UserError(
+            f"Compare: the evaluation {evaluation.info.run_id} is on images that may have several classes each. Its "
+            "mean average precision is not a mean over images, so the paired tests do not hold. Compare the pages of "
+            "the runs."
+        )
     with tempfile.TemporaryDirectory() as folder:
         try:
             path = mlflow.artifacts.download_artifacts(

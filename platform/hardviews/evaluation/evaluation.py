@@ -1,10 +1,12 @@
 """Which encoder is evaluated on which data: the settings that all protocols share."""
 
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from hardviews.checked import OPTION, above, at_least, require, within
-from hardviews.data.index import is_dataset
+from hardviews.data.address import is_unpacked
+from hardviews.data.index import Index, is_dataset
+from hardviews.data.on_the_fly import packed_pair, packed_parts
 from hardviews.errors import UserError
 from hardviews.evaluation.overlap import Look
 from hardviews.evaluation.preprocess import Preprocess
@@ -18,9 +20,10 @@ class Evaluation(Subject):
     """Which encoder is evaluated, on which data.
 
     Attributes:
-        data: the folder with packed `train` and `test` datasets (path or URL), or its dataset `train`.
-        train: the training dataset, instead of the one in `data`.
-        test: the test dataset, instead of the one in `data`.
+        data: the folder with packed `train` and `test` datasets (path or URL), or its dataset `train`; or a folder of
+            class folders, a list file, or `torchvision:NAME?root=FOLDER`, each of which is packed into the cache.
+        train: the training dataset, instead of the one in `data`; all forms of `data` are taken.
+        test: the test dataset, instead of the one in `data`; all forms of `data` are taken.
         baselines: score raw pixels and the same network with random weights too.
         held_out: the share of the training set to choose settings on, of each class, at most 10,000 samples.
         overlap: look for test images that are copies of training or pretraining images: by their bytes, or fully, by
@@ -51,6 +54,9 @@ class Evaluation(Subject):
     project: str = ".hardviews"
     experiment: str = "hardviews"
     wait: float = 0.0
+
+    takes_label_sets: ClassVar[bool] = True
+    """Whether images may have several classes."""
 
     def __post_init__(self) -> None:
         """Refuse sizes and counts that are none, and places and an experiment without a name."""
@@ -92,6 +98,34 @@ class Evaluation(Subject):
         found: list[Awaited] = list(sets)
         return [*found, EncoderOfRun(self.place, self.checkpoint is not None)] if self.waits else found
 
+    def check_data(self, train: Index) -> None:
+        """Refuse data that these settings cannot evaluate on; by default none.
+
+        Raises:
+            UserError: saying what to do.
+        """
+
+    def places_of_data(self) -> tuple[str, ...]:
+        """Return the addresses of the data as they are now, packed or not."""
+        alone = self.train is None and self.test is None
+        return (self.data,) if self.data is not None and alone and is_unpacked(self.data) else self.urls()
+
+    def packed(self) -> tuple[str, str]:
+        """Return the addresses of the packed training and test dataset; pack into the cache what is not packed yet.
+
+        Raises:
+            UserError: a data set is not there, has no labels, or a class of its test part is not in the training part.
+        """
+        if self.data is None or (self.train is not None and self.test is not None) or not is_unpacked(self.data):
+            return packed_pair(*self.urls())
+        if self.train is None and self.test is None:
+            return packed_parts(self.data)
+        given = "train" if self.train is not None else "test"
+        raise UserError(
+            f"Evaluation: --data {self.data} is packed with both of its parts, so --{given} cannot stand beside it. "
+            "Give --train and --test."
+        )
+
     def preprocess(self, image_size: int) -> Preprocess:
         """Return how images become the input of an encoder of images of that size."""
         return Preprocess.of(image_size, self.resize, self.crop)
@@ -102,7 +136,7 @@ class Evaluation(Subject):
         Raises:
             UserError: the store does not answer, or `data` is a dataset of another name.
         """
-        if self.data is None or (self.train is not None and self.test is not None):
+        if self.data is None or (self.train is not None and self.test is not None) or is_unpacked(self.data):
             return self
         return replace(self, data=_folder_of_parts(self.data))
 

@@ -35,17 +35,22 @@ _WIDEST = 4096  # features of the widest backbone in use, by which room on the d
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features (N, D) float32 and labels (N,) int64, on the host, in the order of the dataset's index."""
+    """Features (N, D) float32 and labels (N,) int64, on the host, in the order of the dataset's index.
+
+    sets_NL: int8, the label sets of images that may have several classes (`Index.label_sets`); labels are then -1.
+    """
 
     values_ND: Tensor
     labels_N: Tensor
+    sets_NL: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels_N)
 
     def rows(self, chosen: Tensor) -> "Features":
         """Return some of the samples, by their places or by a mask."""
-        return Features(self.values_ND[chosen], self.labels_N[chosen])
+        sets_NL = None if self.sets_NL is None else self.sets_NL[chosen]
+        return Features(self.values_ND[chosen], self.labels_N[chosen], sets_NL)
 
 
 def extract(
@@ -99,7 +104,8 @@ def extract(
             file = FeatureFile.of(key, len(index))
         values_ND = torch.from_numpy(file.open())
     _check_finite(values_ND)
-    return Features(values_ND, torch.from_numpy(index.labels))
+    sets_NL = None if index.label_sets is None else torch.from_numpy(np.array(index.label_sets))
+    return Features(values_ND, torch.from_numpy(index.labels), sets_NL)
 
 
 def _missing(file: FeatureFile | None, world: World) -> list[int]:

@@ -1,28 +1,32 @@
-"""Few-shot classification of frozen features: ridge regression on k images of each class, over several draws.
+"""Few-shot classification of frozen features: a classifier fitted on k images of each class, over several draws.
 
-The closed form of big_vision's evaluator (see `ridge.py`). Draws are nested in k and depend on content and seed alone.
-The penalty is chosen by cross-validation on the shots themselves: an evaluation whose choice takes further labels is
-not few-shot.
+By default it is ridge regression, the closed form of big_vision's evaluator (see `ridge.py`); `fewshot_svm.py` has the
+other one. Draws are nested in k and depend on content and seed alone. The penalty is chosen by cross-validation on the
+shots themselves: an evaluation whose choice takes further labels is not few-shot.
 
 Shape suffixes: N training samples, S shots of all classes, M test samples, L classes.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hardviews.checked import OPTION, above, at_least, each, require
+from hardviews.data.index import Index
 from hardviews.errors import UserError
 from hardviews.evaluation.evaluation import Evaluation
 from hardviews.evaluation.features import Features
-from hardviews.evaluation.probe import Choice, Task, top
+from hardviews.evaluation.fewshot_svm import fit_svm
+from hardviews.evaluation.probe import Choice, Fitted, Task, top
 from hardviews.evaluation.protocol import evaluate
 from hardviews.evaluation.result import Announce, Result, silent
 from hardviews.evaluation.ridge import PENALTY, ridge_scores
 from hardviews.evaluation.shots import draw_shots, ranks
+from hardviews.evaluation.svm import COSTS
 
 _FOLDS = 4  # of cross-validation at most
 
@@ -35,25 +39,57 @@ class Fewshot(Evaluation):
         shots: the numbers of images of each class.
         draws: how often they are drawn, by seeds from 0.
         penalties: to choose from, by cross-validation on the shots; one shot of each class takes big_vision's 1024.
+        classifier: `ridge`, or `svm` for VISSL's support vector machines, which images of several classes need.
+        costs: of the support vector machines, to choose from by cross-validation on the shots; one shot of each class
+            takes 1.
+        full: fit support vector machines on all training images as well, as in the VOC07 protocol.
     """
 
     shots: tuple[int, ...] = (1, 2, 4, 8, 16)
     draws: int = 5
     penalties: tuple[float, ...] = (2.0**0, 2.0**5, 2.0**10, 2.0**15, 2.0**20)
+    classifier: Literal["ridge", "svm"] = "ridge"
+    costs: tuple[float, ...] = COSTS
+    full: bool = False
 
     def __post_init__(self) -> None:
         """Refuse numbers of shots and draws that are none."""
         super().__post_init__()
-        require(self, OPTION, shots=each(at_least(1)), draws=at_least(1), penalties=each(above(0)))
+        require(
+            self,
+            OPTION,
+            shots=each(at_least(1)),
+            draws=at_least(1),
+            penalties=each(above(0)),
+            costs=each(above(0)),
+        )
+        if self.full and self.classifier != "svm":
+            raise UserError("Few-shot: --full is for support vector machines. Give --classifier svm, or leave it out.")
+
+    def check_data(self, train: Index) -> None:
+        """Refuse images of several classes for ridge regression."""
+        if train.multi_label and self.classifier == "ridge":
+            raise UserError(
+                f"Few-shot: the images of the dataset at {train.url} may have several classes each, which ridge "
+                "regression does not take. Give --classifier svm."
+            )
 
 
 def evaluate_fewshot(config: Fewshot, announce: Announce = silent) -> Result:
     """Score an encoder and its baselines by few shots; log a child run of its pretraining run.
 
     Metrics, in per cent: `fewshot/top1_k5`, the mean over draws, and `fewshot/top1_k5_std`, their standard deviation.
-    `fewshot/top1` is the first draw of the largest number of shots.
+    `fewshot/top1` is the first draw of the largest number of shots, or `--full`. If images may have several classes,
+    all are mean average precisions: `fewshot/map_k5`. `fewshot/peek_map_k5` has the cost that is the best on the test
+    set itself, as published.
     """
-    return evaluate(config, "fewshot", lambda task: fit_fewshot(config, task), announce)
+
+    def fit(task: Task) -> Fitted:
+        if config.classifier == "svm":
+            return fit_svm(task, config.shots, config.draws, config.costs, config.full)
+        return fit_fewshot(config, task)
+
+    return evaluate(config, "fewshot", fit, announce)
 
 
 @dataclass(frozen=True, eq=False)

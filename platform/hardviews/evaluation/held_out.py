@@ -19,11 +19,12 @@ LEAST_OF_EACH = 10
 def held_out(index: Index, seed: int = 0, share: float = SHARE) -> Tensor:
     """Return which samples are held out, a mask (N,): of every class the same share, of large sets ten a class.
 
-    The samples of a class with the lowest hashes of (seed, content) are taken. So neither the order of the samples nor
+    Images that may have several classes are taken together, as if they were of one. The samples of a class with the
+    lowest hashes of (seed, content) are taken. So neither the order of the samples nor
     the number of shards or processes matters, and copies of an image are on one side. A class of one sample keeps it.
     """
     labels_N = torch.from_numpy(index.labels)
-    classes = max(1, len(index.classes))
+    classes = 1 if index.multi_label else max(1, len(index.classes))
     most = max(LEAST_OF_EACH, MOST // classes)
     rank = [_hash(seed, int(row["crc32"]), int(row["size"])) for row in index.samples]
     mask_N = torch.zeros(len(index), dtype=torch.bool)

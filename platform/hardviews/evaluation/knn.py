@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from hardviews.checked import OPTION, above, at_least, each, require
+from hardviews.data.index import PRESENT
 from hardviews.evaluation.evaluation import Evaluation
 from hardviews.evaluation.features import Features
 from hardviews.evaluation.neighbours import nearest
-from hardviews.evaluation.probe import Choice, Grid, Task, top
+from hardviews.evaluation.probe import Choice, Grid, Task, quality
 from hardviews.evaluation.protocol import evaluate
 from hardviews.evaluation.result import Announce, Result, silent
 from hardviews.world import ALONE, World
@@ -78,7 +79,7 @@ def fit_knn(config: Knn, task: Task) -> FittedKnn:
     tried = cut(neighbours, len(fitted))
     similarity_MK, label_MK = _labelled(fitted, held, max(tried), task.world, "held-out neighbours")
     accuracy = {
-        (k, temperature): top(1, votes(similarity_MK, label_MK, k, temperature, task.classes), held.labels_N)
+        (k, temperature): quality(votes(similarity_MK, label_MK, k, temperature, task.classes), held)
         for k in tried
         for temperature in config.temperatures
     }
@@ -115,13 +116,19 @@ def knn_votes(
 def votes(similarity_MK: Tensor, label_MK: Tensor, k: int, temperature: float, classes: int) -> Tensor:
     """Return the votes (M, L) of the k nearest of sorted neighbours.
 
-    A test sample's votes are scaled so that its nearest neighbour has one: exp of low temperatures has no bound.
+    label_MK: their classes; or (M, K, L), for each class whether it is present in them: such neighbours vote for
+    several. A test sample's votes are scaled so that its nearest neighbour has one: exp of low temperatures has no
+    bound.
     """
     weight_MK = ((similarity_MK[:, :k] - similarity_MK[:, :1]) / temperature).exp()
     votes_ML = torch.zeros(len(similarity_MK), classes, dtype=torch.double)
+    if label_MK.dim() == 3:
+        for place in range(weight_MK.shape[1]):  # one after the other: all of them in double precision are too large
+            votes_ML += weight_MK[:, place, None] * label_MK[:, place]
+        return votes_ML
     return votes_ML.scatter_add_(1, label_MK[:, :k], weight_MK)
 
 
 def _labelled(train: Features, test: Features, most: int, world: World, title: str = "") -> tuple[Tensor, Tensor]:
     similarity_MK, place_MK = nearest(train.values_ND, test.values_ND, most, world, title)
-    return similarity_MK, train.labels_N[place_MK]
+    return similarity_MK, train.labels_N[place_MK] if train.sets_NL is None else (train.sets_NL == PRESENT)[place_MK]

@@ -8,7 +8,7 @@ Shape suffixes: N training samples, K some of them, M test samples, D features, 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -55,6 +55,8 @@ class Linear(Evaluation):
     momentum: float = 0.9
     standardise: bool = True
     refit: Literal["auto", "yes", "no"] = "auto"
+
+    takes_label_sets: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Refuse choices of nothing, and numbers that no solver can use."""

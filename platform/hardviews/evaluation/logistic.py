@@ -1,7 +1,8 @@
-"""Multinomial logistic regression with an L2 penalty, solved to the optimum (Kornblith et al. 2019, appendix A).
+"""Logistic regression with an L2 penalty, solved to the optimum (Kornblith et al. 2019, appendix A).
 
-Minimises the mean cross-entropy + penalty / 2 * |weight|^2; scikit-learn's C is 1 / (penalty * K). The problem is
-convex, so neither a seed nor the start matters.
+It is multinomial. If images may have several classes, it is one regression for each class against the rest, on the
+images that are not ignored for it. Minimises the mean cross-entropy + penalty / 2 * |weight|^2; scikit-learn's C is
+1 / (penalty * K). The problem is convex, so neither a seed nor the start matters.
 
 Shape suffixes: N training samples, K those that are fitted, B a tile of them, D features, L classes.
 """
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from scipy.optimize import minimize
 from torch import Tensor
 
+from hardviews.data.index import IGNORED, PRESENT
 from hardviews.elastic.worker import advanced
 from hardviews.evaluation.features import Features
 from hardviews.evaluation.sweep import Classifier, Standard
@@ -93,18 +95,32 @@ class _Problem:
         weight_DL, bias_L = (part.to(self._device) for part in self.unpacked(torch.from_numpy(parameters_P)))
         gradient_DL, gradient_L = penalty * weight_DL, torch.zeros_like(bias_L)
         value = penalty / 2 * weight_DL.square().sum()
-        for values_BD, labels_B in self._kept or self._converted():
-            scores_BL = torch.addmm(bias_L, values_BD, weight_DL)
-            value = value + F.cross_entropy(scores_BL, labels_B, reduction="sum") / len(self._rows_K)
-            slope_BL = scores_BL.softmax(1)
-            slope_BL[torch.arange(len(labels_B), device=self._device), labels_B] -= 1
+        loss = _multinomial if self._train.sets_NL is None else _each_against_rest
+        for values_BD, truth in self._kept or self._converted():
+            loss_of_tile, slope_BL = loss(torch.addmm(bias_L, values_BD, weight_DL), truth)
+            value = value + loss_of_tile / len(self._rows_K)
             slope_BL /= len(self._rows_K)
             gradient_DL = gradient_DL.addmm_(values_BD.T, slope_BL)
             gradient_L += slope_BL.sum(0)
         return float(value), torch.cat((gradient_DL, gradient_L[None])).reshape(-1).cpu().numpy()
 
     def _converted(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield features and labels in tiles, standardised, in double precision."""
+        """Yield features, standardised and in double precision, and labels or label sets in tiles."""
+        truth = self._train.labels_N if self._train.sets_NL is None else self._train.sets_NL
         for rows_B in self._rows_K.split(_TILE):
             values_BD = self._standard(self._train.values_ND[rows_B].to(self._device)).double()
-            yield values_BD, self._train.labels_N[rows_B].to(self._device)
+            yield values_BD, truth[rows_B].to(self._device)
+
+
+def _multinomial(scores_BL: Tensor, labels_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sum of the cross-entropies, and its derivative by the scores."""
+    slope_BL = scores_BL.softmax(1)
+    slope_BL[torch.arange(len(labels_B), device=scores_BL.device), labels_B] -= 1
+    return F.cross_entropy(scores_BL, labels_B, reduction="sum"), slope_BL
+
+
+def _each_against_rest(scores_BL: Tensor, sets_BL: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sum of the binary cross-entropies of the classes that are not ignored, and its derivative."""
+    judged_BL, present_BL = sets_BL != IGNORED, (sets_BL == PRESENT).double()
+    losses_BL = F.softplus(scores_BL) - present_BL * scores_BL
+    return (losses_BL * judged_BL).sum(), (scores_BL.sigmoid() - present_BL) * judged_BL

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from hardviews.evaluation.average_precision import Precision, interpolated_area, mean_precision
 from hardviews.evaluation.features import Features
 from hardviews.world import World
 
@@ -47,8 +48,9 @@ class Task:
 class Choice:
     """The settings that the held-out samples chose.
 
-    settings: by name, numbers. held_out_top1: accuracy of the choice on them, in per cent. remarks: sentences, for
-    example that the best setting lies at the end of its grid.
+    settings: by name, numbers. held_out_top1: accuracy of the choice on them, in per cent; the mean average precision
+    if images may have several classes. remarks: sentences, for example that the best setting lies at the end of its
+    grid.
     """
 
     settings: Mapping[str, float] = field(default_factory=dict)
@@ -78,6 +80,15 @@ class Peeks(Protocol):
 
     def peek(self, test: Features) -> float:
         """Return the accuracy in per cent of the candidate that is the best on the test set itself."""
+        ...
+
+
+@runtime_checkable
+class PeeksEach(Protocol):
+    """A fitted protocol that can say, for several numbers, what a choice on the test set itself would give."""
+
+    def peeks(self, test: Features) -> Mapping[str, float]:
+        """Return numbers in per cent by the ends of their names, such as `map_k4`."""
         ...
 
 
@@ -118,6 +129,13 @@ def top(n: int, scores_ML: Tensor, labels_M: Tensor) -> float:
     """Return the share of samples, in per cent, whose label is among the n classes of highest score."""
     best_Mn = scores_ML.topk(min(n, scores_ML.shape[1]), dim=1).indices
     return 100.0 * (best_Mn == labels_M.to(best_Mn.device)[:, None]).any(1).double().mean().item()
+
+
+def quality(scores_ML: Tensor, samples: Features, precision: Precision = interpolated_area) -> float:
+    """Return the accuracy of scores, or the mean average precision if images may have several classes, in per cent."""
+    if samples.sets_NL is not None:
+        return mean_precision(precision, scores_ML, samples.sets_NL)
+    return top(1, scores_ML, samples.labels_N)
 
 
 def mean_class(predictions_M: Tensor, labels_M: Tensor, classes: int) -> float:

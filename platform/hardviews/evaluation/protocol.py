@@ -18,7 +18,7 @@ from hardviews.evaluation.features import Features, extract
 from hardviews.evaluation.held_out import held_out, names_of
 from hardviews.evaluation.overlap import find_overlaps
 from hardviews.evaluation.preprocess import Preprocess
-from hardviews.evaluation.probe import Fitted, Peeks, Task
+from hardviews.evaluation.probe import Fitted, Peeks, PeeksEach, Task
 from hardviews.evaluation.record import (
     data_name,
     log_held_out,
@@ -65,12 +65,13 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
     check_writable("project", config.project)
     wait_for(config.awaited(), config.wait)
     config = config.located()
-    train_url, test_url = config.urls()
     encoder = config.open(config.project).to(world.device).to(memory_format=torch.channels_last)
+    train_url, test_url = config.packed()
     train = Index.load(train_url)
-    check_labels(train)  # a dataset without labels has no test part, so this comes first
+    check_labels(train, config.takes_label_sets)  # a dataset without labels has no test part, so this comes first
     test = Index.load(test_url)
-    check_datasets(train, test)
+    check_datasets(train, test, config.takes_label_sets)
+    config.check_data(train)
     digest = encoder.digest
     sources: tuple[Source, ...] = ("pixels", "untrained", "pretrained") if config.baselines else ("pretrained",)
     preprocess = config.preprocess(encoder.image_size)
@@ -100,12 +101,15 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
             fitted = fit(task)
             # The choice is made: from here on the test set may be looked at, once.
             tested = features(test, "test")
-            scores = scored(name, fitted.predict(tested), tested.labels_N, fitted.choice)
+            scores = scored(name, fitted.predict(tested), tested.labels_N, fitted.choice, tested.sets_NL)
             outcome[source] = scores
             prefix = "" if source == "pretrained" else f"{source}/"
             run.log_metrics({f"{prefix}{key}": value for key, value in scores.metrics.items()}, step)
             if isinstance(fitted, Peeks):  # after the scores, and never among them
                 run.log_metrics({f"{prefix}{name}/peek_best_top1": fitted.peek(tested)}, step)
+            if isinstance(fitted, PeeksEach):
+                peeked = fitted.peeks(tested)
+                run.log_metrics({f"{prefix}{name}/peek_{key}": value for key, value in peeked.items()}, step)
             remarks += [f"{source}: {remark}" for remark in fitted.choice.remarks]
         overlaps = find_overlaps(test, train, config.place, config.overlap, config.workers) if world.leads else []
         run.log_metrics(overlap_metrics(name, overlaps, scores, tested.labels_N), step)
@@ -113,11 +117,14 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
         if encoder.digest != digest:
             raise RuntimeError("a weight of the frozen encoder moved during the evaluation")
         metrics = {source: scores.metrics for source, scores in outcome.items()}
-        result = Result(name, metrics, scores.headings, digest, run.run_id, len(train.classes), tuple(remarks))
+        # Chance is not known where an image may have several classes.
+        classes = 0 if train.multi_label else len(train.classes)
+        result = Result(name, metrics, scores.headings, digest, run.run_id, classes, tuple(remarks))
         if world.leads:
             announce(result)
             # Of the last source, the pretrained encoder.
-            log_predictions(run, name, scores, tested.labels_N, train.classes)
+            if not train.multi_label:
+                log_predictions(run, name, scores, tested.labels_N, train.classes)
             log_scores(run, parent, result, test, step)
     return replace(result, logged=run.unsent == 0, undelivered=run.undelivered)
 

@@ -13,6 +13,7 @@ from hardviews.evaluation.overlap import TRAINING_SET, Overlap
 from hardviews.evaluation.predictions import FILE, to_csv
 from hardviews.evaluation.report import markdown_rows
 from hardviews.evaluation.result import Result, Scores
+from hardviews.evaluation.scores import kind_of_headline
 from hardviews.models.encoder import Encoder
 from hardviews.tracking.inputs import Context, DatasetUse, ModelUse
 from hardviews.tracking.mlflow_run import Run
@@ -44,7 +45,7 @@ def overlap_metrics(name: str, overlaps: Sequence[Overlap], scores: Scores, labe
         key = "overlap/train_test" if one.where == TRAINING_SET else "overlap/pretrain_test"
         found |= {key: float(one.same_M.sum()), f"{key}_alike": float(one.alike_M.sum())}
         clean_M &= ~torch.from_numpy(one.alike_M)
-    if not clean_M.all() and clean_M.any():
+    if not clean_M.all() and clean_M.any() and f"{name}/top1" in scores.metrics:
         right_M = (scores.predictions_M == labels_M)[clean_M]
         found[f"{name}/top1_without_copies"] = 100.0 * right_M.double().mean().item()
     return found
@@ -58,23 +59,25 @@ def log_scores(run: Run, parent: str | None, result: Result, test: Index, sample
     if parent is None:
         return
     above = run.other(parent)
-    headline = result.metrics["pretrained"][f"{result.name}/top1"]
-    above.log_metrics({headline_name(result.name, test): headline}, samples)
+    kind = kind_of_headline(result.name, result.metrics["pretrained"])
+    headline = result.metrics["pretrained"][f"{result.name}/{kind}"]
+    above.log_metrics({headline_name(result.name, test, kind): headline}, samples)
     above.set_section(f"{result.name} on {data_name(test)}", as_markdown(result, test, samples), first=True)
 
 
-def headline_name(protocol: str, test: Index) -> str:
+def headline_name(protocol: str, test: Index, kind: str = "top1") -> str:
     """Return the name of a headline on the training's run; transfer has one for each of its data sets."""
     of_set = f"_{data_name(test).split('/')[0]}" if protocol == "transfer" else ""
-    return f"eval/{protocol}{of_set}_top1"
+    return f"eval/{protocol}{of_set}_{kind}"
 
 
 def as_markdown(result: Result, test: Index, samples: int) -> str:
     """Return the table of an evaluation, as MLflow's pages show it."""
     lines = markdown_rows(result)
     notes = "".join(f"\n* {remark}" for remark in result.remarks)
+    measure = "Mean average precision" if test.multi_label else "Top-1 accuracy"
     return (
-        f"Top-1 accuracy in per cent on {len(test):,} test images, after {samples:,} samples. Settings were chosen on "
+        f"{measure} in per cent on {len(test):,} test images, after {samples:,} samples. Settings were chosen on "
         "held-out training images.\n\n" + "\n".join(lines) + f"\n{notes}"
     ).rstrip()
 

@@ -31,7 +31,9 @@ def table(results: Sequence[Result]) -> Table:
         for source, metrics in result.metrics.items():
             rows.setdefault(source, {}).update(metrics)
     columns = dict.fromkeys(name for metrics in rows.values() for name in metrics if name in headings)
-    view = Table(title="Test accuracy of frozen features (%)", title_justify="left", box=SIMPLE_HEAD)
+    precise = bool(columns) and all("/map" in name for name in columns)
+    title = "Mean average precision" if precise else "Test accuracy"
+    view = Table(title=f"{title} of frozen features (%)", title_justify="left", box=SIMPLE_HEAD)
     view.add_column("\nfeatures", no_wrap=True)
     for name in columns:
         view.add_column(headings[name], justify="right")

@@ -28,7 +28,7 @@ class Scores:
 class Result:
     """An evaluation's outcome: metrics by source of features, the encoder's digest, and the run it is logged to.
 
-    headings: as those of `Scores`. classes: their number, 0 if it is not known. remarks: sentences for people, for
+    headings: as those of `Scores`. classes: their number, 0 if chance is not known. remarks: sentences for people, for
     example of a grid that is too narrow. logged: whether all of it arrived there; undelivered: if not, why, and what
     to do.
     """

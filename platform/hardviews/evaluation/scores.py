@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from hardviews.evaluation.average_precision import eleven_point, interpolated_area, mean_precision
 from hardviews.evaluation.probe import Choice, mean_class, top
 from hardviews.evaluation.result import Scores
 from hardviews.evaluation.statistics import over_seeds
 
 _TITLES = {"knn": "k-NN", "linear": "linear", "fewshot": "few-shot", "transfer": "transfer"}
 """Names of the protocols in headings."""
+_KINDS = {"top1": "top-1", "top5": "top-5", "map": "mAP", "map11": "mAP (11)"}
 
 
 def metric(protocol: str, kind: str, variant: str = "") -> str:
@@ -22,15 +24,38 @@ def metric(protocol: str, kind: str, variant: str = "") -> str:
 
 def heading(protocol: str, kind: str, variant: str = "") -> str:
     """Return the heading of a metric, on two lines: tables fit a terminal of 80 columns."""
-    below = variant.replace("k", "k=", 1) if variant.startswith("k") else variant or kind.replace("top", "top-")
+    below = (
+        variant.replace("k", "k=", 1)
+        if variant.startswith("k")
+        else variant or _KINDS.get(kind, kind.replace("top", "top-"))
+    )
     return f"{_TITLES.get(protocol, protocol)}\n{below}"
 
 
-def scored(protocol: str, scores: Mapping[str, Tensor | Sequence[Tensor]], labels_M: Tensor, choice: Choice) -> Scores:
+def kind_of_headline(protocol: str, metrics: Mapping[str, float]) -> str:
+    """Return the kind of a protocol's first metric: accuracy, or mean average precision of images of several classes.
+
+    Published linear transfer has the eleven-point precision, support vector machines the area.
+    """
+    if metric(protocol, "top1") in metrics:
+        return "top1"
+    return "map11" if protocol == "transfer" else "map"
+
+
+def scored(
+    protocol: str,
+    scores: Mapping[str, Tensor | Sequence[Tensor]],
+    labels_M: Tensor,
+    choice: Choice,
+    sets_ML: Tensor | None = None,
+) -> Scores:
     """Return the metrics of a protocol's predictions; the headline is the one of the empty name.
 
     Of several draws the mean is the metric; another one, with `_std` behind its name, is their standard deviation.
+    sets_ML: of images that may have several classes.
     """
+    if sets_ML is not None:
+        return _precisions(protocol, scores, sets_ML, choice)
     metrics: dict[str, float] = {}
     headings: dict[str, str] = {}
     for variant, scores_ML in scores.items():
@@ -54,3 +79,28 @@ def scored(protocol: str, scores: Mapping[str, Tensor | Sequence[Tensor]], label
         metrics[metric(protocol, "held_out_top1")] = choice.held_out_top1
     metrics |= {metric(protocol, "choice", name): value for name, value in choice.settings.items()}
     return Scores(metrics, headings, predictions_M)
+
+
+def _precisions(
+    protocol: str, scores: Mapping[str, Tensor | Sequence[Tensor]], sets_ML: Tensor, choice: Choice
+) -> Scores:
+    """Return mean average precisions in both forms; the published form of the protocol has headings."""
+    metrics: dict[str, float] = {}
+    headings: dict[str, str] = {}
+    shown = kind_of_headline(protocol, {})
+    for variant, scores_ML in scores.items():
+        draws = [scores_ML] if isinstance(scores_ML, Tensor) else list(scores_ML)
+        for kind, precision in (("map", interpolated_area), ("map11", eleven_point)):
+            name = metric(protocol, kind, variant)
+            found = over_seeds([mean_precision(precision, draw_ML, sets_ML) for draw_ML in draws])
+            metrics[name] = found.value
+            if found.deviation is not None:
+                metrics[f"{name}_std"] = found.deviation
+            if kind == shown:
+                headings[name] = heading(protocol, kind, variant)
+    if choice.held_out_top1 is not None:
+        metrics[metric(protocol, f"held_out_{shown}")] = choice.held_out_top1
+    metrics |= {metric(protocol, "choice", name): value for name, value in choice.settings.items()}
+    headline_ML = scores[""]
+    assert isinstance(headline_ML, Tensor)
+    return Scores(metrics, headings, headline_ML.argmax(1))

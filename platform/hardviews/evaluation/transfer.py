@@ -2,7 +2,7 @@
 
 Protocol of Kornblith et al. 2019 (appendix A; SimCLR, appendix B.8; BYOL, appendix D): the shorter side is resized to
 the size of the crop, features are not standardised, the L2 weight is chosen among 45 on held-out images, then all
-training images are fitted.
+training images are fitted. Images that may have several classes have a logistic regression for each class.
 
 Shape suffixes: M test samples, L classes.
 """
@@ -18,12 +18,14 @@ from rich.table import Table
 from torch import Tensor
 
 from hardviews.checked import OPTION, above, each, require
+from hardviews.data.address import name_of_address
 from hardviews.errors import UserError
+from hardviews.evaluation.average_precision import eleven_point
 from hardviews.evaluation.evaluation import Evaluation
 from hardviews.evaluation.features import Features
 from hardviews.evaluation.logistic import solve
 from hardviews.evaluation.preprocess import Preprocess
-from hardviews.evaluation.probe import Choice, Grid, Task, from_holder, top
+from hardviews.evaluation.probe import Choice, Grid, Task, from_holder, quality
 from hardviews.evaluation.protocol import evaluate
 from hardviews.evaluation.result import Announce, Result, silent
 from hardviews.evaluation.sweep import Classifier, Standard, shared
@@ -31,6 +33,8 @@ from hardviews.storage.url import check_given
 
 MEAN_CLASS = ("aircraft", "fgvcaircraft", "pets", "oxfordiiitpet", "caltech101", "flowers", "flowers102")
 """Data sets whose published metric is the mean of the classes' accuracies; all others have top-1."""
+
+_NAMES = {"top1": "top-1", "mean_class": "mean per class", "map11": "11-point mAP"}
 
 _LAMBDAS = tuple(float(value) for value in torch.logspace(-6, 5, 45, dtype=torch.double))
 """Weights of the squared length beside the sum of losses: 45 values from 1e-6 to 1e5, as published."""
@@ -41,9 +45,11 @@ class Transfer(Evaluation):
     """How to score an encoder by linear classifiers on other data sets.
 
     Attributes:
-        sets: folders (paths or URLs) of packed data sets, each with the parts train and test.
+        sets: data sets, each with the parts train and test: folders (paths or URLs) of packed ones, or any other form
+            that `data` takes.
         weights_l2: weights of the squared length beside the sum of losses, to choose from.
-        metric: `auto` takes the published metric of a set by the name of its folder, top-1 for an unknown one.
+        metric: `auto` takes the published metric of a set by the name of its folder, top-1 for an unknown one. Images
+            of several classes always have the 11-point mean average precision.
     """
 
     sets: tuple[str, ...] = ()
@@ -70,17 +76,18 @@ class Transfer(Evaluation):
 
 
 def metric_of(name: str, wanted: str = "auto") -> str:
-    """Return the metric of a data set by the name of its folder."""
+    """Return the metric of a data set by the name of its folder, up to a dot."""
     if wanted != "auto":
         return wanted
-    plain = name.lower().replace("-", "").replace("_", "")
+    plain = name.partition(".")[0].lower().replace("-", "").replace("_", "")
     return "mean_class" if plain in MEAN_CLASS else "top1"
 
 
 def run_transfer(config: Transfer, announce: Announce = silent) -> dict[str, Result]:
     """Evaluate on one data set after the other, and print a table of all.
 
-    Metrics, in per cent, on a child run for each set: `transfer/top1`, `transfer/mean_class`. A set that cannot be read
+    Metrics, in per cent, on a child run for each set: `transfer/top1`, `transfer/mean_class`; of images that may have
+    several classes `transfer/map11`, the 11-point mean average precision. A set that cannot be read
     is told, and the others are evaluated.
 
     Raises:
@@ -89,8 +96,10 @@ def run_transfer(config: Transfer, announce: Announce = silent) -> dict[str, Res
     found: dict[str, Result] = {}
     failed: dict[str, str] = {}
     for place in config.places():
-        name = place.rstrip("/").rpartition("/")[2]
+        name = place
         try:
+            short = name_of_address(place)
+            name = short if short not in found | failed else place  # two forms of one data set
             found[name] = evaluate(
                 replace(config, data=place), "transfer", lambda task: fit_transfer(config, task), announce
             )
@@ -115,8 +124,10 @@ def table(found: Mapping[str, Result], wanted: str = "auto") -> Table:
     rows: list[list[float]] = []
     for name, result in found.items():
         kind = metric_of(name, wanted)
+        if f"transfer/{kind}" not in result.metrics[sources[0]]:  # images of several classes
+            kind = "map11"
         rows.append([result.metrics[source][f"transfer/{kind}"] for source in sources])
-        view.add_row(name, "mean per class" if kind == "mean_class" else "top-1", *_cells(rows[-1]))
+        view.add_row(name, _NAMES[kind], *_cells(rows[-1]))
     view.add_row("mean", "", *_cells([sum(column) / len(rows) for column in zip(*rows, strict=True)]))
     return view
 
@@ -146,7 +157,7 @@ def fit_transfer(config: Transfer, task: Task) -> FittedTransfer:
     fitted = _solve(candidates, task, task.fitted_K)
     accuracy = shared(
         {
-            number: top(1, one.scores(held.values_ND, task.world.device), held.labels_N) if len(held) else 0.0
+            number: quality(one.scores(held.values_ND, task.world.device), held, eleven_point) if len(held) else 0.0
             for number, one in fitted.items()
         },
         task.world,

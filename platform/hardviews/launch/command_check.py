@@ -159,7 +159,7 @@ def _evaluation(job: Job, command: str, words: Sequence[str]) -> tuple[list[str]
         last = 0 if job.nodes is None else job.nodes[2] - 1
         found += _said(lambda: choose_device(read.device, last))
     run = read.place if read.waits else None
-    return found, lambda: look_at_evaluation(seen(read.located).urls(), run, job.here, read.wait)
+    return found, lambda: look_at_evaluation(seen(read.located).places_of_data(), run, job.here, read.wait)
 
 
 def _read_evaluation(command: str, words: Sequence[str]) -> "Evaluation":
@@ -175,9 +175,9 @@ def _read_evaluation(command: str, words: Sequence[str]) -> "Evaluation":
 
 def _packing(job: Job, words: Sequence[str]) -> tuple[list[str], Look | None]:
     from hardviews.arguments import parse
-    from hardviews.data.known_sources import check_torchvision
     from hardviews.data.pack_command import Packing
     from hardviews.data.places import look_at_packing
+    from hardviews.data.torchvision_options import check_torchvision
 
     read = parse(Packing, words, "pack")
     name = read.torchvision

@@ -9,6 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from hardviews.data.address import is_unpacked
 from hardviews.data.index import is_dataset
 from hardviews.elastic.worker import advanced
 from hardviews.errors import UserError
@@ -122,7 +123,7 @@ class EncoderOfRun(Awaited):
 def may_come(url: str) -> bool:
     """Return whether a packed dataset at a place may come later: in an object store, or if no such folder is there."""
     path = local_path(url)
-    return path is None or not os.path.exists(path)
+    return not is_unpacked(url) and (path is None or not os.path.exists(path))
 
 
 def wait_for(things: Sequence[Awaited], seconds: float) -> None:

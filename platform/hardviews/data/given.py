@@ -1,0 +1,174 @@
+"""A data set in any form that users have, and its parts: folder, list file, torchvision dataset, shipped images."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from hardviews.data.chosen import chosen, read_keys, rest
+from hardviews.data.folder import ImageFolder, check_folder
+from hardviews.data.joined import renumbered
+from hardviews.data.known_sources import digits
+from hardviews.data.list_file import ListFile, is_list
+from hardviews.data.names import printable
+from hardviews.data.photographs import photographs
+from hardviews.data.source import Source, Split, Subset, hold_out
+from hardviews.data.torchvision_options import for_test, has_test_part, names_part
+from hardviews.data.torchvision_source import torchvision_dataset
+from hardviews.errors import UserError
+
+_SHIPPED: Mapping[str, Callable[[Split | None], Source]] = {"digits": digits, "photographs": photographs}
+
+Parts = dict[Split, Source]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Given:
+    """Where images come from, and how they are divided.
+
+    Attributes:
+        place: a folder, a list file, the root of a torchvision dataset, `digits` or `photographs`.
+        torchvision: class name of a torchvision dataset.
+        options: of its class; those that name a part are for the training part.
+        test_options: of its class, for the test part.
+        test: folder or list file of the test images.
+        keys: file of the keys of the training images.
+        test_keys: file of the keys of the test images.
+        download: let torchvision fetch the dataset.
+        hold_out: share of the images set aside for testing, if nothing else says which ones are.
+        remedy: how the user has a dataset downloaded.
+    """
+
+    place: str
+    torchvision: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    test_options: Mapping[str, str] = field(default_factory=dict)
+    test: str | None = None
+    keys: str | None = None
+    test_keys: str | None = None
+    download: bool = False
+    hold_out: float = 0.2
+    remedy: str = "add --download"
+
+    @property
+    def shipped(self) -> bool:
+        """Whether the images come with a package."""
+        return self.torchvision is None and self.place in _SHIPPED
+
+    @property
+    def path(self) -> str:
+        """The place on this machine."""
+        return os.path.expanduser(self.place)
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the place holds nothing but images of ours."""
+        return self.torchvision is None and not self.shipped and not is_list(self.place)
+
+    def check(self) -> None:
+        """Refuse a folder of images that is not there, without a look at its images.
+
+        Raises:
+            UserError: naming it.
+        """
+        for place in (self.path, self.test):
+            if self.torchvision is None and not self.shipped and place is not None and not is_list(place):
+                check_folder(os.path.expanduser(place))
+
+    def parts(self, say: Say) -> Parts:
+        """Open the parts: the source's own, or those that are chosen by keys, or held out; without labels all train.
+
+        say: is called with sentences about what was recognised.
+
+        Raises:
+            UserError: there are no images, or a class of the test images is not one of the training images.
+        """
+        own = self._own(say)
+        if self.keys is not None or self.test_keys is not None:
+            parts = self._by_keys(own)
+        elif "test" in own or not self.hold_out or not own["train"].classes:
+            parts = own
+        else:
+            parts = {split: hold_out(own["train"], split, self.hold_out) for split in ("train", "test")}
+        return parts if "test" not in parts else parts | {"test": renumbered(parts["test"], parts["train"].classes)}
+
+    def whole(self, split: Split, say: Say) -> Source:
+        """Open one part alone, all of a source that has no parts."""
+        if self.torchvision is not None:
+            part = self._of_torchvision(split if has_test_part(self.torchvision) else None, self.options)
+        else:
+            part = self._whole(self.place, say)
+        return part if self.keys is None else chosen(part, read_keys(self.keys), self.keys)
+
+    def _own(self, say: Say) -> Parts:
+        """Open the parts that a source has; all of it as `train` if it has none."""
+        if self.shipped:
+            return {"train": _SHIPPED[self.place]("train"), "test": _SHIPPED[self.place]("test")}
+        if self.torchvision is not None:
+            return self._own_of_torchvision(self.torchvision)
+        if self.test is not None:
+            return {"train": self._whole(self.place, say), "test": self._whole(self.test, say)}
+        if is_list(self.place):
+            return {"train": ListFile.open(self.place)}
+        return self._own_of_folder(say)
+
+    def _own_of_torchvision(self, name: str) -> Parts:
+        options = for_test(name, self.options, self.test_options)
+        if has_test_part(name) or names_part(name, self.test_options):
+            parted: tuple[Split, Split] | tuple[None, None] = ("train", "test") if has_test_part(name) else (None, None)
+            train = self._of_torchvision(parted[0], self.options)
+            return {"train": train, "test": self._of_torchvision(parted[1], options)}
+        return {"train": self._of_torchvision(None, self.options)}
+
+    def _of_torchvision(self, split: Split | None, options: Mapping[str, str]) -> Source:
+        return torchvision_dataset(str(self.torchvision), self.path, split, self.download, options, self.remedy)
+
+    def _own_of_folder(self, say: Say) -> Parts:
+        """Open the parts of a folder, which is walked through once; say what was recognised and what is left out."""
+        images = ImageFolder.open(self.path)
+        layout = images.layout
+        for remark in images.remarks():
+            say(f"{printable(self.place)}: {remark}")
+        if layout.test is not None:
+            return {split: images.part(split) for split in ("train", "test")}
+        if layout.parts and self.hold_out and images.labelled and self.keys is None and self.test_keys is None:
+            say(
+                f"{printable(self.place)}: {self.hold_out:g} of the images in {printable(layout.train.folder)} are "
+                "held out for testing; --hold-out 0 holds out none"
+            )
+        return {"train": images.part(None)}
+
+    def _whole(self, place: str, say: Say) -> Source:
+        """Open a list file or a folder that is one part."""
+        if is_list(place):
+            return ListFile.open(place)
+        images = ImageFolder.open(os.path.expanduser(place))
+        for remark in images.remarks():
+            say(f"{printable(place)}: {remark}")
+        return images.part(None)
+
+    def _by_keys(self, own: Parts) -> Parts:
+        """Choose by keys among the images of each own part; without own parts the other part is the rest."""
+        found: Parts = dict(own)
+        whole = own["train"]
+        first = None if self.keys is None else chosen(whole, read_keys(self.keys), self.keys)
+        if first is not None:
+            found["train"] = first
+        if "test" in own:
+            return found | {"test": self._test_chosen(own["test"]) or own["test"]}
+        second = self._test_chosen(whole)
+        if first is not None and second is not None and (both := set(first.chosen) & set(second.chosen)):
+            raise UserError(
+                f"{len(both)} images are in {self.keys!r} and in {self.test_keys!r}, first {whole.key(min(both))!r}. "
+                "Take them out of one of the files."
+            )
+        if second is not None:
+            found |= {"train": rest(whole, second) if first is None else first, "test": second}
+        elif first is not None and len(first) < len(whole):
+            found["test"] = rest(whole, first)
+        return found
+
+    def _test_chosen(self, source: Source) -> Subset | None:
+        if self.test_keys is None:
+            return None
+        return chosen(source, read_keys(self.test_keys, "test_keys"), self.test_keys)
