@@ -59,12 +59,17 @@ def log_scores(run: Run, parent: str | None, result: Result, test: Index, sample
         return
     above = run.other(parent)
     headline = result.metrics["pretrained"][f"{result.name}/top1"]
-    above.log_metrics({headline_name(result.name, test): headline}, samples)
-    above.set_section(f"{result.name} on {data_name(test)}", as_markdown(result, test, samples), first=True)
+    above.log_metrics({headline_name(result.name, test, result.label): headline}, samples)
+    title = f"{result.name} {result.label}".rstrip()
+    above.set_section(f"{title} on {data_name(test)}", as_markdown(result, test, samples), first=True)
 
 
-def headline_name(protocol: str, test: Index) -> str:
-    """Return the name of a headline on the training's run; transfer has one for each of its data sets."""
+def headline_name(protocol: str, test: Index, label: str = "") -> str:
+    """Return the name of a headline on the training's run; transfer has one for each of its data sets.
+
+    label: the name of the published protocol: `eval/linear_simsiam_changed_top1`.
+    """
+    protocol += "".join(f"_{word}" for word in label.replace(",", "").split())
     of_set = f"_{data_name(test).split('/')[0]}" if protocol == "transfer" else ""
     return f"eval/{protocol}{of_set}_top1"
 
@@ -73,9 +78,12 @@ def as_markdown(result: Result, test: Index, samples: int) -> str:
     """Return the table of an evaluation, as MLflow's pages show it."""
     lines = markdown_rows(result)
     notes = "".join(f"\n* {remark}" for remark in result.remarks)
+    chosen = any(f"{result.name}/held_out_top1" in metrics for metrics in result.metrics.values())
+    how = "Settings were chosen on held-out training images." if chosen else "No setting was chosen."
     return (
-        f"Top-1 accuracy in per cent on {len(test):,} test images, after {samples:,} samples. Settings were chosen on "
-        "held-out training images.\n\n" + "\n".join(lines) + f"\n{notes}"
+        f"Top-1 accuracy in per cent on {len(test):,} test images, after {samples:,} samples. {how}\n\n"
+        + "\n".join(lines)
+        + f"\n{notes}"
     ).rstrip()
 
 

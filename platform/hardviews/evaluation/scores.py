@@ -20,16 +20,24 @@ def metric(protocol: str, kind: str, variant: str = "") -> str:
     return f"{protocol}/{kind}{'_' if variant else ''}{variant}"
 
 
-def heading(protocol: str, kind: str, variant: str = "") -> str:
+def heading(protocol: str, kind: str, variant: str = "", label: str = "") -> str:
     """Return the heading of a metric, on two lines: tables fit a terminal of 80 columns."""
     below = variant.replace("k", "k=", 1) if variant.startswith("k") else variant or kind.replace("top", "top-")
-    return f"{_TITLES.get(protocol, protocol)}\n{below}"
+    return f"{_TITLES.get(protocol, protocol)}{' ' if label else ''}{label}\n{below}"
 
 
-def scored(protocol: str, scores: Mapping[str, Tensor | Sequence[Tensor]], labels_M: Tensor, choice: Choice) -> Scores:
+def scored(
+    protocol: str,
+    scores: Mapping[str, Tensor | Sequence[Tensor]],
+    labels_M: Tensor,
+    choice: Choice,
+    label: str = "",
+) -> Scores:
     """Return the metrics of a protocol's predictions; the headline is the one of the empty name.
 
     Of several draws the mean is the metric; another one, with `_std` behind its name, is their standard deviation.
+
+    label: the name of the published protocol, for headings.
     """
     metrics: dict[str, float] = {}
     headings: dict[str, str] = {}
@@ -37,7 +45,7 @@ def scored(protocol: str, scores: Mapping[str, Tensor | Sequence[Tensor]], label
         name = metric(protocol, "top1", variant)
         draws = [scores_ML] if isinstance(scores_ML, Tensor) else list(scores_ML)
         accuracies = over_seeds([top(1, draw_ML, labels_M) for draw_ML in draws])
-        metrics[name], headings[name] = accuracies.value, heading(protocol, "top1", variant)
+        metrics[name], headings[name] = accuracies.value, heading(protocol, "top1", variant, label)
         if accuracies.deviation is not None:
             metrics[f"{name}_std"] = accuracies.deviation
     headline_ML = scores[""]
@@ -48,7 +56,7 @@ def scored(protocol: str, scores: Mapping[str, Tensor | Sequence[Tensor]], label
         name = metric(protocol, "top5")
         metrics[name] = top(5, headline_ML, labels_M)
         if protocol != "knn":  # few neighbours name fewer than five classes
-            headings[name] = heading(protocol, "top5")
+            headings[name] = heading(protocol, "top5", label=label)
     metrics[metric(protocol, "mean_class")] = mean_class(predictions_M, labels_M, classes)
     if choice.held_out_top1 is not None:
         metrics[metric(protocol, "held_out_top1")] = choice.held_out_top1
