@@ -3,6 +3,7 @@
 import os
 import pickle
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,21 @@ def test_a_sequential_pass_is_shared_out_exactly(datasets: list[Index], world: i
         for worker in range(workers)
     ]
     assert [i for part in parts for i in part] == list(range(len(datasets[3])))
+
+
+def test_lists_are_read_in_order_and_hold_the_shards_of_two_lists_at_most(datasets: list[Index]) -> None:
+    index = datasets[3]
+    shard_of = index.samples["shard"]
+    order = np.random.default_rng(0).permutation(len(index))
+    lists = [part.tolist() for part in np.array_split(order, 7)] + [[0, 0], []]
+    with closing(Reader(index)) as reader:
+        found = []
+        for sample in reader.iterate_lists(lists):
+            found.append(sample.index)
+            now = next(i for i in range(len(lists)) if sum(map(len, lists[: i + 1])) >= len(found))
+            wanted = {int(shard_of[place]) for part in lists[now : now + 2] for place in part}
+            assert set(reader._shards._open) <= wanted
+    assert found == [place for part in lists for place in part]
 
 
 def test_sizes_that_do_not_fit_are_refused(datasets: list[Index]) -> None:

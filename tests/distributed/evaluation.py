@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from unittest.mock import patch
@@ -17,6 +18,7 @@ from hardviews.evaluation import feature_cache
 from hardviews.evaluation.feature_cache import FeatureKey, locked
 from hardviews.evaluation.features import Features, extract
 from hardviews.evaluation.fewshot_svm import fit_svm
+from hardviews.evaluation.head_states import Heads, Training
 from hardviews.evaluation.held_out import held_out, names_of
 from hardviews.evaluation.knn import Knn, fit_knn
 from hardviews.evaluation.linear import Linear, fit_linear
@@ -28,6 +30,7 @@ from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder
 from hardviews.views.augmentation import Normalisation
 from hardviews.world import ALONE, World
+from tests.evaluation import sweeping
 
 
 def this_world() -> World:
@@ -144,3 +147,38 @@ def unusable(caches: tuple[str, str]) -> str:
     except UserError as error:
         return str(error)
     return ""
+
+
+class Stopped(Exception):
+    """Both processes end here, as if they were killed."""
+
+
+def swept(url: str, cache: str, stop: int = 0) -> tuple[dict[str, Tensor], int]:
+    """Fit a sweep on random crops; return its numbers, of this rank's heads, and how many images this rank encoded.
+
+    stop: step after which both processes end; then there are no numbers, and what they kept stays.
+    """
+    os.environ["HARDVIEWS_CACHE"] = cache
+    encoded = 0
+
+    def embed(plain: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        nonlocal encoded
+        encoded += len(images)
+        return plain(images)
+
+    def keep(training: Training, step: int, mine: Heads) -> None:
+        plain_keep(training, step, mine)
+        if step == stop:
+            raise Stopped
+
+    sweep = sweeping.sweep_of(Index.load(url), world=this_world(), every=0.0, peek=True, embed=embed)
+    plain_keep = Training.keep
+    with patch.object(Training, "keep", keep):
+        try:
+            fitted = sweeping.fitted(sweep)
+        except Stopped:
+            return {}, encoded
+    test = Features(torch.randn(9, sweep.width, generator=torch.Generator().manual_seed(0)), torch.arange(9) % 3)
+    found = sweeping.numbers(fitted) | {"scores": fitted.predict(test)[""], "peek": torch.tensor(fitted.peek(test))}
+    sweep.states.clear()
+    return found, encoded

@@ -52,3 +52,29 @@ def test_a_folder_that_one_process_cannot_use_ends_both(pair, tmp_path):
     first, second = pair.run(evaluation.unusable, (str(tmp_path), str(tmp_path / "file")))
     assert first == "Process 1 met a mistake; its message says which."
     assert "HARDVIEWS_CACHE names another folder" in second
+
+
+def test_a_sweep_on_random_crops_is_the_same_bit_for_bit_on_two_processes(pair, urls, tmp_path, monkeypatch):
+    monkeypatch.setenv("HARDVIEWS_CACHE", "")  # put back afterwards
+    alone, encoded = evaluation.swept(urls[0], str(tmp_path / "alone"))
+    (first, of_first), (second, of_second) = pair.run(evaluation.swept, urls[0], str(tmp_path / "both"))
+    assert of_first + of_second == encoded + 1  # each asks the encoder for its width
+    heads = {str(number) for number in range(12)}
+    assert first.keys() & heads == {str(number) for number in range(0, 12, 2)}  # each trains its share of the heads
+    assert second.keys() & heads == {str(number) for number in range(1, 12, 2)}
+    for found in (first, second):
+        assert all(torch.equal(value, alone[name]) for name, value in found.items())
+    assert (first.keys() & second.keys()) - heads == {"chosen", "bias", "choice", "scores", "peek"}
+
+
+def test_a_sweep_goes_on_with_another_number_of_processes(pair, urls, tmp_path, monkeypatch):
+    monkeypatch.setenv("HARDVIEWS_CACHE", "")
+    alone, encoded = evaluation.swept(urls[0], str(tmp_path / "alone"))
+    cache = str(tmp_path / "both")
+    assert [found for found, _ in pair.run(evaluation.swept, urls[0], cache, 4)] == [{}, {}]
+    resumed, rest = evaluation.swept(urls[0], cache)
+    assert rest == encoded - 4 * 20
+    assert resumed.keys() == alone.keys() and all(torch.equal(value, alone[name]) for name, value in resumed.items())
+    assert evaluation.swept(urls[0], cache, 3) == ({}, 3 * 20 + 1)
+    (first, _), _ = pair.run(evaluation.swept, urls[0], cache)
+    assert all(torch.equal(value, alone[name]) for name, value in first.items())

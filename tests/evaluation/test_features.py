@@ -182,7 +182,7 @@ def test_only_a_few_results_wait(index, monkeypatch):
         seen.append(taken)
         return raw_pixels(images)
 
-    monkeypatch.setattr(features, "_AHEAD", 2)
+    monkeypatch.setattr(features, "AHEAD", 2)
     extract(index, Embedding("pixels", "x", embed), loaded_as(loaded), ALONE, batch_size=1, workers=2)
     assert max(ahead - (i + 1) for i, ahead in enumerate(seen)) <= 2 * 2 + 2
 

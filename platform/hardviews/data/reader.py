@@ -2,10 +2,11 @@
 `consumed`.
 """
 
+import itertools
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, overload
 
@@ -299,3 +300,15 @@ class Reader:
                 held = shard
                 self._shards.keep([shard], range(shard + 1, min(shard + 2, len(self.index.shards))))
             yield self._one(_itself, index, index)
+
+    def iterate_lists(self, lists: Iterable[Sequence[int]]) -> Iterator[Sample]:
+        """The samples of some lists of indices, in order; while one list is read, shards of the next are fetched."""
+        number_of = self.index.samples["shard"]
+        waiting: Sequence[int] | None = None
+        for following in itertools.chain(lists, [None]):
+            if waiting is not None:
+                live = dict.fromkeys(number_of[list(waiting)].tolist())
+                soon = {} if following is None else dict.fromkeys(number_of[list(following)].tolist())
+                self._shards.keep(live, soon)
+                yield from (self._one(_itself, int(index), int(index)) for index in waiting)
+            waiting = following

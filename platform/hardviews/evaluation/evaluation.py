@@ -10,9 +10,34 @@ from hardviews.data.on_the_fly import packed_pair, packed_parts
 from hardviews.errors import UserError
 from hardviews.evaluation.overlap import Look
 from hardviews.evaluation.preprocess import Preprocess
+from hardviews.evaluation.sources import Embedding
 from hardviews.evaluation.subject import Subject
 from hardviews.runs.waiting import Awaited, Dataset, EncoderOfRun, may_come
 from hardviews.storage.url import check_given, check_here
+
+
+@dataclass(frozen=True)
+class Label:
+    """The name of a published protocol in the record; empty for protocols of one form.
+
+    Attributes:
+        name: for example "simsiam", or "simsiam, changed".
+        version: of its values.
+        changes: the options that differ from the published ones, for example "epochs 2".
+    """
+
+    name: str = ""
+    version: int = 0
+    changes: str = ""
+
+    def title(self, command: str) -> str:
+        """Return the name of an evaluation for people: "linear simsiam"."""
+        return f"{command} {self.name}".rstrip()
+
+    @property
+    def tag(self) -> str:
+        """Name, version and changes."""
+        return f"{self.name.split(',')[0]} {self.version}" + (f", changed: {self.changes}" if self.changes else "")
 
 
 @dataclass(frozen=True)
@@ -129,6 +154,29 @@ class Evaluation(Subject):
     def preprocess(self, image_size: int) -> Preprocess:
         """Return how images become the input of an encoder of images of that size."""
         return Preprocess.of(image_size, self.resize, self.crop)
+
+    @property
+    def label(self) -> Label:
+        """Return which published protocol this is."""
+        return Label()
+
+    @property
+    def on_crops(self) -> bool:
+        """Return whether the protocol reads the training images itself, and needs no features of central crops."""
+        return False
+
+    @property
+    def chooses(self) -> bool:
+        """Return whether there are several settings to choose from on held-out images."""
+        return True
+
+    def read(self, kind: Embedding) -> Embedding:
+        """Return the map to the features that the protocol reads."""
+        return kind
+
+    def resolved(self) -> Self:
+        """Return the same with the values of its protocol in the options that were left out, for the record."""
+        return self
 
     def located(self) -> Self:
         """Return the same evaluation with `data` naming the folder of the parts, if it names their `train`.

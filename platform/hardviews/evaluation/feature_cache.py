@@ -49,6 +49,7 @@ class FeatureKey:
         precision: of the network.
         device: kind of device, since kinds round differently.
         micro_batch: images encoded at once, for the same reason.
+        interpolation: see `Preprocess`.
     """
 
     embedding: str
@@ -58,11 +59,13 @@ class FeatureKey:
     precision: str
     device: str
     micro_batch: int
+    interpolation: str = "bicubic"
 
     @property
     def digest(self) -> str:
         """SHA-256 (hexadecimal) of all of it."""
-        return hashlib.sha256(json.dumps([1, asdict(self)], sort_keys=True).encode()).hexdigest()
+        fields = {name: value for name, value in asdict(self).items() if (name, value) != ("interpolation", "bicubic")}
+        return hashlib.sha256(json.dumps([1, fields], sort_keys=True).encode()).hexdigest()
 
 
 class FeatureFile:

@@ -28,8 +28,8 @@ from hardviews.progress import progress
 from hardviews.views.decode import DecodeError
 from hardviews.world import World
 
-# Images that may be decoded and wait, for each thread.
-_AHEAD = 64
+AHEAD = 64
+"""Images that may be decoded and wait, for each thread."""
 _WIDEST = 4096  # features of the widest backbone in use, by which room on the disk is made
 
 
@@ -46,6 +46,11 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.labels_N)
+
+    @staticmethod
+    def unread(index: Index) -> "Features":
+        """Return the labels of a dataset with no features, for protocols that read its images themselves."""
+        return Features(torch.empty(len(index), 0), torch.from_numpy(index.labels))
 
     def rows(self, chosen: Tensor) -> "Features":
         """Return some of the samples, by their places or by a mask."""
@@ -82,6 +87,7 @@ def extract(
         precision=precision,
         device=world.device.type,
         micro_batch=batch_size,
+        interpolation=preprocess.interpolation,
     )
     with ExitStack() as stack:
         # One process of all that share a folder writes; the others read what it wrote.
@@ -94,7 +100,7 @@ def extract(
             mine = [numbers[world.rank] for numbers in rounds if world.rank < len(numbers)]
             encoded = batches.encode(mine)
             for numbers in progress(rounds, len(rounds), title, show=world.leads):
-                for number, values_BD in zip(numbers, _gathered(encoded, numbers, world), strict=True):
+                for number, values_BD in zip(numbers, gathered(encoded, len(numbers), world), strict=True):
                     if file is not None:
                         file.write(number, values_BD)
                 advanced()
@@ -130,7 +136,7 @@ class _Batches:
         """Yield the features (B, D) of each micro-batch, on the host."""
         places = [range(n * self._size, min(self._total, (n + 1) * self._size)) for n in numbers]
         samples = self._reader.iterate_ranges(places)
-        images = ordered_map(self._load, samples, self._workers, ahead=_AHEAD * self._workers)
+        images = ordered_map(self._load, samples, self._workers, ahead=AHEAD * self._workers)
         for batch in places:
             with torch.inference_mode():
                 values_BD = self._embed(torch.stack([next(images) for _ in batch])).float().cpu()
@@ -143,19 +149,16 @@ class _Batches:
         try:
             return self._preprocess(sample.data)
         except DecodeError as error:
-            raise UserError(
-                f"The image {sample.key!r} cannot be decoded ({error}). Pack the dataset again: packing "
-                "leaves out what it cannot decode."
-            ) from error
+            raise undecodable(sample.key, error) from error
 
 
-def _gathered(encoded: Iterator[Tensor], numbers: Sequence[int], world: World) -> list[np.ndarray]:
-    """Return the features of a round's micro-batches, one of each rank; every rank calls this.
+def gathered(encoded: Iterator[Tensor], count: int, world: World) -> list[np.ndarray]:
+    """Return the features of a round's micro-batches, one of each of the first `count` ranks; every rank calls this.
 
     A rank that fails says so first: the others would wait for it in vain.
     """
     values_BD, failure = torch.empty(0, 0), None
-    if world.rank < len(numbers):
+    if world.rank < count:
         try:
             values_BD = next(encoded)
         except UserError as error:
@@ -177,6 +180,14 @@ def _gathered(encoded: Iterator[Tensor], numbers: Sequence[int], world: World) -
     parts = [torch.empty_like(padded_BD) for _ in range(world.size)]
     dist.all_gather(parts, padded_BD)
     return [part[:rows].cpu().numpy() for part, (rows, _) in zip(parts, filled, strict=False)]
+
+
+def undecodable(key: str, error: DecodeError) -> UserError:
+    """Return the answer to an image that cannot be decoded."""
+    return UserError(
+        f"The image {key!r} cannot be decoded ({error}). Pack the dataset again: packing leaves out what it cannot "
+        "decode."
+    )
 
 
 def _check_finite(values_ND: Tensor) -> None:

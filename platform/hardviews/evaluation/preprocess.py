@@ -5,6 +5,7 @@ Shape suffixes: C channels, H rows, W columns; HWC an image as it is decoded.
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +28,12 @@ _SMALL_SIDE = 96
 @dataclass(frozen=True)
 class Preprocess:
     """How an image becomes the encoder's input: short side to `resize` pixels, then the central `crop`
-    square.
+    square. interpolation: of the resize, antialiased.
     """
 
     resize: int = 256
     crop: int = 224
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
 
     def __post_init__(self) -> None:
         require(self, OPTION, resize=at_least(1), crop=at_least(1))
@@ -57,18 +59,21 @@ class Preprocess:
         size = (max(round(height * scale), self.crop), max(round(width * scale), self.crop))
         top, left = (size[0] - self.crop) // 2, (size[1] - self.crop) // 2
         if max(size) > _LONGEST * self.resize:
-            return _resized_crop(pixels_HWC, size, top, left, self.crop)
+            return _resized_crop(pixels_HWC, size, top, left, self)
         image_1CHW = torch.from_numpy(pixels_HWC).permute(2, 0, 1)[None]
         if size != (height, width):
-            image_1CHW = F.interpolate(image_1CHW, size, mode="bicubic", antialias=True, align_corners=False)
+            image_1CHW = F.interpolate(image_1CHW, size, mode=self.interpolation, antialias=True, align_corners=False)
         return image_1CHW[0, :, top : top + self.crop, left : left + self.crop].contiguous()
 
 
-def _resized_crop(pixels_HWC: npt.NDArray[np.uint8], size: tuple[int, int], top: int, left: int, crop: int) -> Tensor:
+def _resized_crop(
+    pixels_HWC: npt.NDArray[np.uint8], size: tuple[int, int], top: int, left: int, how: Preprocess
+) -> Tensor:
     """Return the square (3, crop, crop) at (top, left) of the image resized to `size`, which is never made as a whole.
 
-    Pillow's bicubic filter is that of torch, so only rounding differs from resizing the whole: by 2 of 255 at most.
+    Pillow's filters are those of torch, so only rounding differs from resizing the whole: by 2 of 255 at most.
     """
+    crop, filter_ = how.crop, Image.Resampling[how.interpolation.upper()]
     window, box = [], []
     for length, resized, start in zip(pixels_HWC.shape[:2], size, (top, left), strict=True):
         step = length / resized  # pixels of the image for a pixel of the result
@@ -78,5 +83,5 @@ def _resized_crop(pixels_HWC: npt.NDArray[np.uint8], size: tuple[int, int], top:
         box.append((start * step - first, min((start + crop) * step, length) - first))
     image = Image.fromarray(np.ascontiguousarray(pixels_HWC[window[0], window[1]]))
     (upper, lower), (before, after) = box
-    cut = image.resize((crop, crop), Image.Resampling.BICUBIC, box=(before, upper, after, lower))
+    cut = image.resize((crop, crop), filter_, box=(before, upper, after, lower))
     return torch.from_numpy(np.array(cut)).permute(2, 0, 1).contiguous()

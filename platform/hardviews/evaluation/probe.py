@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from hardviews.evaluation.average_precision import Precision, interpolated_area, mean_precision
+from hardviews.evaluation.crops import Images
 from hardviews.evaluation.features import Features
 from hardviews.world import World
 
@@ -24,7 +25,8 @@ T = TypeVar("T")
 class Task:
     """A labelled training set, and the part of it on which settings are chosen.
 
-    held_out_N: a mask. names: of the samples, each the same for the same content.
+    train: without features, if the protocol reads the images itself. held_out_N: a mask. names: of the samples, each
+    the same for the same content. images: of the training set.
     """
 
     train: Features
@@ -32,6 +34,7 @@ class Task:
     classes: int
     world: World
     names: Sequence[str] = ()
+    images: Images | None = None
 
     @property
     def fitted_K(self) -> Tensor:
@@ -111,6 +114,19 @@ class Grid:
         if accuracy[beside] >= accuracy[chosen]:
             return []
         return [f"The best {self.name}, {chosen:g}, is the {end} of its grid: a wider grid may give a better one."]
+
+
+def ends_of(name: str, settings: Sequence[Mapping[str, float]], accuracy: Mapping[int, float], best: int) -> list[str]:
+    """Look along the axis of one setting through the best of a grid; return `Grid.remark` of it.
+
+    settings: of all candidates. accuracy: of each, by its number, on the held-out samples.
+    """
+    along = {
+        one[name]: accuracy[number]
+        for number, one in enumerate(settings)
+        if all(one[other] == settings[best][other] for other in one if other != name)
+    }
+    return Grid(name, list(along)).remark(settings[best][name], along)
 
 
 def from_holder(value: T | None, world: World) -> T:

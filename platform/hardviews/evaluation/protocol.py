@@ -13,6 +13,7 @@ from hardviews.data.index import Index
 from hardviews.elastic.environment import launched
 from hardviews.elastic.identity import job_name
 from hardviews.evaluation.checks import check_crop, check_datasets, check_labels, choose_device
+from hardviews.evaluation.crops import Images
 from hardviews.evaluation.evaluation import Evaluation
 from hardviews.evaluation.features import Features, extract
 from hardviews.evaluation.held_out import held_out, names_of
@@ -78,10 +79,11 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
     check_crop(encoder, preprocess.crop)
     outcome: dict[Source, Scores] = {}
     remarks: list[str] = []
+    label = config.label
     run, parent = _open_run(config, name, encoder, test, world)
     with run:
         run.use_store(sweep)
-        run.log_params(config)
+        run.log_params(config.resolved())
         log_inputs(run, config.place, encoder, train, test)
         run.set_tags(
             {
@@ -93,15 +95,18 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
         )
         step = int(encoder.provenance.get("samples", 0))
         held_out_N, names = held_out(train, config.seed, config.held_out), names_of(train)
-        log_held_out(run, held_out_N, names)
+        if config.chooses:
+            log_held_out(run, held_out_N, names)
         for source in sources:
-            kind = embedding(source, encoder, config.seed)
+            kind = config.read(embedding(source, encoder, config.seed))
             features = partial(_features, config, kind, preprocess, world)
-            task = Task(features(train, "train"), held_out_N, len(train.classes), world, names)
+            images = Images(train, kind, preprocess, config.batch_size, config.workers)
+            seen = Features.unread(train) if config.on_crops else features(train, "train")
+            task = Task(seen, held_out_N, len(train.classes), world, names, images)
             fitted = fit(task)
             # The choice is made: from here on the test set may be looked at, once.
             tested = features(test, "test")
-            scores = scored(name, fitted.predict(tested), tested.labels_N, fitted.choice, tested.sets_NL)
+            scores = scored(name, fitted.predict(tested), tested.labels_N, fitted.choice, tested.sets_NL, label.name)
             outcome[source] = scores
             prefix = "" if source == "pretrained" else f"{source}/"
             run.log_metrics({f"{prefix}{key}": value for key, value in scores.metrics.items()}, step)
@@ -119,7 +124,7 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
         metrics = {source: scores.metrics for source, scores in outcome.items()}
         # Chance is not known where an image may have several classes.
         classes = 0 if train.multi_label else len(train.classes)
-        result = Result(name, metrics, scores.headings, digest, run.run_id, classes, tuple(remarks))
+        result = Result(name, metrics, scores.headings, digest, run.run_id, classes, tuple(remarks), label=label.name)
         if world.leads:
             announce(result)
             # Of the last source, the pretrained encoder.
@@ -153,14 +158,18 @@ def _checkpoint(run: str, encoder: Encoder) -> dict[str, str]:
 def _open_run(config: Evaluation, name: str, encoder: Encoder, test: Index, world: World) -> tuple[Run, str | None]:
     """Open the evaluation's run; return it and the id of the training's run that it is a child of."""
     parent = encoder.provenance.get("run_id")
+    label = config.label
     tags = {"hardviews.evaluation": name, **job_tags()}
+    if label.name:
+        tags |= {"hardviews.evaluation": f"{name} {label.tag}", "hardviews.protocol": label.tag}
     # Started again after it was killed, a job or a command goes on in the run that it began.
     job = job_name() if launched().ours else setting(JOB)
-    key = f"{job} {name} of {encoder.digest} on {test.digest}" if job else _command_key(config, name, encoder, test)
+    what = tags["hardviews.evaluation"]
+    key = f"{job} {what} of {encoder.digest} on {test.digest}" if job else _command_key(config, name, encoder, test)
     start = partial(
         Run.start,
         config.experiment,
-        f"{name} {data_name(test)}",
+        f"{label.title(name)} {data_name(test)}",
         folder=config.project,
         key=key,
         broken_off=not job,

@@ -61,12 +61,17 @@ def log_scores(run: Run, parent: str | None, result: Result, test: Index, sample
     above = run.other(parent)
     kind = kind_of_headline(result.name, result.metrics["pretrained"])
     headline = result.metrics["pretrained"][f"{result.name}/{kind}"]
-    above.log_metrics({headline_name(result.name, test, kind): headline}, samples)
-    above.set_section(f"{result.name} on {data_name(test)}", as_markdown(result, test, samples), first=True)
+    above.log_metrics({headline_name(result.name, test, kind, result.label): headline}, samples)
+    title = f"{result.name} {result.label}".rstrip()
+    above.set_section(f"{title} on {data_name(test)}", as_markdown(result, test, samples), first=True)
 
 
-def headline_name(protocol: str, test: Index, kind: str = "top1") -> str:
-    """Return the name of a headline on the training's run; transfer has one for each of its data sets."""
+def headline_name(protocol: str, test: Index, kind: str = "top1", label: str = "") -> str:
+    """Return the name of a headline on the training's run; transfer has one for each of its data sets.
+
+    label: the name of the published protocol: `eval/linear_simsiam_changed_top1`.
+    """
+    protocol += "".join(f"_{word}" for word in label.replace(",", "").split())
     of_set = f"_{data_name(test).split('/')[0]}" if protocol == "transfer" else ""
     return f"eval/{protocol}{of_set}_{kind}"
 
@@ -76,9 +81,14 @@ def as_markdown(result: Result, test: Index, samples: int) -> str:
     lines = markdown_rows(result)
     notes = "".join(f"\n* {remark}" for remark in result.remarks)
     measure = "Mean average precision" if test.multi_label else "Top-1 accuracy"
+    chosen = any(f"{result.name}/held_out_top1" in metrics for metrics in result.metrics.values())
+    how = (
+        "Settings were chosen on held-out training images." if chosen or test.multi_label else "No setting was chosen."
+    )
     return (
-        f"{measure} in per cent on {len(test):,} test images, after {samples:,} samples. Settings were chosen on "
-        "held-out training images.\n\n" + "\n".join(lines) + f"\n{notes}"
+        f"{measure} in per cent on {len(test):,} test images, after {samples:,} samples. {how}\n\n"
+        + "\n".join(lines)
+        + f"\n{notes}"
     ).rstrip()
 
 

@@ -30,7 +30,7 @@ class Result:
 
     headings: as those of `Scores`. classes: their number, 0 if chance is not known. remarks: sentences for people, for
     example of a grid that is too narrow. logged: whether all of it arrived there; undelivered: if not, why, and what
-    to do.
+    to do. label: the name of the published protocol, if there are several.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Result:
     remarks: tuple[str, ...] = ()
     logged: bool = True
     undelivered: str = ""
+    label: str = ""
 
 
 Announce = Callable[[Result], None]

@@ -22,14 +22,14 @@ def metric(protocol: str, kind: str, variant: str = "") -> str:
     return f"{protocol}/{kind}{'_' if variant else ''}{variant}"
 
 
-def heading(protocol: str, kind: str, variant: str = "") -> str:
+def heading(protocol: str, kind: str, variant: str = "", label: str = "") -> str:
     """Return the heading of a metric, on two lines: tables fit a terminal of 80 columns."""
     below = (
         variant.replace("k", "k=", 1)
         if variant.startswith("k")
         else variant or _KINDS.get(kind, kind.replace("top", "top-"))
     )
-    return f"{_TITLES.get(protocol, protocol)}\n{below}"
+    return f"{_TITLES.get(protocol, protocol)}{' ' if label else ''}{label}\n{below}"
 
 
 def kind_of_headline(protocol: str, metrics: Mapping[str, float]) -> str:
@@ -48,11 +48,12 @@ def scored(
     labels_M: Tensor,
     choice: Choice,
     sets_ML: Tensor | None = None,
+    label: str = "",
 ) -> Scores:
     """Return the metrics of a protocol's predictions; the headline is the one of the empty name.
 
     Of several draws the mean is the metric; another one, with `_std` behind its name, is their standard deviation.
-    sets_ML: of images that may have several classes.
+    sets_ML: of images that may have several classes. label: the name of the published protocol, for headings.
     """
     if sets_ML is not None:
         return _precisions(protocol, scores, sets_ML, choice)
@@ -62,7 +63,7 @@ def scored(
         name = metric(protocol, "top1", variant)
         draws = [scores_ML] if isinstance(scores_ML, Tensor) else list(scores_ML)
         accuracies = over_seeds([top(1, draw_ML, labels_M) for draw_ML in draws])
-        metrics[name], headings[name] = accuracies.value, heading(protocol, "top1", variant)
+        metrics[name], headings[name] = accuracies.value, heading(protocol, "top1", variant, label)
         if accuracies.deviation is not None:
             metrics[f"{name}_std"] = accuracies.deviation
     headline_ML = scores[""]
@@ -73,7 +74,7 @@ def scored(
         name = metric(protocol, "top5")
         metrics[name] = top(5, headline_ML, labels_M)
         if protocol != "knn":  # few neighbours name fewer than five classes
-            headings[name] = heading(protocol, "top5")
+            headings[name] = heading(protocol, "top5", label=label)
     metrics[metric(protocol, "mean_class")] = mean_class(predictions_M, labels_M, classes)
     if choice.held_out_top1 is not None:
         metrics[metric(protocol, "held_out_top1")] = choice.held_out_top1

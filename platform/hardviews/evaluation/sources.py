@@ -22,12 +22,14 @@ _PIXELS_SIDE = 32
 class Embedding:
     """A map of uint8 images (B, 3, H, W) to features (B, D).
 
-    digest: identifies the map; two maps of equal digests give equal features on one kind of device.
+    digest: identifies the map; two maps of equal digests give equal features on one kind of device. encoder: the
+    network behind it, if there is one.
     """
 
     source: Source
     digest: str
     embed: Callable[[Tensor], Tensor]
+    encoder: Encoder | None = None
 
 
 def embedding(source: Source, encoder: Encoder, seed: int = 0) -> Embedding:
@@ -44,7 +46,7 @@ def embedding(source: Source, encoder: Encoder, seed: int = 0) -> Embedding:
             torch.manual_seed(seed)
             encoder = Encoder(encoder.backbone, encoder.normalisation, None, encoder.image_size)
         encoder = encoder.to(device).to(memory_format=torch.channels_last).eval()
-    return Embedding(source, encoder.digest, encoder.embed)
+    return Embedding(source, encoder.digest, encoder.embed, encoder)
 
 
 def raw_pixels(images_BCHW: Tensor) -> Tensor:

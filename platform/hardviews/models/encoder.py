@@ -6,7 +6,7 @@ Shape suffixes: B images, C channels, H rows, W columns, D features.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -67,9 +67,11 @@ class Encoder(nn.Module):
         features_BD: Tensor = self.network(pixels_BCHW)
         return features_BD
 
-    def embed(self, images_BCHW: Tensor) -> Tensor:
+    def embed(self, images_BCHW: Tensor, through: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Map uint8 images (B, 3, H, W) on any device to float32 features (B, D) on the encoder's, in eval
         mode.
+
+        through: another map of the normalised pixels, instead of `forward`.
         """
         if images_BCHW.dtype != torch.uint8:
             raise TypeError(f"embed takes uint8 images, got {images_BCHW.dtype}; use forward for normalised floats")
@@ -79,7 +81,8 @@ class Encoder(nn.Module):
         try:
             with torch.no_grad():
                 pixels_BCHW = self.normalisation.normalise(images_BCHW.to(device))
-                features_BD: Tensor = self(pixels_BCHW.contiguous(memory_format=torch.channels_last))
+                pixels_BCHW = pixels_BCHW.contiguous(memory_format=torch.channels_last)
+                features_BD: Tensor = (through or self)(pixels_BCHW)
         finally:
             self.train(training)
         return features_BD.float()

@@ -179,7 +179,7 @@ def test_an_option_that_nobody_has_is_named_with_the_nearest():
 
 
 def test_sources_that_are_no_folders_are_known():
-    from hardviews.data.pack_command import _SHIPPED
+    from hardviews.data.given import _SHIPPED
     from hardviews.launch.kubernetes.mistakes import _MADE
 
     assert set(_SHIPPED) == _MADE
