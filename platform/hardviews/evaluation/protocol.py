@@ -13,6 +13,7 @@ from hardviews.evaluation.checks import check_crop, check_datasets, check_labels
 from hardviews.evaluation.evaluation import Evaluation
 from hardviews.evaluation.features import Features, extract
 from hardviews.evaluation.held_out import held_out, names_of
+from hardviews.evaluation.mistakes import log_mistakes
 from hardviews.evaluation.overlap import find_overlaps
 from hardviews.evaluation.preprocess import Preprocess
 from hardviews.evaluation.probe import Fitted, Peeks, Task
@@ -22,6 +23,7 @@ from hardviews.evaluation.record import (
     log_inputs,
     log_predictions,
     log_scores,
+    origin,
     overlap_metrics,
 )
 from hardviews.evaluation.result import Announce, Result, Scores, silent
@@ -79,17 +81,18 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
     with run:
         run.use_store(sweep)
         run.log_params(config)
-        log_inputs(run, config.place, encoder, train, test)
         run.set_tags(
             {
                 "hardviews.encoder": digest,
                 **_checkpoint(config.place, encoder),
+                **origin(encoder),
                 "hardviews.dataset.train": train.digest,
                 "hardviews.dataset.test": test.digest,
             }
         )
         step = int(encoder.provenance.get("samples", 0))
         held_out_N, names = held_out(train, config.seed, config.held_out), names_of(train)
+        of_test = log_inputs(run, config.place, encoder, train, test, held_out_N, names)
         log_held_out(run, held_out_N, names)
         for source in sources:
             kind = embedding(source, encoder, config.seed)
@@ -101,12 +104,14 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
             scores = scored(name, fitted.predict(tested), tested.labels_N, fitted.choice)
             outcome[source] = scores
             prefix = "" if source == "pretrained" else f"{source}/"
-            run.log_metrics({f"{prefix}{key}": value for key, value in scores.metrics.items()}, step)
+            # A baseline's numbers are none of the encoder.
+            about = of_test if source == "pretrained" else replace(of_test, model=None)
+            about.log(run, {f"{prefix}{key}": value for key, value in scores.metrics.items()}, step)
             if isinstance(fitted, Peeks):  # after the scores, and never among them
-                run.log_metrics({f"{prefix}{name}/peek_best_top1": fitted.peek(tested)}, step)
+                about.log(run, {f"{prefix}{name}/peek_best_top1": fitted.peek(tested)}, step)
             remarks += [f"{source}: {remark}" for remark in fitted.choice.remarks]
         overlaps = find_overlaps(test, train, config.place, config.overlap, config.workers) if world.leads else []
-        run.log_metrics(overlap_metrics(name, overlaps, scores, tested.labels_N), step)
+        of_test.log(run, overlap_metrics(name, overlaps, scores, tested.labels_N), step)
         remarks += [remark for one in overlaps if (remark := one.remark())]
         if encoder.digest != digest:
             raise RuntimeError("a weight of the frozen encoder moved during the evaluation")
@@ -116,6 +121,7 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
             announce(result)
             # Of the last source, the pretrained encoder.
             log_predictions(run, name, scores, tested.labels_N, train.classes)
+            log_mistakes(run, scores, task.train, tested, train, test, world)
             log_scores(run, parent, result, test, step)
     return replace(result, logged=run.unsent == 0, undelivered=run.undelivered)
 
