@@ -117,7 +117,8 @@ def test_looking_moves_nothing_and_repeats_itself(data: str, labelled: str) -> N
 
 
 def rows(sight: Sight) -> list[list[Any]]:
-    return _neighbours(sight)[NEIGHBOURS].args[0]
+    """Return the tiles of each row of neighbours: the query, then the others."""
+    return [[*query, *others] for query, others in _neighbours(sight)[NEIGHBOURS].args[0]]
 
 
 def test_neighbours_are_the_nearest_and_those_of_the_class_have_a_frame(data: str, labelled: str) -> None:

@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, NullFormatter
 
 from hardviews.tracking.figures import CHOSEN, PASSED_OVER, tidy
 
@@ -24,6 +25,9 @@ def spectra(shares: Mapping[str, Sequence[float]]) -> Figure:
         height = np.log10(np.clip(np.asarray(values, float), 10.0**_LEAST, None))
         axes.plot(np.arange(1, len(height) + 1), height, color=colour, linewidth=2.0, label=name)
     axes.set_xscale("log")
+    # Matplotlib's own labels are markup, which figures do not read.
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(_LEAST - 0.2, 0.1)
     axes.set_xlabel("rank of the eigenvalue")
     axes.set_ylabel("log10 of the share")

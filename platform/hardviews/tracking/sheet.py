@@ -1,4 +1,4 @@
-"""Rows of small pictures, some of them in a frame: made without matplotlib, in milliseconds."""
+"""Rows of small pictures in groups, some of them in a frame: made without matplotlib, in milliseconds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
 
-_SIDE, _GAP, _WIDER, _FRAME = 112, 6, 22, 4  # pixels: of a tile, between tiles, behind the first one, of a frame
+_SIDE, _GAP, _WIDER, _FRAME = 112, 6, 24, 4  # pixels: of a tile, between tiles, between groups, of a frame
 _SMALL = 64  # pixels up to which a picture is enlarged without smoothing
 
 
@@ -21,20 +21,30 @@ class Framed:
     frame: str = ""
 
 
-def sheet(rows: Sequence[Sequence[Framed]]) -> Image.Image:
-    """Return the rows below one another; the first picture of a row stands a little apart."""
-    columns = max(map(len, rows))
-    width = _GAP + columns * (_SIDE + _GAP) + (_WIDER - _GAP if columns > 1 else 0)
+def sheet(rows: Sequence[Sequence[Sequence[Framed]]]) -> Image.Image:
+    """Return the rows below one another; a row has groups of tiles, which stand a little apart."""
+    placed = [_places(groups) for groups in rows]
+    width = max(left for row in placed for left, _ in row) + _SIDE + _GAP
     made = Image.new("RGB", (width, _GAP + len(rows) * (_SIDE + _GAP)), "white")
-    for row, tiles in enumerate(rows):
-        for column, tile in enumerate(tiles):
-            left = _GAP + column * (_SIDE + _GAP) + (_WIDER - _GAP if column else 0)
-            top = _GAP + row * (_SIDE + _GAP)
+    for number, row in enumerate(placed):
+        top = _GAP + number * (_SIDE + _GAP)
+        for left, tile in row:
             inset = _FRAME if tile.frame else 0
             if tile.frame:
                 made.paste(tile.frame, (left, top, left + _SIDE, top + _SIDE))
             made.paste(_fitted(tile.pixels, _SIDE - 2 * inset), (left + inset, top + inset))
     return made
+
+
+def _places(groups: Sequence[Sequence[Framed]]) -> list[tuple[int, Framed]]:
+    """Return the tiles of a row with the pixels to the left of each."""
+    found, left = [], _GAP
+    for group in groups:
+        for tile in group:
+            found.append((left, tile))
+            left += _SIDE + _GAP
+        left += _WIDER - _GAP
+    return found
 
 
 def _fitted(pixels: Pixels, side: int) -> Image.Image:

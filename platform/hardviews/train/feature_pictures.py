@@ -40,6 +40,7 @@ RIGHT = "#009E73"
 _QUERIES, _NEAREST = 6, 8
 _REFERENCE = 16  # images that the colours are fitted on; half of them are shown
 _LOOKED_AT, _HEADS = 6, 8  # images whose attention is shown, and heads at most
+_WIDEST = 9  # tiles of a row
 _MOMENTS = 11  # pictures of a key before the last one: MLflow's pages get slow with more
 _LAST_PICTURE = 30.0  # seconds that the end of a training waits for pictures that are being drawn
 
@@ -100,7 +101,8 @@ def _neighbours(sight: Sight) -> dict[str, Draw]:
         others = [place for place in places if place != query][:_NEAREST]
         shown = _shown(specimens, [query, *others])
         frames = ["", *(RIGHT if sight.label(place) == sight.label(query) else "" for place in others)]
-        rows.append([Framed(pixels, frame if labelled else "") for pixels, frame in zip(shown, frames, strict=True)])
+        tiles = [Framed(pixels, frame if labelled else "") for pixels, frame in zip(shown, frames, strict=True)]
+        rows.append([tiles[:1], tiles[1:]])
     return {NEIGHBOURS: partial(sheet, rows)}
 
 
@@ -130,25 +132,31 @@ def _maps(sight: Sight) -> dict[str, Draw]:
     return found
 
 
-def _coloured(features_BRKD: Tensor, pixels_BCHW: Tensor, shown: list[npt.NDArray[np.uint8]]) -> list[list[Framed]]:
-    """Return rows of images beside their colours, two images a row."""
+def _coloured(
+    features_BRKD: Tensor, pixels_BCHW: Tensor, shown: list[npt.NDArray[np.uint8]]
+) -> list[list[list[Framed]]]:
+    """Return rows of images, each beside its colours."""
     rows, columns = features_BRKD.shape[1:3]
     own_BRK3 = F.adaptive_avg_pool2d(pixels_BCHW.float(), (rows, columns)).permute(0, 2, 3, 1)
     colours = patch_colours(features_BRKD.float().cpu(), own_BRK3)
     painted = (colours * 255).round().to(torch.uint8).numpy()
     pairs = [[Framed(shown[i]), Framed(painted[i])] for i in range(len(shown) // 2)]
-    return [[tile for pair in pairs[start : start + 4] for tile in pair] for start in range(0, len(pairs), 4)]
+    return _in_rows(pairs)
 
 
 def _draw_attention(attention_BARK: npt.NDArray[np.float32], shown: list[npt.NDArray[np.uint8]]) -> Any:
     from hardviews.tracking.feature_figures import heat  # matplotlib takes a second to import
 
-    return sheet(
-        [
-            [Framed(shown[i]), *(Framed(heat(map_RK)) for map_RK in of_image)]
-            for i, of_image in enumerate(attention_BARK)
-        ]
-    )
+    images = [
+        [Framed(shown[i]), *(Framed(heat(map_RK)) for map_RK in of_image)] for i, of_image in enumerate(attention_BARK)
+    ]
+    return sheet(_in_rows(images))
+
+
+def _in_rows(groups: list[list[Framed]]) -> list[list[list[Framed]]]:
+    """Return groups of one size in rows of at most nine tiles, or one group."""
+    each = max(1, _WIDEST // len(groups[0]))
+    return [groups[start : start + each] for start in range(0, len(groups), each)]
 
 
 def _draw_spectra(shares: Mapping[str, list[float]]) -> Any:
