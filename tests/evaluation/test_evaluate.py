@@ -87,6 +87,8 @@ def test_both_protocols_with_baselines_are_children_of_the_pretraining_run(data,
             and "| chance | 33.3 |" in above.tags["mlflow.note.content"]
         )
         inputs = client.get_run(result.run_id).inputs
+        assert "| raw pixels |" in run.data.tags["mlflow.note.content"]
+        assert run.data.tags["mlflow.source.name"] == f"hardviews {result.name}"
         used = {one.tags[0].value: one.dataset for one in inputs.dataset_inputs}
         assert {context: one.name for context, one in used.items()} == {
             "training": f"{data.name}/train",

@@ -92,9 +92,7 @@ def test_an_evaluation_has_tables_of_its_mistakes(unclear, project, client, pret
     mistakes = table(client, result.run_id, MISTAKES, tmp_path / "got")
     wrong = round(30 * (1 - result.metrics["pretrained"][f"{protocol}/top1"] / 100))
     assert len(mistakes) == wrong > 0
-    assert list(mistakes[0]) == [
-        *("image", "true", "predicted", "confidence", "nearest training image", "its class", "sample")
-    ]
+    assert list(mistakes[0]) == [*("image", "true", "predicted", "confidence", "nearest", "class of nearest", "sample")]
     sure = [row["confidence"] for row in mistakes]
     assert sure == sorted(sure, reverse=True) and all(0 <= one <= 1 for one in sure)
     assert all(row["true"] != row["predicted"] for row in mistakes)
@@ -104,7 +102,8 @@ def test_an_evaluation_has_tables_of_its_mistakes(unclear, project, client, pret
     reader.close()
     for row in mistakes:
         with Image.open(tmp_path / "got" / row["image"]["filepath"]) as image:
-            assert np.array_equal(np.asarray(image), originals[row["sample"]])
+            # 24 x 20 pixels, each shown as a square of 16.
+            assert np.array_equal(np.asarray(image), originals[row["sample"]].repeat(4, 0).repeat(4, 1))
     pairs = table(client, result.run_id, CONFUSIONS, tmp_path / "got")
     assert sum(row["count"] for row in pairs) == wrong
     assert list(pairs[0]) == ["example", "true", "predicted", "count", "share of the true class (%)"]

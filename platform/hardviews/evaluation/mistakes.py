@@ -87,7 +87,7 @@ def _mistakes(
         }
         if near is not None:
             label = train.classes[int(trained.labels_N[near[number]])]
-            row |= {"nearest training image": beside[near[number]][1], "its class": label}
+            row |= {"nearest": beside[near[number]][1], "class of nearest": label}
         rows.append({**row, "sample": key})
     return rows
 
@@ -123,6 +123,10 @@ def thumbnails(index: Index, places: Sequence[int]) -> dict[int, tuple[str, Pixe
 
 
 def _small(pixels: Pixels) -> Pixels:
+    """Return a thumbnail; each pixel of an image that is much smaller becomes a square of them."""
+    times = _SIDE // max(pixels.shape[:2])
+    if times > 1:
+        return pixels.repeat(times, 0).repeat(times, 1)
     image = Image.fromarray(pixels)
     image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     return np.asarray(image)

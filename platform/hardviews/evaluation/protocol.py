@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -18,6 +18,7 @@ from hardviews.evaluation.overlap import find_overlaps
 from hardviews.evaluation.preprocess import Preprocess
 from hardviews.evaluation.probe import Fitted, Peeks, Task
 from hardviews.evaluation.record import (
+    About,
     data_name,
     log_held_out,
     log_inputs,
@@ -36,7 +37,7 @@ from hardviews.runs.manifest import Damaged
 from hardviews.runs.sweep import sweep
 from hardviews.storage.store import check_writable
 from hardviews.tracking.failures import MissingRun
-from hardviews.tracking.job import JOB, job_tags
+from hardviews.tracking.job import JOB, JOB_TAG, job_tags
 from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.settings import setting
 from hardviews.world import World, joined
@@ -76,6 +77,7 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
     preprocess = config.preprocess(encoder.image_size)
     check_crop(encoder, preprocess.crop)
     outcome: dict[Source, Scores] = {}
+    found: list[tuple[About, Mapping[str, float]]] = []
     remarks: list[str] = []
     run, parent = _open_run(config, name, encoder, test, world)
     with run:
@@ -106,10 +108,13 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
             prefix = "" if source == "pretrained" else f"{source}/"
             # A baseline's numbers are none of the encoder.
             about = of_test if source == "pretrained" else replace(of_test, model=None)
-            about.log(run, {f"{prefix}{key}": value for key, value in scores.metrics.items()}, step)
+            found.insert(0, (about, {f"{prefix}{key}": value for key, value in scores.metrics.items()}))
             if isinstance(fitted, Peeks):  # after the scores, and never among them
-                about.log(run, {f"{prefix}{name}/peek_best_top1": fitted.peek(tested)}, step)
+                found.append((about, {f"{prefix}{name}/peek_best_top1": fitted.peek(tested)}))
             remarks += [f"{source}: {remark}" for remark in fitted.choice.remarks]
+        # The page shows metrics in this order: the encoder's first.
+        for about, values in found:
+            about.log(run, values, step)
         overlaps = find_overlaps(test, train, config.place, config.overlap, config.workers) if world.leads else []
         of_test.log(run, overlap_metrics(name, overlaps, scores, tested.labels_N), step)
         remarks += [remark for one in overlaps if (remark := one.remark())]
@@ -151,6 +156,7 @@ def _open_run(config: Evaluation, name: str, encoder: Encoder, test: Index, worl
     """Open the evaluation's run; return it and the id of the training's run that it is a child of."""
     parent = encoder.provenance.get("run_id")
     tags = {"hardviews.evaluation": name, **job_tags()}
+    tags |= {"mlflow.source.name": f"hardviews {name}", "mlflow.source.type": "JOB" if JOB_TAG in tags else "LOCAL"}
     job = setting(JOB)
     # A job that is started again after its node was lost goes on in the run that it began.
     key = f"{job} {name} of {encoder.digest} on {test.digest}" if job else None

@@ -91,10 +91,11 @@ def overlap_metrics(name: str, overlaps: Sequence[Overlap], scores: Scores, labe
 
 
 def log_scores(run: Run, parent: str | None, result: Result, test: Index, samples: int) -> None:
-    """Log the headline on the run of the training: `eval/knn_top1`, and the table in its description.
+    """Log the table in the description; on the run of the training too, with the headline: `eval/knn_top1`.
 
     samples: that the encoder was trained on.
     """
+    run.set_note(as_markdown(result, test, samples))
     if parent is None:
         return
     above = run.other(parent)

@@ -38,9 +38,9 @@ RIGHT = "#009E73"
 """Colour of the frame of a neighbour that has the class of the query."""
 
 _QUERIES, _NEAREST = 6, 8
-_REFERENCE = 16  # images that the colours are fitted on; half of them are shown
+_REFERENCE, _PAINTED = 16, 9  # images that the colours are fitted on, and those of them that are shown
 _LOOKED_AT, _HEADS = 6, 8  # images whose attention is shown, and heads at most
-_WIDEST = 9  # tiles of a row
+_WIDEST = 6  # tiles of a row of maps: MLflow shows pictures in squares
 _MOMENTS = 11  # pictures of a key before the last one: MLflow's pages get slow with more
 _LAST_PICTURE = 30.0  # seconds that the end of a training waits for pictures that are being drawn
 
@@ -140,7 +140,7 @@ def _coloured(
     own_BRK3 = F.adaptive_avg_pool2d(pixels_BCHW.float(), (rows, columns)).permute(0, 2, 3, 1)
     colours = patch_colours(features_BRKD.float().cpu(), own_BRK3)
     painted = (colours * 255).round().to(torch.uint8).numpy()
-    pairs = [[Framed(shown[i]), Framed(painted[i])] for i in range(len(shown) // 2)]
+    pairs = [[Framed(shown[i]), Framed(painted[i])] for i in range(min(_PAINTED, len(shown)))]
     return _in_rows(pairs)
 
 
@@ -154,7 +154,7 @@ def _draw_attention(attention_BARK: npt.NDArray[np.float32], shown: list[npt.NDA
 
 
 def _in_rows(groups: list[list[Framed]]) -> list[list[list[Framed]]]:
-    """Return groups of one size in rows of at most nine tiles, or one group."""
+    """Return groups of one size in rows: as many groups as fit, or one."""
     each = max(1, _WIDEST // len(groups[0]))
     return [groups[start : start + each] for start in range(0, len(groups), each)]
 
