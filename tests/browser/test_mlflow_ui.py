@@ -1,6 +1,7 @@
 """What people see in a browser: the page of a training, with an evaluation below it."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from hardviews.tracking.experiment import VIEW
 from hardviews.tracking.inputs import DatasetUse, ModelUse
 from hardviews.tracking.mlflow_run import Run
+from hardviews.train.monitor_config import MonitorConfig
 from tests.browser.chromium import CHROMIUM, chromium
 from tests.browser.tour import Tour
 from tests.tracking.servers import free_port, mlflow_server
@@ -27,7 +29,7 @@ def trained(tmp_path, client, monkeypatch):
     data, output = packed(tmp_path / "noise" / "train"), tmp_path / "run"
     words = ["--data", data, "--output", str(output), "--training.epochs", "4"]
     monkeypatch.setattr(sys, "argv", ["hardviews.cli", "pretrain", "everything", *words])
-    train(everything(4), data, output)
+    train(replace(everything(4), monitor=MonitorConfig(steps=8)), data, output)
     (run,) = client.search_runs([client.get_experiment_by_name("hardviews").experiment_id])
     return run
 
@@ -67,7 +69,7 @@ def test_the_pages_of_a_training_show_what_one_looks_for(project, client, tmp_pa
         steps = tour.slider("views/gallery")
         assert steps[0] == 0 and len(set(steps)) == 3, steps
         steps = tour.slider("features/neighbours", "features/spectrum", moves=1, name="tour_features")
-        assert steps == [0, 320], steps
+        assert steps == [0, 128], steps
         assert "process_memory_megabytes" in tour.nodes()
         text = tour.runs(VIEW, "everything seed 0", "71.25")
         assert "1_loss/loss" in text and "noise/train" in text

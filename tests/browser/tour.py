@@ -18,7 +18,7 @@ MENUS = "workflowType=machine_learning"
 # State of the page that a first visit would change: the assistant would cover a third of it.
 _CLOSED = {"mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true", "mlflow.assistant.panelOpen_v1": "false"}
 _CHARTS = "document.querySelectorAll('.js-plotly-plot .scatterlayer').length"
-FEATURES = ("attention", "neighbours", "pca", "spectrum")
+FEATURES = ("neighbours", "pca", "spectrum")  # and attention, of a transformer
 _THUMBNAILS = "[...document.querySelectorAll('[role=row] img, table img')]"
 _TITLES = """[...document.querySelectorAll('[data-testid="experiment-view-compare-runs-card"]')]
     .map(card => card.innerText.trim().split('\\n')[0])"""
@@ -89,7 +89,8 @@ class Tour:
     def nodes(self):
         """The page of system metrics, with a chart for all nodes; return the text."""
         self.browser.open(f"{self._run}/system-metrics?{MENUS}", 1360, 900)
-        self.browser.wait(f"{_CHARTS} > 0")
+        # Pictures come first on this page too, and charts are made when they come into sight.
+        self.browser.wait(f"{_section('system')}?.scrollIntoView() || {_CHARTS} > 0")
         self._picture("tour_nodes")
         return self.browser.text()
 
