@@ -91,6 +91,7 @@ class Tour:
         self.browser.open(f"{self._run}/system-metrics?{MENUS}", 1360, 900)
         # Pictures come first on this page too, and charts are made when they come into sight.
         self.browser.wait(f"{_section('system')}?.scrollIntoView() || {_CHARTS} > 0")
+        self.browser.value(f"{_section('system')}?.scrollIntoView()")
         self._picture("tour_nodes")
         return self.browser.text()
 
