@@ -139,7 +139,7 @@ class Tour:
 
 def _section(name):
     return f"""[...document.querySelectorAll('[data-testid="experiment-view-compare-runs-section-header"]')]
-        .find(each => each.innerText.startsWith({json.dumps(name)}))"""
+        .find(each => each.innerText.toLowerCase().startsWith({json.dumps(name)}))"""
 
 
 def _card(key):
