@@ -1,15 +1,16 @@
-"""What monitoring costs a training: its share of the time, at the interval that is chosen by default.
+"""What monitoring costs a training with its pictures: its share of the time, at the interval that is chosen by default.
 
     python benchmarks/monitoring.py [--recipe photos ...] [--epochs 100] [--rounds 5] [--steps 20]
 
 Packs photographs (labelled tiles, train and test), and for each recipe trains in rounds: some steps, then a measurement
-of health, k-NN and few-shot, both timed. A recipe runs twice: with labelled images and without. The first measurement
-decodes its images, the others find them in memory. The share of a whole run is
+of health, k-NN and few-shot, and its pictures, all timed. A recipe runs twice: with labelled images
+and without. The first measurement decodes its images, the others find them in memory. The share of a whole run is
 
-    (first measurement + others x median) / (that + steps x median step),
+    (first measurement + others x median + pictures x median) / (that + steps x median step),
 
-with as many measurements and steps as a run of so many epochs has. Steps and measurements alternate, so whatever else
-the machine does slows both. Target: below 2 %.
+with as many measurements, pictures and steps as a run of so many epochs has. Pictures are drawn and written beside the
+steps of a training; here they are waited for, so their time counts in full. Steps and measurements alternate, so what
+else the machine does slows both. Target: below 2 %.
 """
 
 import argparse
@@ -22,6 +23,8 @@ import time
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
 # As the command line does: threads that spin take the cores from whoever else uses them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -32,15 +35,27 @@ from hardviews.clock import Calendar
 from hardviews.data.pack_command import Packing
 from hardviews.data.reader import Reader
 from hardviews.recipes import recipe_named
+from hardviews.tracking.image_files import write_picture
+from hardviews.tracking.mlflow_run import NullRun
 from hardviews.train.epoch import epoch_samples
+from hardviews.train.feature_pictures import FeaturePictures
 from hardviews.train.feed import Feed
 from hardviews.train.loader import LoaderConfig
 from hardviews.train.monitor import Monitor
 from hardviews.train.monitor_config import MonitorConfig
+from hardviews.train.sight import Sight
 from hardviews.train.trainer import Trainer
 from hardviews.world import World
 
 TARGET = 0.02
+
+
+class Written(NullRun):
+    """Writes pictures as a run does, and keeps none."""
+
+    def log_image(self, picture: Any, key: str, step: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            write_picture(picture, Path(folder), key, step, 0)
 
 
 def cost(name: str, data: str, labelled: bool, options: argparse.Namespace) -> float:
@@ -63,10 +78,17 @@ def cost(name: str, data: str, labelled: bool, options: argparse.Namespace) -> f
     total = calendar.step(calendar.total)
     measurements = sum(monitor.due(step) for step in range(total + 1))
 
+    pictures = FeaturePictures(Written(), calendar.total)
+    interval = monitor.every * training.batch
+    drawn = sum(
+        monitor.due(step) and pictures.due(min(step * training.batch, calendar.total), interval)
+        for step in range(total + 1)
+    )
+
     began = time.perf_counter()
     monitor.measure()
     first = time.perf_counter() - began
-    steps, others = [], []
+    steps, others, drawing = [], [], []
     progress = 0
     with closing(feed.run(0)) as batches:
         for _ in range(options.rounds):
@@ -78,16 +100,24 @@ def cost(name: str, data: str, labelled: bool, options: argparse.Namespace) -> f
                 trainer.step(list(islice(batches, training.accumulate)), clock, stop=False)
                 steps.append(time.perf_counter() - began)
                 progress += training.batch
+            seen: list[Sight] = []
             began = time.perf_counter()
-            monitor.measure()
+            monitor.measure(seen.append)
             others.append(time.perf_counter() - began)
-    step, other = statistics.median(steps), statistics.median(others)
-    measuring = first + (measurements - 1) * other
+            began = time.perf_counter()
+            with torch.no_grad():
+                pictures.look(seen[0], progress)
+            pictures.finish()
+            drawing.append(time.perf_counter() - began)
+    step, other, picture = (statistics.median(times) for times in (steps, others, drawing))
+    # Matplotlib is imported for the first pictures.
+    measuring = first + (measurements - 1) * other + drawing[0] + (drawn - 1) * picture
     share = measuring / (measuring + total * step)
     print(
         f"{name}, {'health, k-NN and few-shot' if labelled else 'health'}: {len(monitor.specimens)} images every "
         f"{monitor.every} of {total} steps; a step {1e3 * step:.0f} ms, a measurement {1e3 * other:.0f} ms (the first "
-        f"one {1e3 * first:.0f} ms); {measurements} measurements take {share:.2%} of the time"
+        f"one {1e3 * first:.0f} ms), its pictures {1e3 * picture:.0f} ms (the first ones {1e3 * drawing[0]:.0f} ms); "
+        f"{measurements} measurements, {drawn} with pictures, take {share:.2%} of the time"
     )
     return share
 

@@ -1,13 +1,15 @@
 """What people see in a browser: the page of a training, with an evaluation below it."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from hardviews.tracking.experiment import VIEW
-from hardviews.tracking.inputs import DatasetUse
+from hardviews.tracking.inputs import DatasetUse, ModelUse
 from hardviews.tracking.mlflow_run import Run
+from hardviews.train.monitor_config import MonitorConfig
 from tests.browser.chromium import CHROMIUM, chromium
 from tests.browser.tour import Tour
 from tests.tracking.servers import free_port, mlflow_server
@@ -27,26 +29,30 @@ def trained(tmp_path, client, monkeypatch):
     data, output = packed(tmp_path / "noise" / "train"), tmp_path / "run"
     words = ["--data", data, "--output", str(output), "--training.epochs", "4"]
     monkeypatch.setattr(sys, "argv", ["hardviews.cli", "pretrain", "everything", *words])
-    train(everything(4), data, output)
+    train(replace(everything(4), monitor=MonitorConfig(steps=8)), data, output)
     (run,) = client.search_runs([client.get_experiment_by_name("hardviews").experiment_id])
     return run
 
 
 def evaluate(project, parent):
-    """Log an evaluation as the jobs do it."""
+    """Log an evaluation as the jobs do it; return its id."""
     with Run.start("hardviews", "knn noise", parent=parent, folder=project) as child:
-        child.log_inputs([DatasetUse("noise/test", "ab" * 32, "s3://bucket/noise/test", 90, 3, "test")])
-        child.log_metrics({"knn/top1": 71.25}, 320)
+        test = DatasetUse("noise/test", "ab" * 32, "s3://bucket/noise/test", 90, 3, "test")
+        model = ModelUse("cd" * 32, 320, "s3://bucket/run", parent)
+        child.log_inputs([test], [model])
+        child.log_metrics({"knn/top1": 71.25}, 320, model, test)
+        child.set_note("| features | top-1 |\n|---|---|\n| raw pixels | 33.3 |")
         rows = [{"image": np.full((40, 40, 3), 90 * number, np.uint8), "true": f"class {number}"} for number in (1, 2)]
         child.log_table(rows, "tables/mistakes.json")
         above = child.other(parent)
         above.log_metrics({"eval/knn_top1": 71.25}, 320)
         above.set_section("Scores", "k-NN: 71.25 %", first=True)
+    return child.run_id
 
 
 def test_the_pages_of_a_training_show_what_one_looks_for(project, client, tmp_path, monkeypatch):
     run = trained(tmp_path, client, monkeypatch)
-    evaluate(project, run.info.run_id)
+    child = evaluate(project, run.info.run_id)
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     with mlflow_server(project, free_port()) as uri, chromium(tmp_path / "profile") as browser:
@@ -62,9 +68,17 @@ def test_the_pages_of_a_training_show_what_one_looks_for(project, client, tmp_pa
         assert titles[0] == "loss", titles
         steps = tour.slider("views/gallery")
         assert steps[0] == 0 and len(set(steps)) == 3, steps
+        steps = tour.slider("features/neighbours", "features/spectrum", moves=1, name="tour_features")
+        assert steps == [0, 128], steps
         assert "process_memory_megabytes" in tour.nodes()
         text = tour.runs(VIEW, "everything seed 0", "71.25")
         assert "1_loss/loss" in text and "noise/train" in text
+        text = tour.evaluation(child, "noise/test", "knn/top1")
+        for wanted in ("raw pixels", "71.25", "Test", "checkpoint", "everything seed 0"):
+            assert wanted in text, (wanted, text)
+        text = tour.table(child, "tables/mistakes.json", "class 1")
+        assert "class 2" in text and "View as table" in text
     assert {path.name for path in pictures.iterdir()} == {
-        f"tour_{name}.png" for name in ("overview", "charts", "pictures", "nodes", "runs")
+        f"tour_{name}.png"
+        for name in ("overview", "charts", "pictures", "features", "nodes", "runs", "evaluation", "mistakes")
     }

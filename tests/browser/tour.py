@@ -1,6 +1,7 @@
 """The pages of a pretraining run, one after the other, with what each has to show; and their pictures for docs/tour.md.
 
-.venv/bin/python -m tests.browser.tour --server http://127.0.0.1:5000 --experiment 1 --run RUN --to docs/images
+.venv/bin/python -m tests.browser.tour --server http://127.0.0.1:5000 --experiment 1 --run RUN \\
+    --evaluation RUN --to docs/images
 """
 
 import argparse
@@ -17,6 +18,8 @@ MENUS = "workflowType=machine_learning"
 # State of the page that a first visit would change: the assistant would cover a third of it.
 _CLOSED = {"mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true", "mlflow.assistant.panelOpen_v1": "false"}
 _CHARTS = "document.querySelectorAll('.js-plotly-plot .scatterlayer').length"
+FEATURES = ("neighbours", "pca", "spectrum")  # and attention, of a transformer
+_THUMBNAILS = "[...document.querySelectorAll('[role=row] img, table img')]"
 _TITLES = """[...document.querySelectorAll('[data-testid="experiment-view-compare-runs-card"]')]
     .map(card => card.innerText.trim().split('\\n')[0])"""
 
@@ -49,15 +52,59 @@ class Tour:
         self._picture("tour_charts")
         return self.browser.value(_TITLES)
 
-    def slider(self, key, moves=2):
-        """The pictures of a key: move the slider, and see the picture of each step; return the steps that it was on.
+    def slider(self, *keys, moves=2, name="tour_pictures"):
+        """The pictures of keys of one section: move each slider, and see the picture of each step.
 
-        MLflow writes all parameters above a picture; the picture is scrolled into sight.
+        Return the steps that the first slider was on. MLflow writes all parameters above a picture; the picture is
+        scrolled into sight.
         """
-        self.browser.open(f"{self._run}/model-metrics?{MENUS}", 1360, 900)
+        section = _section(keys[0].partition("/")[0])
+        self.browser.open(f"{self._run}/model-metrics?{MENUS}", 1360, 900 if len(keys) < 4 else 1000)
         self.browser.wait(f"{_CHARTS} > 0")
         # Charts are made when they come into sight.
-        self.browser.wait(f"{_section('views')}?.scrollIntoView() || !!{_slider(key)}")
+        self.browser.wait(f"{section}?.scrollIntoView() || !!{_slider(keys[0])}")
+        steps = {key: self._moved(key, moves) for key in keys}
+        if len(keys) > 1:
+            self.browser.value(f"{section}?.scrollIntoView()")
+        self._picture(name)
+        return steps[keys[0]]
+
+    def evaluation(self, run, *wanted):
+        """The page of an evaluation: its table, data sets and encoder; return the text."""
+        self.browser.open(f"{self._experiment}/runs/{run}?{MENUS}", 1360, 900)
+        self.browser.wait_for_text("Description", "About this run", "Datasets", *wanted)
+        self.browser.value("document.querySelector('button[aria-label=\"Expand description\"]')?.click()")
+        self._picture("tour_evaluation")
+        return self.browser.text()
+
+    def table(self, run, path, *wanted):
+        """A table of an evaluation, once its thumbnails are there; return the text."""
+        self.browser.open(f"{self._experiment}/runs/{run}/artifacts/{path}?{MENUS}", 1360, 900)
+        self.browser.wait_for_text(path, *wanted)
+        # Images of the page are above its folders' names too: a thumbnail is made of the artifact's bytes.
+        self.browser.wait(f"{_THUMBNAILS}.length > 0 && {_THUMBNAILS}.every(each => each.naturalWidth > 0)")
+        self._picture("tour_mistakes")
+        return self.browser.text()
+
+    def nodes(self):
+        """The page of system metrics, with a chart for all nodes; return the text."""
+        self.browser.open(f"{self._run}/system-metrics?{MENUS}", 1360, 900)
+        # Pictures come first on this page too, and charts are made when they come into sight.
+        self.browser.wait(f"{_section('system')}?.scrollIntoView() || {_CHARTS} > 0")
+        self.browser.value(f"{_section('system')}?.scrollIntoView()")
+        self._picture("tour_nodes")
+        return self.browser.text()
+
+    def runs(self, view, *wanted):
+        """The list of runs with the columns of a saved view."""
+        self.browser.open(f"{self._experiment}/runs?viewStateShareKey={view}&{MENUS}", 1360, 420)
+        self.browser.wait_for_text(*wanted)
+        self._picture("tour_runs")
+        return self.browser.text()
+
+    def _moved(self, key, moves):
+        """Move the slider of a key so often; return the steps that it was on."""
+        self.browser.wait(f"!!{_slider(key)}")
         self.browser.value(f"{_slider(key)}?.scrollIntoView({{block: 'center'}})")
         steps = [self._step(key)]
         for _ in range(moves):
@@ -70,22 +117,7 @@ class Tour:
             self.browser.wait(f"!!{image}")
             self.browser.value(f"{image}?.scrollIntoView({{block: 'center'}})")
             self.browser.wait(f"{image}?.naturalWidth > 0")
-        self._picture("tour_pictures")
         return steps
-
-    def nodes(self):
-        """The page of system metrics, with a chart for all nodes; return the text."""
-        self.browser.open(f"{self._run}/system-metrics?{MENUS}", 1360, 900)
-        self.browser.wait(f"{_CHARTS} > 0")
-        self._picture("tour_nodes")
-        return self.browser.text()
-
-    def runs(self, view, *wanted):
-        """The list of runs with the columns of a saved view."""
-        self.browser.open(f"{self._experiment}/runs?viewStateShareKey={view}&{MENUS}", 1360, 420)
-        self.browser.wait_for_text(*wanted)
-        self._picture("tour_runs")
-        return self.browser.text()
 
     def _step(self, key):
         # The page draws its charts anew now and then.
@@ -107,7 +139,7 @@ class Tour:
 
 def _section(name):
     return f"""[...document.querySelectorAll('[data-testid="experiment-view-compare-runs-section-header"]')]
-        .find(each => each.innerText.startsWith({json.dumps(name)}))"""
+        .find(each => each.innerText.toLowerCase().startsWith({json.dumps(name)}))"""
 
 
 def _card(key):
@@ -122,7 +154,7 @@ def _slider(key):
 def main():
     """Take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("server", "experiment", "run", "to"):
+    for name in ("server", "experiment", "run", "evaluation", "to"):
         parser.add_argument(f"--{name}", required=True)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as profile, chromium(Path(profile)) as browser:
@@ -130,8 +162,11 @@ def main():
         tour.overview("Go on from here")
         tour.charts()
         tour.slider("views/gallery")
+        tour.slider(*(f"features/{name}" for name in FEATURES), moves=3, name="tour_features")
         tour.nodes()
         tour.runs("hardviews", "Run Name")
+        tour.evaluation(given.evaluation)
+        tour.table(given.evaluation, "tables/mistakes.json", "confidence")
 
 
 if __name__ == "__main__":

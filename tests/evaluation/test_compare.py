@@ -9,7 +9,7 @@ from hardviews.tracking.mlflow_run import Run
 
 
 def judged(name, correct, seed="0"):
-    return Judged(name, (("recipe", name),), seed, "test", np.asarray(correct))
+    return Judged(name, (("recipe", name),), seed, np.asarray(correct))
 
 
 def lines(*found):
@@ -65,6 +65,28 @@ def test_runs_are_compared_by_their_evaluations(evaluated, project, capsys):
     main(["compare", first, second, "--project", str(project)])
     said = capsys.readouterr().out
     assert "knn: top-1 on 300 test images" in said and "differs" in said
+
+
+def test_runs_are_compared_on_every_set_that_all_of_them_have(project, capsys):
+    """Each set by itself, whatever was evaluated last; the newest evaluation of a set counts."""
+    runs = []
+    for number, sets in enumerate((("pets", "cars", "pets"), ("cars", "pets", "food"))):
+        with Run.start("exp", f"run {number}", folder=project) as run:
+            run.log_params({"recipe": f"r{number}"})
+        runs.append(run.run_id)
+        for place, name in enumerate(sets):
+            tags = {"hardviews.evaluation": "transfer", "hardviews.dataset.test": name * 12}
+            with Run.start("exp", f"transfer {name}/test", parent=run.run_id, tags=tags, folder=project) as child:
+                right = 100 if name == "cars" else 50 + place
+                lines = [f"{k},1,{int(k < right)},{int(k < right)}" for k in range(200 if name == "cars" else 100)]
+                child.log_text("\n".join(["sample,label,prediction,correct", *lines, ""]), "predictions.csv")
+    main(["compare", *runs, "--project", str(project)])
+    said = capsys.readouterr().out
+    cars, pets = said.index("transfer cars/test: top-1 on 200"), said.index("transfer pets/test: top-1 on 100")
+    tables = sorted((cars, pets))
+    of_pets = said[pets : tables[1] if pets == tables[0] else None]
+    assert " 52.00" in of_pets and " 51.00" in of_pets and "50.00" not in of_pets.replace("to 50.00", "")
+    assert "transfer food/test (digest foodfoodfood) is left out" in said
 
 
 def test_what_cannot_be_compared_is_told(evaluated, project, tmp_path):

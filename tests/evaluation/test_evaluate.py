@@ -1,4 +1,5 @@
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,15 @@ def test_both_protocols_with_baselines_are_children_of_the_pretraining_run(data,
             and "| chance | 33.3 |" in above.tags["mlflow.note.content"]
         )
         inputs = client.get_run(result.run_id).inputs
-        assert {tag.value for one in inputs.dataset_inputs for tag in one.tags} == {"training", "test"}
+        assert "| raw pixels |" in run.data.tags["mlflow.note.content"]
+        assert run.data.tags["mlflow.source.name"] == f"hardviews {result.name}"
+        used = {one.tags[0].value: one.dataset for one in inputs.dataset_inputs}
+        assert {context: one.name for context, one in used.items()} == {
+            "training": f"{data.name}/train",
+            "validation": f"{data.name}/train held out",
+            "test": f"{data.name}/test",
+        }
+        assert json.loads(used["validation"].profile)["n"] == 6, "two of each class"
         assert len(inputs.model_inputs) == 1
         peeked = "linear/peek_best_top1" in run.data.metrics
         assert peeked == (result.name == "linear") and "linear/peek_best_top1" not in result.metrics["pretrained"]
@@ -107,6 +116,37 @@ def test_both_protocols_with_baselines_are_children_of_the_pretraining_run(data,
     assert above == ["k-NN"] * 4 + ["linear"] and below == ["features", "top-1", "k=10", "k=20", "k=60", "top-1"]
     rows = [line for line in text.splitlines() if "raw pixels" in line]
     assert f"{results[0].metrics['pixels']['knn/top1_k20']:.1f}" in rows[0]
+
+
+def test_from_a_score_one_reaches_encoder_data_recipe_and_commit(data, project, client, tmp_path, encoder):
+    """By model and data set the score is found, and both lead to where they come from."""
+    with Run.start("exp", "pretrain", folder=project) as run:
+        pass
+    origin = {"recipe": "digits", "commit": "c0ffee", "data": "d" * 64}
+    encoder.provenance = {"run_id": run.run_id, "samples": 640, **origin}
+    save(encoder, tmp_path / "output" / "encoder")
+    config = Knn(str(tmp_path / "output"), data=str(data), project=str(project), device="cpu")
+    result = evaluate_knn(config)
+    got = client.get_run(result.run_id)
+    test = next(one.dataset for one in got.inputs.dataset_inputs if one.tags[0].value == "test")
+    (model,) = client.search_logged_models(
+        [got.info.experiment_id],
+        "metrics.`knn/top1` > 0",
+        datasets=[{"dataset_name": test.name, "dataset_digest": test.digest}],
+    )
+    assert model.model_id == got.inputs.model_inputs[0].model_id and model.source_run_id == run.run_id
+    assert model.tags["digest"] == encoder.digest and model.tags["hardviews.address"] == config.place
+    expected = {"samples": "640", "backbone": "resnet10t", "image_size": "16", **origin}
+    assert model.params == expected
+    tags = got.data.tags
+    assert tags["hardviews.recipe"] == "digits" and tags["hardviews.commit"] == "c0ffee"
+    assert (
+        tags["hardviews.dataset"] == "d" * 64 and tags["hardviews.dataset.test"] == json.loads(test.profile)["digest"]
+    )
+    # A baseline's score is none of the model.
+    assert {metric.key for metric in model.metrics} >= {"knn/top1", "knn/top1_k20"}
+    assert not [metric.key for metric in model.metrics if metric.key.startswith(("pixels/", "untrained/"))]
+    assert "pixels/knn/top1" in got.data.metrics
 
 
 def test_same_seed_same_numbers(data, project, pretrained):

@@ -27,7 +27,8 @@ def rows(text: str) -> dict[str, str]:
 def test_an_encoder_that_was_not_trained_by_us_is_described_by_what_is_known():
     text = card(make("resnet10t", 32, {}, small_stem=True), Facts(), "unknown")
     told = rows(text)
-    assert {told[name] for name in ("recipe", "dataset", "epochs", "images seen", "verdict on the run")} == {"unknown"}
+    unknown = ("recipe", "dataset", "epochs", "images seen", "end of the run", "health of the features")
+    assert {told[name] for name in unknown} == {"unknown"}
     assert "where the weights come from is unknown" in text
     assert "Not in the record: recipe, dataset, digest of the dataset" in text
     assert "with a small stem" in told["backbone"] and told["output"] == "512 features, float32"
@@ -56,6 +57,7 @@ def test_all_that_is_known_is_in_the_card(small_vit):
         versions={"hardviews": "0.1.0", "torch": "2.15.0"},
         run_id="f" * 32,
         verdict="Finished at step 1100; started once.",
+        health="ok. No sign of a collapse.",
         scores=(Score("knn/top1_k20", 97.25, "e" * 64), Score("untrained/knn/top1_k20", 82.3, "e" * 64)),
         looked=True,
     )
@@ -64,7 +66,7 @@ def test_all_that_is_known_is_in_the_card(small_vit):
     assert told["dataset"] == "photos" and told["digest of the dataset"] == f"`{'d' * 64}`"
     assert told["images in the dataset"] == "1,437" and told["images seen"] == "71,850" and told["epochs"] == "50"
     assert told["commit of the code"] == "`abc123`" and told["versions"] == "hardviews 0.1.0, torch 2.15.0"
-    assert told["verdict on the run"] == facts.verdict
+    assert told["end of the run"] == facts.verdict and told["health of the features"] == facts.health
     assert told["digest of the encoder"] == f"`{small_vit.digest}`" and told["tracking run"] == f"`{'f' * 32}`"
     assert "Settings: `method` = SimCLR, `training.batch` = 64." in text
     assert f"| knn/top1_k20 | 97.25 | `{'e' * 12}` |" in text and "| untrained/knn/top1_k20 | 82.30 |" in text
@@ -79,18 +81,22 @@ def test_facts_come_from_the_output_of_the_run(tmp_path):
     life = {"number": 1, "world": 1, "resumed": 0, "began": 0.0, "host": "h", "reached": 40, "updated": 1.0}
     (tmp_path / "run" / "lives").mkdir()
     (tmp_path / "run" / "lives" / "1.json").write_text(json.dumps(life | {"end": "finished"}))
+    reports = [{"step": step, "samples": 16 * step, "loss": 1.0, "health/spread": 0.01} for step in (0, 40)]
+    (tmp_path / "run" / "history.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in reports))
     facts = collect(load(output), output, "nothing")
+    assert facts.health.startswith("collapsed. The spread of the features (health/spread) is 0.01 at step 40")
     assert (facts.recipe, facts.images, facts.samples, facts.epochs) == ("digits", 64, 640, "10")
     assert (facts.data_name, facts.data_digest) == ("photos", "d" * 64)
     assert facts.verdict == "Finished at step 40; started once."
     assert not facts.looked and not Path("nothing").exists()
     alone = collect(load(f"{output}/encoder/encoder.safetensors"), f"{output}/encoder/encoder.safetensors", "nothing")
-    assert alone == replace(facts, data_name=None, settings={}, verdict=None)
+    assert alone == replace(facts, data_name=None, settings={}, verdict=None, health=None)
 
 
 def test_scores_come_from_the_tracking(project, tmp_path):
     with Run.start("hardviews", "digits", folder=project, tags={"hardviews.samples": "64"}) as pretraining:
         pretraining.set_tags({"mlflow.source.git.commit": "abc123", "hardviews.version": "0.1.0"})
+        pretraining.set_tags({"hardviews.verdict.evidence": "ok. No sign of a collapse."})
     encoder = make("test_vit", 32, {"run_id": pretraining.run_id, "samples": 640}, image_size=32)
     output = saved(encoder, tmp_path / "run")
     for digest, value in ((encoder.digest, 50.0), (encoder.digest, 97.5), ("0" * 64, 12.0)):
@@ -100,6 +106,7 @@ def test_scores_come_from_the_tracking(project, tmp_path):
             run.log_metrics(metrics | {"linear/peek_best_top1": 99.0, "seconds": 3.0}, 640)
     facts = collect(load(output), output, str(project))
     assert facts.looked and facts.images == 64 and facts.commit == "abc123"
+    assert facts.health == "ok. No sign of a collapse.", "no output of the run lies there"
     assert facts.versions == {"hardviews": "0.1.0"}
     expected = {"knn/top1_k20": 97.5, "knn/top1_k100": 9.0, "pixels/knn/top1_k20": 90.0}
     assert facts.scores == tuple(Score(name, value, "t" * 64) for name, value in expected.items())

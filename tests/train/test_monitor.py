@@ -23,6 +23,7 @@ from hardviews.evaluation.specimens import VIEWS, Specimens, choose, choose_labe
 from hardviews.health.figures import figures
 from hardviews.models.encoder import load
 from hardviews.runs.where import Where
+from hardviews.tracking.mlflow_run import NullRun, Run
 from hardviews.train.loop import pretrain
 from hardviews.train.monitor import Monitor, interval
 from hardviews.train.monitor_config import MonitorConfig
@@ -362,3 +363,28 @@ def test_the_settings_are_checked() -> None:
     for wrong in ({"steps": -1}, {"images": 1}, {"labelled": 79}, {"data": " "}):
         with pytest.raises(UserError, match="monitor"):
             MonitorConfig(**wrong)
+
+
+def test_labelled_data_is_an_input_of_the_run_unless_it_is_trained_on(
+    data: str, labelled: str, untracked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Told(NullRun):
+        def log_inputs(self, datasets: Any = (), models: Any = ()) -> None:
+            found.extend((use.context, use.digest, use.name) for use in datasets)
+
+    found: list[tuple[str, str, str]] = []
+    monkeypatch.setattr(Run, "start", lambda *_, **__: Told("run"))
+    train(monitored(simclr(1), labelled), data, untracked / "run")
+    bank, test = (Index.load(f"{labelled}/{part}").digest for part in ("train", "test"))
+    folder = Path(labelled).name
+    assert [(context, digest) for context, digest, _ in found] == [
+        *(("training", Index.load(data).digest), ("validation", bank), ("validation", test))
+    ]
+    assert [name for *_, name in found[1:]] == [f"{folder}/train", f"{folder}/test"]
+    (untracked / "own").mkdir()
+    for part, place in (("train", data), ("test", f"{labelled}/test")):
+        (untracked / "own" / part).symlink_to(place)
+    found.clear()
+    train(monitored(simclr(1), f"{untracked}/own"), data, untracked / "again")
+    assert [context for context, *_ in found] == ["training", "validation"]
+    assert found[1][1] == test

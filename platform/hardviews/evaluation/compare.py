@@ -28,6 +28,9 @@ from hardviews.tracking.settings import TRACKING_URI, setting
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
+Evaluations = dict[tuple[str, str], "MlflowRun"]
+"""Runs by protocol and digest of the test set."""
+
 _EVALUATION, _TEST = "hardviews.evaluation", "hardviews.dataset.test"
 # Parameters in which runs of one group may differ.
 _SEED = ("training.seed", "seed", "run", "output", "project")
@@ -35,7 +38,7 @@ _SEED = ("training.seed", "seed", "run", "output", "project")
 
 @dataclass(frozen=True)
 class Compare:
-    """Compares runs by their evaluations on the same test set.
+    """Compares runs by their evaluations on the same test sets.
 
     Attributes:
         runs: outputs of pretrainings (paths or URLs), or ids of MLflow runs: of pretrainings or of evaluations.
@@ -63,15 +66,14 @@ class Judged:
     name: str
     settings: tuple[tuple[str, str], ...]
     seed: str
-    test: str
     correct_M: Correct
 
 
 def run_compare(config: Compare) -> None:
-    """Print a table for each protocol.
+    """Print a table for each protocol and each test set that all runs were evaluated on.
 
     Raises:
-        UserError: a run is not known or not evaluated, or they were evaluated on different test sets.
+        UserError: a run is not known or not evaluated, or no test set is common to all of them.
     """
     server = Server.connect(None, Path(config.project).absolute())
     try:
@@ -80,34 +82,59 @@ def run_compare(config: Compare) -> None:
         raise
     except Exception as error:
         raise unusable(server.uri, error, own=setting(TRACKING_URI) is None) from error
-    shared = [name for name in found[0] if all(name in other for other in found)]
+    protocols = [list(dict.fromkeys(protocol for protocol, _ in one)) for one in found]
+    shared = [name for name in protocols[0] if all(name in other for other in protocols)]
     wanted = [config.protocol] if config.protocol else shared
-    lacking = [number for number, one in enumerate(found) if any(name not in one for name in wanted)]
+    lacking = [number for number, one in enumerate(protocols) if any(name not in one for name in wanted)]
     if not wanted or lacking:
-        number = lacking[0] if lacking else min(range(len(found)), key=lambda number: len(found[number]))
+        number = lacking[0] if lacking else min(range(len(found)), key=lambda number: len(protocols[number]))
         missing = config.protocol or "an evaluation that all of them have"
         raise UserError(
-            f"Compare: {config.runs[number]} lacks {missing} (has {', '.join(found[number]) or 'none'}). Evaluate it, "
-            "for example with: hardviews knn --run OUTPUT --data DATA"
+            f"Compare: {config.runs[number]} lacks {missing} (has {', '.join(protocols[number]) or 'none'}). Evaluate "
+            "it, for example with: hardviews knn --run OUTPUT --data DATA"
         )
+    console = Console()
     for name in wanted:
-        judged = [_judged(server, evaluations[name]) for evaluations in found]
-        if len({one.test for one in judged}) > 1:
-            digests = ", ".join(one.test[:12] for one in judged)
+        sets, others = _sets(name, found)
+        if not sets:
             raise UserError(
-                f"Compare: the {name} evaluations are on different test sets ({digests}). Evaluate all runs on one, "
-                "and compare again."
+                f"Compare: the {name} evaluations are on different test sets: {', '.join(others)}. Evaluate all runs "
+                "on one, and compare again."
             )
-        Console().print(table(name, judged, config.seed))
+        for test in sets:
+            judged = [_judged(server, evaluations[name, test]) for evaluations in found]
+            console.print(table(title(found[0][name, test]), judged, config.seed))
+        for one in others:
+            console.print(f"{one} is left out: not all runs have it.", markup=False, highlight=False, soft_wrap=True)
 
 
-def table(protocol: str, judged: Sequence[Judged], seed: int = 0) -> Table:
-    """Return a row for each group of runs; the others are compared with the first."""
+def _sets(protocol: str, found: Sequence[Evaluations]) -> tuple[list[str], list[str]]:
+    """Return the digests of the test sets on which all runs have an evaluation, and the titles of the other ones."""
+    every = dict.fromkeys(test for one in found for name, test in one if name == protocol)
+    shared = [test for test in every if all((protocol, test) in one for one in found)]
+    others = []
+    for test in every:
+        if test not in shared:
+            run = next(one[protocol, test] for one in found if (protocol, test) in one)
+            others.append(f"{title(run)} (digest {test[:12]})")
+    return shared, others
+
+
+def title(evaluation: "MlflowRun") -> str:
+    """Return an evaluation's protocol and data set, as its run is named: `transfer pets/test`."""
+    return str(evaluation.info.run_name or evaluation.data.tags[_EVALUATION])
+
+
+def table(name: str, judged: Sequence[Judged], seed: int = 0) -> Table:
+    """Return a row for each group of runs; the others are compared with the first.
+
+    name: of the evaluation, for the title.
+    """
     groups: dict[tuple[tuple[str, str], ...], list[Judged]] = {}
     for one in judged:
         groups.setdefault(one.settings, []).append(one)
     view = Table(
-        title=f"{protocol}: top-1 on {len(judged[0].correct_M)} test images (%)", title_justify="left", box=SIMPLE_HEAD
+        title=f"{name}: top-1 on {len(judged[0].correct_M)} test images (%)", title_justify="left", box=SIMPLE_HEAD
     )
     for heading in ("run", "seeds", "top-1", "95 %", "difference", "95 %", "p", ""):
         view.add_column(heading, justify="left" if heading in ("run", "") else "right")
@@ -142,8 +169,8 @@ def _verdict(nothing: bool, scope: str) -> str:
     return "no difference shown" if nothing else f"differs {scope}"
 
 
-def _evaluations(server: Server, run: str) -> dict[str, "MlflowRun"]:
-    """Return the newest finished evaluation of each protocol."""
+def _evaluations(server: Server, run: str) -> Evaluations:
+    """Return the newest finished evaluation of each protocol on each test set."""
     run_id = run
     if not re.fullmatch(r"[0-9a-f]{32}", run):
         record = Record.read(run)
@@ -154,13 +181,18 @@ def _evaluations(server: Server, run: str) -> dict[str, "MlflowRun"]:
         run_id = record.run_id
     given = server.find(run_id)
     if _EVALUATION in given.data.tags:
-        return {given.data.tags[_EVALUATION]: given}
+        return {_kind(given): given}
     children = server.client.search_runs(
         [given.info.experiment_id],
         f"tags.`mlflow.parentRunId` = '{run_id}' AND attributes.status = 'FINISHED'",
         order_by=["attributes.start_time ASC"],
     )
-    return {child.data.tags[_EVALUATION]: child for child in children if _EVALUATION in child.data.tags}
+    return {_kind(child): child for child in children if _EVALUATION in child.data.tags}
+
+
+def _kind(evaluation: "MlflowRun") -> tuple[str, str]:
+    tags = evaluation.data.tags
+    return tags[_EVALUATION], tags.get(_TEST, "")
 
 
 def _judged(server: Server, evaluation: "MlflowRun") -> Judged:
@@ -188,4 +220,4 @@ def _judged(server: Server, evaluation: "MlflowRun") -> Judged:
     parameters: Mapping[str, str] = run.data.params
     settings = tuple(sorted((key, value) for key, value in parameters.items() if key not in _SEED))
     seed = parameters.get("training.seed", "")
-    return Judged(str(run.info.run_name), settings, seed, evaluation.data.tags.get(_TEST, ""), correct_M)
+    return Judged(str(run.info.run_name), settings, seed, correct_M)

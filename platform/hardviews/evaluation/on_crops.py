@@ -18,6 +18,7 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
+from hardviews.elastic.worker import advanced
 from hardviews.errors import UserError
 from hardviews.evaluation.crops import Course, Images, central, encoded
 from hardviews.evaluation.features import Features
@@ -129,6 +130,7 @@ class Sweep:
         with _mapper(world.device, len(trained)) as map_heads:
             shown = progress(batches, course.steps - start, title, show=world.leads)
             for step, (batch, values_BS) in enumerate(shown, start):
+                advanced()
                 if not torch.isfinite(values_BS).all():
                     raise UserError(
                         "Evaluation: the encoder returned features that are not finite; its training diverged."

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 
@@ -17,15 +17,18 @@ from hardviews.evaluation.crops import Images
 from hardviews.evaluation.evaluation import Evaluation
 from hardviews.evaluation.features import Features, extract
 from hardviews.evaluation.held_out import held_out, names_of
+from hardviews.evaluation.mistakes import log_mistakes
 from hardviews.evaluation.overlap import find_overlaps
 from hardviews.evaluation.preprocess import Preprocess
 from hardviews.evaluation.probe import Fitted, Peeks, PeeksEach, Task
 from hardviews.evaluation.record import (
+    About,
     data_name,
     log_held_out,
     log_inputs,
     log_predictions,
     log_scores,
+    origin,
     overlap_metrics,
 )
 from hardviews.evaluation.result import Announce, Result, Scores, silent
@@ -38,7 +41,7 @@ from hardviews.runs.sweep import sweep
 from hardviews.runs.waiting import wait_for
 from hardviews.storage.store import check_writable
 from hardviews.tracking.failures import MissingRun
-from hardviews.tracking.job import JOB, job_tags
+from hardviews.tracking.job import JOB, JOB_TAG, job_tags
 from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.settings import setting
 from hardviews.world import World, joined
@@ -78,23 +81,25 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
     preprocess = config.preprocess(encoder.image_size)
     check_crop(encoder, preprocess.crop)
     outcome: dict[Source, Scores] = {}
+    found: list[tuple[About, Mapping[str, float]]] = []
     remarks: list[str] = []
     label = config.label
     run, parent = _open_run(config, name, encoder, test, world)
     with run:
         run.use_store(sweep)
         run.log_params(config.resolved())
-        log_inputs(run, config.place, encoder, train, test)
         run.set_tags(
             {
                 "hardviews.encoder": digest,
                 **_checkpoint(config.place, encoder),
+                **origin(encoder),
                 "hardviews.dataset.train": train.digest,
                 "hardviews.dataset.test": test.digest,
             }
         )
         step = int(encoder.provenance.get("samples", 0))
         held_out_N, names = held_out(train, config.seed, config.held_out), names_of(train)
+        of_test = log_inputs(run, config.place, encoder, train, test, held_out_N, names)
         if config.chooses:
             log_held_out(run, held_out_N, names)
         for source in sources:
@@ -109,15 +114,20 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
             scores = scored(name, fitted.predict(tested), tested.labels_N, fitted.choice, tested.sets_NL, label.name)
             outcome[source] = scores
             prefix = "" if source == "pretrained" else f"{source}/"
-            run.log_metrics({f"{prefix}{key}": value for key, value in scores.metrics.items()}, step)
+            # A baseline's numbers are none of the encoder.
+            about = of_test if source == "pretrained" else replace(of_test, model=None)
+            found.insert(0, (about, {f"{prefix}{key}": value for key, value in scores.metrics.items()}))
             if isinstance(fitted, Peeks):  # after the scores, and never among them
-                run.log_metrics({f"{prefix}{name}/peek_best_top1": fitted.peek(tested)}, step)
+                found.append((about, {f"{prefix}{name}/peek_best_top1": fitted.peek(tested)}))
             if isinstance(fitted, PeeksEach):
                 peeked = fitted.peeks(tested)
-                run.log_metrics({f"{prefix}{name}/peek_{key}": value for key, value in peeked.items()}, step)
+                found.append((about, {f"{prefix}{name}/peek_{key}": value for key, value in peeked.items()}))
             remarks += [f"{source}: {remark}" for remark in fitted.choice.remarks]
+        # The page shows metrics in this order: the encoder's first.
+        for about, values in found:
+            about.log(run, values, step)
         overlaps = find_overlaps(test, train, config.place, config.overlap, config.workers) if world.leads else []
-        run.log_metrics(overlap_metrics(name, overlaps, scores, tested.labels_N), step)
+        of_test.log(run, overlap_metrics(name, overlaps, scores, tested.labels_N), step)
         remarks += [remark for one in overlaps if (remark := one.remark())]
         if encoder.digest != digest:
             raise RuntimeError("a weight of the frozen encoder moved during the evaluation")
@@ -130,6 +140,7 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
             # Of the last source, the pretrained encoder.
             if not train.multi_label:
                 log_predictions(run, name, scores, tested.labels_N, train.classes)
+                log_mistakes(run, scores, task.train, tested, train, test, world)
             log_scores(run, parent, result, test, step)
     return replace(result, logged=run.unsent == 0, undelivered=run.undelivered)
 
@@ -162,6 +173,8 @@ def _open_run(config: Evaluation, name: str, encoder: Encoder, test: Index, worl
     tags = {"hardviews.evaluation": name, **job_tags()}
     if label.name:
         tags |= {"hardviews.evaluation": f"{name} {label.tag}", "hardviews.protocol": label.tag}
+    source = f"hardviews {label.title(name)}"
+    tags |= {"mlflow.source.name": source, "mlflow.source.type": "JOB" if JOB_TAG in tags else "LOCAL"}
     # Started again after it was killed, a job or a command goes on in the run that it began.
     job = job_name() if launched().ours else setting(JOB)
     what = tags["hardviews.evaluation"]

@@ -3,7 +3,9 @@
 Shape suffixes: M test samples.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,15 +18,53 @@ from hardviews.evaluation.result import Result, Scores
 from hardviews.evaluation.scores import kind_of_headline
 from hardviews.models.encoder import Encoder
 from hardviews.tracking.inputs import Context, DatasetUse, ModelUse
+from hardviews.tracking.logged_model import encoder_facts
 from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.spare import spare
 
 
-def log_inputs(run: Run, place: str, encoder: Encoder, train: Index, test: Index) -> None:
-    """Log the data sets and the encoder that an evaluation reads."""
-    datasets = [dataset_use(train, "training"), dataset_use(test, "test")]
-    step, trained = int(encoder.provenance.get("samples", 0)), str(encoder.provenance.get("run_id", ""))
-    run.log_inputs(datasets, [ModelUse(encoder.digest, step, place, trained)])
+@dataclass(frozen=True)
+class About:
+    """What the numbers of an evaluation are of, and on which data; no model for those of a baseline."""
+
+    model: ModelUse | None
+    dataset: DatasetUse
+
+    def log(self, run: Run, values: Mapping[str, float], step: int) -> None:
+        """Log numbers at a step (samples that the encoder was trained on)."""
+        run.log_metrics(values, step, self.model, self.dataset)
+
+
+def log_inputs(
+    run: Run, place: str, encoder: Encoder, train: Index, test: Index, held_out_N: Tensor, names: Sequence[str]
+) -> About:
+    """Log the data sets and the encoder that an evaluation reads; return what its numbers are of.
+
+    held_out_N: mask of the training samples that settings are chosen on. names: of the training samples.
+    """
+    used = dataset_use(test, "test")
+    datasets = [dataset_use(train, "training"), used]
+    if held_out_N.any():
+        datasets.append(held_out_use(train, held_out_N, names))
+    provenance = encoder.provenance
+    step, trained = int(provenance.get("samples", 0)), str(provenance.get("run_id", ""))
+    model = ModelUse(encoder.digest, step, place, trained, facts=encoder_facts(encoder))
+    run.log_inputs(datasets, [model])
+    return About(model, used)
+
+
+def origin(encoder: Encoder) -> dict[str, str]:
+    """Return tags that lead from a score to its training: recipe, commit and data, as far as they are known."""
+    known = {"recipe": "recipe", "commit": "commit", "data": "dataset"}
+    return {f"hardviews.{tag}": str(encoder.provenance[key]) for key, tag in known.items() if key in encoder.provenance}
+
+
+def held_out_use(train: Index, held_out_N: Tensor, names: Sequence[str]) -> DatasetUse:
+    """Return the held-out part of a training set as a data set: its digest is of the names of its samples."""
+    chosen = sorted(names[place] for place in held_out_N.nonzero()[:, 0].tolist())
+    digest = hashlib.sha256("\n".join(chosen).encode()).hexdigest()
+    name = f"{data_name(train)} held out"
+    return DatasetUse(name, digest, train.url, len(chosen), len(train.classes), "validation")
 
 
 def dataset_use(index: Index, context: Context) -> DatasetUse:
@@ -52,10 +92,11 @@ def overlap_metrics(name: str, overlaps: Sequence[Overlap], scores: Scores, labe
 
 
 def log_scores(run: Run, parent: str | None, result: Result, test: Index, samples: int) -> None:
-    """Log the headline on the run of the training: `eval/knn_top1`, and the table in its description.
+    """Log the table in the description; on the run of the training too, with the headline: `eval/knn_top1`.
 
     samples: that the encoder was trained on.
     """
+    run.set_note(as_markdown(result, test, samples))
     if parent is None:
         return
     above = run.other(parent)
@@ -81,10 +122,8 @@ def as_markdown(result: Result, test: Index, samples: int) -> str:
     lines = markdown_rows(result)
     notes = "".join(f"\n* {remark}" for remark in result.remarks)
     measure = "Mean average precision" if test.multi_label else "Top-1 accuracy"
-    chosen = any(f"{result.name}/held_out_top1" in metrics for metrics in result.metrics.values())
-    how = (
-        "Settings were chosen on held-out training images." if chosen or test.multi_label else "No setting was chosen."
-    )
+    chosen = any(key.startswith(f"{result.name}/held_out_") for metrics in result.metrics.values() for key in metrics)
+    how = "Settings were chosen on held-out training images." if chosen else "No setting was chosen."
     return (
         f"{measure} in per cent on {len(test):,} test images, after {samples:,} samples. {how}\n\n"
         + "\n".join(lines)

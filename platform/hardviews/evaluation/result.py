@@ -16,12 +16,14 @@ class Scores:
     """A protocol's metrics of one kind of features, and its predictions.
 
     headings: by metric, the heading of its column in a table; only test accuracies, in per cent, have one, and the
-    other metrics are only logged. predictions_M: the predicted class of each test sample.
+    other metrics are only logged. predictions_M: the predicted class of each test sample. confidence_M: of each
+    prediction, 0 to 1.
     """
 
     metrics: Mapping[str, float]
     headings: Mapping[str, str]
     predictions_M: Tensor
+    confidence_M: Tensor
 
 
 @dataclass(frozen=True)

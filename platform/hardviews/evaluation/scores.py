@@ -79,7 +79,7 @@ def scored(
     if choice.held_out_top1 is not None:
         metrics[metric(protocol, "held_out_top1")] = choice.held_out_top1
     metrics |= {metric(protocol, "choice", name): value for name, value in choice.settings.items()}
-    return Scores(metrics, headings, predictions_M)
+    return Scores(metrics, headings, predictions_M, confidence(protocol, headline_ML))
 
 
 def _precisions(
@@ -104,4 +104,16 @@ def _precisions(
     metrics |= {metric(protocol, "choice", name): value for name, value in choice.settings.items()}
     headline_ML = scores[""]
     assert isinstance(headline_ML, Tensor)
-    return Scores(metrics, headings, headline_ML.argmax(1))
+    return Scores(metrics, headings, headline_ML.argmax(1), confidence(protocol, headline_ML))
+
+
+def confidence(protocol: str, scores_ML: Tensor) -> Tensor:
+    """Return the confidence of each prediction (M,), 0 to 1: its share of the votes, or its softmax.
+
+    Votes of neighbours are 0 or more; logits and the scores of a regression are any numbers.
+    """
+    best_M = scores_ML.double().amax(1)
+    if protocol == "knn":
+        shares_M: Tensor = best_M / scores_ML.double().sum(1).clamp(min=1e-300)
+        return shares_M
+    return (best_M - scores_ML.double().logsumexp(1)).exp()

@@ -99,6 +99,11 @@ class Specimens:
             first += len(part.rows)
         return slice(0, 0)
 
+    def some(self, name: str, count: int) -> list[int]:
+        """Return the places of at most so many images of a part, chosen by a hash; fewer of a part that has fewer."""
+        part = self.place(name)
+        return [part.start + int(number) for number in np.argsort(_hash(part.stop - part.start), kind="stable")[:count]]
+
     def labels(self, name: str) -> Rows:
         """Return the labels of a part, numbered from 0 without gaps by those of the part that is learnt from."""
         bank, part = (next(part for part in self.parts if part.name == wanted) for wanted in ("bank", name))

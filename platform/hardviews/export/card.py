@@ -88,7 +88,8 @@ def _training(facts: Facts) -> list[tuple[str, str]]:
         ("images seen", _count(facts.samples)),
         ("commit of the code", f"`{facts.commit}`" if facts.commit else _UNKNOWN),
         ("versions", versions or _UNKNOWN),
-        ("verdict on the run", facts.verdict or _UNKNOWN),
+        ("end of the run", facts.verdict or _UNKNOWN),
+        ("health of the features", facts.health or _UNKNOWN),
     ]
 
 

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hardviews.errors import UserError
+from hardviews.evaluation.health import judge
+from hardviews.health.course import Course
 from hardviews.models.encoder import Encoder
+from hardviews.runs.history import read_rows
 from hardviews.runs.life import Life, read_lives
 from hardviews.runs.record import Record
 from hardviews.storage.failures import Denied
@@ -21,6 +24,7 @@ logger = logging.getLogger(__name__)
 # Accuracies of a choice. Those of held-out samples, or chosen on the test data, are not scores.
 _ACCURACY = re.compile(r"/top\d+(_k\d+)?$")
 _COMMIT = "mlflow.source.git.commit"
+_EVIDENCE = "hardviews.verdict.evidence"
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Facts:
         versions: of packages that trained, by name.
         run_id: of the tracking run.
         verdict: how the run ended, in a sentence.
+        health: the verdict on its representation, with the evidence.
         scores: of evaluations of this very encoder.
         looked: whether the tracking record was read; without it, evaluations are unknown.
     """
@@ -63,6 +68,7 @@ class Facts:
     versions: Mapping[str, str] = field(default_factory=dict)
     run_id: str | None = None
     verdict: str | None = None
+    health: str | None = None
     scores: tuple[Score, ...] = ()
     looked: bool = False
 
@@ -90,6 +96,7 @@ def collect(encoder: Encoder, run: str, project: str) -> Facts:
         versions=source.get("versions") or ({"hardviews": version} if version else {}),
         run_id=source.get("run_id"),
         verdict=None if record is None else _verdict(run),
+        health=(None if record is None else _health(run)) or tags.get(_EVIDENCE),
         scores=scores,
         looked=looked,
     )
@@ -116,6 +123,16 @@ def _last_part(address: str) -> str:
 def _verdict(run: str) -> str | None:
     lives = read_lives(run)
     return _ended(lives[-1], len(lives)) if lives else None
+
+
+def _health(run: str) -> str | None:
+    """Return the verdict on a run by its reports, None if it has none that can be read."""
+    try:
+        rows = read_rows(run)
+        return judge(run, Course(rows)).text() if rows else None
+    except UserError as error:
+        logger.warning("the reports of the run cannot be read, so the card lacks its health: %s", error)
+        return None
 
 
 def _ended(last: Life, count: int) -> str:

@@ -22,15 +22,17 @@ _FALLEN = 0.6  # of the highest value before
 _NO_HIGHER = 1.25  # times the rank of the untrained network
 _WORSE = 0.8  # of the accuracy of the untrained network
 _KEPT = 0.95  # of the highest accuracy
+_GAINED, _AT_BEST = 1.05, 0.98  # of the accuracy of the untrained network, and of the highest one
 _TRAINED_FLAT, _ALONE = 0.1, 0.05  # spread in training, beside another sign and if nothing else is measured
 _SETTLED = 20  # reports until it counts
 _RECOVERING = 1.5  # times the lowest value: a method with a predictor begins with a low spread in training
 _RISE, _LEAST_RISE = 0.5, 0.3  # of how far the loss had fallen, or of its size; at least by so much
 _SMOOTH = 3  # reports whose median counts
 
+_PROJECTOR = "health/projector/"
 _SPREADS = {
     "health/spread": "spread of the features",
-    "health/projector/spread": "spread of the projector's features",
+    f"{_PROJECTOR}spread": "spread of the projector's features",
 }
 _ACCURACIES = ("online/knn_top1_k20", "online/fewshot_top1_k10")
 
@@ -61,11 +63,18 @@ class Verdict:
 class _Sign:
     """A sentence that speaks for a collapse.
 
-    One that is certain is enough. Of the others it takes two, and an accuracy that is not known to be kept.
+    One that is certain is enough. Of the others it takes two, and an accuracy that is not known to be kept. If the
+    accuracy rises, only a certain sign of the exported features counts.
+
+    Attributes:
+        words: the sentence, with its numbers.
+        certain: whether it is enough by itself.
+        behind: whether it is of features behind the projector, which are not exported.
     """
 
     words: str
     certain: bool = False
+    behind: bool = False
 
 
 def verdict(course: Course, finished: bool, not_finite: str = "") -> Verdict:
@@ -76,7 +85,11 @@ def verdict(course: Course, finished: bool, not_finite: str = "") -> Verdict:
     """
     signs = [*_spread(course, finished), *_rank(course, finished), *_accuracy(course, finished)]
     signs += _in_training(course, bool(signs))
-    kept = _accuracy_kept(course)
+    rises, kept = _accuracy_rises(course, finished), _accuracy_kept(course)
+    if rises and not any(sign.certain and not sign.behind for sign in signs):
+        doubts, signs = signs, []
+    else:
+        doubts = []
     collapsed = any(sign.certain for sign in signs) or (len(signs) > 1 and not kept)
     diverged = (*((not_finite,) if not_finite else ()), *_not_finite(course))
     # A loss says little after a collapse.
@@ -86,7 +99,8 @@ def verdict(course: Course, finished: bool, not_finite: str = "") -> Verdict:
     if signs:
         words = (*(sign.words for sign in signs), *((kept,) if kept else ()))
         return Verdict("collapsed" if collapsed else "collapsing", words)
-    return Verdict("ok" if finished else "unfinished", (_fine(course),))
+    fine = (rises, *(sign.words for sign in doubts)) if doubts else (_fine(course),)
+    return Verdict("ok" if finished else "unfinished", fine)
 
 
 def _not_finite(course: Course) -> Iterator[str]:
@@ -116,7 +130,11 @@ def _spread(course: Course, finished: bool) -> Iterator[_Sign]:
             continue
         last, peak = points[-1], _highest(points)
         if last.value < _FLAT:
-            yield _Sign(f"The {words} ({name}) is {_number(last)}; evenly spread features have 1.", certain=True)
+            yield _Sign(
+                f"The {words} ({name}) is {_number(last)}; evenly spread features have 1.",
+                certain=True,
+                behind=name.startswith(_PROJECTOR),
+            )
         elif last.value < _LOW and last.value < _FALLEN * peak.value:
             yield _Sign(f"The {words} ({name}) fell from {_number(peak)} to {_number(last)}.")
 
@@ -161,6 +179,25 @@ def _accuracy_kept(course: Course) -> str:
     if last.value <= points[0].value or last.value < _KEPT * peak.value:
         return ""
     return f"The accuracy {_ACCURACIES[0]} is not lost: {last.value:.1f} %, {points[0].value:.1f} % at the start."
+
+
+def _accuracy_rises(course: Course, finished: bool) -> str:
+    """Say that the features say clearly more about the images than the untrained network's, and as much as ever.
+
+    Empty if they do not, or if too little is measured. Features that contract and improve are no collapse: labels that
+    were held out weigh more than the shape of the features.
+    """
+    name = _ACCURACIES[0]
+    points, start = _judged(course, name, finished), course.of(name)[:1]
+    if len(points) < 2 or start[0].step > 0:
+        return ""
+    last, peak = points[-1], _highest(points)
+    if not last.value >= max(_GAINED * start[0].value, _AT_BEST * peak.value):
+        return ""
+    return (
+        f"No collapse, since the accuracy {name} rose from {start[0].value:.1f} % to {last.value:.1f} % at step "
+        f"{last.step}, although:"
+    )
 
 
 def _in_training(course: Course, others: bool) -> Iterator[_Sign]:

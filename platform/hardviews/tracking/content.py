@@ -17,6 +17,7 @@ from hardviews.storage.failures import DiskFailure
 from hardviews.tracking.flatten import flatten
 from hardviews.tracking.image_files import LOGGED_IMAGES, write_picture, write_table
 from hardviews.tracking.inputs import DatasetUse, ModelUse
+from hardviews.tracking.logged_model import encoder_facts
 from hardviews.tracking.notes import NOTE, fitted
 from hardviews.tracking.other_run import OtherRun
 from hardviews.tracking.scrub import scrub, scrub_item
@@ -140,7 +141,14 @@ class Content(ABC):
         except (OSError, DiskFailure) as error:
             self._leave_out(name, error)
             return
-        self._upload("model", source=str(folder / name), name=name, digest=encoder.digest, step=step)
+        self._upload(
+            "model",
+            source=str(folder / name),
+            name=name,
+            digest=encoder.digest,
+            step=step,
+            facts=encoder_facts(encoder),
+        )
 
     @abstractmethod
     def _put(self, kind: str, **content: Any) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -66,6 +66,7 @@ class ModelUse:
         address: of its weights.
         run: id of the run that trained it, empty if unknown.
         name: of the logged model, if the weights are not stored as one yet.
+        facts: about the encoder, as of `logged_model.encoder_facts`.
     """
 
     digest: str
@@ -73,11 +74,19 @@ class ModelUse:
     address: str
     run: str = ""
     name: str = "checkpoint"
+    facts: Mapping[str, str] = field(default_factory=dict)
 
     def to_record(self) -> dict[str, Any]:
         """Return what a spool holds of it."""
         address = scrub(self.address)
-        return {"digest": self.digest, "step": self.step, "address": address, "run": self.run, "name": self.name}
+        return {
+            "digest": self.digest,
+            "step": self.step,
+            "address": address,
+            "run": self.run,
+            "name": self.name,
+            "facts": dict(self.facts),
+        }
 
 
 def send_inputs(client: "MlflowClient", run_id: str, record: Mapping[str, Any]) -> None:

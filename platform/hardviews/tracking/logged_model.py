@@ -12,6 +12,8 @@ from hardviews.tracking.failures import is_absent
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+    from hardviews.models.encoder import Encoder
+
 DIGEST, ADDRESS = "digest", "hardviews.address"
 _TYPE = "hardviews encoder"
 
@@ -19,7 +21,7 @@ _TYPE = "hardviews encoder"
 def log_model(client: "MlflowClient", run_id: str, record: Mapping[str, Any]) -> None:
     """Store a folder as a logged model of a run; sending it again finds the one begun before.
 
-    record: `source` (the folder), `name`, `digest` of the weights, `step`. MLflow's errors pass through.
+    record: `source` (the folder), `name`, `digest` of the weights, `step`, and `facts`. MLflow's errors pass through.
     """
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
@@ -34,12 +36,24 @@ def log_model(client: "MlflowClient", run_id: str, record: Mapping[str, Any]) ->
     if model is None:
         tags = {DIGEST: record["digest"]}
         model = client.create_logged_model(
-            experiment, name=record["name"], source_run_id=run_id, tags=tags, model_type=_TYPE
+            experiment,
+            name=record["name"],
+            source_run_id=run_id,
+            tags=tags,
+            params={"samples": str(record["step"]), **record.get("facts", {})},
+            model_type=_TYPE,
         )
     client.log_model_artifacts(model.model_id, record["source"])
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, record["step"])])
     client.set_tag(run_id, "hardviews.encoder", record["digest"])
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+
+def encoder_facts(encoder: "Encoder") -> dict[str, str]:
+    """Return what a logged model says of its encoder: network, image size, and recipe, commit and data if known."""
+    facts = {"backbone": encoder.backbone.name, "image_size": str(encoder.image_size)}
+    known = {key: str(encoder.provenance[key]) for key in ("recipe", "commit", "data") if key in encoder.provenance}
+    return facts | known
 
 
 def find_model(client: "MlflowClient", experiment: str, digest: str) -> str | None:
@@ -76,7 +90,7 @@ def _record_model(client: "MlflowClient", experiment: str, model: Mapping[str, A
     made = client.create_logged_model(
         *(experiment, model["name"], run_id),
         tags={DIGEST: model["digest"], ADDRESS: model["address"]},
-        params={"samples": str(model["step"])},
+        params={"samples": str(model["step"]), **model.get("facts", {})},
         model_type=_TYPE,
     )
     if run_id:

@@ -20,6 +20,7 @@ _METRICS = {
     "images_per_second": "4_rates",
     "data_wait": "4_rates",
     "checkpoint_stall": "4_rates",
+    "monitor_stall": "4_rates",
     "epoch": "run",
     "restarts": "run",
     "world_size": "run",

@@ -1,7 +1,8 @@
-"""What the process takes of the machine: processor, memory, GPU memory; read from Linux's /proc, at no
-cost.
+"""What the process takes of the machine: processor, memory, GPU and its memory; read from Linux's /proc and from the
+GPU's driver, at no cost.
 """
 
+import logging
 import os
 import time
 
@@ -10,6 +11,8 @@ import torch
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MEGABYTE = 1e6
 
+logger = logging.getLogger(__name__)
+
 
 class SystemMetrics:
     """Samples this process's use of the machine; the names put them under MLflow's "System metrics"."""
@@ -17,6 +20,7 @@ class SystemMetrics:
     def __init__(self) -> None:
         self._cpu = _cpu_seconds()
         self._time = time.monotonic()
+        self._busy = True  # whether the driver says how busy the GPU is, as far as is known
 
     def sample(self) -> dict[str, float]:
         """Return the use since the last call: processor in per cent of one core, memory in megabytes."""
@@ -32,7 +36,21 @@ class SystemMetrics:
             free, total = torch.cuda.mem_get_info(device)
             metrics["system/gpu_memory_usage_megabytes"] = (total - free) / _MEGABYTE
             metrics["system/gpu_memory_peak_megabytes"] = torch.cuda.max_memory_reserved(device) / _MEGABYTE
+            metrics |= self._utilisation(device)
         return metrics
+
+    def _utilisation(self, device: int) -> dict[str, float]:
+        """Return the share of the last second or less in which the GPU was busy, in per cent; nothing if unknown.
+
+        The driver does not say it of a part of a GPU (MIG), and not in every container: it is then not asked again.
+        """
+        if self._busy:
+            try:
+                return {"system/gpu_utilization_percentage": float(torch.cuda.utilization(device))}
+            except Exception as error:  # a missing package, or NVML's own errors, which are many
+                self._busy = False
+                logger.info("system metrics: how busy the GPU is, is not known (%s: %s)", type(error).__name__, error)
+        return {}
 
 
 def _cpu_seconds() -> float:

@@ -20,7 +20,7 @@ One life of a run, from the top to the bottom of this file (arrows lead into oth
           Feed                       -> feed.py, loader.py: shards become this rank's share of a batch
           Trainer.step               -> trainer.py, objective.py: views, losses, gradients, optimizer, update
           Lasting.advance            -> lasting.py: one batch on; the ledger
-          Monitor.measure            -> monitor.py: k-NN, few-shot and health, now and then
+          Monitor.measure            -> monitor.py: k-NN, few-shot and health, now and then; feature_pictures.py draws
           Reports.step               -> reports.py: metrics to the tracking and to the history
           Watch.look                 -> watch.py: the verdict on the run
           Saver.save                 -> runs/saver.py: a checkpoint, written beside the steps
@@ -193,7 +193,8 @@ class Pretraining:
             self._begin_life()
         try:
             run, self.record = open_run(
-                self.record, self._new, self.recipe, self.where, self.reader.index, self.world, self.life.number
+                *(self.record, self._new, self.recipe, self.where, self.reader.index, self.world, self.life.number),
+                self.monitor.labelled(),
             )
         except UserError:
             self.life.withdraw()
@@ -296,7 +297,7 @@ class Pretraining:
         reports = Reports(run, history, self.calendar, training.log_steps, sources, nodes.metrics)
         batches, first = self.feed.run(lasting.progress), lasting.step + 1
         if not lasting.progress:
-            reports.measured(self._measured(pace), 0)
+            reports.measured(self._measured(pace, page), 0)
         while True:
             clock = self.calendar.at(lasting.progress)
             self._begin_epoch(clock)
@@ -315,7 +316,7 @@ class Pretraining:
             lasting.meter.add_losses(report.losses, self.trainer.objective.pairs)
             display.update(lasting.progress, clock.epoch, report.loss, pace.wait)
             page.see(report.losses)
-            reports.step(report, lasting.progress, self._measured(pace))
+            reports.step(report, lasting.progress, self._measured(pace, page))
             self.watch.look(history.rows)
             if lasting.over or report.stop:
                 mark("stop_agreed", step=step, finished=lasting.over)
@@ -329,12 +330,13 @@ class Pretraining:
                     self.saver.save(self._state(history))
                 page.at_checkpoint(lasting.progress)
 
-    def _measured(self, pace: Pace) -> Mapping[str, float]:
+    def _measured(self, pace: Pace, page: RunPage) -> Mapping[str, float]:
         """Return what is measured of the representation after this step, if anything."""
         if not self.monitor.due(self.lasting.step):
             return {}
+        look = page.at_measurement(self.lasting.progress, self.monitor.every * self.recipe.training.batch)
         with pace.measured():
-            return self.monitor.measure()
+            return self.monitor.measure(look)
 
     def _begin_epoch(self, clock: Clock) -> None:
         """Let the method prepare an epoch before its first step."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hardviews.clock import Calendar
 from hardviews.collectives import gather_rows
+from hardviews.data.index import Index
 from hardviews.data.reader import Reader, ReaderConfig
 from hardviews.elastic.worker import Phase, advanced, doing
 from hardviews.errors import UserError
@@ -30,6 +31,7 @@ from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder, exported_state
 from hardviews.objective import Objective
 from hardviews.train.monitor_config import MonitorConfig, check_held_out
+from hardviews.train.sight import Sight
 from hardviews.views.plan import Plan
 from hardviews.world import World
 
@@ -63,6 +65,7 @@ class Monitor:
         self.config, self.backbone, self.method, self.world = config, backbone, objective.method, world
         self.every = 0
         self._encoder: Encoder | None = None
+        self._labels: dict[str, Tensor] | None = None
         self._last = calendar.step(calendar.total)
         if config.steps == 0:
             return
@@ -83,6 +86,12 @@ class Monitor:
                 world.say(f"monitor: a class has fewer than {SHOTS} images to learn from, so few-shot is not measured")
         self.every = config.steps or interval(calendar, objective.plan, len(self.specimens))
 
+    def labelled(self) -> list[Index]:
+        """Return the labelled datasets, those to learn from and to be tested on; none without them."""
+        return (
+            [part.reader.index for part in self.specimens.parts if part.name in ("bank", "test")] if self.every else []
+        )
+
     def due(self, step: int) -> bool:
         """Return whether the representation is measured after so many steps: at the start, every few, at the end."""
         return self.every > 0 and (step % self.every == 0 or step == self._last)
@@ -99,12 +108,17 @@ class Monitor:
                 advanced()
             self.specimens.close()
 
-    def measure(self) -> dict[str, float]:
-        """Return all figures by their metric's name on rank 0, and nothing on others; every rank calls this."""
+    def measure(self, look: Callable[[Sight], None] | None = None) -> dict[str, float]:
+        """Return all figures by their metric's name on rank 0, and nothing on others; every rank calls this.
+
+        look: is called on rank 0 with what was measured.
+        """
         with doing(Phase.EPOCH), torch.no_grad():
             values_MD, projected_MP = self._encode()
             if not self.world.leads:
                 return {}
+            if look is not None and self._encoder is not None:
+                look(Sight(self.specimens, self._encoder, values_MD, projected_MP, self._labels))
             return self._figures(values_MD, projected_MP)
 
     def _figures(self, values_MD: Tensor, projected_MP: Tensor | None) -> dict[str, float]:
@@ -114,9 +128,9 @@ class Monitor:
             if made is not None:
                 of_one = figures(made[images], made[views].unflatten(0, (-1, VIEWS)))
                 found |= {f"{prefix}{name}": value for name, value in of_one.items()}
-        if self.config.data is not None:
+        if self._labels is not None:
             bank, test = (
-                Features(values_MD[self.specimens.place(name)], self._labels[name]) for name in ("bank", "test")
+                Features(values_MD[self.specimens.place(name)], labels) for name, labels in self._labels.items()
             )
             scores = online_scores(bank, test, self.world.device)
             found |= {f"{ONLINE}{name}": value for name, value in scores.items()}

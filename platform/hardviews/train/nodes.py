@@ -18,8 +18,12 @@ _FIGURES = {
     "cpu_percentage": True,
     "memory_megabytes": True,
     "gpu_memory_megabytes": True,
+    "gpu_utilization_percentage": False,
 }
-_SYSTEM = ("process_cpu_percentage", "process_memory_megabytes", "gpu_memory_usage_megabytes")
+_SYSTEM = (
+    *("process_cpu_percentage", "process_memory_megabytes"),
+    *("gpu_memory_usage_megabytes", "gpu_utilization_percentage"),
+)
 
 
 class Nodes:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import threading
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hardviews.runs.record import Record
 from hardviews.runs.sweep import sweep
 from hardviews.runs.where import Where
 from hardviews.tracking.flatten import flatten
-from hardviews.tracking.inputs import DatasetUse
+from hardviews.tracking.inputs import Context, DatasetUse
 from hardviews.tracking.job import OUTPUT
 from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.runs import close_run
@@ -28,11 +29,19 @@ _REPORTING = 2.0  # seconds
 
 
 def open_run(
-    record: Record, new: bool, recipe: Recipe, where: Where, index: Index, world: World, life: int
+    record: Record,
+    new: bool,
+    recipe: Recipe,
+    where: Where,
+    index: Index,
+    world: World,
+    life: int,
+    labelled: Sequence[Index] = (),
 ) -> tuple[Run, Record]:
     """Start the run, or go on with it, and write the output's record of it; return both.
 
     record: what is known of the run. new: the output held no record before; where no run can be made, none stays.
+    labelled: the datasets of the monitor.
     """
     first = world.rank == 0 and not record.run_id
     output = absolute(where.output)
@@ -62,7 +71,9 @@ def open_run(
         run.use_store(sweep)
         run.log_params(recipe)
         run.log_dict(flatten(recipe), "recipe.json")
-        run.log_inputs([training_data(index)])
+        run.log_inputs(
+            [training_data(index), *(held_out_data(other) for other in labelled if other.digest != index.digest)]
+        )
     return run, record
 
 
@@ -92,7 +103,16 @@ def absolute(output: str) -> str:
 
 def training_data(index: Index) -> DatasetUse:
     """Return a dataset as the input of a training; its name has the part of the address that is not `train` alone."""
+    return _use(index, "training")
+
+
+def held_out_data(index: Index) -> DatasetUse:
+    """Return a labelled dataset of the monitor as an input: nothing is trained on it."""
+    return _use(index, "validation")
+
+
+def _use(index: Index, context: Context) -> DatasetUse:
     parts = [part for part in index.url.split("/") if part]
-    name = "/".join(parts[-2:]) if parts[-1] == "train" else parts[-1]
+    name = "/".join(parts[-2:]) if parts[-1] in ("train", "test") else parts[-1]
     classes = len(index.classes) if index.labelled else 0
-    return DatasetUse(name, index.digest, absolute(index.url), len(index), classes, "training")
+    return DatasetUse(name, index.digest, absolute(index.url), len(index), classes, context)

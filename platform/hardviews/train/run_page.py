@@ -1,4 +1,7 @@
-"""The page of a training in MLflow while it goes on: its description, and pictures at checkpoints."""
+"""The page of a training in MLflow while it goes on: its description, and pictures at checkpoints and measurements."""
+
+from collections.abc import Callable
+from functools import partial
 
 from hardviews.data.index import Index
 from hardviews.objective import Losses
@@ -7,9 +10,11 @@ from hardviews.runs.where import Where
 from hardviews.tracking.mlflow_run import Run
 from hardviews.train.command_line import CommandLine
 from hardviews.train.description import Description
+from hardviews.train.feature_pictures import FeaturePictures
 from hardviews.train.opening import absolute
 from hardviews.train.recipe import Recipe
 from hardviews.train.review import Review
+from hardviews.train.sight import Sight
 
 
 def describe(run: Run, recipe: Recipe, where: Where, index: Index, total: int) -> Description:
@@ -24,6 +29,7 @@ class RunPage:
     def __init__(self, review: Review, description: Description, history: History) -> None:
         """Write nothing yet."""
         self._review, self._description, self._history = review, description, history
+        self._features = FeaturePictures(description.run, description.total)
 
     def begin(self, samples: int) -> None:
         """Write the description; `samples` were seen by earlier lives."""
@@ -32,6 +38,15 @@ class RunPage:
     def see(self, losses: Losses) -> None:
         """Remember a step."""
         self._review.see(losses)
+
+    def at_measurement(self, samples: int, interval: int) -> Callable[[Sight], None] | None:
+        """Return what draws a measurement of the representation, None if it is to have no pictures.
+
+        interval: samples between two measurements.
+        """
+        if not self._features.due(samples, interval):
+            return None
+        return partial(self._features.look, samples=samples)
 
     def at_checkpoint(self, samples: int) -> None:
         """Draw pictures beside the steps and judge the training so far, if this checkpoint is to have some."""
@@ -44,5 +59,6 @@ class RunPage:
 
     def finish(self) -> None:
         """Draw everything, and judge the training."""
+        self._features.finish()
         self._review.finish(self._history)
         self._description.judge(self._history, self._description.total)
