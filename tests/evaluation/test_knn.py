@@ -11,7 +11,7 @@ from hardviews.evaluation import neighbours
 from hardviews.evaluation.features import Features
 from hardviews.evaluation.knn import Knn, fit_knn, knn_votes
 from hardviews.evaluation.neighbours import nearest
-from hardviews.evaluation.probe import Task
+from hardviews.evaluation.probe import Grid, Task
 from hardviews.world import ALONE, World
 
 
@@ -158,13 +158,22 @@ def test_the_choice_depends_on_held_out_samples_alone():
         (k, t): float(
             (knn_votes(kept, chosen_on, (k,), t, classes=3)[k].argmax(1) == chosen_on.labels_N).double().mean()
         )
-        for k in (10, 20, 100, 180)
+        for k in (*(k for k in Knn("run").candidates if k < 180), 180)
         for t in Knn("run").temperatures
     }
-    if k not in (10, 20, 100):
-        k = 180
     assert accuracies[k, temperature] == max(accuracies.values())
     assert fitted.choice.held_out_top1 == pytest.approx(100 * max(accuracies.values()))
+
+
+def test_one_neighbour_is_no_end_of_a_grid():
+    """There is no smaller number to try."""
+    one = torch.tensor([[0.0], [0.1], [1.0], [1.1], [9.0], [9.1]]).repeat(5, 1)
+    train = Features(torch.cat((one, 1 - one), 1), (torch.arange(30) % 6) // 2)
+    held = torch.arange(30) < 6
+    fitted = fit_knn(Knn("run", candidates=(1, 10, 20)), Task(train, held, 3, ALONE))
+    assert not any("number of neighbours" in remark for remark in fitted.choice.remarks)
+    assert Grid("number of neighbours", (1, 2, 3)).remark(1, {1: 9.0, 2: 8.0, 3: 7.0})
+    assert not Grid("number of neighbours", (1, 2, 3), least=1).remark(1, {1: 9.0, 2: 8.0, 3: 7.0})
 
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

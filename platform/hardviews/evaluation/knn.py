@@ -31,17 +31,21 @@ class Knn(Evaluation):
     Attributes:
         neighbours: the numbers of neighbours to report, cut to the number of training samples.
         temperature: of the votes that are reported for each number of neighbours.
-        temperatures: to choose from, with `neighbours`, on held-out training samples.
+        candidates: numbers of neighbours to choose from on held-out training samples.
+        temperatures: to choose from, with each of the candidates.
     """
 
     neighbours: tuple[int, ...] = (10, 20, 100, 200)
     temperature: float = 0.07
-    temperatures: tuple[float, ...] = (0.02, 0.04, 0.07, 0.1, 0.2)
+    candidates: tuple[int, ...] = (1, 3, 5, 10, 20, 50, 100, 200)
+    temperatures: tuple[float, ...] = (0.01, 0.02, 0.04, 0.07, 0.1, 0.2, 0.5)
 
     def __post_init__(self) -> None:
         """Refuse neighbourhoods without a neighbour, and temperatures that divide nothing."""
         super().__post_init__()
-        require(self, OPTION, neighbours=each(at_least(1)), temperature=above(0), temperatures=each(above(0)))
+        counts = each(at_least(1))
+        require(self, OPTION, neighbours=counts, candidates=counts)
+        require(self, OPTION, temperature=above(0), temperatures=each(above(0)))
 
 
 def evaluate_knn(config: Knn, announce: Announce = silent) -> Result:
@@ -64,8 +68,8 @@ class FittedKnn:
 
     def predict(self, test: Features) -> Mapping[str, Tensor]:
         task = self.task
-        similarity_MK, label_MK = _labelled(task.train, test, max(self.neighbours), task.world, "neighbours")
         k, temperature = int(self.choice.settings["k"]), self.choice.settings["temperature"]
+        similarity_MK, label_MK = _labelled(task.train, test, max(k, *self.neighbours), task.world, "neighbours")
         scores = {"": votes(similarity_MK, label_MK, k, temperature, task.classes)}
         for k in self.neighbours:
             scores[f"k{k}"] = votes(similarity_MK, label_MK, k, self.temperature, task.classes)
@@ -76,7 +80,7 @@ def fit_knn(config: Knn, task: Task) -> FittedKnn:
     """Choose the number of neighbours and the temperature on the held-out samples."""
     fitted, held = task.train.rows(task.fitted_K), task.train.rows(task.chosen_on_K)
     neighbours = cut(config.neighbours, len(task.train))
-    tried = cut(neighbours, len(fitted))
+    tried = cut(config.candidates, len(fitted))
     similarity_MK, label_MK = _labelled(fitted, held, max(tried), task.world, "held-out neighbours")
     accuracy = {
         (k, temperature): quality(votes(similarity_MK, label_MK, k, temperature, task.classes), held)
@@ -87,7 +91,7 @@ def fit_knn(config: Knn, task: Task) -> FittedKnn:
     k, temperature = max(accuracy, key=lambda one: accuracy[one])
     of_k: dict[float, float] = {other: accuracy[other, temperature] for other in tried}
     of_temperature = {other: accuracy[k, other] for other in config.temperatures}
-    remarks = Grid("number of neighbours", tried).remark(k, of_k)
+    remarks = Grid("number of neighbours", tried, least=1).remark(k, of_k)
     remarks += Grid("temperature", config.temperatures).remark(temperature, of_temperature)
     choice = Choice({"k": k, "temperature": temperature}, accuracy[k, temperature], remarks)
     return FittedKnn(task, neighbours, config.temperature, choice)

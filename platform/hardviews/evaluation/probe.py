@@ -97,10 +97,11 @@ class PeeksEach(Protocol):
 
 @dataclass(frozen=True)
 class Grid:
-    """One axis of a grid: the name of a setting, and its values."""
+    """One axis of a grid: the name of a setting, its values, and the least one that there can be."""
 
     name: str
     values: Sequence[float]
+    least: float | None = None
 
     def remark(self, chosen: float, accuracy: Mapping[float, float]) -> list[str]:
         """Say that the best value lies at an end of the grid and is better than the one beside it, if so.
@@ -108,7 +109,7 @@ class Grid:
         accuracy: of each value, on the held-out samples.
         """
         order = sorted(self.values)
-        if len(order) < 3 or chosen not in (order[0], order[-1]):
+        if len(order) < 3 or chosen not in (order[0], order[-1]) or chosen == self.least:
             return []
         beside, end = (order[1], "lowest") if chosen == order[0] else (order[-2], "highest")
         if accuracy[beside] >= accuracy[chosen]:

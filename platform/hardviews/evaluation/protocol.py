@@ -82,7 +82,7 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
     check_crop(encoder, preprocess.crop)
     outcome: dict[Source, Scores] = {}
     found: list[tuple[About, Mapping[str, float]]] = []
-    remarks: list[str] = []
+    notes: dict[str, list[Source]] = {}
     label = config.label
     run, parent = _open_run(config, name, encoder, test, world)
     with run:
@@ -122,12 +122,14 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
             if isinstance(fitted, PeeksEach):
                 peeked = fitted.peeks(tested)
                 found.append((about, {f"{prefix}{name}/peek_{key}": value for key, value in peeked.items()}))
-            remarks += [f"{source}: {remark}" for remark in fitted.choice.remarks]
+            for remark in fitted.choice.remarks:
+                notes.setdefault(remark, []).append(source)
         # The page shows metrics in this order: the encoder's first.
         for about, values in found:
             about.log(run, values, step)
         overlaps = find_overlaps(test, train, config.place, config.overlap, config.workers) if world.leads else []
         of_test.log(run, overlap_metrics(name, overlaps, scores, tested.labels_N), step)
+        remarks = [f"{', '.join(about)}: {remark}" for remark, about in notes.items()]
         remarks += [remark for one in overlaps if (remark := one.remark())]
         if encoder.digest != digest:
             raise RuntimeError("a weight of the frozen encoder moved during the evaluation")
