@@ -17,13 +17,13 @@ import numpy as np
 import torch
 
 from hardviews.data.index import SAMPLE, Index
-from hardviews.evaluation.feature_cache import FeatureKey, locked
-from hardviews.evaluation.features import Features, extract
-from hardviews.evaluation.knn import Knn, fit_knn
-from hardviews.evaluation.linear import Linear, fit_linear
-from hardviews.evaluation.preprocess import Preprocess
+from hardviews.evaluation.features.cache import FeatureKey, locked
+from hardviews.evaluation.features.extract import Features, extract
+from hardviews.evaluation.features.preprocess import Preprocess
+from hardviews.evaluation.features.sources import Embedding
 from hardviews.evaluation.probe import Task
-from hardviews.evaluation.sources import Embedding
+from hardviews.evaluation.probes.knn import Knn, fit_knn
+from hardviews.evaluation.probes.linear import Linear, fit_linear
 from hardviews.world import ALONE
 
 _BATCH = 256

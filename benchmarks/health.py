@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 
 from hardviews.data.pack_command import Packing
 from hardviews.data.reader import Reader
-from hardviews.evaluation.specimens import Specimens
+from hardviews.evaluation.monitoring.specimens import Specimens
 from hardviews.health.course import Course
 from hardviews.health.spectrum import covariance_eigenvalues
 from hardviews.health.verdict import verdict

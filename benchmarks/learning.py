@@ -29,7 +29,7 @@ import torch
 from torch.nn.functional import normalize
 
 from hardviews.data.reader import Reader
-from hardviews.evaluation.knn import Knn, evaluate_knn
+from hardviews.evaluation.probes.knn import Knn, evaluate_knn
 from hardviews.models.encoder import load
 from hardviews.recipes import RECIPES
 from hardviews.views.decode import decode

@@ -8,9 +8,9 @@ import argparse
 
 import numpy as np
 
-from hardviews.evaluation.crops import Course
+from hardviews.evaluation.features.crops import Course
 from hardviews.evaluation.held_out import MOST
-from hardviews.evaluation.linear_protocols import DINO, PROTOCOLS
+from hardviews.evaluation.probes.linear_protocols import DINO, PROTOCOLS
 
 
 def main() -> None:

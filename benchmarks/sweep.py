@@ -11,8 +11,8 @@ import time
 
 import torch
 
-from hardviews.evaluation.features import Features
-from hardviews.evaluation.sweep import Head, Schedule, Standard, train_heads
+from hardviews.evaluation.features.extract import Features
+from hardviews.evaluation.probes.sweep import Head, Schedule, Standard, train_heads
 from hardviews.world import ALONE
 
 

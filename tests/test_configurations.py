@@ -16,10 +16,10 @@ import hardviews.strategies
 from hardviews.data.pack_command import Packing
 from hardviews.demo import Demo
 from hardviews.errors import UserError
-from hardviews.evaluation.health import Health
-from hardviews.evaluation.knn import Knn
-from hardviews.evaluation.linear import Linear
-from hardviews.evaluation.preprocess import Preprocess
+from hardviews.evaluation.features.preprocess import Preprocess
+from hardviews.evaluation.monitoring.health import Health
+from hardviews.evaluation.probes.knn import Knn
+from hardviews.evaluation.probes.linear import Linear
 from hardviews.methods.method import MethodConfig
 from hardviews.recipes import RECIPES
 from hardviews.runs.listing import Runs

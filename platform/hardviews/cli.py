@@ -131,7 +131,7 @@ def _pack(words: list[str]) -> None:
 
 def _knn(words: list[str]) -> None:
     from hardviews.arguments import parse
-    from hardviews.evaluation.knn import Knn, evaluate_knn
+    from hardviews.evaluation.probes.knn import Knn, evaluate_knn
     from hardviews.evaluation.report import announce, check_logged
 
     with _evaluating():
@@ -140,7 +140,7 @@ def _knn(words: list[str]) -> None:
 
 def _linear(words: list[str]) -> None:
     from hardviews.arguments import parse
-    from hardviews.evaluation.linear import Linear, evaluate_linear
+    from hardviews.evaluation.probes.linear import Linear, evaluate_linear
     from hardviews.evaluation.report import announce, check_logged
 
     with _evaluating():
@@ -149,7 +149,7 @@ def _linear(words: list[str]) -> None:
 
 def _fewshot(words: list[str]) -> None:
     from hardviews.arguments import parse
-    from hardviews.evaluation.fewshot import Fewshot, evaluate_fewshot
+    from hardviews.evaluation.probes.fewshot import Fewshot, evaluate_fewshot
     from hardviews.evaluation.report import announce, check_logged
 
     with _evaluating():
@@ -158,8 +158,8 @@ def _fewshot(words: list[str]) -> None:
 
 def _transfer(words: list[str]) -> None:
     from hardviews.arguments import parse
+    from hardviews.evaluation.probes.transfer import Transfer, run_transfer
     from hardviews.evaluation.report import check_logged
-    from hardviews.evaluation.transfer import Transfer, run_transfer
 
     with _evaluating():
         check_logged(list(run_transfer(parse(Transfer, words, "transfer")).values()))
@@ -184,7 +184,7 @@ def _compare(words: list[str]) -> None:
 
 def _health(words: list[str]) -> None:
     from hardviews.arguments import parse
-    from hardviews.evaluation.health import Health, run_health
+    from hardviews.evaluation.monitoring.health import Health, run_health
 
     if not run_health(parse(Health, words, "health")):
         raise SystemExit(1)

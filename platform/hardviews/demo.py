@@ -18,10 +18,10 @@ from hardviews.checked import OPTION, at_least, require, within
 from hardviews.data.index import Index
 from hardviews.data.pack_command import Packing
 from hardviews.errors import UserError
+from hardviews.evaluation.features.sources import Source
 from hardviews.evaluation.report import table
 from hardviews.evaluation.result import Result
 from hardviews.evaluation.scores import heading, metric
-from hardviews.evaluation.sources import Source
 from hardviews.recipes import recipe_named
 from hardviews.storage.url import check_here
 from hardviews.tracking.experiment import TRAINING_MENUS

@@ -14,18 +14,18 @@ from torch import Tensor
 
 from hardviews.data.index import Index
 from hardviews.errors import UserError
-from hardviews.evaluation import feature_cache
-from hardviews.evaluation.feature_cache import FeatureKey, locked
-from hardviews.evaluation.features import Features, extract
-from hardviews.evaluation.fewshot_svm import fit_svm
-from hardviews.evaluation.head_states import Heads, Training
+from hardviews.evaluation.features import cache as feature_cache
+from hardviews.evaluation.features.cache import FeatureKey, locked
+from hardviews.evaluation.features.extract import Features, extract
+from hardviews.evaluation.features.preprocess import Preprocess
+from hardviews.evaluation.features.sources import Embedding, embedding
 from hardviews.evaluation.held_out import held_out, names_of
-from hardviews.evaluation.knn import Knn, fit_knn
-from hardviews.evaluation.linear import Linear, fit_linear
-from hardviews.evaluation.preprocess import Preprocess
 from hardviews.evaluation.probe import Fitted, PeeksEach, Task
-from hardviews.evaluation.sources import Embedding, embedding
-from hardviews.evaluation.transfer import Transfer, fit_transfer
+from hardviews.evaluation.probes.fewshot_svm import fit_svm
+from hardviews.evaluation.probes.head_states import Heads, Training
+from hardviews.evaluation.probes.knn import Knn, fit_knn
+from hardviews.evaluation.probes.linear import Linear, fit_linear
+from hardviews.evaluation.probes.transfer import Transfer, fit_transfer
 from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder
 from hardviews.views.augmentation import Normalisation

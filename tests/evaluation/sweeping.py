@@ -10,16 +10,17 @@ import torch
 from torch import Tensor
 
 from hardviews.data.index import Index
-from hardviews.evaluation.crops import Images
-from hardviews.evaluation.features import Features
-from hardviews.evaluation.head_states import open_states
+from hardviews.evaluation.features.crops import Images
+from hardviews.evaluation.features.extract import Features
+from hardviews.evaluation.features.preprocess import Preprocess
+from hardviews.evaluation.features.readings import readings_of
+from hardviews.evaluation.features.sources import Embedding, embedding
 from hardviews.evaluation.held_out import held_out
-from hardviews.evaluation.linear_protocols import DINOV2, LinearProtocol
-from hardviews.evaluation.on_crops import FittedOnCrops, Sweep, fit_on_crops
-from hardviews.evaluation.preprocess import Preprocess
+from hardviews.evaluation.linear_protocol import LinearProtocol
 from hardviews.evaluation.probe import Task
-from hardviews.evaluation.readings import readings_of
-from hardviews.evaluation.sources import Embedding, embedding
+from hardviews.evaluation.probes.head_states import open_states
+from hardviews.evaluation.probes.linear_protocols import DINOV2
+from hardviews.evaluation.probes.on_crops import FittedOnCrops, Sweep, fit_on_crops
 from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder
 from hardviews.views.augmentation import Normalisation

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from hardviews.data.pack import pack
 from hardviews.data.reader import Reader
 from hardviews.errors import UserError
-from hardviews.evaluation.crops import Course, Images, augmentation_of, central, crop_of, encoded
-from hardviews.evaluation.features import extract
-from hardviews.evaluation.linear_protocols import MOCO, Crops
-from hardviews.evaluation.preprocess import Preprocess
-from hardviews.evaluation.sources import Embedding
+from hardviews.evaluation.features.crops import Course, Images, augmentation_of, central, crop_of, encoded
+from hardviews.evaluation.features.extract import extract
+from hardviews.evaluation.features.preprocess import Preprocess
+from hardviews.evaluation.features.sources import Embedding
+from hardviews.evaluation.linear_protocol import Crops
+from hardviews.evaluation.probes.linear_protocols import MOCO
 from hardviews.views.decode import decode
 from hardviews.world import ALONE
 from tests.evaluation.test_features import PIXELS, Noise

@@ -12,9 +12,9 @@ from hardviews.cli import main
 from hardviews.data.folder import image_folder
 from hardviews.data.pack import pack
 from hardviews.errors import UserError
-from hardviews.evaluation.knn import Knn, evaluate_knn
-from hardviews.evaluation.linear import Linear, evaluate_linear
 from hardviews.evaluation.probe import top
+from hardviews.evaluation.probes.knn import Knn, evaluate_knn
+from hardviews.evaluation.probes.linear import Linear, evaluate_linear
 from hardviews.evaluation.report import announce, check_logged, table
 from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder, save

@@ -11,10 +11,11 @@ from hardviews.data.pack import pack
 from hardviews.data.reader import Reader
 from hardviews.data.source import Item
 from hardviews.errors import UserError
-from hardviews.evaluation import feature_cache, features
-from hardviews.evaluation.features import extract
-from hardviews.evaluation.preprocess import Preprocess
-from hardviews.evaluation.sources import Embedding, embedding, raw_pixels
+from hardviews.evaluation.features import cache as feature_cache
+from hardviews.evaluation.features import extract as features
+from hardviews.evaluation.features.extract import extract
+from hardviews.evaluation.features.preprocess import Preprocess
+from hardviews.evaluation.features.sources import Embedding, embedding, raw_pixels
 from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder
 from hardviews.views.augmentation import Normalisation

@@ -5,10 +5,10 @@ import torch
 from hardviews.cli import main
 from hardviews.data.pack import pack
 from hardviews.errors import UserError
-from hardviews.evaluation.features import Features
-from hardviews.evaluation.fewshot import Fewshot, fit_fewshot
+from hardviews.evaluation.features.extract import Features
 from hardviews.evaluation.probe import Choice, Task
-from hardviews.evaluation.ridge import PENALTY, ridge_scores
+from hardviews.evaluation.probes.fewshot import Fewshot, fit_fewshot
+from hardviews.evaluation.probes.ridge import PENALTY, ridge_scores
 from hardviews.evaluation.scores import scored
 from hardviews.world import ALONE
 from tests.evaluation.test_features import Noise

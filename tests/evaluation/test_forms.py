@@ -5,10 +5,10 @@ import pytest
 from hardviews.cli import main
 from hardviews.data.pack_command import Packing
 from hardviews.errors import UserError
-from hardviews.evaluation.fewshot import Fewshot, evaluate_fewshot
-from hardviews.evaluation.knn import Knn, evaluate_knn
-from hardviews.evaluation.linear import Linear, evaluate_linear
-from hardviews.evaluation.transfer import Transfer, run_transfer
+from hardviews.evaluation.probes.fewshot import Fewshot, evaluate_fewshot
+from hardviews.evaluation.probes.knn import Knn, evaluate_knn
+from hardviews.evaluation.probes.linear import Linear, evaluate_linear
+from hardviews.evaluation.probes.transfer import Transfer, run_transfer
 from tests.data.layouts import class_folders, dtd, eurosat, list_of
 
 SUBJECT = {"encoder": "timm:resnet10t", "image_size": 32, "device": "cpu", "baselines": False, "overlap": "off"}

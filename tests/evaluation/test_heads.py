@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from hardviews.evaluation.heads import HeadSettings, TrainedHead, height
-from hardviews.evaluation.linear_protocols import DINO, MAE, MOCO, PROTOCOLS, SIMCLR, SIMSIAM, SWAV, Reading
+from hardviews.evaluation.linear_protocol import Reading
+from hardviews.evaluation.probes.heads import HeadSettings, TrainedHead, height
+from hardviews.evaluation.probes.linear_protocols import DINO, MAE, MOCO, PROTOCOLS, SIMCLR, SIMSIAM, SWAV
 from hardviews.optim.lars import Lars
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ import pytest
 
 from hardviews import cli
 from hardviews.errors import UserError
-from hardviews.evaluation.health import Health, judge, report
+from hardviews.evaluation.monitoring.health import Health, judge, report
 from hardviews.health.course import Course
 from hardviews.optim.optimizer import Optimizer
 from hardviews.runs.history import History, read_rows

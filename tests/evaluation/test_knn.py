@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardviews.errors import UserError
-from hardviews.evaluation import neighbours
-from hardviews.evaluation.features import Features
-from hardviews.evaluation.knn import Knn, fit_knn, knn_votes
-from hardviews.evaluation.neighbours import nearest
+from hardviews.evaluation.features import neighbours
+from hardviews.evaluation.features.extract import Features
+from hardviews.evaluation.features.neighbours import nearest
 from hardviews.evaluation.probe import Grid, Task
+from hardviews.evaluation.probes.knn import Knn, fit_knn, knn_votes
 from hardviews.world import ALONE, World
 
 

@@ -3,12 +3,12 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from hardviews.errors import UserError
-from hardviews.evaluation import logistic
-from hardviews.evaluation.features import Features
-from hardviews.evaluation.linear import Linear, fit_linear
-from hardviews.evaluation.logistic import solve
+from hardviews.evaluation.features.extract import Features
 from hardviews.evaluation.probe import Grid, Task, mean_class, top
-from hardviews.evaluation.sweep import Head, Schedule, Standard, train_heads
+from hardviews.evaluation.probes import logistic
+from hardviews.evaluation.probes.linear import Linear, fit_linear
+from hardviews.evaluation.probes.logistic import solve
+from hardviews.evaluation.probes.sweep import Head, Schedule, Standard, train_heads
 from hardviews.world import ALONE
 
 

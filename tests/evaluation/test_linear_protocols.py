@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from hardviews.errors import UserError
-from hardviews.evaluation.linear import Linear
-from hardviews.evaluation.linear_protocols import DINO, DINOV2, PROTOCOLS, Reading
-from hardviews.evaluation.readings import readings_of
-from hardviews.evaluation.sources import Embedding, embedding
+from hardviews.evaluation.features.readings import readings_of
+from hardviews.evaluation.features.sources import Embedding, embedding
+from hardviews.evaluation.linear_protocol import Reading
+from hardviews.evaluation.probes.linear import Linear
+from hardviews.evaluation.probes.linear_protocols import DINO, DINOV2, PROTOCOLS
 from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder
 from hardviews.views.augmentation import Normalisation

@@ -13,9 +13,9 @@ from PIL import Image
 from hardviews.data.folder import image_folder
 from hardviews.data.pack import pack
 from hardviews.data.reader import Reader
-from hardviews.evaluation.knn import Knn, evaluate_knn
-from hardviews.evaluation.linear import Linear, evaluate_linear
 from hardviews.evaluation.mistakes import CONFUSIONS, MISTAKES, confused, most_confident
+from hardviews.evaluation.probes.knn import Knn, evaluate_knn
+from hardviews.evaluation.probes.linear import Linear, evaluate_linear
 from hardviews.evaluation.result import Scores
 from hardviews.evaluation.scores import confidence
 from hardviews.views.decode import decode

@@ -10,13 +10,13 @@ from hardviews.data.pack_command import Packing
 from hardviews.errors import UserError
 from hardviews.evaluation.average_precision import eleven_point, mean_precision
 from hardviews.evaluation.compare import Compare, run_compare
-from hardviews.evaluation.features import Features
-from hardviews.evaluation.fewshot import Fewshot, evaluate_fewshot
+from hardviews.evaluation.features.extract import Features
 from hardviews.evaluation.held_out import held_out
-from hardviews.evaluation.knn import Knn, evaluate_knn, fit_knn, votes
-from hardviews.evaluation.linear import Linear, evaluate_linear
 from hardviews.evaluation.probe import Task
-from hardviews.evaluation.transfer import Transfer, fit_transfer, run_transfer
+from hardviews.evaluation.probes.fewshot import Fewshot, evaluate_fewshot
+from hardviews.evaluation.probes.knn import Knn, evaluate_knn, fit_knn, votes
+from hardviews.evaluation.probes.linear import Linear, evaluate_linear
+from hardviews.evaluation.probes.transfer import Transfer, fit_transfer, run_transfer
 from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder, save
 from hardviews.tracking.mlflow_run import Run

@@ -13,13 +13,13 @@ from hardviews.data.folder import image_folder
 from hardviews.data.index import Index
 from hardviews.data.pack import pack
 from hardviews.errors import UserError
-from hardviews.evaluation import head_states
-from hardviews.evaluation.features import Features, extract
-from hardviews.evaluation.head_states import open_states
-from hardviews.evaluation.linear import Linear, evaluate_linear
-from hardviews.evaluation.linear_protocols import MAE, MOCO, PROTOCOLS, SIMSIAM
-from hardviews.evaluation.on_crops import fit_on_crops
+from hardviews.evaluation.features.extract import Features, extract
 from hardviews.evaluation.probe import top
+from hardviews.evaluation.probes import head_states
+from hardviews.evaluation.probes.head_states import open_states
+from hardviews.evaluation.probes.linear import Linear, evaluate_linear
+from hardviews.evaluation.probes.linear_protocols import MAE, MOCO, PROTOCOLS, SIMSIAM
+from hardviews.evaluation.probes.on_crops import fit_on_crops
 from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder, load, save
 from hardviews.tracking.job import JOB

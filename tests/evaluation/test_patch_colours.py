@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardviews.evaluation.patch_colours import _WIDE, _components, patch_colours
+from hardviews.evaluation.monitoring.patch_colours import _WIDE, _components, patch_colours
 
 
 def parts(seed: int, width: int = 20, count: int = 4):

@@ -8,8 +8,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from hardviews.errors import UserError
-from hardviews.evaluation import preprocess as module
-from hardviews.evaluation.preprocess import Preprocess
+from hardviews.evaluation.features import preprocess as module
+from hardviews.evaluation.features.preprocess import Preprocess
 
 
 def png(pixels):

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardviews.evaluation.ridge import PENALTY, ridge_scores
+from hardviews.evaluation.probes.ridge import PENALTY, ridge_scores
 
 PENALTIES = (0.01, 1.0, PENALTY)
 

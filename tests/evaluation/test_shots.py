@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardviews.errors import UserError
-from hardviews.evaluation.shots import draw_shots
+from hardviews.evaluation.probes.shots import draw_shots
 
 
 def dataset(classes, each, seed=0):

@@ -11,7 +11,7 @@ import torch
 
 from hardviews.data.pack import pack
 from hardviews.errors import UserError
-from hardviews.evaluation.knn import Knn, evaluate_knn
+from hardviews.evaluation.probes.knn import Knn, evaluate_knn
 from hardviews.evaluation.subject import Subject
 from hardviews.methods.dino import DINOConfig
 from hardviews.models.backbones import Backbone

@@ -9,13 +9,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
 from hardviews.errors import UserError
-from hardviews.evaluation import svm
 from hardviews.evaluation.average_precision import interpolated_area, mean_precision
-from hardviews.evaluation.features import Features
-from hardviews.evaluation.fewshot import Fewshot
-from hardviews.evaluation.fewshot_svm import fit_svm
-from hardviews.evaluation.low_shot import draw, everything, fewest
+from hardviews.evaluation.features.extract import Features
 from hardviews.evaluation.probe import Task
+from hardviews.evaluation.probes import svm
+from hardviews.evaluation.probes.fewshot import Fewshot
+from hardviews.evaluation.probes.fewshot_svm import fit_svm
+from hardviews.evaluation.probes.low_shot import draw, everything, fewest
 from hardviews.evaluation.scores import scored
 from hardviews.world import ALONE
 

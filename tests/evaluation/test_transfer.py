@@ -5,11 +5,11 @@ from sklearn.linear_model import LogisticRegression
 from hardviews.cli import main
 from hardviews.data.pack import pack
 from hardviews.errors import UserError
-from hardviews.evaluation.features import Features
-from hardviews.evaluation.preprocess import Preprocess
+from hardviews.evaluation.features.extract import Features
+from hardviews.evaluation.features.preprocess import Preprocess
 from hardviews.evaluation.probe import Task
+from hardviews.evaluation.probes.transfer import Transfer, fit_transfer, metric_of, run_transfer, table
 from hardviews.evaluation.result import Result
-from hardviews.evaluation.transfer import Transfer, fit_transfer, metric_of, run_transfer, table
 from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder, save
 from hardviews.tracking.mlflow_run import Run

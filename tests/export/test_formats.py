@@ -20,7 +20,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModel
 
 from hardviews.errors import UserError
-from hardviews.evaluation.preprocess import Preprocess
+from hardviews.evaluation.features.preprocess import Preprocess
 from hardviews.export.command import Name
 from hardviews.export.comparison import BATCHES, difference, fixed_images, own_features
 from hardviews.export.deployable import fixed_size

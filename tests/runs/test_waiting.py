@@ -13,7 +13,7 @@ import torch
 
 from hardviews.data.pack import pack
 from hardviews.errors import UserError
-from hardviews.evaluation.knn import Knn, evaluate_knn
+from hardviews.evaluation.probes.knn import Knn, evaluate_knn
 from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder, save
 from hardviews.runs import waiting

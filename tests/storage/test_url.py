@@ -6,7 +6,7 @@ import pytest
 
 from hardviews.data.pack_command import Packing
 from hardviews.errors import UserError
-from hardviews.evaluation.knn import Knn
+from hardviews.evaluation.probes.knn import Knn
 from hardviews.runs.audit import Audit
 from hardviews.runs.where import Where
 from hardviews.storage.store import open_store

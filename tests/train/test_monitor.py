@@ -17,9 +17,9 @@ from hardviews.data.index import Index
 from hardviews.data.pack import pack
 from hardviews.data.reader import Reader
 from hardviews.errors import UserError
-from hardviews.evaluation.features import Features, Preprocess
-from hardviews.evaluation.online import online_scores
-from hardviews.evaluation.specimens import VIEWS, Specimens, choose, choose_labelled
+from hardviews.evaluation.features.extract import Features, Preprocess
+from hardviews.evaluation.monitoring.online import online_scores
+from hardviews.evaluation.monitoring.specimens import VIEWS, Specimens, choose, choose_labelled
 from hardviews.health.figures import figures
 from hardviews.models.encoder import load
 from hardviews.runs.where import Where
@@ -213,7 +213,7 @@ def test_images_are_the_same_in_every_process_and_views_are_of_the_same_images(d
 
 
 def test_what_memory_does_not_hold_is_read_again(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hardviews.evaluation.specimens._HELD", 3 * 3 * 16 * 16)
+    monkeypatch.setattr("hardviews.evaluation.monitoring.specimens._HELD", 3 * 3 * 16 * 16)
     specimens = Specimens(Reader(data), simclr().method.view, 10)
     assert torch.equal(specimens.pixels(range(10)), specimens.pixels(range(10)))
     assert len(specimens._kept) == 3

@@ -8,9 +8,9 @@ from hardviews.data.address import is_unpacked
 from hardviews.data.index import Index, is_dataset
 from hardviews.data.on_the_fly import packed_pair, packed_parts
 from hardviews.errors import UserError
+from hardviews.evaluation.features.preprocess import Preprocess
+from hardviews.evaluation.features.sources import Embedding
 from hardviews.evaluation.overlap import Look
-from hardviews.evaluation.preprocess import Preprocess
-from hardviews.evaluation.sources import Embedding
 from hardviews.evaluation.subject import Subject
 from hardviews.runs.waiting import Awaited, Dataset, EncoderOfRun, may_come
 from hardviews.storage.url import check_given, check_here

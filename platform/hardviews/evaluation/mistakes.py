@@ -14,8 +14,8 @@ from torch import Tensor
 
 from hardviews.data.index import Index
 from hardviews.data.reader import Reader
-from hardviews.evaluation.features import Features
-from hardviews.evaluation.neighbours import nearest
+from hardviews.evaluation.features.extract import Features
+from hardviews.evaluation.features.neighbours import nearest
 from hardviews.evaluation.result import Scores
 from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.spare import spare

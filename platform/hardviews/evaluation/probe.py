@@ -14,8 +14,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from hardviews.evaluation.average_precision import Precision, interpolated_area, mean_precision
-from hardviews.evaluation.crops import Images
-from hardviews.evaluation.features import Features
+from hardviews.evaluation.features.crops import Images
+from hardviews.evaluation.features.extract import Features
 from hardviews.world import World
 
 T = TypeVar("T")

@@ -13,13 +13,14 @@ from hardviews.data.index import Index
 from hardviews.elastic.environment import launched
 from hardviews.elastic.identity import job_name
 from hardviews.evaluation.checks import check_crop, check_datasets, check_labels, choose_device
-from hardviews.evaluation.crops import Images
 from hardviews.evaluation.evaluation import Evaluation
-from hardviews.evaluation.features import Features, extract
+from hardviews.evaluation.features.crops import Images
+from hardviews.evaluation.features.extract import Features, extract
+from hardviews.evaluation.features.preprocess import Preprocess
+from hardviews.evaluation.features.sources import Embedding, Source, embedding
 from hardviews.evaluation.held_out import held_out, names_of
 from hardviews.evaluation.mistakes import log_mistakes
 from hardviews.evaluation.overlap import find_overlaps
-from hardviews.evaluation.preprocess import Preprocess
 from hardviews.evaluation.probe import Fitted, Peeks, PeeksEach, Task
 from hardviews.evaluation.record import (
     About,
@@ -33,7 +34,6 @@ from hardviews.evaluation.record import (
 )
 from hardviews.evaluation.result import Announce, Result, Scores, silent
 from hardviews.evaluation.scores import scored
-from hardviews.evaluation.sources import Embedding, Source, embedding
 from hardviews.models.encoder import Encoder
 from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.manifest import Damaged

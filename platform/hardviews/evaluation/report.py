@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from hardviews.errors import UserError
+from hardviews.evaluation.features.sources import Source
 from hardviews.evaluation.result import Result
-from hardviews.evaluation.sources import Source
 
 _NAMES: dict[Source, str] = {
     "pixels": "raw pixels",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hardviews.evaluation.sources import Source
+from hardviews.evaluation.features.sources import Source
 
 
 @dataclass(frozen=True, eq=False)

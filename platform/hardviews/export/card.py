@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from hardviews.evaluation.preprocess import Preprocess
+from hardviews.evaluation.features.preprocess import Preprocess
 from hardviews.export.facts import Facts, Score
 from hardviews.export.format import Format
 from hardviews.export.formats import fitting

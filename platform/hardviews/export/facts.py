@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hardviews.errors import UserError
-from hardviews.evaluation.health import judge
+from hardviews.evaluation.monitoring.health import judge
 from hardviews.health.course import Course
 from hardviews.models.encoder import Encoder
 from hardviews.runs.history import read_rows

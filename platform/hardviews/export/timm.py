@@ -15,7 +15,7 @@ import timm.models
 import torch
 from torch import Tensor
 
-from hardviews.evaluation.preprocess import Preprocess
+from hardviews.evaluation.features.preprocess import Preprocess
 from hardviews.export.format import Format, Subject
 from hardviews.models.encoder import TIMM_WEIGHTS, Encoder, describe, pack_weights
 

@@ -164,10 +164,10 @@ def _evaluation(job: Job, command: str, words: Sequence[str]) -> tuple[list[str]
 
 def _read_evaluation(command: str, words: Sequence[str]) -> "Evaluation":
     from hardviews.arguments import parse
-    from hardviews.evaluation.fewshot import Fewshot
-    from hardviews.evaluation.knn import Knn
-    from hardviews.evaluation.linear import Linear
-    from hardviews.evaluation.transfer import Transfer
+    from hardviews.evaluation.probes.fewshot import Fewshot
+    from hardviews.evaluation.probes.knn import Knn
+    from hardviews.evaluation.probes.linear import Linear
+    from hardviews.evaluation.probes.transfer import Transfer
 
     kinds: dict[str, type[Evaluation]] = {"knn": Knn, "linear": Linear, "fewshot": Fewshot, "transfer": Transfer}
     return parse(kinds[command], words, command)

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hardviews.evaluation.neighbours import nearest
-from hardviews.evaluation.patch_colours import patch_colours
-from hardviews.evaluation.specimens import Specimens
+from hardviews.evaluation.features.neighbours import nearest
+from hardviews.evaluation.monitoring.patch_colours import patch_colours
+from hardviews.evaluation.monitoring.specimens import Specimens
 from hardviews.health.spectrum import covariance_eigenvalues
 from hardviews.models.patch_maps import patch_maps
 from hardviews.tracking.mlflow_run import Run

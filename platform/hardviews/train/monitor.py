@@ -21,10 +21,10 @@ from hardviews.data.index import Index
 from hardviews.data.reader import Reader, ReaderConfig
 from hardviews.elastic.worker import Phase, advanced, doing
 from hardviews.errors import UserError
-from hardviews.evaluation.features import Features
-from hardviews.evaluation.online import PREFIX as ONLINE
-from hardviews.evaluation.online import SHOTS, enough_shots, online_scores
-from hardviews.evaluation.specimens import VIEWS, Specimens
+from hardviews.evaluation.features.extract import Features
+from hardviews.evaluation.monitoring.online import PREFIX as ONLINE
+from hardviews.evaluation.monitoring.online import SHOTS, enough_shots, online_scores
+from hardviews.evaluation.monitoring.specimens import VIEWS, Specimens
 from hardviews.health.figures import PREFIX as HEALTH
 from hardviews.health.figures import figures
 from hardviews.models.backbones import Backbone

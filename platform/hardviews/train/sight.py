@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hardviews.evaluation.specimens import Specimens
+from hardviews.evaluation.monitoring.specimens import Specimens
 from hardviews.models.encoder import Encoder
 
 

@@ -19,14 +19,14 @@ from hardviews.checked import OPTION, above, at_least, each, require
 from hardviews.data.index import Index
 from hardviews.errors import UserError
 from hardviews.evaluation.evaluation import Evaluation
-from hardviews.evaluation.features import Features
-from hardviews.evaluation.fewshot_svm import fit_svm
+from hardviews.evaluation.features.extract import Features
 from hardviews.evaluation.probe import Choice, Fitted, Task, top
+from hardviews.evaluation.probes.fewshot_svm import fit_svm
+from hardviews.evaluation.probes.ridge import PENALTY, ridge_scores
+from hardviews.evaluation.probes.shots import draw_shots, ranks
+from hardviews.evaluation.probes.svm import COSTS
 from hardviews.evaluation.protocol import evaluate
 from hardviews.evaluation.result import Announce, Result, silent
-from hardviews.evaluation.ridge import PENALTY, ridge_scores
-from hardviews.evaluation.shots import draw_shots, ranks
-from hardviews.evaluation.svm import COSTS
 
 _FOLDS = 4  # of cross-validation at most
 

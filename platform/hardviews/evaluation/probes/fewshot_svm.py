@@ -17,12 +17,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from hardviews.errors import UserError
-from hardviews.evaluation import svm
 from hardviews.evaluation.average_precision import interpolated_area, mean_precision
-from hardviews.evaluation.features import Features
-from hardviews.evaluation.low_shot import NEGATIVES, Draw, draw, everything, fewest
+from hardviews.evaluation.features.extract import Features
 from hardviews.evaluation.probe import Choice, Task
-from hardviews.evaluation.svm import COST, Plane
+from hardviews.evaluation.probes import svm
+from hardviews.evaluation.probes.low_shot import NEGATIVES, Draw, draw, everything, fewest
+from hardviews.evaluation.probes.svm import COST, Plane
 from hardviews.progress import progress
 
 T = TypeVar("T")

@@ -18,18 +18,19 @@ from torch import Tensor
 from hardviews.checked import OPTION, above, at_least, each, one_of, require
 from hardviews.errors import UserError
 from hardviews.evaluation.evaluation import Evaluation, Label
-from hardviews.evaluation.features import Features
-from hardviews.evaluation.head_states import HeadStates, open_states
-from hardviews.evaluation.linear_protocols import PROTOCOLS, LinearProtocol, Name
-from hardviews.evaluation.logistic import solve
-from hardviews.evaluation.on_crops import FittedOnCrops, Sweep, fit_on_crops
-from hardviews.evaluation.preprocess import Preprocess
+from hardviews.evaluation.features.extract import Features
+from hardviews.evaluation.features.preprocess import Preprocess
+from hardviews.evaluation.features.readings import readings_of
+from hardviews.evaluation.features.sources import Embedding
+from hardviews.evaluation.linear_protocol import LinearProtocol
 from hardviews.evaluation.probe import Choice, Fitted, Task, ends_of, from_holder, top
+from hardviews.evaluation.probes.head_states import HeadStates, open_states
+from hardviews.evaluation.probes.linear_protocols import PROTOCOLS, Name
+from hardviews.evaluation.probes.logistic import solve
+from hardviews.evaluation.probes.on_crops import FittedOnCrops, Sweep, fit_on_crops
+from hardviews.evaluation.probes.sweep import Classifier, Head, Schedule, Standard, shared, train_heads
 from hardviews.evaluation.protocol import evaluate
-from hardviews.evaluation.readings import readings_of
 from hardviews.evaluation.result import Announce, Result, silent
-from hardviews.evaluation.sources import Embedding
-from hardviews.evaluation.sweep import Classifier, Head, Schedule, Standard, shared, train_heads
 
 # `auto` takes L-BFGS up to this many products of one pass (N * D * L): a minute on two CPU cores.
 _SMALL = 200_000_000

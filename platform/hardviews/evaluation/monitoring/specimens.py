@@ -20,7 +20,7 @@ from hardviews.data.reader import Reader
 from hardviews.data.sample import Sample
 from hardviews.elastic.environment import launched
 from hardviews.errors import UserError
-from hardviews.evaluation.preprocess import Preprocess
+from hardviews.evaluation.features.preprocess import Preprocess
 from hardviews.ordered_map import ordered_map
 from hardviews.views import host
 from hardviews.views.augmentation import Augmentation

@@ -16,8 +16,8 @@ from torch import Tensor
 from hardviews.checked import OPTION, above, at_least, each, require
 from hardviews.data.index import PRESENT
 from hardviews.evaluation.evaluation import Evaluation
-from hardviews.evaluation.features import Features
-from hardviews.evaluation.neighbours import nearest
+from hardviews.evaluation.features.extract import Features
+from hardviews.evaluation.features.neighbours import nearest
 from hardviews.evaluation.probe import Choice, Grid, Task, quality
 from hardviews.evaluation.protocol import evaluate
 from hardviews.evaluation.result import Announce, Result, silent

@@ -21,10 +21,10 @@ from hardviews.data.index import Index
 from hardviews.data.order import Order
 from hardviews.data.reader import Reader
 from hardviews.data.sample import Sample
-from hardviews.evaluation.features import AHEAD, Features, gathered, undecodable
-from hardviews.evaluation.linear_protocols import Crops, LinearProtocol
-from hardviews.evaluation.preprocess import Preprocess
-from hardviews.evaluation.sources import Embedding
+from hardviews.evaluation.features.extract import AHEAD, Features, gathered, undecodable
+from hardviews.evaluation.features.preprocess import Preprocess
+from hardviews.evaluation.features.sources import Embedding
+from hardviews.evaluation.linear_protocol import Crops, LinearProtocol
 from hardviews.ordered_map import ordered_map
 from hardviews.views.augmentation import Augmentation, Jitter
 from hardviews.views.decode import DecodeError, decode

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardviews.evaluation.linear_protocols import WIDE, LinearProtocol, Reading
-from hardviews.evaluation.sources import Embedding
+from hardviews.evaluation.features.sources import Embedding
+from hardviews.evaluation.linear_protocol import WIDE, LinearProtocol, Reading
 from hardviews.models.encoder import Encoder
 
 

@@ -20,9 +20,9 @@ from hardviews.data.reader import Reader
 from hardviews.data.sample import Sample
 from hardviews.elastic.worker import advanced
 from hardviews.errors import UserError
-from hardviews.evaluation.feature_cache import FeatureFile, FeatureKey, locked
-from hardviews.evaluation.preprocess import Preprocess
-from hardviews.evaluation.sources import Embedding
+from hardviews.evaluation.features.cache import FeatureFile, FeatureKey, locked
+from hardviews.evaluation.features.preprocess import Preprocess
+from hardviews.evaluation.features.sources import Embedding
 from hardviews.ordered_map import ordered_map
 from hardviews.progress import progress
 from hardviews.views.decode import DecodeError

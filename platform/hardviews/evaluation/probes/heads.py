@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from hardviews.evaluation.linear_protocols import LinearProtocol, Reading
-from hardviews.evaluation.sweep import Classifier, Standard
+from hardviews.evaluation.linear_protocol import LinearProtocol, Reading
+from hardviews.evaluation.probes.sweep import Classifier, Standard
 
 _TRUST = 1e-3  # of LARC and LARS: length of a step as a share of the weight's, at a rate of 1
 _MOVES = 0.1  # weight of a batch in the running statistics, as torch's BatchNorm has it

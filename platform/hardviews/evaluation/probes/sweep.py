@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from hardviews.elastic.worker import advanced
-from hardviews.evaluation.features import Features
+from hardviews.evaluation.features.extract import Features
 from hardviews.progress import progress
 from hardviews.world import World
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from hardviews.data.index import ABSENT, PRESENT
-from hardviews.evaluation.features import Features
-from hardviews.evaluation.shots import draw_shots, ranks
+from hardviews.evaluation.features.extract import Features
+from hardviews.evaluation.probes.shots import draw_shots, ranks
 
 NEGATIVES = 19
 """Images without a class for each one with it."""

@@ -20,14 +20,14 @@ from torch import Tensor
 
 from hardviews.elastic.worker import advanced
 from hardviews.errors import UserError
-from hardviews.evaluation.crops import Course, Images, central, encoded
-from hardviews.evaluation.features import Features
-from hardviews.evaluation.head_states import HeadStates, Training
-from hardviews.evaluation.heads import HeadSettings, TrainedHead, height, one_thread
-from hardviews.evaluation.linear_protocols import LinearProtocol, Reading
+from hardviews.evaluation.features.crops import Course, Images, central, encoded
+from hardviews.evaluation.features.extract import Features
+from hardviews.evaluation.features.readings import Readings
+from hardviews.evaluation.linear_protocol import LinearProtocol, Reading
 from hardviews.evaluation.probe import Choice, Task, ends_of, from_holder, top
-from hardviews.evaluation.readings import Readings
-from hardviews.evaluation.sweep import Classifier, shared
+from hardviews.evaluation.probes.head_states import HeadStates, Training
+from hardviews.evaluation.probes.heads import HeadSettings, TrainedHead, height, one_thread
+from hardviews.evaluation.probes.sweep import Classifier, shared
 from hardviews.progress import progress
 from hardviews.world import World
 

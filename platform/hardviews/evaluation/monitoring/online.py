@@ -6,11 +6,11 @@ Shape legend: N samples to learn from, M to be tested on, D features.
 import torch
 from torch import Tensor
 
-from hardviews.evaluation.features import Features
-from hardviews.evaluation.knn import knn_votes
+from hardviews.evaluation.features.extract import Features
 from hardviews.evaluation.probe import top
-from hardviews.evaluation.ridge import PENALTY, ridge_scores
-from hardviews.evaluation.shots import draw_shots
+from hardviews.evaluation.probes.knn import knn_votes
+from hardviews.evaluation.probes.ridge import PENALTY, ridge_scores
+from hardviews.evaluation.probes.shots import draw_shots
 from hardviews.world import World
 
 PREFIX = "online/"

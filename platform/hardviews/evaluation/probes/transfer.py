@@ -22,13 +22,13 @@ from hardviews.data.address import name_of_address
 from hardviews.errors import UserError
 from hardviews.evaluation.average_precision import eleven_point
 from hardviews.evaluation.evaluation import Evaluation
-from hardviews.evaluation.features import Features
-from hardviews.evaluation.logistic import solve
-from hardviews.evaluation.preprocess import Preprocess
+from hardviews.evaluation.features.extract import Features
+from hardviews.evaluation.features.preprocess import Preprocess
 from hardviews.evaluation.probe import Choice, Grid, Task, from_holder, quality
+from hardviews.evaluation.probes.logistic import solve
+from hardviews.evaluation.probes.sweep import Classifier, Standard, shared
 from hardviews.evaluation.protocol import evaluate
 from hardviews.evaluation.result import Announce, Result, silent
-from hardviews.evaluation.sweep import Classifier, Standard, shared
 from hardviews.storage.url import check_given
 
 MEAN_CLASS = ("aircraft", "fgvcaircraft", "pets", "oxfordiiitpet", "caltech101", "flowers", "flowers102")

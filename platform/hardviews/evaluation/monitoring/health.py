@@ -15,8 +15,8 @@ from hardviews.checked import OPTION, require, within
 from hardviews.data.reader import Reader
 from hardviews.errors import UserError
 from hardviews.evaluation.checks import check_crop, choose_device
-from hardviews.evaluation.online import PREFIX as ONLINE
-from hardviews.evaluation.specimens import VIEWS, Specimens
+from hardviews.evaluation.monitoring.online import PREFIX as ONLINE
+from hardviews.evaluation.monitoring.specimens import VIEWS, Specimens
 from hardviews.health.course import Course
 from hardviews.health.figures import PREFIX, figures
 from hardviews.health.verdict import Verdict, verdict

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from hardviews.data.index import IGNORED, PRESENT
 from hardviews.elastic.worker import advanced
-from hardviews.evaluation.features import Features
-from hardviews.evaluation.sweep import Classifier, Standard
+from hardviews.evaluation.features.extract import Features
+from hardviews.evaluation.probes.sweep import Classifier, Standard
 from hardviews.progress import progress
 from hardviews.world import World
 

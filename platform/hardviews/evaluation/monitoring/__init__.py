@@ -1,0 +1,1 @@
+"""Measurements while a training goes on: scores on labelled images, health, pictures."""
