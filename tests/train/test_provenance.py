@@ -7,10 +7,11 @@ import torch
 
 from hardviews.data.index import Index
 from hardviews.recipes import recipe_named
+from hardviews.tracking.job import user
 from hardviews.train import provenance
 from hardviews.train.command_line import CommandLine
 from hardviews.train.opening import training_data
-from hardviews.train.provenance import tags, user
+from hardviews.train.provenance import tags
 from hardviews.world import World
 
 WORLD = World(0, 1, torch.device("cpu"))

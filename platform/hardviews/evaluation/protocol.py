@@ -23,7 +23,6 @@ from hardviews.evaluation.mistakes import log_mistakes
 from hardviews.evaluation.overlap import find_overlaps
 from hardviews.evaluation.probe import Fitted, Peeks, PeeksEach, Task
 from hardviews.evaluation.record import (
-    About,
     data_name,
     log_held_out,
     log_inputs,
@@ -31,6 +30,7 @@ from hardviews.evaluation.record import (
     log_scores,
     origin,
     overlap_metrics,
+    without_copies,
 )
 from hardviews.evaluation.result import Announce, Result, Scores, silent
 from hardviews.evaluation.scores import scored
@@ -41,7 +41,7 @@ from hardviews.runs.sweep import sweep
 from hardviews.runs.waiting import wait_for
 from hardviews.storage.store import check_writable
 from hardviews.tracking.failures import MissingRun
-from hardviews.tracking.job import JOB, JOB_TAG, job_tags
+from hardviews.tracking.job import JOB, JOB_TAG, USER, job_tags, user
 from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.settings import setting
 from hardviews.world import World, joined
@@ -81,7 +81,7 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
     preprocess = config.preprocess(encoder.image_size)
     check_crop(encoder, preprocess.crop)
     outcome: dict[Source, Scores] = {}
-    found: list[tuple[About, Mapping[str, float]]] = []
+    peeks: dict[Source, Mapping[str, float]] = {}
     notes: dict[str, list[Source]] = {}
     label = config.label
     run, parent = _open_run(config, name, encoder, test, world)
@@ -113,30 +113,29 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
             tested = features(test, "test")
             scores = scored(name, fitted.predict(tested), tested.labels_N, fitted.choice, tested.sets_NL, label.name)
             outcome[source] = scores
+            peeks[source] = _peeks(name, fitted, tested)  # after the scores, and never among them
+            for remark in fitted.choice.remarks:
+                notes.setdefault(remark, []).append(source)
+        overlaps = find_overlaps(test, train, config.place, config.overlap, config.workers) if world.leads else []
+        for source in reversed(sources):  # as the page shows them: the encoder's first
+            scores = outcome[source] = without_copies(name, overlaps, outcome[source], tested.labels_N)
             prefix = "" if source == "pretrained" else f"{source}/"
             # A baseline's numbers are none of the encoder.
             about = of_test if source == "pretrained" else replace(of_test, model=None)
-            found.insert(0, (about, {f"{prefix}{key}": value for key, value in scores.metrics.items()}))
-            if isinstance(fitted, Peeks):  # after the scores, and never among them
-                found.append((about, {f"{prefix}{name}/peek_best_top1": fitted.peek(tested)}))
-            if isinstance(fitted, PeeksEach):
-                peeked = fitted.peeks(tested)
-                found.append((about, {f"{prefix}{name}/peek_{key}": value for key, value in peeked.items()}))
-            for remark in fitted.choice.remarks:
-                notes.setdefault(remark, []).append(source)
-        # The page shows metrics in this order: the encoder's first.
-        for about, values in found:
-            about.log(run, values, step)
-        overlaps = find_overlaps(test, train, config.place, config.overlap, config.workers) if world.leads else []
-        of_test.log(run, overlap_metrics(name, overlaps, scores, tested.labels_N), step)
+            values = {**scores.metrics, **peeks[source]}
+            about.log(run, {f"{prefix}{key}": value for key, value in values.items()}, step)
+        scores = outcome["pretrained"]
+        of_test.log(run, overlap_metrics(overlaps), step)
         remarks = [f"{', '.join(about)}: {remark}" for remark, about in notes.items()]
         remarks += [remark for one in overlaps if (remark := one.remark())]
+        remarks += [*_left_out(train, "training"), *_left_out(test, "test")]
         if encoder.digest != digest:
             raise RuntimeError("a weight of the frozen encoder moved during the evaluation")
         metrics = {source: scores.metrics for source, scores in outcome.items()}
         # Chance is not known where an image may have several classes.
         classes = 0 if train.multi_label else len(train.classes)
-        result = Result(name, metrics, scores.headings, digest, run.run_id, classes, tuple(remarks), label=label.name)
+        result = Result(name, metrics, scores.headings, digest, run.run_id, classes, tuple(remarks))
+        result = replace(result, label=label.name, encoder=config.called)
         if world.leads:
             announce(result)
             # Of the last source, the pretrained encoder.
@@ -145,6 +144,23 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
                 log_mistakes(run, scores, task.train, tested, train, test, world)
             log_scores(run, parent, result, test, step)
     return replace(result, logged=run.unsent == 0, undelivered=run.undelivered)
+
+
+def _peeks(name: str, fitted: Fitted, tested: Features) -> dict[str, float]:
+    """Return the scores of the candidates that are the best on the test set itself, if the protocol has any."""
+    found: dict[str, float] = {}
+    if isinstance(fitted, Peeks):
+        found[f"{name}/peek_best_top1"] = fitted.peek(tested)
+    if isinstance(fitted, PeeksEach):
+        found |= {f"{name}/peek_{key}": value for key, value in fitted.peeks(tested).items()}
+    return found
+
+
+def _left_out(index: Index, part: str) -> list[str]:
+    """Say how many images of a part could not be packed."""
+    if not index.rejected:
+        return []
+    return [f"Images of the {part} part that could not be read: {index.rejected}, left out. `hardviews pack` says why."]
 
 
 def _features(
@@ -176,7 +192,7 @@ def _open_run(config: Evaluation, name: str, encoder: Encoder, test: Index, worl
     if label.name:
         tags |= {"hardviews.evaluation": f"{name} {label.tag}", "hardviews.protocol": label.tag}
     source = f"hardviews {label.title(name)}"
-    tags |= {"mlflow.source.name": source, "mlflow.source.type": "JOB" if JOB_TAG in tags else "LOCAL"}
+    tags |= {USER: user(), "mlflow.source.name": source, "mlflow.source.type": "JOB" if JOB_TAG in tags else "LOCAL"}
     # Started again after it was killed, a job or a command goes on in the run that it began.
     job = job_name() if launched().ours else setting(JOB)
     what = tags["hardviews.evaluation"]
@@ -184,7 +200,7 @@ def _open_run(config: Evaluation, name: str, encoder: Encoder, test: Index, worl
     start = partial(
         Run.start,
         config.experiment,
-        f"{label.title(name)} {data_name(test)}",
+        f"{label.title(name)} {data_name(test)}{'' if config.run else f', {config.called}'}",
         folder=config.project,
         key=key,
         broken_off=not job,

@@ -5,7 +5,7 @@ Shape suffixes: M test samples.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from hardviews.tracking.inputs import Context, DatasetUse, ModelUse
 from hardviews.tracking.logged_model import encoder_facts
 from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.spare import spare
+
+WITHOUT_COPIES = "top1_without_copies"
+"""Metric: the accuracy on the test images that have no copy elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -77,18 +80,26 @@ def data_name(index: Index) -> str:
     return "/".join(index.url.rstrip("/").split("/")[-2:])
 
 
-def overlap_metrics(name: str, overlaps: Sequence[Overlap], scores: Scores, labels_M: Tensor) -> dict[str, float]:
-    """Return how many test images have copies, and the accuracy on the others, in per cent, if there are copies."""
+def overlap_metrics(overlaps: Sequence[Overlap]) -> dict[str, float]:
+    """Return how many test images have copies, by the data that hold the copies."""
     found: dict[str, float] = {}
-    clean_M = torch.ones(len(labels_M), dtype=torch.bool)
     for one in overlaps:
         key = "overlap/train_test" if one.where == TRAINING_SET else "overlap/pretrain_test"
         found |= {key: float(one.same_M.sum()), f"{key}_alike": float(one.alike_M.sum())}
-        clean_M &= ~torch.from_numpy(one.alike_M)
-    if not clean_M.all() and clean_M.any() and f"{name}/top1" in scores.metrics:
-        right_M = (scores.predictions_M == labels_M)[clean_M]
-        found[f"{name}/top1_without_copies"] = 100.0 * right_M.double().mean().item()
     return found
+
+
+def without_copies(name: str, overlaps: Sequence[Overlap], scores: Scores, labels_M: Tensor) -> Scores:
+    """Return the scores with the accuracy, in per cent, on the test images that have no copy, if some have one."""
+    clean_M = torch.ones(len(labels_M), dtype=torch.bool)
+    for one in overlaps:
+        clean_M &= ~torch.from_numpy(one.alike_M)
+    if clean_M.all() or not clean_M.any() or f"{name}/top1" not in scores.metrics:
+        return scores
+    right_M = (scores.predictions_M == labels_M)[clean_M]
+    key = f"{name}/{WITHOUT_COPIES}"
+    metrics = {**scores.metrics, key: 100.0 * right_M.double().mean().item()}
+    return replace(scores, metrics=metrics, headings={**scores.headings, key: "without\ncopies"})
 
 
 def log_scores(run: Run, parent: str | None, result: Result, test: Index, samples: int) -> None:
@@ -124,10 +135,11 @@ def as_markdown(result: Result, test: Index, samples: int) -> str:
     measure = "Mean average precision" if test.multi_label else "Top-1 accuracy"
     chosen = any(key.startswith(f"{result.name}/held_out_") for metrics in result.metrics.values() for key in metrics)
     how = "Settings were chosen on held-out training images." if chosen else "No setting was chosen."
+    if result.name == "fewshot":
+        how = "Settings were chosen by cross-validation on the shots."
+    after = f", after {samples:,} samples" if samples else ""
     return (
-        f"{measure} in per cent on {len(test):,} test images, after {samples:,} samples. {how}\n\n"
-        + "\n".join(lines)
-        + f"\n{notes}"
+        f"{measure} in per cent on {len(test):,} test images{after}. {how}\n\n" + "\n".join(lines) + f"\n{notes}"
     ).rstrip()
 
 

@@ -42,7 +42,7 @@ def table(results: Sequence[Result]) -> Table:
         view.add_row("chance", *(_cell(_chance(name, classes), math.inf) for name in columns))
     best = {name: max(metrics.get(name, float("-inf")) for metrics in rows.values()) for name in columns}
     for source in (source for source in _NAMES if source in rows):
-        view.add_row(_NAMES[source], *(_with_std(rows[source], name, best[name]) for name in columns))
+        view.add_row(_row_name(source, results[0]), *(_with_std(rows[source], name, best[name]) for name in columns))
     return view
 
 
@@ -52,11 +52,16 @@ def markdown_rows(result: Result) -> list[str]:
     lines = ["| features | " + " | ".join(heading.replace("\n", " ") for heading in result.headings.values()) + " |"]
     lines.append("|---" + "|---:" * len(columns) + "|")
     rows = {"chance": {name: _chance(name, result.classes) for name in columns}} if result.classes else {}
-    rows |= {_NAMES[source]: dict(result.metrics[source]) for source in _NAMES if source in result.metrics}
+    found = [source for source in _NAMES if source in result.metrics]
+    rows |= {_row_name(source, result): dict(result.metrics[source]) for source in found}
     lines += [
         f"| {name} | " + " | ".join(f"{row[column]:.1f}" for column in columns) + " |" for name, row in rows.items()
     ]
     return lines
+
+
+def _row_name(source: Source, result: Result) -> str:
+    return result.encoder if source == "pretrained" else _NAMES[source]
 
 
 def _chance(name: str, classes: int) -> float:

@@ -32,7 +32,7 @@ class Result:
 
     headings: as those of `Scores`. classes: their number, 0 if chance is not known. remarks: sentences for people, for
     example of a grid that is too narrow. logged: whether all of it arrived there; undelivered: if not, why, and what
-    to do. label: the name of the published protocol, if there are several.
+    to do. label: the name of the published protocol, if there are several. encoder: its name in a table.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Result:
     logged: bool = True
     undelivered: str = ""
     label: str = ""
+    encoder: str = "pretrained encoder"
 
 
 Announce = Callable[[Result], None]

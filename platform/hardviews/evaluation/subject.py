@@ -78,6 +78,16 @@ class Subject:
         """The address or name of the encoder."""
         return str(self.encoder if self.run is None else self.run)
 
+    @property
+    def called(self) -> str:
+        """What tables call the encoder: that of a run is the pretrained one."""
+        if self.run is not None:
+            return "pretrained encoder"
+        name = self.place.removeprefix(_TIMM).rstrip("/").rpartition("/")[2]
+        if not self.place.startswith(_TIMM):
+            return f"encoder {name}"
+        return f"{name}, {'untrained' if self.weights is None else self.weights.rstrip('/').rpartition('/')[2]}"
+
     def open(self, project: str) -> Encoder:
         """Read the encoder. project: the folder of the tracking record, for runs that are named by their id.
 
@@ -142,8 +152,17 @@ def _of_timm(name: str, weights: str | None, image_size: int | None) -> Encoder:
     kept = {key: value for key, value in state.items() if key in expected}
     lacking = [key for key in expected if key not in kept]
     wrong = [key for key in kept if kept[key].shape != expected[key].shape]
-    if lacking or wrong:
-        problem = f"lacks {lacking[0]} and {len(lacking) - 1} more" if lacking else f"has another shape of {wrong[0]}"
+    # A classifier has a name of its own; a further block or a further layer of one has that of the network's.
+    parts = {key.partition(".")[0] for key in expected}
+    further = [key for key in state if key not in expected and key.partition(".")[0] in parts]
+    if lacking or wrong or further:
+        problem = (
+            f"lacks {lacking[0]} and {len(lacking) - 1} more"
+            if lacking
+            else f"has another shape of {wrong[0]}"
+            if wrong
+            else f"holds {further[0]} and {len(further) - 1} more that the network does not have"
+        )
         raise UserError(f"--weights {weights} are not of {name}: the file {problem}. Give the file of this network.")
     encoder.network.load_state_dict(kept)
     return encoder.eval()

@@ -22,7 +22,7 @@ from hardviews.tracking.settings import TRACKING_URI, setting
 logger = logging.getLogger(__name__)
 
 # Accuracies of a choice. Those of held-out samples, or chosen on the test data, are not scores.
-_ACCURACY = re.compile(r"/top\d+(_k\d+)?$")
+_ACCURACY = re.compile(r"/top\d+(_k\d+|_without_copies)?$")
 _COMMIT = "mlflow.source.git.commit"
 _EVIDENCE = "hardviews.verdict.evidence"
 

@@ -70,7 +70,7 @@ def check_words(words: Sequence[str], nodes: Invited, form: str) -> None:
         UserError: in the words of the node.
     """
     if words[0] in EVALUATIONS:
-        _read_evaluation(words[0], words[1:]).urls()
+        _read_evaluation(words[0], words[1:]).places_of_data()
         return
     from hardviews.recipes.command import read_pretrain
 
@@ -153,7 +153,7 @@ def _evaluation(job: Job, command: str, words: Sequence[str]) -> tuple[list[str]
     from hardviews.storage.sight import seen
 
     read = _read_evaluation(command, words)
-    found = _said(lambda: read.urls())
+    found = _said(lambda: read.places_of_data())
     found += _gpu(job, "device", read.device, "the evaluation")
     if job.here:
         last = 0 if job.nodes is None else job.nodes[2] - 1

@@ -72,7 +72,7 @@ def configure(words: Sequence[str]) -> LaunchConfig:
         UserError: it does not say what to launch.
     """
     parser = _Parser(prog="hardviews launch", description=_DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("--nnodes", default="1:2", metavar="MIN:MAX", help="nodes (default: %(default)s)")
+    parser.add_argument("--nnodes", metavar="MIN:MAX", help="nodes (default: 1:2 to pretrain, 1 to evaluate)")
     parser.add_argument("--nproc", type=int, default=1, metavar="N", help="processes a node (default: %(default)s)")
     parser.add_argument("--start", type=int, metavar="K", help="start only K nodes; others may join")
     parser.add_argument("--join", metavar="HOST:PORT", help="join a running job of this machine with one more node")
@@ -81,6 +81,8 @@ def configure(words: Sequence[str]) -> LaunchConfig:
     parser.add_argument("--grace", type=float, default=60, metavar="SECONDS", help="to save and leave")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="pretrain|knn|... ...", help="what each node runs")
     options = parser.parse_args(words)
+    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    options.nnodes = options.nnodes or ("1" if command[:1] and command[0] in EVALUATIONS else "1:2")
     match = re.fullmatch(r"(?:(\d+):)?(\d+)", options.nnodes)
     least, most = (int(match[1] or match[2]), int(match[2])) if match else (0, 0)
     if not 1 <= least <= most:
@@ -99,7 +101,6 @@ def configure(words: Sequence[str]) -> LaunchConfig:
         gather=seconds.or_none(),
         grace=seconds,
     )
-    command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command or command[0] not in ("pretrain", *EVALUATIONS):
         known = f"pretrain and evaluations ({', '.join(EVALUATIONS)})"
         said = f"runs {known}, not {command[0]}" if command else "is told what to run at the end of the line"

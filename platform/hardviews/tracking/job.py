@@ -1,7 +1,10 @@
 """Which job a process belongs to, as tags: what its launcher and its image say of themselves."""
 
+import getpass
 import os
 from collections.abc import Mapping
+
+from hardviews.tracking.settings import setting
 
 OUTPUT = "hardviews.output"
 """Tag: address of the run's output."""
@@ -17,6 +20,9 @@ WRITER = "hardviews.writer"
 
 USER = "mlflow.user"
 """Tag: who started the run; MLflow lets nobody change it."""
+
+USER_VARIABLE = "HARDVIEWS_USER"
+"""Environment variable: whose run it is, if the machine's own user says nothing, as in a pod."""
 
 JOB = "TORCHX_JOB_ID"
 """Environment variable: the job, as SCHEDULER://SESSION/NAME."""
@@ -34,3 +40,12 @@ def job_tags(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
         # The name that `torchx status` takes wherever it is called.
         found[JOB_TAG] = f"{scheduler}://{session}/{variables[_NAMESPACE]}:{name}"
     return found | ({"hardviews.scheduler": scheduler} if separator else {})
+
+
+def user() -> str:
+    """Return whose run it is: HARDVIEWS_USER, the user of the tracking server, else of this machine."""
+    named = setting(USER_VARIABLE) or setting("MLFLOW_TRACKING_USERNAME")
+    try:
+        return named or getpass.getuser()
+    except (KeyError, OSError):  # a pod's user may have no name
+        return str(os.getuid())

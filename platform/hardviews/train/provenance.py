@@ -1,7 +1,5 @@
 """Where a run and its encoder come from: code, command, user, data, job."""
 
-import getpass
-import os
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -9,14 +7,10 @@ from typing import Any
 
 import hardviews
 from hardviews.data.index import Index
-from hardviews.tracking.job import JOB_TAG, USER, job_tags
-from hardviews.tracking.settings import setting
+from hardviews.tracking.job import JOB_TAG, USER, job_tags, user
 from hardviews.train.command_line import CommandLine
 from hardviews.train.recipe import Recipe
 from hardviews.world import World
-
-USER_VARIABLE = "HARDVIEWS_USER"
-"""Environment variable: whose run it is, where the machine's own user says nothing, as in a pod."""
 
 
 def tags(index: Index, recipe: Recipe, world: World, first: bool, command: CommandLine) -> dict[str, str]:
@@ -62,15 +56,6 @@ def of_encoder(run_id: str, samples: int, recipe: Recipe, index: Index) -> dict[
         "epochs": recipe.training.epochs,
         "versions": {"hardviews": hardviews.__version__} | {name: version(name) for name in ("torch", "timm")},
     } | ({"commit": commit} if commit else {})
-
-
-def user() -> str:
-    """Return whose run it is: HARDVIEWS_USER, the user of the tracking server, else of this machine."""
-    named = setting(USER_VARIABLE) or setting("MLFLOW_TRACKING_USERNAME")
-    try:
-        return named or getpass.getuser()
-    except (KeyError, OSError):  # a pod's user may have no name
-        return str(os.getuid())
 
 
 def _git() -> dict[str, str]:

@@ -70,6 +70,14 @@ class Transfer(Evaluation):
         crop = self.crop or image_size
         return Preprocess(self.resize or crop, crop)
 
+    def places_of_data(self) -> tuple[str, ...]:
+        """Return the addresses of all data sets as they are now, packed or not."""
+        return tuple(url for place in self.places() for url in replace(self, data=place, sets=()).places_of_one())
+
+    def places_of_one(self) -> tuple[str, ...]:
+        """Return the addresses of the only data set."""
+        return super().places_of_data()
+
     def places(self) -> tuple[str, ...]:
         """Return the folders of all data sets."""
         return self.sets or (str(self.data),)
