@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -282,3 +283,16 @@ def test_options_of_the_site_are_read_from_the_command_line():
         affinity=str(AFFINITY),
     )
     assert given["open_metrics"] is True
+
+
+def test_the_objects_of_the_docs_find_coordinators_alone():
+    page = (Path(__file__).parents[3] / "docs" / "cluster.md").read_text()
+    monitor, policy = (yaml.safe_load(text) for text in re.findall(r"```text\n(apiVersion:.*?)```", page, re.DOTALL))
+    coordinator, trainer = (task["template"] for task in manifest(job())["spec"]["tasks"])
+    for chosen in (monitor["spec"]["selector"]["matchLabels"], policy["spec"]["podSelector"]["matchLabels"]):
+        assert chosen.items() <= coordinator["metadata"]["labels"].items()
+        assert not chosen.items() <= trainer["metadata"]["labels"].items()
+    assert {*monitor["spec"]["podTargetLabels"]} <= {*coordinator["metadata"]["labels"]}
+    (port,) = coordinator["spec"]["containers"][0]["ports"]
+    assert monitor["spec"]["podMetricsEndpoints"] == [{"port": port["name"], "path": "/metrics"}]
+    assert policy["spec"]["ingress"][0]["ports"] == [{"protocol": "TCP", "port": port["containerPort"]}]
