@@ -33,6 +33,11 @@ def mistakes(options: "PodOptions") -> list[str]:
     ]
 
 
+def not_a_switch(name: str, text: str) -> str:
+    """Says that an option is neither true nor false."""
+    return f"{name} is {text!r}, which cannot be read: write true or false."
+
+
 def _tolerations(options: "PodOptions") -> Iterator[str]:
     for text in options.tolerations:
         if toleration(text) is None:
@@ -77,6 +82,8 @@ def _objects(options: "PodOptions") -> Iterator[str]:
 def _values(options: "PodOptions") -> Iterator[str]:
     if options.image_pull_policy not in (None, "Always", "IfNotPresent", "Never"):
         yield f"The image pull policy {options.image_pull_policy!r} is unknown. Write Always, IfNotPresent or Never."
+    if isinstance(options.host_network, str):
+        yield not_a_switch("host_network", options.host_network)
     if options.run_as_user is not None and options.run_as_user <= 0:
         yield f"run_as_user is {options.run_as_user}: pods do not run as root. Give an id above 0."
 

@@ -44,7 +44,7 @@ class PodOptions:
         capabilities: Linux capabilities that the working pods add.
         gpu_resource: name under which nodes offer GPUs.
         runtime_class: name of the RuntimeClass of the pods.
-        host_network: whether pods use the network of their node.
+        host_network: whether pods use the network of their node; a text is a mistake.
     """
 
     secrets: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class PodOptions:
     capabilities: tuple[str, ...] = ()
     gpu_resource: str | None = None
     runtime_class: str | None = None
-    host_network: bool | None = None
+    host_network: bool | str | None = None
 
     @property
     def gpus(self) -> str:
@@ -81,7 +81,7 @@ class PodOptions:
             entry.name: cfg.get(entry.name) for entry in fields(cls) if cfg.get(entry.name) is not None
         }
         plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in said.items()}
-        return cls(**plain)
+        return cls(**plain | {"host_network": switch(cfg.get("host_network"))})
 
     @classmethod
     def of_job(
@@ -154,6 +154,11 @@ class PodOptions:
     def mistakes(self) -> list[str]:
         """Says what of these settings no cluster could follow."""
         return pod_mistakes.mistakes(self)
+
+
+def switch(given: bool | str | None) -> bool | str | None:
+    """Returns true or false if an option is the text of one; else what was given."""
+    return {"true": True, "false": False}.get(given.strip().lower(), given) if isinstance(given, str) else given
 
 
 def number(name: str, given: int | str | None) -> int | None:

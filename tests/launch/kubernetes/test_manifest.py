@@ -47,8 +47,8 @@ FABRIC_SITE = {
     "annotations": {"example.org/owner": "vision", "volcano.sh/task-priority": "1"},
     "gpu_resource": "nvidia.com/mig-1g.10gb",
     "runtime_class": "nvidia",
-    "host_network": True,
-    "open_metrics": True,
+    "host_network": "true",
+    "open_metrics": "true",
 }
 
 
@@ -245,7 +245,7 @@ def test_annotations_runtime_and_network_are_for_all_pods_of_a_job():
 
 def test_trainers_on_one_node_of_a_shared_network_have_names_of_their_own():
     for shared, expected in ((True, {"fieldRef": {"fieldPath": "metadata.name"}}), (False, None)):
-        _, trainer = pods(manifest(job(), host_network=shared))
+        _, trainer = pods(manifest(job(), host_network=str(shared)))
         found = {entry["name"]: entry.get("valueFrom") for entry in trainer["containers"][0]["env"]}
         assert found.get("HARDVIEWS_NODE") == expected
         assert ("hostNetwork" in trainer) is shared
@@ -253,7 +253,7 @@ def test_trainers_on_one_node_of_a_shared_network_have_names_of_their_own():
 
 def test_metrics_are_open_to_other_pods_only_if_the_site_says_so():
     assert manifest(job())["spec"]["plugins"]["svc"] == ["--publish-not-ready-addresses"]
-    opened = manifest(job(), open_metrics=True)["spec"]["plugins"]["svc"]
+    opened = manifest(job(), open_metrics="true")["spec"]["plugins"]["svc"]
     assert opened == ["--publish-not-ready-addresses", "--disable-network-policy"]
 
 
@@ -282,7 +282,12 @@ def test_options_of_the_site_are_read_from_the_command_line():
         host_network=True,
         affinity=str(AFFINITY),
     )
-    assert given["open_metrics"] is True
+    spec = manifest(job(), **given)["spec"]
+    assert "--disable-network-policy" in spec["plugins"]["svc"]
+    assert all(pod["hostNetwork"] for pod in pods({"spec": spec}))
+    closed = create_scheduler("test").run_opts().cfg_from_str("host_network=False,open_metrics=false")
+    assert manifest(job(), **closed)["spec"]["plugins"]["svc"] == ["--publish-not-ready-addresses"]
+    assert PodOptions.of_site(closed).host_network is False
 
 
 def test_the_objects_of_the_docs_find_coordinators_alone():

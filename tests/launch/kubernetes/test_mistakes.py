@@ -6,6 +6,7 @@ import torchx.specs as specs
 from hardviews.errors import UserError
 from hardviews.launch import component
 from hardviews.launch.kubernetes.mistakes import unknown_options, validate
+from hardviews.launch.kubernetes.scheduler import create_scheduler
 from hardviews.launch.pod_options import PodOptions
 from jobs.knn import knn
 from jobs.pack import pack
@@ -171,6 +172,7 @@ def test_the_longest_that_the_api_takes_is_no_mistake(changes):
         ("devices", {"rdma": "1"}, ["device 'rdma'"]),
         ("capabilities", ["NET_ADMIN"], ["capability 'NET_ADMIN'"]),
         ("spread", ["/x"], ["spread over '/x'"]),
+        ("host_network", "yes", ["host_network is 'yes'", "true or false"]),
         ("runtime_class", "No such", ["runtime class 'No such'"]),
     ],
 )
@@ -185,6 +187,12 @@ def test_the_sites_options_are_looked_at_too():
     assert "root" in found
     (found,) = validate(job(), PodOptions.of_site({"image_pull_policy": "Sometimes"}))
     assert "IfNotPresent" in found
+
+
+@pytest.mark.parametrize(("text", "count"), [("true", 0), ("False", 0), ("on", 1), ("1", 1)])
+def test_metrics_are_open_or_not(text, count):
+    found = create_scheduler("test").mistakes(job(), {"queue": "q", "open_metrics": text}, online=False)
+    assert [f"open_metrics is {text!r}, which cannot be read: write true or false."] * count == found
 
 
 def test_the_sites_gpus_are_not_among_the_devices():

@@ -213,7 +213,7 @@ def _template(
         container["env"] += [entry for entry in (image, namespace) if entry["name"] not in said]
         if cache_disk(role, options) is not None and bound["name"] not in said:
             container["env"].append(bound)
-    if options.host_network and part == AGENT:
+    if options.host_network is True and part == AGENT:
         # A pod has its node's host name then, by which the coordinator could not tell two trainers of a node apart.
         container["env"].append({"name": NODE_VARIABLE, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}})
     if part is not None:
@@ -252,7 +252,7 @@ def _template(
         spec["serviceAccountName"] = options.service_account
     if options.runtime_class is not None:
         spec["runtimeClassName"] = options.runtime_class
-    if options.host_network:
+    if options.host_network is True:
         spec |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
     if part not in HEADS:
         spec |= _placement(options, labels)
