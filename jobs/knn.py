@@ -28,6 +28,10 @@ def knn(
     node_selector: Optional[Dict[str, str]] = None,
     priority: Optional[str] = None,
     ttl: Optional[int] = None,
+    affinity: Optional[str] = None,
+    spread: Optional[List[str]] = None,
+    devices: Optional[Dict[str, str]] = None,
+    capabilities: Optional[List[str]] = None,
 ) -> specs.AppDef:
     """Evaluates a pretrained encoder by k-nearest-neighbour classification of frozen features.
 
@@ -55,6 +59,10 @@ def knn(
         node_selector: labels that a node must have, as KEY=VALUE
         priority: PriorityClass of the job
         ttl: seconds after which a finished job is removed (default: never)
+        affinity: YAML file on this machine with the affinity of the pods that evaluate
+        spread: labels of nodes over which these pods are spread: topology.kubernetes.io/zone, kubernetes.io/hostname
+        devices: further devices of a node, by the names under which nodes offer them, as rdma/ib=1
+        capabilities: Linux capabilities of these pods: IPC_LOCK, with which RDMA pins memory
     """
     return component.evaluation(
         name="knn",
@@ -68,6 +76,18 @@ def knn(
         wait=wait,
         resource=specs.Resource(cpu=cpu, gpu=gpu, memMB=memMB),
         env=env,
-        pod=PodOptions.of_job(secret, toleration, node_selector, priority, shm, scratch, ttl),
+        pod=PodOptions.of_job(
+            secret,
+            toleration,
+            node_selector,
+            priority,
+            shm,
+            scratch,
+            ttl,
+            spread=spread,
+            affinity=affinity,
+            devices=devices,
+            capabilities=capabilities,
+        ),
         mounts=mount,
     )

@@ -24,6 +24,7 @@ def pack(
     node_selector: Optional[Dict[str, str]] = None,
     priority: Optional[str] = None,
     ttl: Optional[int] = None,
+    affinity: Optional[str] = None,
 ) -> specs.AppDef:
     """Packs images into WebDataset shards with an index beside them.
 
@@ -46,6 +47,7 @@ def pack(
         node_selector: labels that a node must have, as KEY=VALUE
         priority: PriorityClass of the job
         ttl: seconds after which a finished job is removed (default: never)
+        affinity: YAML file on this machine with the affinity of the pods that pack
     """
     return component.packing(
         name="pack",
@@ -55,6 +57,6 @@ def pack(
         data=data,
         resource=specs.Resource(cpu=cpu, gpu=0, memMB=memMB),
         env=env,
-        pod=PodOptions.of_job(secret, toleration, node_selector, priority, shm, scratch, ttl),
+        pod=PodOptions.of_job(secret, toleration, node_selector, priority, shm, scratch, ttl, affinity=affinity),
         mounts=mount,
     )

@@ -86,7 +86,7 @@ def train(folder: Path, options: argparse.Namespace) -> None:
             lock.acquire()
         stop = ask(bool(asked))
         step += 1
-        reached(step)
+        reached(step, 10)
         if rank == 0:
             with (folder / "steps").open("a") as steps:
                 steps.write(json.dumps({"step": step, "world": world, "time": time.time()}) + "\n")

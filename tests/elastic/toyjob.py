@@ -23,6 +23,7 @@ def toyjob(*script_args: str, j: str = "1:2x1") -> specs.AppDef:
         data="none",
         output="none",
         tracking=None,
+        wait=0,
         resource=specs.Resource(cpu=1, gpu=0, memMB=1024),
         env=None,
         grace=60,

@@ -19,7 +19,7 @@ from jobs.linear_eval import linear_eval
 from jobs.pack import pack
 from jobs.pretrain import pretrain
 from jobs.transfer_eval import transfer_eval
-from tests.launch.kubernetes.jobs import manifest
+from tests.launch.kubernetes.jobs import AFFINITY, manifest
 
 JOBS = (fewshot, knn, linear_eval, pack, pretrain, transfer_eval)
 ROOT = Path(__file__).parents[2]
@@ -47,6 +47,13 @@ TEXTS = {
     "node_selector": ("disk=ssd,gpu=h100", lambda role, pod: pod.node_selector == {"disk": "ssd", "gpu": "h100"}),
     "priority": ("high", lambda role, pod: pod.priority_class == "high"),
     "ttl": ("600", lambda role, pod: pod.ttl == 600),
+    "affinity": (str(AFFINITY), lambda role, pod: pod.affinity == str(AFFINITY)),
+    "spread": (
+        "topology.kubernetes.io/zone,kubernetes.io/hostname",
+        lambda role, pod: pod.spread == ("topology.kubernetes.io/zone", "kubernetes.io/hostname"),
+    ),
+    "devices": ("rdma/ib=1,example.org/x=2", lambda role, pod: pod.devices == {"rdma/ib": "1", "example.org/x": "2"}),
+    "capabilities": ("IPC_LOCK", lambda role, pod: pod.capabilities == ("IPC_LOCK",)),
 }
 REQUIRED = {pack: ["--source", "digits"]}
 

@@ -1,6 +1,7 @@
 import pytest
 
-from hardviews.launch.pod_options import PodOptions, toleration
+from hardviews.launch.pod_options import PodOptions
+from hardviews.launch.toleration import toleration
 from tests.launch.kubernetes.jobs import job
 
 

@@ -318,7 +318,7 @@ class Agent:
             give(Sign.STEPPED)
             self.reporter.stepped(workers.reached, time.monotonic())
             self.reached = max(workers.reached, self.reached or 0)
-            self.rendezvous.tell(stepped=True, reached=self.reached)
+            self.rendezvous.tell(stepped=True, reached=self.reached, batch=workers.batch)
 
     def _after_an_end(self, workers: Workers, deadline: float | None, stopping: bool, now: float) -> float | None:
         """When one process has ended, or says that it fails, limit the time of the others of this node."""

@@ -26,6 +26,7 @@ from hardviews import streams
 from hardviews.elastic import address
 from hardviews.elastic.membership import Deadlines, Membership
 from hardviews.elastic.messages import LONGEST, AgentState, Pulse
+from hardviews.elastic.pace import Pace
 from hardviews.elastic.signs import Sign, give
 from hardviews.elastic.standing import EVERY, Reporter
 from hardviews.errors import UserError
@@ -35,6 +36,9 @@ FAILED = 3
 
 TERMINATION_LOG = Path("/dev/termination-log")
 """Kubernetes shows what a container wrote there before it ended."""
+
+
+_PLACES = "there is /pulse, /status and /metrics"
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class Coordinator(ThreadingHTTPServer):
         self.command = ""
         self.began = self.moved = time.monotonic()  # `moved`: when an agent was last heard of
         self.reporter = Reporter(self.began, config.report)
+        self.pace = Pace()
         self.allow_reuse_port = config.shared
         if ":" in config.host:
             self.address_family = socket.AF_INET6
@@ -106,6 +111,24 @@ class Coordinator(ThreadingHTTPServer):
             view = self.membership.view(time.monotonic())
             return json.dumps({"job": self.job, "command": self.command, **asdict(view)}).encode()
 
+    def metrics(self, accept: str) -> tuple[bytes, str]:
+        """Say how the job stands, for Prometheus.
+
+        Args:
+            accept: the header of the request.
+
+        Returns:
+            The text, and its content type.
+        """
+        from hardviews.elastic.metrics import Figures, exposition  # a coordinator that nobody scrapes stays smaller
+
+        with self.lock:
+            now = time.monotonic()
+            view = self.membership.view(now)
+            self.pace.note(view.reached, now)
+            figures = Figures(self.job, view, self.pace.per_second(now), self.pace.idle(now), self.membership.batch)
+        return exposition(figures, accept)
+
     def serve_until_over(self) -> str | None:
         """Serve until the job is over and its agents know; return why it failed, or None."""
         launcher = os.getppid()
@@ -119,6 +142,7 @@ class Coordinator(ThreadingHTTPServer):
                     over, alone = self.membership.over, now - self.moved
                     news, self.membership.news = self.membership.news, []
                     view = self.membership.view(now)
+                    self.pace.note(view.reached, now)
                 # On one machine the agents' own words stand in the same log.
                 for sentence in () if self.config.shared else news:
                     print(sentence, file=sys.stderr, flush=True)
@@ -160,7 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         if self.path != "/pulse":
-            return self._answer(404, _refusal("there is /pulse and /status"))
+            return self._answer(404, _refusal(_PLACES))
         try:
             length = int(self.headers.get("Content-Length", ""))
         except ValueError:
@@ -177,7 +201,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/status":
             return self._answer(200, self.server.status())
-        return self._answer(404, _refusal("there is /pulse and /status"))
+        if self.path.partition("?")[0] == "/metrics":
+            return self._answer(200, *self.server.metrics(self.headers.get("Accept", "")))
+        return self._answer(404, _refusal(_PLACES))
 
     def finish(self) -> None:
         if self._agent:
@@ -190,11 +216,11 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             self.close_connection = True  # reset by the other side: it is dead, or comes again
 
-    def _answer(self, status: int, body: bytes) -> None:
+    def _answer(self, status: int, body: bytes, content: str = "application/json") -> None:
         if status >= 400:
             self.close_connection = True  # what is left of the request is not read
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", content)
         self.send_header("Content-Length", str(len(body)))
         if self.close_connection:
             self.send_header("Connection", "close")

@@ -106,6 +106,7 @@ class Workers:
         member, master = round.members[place], round.members[0]
         first = round.first_rank(place)
         self.reached: int | None = None
+        self.batch: int | None = None  # samples of a step, those of all processes of the job
         self._broken = False
         self._measured = 0.0
         self._prefixed: list[threading.Thread] = []
@@ -177,6 +178,7 @@ class Workers:
                     if "step" in message:
                         step = int(message["step"])
                         self.reached = max(self.reached or 0, step)
+                        self.batch = message.get("batch", self.batch)
                     worker.written = worker.written or bool(message.get("written"))
                     if "failing" in message and worker.failing is None:
                         worker.failing = str(message["failing"])

@@ -67,6 +67,7 @@ class Membership:
         self.bounds = Bounds(1, 1)
         self.reached: int | None = None
         self.limit: int | None = None  # processes that the training can use at most
+        self.batch: int | None = None  # samples of a step
         self.news: list[str] = []  # sentences for the log
         self._coordinator = coordinator
         self._agents: dict[str, _Agent] = {}
@@ -89,6 +90,8 @@ class Membership:
             self.reached = max(pulse.reached, self.reached or 0)
         if pulse.limit is not None:
             self.limit = pulse.limit
+        if pulse.batch is not None:
+            self.batch = pulse.batch
         self._adopt(pulse, now)
         self._note(pulse)
         self.finished = self.finished or pulse.finished

@@ -100,6 +100,7 @@ class Pulse:
     limit: int | None = None  # processes that the training can use at most
     overdue: bool = False  # all its processes have made no progress for longer than they may
     written: bool = False  # it leaves, and its processes write nothing more to the run
+    batch: int | None = None  # samples of a step, those of all processes
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -128,6 +129,7 @@ class Pulse:
                 limit=None if said.get("limit") is None else int(said["limit"]),
                 overdue=bool(said.get("overdue")),
                 written=bool(said.get("written")),
+                batch=None if said.get("batch") is None else int(said["batch"]),
             )
         except (TypeError, KeyError, AttributeError, ValueError, RecursionError) as error:
             raise ValueError(f"not a pulse: {error!r}") from None
@@ -149,6 +151,11 @@ class JobView:
     bounds: Bounds = field(default_factory=lambda: Bounds(1, 1))
     room: int = 1  # nodes of a round at most: the bounds', or as many as the training can use
     stuck: bool = False  # no member that runs makes progress, and each has had the time that it may take
+
+    @property
+    def training(self) -> tuple[Member, ...]:
+        """The members that train now, none if the newest round cannot go on or the job is over."""
+        return self.round.members if self.round and not (self.broken or self.finished or self.failed) else ()
 
     def ends(self, round: Round) -> bool:
         """Whether a round cannot go on, or the job has gone on with another one."""

@@ -66,6 +66,7 @@ class Rendezvous(threading.Thread):
         limit: int | None = None,
         overdue: bool | None = None,
         written: bool = False,
+        batch: int | None = None,
     ) -> int:
         """Change what is told, and tell it at once; what is not given stays as it is.
 
@@ -86,6 +87,7 @@ class Rendezvous(threading.Thread):
                 limit=pulse.limit if limit is None else limit,
                 overdue=pulse.overdue if overdue is None else overdue,
                 written=written or pulse.written,
+                batch=pulse.batch if batch is None else batch,
             )
             unchanged = told == self._pulse
             if reached is not None:

@@ -94,7 +94,7 @@ class Reporter:
     def job(self, view: JobView, now: float) -> str | None:
         """Return the coordinator's line, if one is due."""
         self.stepped(view.reached, now)
-        members = view.round.members if view.round and not (view.broken or view.finished or view.failed) else ()
+        members = view.training
         processes = sum(member.processes for member in members)
         least = view.bounds.least
         return self._due(Standing(len(members), processes, self._step, now - self._stepped, view.waiting, least), now)

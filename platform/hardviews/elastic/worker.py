@@ -92,12 +92,17 @@ class _Line:
 _line: _Line | None = None
 
 
-def reached(step: int) -> None:
-    """Tells the coordinator that this life of the job has come as far as `step`."""
+def reached(step: int, batch: int | None = None) -> None:
+    """Tells the coordinator that this life of the job has come as far as `step`.
+
+    Args:
+        step: number of steps.
+        batch: samples of a step, those of all processes; for the coordinator's metrics.
+    """
     if _line:
         _line.phase = Phase.STEP
         _line.count += 1
-        _line.say(step=step)
+        _line.say(step=step, **({} if batch is None else {"batch": batch}))
 
 
 def advanced() -> None:

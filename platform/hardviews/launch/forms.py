@@ -1,10 +1,11 @@
-"""The forms of names, label keys and label values that the Kubernetes API accepts."""
+"""The forms of names, label keys, label values and images that the Kubernetes API accepts."""
 
 import re
 
 LONGEST = 63  # characters of a label's value, of its key without the prefix, and of a host's name
 LONGEST_DOMAIN = 253  # characters of the prefix of a label's key, and of most objects' names
 
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _WORD = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?"
 _DOMAIN = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*"
 
@@ -26,6 +27,30 @@ def bad_object(name: str) -> str | None:
     """Returns what is wrong with the name of an object, such as a Secret, or None."""
     why = bad_domain(name)
     return f"it {why}" if why else None
+
+
+def bad_resource(name: str) -> str | None:
+    """Returns what is wrong with the name of a device that nodes offer, an extended resource, or None."""
+    if "/" not in name:
+        return "it has no '/', as in VENDOR/DEVICE"
+    if (domain := name.partition("/")[0]) == "kubernetes.io" or domain.endswith(".kubernetes.io"):
+        return "names of kubernetes.io are not those of devices"
+    return bad_key(f"requests.{name}") and (bad_key(name) or "it is too long")  # the key under which a quota counts it
+
+
+def bad_digest(image: str) -> str | None:
+    """Returns what is wrong with the digest in the name of an image, or None; most names have no digest."""
+    name, at, digest = image.partition("@")
+    if not at or (name and _DIGEST.fullmatch(digest)):
+        return None
+    if not name:
+        return "there is no name before the '@'"
+    kind, _, figures = digest.partition(":")
+    if kind != "sha256":
+        return f"after the '@' stands {digest!r}, and not sha256: with 64 figures from 0-9 and a-f"
+    if re.fullmatch(r"[0-9a-f]*", figures) is None:
+        return "its digest has other characters than 0-9 and a-f"
+    return f"its digest has {len(figures)} figures after sha256:, and not 64"
 
 
 def bad_domain(name: str) -> str | None:

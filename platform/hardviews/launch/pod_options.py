@@ -1,6 +1,5 @@
 """What the pods of a job need beyond TorchX's roles, said by the site or by the job."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -8,13 +7,13 @@ from typing import Any
 from torchx.specs import Role
 
 from hardviews.errors import UserError
-from hardviews.launch.forms import LONGEST, bad_key, bad_object, bad_value
+from hardviews.launch import pod_mistakes
 
 METADATA = "kubernetes"
 """Key of a role's metadata under which a job says its part."""
 
-_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
-_LONGEST_TTL = 2**31 - 1  # seconds; the API keeps 32 bits
+GPU = "nvidia.com/gpu"
+"""Name of the resource that `--gpu` counts, unless the site says another."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class PodOptions:
         tolerations: taints that the pods bear, as kubectl writes them: KEY, KEY:EFFECT or KEY=VALUE:EFFECT.
         node_selector: labels that a node must have.
         labels: further labels of the job and its pods.
+        annotations: further annotations of the pods.
         image_pull_secrets: names of Secrets with the registry's credentials.
         image_pull_policy: Always, IfNotPresent or Never.
         service_account: whose identity the pods have.
@@ -38,6 +38,13 @@ class PodOptions:
         grace: seconds that a process may take to save and leave.
         shm: shared memory of a pod in MB, part of its memory.
         scratch: local disk of a pod in MB.
+        spread: labels of nodes, by key, over whose values the working pods are spread as evenly as there is room.
+        affinity: path of a YAML file with the affinity of the working pods.
+        devices: how many of other devices a working pod needs, by the name under which nodes offer them.
+        capabilities: Linux capabilities that the working pods add.
+        gpu_resource: name under which nodes offer GPUs.
+        runtime_class: name of the RuntimeClass of the pods.
+        host_network: whether pods use the network of their node; a text is a mistake.
     """
 
     secrets: tuple[str, ...] = ()
@@ -53,6 +60,19 @@ class PodOptions:
     grace: int | None = None
     shm: int | None = None
     scratch: int | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    spread: tuple[str, ...] = ()
+    affinity: str | None = None
+    devices: Mapping[str, str] = field(default_factory=dict)
+    capabilities: tuple[str, ...] = ()
+    gpu_resource: str | None = None
+    runtime_class: str | None = None
+    host_network: bool | str | None = None
+
+    @property
+    def gpus(self) -> str:
+        """The name under which nodes offer GPUs."""
+        return self.gpu_resource or GPU
 
     @classmethod
     def of_site(cls, cfg: Mapping[str, Any]) -> "PodOptions":
@@ -61,7 +81,7 @@ class PodOptions:
             entry.name: cfg.get(entry.name) for entry in fields(cls) if cfg.get(entry.name) is not None
         }
         plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in said.items()}
-        return cls(**plain)
+        return cls(**plain | {"host_network": switch(cfg.get("host_network"))})
 
     @classmethod
     def of_job(
@@ -73,8 +93,12 @@ class PodOptions:
         shm: int | str | None,
         scratch: int | str | None,
         ttl: int | str | None,
+        spread: Sequence[str] | None = None,
+        affinity: str | None = None,
+        devices: Mapping[str, str] | None = None,
+        capabilities: Sequence[str] | None = None,
     ) -> "PodOptions":
-        """Takes the arguments that all components share.
+        """Takes the arguments that components share.
 
         TorchX 0.7.0 gives a component the text of an argument whose parameter is an `Optional[int]`.
 
@@ -89,6 +113,10 @@ class PodOptions:
             shm=number("shm", shm),
             scratch=number("scratch", scratch),
             ttl=number("ttl", ttl),
+            spread=tuple(spread or ()),
+            affinity=affinity or None,
+            devices=dict(devices or {}),
+            capabilities=tuple(capabilities or ()),
         )
 
     @classmethod
@@ -125,47 +153,12 @@ class PodOptions:
 
     def mistakes(self) -> list[str]:
         """Says what of these settings no cluster could follow."""
-        found = []
-        for text in self.tolerations:
-            if toleration(text) is None:
-                found.append(
-                    f"The toleration {text!r} cannot be read. Write KEY, KEY:EFFECT or KEY=VALUE:EFFECT, with one of "
-                    f"the effects {', '.join(_EFFECTS)}, for example nvidia.com/gpu:NoSchedule. Key and value have "
-                    f"the form of a label, at most {LONGEST} characters each."
-                )
-        for what, pairs in (("node selector", self.node_selector), ("labels", self.labels)):
-            for key, value in pairs.items():
-                why = bad_key(key) or bad_value(value)
-                if why is not None:
-                    found.append(f"The {what} {key}={value} is not a Kubernetes label: {why}. Write KEY=VALUE.")
-        for kind, names in (
-            ("secret", self.secrets),
-            ("image pull secret", self.image_pull_secrets),
-            ("service account", (self.service_account,) if self.service_account else ()),
-            ("priority class", (self.priority_class,) if self.priority_class else ()),
-        ):
-            for name in names:
-                why = bad_object(name)
-                if why is not None:
-                    found.append(
-                        f"The {kind} {name!r} is not the name of a Kubernetes object: {why}. Give the name of one that "
-                        "exists, not its content."
-                    )
-        if self.image_pull_policy not in (None, "Always", "IfNotPresent", "Never"):
-            found.append(
-                f"The image pull policy {self.image_pull_policy!r} is unknown. Write Always, IfNotPresent or Never."
-            )
-        if self.run_as_user is not None and self.run_as_user <= 0:
-            found.append(f"run_as_user is {self.run_as_user}: pods do not run as root. Give an id above 0.")
-        for what, size in (("ttl", self.ttl), ("grace", self.grace), ("shm", self.shm), ("scratch", self.scratch)):
-            if size is not None and size < 0:
-                found.append(f"{what} is {size}: it cannot be negative.")
-        for what, size in (("shm", self.shm), ("scratch", self.scratch)):
-            if size == 0:
-                found.append(f"{what} is 0 MB, with which no pod can run. Give more, or leave it out.")
-        if self.ttl is not None and self.ttl > _LONGEST_TTL:
-            found.append(f"ttl is {self.ttl} seconds: Kubernetes takes at most {_LONGEST_TTL}. Leave it out for never.")
-        return found
+        return pod_mistakes.mistakes(self)
+
+
+def switch(given: bool | str | None) -> bool | str | None:
+    """Returns true or false if an option is the text of one; else what was given."""
+    return {"true": True, "false": False}.get(given.strip().lower(), given) if isinstance(given, str) else given
 
 
 def number(name: str, given: int | str | None) -> int | None:
@@ -180,16 +173,3 @@ def number(name: str, given: int | str | None) -> int | None:
         return int(given)
     except ValueError:
         raise UserError(f"--{name} {given} cannot be read: give a whole number.") from None
-
-
-def toleration(text: str) -> dict[str, str] | None:
-    """Reads a toleration as kubectl writes a taint; None where it cannot be read."""
-    match = re.fullmatch(r"([^=:]+)(?:=([^=:]*))?(?::([A-Za-z]+))?", text)
-    if match is None or bad_key(match[1]) or bad_value(match[2] or ""):
-        return None
-    if match[3] is not None and match[3] not in _EFFECTS:
-        return None
-    read = {"key": match[1], "operator": "Exists" if match[2] is None else "Equal"}
-    if match[2] is not None:
-        read["value"] = match[2]
-    return read | ({"effect": match[3]} if match[3] else {})

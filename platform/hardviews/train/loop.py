@@ -309,7 +309,7 @@ class Pretraining:
             step = lasting.step
             self.life.reached(step)
             # Should others end without notice now: those that survive know how many steps will be run again.
-            reached(step)
+            reached(step, training.batch)
             mark("first_step" if step == first else "step", step=step)
             pace.samples += training.batch
             traffic.add(raws)

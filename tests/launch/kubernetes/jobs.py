@@ -1,5 +1,6 @@
 """Jobs and their manifests, made without a cluster."""
 
+from pathlib import Path
 from typing import Any
 
 import torchx.specs as specs
@@ -8,6 +9,7 @@ from hardviews.launch.kubernetes.scheduler import create_scheduler
 from jobs.pretrain import pretrain
 
 CFG = {"queue": "default"}
+AFFINITY = Path(__file__).parent / "affinity.yaml"
 
 
 def job(*arguments: str, **changes: Any) -> specs.AppDef:

@@ -2,15 +2,19 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 import torchx.specs as specs
 import yaml
 
+from hardviews.launch.kubernetes.scheduler import create_scheduler
+from hardviews.launch.kubernetes.status import described
+from hardviews.launch.pod_options import PodOptions
 from jobs.knn import knn
 from jobs.pack import pack
-from tests.launch.kubernetes.jobs import job, manifest, pods
+from tests.launch.kubernetes.jobs import AFFINITY, job, manifest, pods
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "manifests"
 
@@ -31,6 +35,21 @@ RICH = {
     "env": {"AWS_REGION": "eu-west-1"},
 }
 SITE = {"image_pull_secrets": ["registry"], "service_account": "trainer", "run_as_user": 2000, "labels": {"team": "a"}}
+FABRIC = {
+    "j": "1:2x2",
+    "gpu": 2,
+    "spread": ["topology.kubernetes.io/zone", "kubernetes.io/hostname"],
+    "affinity": str(AFFINITY),
+    "devices": {"rdma/ib": "1"},
+    "capabilities": ["IPC_LOCK"],
+}
+FABRIC_SITE = {
+    "annotations": {"example.org/owner": "vision", "volcano.sh/task-priority": "1"},
+    "gpu_resource": "nvidia.com/mig-1g.10gb",
+    "runtime_class": "nvidia",
+    "host_network": "true",
+    "open_metrics": "true",
+}
 
 
 def normalised(made):
@@ -43,6 +62,7 @@ def normalised(made):
     [
         ("pretrain", lambda: manifest(job())),
         ("pretrain_rich", lambda: manifest(job("--training.epochs", "3", **RICH), **SITE)),
+        ("pretrain_fabric", lambda: manifest(job(**FABRIC), **FABRIC_SITE)),
         ("knn", lambda: manifest(knn(image="i", data="s3://b/d", output="s3://b/o", tracking="http://m:5000"))),
         ("pack", lambda: manifest(pack(source="/images", image="i", data="s3://b/d", secret=["s3"]))),
     ],
@@ -184,3 +204,100 @@ def test_jobs_of_others_keep_their_tasks_and_commands():
 def test_a_dry_run_is_a_function_of_the_job_and_the_options():
     first, second = (normalised(manifest(job(**RICH), **SITE)) for _ in range(2))
     assert first == second
+
+
+def test_devices_capabilities_affinity_and_spread_are_for_the_pods_that_work():
+    coordinator, trainer = pods(manifest(job(**FABRIC), **FABRIC_SITE))
+    resources = trainer["containers"][0]["resources"]
+    for amounts in resources.values():
+        assert {amounts["rdma/ib"], amounts["nvidia.com/mig-1g.10gb"]} == {"1", "2"}
+        assert "nvidia.com/gpu" not in amounts
+    assert trainer["containers"][0]["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["IPC_LOCK"]}
+    assert trainer["affinity"] == yaml.safe_load(AFFINITY.read_text())
+    assert [rule["topologyKey"] for rule in trainer["topologySpreadConstraints"]] == FABRIC["spread"]
+    assert set(coordinator["containers"][0]["resources"]["limits"]) == {"cpu", "memory"}
+    assert coordinator["containers"][0]["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert not {"affinity", "topologySpreadConstraints"} & set(coordinator)
+
+
+def test_pods_are_spread_among_those_of_their_own_role_and_job():
+    made = manifest(job(**FABRIC))
+    coordinator, trainer = (task["template"] for task in made["spec"]["tasks"])
+    for rule in trainer["spec"]["topologySpreadConstraints"]:
+        assert (rule["maxSkew"], rule["whenUnsatisfiable"]) == (1, "ScheduleAnyway")
+        chosen = rule["labelSelector"]["matchLabels"].items()
+        assert chosen <= trainer["metadata"]["labels"].items()
+        assert not chosen <= coordinator["metadata"]["labels"].items()
+        other = manifest(job(**FABRIC))["spec"]["tasks"][1]["template"]["metadata"]["labels"]
+        assert not chosen <= other.items()
+
+
+def test_annotations_runtime_and_network_are_for_all_pods_of_a_job():
+    tasks = manifest(job(**FABRIC), **FABRIC_SITE)["spec"]["tasks"]
+    for task in tasks:
+        pod = task["template"]["spec"]
+        assert task["template"]["metadata"]["annotations"]["example.org/owner"] == "vision"
+        assert pod["runtimeClassName"] == "nvidia"
+        assert (pod["hostNetwork"], pod["dnsPolicy"]) == (True, "ClusterFirstWithHostNet")
+    priorities = [task["template"]["metadata"]["annotations"]["volcano.sh/task-priority"] for task in tasks]
+    assert priorities == ["2147483647", "1"]  # the coordinator comes first, whatever the site says
+
+
+def test_trainers_on_one_node_of_a_shared_network_have_names_of_their_own():
+    for shared, expected in ((True, {"fieldRef": {"fieldPath": "metadata.name"}}), (False, None)):
+        _, trainer = pods(manifest(job(), host_network=str(shared)))
+        found = {entry["name"]: entry.get("valueFrom") for entry in trainer["containers"][0]["env"]}
+        assert found.get("HARDVIEWS_NODE") == expected
+        assert ("hostNetwork" in trainer) is shared
+
+
+def test_metrics_are_open_to_other_pods_only_if_the_site_says_so():
+    assert manifest(job())["spec"]["plugins"]["svc"] == ["--publish-not-ready-addresses"]
+    opened = manifest(job(), open_metrics="true")["spec"]["plugins"]["svc"]
+    assert opened == ["--publish-not-ready-addresses", "--disable-network-policy"]
+
+
+@pytest.mark.parametrize("resource", [None, "amd.com/gpu", "gpu.intel.com/i915", "nvidia.com/mig-1g.10gb"])
+def test_gpus_of_every_name_are_counted_in_the_description_of_a_job(resource):
+    made = manifest(job(j="1:2x2", gpu=2), **({"gpu_resource": resource} if resource else {}))
+    assert [role.resource.gpu for role in described(made)] == [0, 2]
+    limits = made["spec"]["tasks"][1]["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert limits[resource or "nvidia.com/gpu"] == "2"
+
+
+def test_options_of_the_site_are_read_from_the_command_line():
+    text = (
+        "annotations=example.org/owner:vision,example.org/n:1,spread=topology.kubernetes.io/zone;kubernetes.io/hostname,"
+        "devices=rdma/ib:1,capabilities=IPC_LOCK,gpu_resource=amd.com/gpu,runtime_class=nvidia,host_network=true,"
+        f"open_metrics=true,affinity={AFFINITY}"
+    )
+    given = create_scheduler("test").run_opts().cfg_from_str(text)
+    assert PodOptions.of_site(given) == PodOptions(
+        annotations={"example.org/owner": "vision", "example.org/n": "1"},
+        spread=("topology.kubernetes.io/zone", "kubernetes.io/hostname"),
+        devices={"rdma/ib": "1"},
+        capabilities=("IPC_LOCK",),
+        gpu_resource="amd.com/gpu",
+        runtime_class="nvidia",
+        host_network=True,
+        affinity=str(AFFINITY),
+    )
+    spec = manifest(job(), **given)["spec"]
+    assert "--disable-network-policy" in spec["plugins"]["svc"]
+    assert all(pod["hostNetwork"] for pod in pods({"spec": spec}))
+    closed = create_scheduler("test").run_opts().cfg_from_str("host_network=False,open_metrics=false")
+    assert manifest(job(), **closed)["spec"]["plugins"]["svc"] == ["--publish-not-ready-addresses"]
+    assert PodOptions.of_site(closed).host_network is False
+
+
+def test_the_objects_of_the_docs_find_coordinators_alone():
+    page = (Path(__file__).parents[3] / "docs" / "cluster.md").read_text()
+    monitor, policy = (yaml.safe_load(text) for text in re.findall(r"```text\n(apiVersion:.*?)```", page, re.DOTALL))
+    coordinator, trainer = (task["template"] for task in manifest(job())["spec"]["tasks"])
+    for chosen in (monitor["spec"]["selector"]["matchLabels"], policy["spec"]["podSelector"]["matchLabels"]):
+        assert chosen.items() <= coordinator["metadata"]["labels"].items()
+        assert not chosen.items() <= trainer["metadata"]["labels"].items()
+    assert {*monitor["spec"]["podTargetLabels"]} <= {*coordinator["metadata"]["labels"]}
+    (port,) = coordinator["spec"]["containers"][0]["ports"]
+    assert monitor["spec"]["podMetricsEndpoints"] == [{"port": port["name"], "path": "/metrics"}]
+    assert policy["spec"]["ingress"][0]["ports"] == [{"protocol": "TCP", "port": port["containerPort"]}]

@@ -6,11 +6,12 @@ import torchx.specs as specs
 from hardviews.errors import UserError
 from hardviews.launch import component
 from hardviews.launch.kubernetes.mistakes import unknown_options, validate
+from hardviews.launch.kubernetes.scheduler import create_scheduler
 from hardviews.launch.pod_options import PodOptions
 from jobs.knn import knn
 from jobs.pack import pack
 from jobs.pretrain import pretrain
-from tests.launch.kubernetes.jobs import job
+from tests.launch.kubernetes.jobs import AFFINITY, job
 
 NOTHING = PodOptions()
 
@@ -82,6 +83,22 @@ def test_a_job_without_mistakes_has_none():
         ({"mount": ["type=bind", "src=here", "dst=/d"]}, ["src=here", "full path"]),
         ({"mount": ["type=volume", "src=a", "dst=/d", "type=volume", "src=b", "dst=/d"]}, ["2 volumes at /d"]),
         ({"mount": ["type=device", "src=/dev/fuse"]}, ["device", "privileged"]),
+        ({"devices": {"rdma": "1"}}, ["device 'rdma'", "no '/'", "rdma/ib"]),
+        ({"devices": {"a.kubernetes.io/x": "1"}}, ["device 'a.kubernetes.io/x'", "kubernetes.io"]),
+        ({"devices": {"Rdma.x/ib": "1"}}, ["device 'Rdma.x/ib'", "small letters"]),
+        ({"devices": {"rdma/ib": "0"}}, ["device rdma/ib", "'0' times", "at least 1"]),
+        ({"devices": {"rdma/ib": "1.5"}}, ["device rdma/ib", "'1.5' times"]),
+        ({"devices": {"rdma/ib": "-1"}}, ["device rdma/ib", "'-1' times"]),
+        ({"devices": {"rdma/ib": "9" * 30}}, ["device rdma/ib", "times"]),
+        ({"devices": {"nvidia.com/gpu": "1"}}, ["nvidia.com/gpu", "--gpu"]),
+        ({"capabilities": ["SYS_ADMIN"]}, ["capability 'SYS_ADMIN'", "only IPC_LOCK"]),
+        ({"capabilities": ["CAP_IPC_LOCK"]}, ["capability 'CAP_IPC_LOCK'", "only IPC_LOCK"]),
+        ({"spread": ["a b"]}, ["spread over 'a b'", "kubernetes.io/hostname"]),
+        ({"affinity": "no/such/file.yaml"}, ["no/such/file.yaml", "No such file", "YAML file"]),
+        ({"image": "r/x@sha256:12"}, ["image r/x@sha256:12", "2 figures", "64"]),
+        ({"image": f"r/x@sha256:{'A' * 64}"}, ["other characters", "a-f"]),
+        ({"image": f"r/x@{'a' * 64}"}, ["not sha256:"]),
+        ({"image": f"@sha256:{'a' * 64}"}, ["no name before the '@'"]),
     ],
 )
 def test_every_mistake_is_named_with_its_remedy(changes, words):
@@ -129,6 +146,9 @@ def test_other_jobs_are_looked_at_too(app):
         {"node_selector": {"k": "v" * 63, "k" * 63: "", f"{'a' * 253}/{'k' * 63}": "A_b.c-d"}},
         {"toleration": [f"k={'v' * 63}:NoSchedule", f"{'a' * 253}/k", "nvidia.com/gpu:NoExecute", "K_1"]},
         {"secret": ["a.b-c", "a" * 253], "priority": "system-node-critical"},
+        {"devices": {"rdma/ib": "1", f"{'a' * 200}/{'k' * 63}": str(2**31 - 1)}, "capabilities": ["IPC_LOCK"]},
+        {"spread": ["kubernetes.io/hostname", "rack"], "affinity": str(AFFINITY)},
+        {"image": f"registry.example.org:5000/a/b:1@sha256:{'0af' * 21}0"},
     ],
 )
 def test_the_longest_that_the_api_takes_is_no_mistake(changes):
@@ -146,6 +166,14 @@ def test_the_longest_that_the_api_takes_is_no_mistake(changes):
         ("service_account", "Me", ["service account 'Me'"]),
         ("ttl", 2**31, ["ttl is 2147483648"]),
         ("scratch", 0, ["scratch is 0"]),
+        ("annotations", {"a b": "c"}, ["annotation a b=c", "its key"]),
+        ("annotations", {"a": "x" * (1 << 18)}, ["annotations have 262145 bytes"]),
+        ("gpu_resource", "gpu", ["GPU resource 'gpu'", "nvidia.com/gpu"]),
+        ("devices", {"rdma": "1"}, ["device 'rdma'"]),
+        ("capabilities", ["NET_ADMIN"], ["capability 'NET_ADMIN'"]),
+        ("spread", ["/x"], ["spread over '/x'"]),
+        ("host_network", "yes", ["host_network is 'yes'", "true or false"]),
+        ("runtime_class", "No such", ["runtime class 'No such'"]),
     ],
 )
 def test_each_option_of_the_site_is_looked_at(option, value, words):
@@ -159,6 +187,24 @@ def test_the_sites_options_are_looked_at_too():
     assert "root" in found
     (found,) = validate(job(), PodOptions.of_site({"image_pull_policy": "Sometimes"}))
     assert "IfNotPresent" in found
+
+
+@pytest.mark.parametrize(("text", "count"), [("true", 0), ("False", 0), ("on", 1), ("1", 1)])
+def test_metrics_are_open_or_not(text, count):
+    found = create_scheduler("test").mistakes(job(), {"queue": "q", "open_metrics": text}, online=False)
+    assert [f"open_metrics is {text!r}, which cannot be read: write true or false."] * count == found
+
+
+def test_the_sites_gpus_are_not_among_the_devices():
+    site = PodOptions.of_site({"gpu_resource": "amd.com/gpu"})
+    (found,) = validate(job(devices={"amd.com/gpu": "1"}), site)
+    assert "--gpu" in found
+    assert validate(job(devices={"nvidia.com/gpu": "1"}), site) == []
+
+
+def test_annotations_may_hold_any_text():
+    site = PodOptions.of_site({"annotations": {"Example.org/k": 'a {"b": 1}\n', "k": ""}})
+    assert validate(job(), site) == []
 
 
 def test_a_role_that_could_not_be_found_again_is_refused():

@@ -5,6 +5,7 @@ from torchx.specs import AppState, ReplicaState
 
 from hardviews.launch.kubernetes.cluster import Silent
 from tests.launch.kubernetes.clusters import refusal
+from tests.launch.kubernetes.jobs import AFFINITY
 from tests.launch.kubernetes.situations import IMAGE, Situation, ago
 
 GANG = "pod group is not ready, 3 Pending, 2 minAvailable; Pending: 3 Unschedulable"
@@ -112,6 +113,12 @@ def waiting(*reasons: str, **job) -> Situation:
             {"mount": ["type=volume", "src=claim", "dst=/d"]},
             "`kubectl describe pvc claim` shows why the volume is not bound.",
         ),
+        (
+            "0/3 nodes are unavailable: 3 node(s) didn't match pod anti-affinity rules.",
+            {"affinity": str(AFFINITY)},
+            "The pods have the affinity of --affinity, which admits fewer nodes: see its rules.",
+        ),
+        ("0/3 nodes are unavailable: 3 node(s) didn't match pod anti-affinity rules.", {}, ""),
         ("0/3 nodes are unavailable: 2 Insufficient cpu, 1 node(s) pod number exceeded.", {}, ""),
     ],
 )

@@ -8,12 +8,20 @@ consequence. See docs/cluster.md for the reasons seen from outside.
 from collections.abc import Mapping
 from typing import Any
 
-from torchx.schedulers.kubernetes_scheduler import LABEL_REPLICA_ID, LABEL_ROLE_INDEX
+from torchx.schedulers.kubernetes_scheduler import (
+    LABEL_REPLICA_ID,
+    LABEL_ROLE_INDEX,
+    LABEL_ROLE_NAME,
+    LABEL_UNIQUE_NAME,
+)
 from torchx.specs import AppDef, Resource, Role
 
+from hardviews.elastic.address import NODE_VARIABLE
+from hardviews.launch import affinity
 from hardviews.launch.component import AGENT, GATE, HEADS, PORT, module
-from hardviews.launch.pod_options import PodOptions, toleration
+from hardviews.launch.pod_options import GPU, PodOptions
 from hardviews.launch.site import IMAGE, NAMESPACE
+from hardviews.launch.toleration import toleration
 from hardviews.storage.url import cache_room
 
 SCRATCH = "/scratch"
@@ -25,6 +33,9 @@ TRIES = 3  # of a job without a coordinator
 FAILED_FOR_GOOD = 3  # exit code of the coordinator
 MISTAKE = 2  # exit code of every process that a user's mistake ends
 ANSWER = 30  # seconds beyond the grace period until a process is killed
+
+GPU_RESOURCE = "hardviews/gpu-resource"
+"""Annotation of pods: the name under which nodes offer their GPUs, if it is not NVIDIA's."""
 
 _PREEMPTABLE = "volcano.sh/preemptable"
 _PRIORITY = "volcano.sh/task-priority"  # among the pods of one job; it needs no PriorityClass
@@ -83,13 +94,17 @@ _SINGLE_POLICIES = [
 ]
 
 
-def refine(manifest: Mapping[str, Any], app: AppDef, site: PodOptions) -> dict[str, Any]:
+def refine(manifest: Mapping[str, Any], app: AppDef, site: PodOptions, open_metrics: bool = False) -> dict[str, Any]:
     """Makes the job out of TorchX's manifest.
 
     Args:
         manifest: as `KubernetesScheduler` builds it, serialised (plain dictionaries and lists); it is not changed.
         app: what was submitted.
         site: the scheduler's run options; what a role says in its metadata is added to them.
+        open_metrics: whether pods of other jobs reach the coordinator, as Prometheus does to read its metrics.
+
+    Raises:
+        UserError: the file of an affinity cannot be read.
     """
     spec = dict(manifest["spec"])
     held = any(module(role) == GATE for role in app.roles)
@@ -117,6 +132,9 @@ def refine(manifest: Mapping[str, Any], app: AppDef, site: PodOptions) -> dict[s
         task["template"] = _template(task["template"], task["name"], role, part, options[index])
         tasks.append(task)
     spec["tasks"] = tasks
+    if open_metrics:
+        plugins = spec["plugins"]
+        spec["plugins"] = {**plugins, "svc": [*plugins["svc"], "--disable-network-policy"]}
     # A gang whose pods do not exist yet would keep the coordinator from being placed.
     spec["minAvailable"] = 1 if held else sum(task["minAvailable"] for task in tasks)
     if any(module(role) in HEADS for role in app.roles):
@@ -146,9 +164,12 @@ def _template(
     if part is not None:
         labels[_PREEMPTABLE] = "false" if part in HEADS else "true"
     metadata["labels"] = labels
+    ours = {GPU_RESOURCE: options.gpus} if role.resource.gpu > 0 and options.gpus != GPU else {}
     if part in HEADS:
         # Volcano's default for a pod is its PriorityClass, else 1: of the pods that wait, it is placed first.
-        metadata["annotations"] = {**(metadata.get("annotations") or {}), _PRIORITY: "2147483647"}
+        ours[_PRIORITY] = "2147483647"
+    if options.annotations or ours:
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), **options.annotations, **ours}
 
     spec = dict(template["spec"])
     container = dict(spec["containers"][0], name=name)
@@ -163,13 +184,14 @@ def _template(
     shared = half if options.shm is None or part in HEADS else options.shm
     volumes[0] = {"name": volumes[0]["name"], "emptyDir": {"medium": "Memory", "sizeLimit": f"{shared}M"}}
 
+    added = () if part in HEADS else options.capabilities
     container |= {
         "volumeMounts": mounts,
-        "resources": _resources(role.resource, least_limit=_COORDINATOR_LIMIT if part in HEADS else 0),
+        "resources": _resources(role.resource, options, head=part in HEADS),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
+            "capabilities": {"drop": ["ALL"], **({"add": list(added)} if added else {})},
             "readOnlyRootFilesystem": True,
         },
     }
@@ -191,6 +213,9 @@ def _template(
         container["env"] += [entry for entry in (image, namespace) if entry["name"] not in said]
         if cache_disk(role, options) is not None and bound["name"] not in said:
             container["env"].append(bound)
+    if options.host_network is True and part == AGENT:
+        # A pod has its node's host name then, by which the coordinator could not tell two trainers of a node apart.
+        container["env"].append({"name": NODE_VARIABLE, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}})
     if part is not None:
         container["workingDir"] = SCRATCH
     if options.image_pull_policy is not None:
@@ -225,7 +250,32 @@ def _template(
         spec["imagePullSecrets"] = [{"name": secret} for secret in options.image_pull_secrets]
     if options.service_account is not None:
         spec["serviceAccountName"] = options.service_account
+    if options.runtime_class is not None:
+        spec["runtimeClassName"] = options.runtime_class
+    if options.host_network is True:
+        spec |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
+    if part not in HEADS:
+        spec |= _placement(options, labels)
     return {**template, "metadata": metadata, "spec": spec}
+
+
+def _placement(options: PodOptions, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Says where working pods belong. The coordinator is small, and goes to any node that it may use."""
+    found: dict[str, Any] = {}
+    if options.affinity:
+        found["affinity"] = affinity.read(options.affinity)
+    if options.spread:
+        own = {key: labels[key] for key in (LABEL_UNIQUE_NAME, LABEL_ROLE_NAME)}
+        found["topologySpreadConstraints"] = [
+            {
+                "maxSkew": 1,
+                "topologyKey": key,
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": own},
+            }
+            for key in options.spread
+        ]
+    return found
 
 
 def _startup(role: Role) -> dict[str, Any]:
@@ -241,12 +291,12 @@ def cache_disk(role: Role, options: PodOptions) -> int | None:
     return None if mounted or "HARDVIEWS_CACHE" in role.env else options.scratch
 
 
-def _resources(resource: Resource, least_limit: int = 0) -> dict[str, dict[str, str]]:
+def _resources(resource: Resource, options: PodOptions, head: bool) -> dict[str, dict[str, str]]:
     """What is asked for is what is given: TorchX's own requests are 100m and 1 GB lower, down to nothing.
 
     A process that asks for a part of a core may use a whole one while nobody else does, to start quickly. A
-    component that says nothing of resources gets what the namespace's defaults are. The memory's limit is at least
-    `least_limit` MB.
+    component that says nothing of resources gets what the namespace's defaults are. A coordinator has more memory than
+    it asks for, and no devices.
     """
     requests: dict[str, str] = {}
     limits: dict[str, str] = {}
@@ -254,9 +304,10 @@ def _resources(resource: Resource, least_limit: int = 0) -> dict[str, dict[str, 
         requests["cpu"] = f"{round(resource.cpu * 1000)}m"
         limits["cpu"] = f"{max(1000, round(resource.cpu * 1000))}m"
     exact = {"memory": f"{int(resource.memMB)}M"} if resource.memMB > 0 else {}
-    exact |= {"nvidia.com/gpu": str(resource.gpu)} if resource.gpu > 0 else {}
+    exact |= {options.gpus: str(resource.gpu)} if resource.gpu > 0 else {}
     exact |= {device: str(count) for device, count in resource.devices.items()}
+    exact |= {} if head else {device: str(count) for device, count in options.devices.items()}
     limits |= exact
-    if least_limit > resource.memMB > 0:
-        limits["memory"] = f"{least_limit}M"
+    if head and _COORDINATOR_LIMIT > resource.memMB > 0:
+        limits["memory"] = f"{_COORDINATOR_LIMIT}M"
     return {"requests": requests | exact, "limits": limits}

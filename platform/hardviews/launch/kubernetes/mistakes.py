@@ -8,7 +8,7 @@ from torchx.specs import AppDef, BindMount, DeviceMount, Role, VolumeMount
 
 from hardviews.errors import did_you_mean
 from hardviews.launch.component import HEADS, module
-from hardviews.launch.forms import LONGEST, bad_object
+from hardviews.launch.forms import LONGEST, bad_digest, bad_object
 from hardviews.launch.pod_options import PodOptions
 from hardviews.launch.site import TRACKING
 
@@ -37,6 +37,11 @@ def validate(app: AppDef, options: PodOptions) -> list[str]:
         found += _mounts(role)
         if not role.image.strip():
             found.append("The image is empty. Give --image, or HARDVIEWS_IMAGE in the environment.")
+        elif why := bad_digest(role.image):
+            found.append(
+                f"The image {role.image} cannot be pulled: {why}. Copy the digest that the registry prints, as in "
+                "NAME@sha256:DIGEST, or give a tag."
+            )
         if module(role) is not None:
             found += _places(role)
             found += _servers(role)

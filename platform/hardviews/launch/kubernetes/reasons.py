@@ -46,6 +46,10 @@ def _remedies(reason: str, specs: Sequence[Object], nodes: Sequence[Object]) -> 
     ):
         wanted = ",".join(f"{key}={value}" for key, value in labels.items())
         found.append(f"`kubectl get nodes -l {wanted}` shows the nodes that have what --node_selector asks for.")
+    if "affinity" in reason and any(spec.get("affinity") for spec in specs):
+        found.append("The pods have the affinity of --affinity, which admits fewer nodes: see its rules.")
+    if "free ports" in reason and any(spec.get("hostNetwork") for spec in specs):
+        found.append("With host_network a node has room for one coordinator only.")
     if "were unschedulable" in reason or "node.kubernetes.io/unschedulable" in keys:
         found.append("Cordoned nodes take no pods: `kubectl uncordon NODE`.")
     if re.search(r"persistent ?volume", reason, re.IGNORECASE):

@@ -24,7 +24,8 @@ from hardviews.launch.kubernetes.observed import phase
 from hardviews.launch.kubernetes.service import with_names
 from hardviews.launch.kubernetes.status import OVER, STATES, response
 from hardviews.launch.kubernetes.surroundings import around
-from hardviews.launch.pod_options import PodOptions
+from hardviews.launch.pod_mistakes import not_a_switch
+from hardviews.launch.pod_options import PodOptions, switch
 from hardviews.launch.site import cluster_options
 from hardviews.launch.visible_store import StoreOfJob
 
@@ -55,6 +56,15 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
         opts.add("tolerations", _LIST, "taints the pods bear: KEY, KEY:EFFECT; KEY=VALUE:EFFECT in .torchxconfig")
         opts.add("node_selector", _PAIRS, "labels that a node must have: KEY:VALUE")
         opts.add("labels", _PAIRS, "further labels of the job and its pods: KEY:VALUE")
+        opts.add("annotations", _PAIRS, "further annotations of the pods: KEY:VALUE")
+        opts.add("spread", _LIST, "labels of nodes over which the working pods are spread: kubernetes.io/hostname, ...")
+        opts.add("affinity", str, "YAML file with the affinity of the working pods")
+        opts.add("gpu_resource", str, "name under which nodes offer GPUs (default: nvidia.com/gpu)")
+        opts.add("devices", _PAIRS, "further devices of a working pod, as rdma/ib:1")
+        opts.add("capabilities", _LIST, "Linux capabilities of the working pods: IPC_LOCK")
+        opts.add("runtime_class", str, "RuntimeClass of the pods (default: the cluster's)")
+        opts.add("host_network", str, "true or false: whether pods use the network of their node (default: false)")
+        opts.add("open_metrics", str, "true or false: whether other pods reach the job's pods (default: false)")
         opts.add("image_pull_secrets", _LIST, "Secrets with the image registry's credentials")
         opts.add("image_pull_policy", str, "Always, IfNotPresent or Never (default: the cluster's)")
         opts.add("run_as_user", int, "numeric user and group of the pods (default: 10001)")
@@ -70,6 +80,8 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
     def mistakes(self, app: AppDef, cfg: Mapping[str, Any], online: bool) -> List[str]:  # noqa: UP006  # `list` is a method here
         """Lists what is wrong with a submission, asking the cluster only where `online`."""
         found = validate(app, PodOptions.of_site(cfg))
+        if isinstance(text := switch(cfg.get("open_metrics")), str):
+            found.append(not_a_switch("open_metrics", text))
         if not cfg.get("queue"):
             found.append(
                 "No queue is named. Give -cfg queue=NAME, HARDVIEWS_QUEUE in the environment, or queue = NAME under "
@@ -81,7 +93,7 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
                 found += ask(self._cluster, job, self._namespace(cfg), rehearse=not found)
             except UserError as error:
                 found.append(str(error))
-        return found
+        return [*dict.fromkeys(found)]
 
     def cache_disk(self, app: AppDef, cfg: Mapping[str, Any]) -> int | None:
         """Returns the local disk of a job's working pods in MB, if it is limited and the cache of shards lies there."""
@@ -100,7 +112,7 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
     def _submit_dryrun(self, app: AppDef, cfg: Mapping[str, Any]) -> AppDryRunInfo[KubernetesJob]:
         info = super()._submit_dryrun(app, cfg)
         plain: Any = sanitize_for_serialization(info.request.resource)
-        info.request.resource = refine(plain, app, PodOptions.of_site(cfg))
+        info.request.resource = refine(plain, app, PodOptions.of_site(cfg), switch(cfg.get("open_metrics")) is True)
         return info
 
     def schedule(self, dryrun_info: AppDryRunInfo[KubernetesJob]) -> str:

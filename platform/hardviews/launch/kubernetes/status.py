@@ -13,6 +13,7 @@ from hardviews.launch.component import COMMAND
 from hardviews.launch.kubernetes.endings import disruption, ending, past_evictions
 from hardviews.launch.kubernetes.held import held
 from hardviews.launch.kubernetes.liveness import Liveness, coordinator, liveness
+from hardviews.launch.kubernetes.manifest import GPU_RESOURCE
 from hardviews.launch.kubernetes.nodes import troubles, unreachable
 from hardviews.launch.kubernetes.observed import (
     Object,
@@ -30,6 +31,7 @@ from hardviews.launch.kubernetes.observed import (
 )
 from hardviews.launch.kubernetes.room import needed_pods, optional_pods, without_pods
 from hardviews.launch.kubernetes.starting import mistaken, starting
+from hardviews.launch.pod_options import GPU
 
 STATES = {
     "": AppState.SUBMITTED,
@@ -99,7 +101,7 @@ def described(job: Object) -> list[Role]:
             min_replicas=least,
             resource=Resource(
                 cpu=number(limits.get("cpu", "0")),
-                gpu=int(limits.get("nvidia.com/gpu", 0)),
+                gpu=int(limits.get(_gpu_resource(task), 0)),
                 memMB=int(number(limits.get("memory", "0")) / 1e6),
             ),
             port_map={port.get("name", ""): port["containerPort"] for port in container.get("ports", [])},
@@ -108,6 +110,11 @@ def described(job: Object) -> list[Role]:
         if role.min_replicas == role.num_replicas:
             role.min_replicas = None
     return list(found.values())
+
+
+def _gpu_resource(task: Object) -> str:
+    """The name under which nodes offer the GPUs of a task."""
+    return str((task["template"].get("metadata", {}).get("annotations") or {}).get(GPU_RESOURCE, GPU))
 
 
 def _replica_status(replica: Replica) -> ReplicaStatus:
