@@ -15,6 +15,7 @@ from torchx.schedulers.kubernetes_scheduler import (
 from torchx.specs import AppDef, AppState, runopts
 
 from hardviews.errors import UserError
+from hardviews.launch.findings import Findings
 from hardviews.launch.kubernetes.checks import ask, store_of
 from hardviews.launch.kubernetes.cluster import JOBS, ApiRefused, Cluster
 from hardviews.launch.kubernetes.logs import lines
@@ -67,20 +68,20 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
 
     # Submission
 
-    def mistakes(self, app: AppDef, cfg: Mapping[str, Any], online: bool) -> List[str]:  # noqa: UP006  # `list` is a method here
-        """Lists what is wrong with a submission, asking the cluster only where `online`."""
-        found = validate(app, PodOptions.of_site(cfg))
+    def examine(self, app: AppDef, cfg: Mapping[str, Any], online: bool) -> Findings:
+        """Find what is wrong with a submission, asking the cluster only if `online`."""
+        found = Findings(validate(app, PodOptions.of_site(cfg)))
         if not cfg.get("queue"):
-            found.append(
+            found.mistakes.append(
                 "No queue is named. Give -cfg queue=NAME, HARDVIEWS_QUEUE in the environment, or queue = NAME under "
                 "[kubernetes] in .torchxconfig."
             )
         elif online:
             try:
                 job = self._submit_dryrun(app, cfg).request.resource
-                found += ask(self._cluster, job, self._namespace(cfg), rehearse=not found)
+                found.add(ask(self._cluster, job, self._namespace(cfg), rehearse=not found.mistakes))
             except UserError as error:
-                found.append(str(error))
+                found.mistakes.append(str(error))
         return found
 
     def cache_disk(self, app: AppDef, cfg: Mapping[str, Any]) -> int | None:
