@@ -135,7 +135,7 @@ def _pretrain(job: Job, words: Sequence[str]) -> tuple[list[str], Look | None]:
 def _cache(scratch: int | None, data: str, reader: "ReaderConfig") -> Iterator[str]:
     """Compare the bound of the cache of shards with the local disk that it lies on."""
     local = protocol_of(data) in ("file", "local") and not data.startswith("<")
-    if scratch is None or local or reader.cache_folder is not None:
+    if scratch is None or scratch <= 0 or local or reader.cache_folder is not None:
         return
     room = cache_room(scratch * _MB)
     if reader.cache_bytes > room:

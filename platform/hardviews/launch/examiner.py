@@ -1,6 +1,6 @@
 """Finds the mistakes of a job before it runs: one implementation for `torchx run` and for `hardviews validate`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
 
 from torchx.schedulers import Scheduler
@@ -62,7 +62,14 @@ class Examiner:
         if self._reader is not None:
             self._reader.close()
 
-    def examine(self, app: AppDef, backend: Scheduler, cfg: Mapping[str, CfgVal], here: bool = False) -> Findings:
+    def examine(
+        self,
+        app: AppDef,
+        backend: Scheduler,
+        cfg: Mapping[str, CfgVal],
+        here: bool = False,
+        coming: Collection[str] = (),
+    ) -> Findings:
         """Return everything that is found about a job.
 
         Args:
@@ -70,6 +77,7 @@ class Examiner:
             backend: TorchX scheduler that would run it.
             cfg: options of the scheduler.
             here: whether the processes of the job run on this machine.
+            coming: objects of the cluster that will be there when the job is, as KIND/NAME.
         """
         found = Findings()
         if self.complete:
@@ -80,7 +88,8 @@ class Examiner:
         if command is not None:
             reader = self._read(command)  # it works while the cluster answers
         if cluster is not None:
-            found.add(cluster.examine(app, cfg, online=self.online))
+            found.add(cluster.examine(app, cfg, online=self.online, coming=coming))
+            found.checked += ["the settings of the pods", *(["the cluster"] if self.online else [])]
         if reader is not None:
             found.add(self._end_reading(reader, app, cluster, cfg, here))
         return found
@@ -107,13 +116,19 @@ class Examiner:
         found = Findings(list(mistakes))
         if failure is not None:
             found.remarks.append(f"The command was not checked here ({failure}); the job's own processes check it.")
-        elif self.online and not site.missing(app, local=True):
+            return found
+        found.checked.append("the words of the command")
+        if self.online and not site.missing(app, local=True):
             of_job = StoreOfJob({}) if cluster is None else cluster.store_of(app, cfg)
             store = local.store_of(app) if here else visible_store(of_job)
-            if store is not None:
+            if store is None:
+                found.unchecked.append("data and output (this machine has no access to the object store of the job)")
+            else:
                 mistakes, remarks, failure = reader.places(store)
                 found.add(Findings(mistakes, remarks))
-                if failure is not None:
+                if failure is None:
+                    found.checked.append("data and output")
+                else:
                     found.remarks.append(
                         f"Data and output were not checked from here ({failure}); the job's processes check them."
                     )

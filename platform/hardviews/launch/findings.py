@@ -12,11 +12,13 @@ class Findings:
         mistakes: reasons for which it is refused, each with its remedy.
         remarks: sentences that refuse nothing.
         unchecked: things that could not be checked, each with the reason.
+        checked: things that were looked at.
     """
 
     mistakes: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
 
     def add(self, other: "Findings") -> None:
         """Append the sentences of another look at the same job that are not here yet."""
@@ -24,6 +26,7 @@ class Findings:
             (self.mistakes, other.mistakes),
             (self.remarks, other.remarks),
             (self.unchecked, other.unchecked),
+            (self.checked, other.checked),
         ):
             mine += [text for text in dict.fromkeys(theirs) if text not in mine]
 

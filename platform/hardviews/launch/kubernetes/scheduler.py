@@ -1,7 +1,7 @@
 """TorchX's scheduler `kubernetes`, for jobs whose pods come and go."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Dict, List  # noqa: UP035
 
@@ -68,8 +68,8 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
 
     # Submission
 
-    def examine(self, app: AppDef, cfg: Mapping[str, Any], online: bool) -> Findings:
-        """Find what is wrong with a submission, asking the cluster only if `online`."""
+    def examine(self, app: AppDef, cfg: Mapping[str, Any], online: bool, coming: Collection[str] = ()) -> Findings:
+        """Find what is wrong with a submission, asking the cluster only if `online`; see `checks.ask`."""
         found = Findings(validate(app, PodOptions.of_site(cfg)))
         if not cfg.get("queue"):
             found.mistakes.append(
@@ -79,7 +79,7 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
         elif online:
             try:
                 job = self._submit_dryrun(app, cfg).request.resource
-                found.add(ask(self._cluster, job, self._namespace(cfg), rehearse=not found.mistakes))
+                found.add(ask(self._cluster, job, self._namespace(cfg), rehearse=not found.mistakes, coming=coming))
             except UserError as error:
                 found.mistakes.append(str(error))
         return found
