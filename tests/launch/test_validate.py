@@ -233,6 +233,21 @@ def test_a_value_of_the_site_is_not_taken_from_the_environment_for_a_chart(name,
     assert text.startswith(f"pretrain: {name} is empty (")
 
 
+@pytest.mark.parametrize(
+    ("release", "longer"), [("hardviews-of-my-team-a1234", 0), ("hardviews-of-my-team-a12345678", 3)]
+)
+def test_names_of_pods_are_as_long_as_the_chart_makes_them(release, longer, values):
+    texts = examine_chart([values({"pretrain": {"enabled": True}})], CHART, release=release).mistakes
+    assert len(texts) == bool(longer)
+    assert all(f"a name that is {longer} shorter" in text for text in texts)
+
+
+def test_one_entry_that_is_wrong_twice_is_said_by_the_schema(values):
+    mounts = [{"type": "tmpfs", "src": 5, "dst": "/d"}]
+    texts = examine_chart([values({"pretrain": {"enabled": True, "mounts": mounts}})], CHART).mistakes
+    assert [text.partition(" ")[0] for text in texts] == ["pretrain.mounts[0].src", "pretrain.mounts[0].type"]
+
+
 def test_a_source_to_pack_is_needed(values):
     (text,) = examine_chart([values({"pack": {"enabled": True}})], CHART).mistakes
     assert text.startswith("pack: source is empty.")

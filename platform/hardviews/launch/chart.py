@@ -1,11 +1,11 @@
 """Finds the mistakes in values of the Helm chart, by their schema and as `torchx run` finds them in its jobs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hardviews.launch import site
-from hardviews.launch.chart_jobs import NAME, NO_SOURCE, ChartJob, jobs_of, made_by_chart
+from hardviews.launch.chart_jobs import NAME, NO_SOURCE, ChartJob, jobs_of, submitter_of
 from hardviews.launch.chart_values import Violation, defaults, entry_of, merge, read_values, violations, without
 from hardviews.launch.examiner import Examiner
 from hardviews.launch.findings import Findings
@@ -37,17 +37,17 @@ def examine_chart(
     """
     given, below = read_values(files), defaults(folder)
     refused = violations(merge(below, given), folder)
-    kept = [one for one in refused if one.form or not _said_by_torchx(one, refused, given, below)]
+    kept = [one for one in refused if not _said_by_torchx(one, refused, given, below)]
     values = merge(below, without(given, [one.place for one in kept]))
     found = Findings([one.text for one in kept], checked=["the schema of the chart"])
     with Examiner(complete=False, online=online) as examiner:
         backend = scheduler or create_scheduler("hardviews")
-        coming = made_by_chart(values, release)
+        helm = submitter_of(values, release)
         by_job = {}
         for job in jobs_of(values, release):
             cfg = {**job.cfg, **({"namespace": namespace} if namespace else {})}
             one = Findings([*job.mistakes, *_missing(job)])
-            one.add(examiner.examine(job.app, backend, cfg, coming=coming))
+            one.add(examiner.examine(job.app, backend, cfg, submitter=helm))
             by_job[job.key] = one
     found.mistakes += _of_jobs({key: one.mistakes for key, one in by_job.items()})
     found.remarks += _of_jobs({key: one.remarks for key, one in by_job.items()})
@@ -61,22 +61,28 @@ def examine_chart(
 
 
 def _said_by_torchx(
-    one: Violation, refused: Iterable[Violation], given: Mapping[str, Any], below: Mapping[str, Any]
+    one: Violation, refused: Sequence[Violation], given: Mapping[str, Any], below: Mapping[str, Any]
 ) -> bool:
     """Whether the checks of the jobs refuse a value too, so that the sentence of the schema is not needed.
 
     They are made without all values that the schema refuses, and with this one of them.
     """
+    mine = [other for other in refused if entry_of(other.place) == entry_of(one.place)]
+    if any(other.form for other in mine):
+        return False  # the entry of a list that it is in cannot be read
     places = [other.place for other in refused]
-    others = [place for place in places if entry_of(place) != entry_of(one.place)]
+    others = [other.place for other in refused if other not in mine]
     sound = set(_quick(merge(below, without(given, places))))
     return bool(set(_quick(merge(below, without(given, others)))) - sound)
 
 
 def _quick(values: Mapping[str, Any]) -> list[str]:
     """Return the mistakes of the jobs that are found without reading the words of their commands."""
+    helm = submitter_of(values, NAME)
     return [
-        text for job in jobs_of(values) for text in (*job.mistakes, *validate(job.app, PodOptions.of_site(job.cfg)))
+        text
+        for job in jobs_of(values)
+        for text in (*job.mistakes, *validate(job.app, PodOptions.of_site(job.cfg), helm))
     ]
 
 

@@ -9,6 +9,7 @@ from torchx.specs import AppDef, CfgVal, Resource
 
 from hardviews.launch import EVALUATIONS, component, site
 from hardviews.launch.component import Mistaken
+from hardviews.launch.kubernetes.submitter import Submitter
 from hardviews.launch.pod_options import PodOptions
 
 JOBS = ("pack", "pretrain", *EVALUATIONS)
@@ -20,6 +21,7 @@ NAME = "hardviews"
 NO_SOURCE = "<source: images to pack>"
 """Placeholder of a source that is not given, as those of the site's values."""
 
+_DIGITS = 10  # of a digest that the chart puts behind the name of a job
 _GRACE_OF_COMPONENT = "grace"  # an argument of the component, which puts it into the pod's options itself
 
 
@@ -51,8 +53,8 @@ def fullname(values: Mapping[str, Any], release: str) -> str:
     return str(values.get("fullnameOverride") or (release if chart in release else f"{release}-{chart}"))
 
 
-def made_by_chart(values: Mapping[str, Any], release: str) -> set[str]:
-    """Return the objects that an installation makes itself, as KIND/NAME with the kind as in a path of the API."""
+def submitter_of(values: Mapping[str, Any], release: str) -> Submitter:
+    """Return Helm as the submitter of the jobs of some values."""
     found = set()
     name = fullname(values, release)
     if values.get("serviceAccount", {}).get("create"):
@@ -62,7 +64,7 @@ def made_by_chart(values: Mapping[str, Any], release: str) -> set[str]:
         found.add(f"secrets/{name}-store")
     if values.get("priorityClassSpec", {}).get("create"):
         found.add(f"priorityclasses/{values.get('pod', {}).get('priorityClass')}")
-    return found
+    return Submitter(_DIGITS, frozenset(found))
 
 
 def _job(key: str, values: Mapping[str, Any], release: str) -> ChartJob:

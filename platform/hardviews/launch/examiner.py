@@ -1,6 +1,6 @@
 """Finds the mistakes of a job before it runs: one implementation for `torchx run` and for `hardviews validate`."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from torchx.schedulers import Scheduler
@@ -13,6 +13,7 @@ from hardviews.launch.component import Mistaken
 from hardviews.launch.component_arguments import NoJob, split_readable
 from hardviews.launch.findings import Findings
 from hardviews.launch.kubernetes.scheduler import ElasticKubernetesScheduler
+from hardviews.launch.kubernetes.submitter import TORCHX, Submitter
 from hardviews.launch.preflight import Preflight, job_of
 from hardviews.launch.visible_store import StoreOfJob, visible_store
 
@@ -68,7 +69,7 @@ class Examiner:
         backend: Scheduler,
         cfg: Mapping[str, CfgVal],
         here: bool = False,
-        coming: Collection[str] = (),
+        submitter: Submitter = TORCHX,
     ) -> Findings:
         """Return everything that is found about a job.
 
@@ -77,7 +78,7 @@ class Examiner:
             backend: TorchX scheduler that would run it.
             cfg: options of the scheduler.
             here: whether the processes of the job run on this machine.
-            coming: objects of the cluster that will be there when the job is, as KIND/NAME.
+            submitter: tool that submits the job.
         """
         found = Findings()
         if self.complete:
@@ -88,7 +89,7 @@ class Examiner:
         if command is not None:
             reader = self._read(command)  # it works while the cluster answers
         if cluster is not None:
-            found.add(cluster.examine(app, cfg, online=self.online, coming=coming))
+            found.add(cluster.examine(app, cfg, online=self.online, submitter=submitter))
             found.checked += ["the settings of the pods", *(["the cluster"] if self.online else [])]
         if reader is not None:
             found.add(self._end_reading(reader, app, cluster, cfg, here))

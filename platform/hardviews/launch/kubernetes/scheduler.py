@@ -1,7 +1,7 @@
 """TorchX's scheduler `kubernetes`, for jobs whose pods come and go."""
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Dict, List  # noqa: UP035
 
@@ -24,6 +24,7 @@ from hardviews.launch.kubernetes.mistakes import validate
 from hardviews.launch.kubernetes.observed import phase
 from hardviews.launch.kubernetes.service import with_names
 from hardviews.launch.kubernetes.status import OVER, STATES, response
+from hardviews.launch.kubernetes.submitter import TORCHX, Submitter
 from hardviews.launch.kubernetes.surroundings import around
 from hardviews.launch.pod_options import PodOptions
 from hardviews.launch.site import cluster_options
@@ -68,9 +69,9 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
 
     # Submission
 
-    def examine(self, app: AppDef, cfg: Mapping[str, Any], online: bool, coming: Collection[str] = ()) -> Findings:
+    def examine(self, app: AppDef, cfg: Mapping[str, Any], online: bool, submitter: Submitter = TORCHX) -> Findings:
         """Find what is wrong with a submission, asking the cluster only if `online`; see `checks.ask`."""
-        found = Findings(validate(app, PodOptions.of_site(cfg)))
+        found = Findings(validate(app, PodOptions.of_site(cfg), submitter))
         if not cfg.get("queue"):
             found.mistakes.append(
                 "No queue is named. Give -cfg queue=NAME, HARDVIEWS_QUEUE in the environment, or queue = NAME under "
@@ -79,7 +80,9 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
         elif online:
             try:
                 job = self._submit_dryrun(app, cfg).request.resource
-                found.add(ask(self._cluster, job, self._namespace(cfg), rehearse=not found.mistakes, coming=coming))
+                found.add(
+                    ask(self._cluster, job, self._namespace(cfg), rehearse=not found.mistakes, coming=submitter.makes)
+                )
             except UserError as error:
                 found.mistakes.append(str(error))
         return found
