@@ -91,6 +91,7 @@ def test_help_starts_at_once_and_names_every_command(here: Path) -> None:
         ("recipes --help", "usage: hardviews recipes"),
         ("recipes show -h", "recipes show NAME"),
         ("launch --help", "--nnodes"),
+        ("validate --help", "--cluster"),
         ("launch pretrain --help", "digits_simsiam"),
         ("launch pretrain digits --help", "--method.temperature FLOAT"),
         ("recipes show digits", "method.temperature = 0.2"),

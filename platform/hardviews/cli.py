@@ -21,6 +21,7 @@ commands:
   demo      pretrain on a small data set (or your own images), evaluate, show the table: start here
   pack      turn a folder of images into shards
   pretrain  pretrain an encoder by a recipe
+  validate  say all mistakes of a job on Kubernetes before it is submitted, by TorchX or by Helm
   launch    pretrain or evaluate on several nodes that come and go, all of them processes of this machine
   knn       score an encoder by its nearest neighbours
   linear    score an encoder by a linear probe
@@ -120,6 +121,12 @@ def _launch(words: list[str]) -> None:
 
     if code := run_launch(words):
         raise SystemExit(code)
+
+
+def _validate(words: list[str]) -> None:
+    from hardviews.launch.validate_command import run_validate
+
+    run_validate(words)
 
 
 def _pack(words: list[str]) -> None:
@@ -244,6 +251,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "demo": _demo,
     "pack": _pack,
     "pretrain": _pretrain,
+    "validate": _validate,
     "launch": _launch,
     "knn": _knn,
     "linear": _linear,

@@ -326,6 +326,7 @@ def help_texts() -> str:
         ["compare", "a", "b"],
         ["demo"],
         ["launch"],
+        ["validate"],
         ["runs"],
     ]
     return "\n".join(hardviews([*page, "--help"]) for page in pages)

@@ -40,7 +40,7 @@ def test_other_protocols_take_them_too(kind, evaluate, tmp_path, project, client
     address = f"torchvision:DTD?root={dtd(tmp_path / 'root')}&split=train+val"
     result = evaluate(kind(**SUBJECT, data=address, project=str(project)))
     assert result.classes == 3
-    assert client.get_run(result.run_id).info.run_name == f"{result.name} DTD/test"
+    assert client.get_run(result.run_id).info.run_name == f"{result.name} DTD/test, resnet10t, untrained"
 
 
 def test_train_and_test_are_named_apart(tmp_path, project):

@@ -200,6 +200,12 @@ def test_a_process_of_its_own_checks_words_and_places(s3):
         (mistake,), remarks, failure = flight.places(s3.environment)
         assert f"'{bucket}/taken/train' already holds a packed dataset" in mistake
         assert (remarks, failure) == ([], None)
+        flight.begin(Job([*words, f"{bucket}/free", "--shard-bites", "1"]))
+        (mistake,), failure = flight.words()
+        assert ("--shard-bytes" in mistake, failure) == (True, None)
+        flight.begin(Job([*words, f"{bucket}/free"]))
+        assert flight.words() == ([], None)
+        assert flight.places(s3.environment) == ([], [], None)
     finally:
         flight.close()
     assert flight._process.poll() is not None

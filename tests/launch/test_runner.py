@@ -5,8 +5,7 @@ from typing import ClassVar
 import pytest
 
 from hardviews.errors import UserError
-from hardviews.launch import site
-from hardviews.launch import torchx_run as run
+from hardviews.launch import examiner, site
 from hardviews.launch.torchx_run import JobRunner
 from tests.launch.kubernetes.clusters import Few
 from tests.launch.kubernetes.jobs import job
@@ -47,7 +46,7 @@ def checked(monkeypatch, tmp_path):
     file.write_text("[kubernetes]\nqueue = default\n")
     monkeypatch.setenv("TORCHXCONFIG", str(file))
     monkeypatch.setattr(Checked, "made", [])
-    monkeypatch.setattr(run, "Preflight", Checked)
+    monkeypatch.setattr(examiner, "Preflight", Checked)
     return Checked
 
 

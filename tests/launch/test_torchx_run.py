@@ -210,7 +210,7 @@ def test_a_bucket_that_is_missing_is_found_before_anything_is_submitted(s3, tmp_
         words = ["run", "-s", "kubernetes", *PACK, "--image", "i"]
         refused = torchx(*words, "--data", "s3://nobody-has-this/d", KUBECONFIG=str(config))
         assert (refused.returncode, Api.created) == (2, []), refused.stderr
-        assert refused.stderr.startswith("torchx run: There is no bucket 'nobody-has-this'")
+        assert "\ntorchx run: There is no bucket 'nobody-has-this'" in refused.stderr  # after a remark
         server.shutdown()
 
 

@@ -1,11 +1,11 @@
 """Checks a command of a job as the processes of the job would, without running it.
 
 `python -m hardviews.launch.command_check` is started before a job is submitted: reading a recipe takes seconds of
-imports, which the submission itself does without. It reads two lines of JSON, and answers each with one:
+imports, which the submission itself does without. It reads lines of JSON, and answers each with one:
 
 1. `Job` -> {"mistakes": [...]}: what the words of the command say.
 2. {"store": variables or null} -> {"mistakes": [...], "remarks": [...], "unseen": reason or null}: what the places
-   hold.
+   of the last job hold.
 """
 
 import contextlib
@@ -135,7 +135,7 @@ def _pretrain(job: Job, words: Sequence[str]) -> tuple[list[str], Look | None]:
 def _cache(scratch: int | None, data: str, reader: "ReaderConfig") -> Iterator[str]:
     """Compare the bound of the cache of shards with the local disk that it lies on."""
     local = protocol_of(data) in ("file", "local") and not data.startswith("<")
-    if scratch is None or local or reader.cache_folder is not None:
+    if scratch is None or scratch <= 0 or local or reader.cache_folder is not None:
         return
     room = cache_room(scratch * _MB)
     if reader.cache_bytes > room:
@@ -235,16 +235,19 @@ def look_at(places: Look | None, store: Mapping[str, str] | None) -> dict[str, A
 
 
 def main() -> None:
-    """Answer the two questions."""
+    """Answer questions until there are no more."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    places: Look | None = None
     # Whatever a library or a help text prints is no answer.
     with contextlib.redirect_stdout(sys.stderr):
-        job = Job(**json.loads(sys.stdin.readline()))
-        mistakes, places = check(job)
-        print(json.dumps({"mistakes": mistakes}), file=answers, flush=True)
-        line = sys.stdin.readline()
-        if line:
-            print(json.dumps(look_at(places, json.loads(line)["store"])), file=answers, flush=True)
+        for line in sys.stdin:
+            question = json.loads(line)
+            if "store" in question:
+                answer = look_at(places, question["store"])
+            else:
+                mistakes, places = check(Job(**question))
+                answer = {"mistakes": mistakes}
+            print(json.dumps(answer), file=answers, flush=True)
     # A thread that still waits for a store holds nothing up.
     os._exit(0)
 

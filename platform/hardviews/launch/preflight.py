@@ -55,7 +55,7 @@ def _processes(role: Role) -> int:
 
 
 class Preflight:
-    """One check, begun when it is made; `close` ends its process."""
+    """The check of one job after the other, the first begun when it is made; `close` ends its process."""
 
     def __init__(self, job: Job) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `close`
@@ -69,6 +69,10 @@ class Preflight:
         )
         self._rest = b""
         self._late = False
+        self.begin(job)
+
+    def begin(self, job: Job) -> None:
+        """Begin the check of a job; `words` and `places` are asked of the one before no more."""
         self._send(asdict(job))
 
     def words(self) -> tuple[list[str], str | None]:

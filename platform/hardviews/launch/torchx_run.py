@@ -8,36 +8,34 @@ import argparse
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from configparser import ConfigParser
 from configparser import Error as ConfigError
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
-from torchx.cli.cmd_run import CmdRun
+from torchx.cli.argparse_util import ArgOnceAction, torchxconfig_run
+from torchx.cli.cmd_run import CmdRun, _parse_component_name_and_args
 from torchx.runner import Runner
 from torchx.runner.config import apply, find_configs, load_sections
-from torchx.schedulers import Scheduler, get_scheduler_factories
+from torchx.schedulers import get_scheduler_factories
 from torchx.schedulers.local_scheduler import SignalException
 from torchx.specs import AppDef, AppDryRunInfo, AppHandle, AppState, AppStatus, CfgVal
 from torchx.specs.api import parse_app_handle
-from torchx.specs.builders import materialize_appdef
 from torchx.util.types import to_dict
 
 from hardviews.elastic.worker import MISTAKE
 from hardviews.errors import UserError
 from hardviews.launch import local, site
-from hardviews.launch.component import Mistaken
-from hardviews.launch.component_arguments import NoJob, split_readable
 from hardviews.launch.component_file import find_component, name_function
+from hardviews.launch.examiner import Examiner, component_of
+from hardviews.launch.findings import Findings, listed
 from hardviews.launch.kubernetes.cluster import patiently
 from hardviews.launch.kubernetes.mistakes import unknown_options
 from hardviews.launch.kubernetes.scheduler import ElasticKubernetesScheduler
-from hardviews.launch.preflight import Preflight, job_of
 from hardviews.launch.torchx_commands import in_words, keep_default_scheduler, refuse_in_words
-from hardviews.launch.visible_store import StoreOfJob, visible_store
 
+_NOTHING = ", and nothing was submitted"
 _LOG_LAG = 0.5  # seconds; five looks of the thread that writes a local job's log
 
 
@@ -58,7 +56,7 @@ class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
         self.cluster_options: dict[str, CfgVal] = {}
         self._mistakes: list[str] = []
 
-    def refuse_later(self, mistakes: Sequence[str]) -> None:
+    def refuse_later(self, mistakes: Iterable[str]) -> None:
         """Adds mistakes that were found before the job was made."""
         self._mistakes += mistakes
 
@@ -71,20 +69,29 @@ class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
         workspace: str | None = None,
         parent_run_id: str | None = None,
     ) -> AppDryRunInfo:
-        function = find_component(component)
-        try:
-            words, defaults, unreadable = split_readable(
-                function, component_args, self._component_defaults.get(component)
-            )
-        except NoJob as error:
-            raise UserError(_listed([*self._mistakes, *error.mistakes])) from error
-        self.refuse_later(unreadable)
-        try:
-            app = materialize_appdef(function, words, defaults)
-        except Mistaken as error:
-            self.refuse_later(error.mistakes)
-            app = error.app
+        app = self._job(component, component_args)
+        if app is None:
+            raise UserError(listed(self._mistakes, _NOTHING))
         return self.dryrun(app, scheduler, cfg=cfg, workspace=workspace, parent_run_id=parent_run_id)
+
+    def examine_component(
+        self, component: str, words: list[str], scheduler: str, cfg: Mapping[str, CfgVal], online: bool
+    ) -> Findings:
+        """Find the mistakes of a submission without submitting anything.
+
+        Args:
+            component: name of the component.
+            words: its arguments.
+            scheduler: name of the scheduler.
+            cfg: its options.
+            online: whether the cluster and the object store are asked.
+        """
+        app = self._job(component, words)
+        found = Findings(list(self._mistakes), checked=["the arguments"])
+        if app is not None:
+            with Examiner(complete=True, online=online) as examiner:
+                found.add(examiner.examine(app, self._scheduler(scheduler), self._options(scheduler, cfg)))
+        return found
 
     def dryrun(
         self,
@@ -95,44 +102,28 @@ class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
         parent_run_id: str | None = None,
     ) -> AppDryRunInfo:
         on_this_machine = scheduler in local.LOCAL_SCHEDULERS
-        backend = self._scheduler(scheduler)
-        if isinstance(backend, ElasticKubernetesScheduler):
-            cfg = dict(cfg or {}) | self.cluster_options
-        if self.submits:
-            self.refuse_later(site.unsaid(app, local=on_this_machine))
-        disk = backend.cache_disk(app, cfg or {}) if isinstance(backend, ElasticKubernetesScheduler) else None
+        cfg = self._options(scheduler, cfg)
         if on_this_machine:
             local.localise(app, self.port)
-        command = job_of(app, disk, on_this_machine)
-        with ExitStack() as stack:
-            check = None
-            if command is not None:
-                check = Preflight(command)  # it works while the cluster answers
-                stack.callback(check.close)
-            if isinstance(backend, ElasticKubernetesScheduler):
-                self.refuse_later(backend.mistakes(app, cfg or {}, online=self.submits))
-            if command is not None and check is not None:
-                self._end_check(check, app, backend, cfg or {}, command.here)
+        with Examiner(complete=self.submits, online=self.submits) as examiner:
+            found = examiner.examine(app, self._scheduler(scheduler), cfg, here=on_this_machine)
+        for remark in found.remarks:
+            say(remark)
+        self.refuse_later(mistake for mistake in found.mistakes if mistake not in self._mistakes)
         if self._mistakes:
-            raise UserError(_listed(self._mistakes))
+            raise UserError(listed(self._mistakes, _NOTHING))
         return super().dryrun(app, scheduler, cfg=cfg, workspace=workspace, parent_run_id=parent_run_id)
 
-    def _end_check(
-        self, check: Preflight, app: AppDef, backend: Scheduler, cfg: Mapping[str, CfgVal], here: bool
-    ) -> None:
-        mistakes, failure = check.words()
+    def _job(self, component: str, words: list[str]) -> AppDef | None:
+        """Make the job of a component, noting the mistakes in its arguments; None if one is missing."""
+        app, mistakes = component_of(find_component(component), words, self._component_defaults.get(component))
         self.refuse_later(mistakes)
-        if failure is not None:
-            say(f"The command was not checked here ({failure}); the job's own processes check it.")
-        elif self.submits and not site.missing(app, local=True):
-            store = local.store_of(app) if here else visible_store(_store_of(backend, app, cfg))
-            if store is not None:
-                mistakes, remarks, failure = check.places(store)
-                self.refuse_later([mistake for mistake in mistakes if mistake not in self._mistakes])
-                for remark in remarks:
-                    say(remark)
-                if failure is not None:
-                    say(f"Data and output were not checked from here ({failure}); the job's processes check them.")
+        return app
+
+    def _options(self, scheduler: str, cfg: Mapping[str, CfgVal] | None) -> dict[str, CfgVal]:
+        """Return the options of a scheduler with those that the environment gives."""
+        ours = isinstance(self._scheduler(scheduler), ElasticKubernetesScheduler)
+        return dict(cfg or {}) | (self.cluster_options if ours else {})
 
     def log_lines(self, app_handle: AppHandle, *args: Any, should_tail: bool = False, **options: Any) -> Iterator[str]:
         """Yields the log of a replica to its last line.
@@ -167,10 +158,6 @@ class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
         return handle
 
 
-def _store_of(backend: Scheduler, app: AppDef, cfg: Mapping[str, CfgVal]) -> StoreOfJob:
-    return backend.store_of(app, cfg) if isinstance(backend, ElasticKubernetesScheduler) else StoreOfJob({})
-
-
 class CmdRunFile(CmdRun):  # type: ignore[misc]  # torchx 0.7.0 ships no types
     """The subcommand `run`."""
 
@@ -178,6 +165,8 @@ class CmdRunFile(CmdRun):  # type: ignore[misc]  # torchx 0.7.0 ships no types
         super().add_arguments(subparser)
         keep_default_scheduler(subparser)
         refuse_in_words(subparser, "run")
+        for once in (ArgOnceAction, torchxconfig_run):
+            once.called_args.clear()  # TorchX would count the options of an earlier command line of this process
         for action in subparser._actions:
             # TorchX would ask a Docker daemon to build every folder that it is called in, also for a dry run.
             if action.dest == "workspace" and action.default == f"file://{Path.cwd()}":
@@ -186,11 +175,7 @@ class CmdRunFile(CmdRun):  # type: ignore[misc]  # torchx 0.7.0 ships no types
     def run(self, args: argparse.Namespace) -> None:
         try:
             with in_words("run"), local.reserved_port() as port, JobRunner(port, not args.dryrun) as runner:
-                args.component_name_and_args = name_function(args.component_name_and_args)
-                runner.refuse_later(unreadable_options(runner, args.scheduler, args.scheduler_args))
-                given = to_dict(args.scheduler_args or "")
-                runner.cluster_options = {k: v for k, v in site.cluster_options().items() if k not in given}
-                self._subparser.error = _misread
+                self._prepare(runner, args)
                 try:
                     self._run(runner, args)
                 except SignalException:
@@ -201,6 +186,30 @@ class CmdRunFile(CmdRun):  # type: ignore[misc]  # torchx 0.7.0 ships no types
             # The runner has stopped the job's processes on the way here.
             print(f"torchx run: stopped by {error.sigval.name}", file=sys.stderr)
             sys.exit(128 + error.sigval)
+
+    def examine(self, args: argparse.Namespace, online: bool) -> Findings:
+        """Find what `run` would refuse, without running anything.
+
+        Args:
+            args: the parsed command line.
+            online: whether the cluster and the object store are asked.
+        """
+        with JobRunner(0, submits=False) as runner:
+            self._prepare(runner, args)
+            # As TorchX's `_run` reads the command line.
+            cfg = runner.scheduler_run_opts(args.scheduler).cfg_from_str(args.scheduler_args)
+            apply(args.scheduler, cfg)
+            component, words = _parse_component_name_and_args(args.component_name_and_args, self._subparser)
+            found: Findings = runner.examine_component(component, words, args.scheduler, cfg, online)
+            return found
+
+    def _prepare(self, runner: JobRunner, args: argparse.Namespace) -> None:
+        """Complete the component's name, and note what of the options cannot be read."""
+        args.component_name_and_args = name_function(args.component_name_and_args)
+        runner.refuse_later(unreadable_options(runner, args.scheduler, args.scheduler_args))
+        given = to_dict(args.scheduler_args or "")
+        runner.cluster_options = {k: v for k, v in site.cluster_options().items() if k not in given}
+        self._subparser.error = _misread
 
     def _wait_and_exit(self, runner: Runner, app_handle: AppHandle, log: bool) -> None:
         """Wait for a job; if one of this machine failed, say so in a sentence: its own messages are in its log."""
@@ -273,10 +282,3 @@ def unreadable_options(runner: Runner, scheduler: str, text: str | None) -> list
 def say(text: str) -> None:
     """Tell the user something that is no mistake; stdout has the handle of the job alone."""
     print(text, file=sys.stderr, flush=True)
-
-
-def _listed(mistakes: Sequence[str]) -> str:
-    if len(mistakes) == 1:
-        return mistakes[0]
-    lines = "".join(f"\n  {number}. {text}" for number, text in enumerate(mistakes, 1))
-    return f"{len(mistakes)} things are wrong, and nothing was submitted:{lines}"

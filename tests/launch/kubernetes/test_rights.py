@@ -50,6 +50,8 @@ class Noting(Situation):
         self._note("GET", path)
         if path in ("/api/v1/namespaces/n", JOBS) or path.endswith("/jobs"):
             return {"items": []}
+        if path.endswith("/persistentvolumeclaims/claim"):
+            return {"spec": {"storageClassName": "fast"}, "status": {"phase": "Pending"}}
         if path.endswith("/pods/pretrain-x-trainer-0"):
             return self.pods[1]
         return super().get(path, **query)
@@ -80,10 +82,10 @@ def used(situation: Situation) -> set[Right]:
     cfg = CFG | {"namespace": "n", "service_account": "s", "image_pull_secrets": ["p"]}
     app = job(secret=["s3"], priority="high", mount=["type=volume", "src=claim", "dst=/d"])
     cluster.queue = None  # asked for by name, then all
-    scheduler.mistakes(app, cfg, online=True)
-    scheduler.mistakes(job(), CFG | {"namespace": "n"}, online=True)
+    scheduler.examine(app, cfg, online=True)
+    scheduler.examine(job(), CFG | {"namespace": "n"}, online=True)
     cluster.queue = {"metadata": {"name": "default"}, "status": {"state": "Open"}}
-    scheduler.mistakes(job(), CFG | {"namespace": "n"}, online=True)  # nothing is missing: a rehearsal
+    scheduler.examine(job(), CFG | {"namespace": "n"}, online=True)  # nothing is missing: a rehearsal
     scheduler.schedule(scheduler.submit_dryrun(app, cfg))
     scheduler.describe("n:pretrain-x")
     scheduler.list()

@@ -9,6 +9,7 @@ from torchx.specs import AppDef, BindMount, DeviceMount, Role, VolumeMount
 from hardviews.errors import did_you_mean
 from hardviews.launch.component import HEADS, module
 from hardviews.launch.forms import LONGEST, bad_digest, bad_object
+from hardviews.launch.kubernetes.submitter import TORCHX, Submitter
 from hardviews.launch.pod_options import PodOptions
 from hardviews.launch.site import TRACKING
 
@@ -16,15 +17,15 @@ _PLACES = ("--data", "--output", "--run", "--out", "--source")
 _MADE = {"digits", "photographs"}  # sources that are no folders: hardviews.data.pack_command
 _HERE = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
 _CONFIDENTIAL = ("SECRET", "PASSWORD", "PASSWD", "TOKEN", "ACCESS_KEY", "API_KEY", "PRIVATE_KEY")
-_SUFFIX = "x" * 14  # as long as what TorchX makes unique names with
 
 
-def validate(app: AppDef, options: PodOptions) -> list[str]:
+def validate(app: AppDef, options: PodOptions, submitter: Submitter = TORCHX) -> list[str]:
     """Lists the mistakes in a job that no cluster need be asked for, each with its remedy.
 
     Args:
         app: the job.
         options: the site's; what the roles say is added to them.
+        submitter: tool that submits it.
     """
     found: list[str] = []
     for role in app.roles:
@@ -45,7 +46,7 @@ def validate(app: AppDef, options: PodOptions) -> list[str]:
         if module(role) is not None:
             found += _places(role)
             found += _servers(role)
-    found += _length(app)
+    found += _length(app, submitter.digits)
     return list(dict.fromkeys(found))
 
 
@@ -178,9 +179,9 @@ def _servers(role: Role) -> Iterator[str]:
         yield f"{name} is {value}, which {why}. Give an address that pods reach, such as http://SERVICE.NAMESPACE:PORT."
 
 
-def _length(app: AppDef) -> Iterator[str]:
+def _length(app: AppDef, digits: int) -> Iterator[str]:
     for index, role in enumerate(app.roles):
-        name = f"{app.name}-{_SUFFIX}-{role.name}-{role.num_replicas - 1}" + "-0" * (index == 0)
+        name = f"{app.name}-{'x' * digits}-{role.name}-{role.num_replicas - 1}" + "-0" * (index == 0)
         if len(name) > LONGEST:
             yield (
                 f"The name of the job, {app.name!r}, and of its role {role.name!r} make pod names of {len(name)} "

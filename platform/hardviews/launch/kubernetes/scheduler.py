@@ -15,6 +15,7 @@ from torchx.schedulers.kubernetes_scheduler import (
 from torchx.specs import AppDef, AppState, runopts
 
 from hardviews.errors import UserError
+from hardviews.launch.findings import Findings
 from hardviews.launch.kubernetes.checks import ask, store_of
 from hardviews.launch.kubernetes.cluster import JOBS, ApiRefused, Cluster
 from hardviews.launch.kubernetes.logs import lines
@@ -23,6 +24,7 @@ from hardviews.launch.kubernetes.mistakes import validate
 from hardviews.launch.kubernetes.observed import phase
 from hardviews.launch.kubernetes.service import with_names
 from hardviews.launch.kubernetes.status import OVER, STATES, response
+from hardviews.launch.kubernetes.submitter import TORCHX, Submitter
 from hardviews.launch.kubernetes.surroundings import around
 from hardviews.launch.pod_mistakes import not_a_switch
 from hardviews.launch.pod_options import PodOptions, switch
@@ -77,23 +79,26 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
 
     # Submission
 
-    def mistakes(self, app: AppDef, cfg: Mapping[str, Any], online: bool) -> List[str]:  # noqa: UP006  # `list` is a method here
-        """Lists what is wrong with a submission, asking the cluster only where `online`."""
-        found = validate(app, PodOptions.of_site(cfg))
+    def examine(self, app: AppDef, cfg: Mapping[str, Any], online: bool, submitter: Submitter = TORCHX) -> Findings:
+        """Find what is wrong with a submission, asking the cluster only if `online`; see `checks.ask`."""
+        found = Findings(validate(app, PodOptions.of_site(cfg), submitter))
         if isinstance(text := switch(cfg.get("open_metrics")), str):
-            found.append(not_a_switch("open_metrics", text))
+            found.mistakes.append(not_a_switch("open_metrics", text))
         if not cfg.get("queue"):
-            found.append(
+            found.mistakes.append(
                 "No queue is named. Give -cfg queue=NAME, HARDVIEWS_QUEUE in the environment, or queue = NAME under "
                 "[kubernetes] in .torchxconfig."
             )
         elif online:
             try:
                 job = self._submit_dryrun(app, cfg).request.resource
-                found += ask(self._cluster, job, self._namespace(cfg), rehearse=not found)
+                found.add(
+                    ask(self._cluster, job, self._namespace(cfg), rehearse=not found.mistakes, coming=submitter.makes)
+                )
             except UserError as error:
-                found.append(str(error))
-        return [*dict.fromkeys(found)]
+                found.mistakes.append(str(error))
+        found.mistakes[:] = dict.fromkeys(found.mistakes)
+        return found
 
     def cache_disk(self, app: AppDef, cfg: Mapping[str, Any]) -> int | None:
         """Returns the local disk of a job's working pods in MB, if it is limited and the cache of shards lies there."""
