@@ -42,6 +42,18 @@ def made(**curves: list[float]) -> Course:
     )
 
 
+# Short runs
+
+
+def test_one_measurement_that_rises_is_no_sign_of_a_collapse() -> None:
+    """Of a run of nine steps whose k-NN accuracy, rank and spread rose, and few-shot accuracy fell by chance."""
+    curves = {"health__rankme": [21.4, 26.7], "health__spread": [0.41, 0.64]}
+    accuracies = {"online__knn_top1_k20": [20.3, 26.6], "online__fewshot_top1_k10": [24.3, 18.0]}
+    assert verdict(made(**curves, **accuracies), finished=True).kind == "ok"
+    assert verdict(made(health__rankme=[21.4, 26.7, 26.6, 26.7]), finished=True).kind == "collapsing"
+    assert verdict(made(health__rankme=[21.4, 20.0]), finished=True).kind == "collapsing"
+
+
 # Real runs
 
 
