@@ -307,7 +307,13 @@ def test_copies_in_the_test_set_are_counted_and_left_out_of_a_second_accuracy(
         (tmp_path / "images" / "test" / name / "copy.png").write_bytes(source.read_bytes())
     pack(image_folder(str(tmp_path / "images" / "test")), str(tmp_path / "test"))
     places = {"train": f"{data}/train", "test": f"{tmp_path}/test", "project": str(project)}
-    result = evaluate_knn(Knn(pretrained[0], device="cpu", baselines=False, overlap="bytes", **places))
+    (tmp_path / "images" / "test" / CLASSES[0] / "broken.png").write_bytes(b"no image")
+    pack(image_folder(str(tmp_path / "images" / "test")), str(tmp_path / "again"))
+    result = evaluate_knn(Knn(pretrained[0], device="cpu", overlap="bytes", **places | {"test": f"{tmp_path}/again"}))
     assert "3 of 21 test images are copies of an image in the training set." in result.remarks
+    assert any("of the test part that could not be read: 1, left out" in remark for remark in result.remarks)
     found = client.get_run(result.run_id).data.metrics
-    assert found["overlap/train_test"] == 3 and 0 <= found["knn/top1_without_copies"] <= 100
+    assert found["overlap/train_test"] == 3
+    for prefix in ("", "pixels/", "untrained/"):  # each row of the table has it, so that they can be compared
+        assert 0 <= found[f"{prefix}knn/top1_without_copies"] <= 100
+    assert result.headings["knn/top1_without_copies"] == "without\ncopies"

@@ -108,6 +108,10 @@ def test_files_of_other_networks_and_of_more_than_weights_are_refused(network, t
     for path, words in cases:
         with pytest.raises(UserError, match=words):
             Subject(encoder=f"timm:{NAME}", weights=path).open("project")
+    deeper = tmp_path / "deeper.safetensors"  # holds all that the shallower network needs, and more
+    safetensors.torch.save_file(timm.create_model("resnet34", num_classes=10).state_dict(), deeper)
+    with pytest.raises(UserError, match=r"holds layer1\.2\.\S+ and \d+ more that the network does not have"):
+        Subject(encoder="timm:resnet18", weights=str(deeper)).open("project")
     with pytest.raises(UserError, match="no network named"):
         Subject(encoder="timm:resnet0").open("project")
 

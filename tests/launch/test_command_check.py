@@ -168,6 +168,7 @@ def test_an_evaluation_on_several_nodes_is_checked_before_it_starts(words, said)
     with pytest.raises(UserError, match=said):
         check_words(["knn", *words], Invited(1, 1, 2), "")
     check_words(["knn", "--run", "x", "--data", "d"], Invited(1, 1, 2), "")
+    check_words(["transfer", "--run", "x", "--sets", "a", "b"], Invited(1, 1, 2), "")
 
 
 def test_what_is_not_to_be_looked_at_is_not():
