@@ -191,7 +191,7 @@ def test_the_sites_options_are_looked_at_too():
 
 @pytest.mark.parametrize(("text", "count"), [("true", 0), ("False", 0), ("on", 1), ("1", 1)])
 def test_metrics_are_open_or_not(text, count):
-    found = create_scheduler("test").mistakes(job(), {"queue": "q", "open_metrics": text}, online=False)
+    found = create_scheduler("test").examine(job(), {"queue": "q", "open_metrics": text}, online=False).mistakes
     assert [f"open_metrics is {text!r}, which cannot be read: write true or false."] * count == found
 
 
