@@ -65,6 +65,4 @@ def submission(name: str, values: dict[str, Any]) -> tuple[AppDef, dict[str, Any
     arguments = {ARGUMENTS.get(key, key): value for key, value in merged.items() if key != "args"}
     known = ("image", "data") if name == "pack" else tuple(SITE)
     site = {key: values.get(key, SITE[key]) for key in known}
-    if name == "pack":
-        arguments.setdefault("source", "")
     return COMPONENTS[name](*own.get("args", []), **(site | arguments)), cfg

@@ -153,7 +153,7 @@ def pods(made: dict[str, Any]) -> list[dict[str, Any]]:
 def test_pods_satisfy_the_restricted_standard(name):
     for made in rendered(name):
         for pod in pods(made):
-            test = made["kind"] == "Pod" and ci(name).get("rbac", {}).get("create", True)
+            test = made["kind"] == "Pod" and ci(name).get("rbac", {}).get("create", False)
             assert pod["automountServiceAccountToken"] is test
             assert pod["securityContext"]["runAsNonRoot"] is True
             assert pod["securityContext"]["runAsUser"] > 0

@@ -4,7 +4,7 @@ import re
 
 import yaml
 
-from tests.charts.rendering import ROOT, SITE, ci, of_kind, texts
+from tests.charts.rendering import ROOT, SITE, ci, objects, of_kind, texts
 
 
 def documented(name):
@@ -92,15 +92,34 @@ def test_policies_let_dns_the_same_job_and_the_servers_through():
 
 
 def test_rights_are_few():
-    for name in ("production", "options", "site"):
+    for name in ("kind", "production", "options", "site"):
         for made in [*of_kind("Role", ci(name)), *of_kind("ClusterRole", ci(name))]:
             for rule in made["rules"]:
                 assert "*" not in str(rule)
                 assert "secrets" not in rule["resources"]
-            if made["kind"] == "ClusterRole":
-                assert made["metadata"]["annotations"]["helm.sh/hook"] == "test"
-                assert {verb for rule in made["rules"] for verb in rule["verbs"]} == {"get", "list"}
-    assert of_kind("ClusterRole", ci("options")) == []
+    (role,) = of_kind("ClusterRole", ci("kind"))
+    assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get", "list"}
+    assert of_kind("ClusterRole", ci("production")) == []
+
+
+def test_only_the_pod_of_the_test_is_a_hook():
+    """The program takes every hook of a test for a pod, and looks for its log."""
+    for made in objects(ci("kind")):
+        hook = made["metadata"].get("annotations", {}).get("helm.sh/hook")
+        assert hook == ("test" if made["kind"] == "Pod" else None)
+
+
+def test_the_test_has_rights_if_they_are_made():
+    (pod,) = of_kind("Pod", ci("kind"))
+    (account,) = of_kind("ServiceAccount", ci("kind"))
+    assert pod["spec"]["serviceAccountName"] == account["metadata"]["name"]
+    assert "--queue" in pod["spec"]["containers"][0]["command"]
+    (pod,) = of_kind("Pod", ci("gpu"))
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert "--queue" not in pod["spec"]["containers"][0]["command"]
+    (pod,) = of_kind("Pod", {**ci("gpu"), "rbac": {"create": True}})
+    command = pod["spec"]["containers"][0]["command"]
+    assert command[command.index("--gpus") + 1] == "8"
 
 
 def test_rights_of_users_are_among_those_that_torchx_uses():
@@ -122,7 +141,7 @@ def test_rights_of_users_are_among_those_that_torchx_uses():
 
 def test_the_service_account_is_that_of_the_pods():
     values = ci("production")
-    (account,) = [made for made in of_kind("ServiceAccount", values) if "helm.sh/hook" not in str(made["metadata"])]
+    (account,) = of_kind("ServiceAccount", values)
     assert account["automountServiceAccountToken"] is False
     for made in of_kind("Job", values):
         for task in made["spec"]["tasks"]:

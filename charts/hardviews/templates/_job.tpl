@@ -1,4 +1,5 @@
-{{/* The spec of a Volcano job, with __NAME__ for its name: root, o. This is kubernetes/manifest.py. */}}
+{{/* The spec of a Volcano job, with __NAME__ for its name: root, o. This is kubernetes/manifest.py.
+The maxRetry of a task is Volcano's default: if Volcano added it, an upgrade would take it away, which Volcano refuses. */}}
 {{- define "hardviews.spec" -}}
 {{- $o := .o }}{{ $made := include "hardviews.words" . | fromJson -}}
 {{- $gate := ternary (int64 $o.wait) 0 (gt (len $made.gate) 0) -}}
@@ -21,6 +22,7 @@ tasks:
   - name: packer-0
     replicas: 1
     minAvailable: 1
+    maxRetry: 3
     policies:
       - {exitCode: 2, action: TerminateJob}
       - {event: TaskCompleted, action: CompleteJob}
@@ -32,6 +34,7 @@ tasks:
   - name: coordinator-0
     replicas: 1
     minAvailable: 1
+    maxRetry: 3
     policies:
       - {exitCode: 3, action: TerminateJob}
       - {event: TaskCompleted, action: CompleteJob}
@@ -47,6 +50,7 @@ tasks:
   - name: {{ $o.role }}
     replicas: {{ int64 $o.most }}
     minAvailable: {{ int64 $o.least }}
+    maxRetry: 3
     {{- if $gate }}
     dependsOn:
       name:
