@@ -1,5 +1,6 @@
 """One set of values as an argument list of `torchx run`."""
 
+from pathlib import Path
 from typing import Any
 
 from torchx.specs import AppDef
@@ -28,7 +29,17 @@ OPTIONS = {
     "imagePullPolicy": "image_pull_policy",
     "serviceAccount": "service_account",
     "runAsUser": "run_as_user",
+    "annotations": "annotations",
+    "topologySpread": "spread",
+    "affinity": "affinity",
+    "devices": "devices",
+    "gpuResource": "gpu_resource",
+    "capabilities": "capabilities",
+    "runtimeClassName": "runtime_class",
+    "hostNetwork": "host_network",
 }
+AFFINITY = Path(__file__).parent / "affinity.yaml"
+"""The only affinity of the cases: TorchX takes the path of a file."""
 
 
 def words(mounts: list[dict[str, Any]]) -> list[str]:
@@ -56,6 +67,12 @@ def submission(name: str, values: dict[str, Any]) -> tuple[AppDef, dict[str, Any
         else:
             merged.setdefault(key, value)
     cfg = {OPTIONS[key]: merged.pop(key) for key in list(merged) if key in OPTIONS}
+    if "affinity" in cfg:
+        cfg["affinity"] = str(AFFINITY)
+    if "devices" in cfg:
+        cfg["devices"] = {name: str(count) for name, count in cfg["devices"].items()}
+    if "hostNetwork" in own or "hostNetwork" in pod:
+        cfg["host_network"] = str(cfg["host_network"]).lower()
     cfg["queue"] = values.get("queue", "default")
     if "imagePullSecrets" in values:
         cfg["image_pull_secrets"] = values["imagePullSecrets"]

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.charts.by_torchx import ARGUMENTS, COMPONENTS, submission
+from hardviews.launch.pod_options import PodOptions
+from tests.charts.by_torchx import AFFINITY, ARGUMENTS, COMPONENTS, submission
 from tests.charts.rendering import CHART, job
 from tests.launch.kubernetes.jobs import manifest
 
@@ -31,6 +32,9 @@ def normalised(made: dict[str, Any]) -> dict[str, Any]:
         labels = task["template"]["metadata"]
         labels["labels"] = kept(labels["labels"])
         pod = task["template"]["spec"]
+        for spread in pod.get("topologySpreadConstraints", []):
+            own = spread["labelSelector"]["matchLabels"]
+            assert own.pop("volcano.sh/job-name", None) or own.pop("app.kubernetes.io/instance") == "NAME"
         if "subdomain" in pod:
             pod["subdomain"] = "SERVICE"
         pod["volumes"].sort(key=lambda volume: str(volume["name"]))
@@ -107,6 +111,20 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "words": {"JOB": {"args": ["--seed", "3", "--name", "a b", "--x={1: 'é'}"]}},
 }
+PLACEMENT: dict[str, dict[str, Any]] = {
+    "annotations": {"pod": {"annotations": {"a/b": "c"}}, "JOB": {"annotations": {"d": "e"}}},
+    "spread": {"pod": {"topologySpread": ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]}},
+    "affinity": {"pod": {"affinity": yaml.safe_load(AFFINITY.read_text())}},
+    "devices": {"pod": {"devices": {"rdma/ib": 1, "example.org/x": 12}, "capabilities": ["IPC_LOCK"]}},
+    "runtime class": {"pod": {"runtimeClassName": "gvisor"}},
+    "network of the node": {"pod": {"hostNetwork": True}},
+}
+GPUS: dict[str, dict[str, Any]] = {
+    "other gpus": {"pod": {"gpuResource": "amd.com/gpu"}, "JOB": {"gpu": 2, "j": "1x2"}},
+    "other gpus, but none": {"pod": {"gpuResource": "amd.com/gpu"}},
+}
+if not hasattr(PodOptions(), "spread"):  # TorchX's side does not have these settings yet
+    PLACEMENT, GPUS = {}, {}
 ELASTIC: dict[str, dict[str, Any]] = {
     "gpu": {"JOB": {"j": "2:4x8", "gpu": 8, "cpu": 16, "memMB": 64000}},
     "processes": {"JOB": {"j": "3x2"}},
@@ -136,8 +154,8 @@ EVALUATION: dict[str, dict[str, Any]] = {
 def cases() -> list[Any]:
     found = []
     for name in COMPONENTS:
-        chosen = dict(CASES)
-        chosen |= ELASTIC if name != "pack" else {"source": {"JOB": {"source": "photographs"}}}
+        chosen = CASES | PLACEMENT
+        chosen |= ELASTIC | GPUS if name != "pack" else {"source": {"JOB": {"source": "photographs"}}}
         chosen |= PRETRAIN if name == "pretrain" else EVALUATION if name in EVALUATIONS else {}
         found += [pytest.param(name, values, id=f"{name}: {case}") for case, values in chosen.items()]
     return found
@@ -155,7 +173,7 @@ def test_the_chart_makes_the_job_of_torchx(name, values):
 def test_defaults_are_those_of_the_component(name):
     """Every argument of a component has a key, and the same default."""
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    back = {argument: key for key, argument in ARGUMENTS.items()}
+    back = {argument: key for key, argument in {**ARGUMENTS, "topologySpread": "spread"}.items()}
     for argument, parameter in inspect.signature(COMPONENTS[name]).parameters.items():
         key = back.get(argument, argument)
         if argument == "script_args":

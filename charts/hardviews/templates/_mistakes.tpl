@@ -20,6 +20,9 @@
 {{- if and $o.shm (gt (int64 $o.shm) (int64 $o.memMB)) -}}
 {{- $found = append $found (printf "shm %d MB of shared memory are part of the pod's memory, which is %d MB. Give less, or more memMB." (int64 $o.shm) (int64 $o.memMB)) -}}
 {{- end -}}
+{{- if hasKey $o.devices $o.gpuResource -}}
+{{- $found = append $found (printf "The device %s is the GPU resource, of which gpu says how many. Leave it out of the devices." $o.gpuResource) -}}
+{{- end -}}
 {{- $folders := list -}}
 {{- range $o.mounts -}}
 {{- if and (eq .type "volume") (not (regexMatch "^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$" .src)) -}}

@@ -27,7 +27,7 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* Security of a pod, and of a container, under the standard "restricted". */}}
+{{/* Security of a pod, and of a container with the capabilities that it adds, under the standard "restricted". */}}
 {{- define "hardviews.podSecurity" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
@@ -45,6 +45,10 @@ terminationMessagePolicy: FallbackToLogsOnError
 securityContext:
   allowPrivilegeEscalation: false
   capabilities:
+    {{- with .add }}
+    add:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
     drop:
       - ALL
   readOnlyRootFilesystem: true

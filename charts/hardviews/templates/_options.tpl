@@ -3,18 +3,20 @@ job's single values win; this is PodOptions.over. */}}
 {{- define "hardviews.options" -}}
 {{- $v := .root.Values }}{{ $pod := $v.pod }}{{ $job := index $v .job -}}
 {{- $o := dict "job" .job -}}
-{{- range $key := list "env" "nodeSelector" "labels" -}}
+{{- range $key := list "env" "nodeSelector" "labels" "annotations" "devices" -}}
 {{- $_ := set $o $key (merge (dict) (index $job $key | default dict) (index $pod $key | default dict)) -}}
 {{- end -}}
-{{- range $key := list "mounts" "tolerations" -}}
+{{- range $key := list "mounts" "tolerations" "topologySpread" "capabilities" -}}
 {{- $_ := set $o $key (concat (index $pod $key | default list) (index $job $key | default list)) -}}
 {{- end -}}
-{{- range $key := list "shm" "scratch" "imagePullPolicy" "serviceAccount" "priorityClass" "runAsUser" "ttl" -}}
+{{- range $key := list "shm" "scratch" "imagePullPolicy" "serviceAccount" "priorityClass" "runAsUser" "ttl" "runtimeClassName" "gpuResource" "hostNetwork" -}}
 {{- $value := index $job $key -}}
 {{- $_ := set $o $key (ternary (index $pod $key) $value (or (kindIs "invalid" $value) (eq (toString $value) ""))) -}}
 {{- end -}}
 {{- if and $v.serviceAccount.create (not $o.serviceAccount) }}{{ $_ := set $o "serviceAccount" (include "hardviews.fullname" .root) }}{{ end -}}
-{{- $_ := set $o "tolerations" (uniq $o.tolerations) -}}
+{{- range $key := list "tolerations" "topologySpread" "capabilities" }}{{ $_ := set $o $key (uniq (index $o $key)) }}{{ end -}}
+{{- $_ := set $o "affinity" ($job.affinity | default $pod.affinity) -}}
+{{- $_ := set $o "gpuResource" ($o.gpuResource | default "nvidia.com/gpu") -}}
 {{- $secrets := $v.secrets -}}
 {{- if $v.objectStore.enabled -}}
 {{- $secrets = append $secrets (include "hardviews.storeSecret" .root) -}}

@@ -20,21 +20,45 @@ gate (seconds, or 0), and memory and cpu. This is kubernetes/manifest.py. */}}
 {{- $env = merge $env (dict "HARDVIEWS_IMAGE" .root.Values.image) -}}
 {{- if $cached }}{{ $env = merge $env (dict "HARDVIEWS_CACHE_BYTES" (div (mul (int64 $o.scratch) 95000000) 100 | toString)) }}{{ end -}}
 {{- end -}}
+{{- $devices := ternary dict $o.devices $head -}}
+{{- if and $o.gpu (not $head) }}{{ $devices = merge (dict $o.gpuResource $o.gpu) $devices }}{{ end -}}
 {{- $shared := ternary (div (int64 .memory) 2) 64 (gt (int64 .memory) 1) -}}
 {{- if and $o.shm (not $head) }}{{ $shared = int64 $o.shm }}{{ end -}}
+{{- $notes := .annotations | default dict -}}
+{{- if $head }}{{ $_ := set $notes "volcano.sh/task-priority" "2147483647" }}{{ end -}}
+{{- if and $o.gpu (not $head) (ne $o.gpuResource "nvidia.com/gpu") }}{{ $_ := set $notes "hardviews/gpu-resource" $o.gpuResource }}{{ end -}}
 metadata:
   annotations:
-    sidecar.istio.io/inject: "false"
-    {{- if $head }}
-    volcano.sh/task-priority: "2147483647"
-    {{- end }}
-    {{- if .annotations }}
-    {{- toYaml .annotations | nindent 4 }}
-    {{- end }}
+    {{- merge $notes $o.annotations (dict "sidecar.istio.io/inject" "false") | toYaml | nindent 4 }}
   labels:
     {{- merge $own $o.labels .root.Values.commonLabels | toYaml | nindent 4 }}
 spec:
   {{- include "hardviews.podSecurity" (int64 ($o.runAsUser | default 10001)) | nindent 2 }}
+  {{- if $o.hostNetwork }}
+  hostNetwork: true
+  dnsPolicy: ClusterFirstWithHostNet
+  {{- end }}
+  {{- with $o.runtimeClassName }}
+  runtimeClassName: {{ . }}
+  {{- end }}
+  {{- if not $head }}
+  {{- with $o.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $o.topologySpread }}
+  topologySpreadConstraints:
+    {{- range . }}
+    - maxSkew: 1
+      topologyKey: {{ . }}
+      whenUnsatisfiable: ScheduleAnyway
+      labelSelector:
+        matchLabels:
+          torchx.pytorch.org/role-name: {{ $.role }}
+          volcano.sh/job-name: __NAME__
+    {{- end }}
+  {{- end }}
+  {{- end }}
   {{- if ne .kind "single" }}
   subdomain: {{ include "hardviews.fullname" .root }}-jobs
   {{- end }}
@@ -91,6 +115,12 @@ spec:
             fieldRef:
               fieldPath: metadata.namespace
         {{- end }}
+        {{- if and $agent $o.hostNetwork }}
+        - name: HARDVIEWS_NODE
+          valueFrom:
+            fieldRef:
+              fieldPath: metadata.name
+        {{- end }}
       {{- if and $o.secrets (or (not $head) .gate) }}
       envFrom:
         {{- range $o.secrets }}
@@ -120,16 +150,16 @@ spec:
         requests:
           cpu: {{ .milliCpu }}m
           memory: {{ .memory }}M
-          {{- if and $o.gpu (not $head) }}
-          nvidia.com/gpu: {{ int64 $o.gpu | quote }}
+          {{- range $name, $count := $devices }}
+          {{ $name }}: {{ int64 $count | quote }}
           {{- end }}
         limits:
           cpu: {{ max 1000 .milliCpu }}m
           memory: {{ ternary (max 512 .memory) .memory $head }}M
-          {{- if and $o.gpu (not $head) }}
-          nvidia.com/gpu: {{ int64 $o.gpu | quote }}
+          {{- range $name, $count := $devices }}
+          {{ $name }}: {{ int64 $count | quote }}
           {{- end }}
-      {{- include "hardviews.containerSecurity" . | nindent 6 }}
+      {{- include "hardviews.containerSecurity" (dict "add" (ternary list $o.capabilities $head)) | nindent 6 }}
       volumeMounts:
         - name: dshm
           mountPath: /dev/shm

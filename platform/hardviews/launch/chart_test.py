@@ -178,6 +178,7 @@ def main(words: Sequence[str] | None = None, cluster: Cluster | None = None) -> 
     parser.add_argument("--tracking", default="", metavar="URL", help="MLflow server")
     parser.add_argument("--queue", default="", metavar="NAME", help="Volcano queue")
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs that one pod asks for")
+    parser.add_argument("--gpu-resource", default=_GPU, metavar="NAME", help="by which nodes offer GPUs")
     parser.add_argument("--patience", type=float, default=30.0, metavar="SECONDS", help="for each server")
     options = parser.parse_args(words)
     client = cluster or Cluster()
@@ -188,7 +189,7 @@ def main(words: Sequence[str] | None = None, cluster: Cluster | None = None) -> 
         ("output", lambda: check_store(options.output, options.patience)),
         ("tracking", lambda: check_tracking(options.tracking)),
         ("queue", lambda: check_queue(client, options.queue)),
-        ("gpus", lambda: check_gpus(client, options.gpus)),
+        ("gpus", lambda: check_gpus(client, options.gpus, options.gpu_resource)),
     ]
     failed = 0
     for name, check in checks:
