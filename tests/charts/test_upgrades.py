@@ -110,6 +110,7 @@ def test_the_coordinators_budget_finds_its_pod_by_volcanos_labels():
     budgets = of_kind("PodDisruptionBudget", values)
     assert {made["metadata"]["name"] for made in budgets} == set(names(values).values()) - {names(values)["pack"]}
     for made in budgets:
+        assert made["spec"]["minAvailable"] == 1
         labels = made["spec"]["selector"]["matchLabels"]
         assert labels["volcano.sh/job-name"] == made["metadata"]["name"]
         (task,) = [
