@@ -95,8 +95,7 @@ def test_the_same_values_do_nothing_and_others_start_what_they_concern(space):
 
 def test_nothing_is_left(space):
     helm(space, "uninstall", RELEASE)
-    wait_for(
-        "the end of all pods", lambda: not space.get("pods", "--selector", f"app.kubernetes.io/instance={RELEASE}"), 200
-    )
+    ours = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component!=test"
+    wait_for("the end of all pods", lambda: not space.get("pods", "--selector", ours), 200)
     assert jobs(space) == {}
     assert space.get("secret", "demo-hardviews-store") is None
