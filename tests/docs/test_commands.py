@@ -32,6 +32,7 @@ from tests.tracking.servers import free_port
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS += [ROOT / "charts" / "hardviews" / "README.md"]
 
 # Commands that another test runs, and what proves it in that test's file.
 ELSEWHERE = {

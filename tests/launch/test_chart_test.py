@@ -1,0 +1,128 @@
+"""The checks of `helm test`, each failure in plain words."""
+
+import shutil
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from hardviews.errors import UserError
+from hardviews.launch import chart_test
+from hardviews.launch.chart_test import Left, check_data, check_gpus, check_names, check_queue, check_store, main
+from hardviews.storage.store import open_store
+from hardviews.tracking.uri import default_uri
+from tests.fake_s3 import Refusal
+from tests.launch.kubernetes.clusters import QUEUES, Few, refusal
+from tests.stores import empty_store
+from tests.tracking.servers import answering, free_port
+
+
+def nodes(*gpus):
+    return {"items": [{"status": {"allocatable": {"nvidia.com/gpu": str(number)}}} for number in gpus] + [{}]}
+
+
+def test_names_resolve():
+    assert check_names(["http://localhost:5000", "", "s3://"], 0) == "localhost resolves"
+
+
+def test_a_name_that_nobody_knows_is_named():
+    with pytest.raises(UserError, match=r"The name nobody\.invalid does not resolve.*SERVICE\.NAMESPACE"):
+        check_names(["http://localhost", "http://nobody.invalid:9"], 0)
+
+
+def test_without_servers_names_are_left_out():
+    with pytest.raises(Left, match="no server is named"):
+        check_names([""], 0)
+
+
+def test_a_store_is_written_read_and_left_as_it_was(fake_s3):
+    url = f"{fake_s3.url}/run"
+    assert check_store(url, 1) == f"{url} can be written and read"
+    assert open_store(url).files() == []
+
+
+def test_a_store_that_takes_nothing_is_named(fake_s3):
+    fake_s3.refuse("PutObject", by=Refusal(403, "AccessDenied"))
+    with pytest.raises(UserError, match=r"run"):
+        check_store(f"{fake_s3.url}/run", 1)
+
+
+def test_a_store_that_cannot_be_read_is_named(fake_s3):
+    fake_s3.refuse("HeadObject", "GetObject", "ListObjectsV2", by=Refusal(403, "AccessDenied"))
+    with pytest.raises(UserError):
+        check_data(f"{fake_s3.url}/data", 1)
+
+
+def test_data_may_come_later(fake_s3):
+    url = f"{fake_s3.url}/data"
+    assert check_data(url, 1).endswith("nothing is packed there yet")
+    open_store(f"{url}/train").write("index.json", b"{}")
+    assert check_data(url, 1) == f"{url} can be read"
+
+
+@pytest.mark.parametrize("check", [check_store, check_data])
+def test_a_volume_is_left_out(check):
+    with pytest.raises(Left, match="a volume"):
+        check("/data/x", 1)
+    with pytest.raises(Left, match="named"):
+        check("", 1)
+
+
+def test_mlflow_takes_a_record_and_keeps_none(tmp_path):
+    folder = tmp_path / "project"
+    shutil.copytree(empty_store(), folder)
+    uri = default_uri(folder)
+    assert chart_test.check_tracking(uri) == f"{uri} takes records"
+    assert chart_test.check_tracking(uri)  # the experiment is there already
+    client = MlflowClient(uri)
+    (experiment,) = [each for each in client.search_experiments() if each.name == "hardviews helm test"]
+    assert client.search_runs([experiment.experiment_id]) == []
+
+
+def test_a_server_that_is_no_mlflow_is_named():
+    with answering(403, b"forbidden") as address, pytest.raises(UserError, match="did not take a record"):
+        chart_test.check_tracking(address)
+
+
+def test_a_password_in_an_address_is_not_printed():
+    with pytest.raises(UserError) as caught:
+        chart_test.check_tracking(f"http://me:hidden@127.0.0.1:{free_port()}")
+    assert "hidden" not in str(caught.value)
+
+
+def test_queues():
+    cluster = Few()
+    assert check_queue(cluster, "default") == "the queue default is open"
+    with pytest.raises(UserError, match="no queue other"):
+        check_queue(cluster, "other")
+    cluster.objects[f"{QUEUES}/default"] = {"status": {"state": "Closed"}}
+    with pytest.raises(UserError, match="it is Closed"):
+        check_queue(cluster, "default")
+    cluster.objects[f"{QUEUES}/default"] = refusal(403, "forbidden")
+    with pytest.raises(Left, match="may not read queues"):
+        check_queue(cluster, "default")
+    with pytest.raises(Left, match="rbac"):
+        check_queue(cluster, "")
+
+
+def test_gpus():
+    cluster = Few()
+    cluster.objects["/api/v1/nodes"] = nodes(0, 4)
+    assert check_gpus(cluster, 4) == "a node has 4 GPUs"
+    with pytest.raises(UserError, match=r"asks for 8 GPUs.*no node has more than 4"):
+        check_gpus(cluster, 8)
+    with pytest.raises(Left):
+        check_gpus(cluster, 0)
+    cluster.objects["/api/v1/nodes"] = refusal(403, "forbidden")
+    with pytest.raises(Left):
+        check_gpus(cluster, 1)
+
+
+def test_every_check_has_a_line_and_one_failure_fails(fake_s3, capsys):
+    cluster = Few()
+    words = ["--data", f"{fake_s3.url}/d", "--output", f"{fake_s3.url}/o", "--queue", "default", "--patience", "1"]
+    assert main(words, cluster) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["names", "data", "output", "tracking", "queue", "gpus"]
+    assert [line[9:18].strip() for line in lines] == ["passed", "passed", "passed", "left out", "passed", "left out"]
+    assert main([*words, "--queue", "other"], cluster) == 1
+    assert "queue    FAILED   The cluster has no queue other" in capsys.readouterr().out
