@@ -43,7 +43,7 @@ def by_torchx(name: str, values: dict[str, Any]) -> list[str]:
         return error.mistakes
     found = unsaid(app, local=False) if values.get("queue") != "" else []
     scheduler = create_scheduler("test")
-    return [*found, *scheduler.mistakes(app, cfg, online=False)]
+    return [*found, *scheduler.examine(app, cfg, online=False).mistakes]
 
 
 def switched_on(row: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import yaml
 
-from hardviews.launch.pod_options import PodOptions
 from tests.charts.by_torchx import AFFINITY, ARGUMENTS, COMPONENTS, submission
 from tests.charts.rendering import CHART, job
 from tests.launch.kubernetes.jobs import manifest
@@ -123,8 +122,6 @@ GPUS: dict[str, dict[str, Any]] = {
     "other gpus": {"pod": {"gpuResource": "amd.com/gpu"}, "JOB": {"gpu": 2, "j": "1x2"}},
     "other gpus, but none": {"pod": {"gpuResource": "amd.com/gpu"}},
 }
-if not hasattr(PodOptions(), "spread"):  # TorchX's side does not have these settings yet
-    PLACEMENT, GPUS = {}, {}
 ELASTIC: dict[str, dict[str, Any]] = {
     "gpu": {"JOB": {"j": "2:4x8", "gpu": 8, "cpu": 16, "memMB": 64000}},
     "processes": {"JOB": {"j": "3x2"}},

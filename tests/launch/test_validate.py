@@ -478,3 +478,8 @@ def test_without_a_cluster_the_question_to_it_is_one_sentence(values, capfd):
         capfd, cli.main, ["validate", "--cluster", values({"pretrain": {"enabled": True, "recipe": "smoke"}})]
     )
     assert "pretrain: No Kubernetes cluster is known here" in said
+
+
+@pytest.mark.parametrize("file", sorted((CHART / "ci").glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_examples_of_the_chart_are_right(file):
+    assert examine_chart([str(file)], CHART).mistakes == []

@@ -1,5 +1,6 @@
 """The affinity of a job's pods, which stands in a file as Kubernetes writes it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,21 @@ _KINDS = ("nodeAffinity", "podAffinity", "podAntiAffinity")
 _EXAMPLE = "docs/cluster.md has an example"
 
 
-def read(file: str) -> dict[str, Any]:
+def read(file: str | Mapping[str, Any]) -> dict[str, Any]:
     """Reads an affinity, the value of `affinity:` in the description of a pod.
 
     Checks the names and kinds of its two upper levels; the cluster checks the rest before submission.
 
     Args:
-        file: path of a YAML file on this machine.
+        file: path of a YAML file on this machine; or the affinity itself, as a chart's values hold it.
 
     Raises:
         UserError: the file cannot be read, or does not hold an affinity.
     """
+    if isinstance(file, Mapping):
+        if why := _wrong(dict(file)):
+            raise UserError(f"The affinity cannot be used: {why}. Correct it; {_EXAMPLE}.")
+        return dict(file)
     try:
         with Path(file).expanduser().open("rb") as stream:
             content = stream.read(_LARGEST + 1)

@@ -59,17 +59,18 @@ def _in_words(error: ValidationError) -> Iterator[Violation]:
     place, schema, value = tuple(error.absolute_path), error.schema, error.instance
     name = dotted(place)
     if error.validator == "additionalProperties" and isinstance(error.validator_value, bool):
-        known = list(schema.get("properties", {}))
+        known, forms = list(schema.get("properties", {})), list(schema.get("patternProperties", {}))
         for key in value:
-            if key not in known:
+            if key in known or any(re.search(form, str(key)) for form in forms):
+                continue
+            if forms:
+                yield Violation((*place, str(key)), False, f"{name} has the key {key}, which is not of the right form.")
+            else:
                 near = did_you_mean(str(key), known)
                 near = near.replace("mean ", f"mean {name}.") if place else near
                 more = "" if near else f" It has {', '.join(known)}."
                 whose = f"{name} has no key {key}" if place else f"The chart has no value {key}"
                 yield Violation((*place, key), True, f"{whose}.{near}{more}")
-        return
-    if "propertyNames" in error.absolute_schema_path:
-        yield Violation((*place, str(value)), False, f"{name} has the key {value}, which is not of the right form.")
         return
     if error.validator == "required":
         lacking = [key for key in error.validator_value if key not in value]

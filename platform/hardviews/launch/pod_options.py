@@ -39,7 +39,7 @@ class PodOptions:
         shm: shared memory of a pod in MB, part of its memory.
         scratch: local disk of a pod in MB.
         spread: labels of nodes, by key, over whose values the working pods are spread as evenly as there is room.
-        affinity: path of a YAML file with the affinity of the working pods.
+        affinity: path of a YAML file with the affinity of the working pods, or the affinity itself.
         devices: how many of other devices a working pod needs, by the name under which nodes offer them.
         capabilities: Linux capabilities that the working pods add.
         gpu_resource: name under which nodes offer GPUs.
@@ -62,7 +62,7 @@ class PodOptions:
     scratch: int | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
     spread: tuple[str, ...] = ()
-    affinity: str | None = None
+    affinity: str | Mapping[str, Any] | None = None
     devices: Mapping[str, str] = field(default_factory=dict)
     capabilities: tuple[str, ...] = ()
     gpu_resource: str | None = None
@@ -145,7 +145,7 @@ class PodOptions:
             mine, theirs = getattr(self, entry.name), getattr(site, entry.name)
             if isinstance(mine, tuple):
                 merged[entry.name] = tuple(dict.fromkeys((*theirs, *mine)))
-            elif isinstance(mine, Mapping):
+            elif isinstance(mine, Mapping) and entry.name != "affinity":
                 merged[entry.name] = {**theirs, **mine}
             else:
                 merged[entry.name] = theirs if mine is None else mine
