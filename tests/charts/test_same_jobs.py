@@ -84,7 +84,7 @@ CASES: dict[str, dict[str, Any]] = {
     "service account": {"pod": {"serviceAccount": "trainer", "runAsUser": 2000}},
     "environment": {
         "pod": {"env": {"AWS_REGION": "eu-west-1", "OMP_NUM_THREADS": "2"}},
-        "JOB": {"env": {"AWS_REGION": "here", "PYTHONSAFEPATH": "", "LOGLEVEL": "INFO", "A": 'x "<y>" $(B) é'}},
+        "JOB": {"env": {"AWS_REGION": "here", "PYTHONSAFEPATH": "", "LOGLEVEL": "INFO", "A": 'x "<y>" $(B) \u00e9'}},
     },
     "our own variables": {
         "JOB": {
@@ -108,7 +108,7 @@ CASES: dict[str, dict[str, Any]] = {
         "pod": {"imagePullPolicy": "Always"},
         "queue": "vision",
     },
-    "words": {"JOB": {"args": ["--seed", "3", "--name", "a b", "--x={1: 'é'}"]}},
+    "words": {"JOB": {"args": ["--seed", "3", "--name", "a b", "--x={1: '\u00e9'}"]}},
 }
 PLACEMENT: dict[str, dict[str, Any]] = {
     "annotations": {"pod": {"annotations": {"a/b": "c"}}, "JOB": {"annotations": {"d": "e"}}},
