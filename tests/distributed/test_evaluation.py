@@ -30,7 +30,7 @@ def test_one_process_and_two_agree_bit_for_bit(pair, urls, tmp_path, monkeypatch
 def test_a_mistake_that_one_process_meets_ends_both(pair, urls, tmp_path):
     first, second = pair.run(evaluation.refused, urls[0], str(tmp_path / "cache"))
     assert second == "this image is broken"
-    assert first == "Evaluation: process 1 met a mistake; its message says which."
+    assert first == "Process 1 met a mistake; its message says which."
 
 
 def test_one_process_writes_of_all_that_share_a_folder(pair, tmp_path):

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from hardviews.evaluation.average_precision import Precision, interpolated_area, mean_precision
@@ -132,14 +131,7 @@ def ends_of(name: str, settings: Sequence[Mapping[str, float]], accuracy: Mappin
 
 def from_holder(value: T | None, world: World) -> T:
     """Return on every rank the value that one rank holds; the others pass None. Every rank calls this."""
-    if world.size > 1:
-        held: list[bool] = [False] * world.size
-        dist.all_gather_object(held, value is not None)
-        values = [value]
-        dist.broadcast_object_list(values, src=held.index(True), device=world.device)
-        value = values[0]
-    assert value is not None
-    return value
+    return next(held for held in world.together(lambda: value) if held is not None)
 
 
 def top(n: int, scores_ML: Tensor, labels_M: Tensor) -> float:

@@ -116,12 +116,7 @@ def extract(
 
 def _missing(file: FeatureFile | None, world: World) -> list[int]:
     """Return the micro-batches that any file lacks, in order; every rank calls this."""
-    mine = [] if file is None else file.missing
-    if world.size == 1:
-        return mine
-    all_of_them: list[list[int]] = [[]] * world.size
-    dist.all_gather_object(all_of_them, mine)
-    return sorted(set().union(*all_of_them))
+    return sorted(set().union(*world.together(lambda: [] if file is None else file.missing)))
 
 
 class _Batches:
@@ -153,28 +148,18 @@ class _Batches:
 
 
 def gathered(encoded: Iterator[Tensor], count: int, world: World) -> list[np.ndarray]:
-    """Return the features of a round's micro-batches, one of each of the first `count` ranks; every rank calls this.
+    """Return the features of a round's micro-batches, one of each of the first `count` ranks; every rank calls this."""
+    values_BD = torch.empty(0, 0)
 
-    A rank that fails says so first: the others would wait for it in vain.
-    """
-    values_BD, failure = torch.empty(0, 0), None
-    if world.rank < count:
-        try:
+    def encode() -> tuple[int, int]:
+        nonlocal values_BD
+        if world.rank < count:
             values_BD = next(encoded)
-        except UserError as error:
-            failure = error
+        return values_BD.shape[0], values_BD.shape[1]
+
+    filled = [shape for shape in world.together(encode) if shape[0]]
     if world.size == 1:
-        if failure is not None:
-            raise failure
         return [values_BD.numpy()]
-    shapes: list[tuple[int, int] | None] = [None] * world.size
-    mine = (values_BD.shape[0], values_BD.shape[1])
-    dist.all_gather_object(shapes, mine if failure is None else None)
-    if failure is not None:
-        raise failure
-    if None in shapes:
-        raise UserError(f"Evaluation: process {shapes.index(None)} met a mistake; its message says which.")
-    filled = [shape for shape in shapes if shape is not None and shape[0]]
     padded_BD = torch.zeros(max(rows for rows, _ in filled), filled[0][1], device=world.device)
     padded_BD[: len(values_BD), : values_BD.shape[1]] = values_BD
     parts = [torch.empty_like(padded_BD) for _ in range(world.size)]

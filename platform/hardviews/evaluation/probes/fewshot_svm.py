@@ -13,7 +13,6 @@ from statistics import median
 from typing import TypeVar
 
 import numpy as np
-import torch.distributed as dist
 from torch import Tensor
 
 from hardviews.errors import UserError
@@ -23,6 +22,7 @@ from hardviews.evaluation.probe import Choice, Task
 from hardviews.evaluation.probes import svm
 from hardviews.evaluation.probes.low_shot import NEGATIVES, Draw, draw, everything, fewest
 from hardviews.evaluation.probes.svm import COST, Plane
+from hardviews.evaluation.probes.sweep import shared
 from hardviews.progress import progress
 
 T = TypeVar("T")
@@ -159,8 +159,5 @@ def _shared(jobs: Sequence[object], work: Callable[..., T], task: Task, title: s
     world = task.world
     mine = range(world.rank, len(jobs), world.size)
     done = {number: work(jobs[number]) for number in progress(mine, len(mine), title, show=world.leads)}
-    if world.size > 1:
-        parts: list[dict[int, T]] = [{}] * world.size
-        dist.all_gather_object(parts, done)
-        done = {number: outcome for part in parts for number, outcome in part.items()}
+    done = shared(done, world)
     return [done[number] for number in range(len(jobs))]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch.distributed as dist
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -93,7 +92,7 @@ class Training:
                 "The heads that were kept in %s cannot be read (%s): they begin anew.", self._store.url, error
             )
             step, heads = 0, {}
-        steps = _of_all(step, self._world)
+        steps = self._world.together(lambda: step)
         return (step, heads) if set(steps) == {step} else (0, {})
 
     def keep_epoch(self, epoch: int, mine: Heads) -> None:
@@ -123,7 +122,7 @@ class Training:
         except UserError as error:
             logger.warning("%s Heads in training are not kept this time.", error)
             written = 0
-        return all(_of_all(written, self._world))
+        return all(self._world.together(lambda: written))
 
     def _read(self, folder: str, parts: int) -> dict[int, Mapping[str, Tensor]]:
         found: dict[int, dict[str, Tensor]] = {}
@@ -185,11 +184,3 @@ def _forget(folder: Path) -> None:
 
 def _part(rank: int, size: int) -> str:
     return f"part-{rank}-of-{size}.safetensors"
-
-
-def _of_all(value: int, world: World) -> list[int]:
-    if world.size == 1:
-        return [value]
-    values = [value] * world.size
-    dist.all_gather_object(values, value)
-    return values

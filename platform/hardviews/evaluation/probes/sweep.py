@@ -12,15 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from hardviews.elastic.worker import advanced
 from hardviews.evaluation.features.extract import Features
 from hardviews.progress import progress
 from hardviews.world import World
+
+T = TypeVar("T")
 
 _TILE = 4096  # rows that are scored at once
 
@@ -181,10 +183,6 @@ def _mapper(device: torch.device, heads: int) -> Iterator[Callable[..., Iterable
         torch.set_num_threads(threads)
 
 
-def shared(values: dict[int, float], world: World) -> dict[int, float]:
-    """Return the numbers of all ranks' heads on every rank."""
-    if world.size == 1:
-        return values
-    parts: list[dict[int, float]] = [{}] * world.size
-    dist.all_gather_object(parts, values)
-    return {number: value for part in parts for number, value in part.items()}
+def shared(values: dict[int, T], world: World) -> dict[int, T]:
+    """Return the values of all ranks, each with a number of its own, on every rank."""
+    return {number: value for part in world.together(lambda: values) for number, value in part.items()}
