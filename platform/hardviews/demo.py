@@ -143,7 +143,7 @@ def measure(demo: Demo) -> Outcome:
         seconds["pretrain"] = _torchx("pretrain.py", component, [*settings, *project], environment)
     seed = [] if demo.seed == 0 else ["--seed", str(demo.seed)]
     for job in ("knn.py", "linear_eval.py"):
-        seconds[Path(job).stem] = _torchx(job, [], ["--baselines", *seed, *project], environment)
+        seconds[Path(job).stem] = _torchx(job, [], [*seed, *project], environment)
     accuracy, headings, run = _accuracy(output, folder)
     return Outcome(accuracy, headings, run, epochs, seconds)
 

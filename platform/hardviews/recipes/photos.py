@@ -3,7 +3,7 @@
 command   hardviews pretrain NAME --data SHARDS --output RUN
 hardware  2 CPU cores
 time      about a minute for 10,000 images in all, as 1,000 images and 10 epochs (shown as ETA)
-expected  depends on the images; `hardviews knn --run RUN --data SHARDS --baselines` shows it beside raw pixels
+expected  depends on the images; `hardviews knn --run RUN --data SHARDS` shows it beside raw pixels
 
 Views are of 64 pixels. The augmentation is MoCo-v2's for every method; the crops are milder than ImageNet's, since
 small collections show whole objects. Heads, queues and tables are small, and momentum encoders quick: runs are

@@ -69,7 +69,7 @@ class Description:
 
     def _commands(self) -> str:
         folder = self.data.rstrip("/").removesuffix("/train")
-        places = [["--run", self.output], ["--data", folder], ["--baselines"]]
+        places = [["--run", self.output], ["--data", folder]]
         commands = [
             "# evaluate",
             in_lines([["hardviews", "knn"], *places]),
