@@ -12,9 +12,9 @@ import yaml
 from hardviews import cli
 from hardviews.errors import UserError
 from hardviews.launch import examiner, site
-from hardviews.launch.chart import examine_chart
-from hardviews.launch.chart_schema import violations
-from hardviews.launch.chart_values import chart_folder, defaults, read_values
+from hardviews.launch.chart.examine import examine_chart
+from hardviews.launch.chart.schema import violations
+from hardviews.launch.chart.values import chart_folder, defaults, read_values
 from hardviews.launch.command_check import Job, check
 from hardviews.launch.kubernetes.scheduler import create_scheduler
 from hardviews.launch.torchx_run import CmdRunFile, JobRunner

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from hardviews.errors import UserError
-from hardviews.launch.chart import examine_chart
-from hardviews.launch.chart_jobs import NAME
-from hardviews.launch.chart_values import chart_folder
+from hardviews.launch.chart.examine import examine_chart
+from hardviews.launch.chart.jobs import NAME
+from hardviews.launch.chart.values import chart_folder
 from hardviews.launch.findings import Findings, listed
 from hardviews.launch.torchx_run import CmdRunFile
 

@@ -11,7 +11,7 @@ from jsonschema import ValidationError
 from jsonschema.validators import validator_for
 
 from hardviews.errors import did_you_mean
-from hardviews.launch.chart_values import SCHEMA, Place
+from hardviews.launch.chart.values import SCHEMA, Place
 
 _KINDS = {
     "integer": "a whole number",

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from hardviews.launch import site
-from hardviews.launch.chart_jobs import NAME, NO_SOURCE, ChartJob, jobs_of, submitter_of
-from hardviews.launch.chart_schema import Violation, violations
-from hardviews.launch.chart_values import defaults, entry_of, merge, read_values, without
+from hardviews.launch.chart.jobs import NAME, NO_SOURCE, ChartJob, jobs_of, submitter_of
+from hardviews.launch.chart.schema import Violation, violations
+from hardviews.launch.chart.values import defaults, entry_of, merge, read_values, without
 from hardviews.launch.examiner import Examiner
 from hardviews.launch.findings import Findings
 from hardviews.launch.kubernetes.mistakes import validate

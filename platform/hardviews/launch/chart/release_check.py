@@ -1,6 +1,6 @@
 """The checks of `helm test`, from a pod beside the jobs: names, S3, MLflow, queue, GPUs.
 
-`python -m hardviews.launch.chart_test --data s3://B/D --output s3://B/R --tracking http://MLFLOW:5000 --queue Q`
+`python -m hardviews.launch.chart.release_check --data s3://B/D --output s3://B/R --tracking http://M:5000 --queue Q`
 
 It prints a line for each check. Exit code 1 means that a check failed. A check that cannot be made is left out, and the
 line says why.

@@ -6,8 +6,16 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from hardviews.errors import UserError
-from hardviews.launch import chart_test
-from hardviews.launch.chart_test import Left, check_data, check_gpus, check_names, check_queue, check_store, main
+from hardviews.launch.chart import release_check
+from hardviews.launch.chart.release_check import (
+    Left,
+    check_data,
+    check_gpus,
+    check_names,
+    check_queue,
+    check_store,
+    main,
+)
 from hardviews.storage.store import open_store
 from hardviews.tracking.uri import default_uri
 from tests.fake_s3 import Refusal
@@ -71,8 +79,8 @@ def test_mlflow_takes_a_record_and_keeps_none(tmp_path):
     folder = tmp_path / "project"
     shutil.copytree(empty_store(), folder)
     uri = default_uri(folder)
-    assert chart_test.check_tracking(uri) == f"{uri} takes records"
-    assert chart_test.check_tracking(uri)  # the experiment is there already
+    assert release_check.check_tracking(uri) == f"{uri} takes records"
+    assert release_check.check_tracking(uri)  # the experiment is there already
     client = MlflowClient(uri)
     (experiment,) = [each for each in client.search_experiments() if each.name == "hardviews helm test"]
     assert client.search_runs([experiment.experiment_id]) == []
@@ -80,12 +88,12 @@ def test_mlflow_takes_a_record_and_keeps_none(tmp_path):
 
 def test_a_server_that_is_no_mlflow_is_named():
     with answering(403, b"forbidden") as address, pytest.raises(UserError, match="did not take a record"):
-        chart_test.check_tracking(address)
+        release_check.check_tracking(address)
 
 
 def test_a_password_in_an_address_is_not_printed():
     with pytest.raises(UserError) as caught:
-        chart_test.check_tracking(f"http://me:hidden@127.0.0.1:{free_port()}")
+        release_check.check_tracking(f"http://me:hidden@127.0.0.1:{free_port()}")
     assert "hidden" not in str(caught.value)
 
 
