@@ -179,6 +179,11 @@ def test_accuracies_are_compared_with_those_of_the_untrained_network_alone() -> 
     assert verdict(course, finished=True).kind == "ok"
 
 
+def test_an_accuracy_that_stays_at_zero_does_not_rise() -> None:
+    course = made(health__spread=[0.5, 0.01], health__projector__spread=[0.5, 0.0], online__knn_top1_k20=[0.0, 0.0])
+    assert verdict(course, finished=True).kind == "collapsed"
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(

@@ -196,11 +196,11 @@ def _accuracy_rises(course: Course, finished: bool) -> str:
     if len(points) < 2 or start[0].step > 0:
         return ""
     last, peak = points[-1], _highest(points)
-    if not last.value >= max(_GAINED * start[0].value, _AT_BEST * peak.value):
+    if not last.value > start[0].value or last.value < max(_GAINED * start[0].value, _AT_BEST * peak.value):
         return ""
     return (
         f"No collapse, since the accuracy {name} rose from {start[0].value:.1f} % to {last.value:.1f} % at step "
-        f"{last.step}, although:"
+        f"{last.step}, which outweighs these signs."
     )
 
 
