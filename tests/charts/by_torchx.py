@@ -76,6 +76,8 @@ def submission(name: str, values: dict[str, Any]) -> tuple[AppDef, dict[str, Any
     cfg["queue"] = values.get("queue", "default")
     if "imagePullSecrets" in values:
         cfg["image_pull_secrets"] = values["imagePullSecrets"]
+    if "metrics" in values:
+        cfg["open_metrics"] = str(values["metrics"]["open"]).lower()
     merged["secrets"] = [*values.get("secrets", []), *merged.get("secrets", [])]
     if "mounts" in merged:
         merged["mounts"] = words(merged["mounts"])

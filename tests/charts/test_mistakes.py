@@ -97,6 +97,8 @@ def test_validate_is_what_the_scheduler_asks():
         ({"queueSpec": {"create": True}}, "Make the queue by a release without jobs"),
         ({"priorityClassSpec": {"create": True}}, "Give pod.priorityClass"),
         ({"networkPolicy": {"enabled": True}}, "networkPolicy.egress is empty"),
+        ({"metrics": {"open": True, "from": [{"podSelector": {}}]}}, "Leave one of them out"),
+        ({"metrics": {"interval": 0}}, "/metrics/interval"),
         ({"knn": {"enabled": True, "schedule": "@hourly", "gpu": 2}}, "an evaluation with a schedule is one process"),
         ({"knn": {"enabled": True, "schedule": "hourly"}}, "/knn/schedule"),
         ({"pack": {"enabled": True}}, "The job pack lacks source"),

@@ -116,6 +116,8 @@ PLACEMENT: dict[str, dict[str, Any]] = {
     "affinity": {"pod": {"affinity": yaml.safe_load(AFFINITY.read_text())}},
     "devices": {"pod": {"devices": {"rdma/ib": 1, "example.org/x": 12}, "capabilities": ["IPC_LOCK"]}},
     "runtime class": {"pod": {"runtimeClassName": "gvisor"}},
+    "open metrics": {"metrics": {"open": True}},
+    "closed metrics": {"metrics": {"open": False}},
     "network of the node": {"pod": {"hostNetwork": True}},
 }
 GPUS: dict[str, dict[str, Any]] = {

@@ -11,6 +11,9 @@ plugins:
   env: []
   svc:
     - --publish-not-ready-addresses
+    {{- if .root.Values.metrics.open }}
+    - --disable-network-policy
+    {{- end }}
 {{- if not (kindIs "invalid" $o.ttl) }}
 ttlSecondsAfterFinished: {{ int64 $o.ttl }}
 {{- end }}

@@ -111,5 +111,8 @@
 {{- if and $v.networkPolicy.enabled (not $v.networkPolicy.egress) (not (and $v.objectStore.enabled $v.mlflow.enabled)) $jobs -}}
 {{- $found = append $found "networkPolicy.enabled lets no pod reach S3 and MLflow, since networkPolicy.egress is empty. Give their addresses, such as {to: [{ipBlock: {cidr: 10.0.0.0/8}}], ports: [{port: 443}]}." -}}
 {{- end -}}
+{{- if and $v.metrics.open $v.metrics.from -}}
+{{- $found = append $found "metrics.open has Volcano make no NetworkPolicy, and metrics.from makes one that would then keep the jobs' own pods from their coordinator. Leave one of them out." -}}
+{{- end -}}
 {{- with $found }}{{ printf "\n\n%s\n" (join "\n\n" .) | fail }}{{ end -}}
 {{- end }}

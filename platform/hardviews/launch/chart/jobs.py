@@ -112,6 +112,8 @@ def _site_options(values: Mapping[str, Any], name: str) -> dict[str, CfgVal]:
     options |= {"secrets": secrets, "image_pull_secrets": list(values.get("imagePullSecrets") or [])}
     if values.get("serviceAccount", {}).get("create") and not options.get("service_account"):
         options["service_account"] = name
+    if values.get("metrics", {}).get("open"):
+        options["open_metrics"] = "true"
     return {"queue": values.get("queue")} | {key: value for key, value in options.items() if value not in ([], {}, "")}
 
 
