@@ -1,5 +1,6 @@
 """The chart, rendered without a cluster and without the program `helm`."""
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,15 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "hardviews"
 JOBS = ("pack", "pretrain", "knn", "linear", "fewshot", "transfer")
 SITE = {"image": "registry/hardviews:1", "data": "s3://b/d", "output": "s3://b/o", "tracking": "http://m:5000"}
+
+
+def last_packaged() -> Path:
+    """The package of the version before."""
+
+    def version(file: Path) -> list[int]:
+        return [int(part) for part in re.findall(r"\d+", file.stem)]
+
+    return max((Path(__file__).parent / "packaged").glob("hardviews-*.tgz"), key=version)
 
 
 @cache

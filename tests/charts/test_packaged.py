@@ -1,19 +1,16 @@
 """An upgrade from the version before: packaged/ keeps the chart as it was, and an upgrade breaks nothing of it."""
 
 import hashlib
-import re
 import tarfile
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import helm_python
 import pytest
 import yaml
 
-from tests.charts.rendering import CHART, ci, objects
+from tests.charts.rendering import CHART, ci, last_packaged, objects
 
-PACKAGED = Path(__file__).parent / "packaged"
 VALUES = ("cpu", "evaluations", "gpu", "kind", "production", "site")
 """Files of values that the version before knows."""
 # Fields that Kubernetes and Volcano refuse to change in an object that exists.
@@ -28,16 +25,9 @@ FIXED: dict[str, tuple[str, ...]] = {
 }
 
 
-def newest() -> Path:
-    def version(file: Path) -> list[int]:
-        return [int(part) for part in re.findall(r"\d+", file.stem)]
-
-    return max(PACKAGED.glob("hardviews-*.tgz"), key=version)
-
-
 def digests() -> tuple[dict[str, str], dict[str, str]]:
     """Digests of the files of the packaged chart and of this one; Chart.yaml has the version."""
-    with tarfile.open(newest()) as tar:
+    with tarfile.open(last_packaged()) as tar:
         before = {
             member.name.partition("/")[2]: hashlib.sha256(tar.extractfile(member).read()).hexdigest()  # type: ignore[union-attr]
             for member in tar.getmembers()
@@ -50,7 +40,7 @@ def digests() -> tuple[dict[str, str], dict[str, str]]:
 
 @cache
 def before() -> helm_python.Chart:
-    return helm_python.Chart.load(str(newest()))
+    return helm_python.Chart.load(str(last_packaged()))
 
 
 def _rendered(chart: helm_python.Chart, values: dict[str, Any]) -> list[dict[str, Any]]:
@@ -74,7 +64,7 @@ def test_a_chart_that_differs_has_another_version():
     old, new = digests()
     changed = old != new
     ours = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
-    theirs = newest().stem.removeprefix("hardviews-")
+    theirs = last_packaged().stem.removeprefix("hardviews-")
     assert (ours != theirs) is changed
 
 

@@ -11,15 +11,18 @@ from hardviews.launch.chart.release_check import (
     Left,
     check_data,
     check_gpus,
+    check_jobs,
     check_names,
     check_queue,
     check_store,
     main,
 )
+from hardviews.launch.kubernetes.cluster import JOBS
 from hardviews.storage.store import open_store
 from hardviews.tracking.uri import default_uri
+from tests.charts.rendering import of_kind
 from tests.fake_s3 import Refusal
-from tests.launch.kubernetes.clusters import QUEUES, Few, refusal
+from tests.launch.kubernetes.clusters import HOME, QUEUES, Few, refusal
 from tests.stores import empty_store
 from tests.tracking.servers import answering, free_port
 
@@ -125,12 +128,62 @@ def test_gpus():
         check_gpus(cluster, 1)
 
 
+def released():
+    """A cluster with the jobs of a release in the namespace n, which nothing lacks."""
+    given = {"image": "hardviews:1", "data": "s3://b/d", "output": "s3://b/o", "tracking": "http://m:5000"}
+    found = of_kind("Job", {**given, "secrets": ["store"], "knn": {"enabled": True}, "pretrain": {"enabled": True}})
+    cluster = Few()
+    cluster.objects[f"{JOBS}/namespaces/n/jobs"] = {"items": found}
+    cluster.objects[f"{HOME}/secrets/store"] = {"data": {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}}
+    cluster.objects[f"{HOME}/serviceaccounts/default"] = {}
+    for kind in ("resourcequotas", "limitranges"):
+        cluster.objects[f"{HOME}/{kind}"] = {"items": []}
+    return cluster
+
+
+def test_jobs_that_lack_nothing():
+    assert check_jobs(released(), "n", "demo") == "pretrain, knn lack nothing that this pod may see"
+
+
+def test_a_secret_that_is_not_there_is_named_once_for_all_jobs():
+    cluster = released()
+    del cluster.objects[f"{HOME}/secrets/store"]
+    with pytest.raises(UserError, match=r"pretrain, knn: The namespace n has no secret store") as caught:
+        check_jobs(cluster, "n", "demo")
+    assert str(caught.value).count("no secret store") == 1
+
+
+def test_a_job_that_its_queue_never_has_room_for():
+    cluster = released()
+    cluster.objects[f"{QUEUES}/default"] = {"spec": {"capability": {"cpu": "1"}}, "status": {"state": "Open"}}
+    with pytest.raises(UserError, match=r"The queue default allows 1 of cpu in all.*it never fits"):
+        check_jobs(cluster, "n", "demo")
+
+
+def test_jobs_that_are_over_need_nothing():
+    cluster = released()
+    del cluster.objects[f"{HOME}/secrets/store"]
+    for made in cluster.objects[f"{JOBS}/namespaces/n/jobs"]["items"]:
+        made["status"] = {"state": {"phase": "Completed"}}
+    with pytest.raises(Left, match="no job waits or runs"):
+        check_jobs(cluster, "n", "demo")
+
+
+def test_jobs_that_may_not_be_read_are_left_out():
+    cluster = released()
+    cluster.objects[f"{JOBS}/namespaces/n/jobs"] = refusal(403, "forbidden")
+    for namespace in ("n", ""):
+        with pytest.raises(Left, match="read jobs"):
+            check_jobs(cluster, namespace, "demo")
+
+
 def test_every_check_has_a_line_and_one_failure_fails(fake_s3, capsys):
     cluster = Few()
     words = ["--data", f"{fake_s3.url}/d", "--output", f"{fake_s3.url}/o", "--queue", "default", "--patience", "1"]
     assert main(words, cluster) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["names", "data", "output", "tracking", "queue", "gpus"]
-    assert [line[9:18].strip() for line in lines] == ["passed", "passed", "passed", "left out", "passed", "left out"]
+    assert [line.split()[0] for line in lines] == ["names", "data", "output", "tracking", "queue", "jobs", "gpus"]
+    said = [line[9:18].strip() for line in lines]
+    assert said == ["passed", "passed", "passed", "left out", "passed", "left out", "left out"]
     assert main([*words, "--queue", "other"], cluster) == 1
     assert "queue    FAILED   The cluster has no queue other" in capsys.readouterr().out

@@ -5,6 +5,7 @@ OBJECT_STORE_IMAGE. Everything is removed afterwards.
 """
 
 import base64
+import json
 import os
 import secrets
 import shutil
@@ -81,6 +82,33 @@ class Site:
     def submit(self, *words: str) -> str:
         """Submit a job to the namespace; returns its handle."""
         return self.torchx("run", "-s", "kubernetes", *words).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def space() -> Iterator[Cluster]:
+    """A namespace that admits restricted pods only, for releases of the chart; it is gone afterwards."""
+    if reason := _unusable():
+        pytest.skip(reason)
+    if shutil.which("helm") is None:
+        pytest.skip("there is no helm")
+    made = Cluster(f"hardviews-test-{secrets.token_hex(3)}")
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    try:
+        made.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": made.namespace, "labels": labels}})
+        made.pull(os.environ["HARDVIEWS_IMAGE"])
+        yield made
+    finally:
+        for found in json.loads(_helm(made, "list", "--output", "json") or "[]"):
+            _helm(made, "uninstall", found["name"])
+        made.kubectl("delete", "jobs.batch.volcano.sh", "--all", "--wait=true", check=False, timeout=150)
+        made.kubectl("delete", "namespace", made.namespace, "--wait=true", "--timeout=400s", timeout=410, check=False)
+
+
+def _helm(cluster: Cluster, *words: str) -> str:
+    done = subprocess.run(
+        ["helm", *words, "--namespace", cluster.namespace], capture_output=True, text=True, timeout=120
+    )
+    return done.stdout
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The checks of `helm test`, from a pod beside the jobs: names, S3, MLflow, queue, GPUs.
+"""The checks of `helm test`, from a pod beside the jobs: names, S3, MLflow, queue, GPUs, and all that jobs name.
 
 `python -m hardviews.launch.chart.release_check --data s3://B/D --output s3://B/R --tracking http://M:5000 --queue Q`
 
@@ -19,7 +19,9 @@ from urllib.parse import urlsplit
 
 from hardviews import streams
 from hardviews.errors import UserError
-from hardviews.launch.kubernetes.cluster import QUEUES, ApiRefused, Cluster
+from hardviews.launch.kubernetes.checks import ask
+from hardviews.launch.kubernetes.cluster import JOBS, QUEUES, ApiRefused, Cluster
+from hardviews.launch.kubernetes.observed import phase
 from hardviews.storage.sight import remote
 from hardviews.storage.store import open_store
 from hardviews.tracking.scrub import scrub
@@ -27,6 +29,7 @@ from hardviews.tracking.scrub import scrub
 _GPU = "nvidia.com/gpu"
 _EXPERIMENT = "hardviews helm test"
 _PAUSE = 1.0  # seconds between two questions for a name: that of a new Service takes a moment
+_OVER = ("Completed", "Failed", "Aborted", "Terminated")  # phases of a job that needs nothing any more
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 
@@ -169,6 +172,35 @@ def check_gpus(cluster: Cluster, gpus: int, resource: str = _GPU) -> str:
     return f"a node has {most} GPUs"
 
 
+def check_jobs(cluster: Cluster, namespace: str, release: str) -> str:
+    """Look for all that the release's jobs name, as before a submission: Secrets, claims, quotas, the queue's limit.
+
+    Raises:
+        UserError: a job lacks something, or can never be placed.
+    """
+    if not namespace:
+        raise Left("this pod has no right to read jobs (rbac.create is false)")
+    try:
+        own = f"app.kubernetes.io/instance={release}"
+        found = cluster.get(f"{JOBS}/namespaces/{namespace}/jobs", labelSelector=own)
+    except ApiRefused as error:
+        if error.status == 403:
+            raise Left(f"this pod may not read jobs: {error.message}") from error
+        raise UserError(f"The jobs cannot be read: {error.message}") from error
+    jobs = {job["metadata"]["labels"]["app.kubernetes.io/component"]: job for job in found.get("items", [])}
+    alive = {name: job for name, job in jobs.items() if phase(job) not in _OVER}
+    if not alive:
+        raise Left("no job waits or runs" if jobs else "the release has no job")
+    mistakes = {name: ask(cluster, job, namespace, rehearse=False).mistakes for name, job in alive.items()}
+    texts: dict[str, list[str]] = {}
+    for name, sentences in mistakes.items():
+        for text in sentences:
+            texts.setdefault(text, []).append(name)
+    if texts:
+        raise UserError(" ".join(f"{', '.join(names)}: {text}" for text, names in texts.items()))
+    return f"{', '.join(alive)} lack{'s' if len(alive) == 1 else ''} nothing that this pod may see"
+
+
 def main(words: Sequence[str] | None = None, cluster: Cluster | None = None) -> int:
     """Make all checks; return 1 if one failed."""
     streams.prepare()
@@ -177,6 +209,8 @@ def main(words: Sequence[str] | None = None, cluster: Cluster | None = None) -> 
     parser.add_argument("--output", default="", metavar="URL", help="folder of the run")
     parser.add_argument("--tracking", default="", metavar="URL", help="MLflow server")
     parser.add_argument("--queue", default="", metavar="NAME", help="Volcano queue")
+    parser.add_argument("--namespace", default="", metavar="NAME", help="of the release")
+    parser.add_argument("--release", default="", metavar="NAME", help="whose jobs are looked at")
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs that one pod asks for")
     parser.add_argument("--gpu-resource", default=_GPU, metavar="NAME", help="by which nodes offer GPUs")
     parser.add_argument("--patience", type=float, default=30.0, metavar="SECONDS", help="for each server")
@@ -189,6 +223,7 @@ def main(words: Sequence[str] | None = None, cluster: Cluster | None = None) -> 
         ("output", lambda: check_store(options.output, options.patience)),
         ("tracking", lambda: check_tracking(options.tracking)),
         ("queue", lambda: check_queue(client, options.queue)),
+        ("jobs", lambda: check_jobs(client, options.namespace, options.release)),
         ("gpus", lambda: check_gpus(client, options.gpus, options.gpu_resource)),
     ]
     failed = 0

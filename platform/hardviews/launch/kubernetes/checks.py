@@ -286,8 +286,9 @@ def _rivals(look: Look, job: Mapping[str, Any], namespace: str) -> Iterator[str]
     output = _output(job)
     if output is None:
         return
+    own = job["metadata"]["name"]  # of one that was submitted already
     for other in (look(f"{JOBS}/namespaces/{namespace}/jobs") or {}).get("items", []):
-        if _output(other) == output and phase(other) in _ALIVE:
+        if other["metadata"]["name"] != own and _output(other) == output and phase(other) in _ALIVE:
             name = other["metadata"]["name"]
             yield (
                 f"The job {name} in the namespace {namespace} trains into {output} already (it is "
