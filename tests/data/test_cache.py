@@ -64,6 +64,28 @@ def test_pinned_shards_stay_and_a_full_cache_is_an_error(remote: tuple[Store, In
     os.close(third)
 
 
+def test_a_cache_that_stays_full_refuses_at_once(
+    remote: tuple[Store, Index], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a reader whose window is wider than its cache would spend its time in looking for room."""
+    store, index = remote
+    pauses: list[float] = []
+    monkeypatch.setattr("hardviews.data.cache.time.sleep", pauses.append)
+    cache = ShardCache(str(tmp_path / "cache"), index.shards[0].size)
+    first = cache.open(store, index.shards[0])
+    for expected in (9, 9, 9):
+        with pytest.raises(CacheFull):
+            cache.open(store, index.shards[1])
+        assert len(pauses) == expected
+    os.close(first)
+    os.close(cache.open(store, index.shards[1]))
+    second = cache.open(store, index.shards[1])
+    with pytest.raises(CacheFull):
+        cache.open(store, index.shards[2])
+    assert len(pauses) == 18
+    os.close(second)
+
+
 def test_another_datasets_bytes_are_never_served(remote: tuple[Store, Index], tmp_path: Path) -> None:
     store, index = remote
     cache = ShardCache(str(tmp_path / "cache"), 10**6)

@@ -39,11 +39,13 @@ class ShardCache:
     A file is named by its content's SHA-256 and published under that name only after the content was hashed,
     so one dataset's bytes are never served as another's. `open` returns a descriptor that pins its shard by a
     shared lock: pinned shards are never evicted. Processes that want the same shard fetch it once. If the
-    bound cannot hold the pinned ones, `open` raises UserError within a fraction of a second; it does not wait for room.
+    bound cannot hold the pinned ones, `open` raises UserError: the first time after a fraction of a second, and at once as
+    long as there is no room.
     """
 
     def __init__(self, folder: str, limit: int) -> None:
         self.folder, self.limit = folder, limit
+        self._full = False  # as seen last: one that stays full is not looked at for longer
         self.counts = CacheCounts()
         try:
             os.makedirs(folder, exist_ok=True)
@@ -130,7 +132,8 @@ class ShardCache:
         """Evict least recently used shards until `size` more bytes fit, and take the room with a file of that
         size.
         """
-        for _ in range(_LOOKS - 1):
+        looks, self._full = 1 if self._full else _LOOKS, True
+        for _ in range(looks - 1):
             with contextlib.suppress(CacheFull):
                 return self._reserve_now(part, size)
             time.sleep(_BETWEEN)
@@ -166,6 +169,7 @@ class ShardCache:
             descriptor = os.open(part, os.O_RDWR | os.O_CREAT, 0o644)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, size)
+            self._full = False
             return descriptor
 
     @contextlib.contextmanager
