@@ -3,18 +3,20 @@
     python benchmarks/chart.py [--rounds 1]
     python benchmarks/chart.py --nodes 50
 
-It needs a cluster as `make test-cluster` does (KUBECONFIG, HARDVIEWS_IMAGE, OBJECT_STORE_IMAGE), and helm. The first form
-packs photographs, pretrains on two trainers and evaluates by k-NN, linearly and by transfer. It does so by the chart with
-ci/kind.yaml (servers, jobs and `helm test`), then by docs/servers.yaml and `torchx run`, and prints both times.
+It needs a cluster as `make test-cluster` does (KUBECONFIG, HARDVIEWS_IMAGE, OBJECT_STORE_IMAGE), and helm. The first
+form packs photographs, pretrains on two trainers and evaluates by k-NN, linearly and by transfer. It does so by the
+chart with ci/kind.yaml (servers, jobs and `helm test`), then by docs/servers.yaml and `torchx run`, and prints both.
 
-The second form needs kwok on the PATH. It adds so many simulated nodes of 8 GPUs, installs a pretraining of `j: 8:NODESx8`
-with the chart, and measures the time until all its pods are bound to a node. The exit code is not 0 above the target.
+The second form needs kwok on the PATH. It adds so many simulated nodes of 8 GPUs, installs a pretraining of
+`j: 8:NODESx8` with the chart, and measures the time until all its pods are bound to a node. The exit code is not 0
+above the target.
 """
 
 import argparse
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -25,7 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # the tests know how to ask a cluster
 
-from tests.cluster.cluster import Cluster, wait_for  # noqa: E402
+from tests.cluster.cluster import Cluster, unusable, wait_for  # noqa: E402
 from tests.cluster.release import CHART, STORE, Release, laptop  # noqa: E402
 
 RATIO, BOUND = 1.3, 15.0  # at most: times the time of TorchX, and seconds until all pods are bound
@@ -182,6 +184,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=1, help="of both ways in turn")
     parser.add_argument("--nodes", type=int, default=0, help="simulate so many nodes instead")
     options = parser.parse_args()
+    if reason := unusable() or (None if shutil.which("helm") else "there is no helm"):
+        print(f"Not measured: {reason}.")
+        return 0
     if options.nodes:
         with namespace() as cluster:
             seconds = simulated(cluster, options.nodes)

@@ -1,7 +1,9 @@
 """The cluster that KUBECONFIG names, by kubectl: a namespace of our own in it, its pods, and ways to lose them."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import threading
 import time
@@ -21,6 +23,19 @@ def wait_for(what: str, look: Callable[[], Found], seconds: float, every: float 
             return found
         assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
         time.sleep(every)
+
+
+def unusable() -> str | None:
+    """Why there is no cluster to test on; None where there is one."""
+    for variable, what in (("KUBECONFIG", "cluster"), ("HARDVIEWS_IMAGE", "image"), ("OBJECT_STORE_IMAGE", "image")):
+        if not os.environ.get(variable):
+            return f"{variable} names no {what}"
+    if shutil.which("kubectl") is None:
+        return "there is no kubectl"
+    asked = subprocess.run(
+        ["kubectl", "get", "crd", "jobs.batch.volcano.sh", "--request-timeout=10s"], capture_output=True, text=True
+    )
+    return f"the cluster does not answer, or has no Volcano: {asked.stderr.strip()}" if asked.returncode else None
 
 
 class Cluster:

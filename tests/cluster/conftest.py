@@ -18,24 +18,11 @@ import fsspec
 import pytest
 from mlflow.tracking import MlflowClient
 
-from tests.cluster.cluster import Cluster, wait_for
+from tests.cluster.cluster import Cluster, unusable, wait_for
 from tests.cluster.guide import Guide, torchxconfig
 
 ROOT = Path(__file__).parents[2]
 S3_PORT, MLFLOW_PORT = 8333, 5000
-
-
-def _unusable() -> str | None:
-    """Why there is no cluster to test on; None where there is one."""
-    for variable, what in (("KUBECONFIG", "cluster"), ("HARDVIEWS_IMAGE", "image"), ("OBJECT_STORE_IMAGE", "image")):
-        if not os.environ.get(variable):
-            return f"{variable} names no {what}"
-    if shutil.which("kubectl") is None:
-        return "there is no kubectl"
-    asked = subprocess.run(
-        ["kubectl", "get", "crd", "jobs.batch.volcano.sh", "--request-timeout=10s"], capture_output=True, text=True
-    )
-    return f"the cluster does not answer, or has no Volcano: {asked.stderr.strip()}" if asked.returncode else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -87,7 +74,7 @@ class Site:
 @pytest.fixture(scope="module")
 def space() -> Iterator[Cluster]:
     """A namespace that admits restricted pods only, for releases of the chart; it is gone afterwards."""
-    if reason := _unusable():
+    if reason := unusable():
         pytest.skip(reason)
     if shutil.which("helm") is None:
         pytest.skip("there is no helm")
@@ -117,7 +104,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
     All of it is gone afterwards.
     """
-    if reason := _unusable():
+    if reason := unusable():
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("site")
     name = f"hardviews-test-{secrets.token_hex(3)}"

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from hardviews.launch.kubernetes.manifest import SERVICE
-from tests.cluster.cluster import Cluster, wait_for
-from tests.cluster.conftest import _queue_gone, _unusable
+from tests.cluster.cluster import Cluster, unusable, wait_for
+from tests.cluster.conftest import _queue_gone
 from tests.launch.kubernetes.jobs import job, manifest
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +43,7 @@ def torchx(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A namespace that admits restricted pods only, and a queue of the same name without limits."""
-    if reason := _unusable():
+    if reason := unusable():
         pytest.skip(reason)
     space = Cluster(f"hardviews-test-{secrets.token_hex(3)}")
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
