@@ -39,8 +39,8 @@ class ShardCache:
     A file is named by its content's SHA-256 and published under that name only after the content was hashed,
     so one dataset's bytes are never served as another's. `open` returns a descriptor that pins its shard by a
     shared lock: pinned shards are never evicted. Processes that want the same shard fetch it once. If the
-    bound cannot hold the pinned ones, `open` raises UserError: the first time after a fraction of a second, and at once as
-    long as there is no room.
+    bound cannot hold the pinned ones, `open` raises UserError: the first time after a fraction of a second, and at
+    once as long as there is no room.
     """
 
     def __init__(self, folder: str, limit: int) -> None:
