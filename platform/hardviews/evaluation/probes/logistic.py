@@ -40,8 +40,11 @@ def solve(
     standard: Standard,
     world: World,
     title: str = "logistic regression",
+    slope: float = 0.0,
 ) -> dict[int, Classifier]:
     """Solve for some penalties on some rows; return this rank's share of the classifiers by their numbers.
+
+    A gradient that is no longer than `slope` is enough; 0 asks for the optimum.
 
     Penalties are solved in chains of five, the largest first. A rank takes whole chains: the chains, and so the
     results, do not depend on the number of ranks.
@@ -56,7 +59,7 @@ def solve(
         if number < 0:  # a chain begins
             start_P = problem.zeros()
             continue
-        start_P = problem.solve(penalties[number], start_P)
+        start_P = problem.solve(penalties[number], start_P, slope)
         weight_DL, bias_L = problem.unpacked(torch.from_numpy(start_P.copy()))
         found[number] = Classifier(weight_DL, bias_L, standard)
     return found
@@ -87,7 +90,7 @@ class _Problem:
         weight_RL, bias_L = self._split(parameters_P)
         return self._basis_DR @ weight_RL, bias_L
 
-    def solve(self, penalty: float, start_P: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def solve(self, penalty: float, start_P: npt.NDArray[np.float64], slope: float) -> npt.NDArray[np.float64]:
         scale_P = self._scale(penalty, start_P)
         steep = [math.inf]  # length of the latest gradient
 
@@ -98,7 +101,7 @@ class _Problem:
 
         def stop(intermediate_result: OptimizeResult) -> None:
             # The objective curves by the penalty at least, so a weight is off by this length over the penalty at most.
-            if steep[0] <= min(1e-6, _EXACT * penalty):
+            if steep[0] <= max(slope, min(1e-6, _EXACT * penalty)):
                 raise StopIteration
 
         options = {"maxiter": _MOST, "maxfun": 2 * _MOST, "gtol": 0.0, "ftol": 1e-16, "maxcor": 20}
