@@ -32,7 +32,7 @@ def test_a_laptop_packs_pretrains_and_evaluates(demo, tmp_path):
         found = children(client, top)
         assert top.info.status == "FINISHED"
         assert {child.info.status for child in found} == {"FINISHED"}
-        assert {child.data.tags["mlflow.runName"].split()[0] for child in found} == {"k-NN", "linear", "transfer"}
+        assert {child.data.tags["mlflow.runName"].split()[0] for child in found} == {"knn", "linear", "transfer"}
 
 
 def test_the_same_values_do_nothing_and_others_start_what_they_concern(demo):
