@@ -91,7 +91,7 @@ def events(cluster: Cluster, about: str) -> str:
     return "\n".join(each["message"] for each in found if each["involvedObject"]["name"].startswith(about))
 
 
-def tested(made: Release) -> str:
+def helm_test(made: Release) -> str:
     """What `helm test` prints of a release that lacks something; it has to come in time."""
     words = ("test", made.name, "--logs", "--timeout", f"{PATIENCE}s")
     return made.helm(*words, check=False, timeout=PATIENCE + 10)
@@ -99,7 +99,7 @@ def tested(made: Release) -> str:
 
 def test_a_bucket_that_is_not_there(demo):
     made = release(demo, "bucket", "output=s3://no-such-bucket/run")
-    printed = tested(made)
+    printed = helm_test(made)
     made.helm("uninstall", made.name)
     assert re.search(r"output   FAILED .*no-such-bucket", printed)
     assert "names    passed" in printed
@@ -107,7 +107,7 @@ def test_a_bucket_that_is_not_there(demo):
 
 def test_a_secret_that_is_not_there(demo):
     made = release(demo, "secret", "secrets={demo-hardviews-store,nowhere}")
-    printed = tested(made)
+    printed = helm_test(made)
     job = made.jobs()["knn"][0]
     wait_for("the event", lambda: 'secret "nowhere" not found' in events(demo.cluster, job), PATIENCE)
     made.helm("uninstall", made.name)
@@ -121,7 +121,7 @@ def test_a_queue_without_room(demo):
     try:
         site.install("--set", "queueSpec.create=true", "--set", f"queue={queue}", *limit)
         made = release(demo, "full", f"queue={queue}")
-        printed = tested(made)
+        printed = helm_test(made)
         job = made.jobs()["knn"][0]
         wait_for("the event", lambda: "quota" in events(demo.cluster, job), PATIENCE)
         made.helm("uninstall", made.name)
@@ -134,6 +134,6 @@ def test_a_queue_without_room(demo):
 
 def test_gpus_that_no_node_has(demo):
     made = release(demo, "gpus", "knn.gpu=8", "pod.gpuResource=example.org/gpu")
-    printed = tested(made)
+    printed = helm_test(made)
     made.helm("uninstall", made.name)
     assert re.search(r"gpus     FAILED   A pod asks for 8 GPUs \(example\.org/gpu\)", printed)
