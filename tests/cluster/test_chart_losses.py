@@ -123,7 +123,7 @@ def test_a_queue_without_room(demo):
         made = release(demo, "full", f"queue={queue}")
         printed = helm_test(made)
         job = made.jobs()["knn"][0]
-        wait_for("the event", lambda: "quota" in events(demo.cluster, job), PATIENCE)
+        wait_for("the event", lambda: "Unschedulable" in events(demo.cluster, job), PATIENCE)
         made.helm("uninstall", made.name)
     finally:
         site.helm("uninstall", site.name, check=False)
