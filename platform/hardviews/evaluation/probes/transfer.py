@@ -39,10 +39,10 @@ _NAMES = {"top1": "top-1", "mean_class": "mean per class", "map11": "11-point mA
 _LAMBDAS = tuple(float(value) for value in torch.logspace(-6, 5, 45, dtype=torch.double))
 """Weights of the squared length beside the sum of losses: 45 values from 1e-6 to 1e5, as published."""
 
-_CHOOSING = 1e-5
+_CHOOSING = 1e-4
 """Length of the gradient of the mean loss at which a candidate is fitted well enough to be compared with others.
 
-scikit-learn stops at a largest element of 1e-4. Small weights would take most of the time to get further.
+scikit-learn stops as soon as no element is larger. Small weights would take most of the time to get further.
 """
 
 
