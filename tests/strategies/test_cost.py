@@ -222,7 +222,9 @@ def test_costs_of_multi_crop() -> None:
     """A local view of half the side costs a quarter; targets that hold row by row are not made again."""
     method = build("toy_centre", Clean()).method
     assert cost_of(method, Clean()).units == 3 * (2 + 2 / 4)
-    assert cost_of(method, HardViews(4)).without_gradient == 4 + 2 / 4
+    assert cost_of(method, HardViews(4)).without_gradient == 4
+    for published in ({"normalise": "together"}, {"move_statistics": True}):
+        assert cost_of(method, HardViews(4, **published)).without_gradient == 4 + 2 / 4  # type: ignore[arg-type]
     assert cost_of(method, HardViews(4, local_candidates=6, limit=9)).without_gradient == 4 + 6 / 4
 
     class Teacher(toys.ToyCentre):
@@ -235,11 +237,19 @@ def test_costs_of_multi_crop() -> None:
     teacher = Teacher()
     clean = cost_of(teacher, Clean())
     assert clean.units == 2 + 3 * (2 + 2 / 4)
-    # Four globals through both networks, the locals, less the two targets that training takes over.
-    assert cost_of(teacher, HardViews(4)).units == clean.units + 4 + 4 + 2 / 4 - 2
-    assert cost_of(teacher, HardViews(4, size=8)).units == clean.units + 4 / 4 + 4 / 4 + 2 / 4
+    # Four globals through both networks, less the two targets that training takes over.
+    assert cost_of(teacher, HardViews(4)).units == clean.units + 4 + 4 - 2
+    assert cost_of(teacher, HardViews(4, size=8)).units == clean.units + 4 / 4 + 4 / 4
+    # Without rivals, full-size views and their targets are those of training.
+    assert cost_of(teacher, HardViews(2, local_candidates=6)).units == clean.units + 6 / 4
     teacher.rowwise_targets = False
+    assert cost_of(teacher, HardViews(4)).units == clean.units + 4 + 4
+    # Noise that training does not share takes passes of its own.
+    teacher.drop = torch.nn.Dropout(0.1)
     assert cost_of(teacher, HardViews(4)).units == clean.units + 4 + 4 + 2 / 4
+    assert cost_of(teacher, HardViews(4, noise="training")).units == clean.units + 4 + 4
+    teacher.drop.p = 0.0
+    assert cost_of(teacher, HardViews(4)).units == clean.units + 4 + 4
 
 
 class MultiCrop(toys.Toy):
@@ -273,7 +283,7 @@ def test_the_page_tells_the_costs() -> None:
         strategy = eval(code, known)
         assert [f"{round(cost_of(method, strategy).units, 1):g}" for method in methods] == told, code
     ratios = [matching(method, HardViews(4)).sets for method in methods]
-    assert ratios == pytest.approx([10 / 6, 12 / 4, 19.88 / 12.41], abs=1e-3)
+    assert ratios == pytest.approx([10 / 6, 12 / 4, 18.41 / 12.41], abs=1e-3)
 
 
 def test_state_of_random_views_costs_a_pass_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,6 +388,6 @@ def test_scoring_at_a_size_shrinks_and_never_enlarges() -> None:
     )
     losses = objective(make_batch(objective), 8)
     assert losses.total.requires_grad
-    # Four global candidates, each online and target, and two locals of 8 pixels.
-    assert Counter(seen[:10]) == {(12, False): 8, (8, False): 2}
-    assert {size for size, _ in seen[10:]} == {toys.SIZE, toys.LOCAL}
+    # Two locals of 8 pixels, encoded for training; four global candidates, each online and target.
+    assert Counter(seen[:10]) == {(12, False): 8, (8, True): 2}
+    assert {size for size, _ in seen[10:]} == {toys.SIZE}

@@ -22,12 +22,13 @@ from hardviews.checked import at_least, require
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
 from hardviews.models.batchnorm import has_batchnorm
+from hardviews.models.noise import is_noisy
 from hardviews.models.resolution import fails, why_not
 from hardviews.strategies.best_locals import best_locals, covering, separable
 from hardviews.strategies.candidates import Candidates, Choice, selected
-from hardviews.strategies.passes import Passes, area, has_target_network, sides, trained, unselected
+from hardviews.strategies.passes import Passes, area, chooses, has_target_network, sides, trained, unselected
 from hardviews.strategies.scorer import Scorer
-from hardviews.views.plan import Plan, candidate_pairs
+from hardviews.views.plan import Plan, Slot, candidate_pairs
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class HardViews(Candidates):
         normalise: BatchNorm while scoring: view by view as in training, or all candidates of one size together
             (the published codes of SimSiam and SimCLR).
         move_statistics: whether scoring moves BatchNorm's running statistics (the published codes: it does).
+        noise: stochastic depth and dropout of views without a rival, such as DINO's small ones: drawn anew for scoring
+            (the published codes), or that of training, which saves their pass.
         best_locals: for every choice of global views take those local views that are hardest under it, of all there
             are. The exact maximum, in place of a `limit` of random choices; harder than the paper's.
     """
@@ -52,6 +55,7 @@ class HardViews(Candidates):
     choose: Literal["hardest", "easiest"] = "hardest"
     normalise: Literal["view", "together"] = "view"
     move_statistics: bool = False
+    noise: Literal["own", "training"] = "own"
     best_locals: bool = False
 
     def __post_init__(self) -> None:
@@ -90,13 +94,26 @@ class HardViews(Candidates):
     def looked(self, method: Method, plan: Plan) -> Passes:
         """Count scoring every candidate, less the targets that training need not make again."""
         online, target = sides(method, plan)
+        kept = self._kept(plan, is_noisy(method))
+        # Kept slots are encoded for training, with their targets if they have both sides.
+        online, target = online - kept, target - (kept & online)
         separate = target if has_target_network(method) else target - online
         passes = trained(method, method.plan())
         passes += Passes(area(plan, online, self.size) + area(plan, separate, self.size))
         shrunk = {pool.name for pool in plan.pools if self.size is not None and self.size < pool.augmentation.size}
         if method.rowwise_targets and separate:
-            passes += Passes(-area(plan, [slot for slot in sides(method, method.plan())[1] if slot.pool not in shrunk]))
+            again = [slot for slot in sides(method, method.plan())[1] & target if slot.pool not in shrunk]
+            passes += Passes(-area(plan, again))
         return passes + unselected(method, plan, shrunk)
+
+    def _kept(self, plan: Plan, noisy: bool) -> frozenset[Slot]:
+        """Return the slots without a rival whose encodings for training serve the score: they are what it would make.
+
+        Unless candidates are normalised together, scoring is to move running statistics, or noise is drawn anew.
+        """
+        if self.normalise == "together" or self.move_statistics or (noisy and self.noise == "own"):
+            return frozenset()
+        return frozenset(slot for slot in plan.slots if not chooses(plan, slot.pool))
 
     def listed(self, plan: Plan) -> Plan:
         """Return the plan whose assignments are listed: of global views alone where local ones are found by sorting."""
@@ -107,10 +124,11 @@ class HardViews(Candidates):
     def among(self, plan: Plan, table: Tensor, batch: Batch, objective: Scorer) -> list[Term]:
         """Return the batch of the hardest views as the only term."""
         together, hardest = self.normalise == "together", self.choose == "hardest"
+        kept = self._kept(plan, objective.noisy)
         if self.best_locals:
             found, _ = candidate_pairs(plan.slots, objective.pairs, covering(plan, table))
             losses_QB = objective.score_pairs(
-                batch, found, self.size, together=together, move_statistics=self.move_statistics
+                batch, found, self.size, together=together, move_statistics=self.move_statistics, kept=kept
             )
             losses = dict(zip(found, losses_QB, strict=True))
             table = best_locals(plan, objective.pairs, table, losses, hardest)
@@ -118,7 +136,7 @@ class HardViews(Candidates):
             hardness_AB = objective.reduce(torch.stack([losses[pair] for pair in found]), within_AP)
         else:
             hardness_AB = objective.score(
-                batch, table, self.size, together=together, move_statistics=self.move_statistics
+                batch, table, self.size, together=together, move_statistics=self.move_statistics, kept=kept
             )
         choice_B = (hardness_AB if hardest else -hardness_AB).argmax(0)
         choice = Choice(choice_B, hardness_AB, not self.best_locals)
