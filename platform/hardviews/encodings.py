@@ -33,7 +33,7 @@ class Encodings:
         self.target.update(others.target)
 
     def take(self, others: "Encodings", batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> None:
-        """Take online encodings of some views from others, and targets as far as they are there, without their graph."""
+        """Take online encodings of some views from others, and targets if they are there, without their graph."""
         made = [slot for slot in target if batch.views.get(slot, slot) in others.target]
         self.add(batch, others._at(batch, online, made).detached())
 

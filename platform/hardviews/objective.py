@@ -235,19 +235,25 @@ class Objective(nn.Module):
         *,
         together: bool = False,
         move_statistics: bool = False,
+        plain: Collection[Slot] = (),
         kept: Collection[Slot] = (),
+        pairs: Sequence[Pair] | None = None,
     ) -> Tensor:
         """Return the hardness (A, B) of assignments (rows of the table).
 
         Made without gradient, in training mode, and without a trace: no running statistics move (unless told so) and
         the random streams of training stand as they stood. Every candidate is encoded once; every pair of candidates
         costs one loss. `size` scores at a lower resolution, `together` normalises all candidates of one size as one
-        batch. Views in `kept` slots are trained on whatever is chosen: inside a step they are encoded for training,
-        at their own size, and the score reads that.
+        batch; candidates in `plain` are scored as cropped and flipped alone. Views in `kept` slots are trained on
+        whatever is chosen: inside a step they are encoded for training, as they are, and the score reads that. With
+        `pairs` the hardness is the sum over these alone.
         """
-        pairs, within_AP = candidate_pairs(self.plan.slots, self.pairs, table)
-        losses_QB = self.score_pairs(batch, pairs, size, together=together, move_statistics=move_statistics, kept=kept)
-        return self.reduce(losses_QB, within_AP)
+        pairs = self.pairs if pairs is None else pairs
+        found, within_AP = candidate_pairs(self.plan.slots, pairs, table)
+        losses_QB = self.score_pairs(
+            batch, found, size, together=together, move_statistics=move_statistics, plain=plain, kept=kept
+        )
+        return self.reduce(losses_QB, within_AP, pairs)
 
     def score_pairs(
         self,
@@ -257,10 +263,13 @@ class Objective(nn.Module):
         *,
         together: bool = False,
         move_statistics: bool = False,
+        plain: Collection[Slot] = (),
         kept: Collection[Slot] = (),
     ) -> Tensor:
         """Return the losses (Q, B) of pairs of candidates, made as `score` says."""
         scored = self._for_scoring(batch, kept)
+        if plain:
+            batch = replace(batch, views={s: v.geometry() if s in plain else v for s, v in batch.views.items()})
         if size is not None:
             own = {pool.name: pool.augmentation.size for pool in self.plan.pools}
             smaller = {

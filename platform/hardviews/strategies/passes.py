@@ -5,12 +5,12 @@ two forward passes, so a view that is trained on costs three. tests/strategies/t
 really made.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from hardviews.methods.method import Method
 from hardviews.models.momentum import MomentumEncoder
-from hardviews.views.plan import Plan, Slot
+from hardviews.views.plan import Pair, Plan, Slot
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Passes:
 
 def trained(method: Method, plan: Plan) -> Passes:
     """Return the passes of training on all candidates of a plan, each encoded once."""
-    online, target = sides(method, plan)
+    online, target = sides(method.pairs(), plan)
     if has_target_network(method):
         return Passes(area(plan, target), area(plan, online))
     return Passes(0.0, area(plan, online | target))
@@ -47,16 +47,18 @@ def unselected(method: Method, plan: Plan, pools: Collection[str]) -> Passes:
     """
     if not method.unselected_state:
         return Passes()
-    return Passes(area(plan, [s for s in sides(method, method.plan())[0] if s.pool in pools and chooses(plan, s.pool)]))
+    return Passes(
+        area(plan, [s for s in sides(method.pairs(), method.plan())[0] if s.pool in pools and chooses(plan, s.pool)])
+    )
 
 
-def sides(method: Method, plan: Plan) -> tuple[set[Slot], set[Slot]]:
-    """Return the candidates that the online side may look at, and those of the target side.
+def sides(pairs: Sequence[Pair], plan: Plan) -> tuple[set[Slot], set[Slot]]:
+    """Return the candidates that the online side of some pairs may look at, and those of the target side.
 
     A pool that draws no more candidates than it has slots keeps every view in its slot; else any view may fill any.
     """
     found = []
-    for slots in ({p.online for p in method.pairs()}, {p.target for p in method.pairs()}):
+    for slots in ({pair.online for pair in pairs}, {pair.target for pair in pairs}):
         pools = {slot.pool for slot in slots}
         found.append({c for c in plan.candidates if c in slots or (chooses(plan, c.pool) and c.pool in pools)})
     return found[0], found[1]

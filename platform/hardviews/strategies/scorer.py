@@ -48,7 +48,9 @@ class Scorer(Protocol):
         *,
         together: bool = False,
         move_statistics: bool = False,
+        plain: Collection[Slot] = (),
         kept: Collection[Slot] = (),
+        pairs: Sequence[Pair] | None = None,
     ) -> Tensor:
         """Return the hardness (A, B) of assignments (A, S), made without gradient and without a trace."""
 
@@ -60,6 +62,7 @@ class Scorer(Protocol):
         *,
         together: bool = False,
         move_statistics: bool = False,
+        plain: Collection[Slot] = (),
         kept: Collection[Slot] = (),
     ) -> Tensor:
         """Return the losses (Q, B) of pairs of candidates, made as `score` does."""
