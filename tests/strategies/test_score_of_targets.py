@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from hardviews.errors import UserError
+from hardviews.models.flops import work
 from hardviews.models.noise import without_noise
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Strategy
@@ -57,9 +58,11 @@ def test_the_student_looks_at_no_candidate(
 def test_the_cost_that_is_told() -> None:
     method = build("dino", HardViews(4), "vit").method
     plain = cost_of(method, HardViews(2)).units
-    # Two of four targets serve training; a small view costs a quarter.
+    # Two of four targets serve training; small views cost a share.
+    small = work(method.backbone, 8, 16)
+    assert 0.25 < small < 0.5
     assert cost_of(method, HardViews(4, score="targets", noise="training")).units == pytest.approx(plain + 4 - 2)
-    assert cost_of(method, HardViews(4, score="targets")).units == pytest.approx(plain + 4 - 2 + 2 / 4)
+    assert cost_of(method, HardViews(4, score="targets")).units == pytest.approx(plain + 4 - 2 + 2 * small)
     assert cost_of(method, HardViews(4, score="targets", noise="training", size=8)).units == pytest.approx(
         plain + 4 / 4
     )

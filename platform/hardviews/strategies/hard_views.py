@@ -24,10 +24,10 @@ from hardviews.errors import UserError
 from hardviews.methods.method import Method
 from hardviews.models.batchnorm import has_batchnorm
 from hardviews.models.noise import is_noisy
-from hardviews.models.resolution import fails, why_not
+from hardviews.models.resolution import fails, too_coarse, why_not
 from hardviews.strategies.best_locals import best_locals, covering, separable
 from hardviews.strategies.candidates import Candidates, Choice, selected
-from hardviews.strategies.passes import Passes, area, chooses, has_target_network, sides, trained, unselected
+from hardviews.strategies.passes import Passes, chooses, has_target_network, load, sides, trained, unselected
 from hardviews.strategies.scorer import Scorer
 from hardviews.views.plan import Pair, Plan, Slot, candidate_pairs
 
@@ -119,6 +119,13 @@ class HardViews(Candidates):
             )
         return super().refuses(method)
 
+    def advises(self, method: Method) -> str | None:
+        """Advise against a size at which the network sees too little of a view to compare it with others."""
+        if self.size is None or all(pool.augmentation.size <= self.size for pool in method.plan().pools):
+            return None
+        reason = too_coarse(method.backbone, self.size)
+        return reason and f"HardViews.size is {self.size}: {reason}"
+
     def _scored(self, plan: Plan, pairs: Sequence[Pair]) -> tuple[Pair, ...]:
         """Return the pairs whose losses are scored."""
         if self.score == "loss":
@@ -138,7 +145,7 @@ class HardViews(Candidates):
         online, target = online - kept, target - (kept & online)
         separate = target if has_target_network(method) else target - online
         passes = trained(method, method.plan())
-        passes += Passes(area(plan, online, self.size) + area(plan, separate, self.size))
+        passes += Passes(load(method, plan, online, self.size) + load(method, plan, separate, self.size))
         # Pools whose scored views are others than those that are trained on.
         apart = {
             pool.name
@@ -147,7 +154,7 @@ class HardViews(Candidates):
         }
         if method.rowwise_targets and separate:
             again = [slot for slot in sides(method.pairs(), method.plan())[1] & target if slot.pool not in apart]
-            passes += Passes(-area(plan, again))
+            passes += Passes(-load(method, plan, again))
         if self.score == "targets":
             apart = {pool.name for pool in plan.pools}
         return passes + unselected(method, plan, apart)

@@ -1,14 +1,15 @@
 """Costs of training and scoring, counted in forward passes.
 
-The unit is a forward pass of a view of the method's largest size; a smaller view counts by its area. A backward pass is
-two forward passes, so a view that is trained on costs three. tests/strategies/test_cost.py counts the passes that are
-really made.
+The unit is a forward pass of a view of the method's largest size. A smaller view counts by the operations of the backbone
+(`hardviews.models.flops`). A backward pass is two forward passes, so a view that is trained on costs three.
+tests/strategies/test_cost.py counts the passes that are really made.
 """
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from hardviews.methods.method import Method
+from hardviews.models.flops import work
 from hardviews.models.momentum import MomentumEncoder
 from hardviews.views.plan import Pair, Plan, Slot
 
@@ -36,8 +37,8 @@ def trained(method: Method, plan: Plan) -> Passes:
     """Return the passes of training on all candidates of a plan, each encoded once."""
     online, target = sides(method.pairs(), plan)
     if has_target_network(method):
-        return Passes(area(plan, target), area(plan, online))
-    return Passes(0.0, area(plan, online | target))
+        return Passes(load(method, plan, target), load(method, plan, online))
+    return Passes(0.0, load(method, plan, online | target))
 
 
 def unselected(method: Method, plan: Plan, pools: Collection[str]) -> Passes:
@@ -48,7 +49,11 @@ def unselected(method: Method, plan: Plan, pools: Collection[str]) -> Passes:
     if not method.unselected_state:
         return Passes()
     return Passes(
-        area(plan, [s for s in sides(method.pairs(), method.plan())[0] if s.pool in pools and chooses(plan, s.pool)])
+        load(
+            method,
+            plan,
+            [s for s in sides(method.pairs(), method.plan())[0] if s.pool in pools and chooses(plan, s.pool)],
+        )
     )
 
 
@@ -69,11 +74,11 @@ def chooses(plan: Plan, pool: str) -> bool:
     return plan.pool(pool).candidates > plan.pool(pool).slots
 
 
-def area(plan: Plan, slots: Iterable[Slot], size: int | None = None) -> float:
+def load(method: Method, plan: Plan, slots: Iterable[Slot], size: int | None = None) -> float:
     """Return the passes of encoding some candidates once, each at `size` pixels if its own size is larger."""
     full = max(pool.augmentation.size for pool in plan.pools)
     own = [plan.pool(slot.pool).augmentation.size for slot in slots]
-    return sum((min(side, size or side) / full) ** 2 for side in own)
+    return sum(work(method.backbone, min(side, size or side), full) for side in own)
 
 
 def has_target_network(method: Method) -> bool:
