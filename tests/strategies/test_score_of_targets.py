@@ -64,7 +64,7 @@ def test_the_cost_that_is_told() -> None:
     assert cost_of(method, HardViews(4, score="targets", noise="training")).units == pytest.approx(plain + 4 - 2)
     assert cost_of(method, HardViews(4, score="targets")).units == pytest.approx(plain + 4 - 2 + 2 * small)
     assert cost_of(method, HardViews(4, score="targets", noise="training", size=8)).units == pytest.approx(
-        plain + 4 / 4
+        plain + 4 * small
     )
 
 

@@ -1,7 +1,7 @@
 """Costs of training and scoring, counted in forward passes.
 
-The unit is a forward pass of a view of the method's largest size. A smaller view counts by the operations of the backbone
-(`hardviews.models.flops`). A backward pass is two forward passes, so a view that is trained on costs three.
+The unit is a forward pass of a view of the method's largest size. A smaller view counts by the operations of the
+backbone (`hardviews.models.flops`). A backward pass is two forward passes, so a view that is trained on costs three.
 tests/strategies/test_cost.py counts the passes that are really made.
 """
 
