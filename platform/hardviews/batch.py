@@ -15,6 +15,7 @@ from hardviews.errors import UserError
 from hardviews.models.branch import Branch
 from hardviews.models.held import HeldStatistics
 from hardviews.views.augmentation import Normalisation
+from hardviews.views.params import geometry
 from hardviews.views.pixels import Pixels, pick_rows
 from hardviews.views.plan import Slot
 
@@ -49,6 +50,11 @@ class View:
             return self
         mask = None if self.mask is None else _resized(self.mask, own, size)
         return replace(self, size=size, mask=mask)
+
+    def geometry(self) -> "View":
+        """Return the view as cropped and flipped alone, without colours, blur and solarisation."""
+        rows = None if self.rows is None else geometry(self.rows)
+        return replace(self, source=self.source.geometry(), rows=rows)
 
     def pick(self, others: Sequence["View"], choice: Tensor) -> "View":
         """Return a view of this slot whose row i is row i of others[choice[i]], choice (B,) int64."""

@@ -1,6 +1,6 @@
 """The memory of a step: encodings by view, so that no view is encoded twice."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -32,6 +32,11 @@ class Encodings:
         self.online.update(others.online)
         self.target.update(others.target)
 
+    def take(self, others: "Encodings", batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> None:
+        """Take online encodings of some views from others, and targets if they are there, without their graph."""
+        made = [slot for slot in target if batch.views.get(slot, slot) in others.target]
+        self.add(batch, others._at(batch, online, made).detached())
+
     def take_targets(self, others: "Encodings", batch: Batch, pairs: Sequence[Pair]) -> None:
         """Take the targets that some pairs need and that other encodings have."""
         keys = (batch.views.get(slot, slot) for slot in self.missing(batch, pairs)[1])
@@ -47,7 +52,9 @@ class Encodings:
 
     def of(self, batch: Batch, pairs: Sequence[Pair]) -> Encoded:
         """Return the encodings that some pairs need, all of which must be here."""
-        online, target = _sides(pairs)
+        return self._at(batch, *_sides(pairs))
+
+    def _at(self, batch: Batch, online: Iterable[Slot], target: Iterable[Slot]) -> Encoded:
         return Encoded(
             {slot: self.online[batch.views[slot]] for slot in online},
             {slot: self.target[batch.views.get(slot, slot)] for slot in target},

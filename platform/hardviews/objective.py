@@ -7,7 +7,7 @@ Shape legend: B samples of this rank's share, P pairs, Q pairs of candidates, A 
 """
 
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,7 +23,7 @@ from hardviews.measures import above_floor, hard_measures
 from hardviews.methods.method import Method
 from hardviews.models.batchnorm import add_adversarial_branch, branch_batchnorm, holding, normalising
 from hardviews.models.held import HeldStatistics
-from hardviews.models.noise import without_noise
+from hardviews.models.noise import is_noisy, without_noise
 from hardviews.strategies.strategy import Strategy
 from hardviews.views.plan import Pair, Slot, candidate_pairs, of_views
 
@@ -75,6 +75,11 @@ class Objective(nn.Module):
     def device(self) -> torch.device:
         """Return the device of the network."""
         return next(self.parameters()).device
+
+    @property
+    def noisy(self) -> bool:
+        """Return whether stochastic depth or dropout of the networks draw numbers."""
+        return is_noisy(self.method)
 
     @property
     def mix_grid(self) -> int:
@@ -230,17 +235,25 @@ class Objective(nn.Module):
         *,
         together: bool = False,
         move_statistics: bool = False,
+        plain: Collection[Slot] = (),
+        kept: Collection[Slot] = (),
+        pairs: Sequence[Pair] | None = None,
     ) -> Tensor:
         """Return the hardness (A, B) of assignments (rows of the table).
 
         Made without gradient, in training mode, and without a trace: no running statistics move (unless told so) and
         the random streams of training stand as they stood. Every candidate is encoded once; every pair of candidates
         costs one loss. `size` scores at a lower resolution, `together` normalises all candidates of one size as one
-        batch.
+        batch; candidates in `plain` are scored as cropped and flipped alone. Views in `kept` slots are trained on
+        whatever is chosen: inside a step they are encoded for training, as they are, and the score reads that. With
+        `pairs` the hardness is the sum over these alone.
         """
-        pairs, within_AP = candidate_pairs(self.plan.slots, self.pairs, table)
-        losses_QB = self.score_pairs(batch, pairs, size, together=together, move_statistics=move_statistics)
-        return self.reduce(losses_QB, within_AP)
+        pairs = self.pairs if pairs is None else pairs
+        found, within_AP = candidate_pairs(self.plan.slots, pairs, table)
+        losses_QB = self.score_pairs(
+            batch, found, size, together=together, move_statistics=move_statistics, plain=plain, kept=kept
+        )
+        return self.reduce(losses_QB, within_AP, pairs)
 
     def score_pairs(
         self,
@@ -250,19 +263,46 @@ class Objective(nn.Module):
         *,
         together: bool = False,
         move_statistics: bool = False,
+        plain: Collection[Slot] = (),
+        kept: Collection[Slot] = (),
     ) -> Tensor:
         """Return the losses (Q, B) of pairs of candidates, made as `score` says."""
+        scored = self._for_scoring(batch, kept)
+        if plain:
+            batch = replace(batch, views={s: v.geometry() if s in plain else v for s, v in batch.views.items()})
         if size is not None:
             own = {pool.name: pool.augmentation.size for pool in self.plan.pools}
-            smaller = {slot: view.at(min(size, own[slot.pool]), own[slot.pool]) for slot, view in batch.views.items()}
+            smaller = {
+                slot: view if slot in kept else view.at(min(size, own[slot.pool]), own[slot.pool])
+                for slot, view in batch.views.items()
+            }
             batch = replace(batch, views=smaller)
-        scored = Encodings()
         with self._traceless(move_statistics):
             encoded = self._encoded(scored, replace(batch, together=together), pairs)
             losses_QB = self.method.pair_losses(batch, encoded.online, encoded.target, pairs)
         if self._noted is not None:
             self._noted.update(scored)
         return losses_QB
+
+    def _for_scoring(self, batch: Batch, kept: Collection[Slot]) -> Encodings:
+        """Return a memory with the encodings of kept slots, made for training; empty outside of a step.
+
+        Targets that the trained network makes come along: apart, they would take another pass of the same views.
+        """
+        scored = Encodings()
+        if self._trained is None:
+            return scored
+        online, target = (
+            list(dict.fromkeys(getattr(pair, side) for pair in self.pairs if getattr(pair, side) in kept))
+            for side in ("online", "target")
+        )
+        missing = [slot for slot in online if batch.views[slot] not in self._trained.online]
+        if missing:
+            with normalising(self.method, "main", update=True):
+                made = self.method.encode(batch, missing, [slot for slot in target if slot in missing])
+            self._trained.add(batch, made)
+        scored.take(self._trained, batch, online, target)
+        return scored
 
     def picked(self, view: View, others: Sequence[View], choice_B: Tensor) -> None:
         """Take note that row i of a view is row i of others[choice[i]]: scored targets that hold by row go along."""

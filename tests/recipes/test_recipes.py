@@ -132,6 +132,12 @@ def test_one_recipe_is_shown_with_its_header_what_follows_and_every_value() -> N
         assert line in text.splitlines()
 
 
+def test_the_price_of_choosing_is_shown() -> None:
+    """Of SimSiam's (6 + 4) / 6 passes; a recipe without a choice has no such line."""
+    assert "passes         1.67 times those of a step without a choice of views" in shown("digits_simsiam").splitlines()
+    assert "passes  " not in shown("simclr_r50_100")
+
+
 def family() -> None:
     """A title
     over two lines.

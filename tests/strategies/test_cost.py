@@ -11,6 +11,7 @@ import torch
 
 from hardviews.methods.method import Method
 from hardviews.methods.simsiam import SimSiamConfig
+from hardviews.models.backbones import Backbone
 from hardviews.models.momentum import MomentumEncoder
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.all_pairs import AllPairs
@@ -222,7 +223,9 @@ def test_costs_of_multi_crop() -> None:
     """A local view of half the side costs a quarter; targets that hold row by row are not made again."""
     method = build("toy_centre", Clean()).method
     assert cost_of(method, Clean()).units == 3 * (2 + 2 / 4)
-    assert cost_of(method, HardViews(4)).without_gradient == 4 + 2 / 4
+    assert cost_of(method, HardViews(4)).without_gradient == 4
+    for published in ({"normalise": "together"}, {"move_statistics": True}):
+        assert cost_of(method, HardViews(4, **published)).without_gradient == 4 + 2 / 4  # type: ignore[arg-type]
     assert cost_of(method, HardViews(4, local_candidates=6, limit=9)).without_gradient == 4 + 6 / 4
 
     class Teacher(toys.ToyCentre):
@@ -235,11 +238,19 @@ def test_costs_of_multi_crop() -> None:
     teacher = Teacher()
     clean = cost_of(teacher, Clean())
     assert clean.units == 2 + 3 * (2 + 2 / 4)
-    # Four globals through both networks, the locals, less the two targets that training takes over.
-    assert cost_of(teacher, HardViews(4)).units == clean.units + 4 + 4 + 2 / 4 - 2
-    assert cost_of(teacher, HardViews(4, size=8)).units == clean.units + 4 / 4 + 4 / 4 + 2 / 4
+    # Four globals through both networks, less the two targets that training takes over.
+    assert cost_of(teacher, HardViews(4)).units == clean.units + 4 + 4 - 2
+    assert cost_of(teacher, HardViews(4, size=8)).units == clean.units + 4 / 4 + 4 / 4
+    # Without rivals, full-size views and their targets are those of training.
+    assert cost_of(teacher, HardViews(2, local_candidates=6)).units == clean.units + 6 / 4
     teacher.rowwise_targets = False
+    assert cost_of(teacher, HardViews(4)).units == clean.units + 4 + 4
+    # Noise that training does not share takes passes of its own.
+    teacher.drop = torch.nn.Dropout(0.1)
     assert cost_of(teacher, HardViews(4)).units == clean.units + 4 + 4 + 2 / 4
+    assert cost_of(teacher, HardViews(4, noise="training")).units == clean.units + 4 + 4
+    teacher.drop.p = 0.0
+    assert cost_of(teacher, HardViews(4)).units == clean.units + 4 + 4
 
 
 class MultiCrop(toys.Toy):
@@ -247,8 +258,8 @@ class MultiCrop(toys.Toy):
 
     rowwise_targets = True
 
-    def __init__(self) -> None:
-        super().__init__(torch.nn.Identity(), 4)
+    def __init__(self, backbone: torch.nn.Module, features: int) -> None:
+        super().__init__(backbone, features)
         self.momentum = MomentumEncoder({"head": self.head})
 
     def plan(self) -> Plan:
@@ -260,20 +271,41 @@ class MultiCrop(toys.Toy):
         return tuple(Pair(online, target, 1 / 18) for target in targets for online in slots if online != target)
 
 
-def test_the_page_tells_the_costs() -> None:
+@pytest.fixture(scope="module")
+def published() -> list[Method]:
+    """SimSiam, MoCo and DINO on their networks at their published sizes, which take no memory."""
+    with torch.device("meta"):
+        resnet, vit = (Backbone(name) for name in ("resnet50", "vit_small_patch16_224"))
+        momentum = Momentum(resnet.build(), resnet.num_features)
+        momentum.view = mocov2()
+        simsiam = SimSiamConfig(width=8, bottleneck=4).build(resnet.build(), resnet.num_features)
+        return [simsiam, momentum, MultiCrop(vit.build(), vit.num_features)]
+
+
+def test_the_page_tells_the_costs(published: list[Method]) -> None:
     """The table of docs/selection.md."""
     page = (Path(__file__).parents[2] / "docs" / "selection.md").read_text()
-    rows = re.findall(r"^\| `(\w+\(.*?\))` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)
-    assert len(rows) == 11
-    momentum = Momentum(torch.nn.Identity(), 4)
-    momentum.view = mocov2()
-    methods = [SimSiamConfig(width=8, bottleneck=4).build(torch.nn.Identity(), 4), momentum, MultiCrop()]
+    rows = re.findall(r"^\| `(\w+\(.*?\))` \| ([\d.-]+) \| ([\d.-]+) \| ([\d.-]+) \|$", page, re.MULTILINE)
+    assert len(rows) == 14
     known = {c.__name__: c for c in (Clean, HardViews, RandomViews, LeastOverlap, AllPairs, MoreViews)}
     for code, *told in rows:
         strategy = eval(code, known)
-        assert [f"{round(cost_of(method, strategy).units, 1):g}" for method in methods] == told, code
-    ratios = [matching(method, HardViews(4)).sets for method in methods]
-    assert ratios == pytest.approx([10 / 6, 12 / 4, 19.88 / 12.41], abs=1e-3)
+        found = ["-" if strategy.refuses(m) else f"{round(cost_of(m, strategy).units, 1):g}" for m in published]
+        assert found == told, code
+    ratios = [matching(method, HardViews(4)).sets for method in published]
+    assert ratios == pytest.approx([10 / 6, 12 / 4, 18.22 / 12.22], abs=1e-3)
+
+
+def test_a_network_of_stride_32_rounds_up(published: list[Method]) -> None:
+    """And a transformer counts its tokens, the class token with them."""
+    simsiam, _, dino = published
+    scored = {size: cost_of(simsiam, HardViews(4, size=size)).without_gradient / 4 for size in (56, 64, 112, 224)}
+    assert scored[224] == 1
+    assert scored[56] == pytest.approx(0.0727, abs=1e-4)  # by area 0.0625
+    assert scored[64] == pytest.approx((64 / 224) ** 2, abs=1e-4)
+    assert scored[112] == pytest.approx(0.2632, abs=1e-4)  # by area 0.25
+    shown = cost_of(dino, HardViews(4, size=64, score="targets")).without_gradient - 2
+    assert shown == pytest.approx(4 * 0.0801, abs=1e-3)  # 17 of 197 tokens are 0.0863, without attention 0.0799
 
 
 def test_state_of_random_views_costs_a_pass_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,6 +410,6 @@ def test_scoring_at_a_size_shrinks_and_never_enlarges() -> None:
     )
     losses = objective(make_batch(objective), 8)
     assert losses.total.requires_grad
-    # Four global candidates, each online and target, and two locals of 8 pixels.
-    assert Counter(seen[:10]) == {(12, False): 8, (8, False): 2}
-    assert {size for size, _ in seen[10:]} == {toys.SIZE, toys.LOCAL}
+    # Two locals of 8 pixels, encoded for training; four global candidates, each online and target.
+    assert Counter(seen[:10]) == {(12, False): 8, (8, True): 2}
+    assert {size for size, _ in seen[10:]} == {toys.SIZE}

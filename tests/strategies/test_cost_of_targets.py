@@ -69,15 +69,19 @@ def test_byol(strategy: Strategy, expected: tuple[int, int, int], monkeypatch: p
 SWAV_CASES: list[tuple[Strategy, tuple[int, int, int, int]]] = [
     # Two full-size views and two small ones: online without gradient, with gradient, assignments, softmaxes.
     (Clean(), (0, 4, 2, 4)),
-    # Scoring: four candidates and two small views; every code and every softmax once for all six assignments.
-    (HardViews(4), (4 + 2, 4, 4 + 2, 6 + 4)),
-    (HardViews(8), (8 + 2, 4, 8 + 2, 10 + 4)),
+    # Scoring: four candidates; every code and every softmax once for all six assignments. Small views have no rival:
+    # they are encoded for training, and scored from that.
+    (HardViews(4), (4, 4, 4 + 2, 6 + 4)),
+    (HardViews(8), (8, 4, 8 + 2, 10 + 4)),
+    (HardViews(4, local_candidates=3), (4 + 3, 4, 4 + 2, 7 + 4)),
+    # Without a rival on the other side: full-size views and their codes.
+    (HardViews(2, local_candidates=3), (3, 4, 2, 5 + 4)),
     # Small views, of which none was chosen, are those that the first part has encoded.
-    (Sum((1.0, Clean()), (1.0, HardViews(4))), (6, 4 + 2, 6 + 2, 6 + 4 + 4)),
-    (Sum((1.0, HardViews(4)), (1.0, Clean())), (6, 4 + 2, 6 + 2, 6 + 4 + 4)),
+    (Sum((1.0, Clean()), (1.0, HardViews(4))), (4, 4 + 2, 6 + 2, 6 + 4 + 4)),
+    (Sum((1.0, HardViews(4)), (1.0, Clean())), (4, 4 + 2, 6 + 2, 6 + 4 + 4)),
     # Hard views are assigned to nothing: they predict the codes of the clean ones.
     (Adversarial(), (0, 4 + 2 + 2, 2, 4 + 4)),
-    (Chain(HardViews(4), Adversarial()), (6, 4 + 2 + 2, 6, 6 + 4 + 4)),
+    (Chain(HardViews(4), Adversarial()), (4, 4 + 2 + 2, 6, 6 + 4 + 4)),
 ]
 
 

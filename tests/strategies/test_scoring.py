@@ -13,13 +13,16 @@ from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.models.backbones import Backbone
 from hardviews.objective import Objective
 from hardviews.strategies.compose import Chain, Sum
+from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean
 from hardviews.train.composition import check
-from hardviews.train.recipe import Training
+from hardviews.train.recipe import Recipe, Training
+from hardviews.train.trainer import Trainer
 from hardviews.views.augmentation import Augmentation, Normalisation
 from hardviews.views.pixels import Crops
 from hardviews.views.plan import Slot
+from hardviews.world import World
 from tests.laws.cases import METHODS, NETWORKS, build, make_batch, state
 
 TOGETHER = HardViews(4, normalise="together", move_statistics=True)
@@ -187,6 +190,32 @@ def test_networks_are_asked_whether_they_bear_the_size(name: str, own: int, size
             check(method, HardViews(4, size=size), Training())
     assert all(module.training for module in method.modules())
     assert all(torch.equal(before[n], t) for n, t in method.state_dict().items() if n in before)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "advised"),
+    [
+        ("test_resnet", 32, "last map has one pixel of such a view. Choose 48 or more"),
+        ("test_resnet", 33, None),
+        ("test_resnet", 64, None),  # no smaller than the views: nothing is shrunk
+        ("test_vit", 48, "sees 9 patches of such a view. Choose 64 or more"),
+        ("test_vit", 64, None),
+    ],
+)
+def test_sizes_that_leave_too_little_to_compare_are_advised_against(
+    name: str, size: int, advised: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A remark at the start of the training, on one rank; it trains all the same."""
+    side = 64 if name == "test_resnet" else 96
+    config = SimSiamConfig(width=16, layers=2, bottleneck=8, view=Augmentation(size=side))
+    strategy = Chain(HardViews(4, size=size), CutMix())
+    recipe = Recipe("advised", config, Backbone(name), strategy, Training(batch=8, group=4))
+    Trainer(recipe, World(0, 1, torch.device("cpu")))
+    said = [record.message for record in caplog.records if "HardViews.size" in record.message]
+    assert [f"HardViews.size is {size}: " in message and advised in message for message in said if advised] == (
+        [True] if advised else []
+    )
+    assert bool(said) == bool(advised)
 
 
 def view_with(mask: torch.Tensor, size: int) -> View:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import pytest
 import torch
@@ -13,13 +14,18 @@ from hardviews.data.reader import Reader
 from hardviews.data.shares import Portion
 from hardviews.methods.simsiam import SimSiam, SimSiamConfig
 from hardviews.models.backbones import Backbone
+from hardviews.objective import Objective
 from hardviews.optim.optimizer import Optimizer
 from hardviews.optim.schedule import Schedule
+from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean
-from hardviews.train.loader import LoaderConfig, RawBatch, ShareDataset, load
+from hardviews.train.loader import LoaderConfig, RawBatch, ShareDataset, load, to_batch
 from hardviews.train.precision import Precision
 from hardviews.train.recipe import Recipe
 from hardviews.train.trainer import StepReport, Trainer
+from hardviews.views import host
+from hardviews.views.decode import decode
+from hardviews.views.params import geometry
 from hardviews.world import World
 from tests.test_mechanism import Tiles
 from tests.train.runs import BATCH, GROUP, STEPS, everything, simclr
@@ -111,6 +117,60 @@ class NormlessConfig(SimSiamConfig):
                 if isinstance(layer, nn.BatchNorm1d):
                     head[i] = nn.Identity()
         return method
+
+
+# Hardness without colours
+
+
+def first(recipe: Recipe, data: str, objective: Objective) -> tuple[RawBatch, dict[int, Any]]:
+    """Return the first batch, and its images by their samples' positions."""
+    training = recipe.training
+    portion = Portion(seed=0, epoch=0, global_batch=training.batch, group=training.group)
+    canvas = recipe.loader.canvas if recipe.loader.on_device(CPU) else None
+    raw = next(iter(ShareDataset(Reader(data), objective.plan, portion, canvas, 1)))
+    shares = Reader(data).iterate(portion, worker=0, workers=1, fn=lambda s: (s.position, decode(s.data)))
+    assert isinstance(raw, RawBatch)
+    return raw, dict(next(iter(shares)).samples)
+
+
+@pytest.mark.parametrize("size", [None, 8])
+def test_the_host_renders_candidates_without_colours_too(photographs: str, size: int | None) -> None:
+    """At the size that they are scored at, from the rows of the views that are trained on."""
+    recipe = replace(simclr(), strategy=HardViews(4, colours=False, size=size))
+    objective = Trainer(recipe, World(0, 1, CPU)).objective
+    augmentation = objective.plan.pool("view").augmentation
+    small = replace(augmentation.geometry, size=size or augmentation.size)
+    raw, images = first(recipe, photographs, objective)
+    exact, _ = first(recipe, photographs, Trainer(simclr(), World(0, 1, CPU)).objective)
+    assert list(raw.plain) == list(raw.pixels) == list(exact.pixels)
+    assert not exact.plain
+    batch = to_batch(raw, objective, Clock(0, 0, 0, 0, 1000), recipe.training.group, CPU)
+    for slot, pixels in raw.plain.items():
+        assert torch.equal(raw.pixels[slot], exact.pixels[slot])
+        for position, shown, row in zip(raw.position.tolist(), pixels, geometry(raw.rows[slot]).numpy(), strict=True):
+            assert (host.render(images[position], row, small) == shown.numpy()).all()
+        seen = batch.views[slot].geometry().at(size or augmentation.size, augmentation.size)
+        assert torch.equal(seen.pixels(), augmentation.normalisation.normalise(pixels))
+    by_device = replace(recipe, loader=LoaderConfig(workers=0, renderer="device"))
+    assert not first(by_device, photographs, objective)[0].plain
+
+
+@pytest.mark.parametrize("size", [None, 16])
+def test_either_renderer_chooses_alike_without_colours(photographs: str, size: int | None) -> None:
+    view = replace(simclr().method.view, size=32)
+    method, strategy = replace(simclr().method, view=view), HardViews(4, colours=False, size=size)
+    found = {}
+    for renderer in ("host", "device"):
+        loader = LoaderConfig(workers=0, renderer=renderer, canvas=96)  # type: ignore[arg-type]
+        recipe = replace(simclr(), method=method, strategy=strategy, loader=loader)
+        trainer = Trainer(recipe, World(0, 1, CPU))
+        raw, _ = first(recipe, photographs, trainer.objective)
+        selection = trainer.step([raw], Clock(0, 0, 0, 0, 1000), False).losses.selecting.selection
+        assert selection is not None
+        assert selection.hardness is not None
+        found[renderer] = selection.hardness
+    # The two renderers differ in the last digits.
+    assert (found["host"] - found["device"]).abs().mean() < 0.05 * found["device"].std()
 
 
 def test_micro_batches_add_up_to_the_batch(data: str) -> None:

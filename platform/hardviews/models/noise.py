@@ -12,6 +12,15 @@ def noisy_layers(module: nn.Module) -> list[nn.Module]:
     return [m for m in module.modules() if isinstance(m, nn.modules.dropout._DropoutNd | DropPath)]
 
 
+def is_noisy(module: nn.Module) -> bool:
+    """Return whether a dropout or stochastic depth layer inside a module draws numbers as it is now."""
+    return any(layer.training and _rate(layer) > 0 for layer in noisy_layers(module))
+
+
+def _rate(layer: nn.Module) -> float:
+    return float(layer.drop_prob if isinstance(layer, DropPath) else layer.p)  # type: ignore[arg-type]
+
+
 @contextmanager
 def without_noise(module: nn.Module) -> Iterator[None]:
     """Inside, dropout and stochastic depth pass everything through; BatchNorm stays in its mode."""

@@ -2,9 +2,12 @@
 
 from hardviews.recipes import RECIPES, recipe_named
 from hardviews.recipes.header import header
+from hardviews.strategies.candidates import Candidates
 from hardviews.strategies.compose import Chain, Sum
-from hardviews.strategies.strategy import Strategy
+from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.tracking.flatten import flatten
+from hardviews.train.recipe import Recipe
+from hardviews.train.trainer import without_numbers
 
 _COLUMNS = ("recipe", "method", "backbone", "strategy", "epochs", "published")
 
@@ -43,9 +46,21 @@ def shown(name: str) -> str:
     """
     recipe = recipe_named(name)
     training, schedule = recipe.training, recipe.schedule
+    ratio = _ratio(recipe)
     follows = [
         f"learning rate  {recipe.optimizer.peak(training.batch):g} at its peak, with {training.batch} images a step",
         f"warm-up        {schedule.warmup * training.epochs:g} of {training.epochs} epochs",
+        *([f"passes         {ratio:.2f} times those of a step without a choice of views"] if ratio else []),
     ]
     values = [f"{key} = {value}" for key, value in flatten(recipe).items()]
     return "\n".join([f"{name}: {header(RECIPES[name]).text()}", "", *follows, "", *values])
+
+
+def _ratio(recipe: Recipe) -> float | None:
+    """Return the passes of a step as a multiple of one without a choice; None if the recipe chooses nothing."""
+    if not isinstance(recipe.strategy, Candidates):
+        return None
+    objective = without_numbers(recipe)
+    if objective is None:
+        return None
+    return recipe.strategy.passes(objective.method).units / Clean().passes(objective.method).units

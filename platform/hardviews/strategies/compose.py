@@ -199,9 +199,11 @@ def _join(outer: str, inner: str) -> str:
 
 
 def _widest(plan: Plan, asked: list[Plan]) -> Plan:
+    pools = {pool.name: [other.pool(pool.name) for other in asked] for pool in plan.pools}
+    sizes = {name: [pool.geometry for pool in alike if pool.geometry] for name, alike in pools.items()}
     return plan.with_candidates(
-        {pool.name: max(other.pool(pool.name).candidates for other in asked) for pool in plan.pools}
-    )
+        {name: max(pool.candidates for pool in alike) for name, alike in pools.items()}
+    ).with_geometry({name: max(found) for name, found in sizes.items() if found})
 
 
 def _refusal(first: Stage, second: Stage) -> str:

@@ -11,8 +11,9 @@ Shape legend: A assignments, S slots, B samples.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,12 +23,13 @@ from hardviews.checked import at_least, require
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
 from hardviews.models.batchnorm import has_batchnorm
-from hardviews.models.resolution import fails, why_not
+from hardviews.models.noise import is_noisy
+from hardviews.models.resolution import fails, too_coarse, why_not
 from hardviews.strategies.best_locals import best_locals, covering, separable
 from hardviews.strategies.candidates import Candidates, Choice, selected
-from hardviews.strategies.passes import Passes, area, has_target_network, sides, trained, unselected
+from hardviews.strategies.passes import Passes, chooses, has_target_network, load, sides, trained, unselected
 from hardviews.strategies.scorer import Scorer
-from hardviews.views.plan import Plan, candidate_pairs
+from hardviews.views.plan import Pair, Plan, Slot, candidate_pairs
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,12 @@ class HardViews(Candidates):
         normalise: BatchNorm while scoring: view by view as in training, or all candidates of one size together
             (the published codes of SimSiam and SimCLR).
         move_statistics: whether scoring moves BatchNorm's running statistics (the published codes: it does).
+        noise: stochastic depth and dropout of views without a rival, such as DINO's small ones: drawn anew for scoring
+            (the published codes), or that of training, which saves their pass.
+        score: the method's whole loss, or that part of it where views without a rival predict the targets of candidates
+            (`"targets"`): if a second network makes the targets, the trained one does not look at candidates.
+        colours: score candidates as they are trained on, or else as cropped and flipped alone; training sees colours
+            either way.
         best_locals: for every choice of global views take those local views that are hardest under it, of all there
             are. The exact maximum, in place of a `limit` of random choices; harder than the paper's.
     """
@@ -52,6 +60,9 @@ class HardViews(Candidates):
     choose: Literal["hardest", "easiest"] = "hardest"
     normalise: Literal["view", "together"] = "view"
     move_statistics: bool = False
+    noise: Literal["own", "training"] = "own"
+    score: Literal["loss", "targets"] = "loss"
+    colours: bool = True
     best_locals: bool = False
 
     def __post_init__(self) -> None:
@@ -60,6 +71,19 @@ class HardViews(Candidates):
         require(self, size=at_least(1).or_none())
         if self.best_locals and self.limit is not None:
             raise UserError(f"HardViews has best_locals, which looks at all choices, and limit={self.limit}: drop one.")
+        if self.best_locals and self.score == "targets":
+            raise UserError(
+                'HardViews has best_locals, which chooses local views, and score="targets", which reads local views '
+                "without a choice: drop one."
+            )
+
+    def plan(self, plan: Plan) -> Plan:
+        """Ask for candidates, and to see them without colours if that is what is scored."""
+        asked = super().plan(plan)
+        if self.colours:
+            return asked
+        own = {pool.name: pool.augmentation.size for pool in asked.pools if chooses(asked, pool.name)}
+        return asked.with_geometry({name: min(side, self.size or side) for name, side in own.items()})
 
     def refuses(self, method: Method) -> str | None:
         """Refuse a size that the network cannot take, and BatchNorm that cannot be had."""
@@ -85,18 +109,64 @@ class HardViews(Candidates):
                 "best_locals needs local views that only predict targets of global views, in slots that are all alike. "
                 "Set limit instead."
             )
+        # With as many candidates as slots nothing is scored.
+        plan = self.plan(method.plan())
+        if any(chooses(plan, pool.name) for pool in plan.pools) and not self._scored(plan, method.pairs()):
+            return (
+                'score="targets" reads pairs in which a view without a rival predicts a target of candidates, and here '
+                'is none. Leave it out (score="loss"), or choose among global views alone, of a method with local '
+                "views that predict targets of global ones: DINO, iBOT or SwAV."
+            )
         return super().refuses(method)
+
+    def advises(self, method: Method) -> str | None:
+        """Advise against a size at which the network sees too little of a view to compare it with others."""
+        if self.size is None or all(pool.augmentation.size <= self.size for pool in method.plan().pools):
+            return None
+        reason = too_coarse(method.backbone, self.size)
+        return reason and f"HardViews.size is {self.size}: {reason}"
+
+    def _scored(self, plan: Plan, pairs: Sequence[Pair]) -> tuple[Pair, ...]:
+        """Return the pairs whose losses are scored."""
+        if self.score == "loss":
+            return tuple(pairs)
+        pools = {pool.name for pool in plan.pools}
+        return tuple(
+            pair
+            for pair in pairs
+            if not chooses(plan, pair.online.pool) and pair.target.pool in pools and chooses(plan, pair.target.pool)
+        )
 
     def looked(self, method: Method, plan: Plan) -> Passes:
         """Count scoring every candidate, less the targets that training need not make again."""
-        online, target = sides(method, plan)
+        online, target = sides(self._scored(plan, method.pairs()), plan)
+        kept = self._kept(plan, is_noisy(method))
+        # Kept slots are encoded for training, with their targets if they have both sides.
+        online, target = online - kept, target - (kept & online)
         separate = target if has_target_network(method) else target - online
         passes = trained(method, method.plan())
-        passes += Passes(area(plan, online, self.size) + area(plan, separate, self.size))
-        shrunk = {pool.name for pool in plan.pools if self.size is not None and self.size < pool.augmentation.size}
+        passes += Passes(load(method, plan, online, self.size) + load(method, plan, separate, self.size))
+        # Pools whose scored views are others than those that are trained on.
+        apart = {
+            pool.name
+            for pool in plan.pools
+            if (self.size or math.inf) < pool.augmentation.size or (not self.colours and chooses(plan, pool.name))
+        }
         if method.rowwise_targets and separate:
-            passes += Passes(-area(plan, [slot for slot in sides(method, method.plan())[1] if slot.pool not in shrunk]))
-        return passes + unselected(method, plan, shrunk)
+            again = [slot for slot in sides(method.pairs(), method.plan())[1] & target if slot.pool not in apart]
+            passes += Passes(-load(method, plan, again))
+        if self.score == "targets":
+            apart = {pool.name for pool in plan.pools}
+        return passes + unselected(method, plan, apart)
+
+    def _kept(self, plan: Plan, noisy: bool) -> frozenset[Slot]:
+        """Return the slots without a rival whose encodings for training serve the score: they are what it would make.
+
+        Unless candidates are normalised together, scoring is to move running statistics, or noise is drawn anew.
+        """
+        if self.normalise == "together" or self.move_statistics or (noisy and self.noise == "own"):
+            return frozenset()
+        return frozenset(slot for slot in plan.slots if not chooses(plan, slot.pool))
 
     def listed(self, plan: Plan) -> Plan:
         """Return the plan whose assignments are listed: of global views alone where local ones are found by sorting."""
@@ -106,20 +176,23 @@ class HardViews(Candidates):
 
     def among(self, plan: Plan, table: Tensor, batch: Batch, objective: Scorer) -> list[Term]:
         """Return the batch of the hardest views as the only term."""
-        together, hardest = self.normalise == "together", self.choose == "hardest"
+        hardest = self.choose == "hardest"
+        settings: dict[str, Any] = {
+            "together": self.normalise == "together",
+            "move_statistics": self.move_statistics,
+            "kept": self._kept(plan, objective.noisy),
+            "plain": () if self.colours else [slot for slot in plan.candidates if chooses(plan, slot.pool)],
+        }
         if self.best_locals:
             found, _ = candidate_pairs(plan.slots, objective.pairs, covering(plan, table))
-            losses_QB = objective.score_pairs(
-                batch, found, self.size, together=together, move_statistics=self.move_statistics
-            )
+            losses_QB = objective.score_pairs(batch, found, self.size, **settings)
             losses = dict(zip(found, losses_QB, strict=True))
             table = best_locals(plan, objective.pairs, table, losses, hardest)
             found, within_AP = candidate_pairs(plan.slots, objective.pairs, table)
             hardness_AB = objective.reduce(torch.stack([losses[pair] for pair in found]), within_AP)
         else:
-            hardness_AB = objective.score(
-                batch, table, self.size, together=together, move_statistics=self.move_statistics
-            )
+            pairs = self._scored(plan, objective.pairs)
+            hardness_AB = objective.score(batch, table, self.size, pairs=pairs, **settings)
         choice_B = (hardness_AB if hardest else -hardness_AB).argmax(0)
         choice = Choice(choice_B, hardness_AB, not self.best_locals)
         return [Term(selected(plan, table, choice, batch, objective))]

@@ -1,16 +1,17 @@
 """Costs of training and scoring, counted in forward passes.
 
-The unit is a forward pass of a view of the method's largest size; a smaller view counts by its area. A backward pass is
-two forward passes, so a view that is trained on costs three. tests/strategies/test_cost.py counts the passes that are
-really made.
+The unit is a forward pass of a view of the method's largest size. A smaller view counts by the operations of the
+backbone (`hardviews.models.flops`). A backward pass is two forward passes, so a view that is trained on costs three.
+tests/strategies/test_cost.py counts the passes that are really made.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from hardviews.methods.method import Method
+from hardviews.models.flops import work
 from hardviews.models.momentum import MomentumEncoder
-from hardviews.views.plan import Plan, Slot
+from hardviews.views.plan import Pair, Plan, Slot
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,10 @@ class Passes:
 
 def trained(method: Method, plan: Plan) -> Passes:
     """Return the passes of training on all candidates of a plan, each encoded once."""
-    online, target = sides(method, plan)
+    online, target = sides(method.pairs(), plan)
     if has_target_network(method):
-        return Passes(area(plan, target), area(plan, online))
-    return Passes(0.0, area(plan, online | target))
+        return Passes(load(method, plan, target), load(method, plan, online))
+    return Passes(0.0, load(method, plan, online | target))
 
 
 def unselected(method: Method, plan: Plan, pools: Collection[str]) -> Passes:
@@ -47,16 +48,22 @@ def unselected(method: Method, plan: Plan, pools: Collection[str]) -> Passes:
     """
     if not method.unselected_state:
         return Passes()
-    return Passes(area(plan, [s for s in sides(method, method.plan())[0] if s.pool in pools and chooses(plan, s.pool)]))
+    return Passes(
+        load(
+            method,
+            plan,
+            [s for s in sides(method.pairs(), method.plan())[0] if s.pool in pools and chooses(plan, s.pool)],
+        )
+    )
 
 
-def sides(method: Method, plan: Plan) -> tuple[set[Slot], set[Slot]]:
-    """Return the candidates that the online side may look at, and those of the target side.
+def sides(pairs: Sequence[Pair], plan: Plan) -> tuple[set[Slot], set[Slot]]:
+    """Return the candidates that the online side of some pairs may look at, and those of the target side.
 
     A pool that draws no more candidates than it has slots keeps every view in its slot; else any view may fill any.
     """
     found = []
-    for slots in ({p.online for p in method.pairs()}, {p.target for p in method.pairs()}):
+    for slots in ({pair.online for pair in pairs}, {pair.target for pair in pairs}):
         pools = {slot.pool for slot in slots}
         found.append({c for c in plan.candidates if c in slots or (chooses(plan, c.pool) and c.pool in pools)})
     return found[0], found[1]
@@ -67,11 +74,11 @@ def chooses(plan: Plan, pool: str) -> bool:
     return plan.pool(pool).candidates > plan.pool(pool).slots
 
 
-def area(plan: Plan, slots: Iterable[Slot], size: int | None = None) -> float:
+def load(method: Method, plan: Plan, slots: Iterable[Slot], size: int | None = None) -> float:
     """Return the passes of encoding some candidates once, each at `size` pixels if its own size is larger."""
     full = max(pool.augmentation.size for pool in plan.pools)
     own = [plan.pool(slot.pool).augmentation.size for slot in slots]
-    return sum((min(side, size or side) / full) ** 2 for side in own)
+    return sum(work(method.backbone, min(side, size or side), full) for side in own)
 
 
 def has_target_network(method: Method) -> bool:

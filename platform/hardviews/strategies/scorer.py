@@ -1,13 +1,13 @@
 """The interface between a strategy and the objective: all that a strategy may ask."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from hardviews.batch import Batch, Term, View
-from hardviews.views.plan import Pair, Plan
+from hardviews.views.plan import Pair, Plan, Slot
 
 
 class Scorer(Protocol):
@@ -36,6 +36,10 @@ class Scorer(Protocol):
     def device(self) -> torch.device:
         """The device of the network."""
 
+    @property
+    def noisy(self) -> bool:
+        """Whether stochastic depth or dropout of the networks draw numbers."""
+
     def score(
         self,
         batch: Batch,
@@ -44,6 +48,9 @@ class Scorer(Protocol):
         *,
         together: bool = False,
         move_statistics: bool = False,
+        plain: Collection[Slot] = (),
+        kept: Collection[Slot] = (),
+        pairs: Sequence[Pair] | None = None,
     ) -> Tensor:
         """Return the hardness (A, B) of assignments (A, S), made without gradient and without a trace."""
 
@@ -55,6 +62,8 @@ class Scorer(Protocol):
         *,
         together: bool = False,
         move_statistics: bool = False,
+        plain: Collection[Slot] = (),
+        kept: Collection[Slot] = (),
     ) -> Tensor:
         """Return the losses (Q, B) of pairs of candidates, made as `score` does."""
 

@@ -53,6 +53,10 @@ class Strategy(ABC):
         """Return why the strategy cannot serve a method, and what to do; None if it can. Asked once, at first."""
         return None
 
+    def advises(self, method: Method) -> str | None:
+        """Return a remark on settings that can train and are likely a mistake; None if there is none."""
+        return None
+
     def refuses_group(self, size: int) -> str | None:
         """Return why groups of so many samples (`training.group`) cannot serve, and what to do; None if they can."""
         return None

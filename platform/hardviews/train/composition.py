@@ -40,6 +40,11 @@ def check(method: Method, strategy: Strategy, training: Training) -> None:
             raise UserError(reason)
 
 
+def advice(method: Method, strategy: Strategy) -> list[str]:
+    """Return remarks on settings that can train and are likely a mistake."""
+    return [remark for leaf in leaves(strategy) if (remark := leaf.advises(method))]
+
+
 def _check_views(method: Method) -> None:
     for pool in method.plan().pools:
         reason = _unseen(method, pool.augmentation.size)

@@ -9,7 +9,7 @@ Shape legend: B samples of this rank's share, C columns of parameters.
 import logging
 import os
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -38,8 +38,9 @@ from hardviews.train.crew import TRIES, Crew, Lost
 from hardviews.train.nursery import leave_with_parent
 from hardviews.train.parcel import Parcel
 from hardviews.views import host
+from hardviews.views.augmentation import Augmentation
 from hardviews.views.decode import decode
-from hardviews.views.params import draw
+from hardviews.views.params import draw, geometry
 from hardviews.views.pixels import Canvas, Crops, Pixels
 from hardviews.views.plan import Plan, Slot
 
@@ -88,7 +89,7 @@ class RawBatch:
 
     pixels: by candidate (B, 3, H, W), or under None one canvas (B, 3, S, S). rows: by candidate (B, C) float32. bad:
     samples that this worker newly found corrupt, and why. named: `index`, but where a sample stands in for a corrupt
-    one, the sample that the order names.
+    one, the sample that the order names. plain: pixels by candidate without colours, of pools with `geometry`.
     """
 
     stop: int
@@ -99,10 +100,12 @@ class RawBatch:
     pixels: dict[Slot | None, Tensor]
     counters: Counters
     bad: dict[int, str] = field(default_factory=dict)
+    plain: dict[Slot, Tensor] = field(default_factory=dict)
 
     def pin_memory(self) -> "RawBatch":
         """Move the pixels to pinned memory; the data loader calls this for a GPU."""
         self.pixels = {slot: tensor.pin_memory() for slot, tensor in self.pixels.items()}
+        self.plain = {slot: tensor.pin_memory() for slot, tensor in self.plain.items()}
         return self
 
 
@@ -203,14 +206,18 @@ class ShareDataset(IterableDataset[RawBatch | Parcel | Refusal | Crash]):
         position = np.array([sample.position for sample in samples])
         rows: dict[Slot, Tensor] = {}
         pixels: dict[Slot | None, Tensor] = {}
+        plain: dict[Slot, Tensor] = {}
         for slot in self.plan.candidates:
-            augmentation = self.plan.pool(slot.pool).augmentation
+            pool = self.plan.pool(slot.pool)
+            augmentation = pool.augmentation
             number = self.plan.view_number(slot)
             drawn = draw(augmentation, portion.seed, portion.epoch, position, number, height, width)
             rows[slot] = torch.from_numpy(drawn)
             if self.canvas is None:
-                rendered = [host.render(image, row, augmentation) for image, row in zip(images, drawn, strict=True)]
-                pixels[slot] = torch.from_numpy(np.stack(rendered))
+                pixels[slot] = _rendered(images, drawn, augmentation)
+                if pool.geometry is not None:
+                    small = replace(augmentation.geometry, size=pool.geometry)
+                    plain[slot] = _rendered(images, geometry(drawn), small)
         if self.canvas is not None:
             canvases = [host.lay(image, self.canvas, self.canvas) for image in images]
             pixels[None] = torch.from_numpy(np.stack(canvases))
@@ -223,7 +230,15 @@ class ShareDataset(IterableDataset[RawBatch | Parcel | Refusal | Crash]):
             for i, asked in enumerate(order.indices(share.first, share.last)):
                 if int(asked) in self.reader.bad:
                     named[i] = int(asked)
-        return RawBatch(share.stop, index, named, torch.from_numpy(position), rows, pixels, share.counters, bad)
+        return RawBatch(share.stop, index, named, torch.from_numpy(position), rows, pixels, share.counters, bad, plain)
+
+
+def _rendered(
+    images: Sequence[npt.NDArray[np.uint8]], rows: npt.NDArray[np.float32], augmentation: Augmentation
+) -> Tensor:
+    """Render a view of every image on the host, (B, 3, H, W)."""
+    made = [host.render(image, row, augmentation) for image, row in zip(images, rows, strict=True)]
+    return torch.from_numpy(np.stack(made))
 
 
 def _decode(sample: Sample) -> Decoded:
@@ -291,13 +306,16 @@ def to_batch(raw: RawBatch, objective: Objective, clock: Clock, group: int, devi
     """Move a raw batch to the device as views."""
     plan, method = objective.plan, objective.method
     pixels = {slot: tensor.to(device, non_blocking=True) for slot, tensor in raw.pixels.items()}
+    plain = {slot: tensor.to(device, non_blocking=True) for slot, tensor in raw.plain.items()}
     views = {}
     for slot in plan.candidates:
         pool = plan.pool(slot.pool)
         rows = raw.rows[slot].to(device, non_blocking=True)
         normalisation = pool.augmentation.normalisation
         source: Pixels = (
-            Canvas(pixels[None], rows, pool.augmentation) if None in pixels else Crops(pixels[slot], normalisation)
+            Canvas(pixels[None], rows, pool.augmentation)
+            if None in pixels
+            else Crops(pixels[slot], normalisation, plain.get(slot))
         )
         mask = method.mask(slot, plan.view_number(slot), clock, raw.position)
         mask = mask if mask is None else mask.to(device, non_blocking=True)

@@ -3,6 +3,7 @@
 Losses and gradients are those of the whole global batch, whatever the number of ranks and micro-batches.
 """
 
+import logging
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,12 +19,14 @@ from hardviews.encoded import Encoded, concatenate
 from hardviews.errors import UserError
 from hardviews.objective import Losses, Objective
 from hardviews.runs.ledger import digest
-from hardviews.train.composition import check
+from hardviews.train.composition import advice, check
 from hardviews.train.loader import RawBatch, to_batch
 from hardviews.train.nonfinite import Trace, traces
 from hardviews.train.recipe import Recipe
 from hardviews.views.random import Purpose, words
 from hardviews.world import World
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +90,8 @@ class Trainer:
         torch.manual_seed(recipe.training.seed)
         self.objective = build_objective(recipe).train()
         method = self.objective.method
+        for remark in advice(method, recipe.strategy) if world.rank == 0 else ():
+            logger.warning("%s", remark)
         # channels_last is what convolutions run fastest in, on CPU as on GPU.
         self.objective.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         recipe.precision.cast(self.objective, method.backbone)

@@ -1,7 +1,7 @@
 """The distribution that views are drawn from, and the published ones."""
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -129,6 +129,11 @@ class Augmentation:
             solarise=within(0, 1),
             threshold=within(0, 256),
         )
+
+    @property
+    def geometry(self) -> "Augmentation":
+        """Return the same crops and flips without jitter, grayscale, blur and solarisation."""
+        return replace(self, jitter=Jitter(0, 0, 0, 0, 0), grayscale=0, blur=0, solarise=0)
 
 
 _DINO_JITTER = Jitter(0.4, 0.4, 0.2, 0.1)

@@ -3,17 +3,20 @@
 Shape legend: B samples, C columns of a row.
 """
 
+from copy import deepcopy
 from enum import IntEnum
 from itertools import permutations
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from hardviews.views.augmentation import Augmentation, Interval
 from hardviews.views.random import Purpose, uniform
 
 Doubles = npt.NDArray[np.float64]
+Rows = TypeVar("Rows", npt.NDArray[Any], Tensor)
 
 _TRIES = 10
 
@@ -104,6 +107,14 @@ def draw(
     rows[:, Column.SIGMA] = np.where(blurred, _between(augmentation.sigma, u[:, _Draw.SIGMA]), 0.0)
     rows[:, Column.SOLARISE] = u[:, _Draw.SOLARISE] < augmentation.solarise
     return rows
+
+
+def geometry(rows: Rows) -> Rows:
+    """Return rows (B, C) of the same crops and flips without jitter, grayscale, blur and solarisation."""
+    plain = deepcopy(rows)
+    plain[:, Column.BRIGHTNESS : Column.HUE] = 1
+    plain[:, Column.HUE :] = 0
+    return plain
 
 
 def _boxes(augmentation: Augmentation, u: Doubles, height: Doubles, width: Doubles) -> Doubles:

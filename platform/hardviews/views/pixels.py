@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hardviews.views import device
 from hardviews.views.augmentation import Augmentation, Normalisation
+from hardviews.views.params import geometry
 
 
 class Pixels(Protocol):
@@ -25,13 +26,21 @@ class Pixels(Protocol):
         """Return the source whose row i is row i of others[choice[i]]."""
         ...
 
+    def geometry(self) -> "Pixels":
+        """Return the same crops and flips without colours, blur and solarisation."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Crops:
-    """Pixels that were rendered before: uint8, or normalised float (B, 3, H, W)."""
+    """Pixels that were rendered before: uint8, or normalised float (B, 3, H, W).
+
+    `plain` are the same views rendered without colours, at any size, if something is to be scored on them.
+    """
 
     tensor: Tensor
     normalisation: Normalisation
+    plain: Tensor | None = None
 
     def pixels(self, size: int | None = None) -> Tensor:
         """Return normalised pixels, resized with antialiasing where another size is asked for."""
@@ -46,6 +55,16 @@ class Crops:
         """Gather rows; all others must be crops of the same size."""
         tensors = [other.tensor for other in others if isinstance(other, Crops)]
         return Crops(pick_rows(tensors, choice), self.normalisation)
+
+    def geometry(self) -> "Crops":
+        """Return the crops that were rendered without colours.
+
+        Raises:
+            ValueError: none were.
+        """
+        if self.plain is None:
+            raise ValueError("These crops were rendered with colours alone; their pool's `geometry` is None.")
+        return Crops(self.plain, self.normalisation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +85,10 @@ class Canvas:
     def pick(self, others: Sequence[Pixels], choice: Tensor) -> "Canvas":
         """Return the canvas with row i of others[choice[i]]'s parameters."""
         return replace(self, rows=pick_rows([other.rows for other in others if isinstance(other, Canvas)], choice))
+
+    def geometry(self) -> "Canvas":
+        """Return the canvas with rows that change no colours."""
+        return replace(self, rows=geometry(self.rows), augmentation=self.augmentation.geometry)
 
 
 def pick_rows(tensors: Sequence[Tensor], choice: Tensor) -> Tensor:

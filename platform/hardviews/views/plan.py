@@ -33,7 +33,8 @@ class Slot(NamedTuple):
 class Pool:
     """Slots that draw their views from one augmentation, and how many candidates are drawn for them.
 
-    `target` says whether the target side may look at these views (local crops: no).
+    `target` says whether the target side may look at these views (local crops: no). With `geometry` candidates can be
+    seen without their colours too, at this side in pixels; None if nothing looks at them so.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Pool:
     augmentation: Augmentation
     target: bool = True
     candidates: int = 0
+    geometry: int | None = None
 
     def __post_init__(self) -> None:
         """Default to as many candidates as slots."""
@@ -112,6 +114,10 @@ class Plan:
     def with_candidates(self, candidates: Mapping[str, int]) -> "Plan":
         """Return the plan with another number of candidates in the named pools."""
         return Plan(tuple(replace(p, candidates=candidates.get(p.name, p.candidates)) for p in self.pools))
+
+    def with_geometry(self, sizes: Mapping[str, int | None]) -> "Plan":
+        """Return the plan with candidates of the named pools that can be seen without colours too, at these sizes."""
+        return Plan(tuple(replace(p, geometry=sizes.get(p.name, p.geometry)) for p in self.pools))
 
     def assignments(self, pairs: Sequence[Pair], ranks: Sequence[int] | None = None) -> Tensor:
         """List assignments as candidate numbers per slot.
