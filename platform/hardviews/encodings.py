@@ -32,6 +32,11 @@ class Encodings:
         self.online.update(others.online)
         self.target.update(others.target)
 
+    def detach(self) -> None:
+        """Keep the values of all encodings, without their graph."""
+        self.online = {view: map_tensors(lambda tensor: tensor.detach(), made) for view, made in self.online.items()}
+        self.target = {view: map_tensors(lambda tensor: tensor.detach(), made) for view, made in self.target.items()}
+
     def take_targets(self, others: "Encodings", batch: Batch, pairs: Sequence[Pair]) -> None:
         """Take the targets that some pairs need and that other encodings have."""
         keys = (batch.views.get(slot, slot) for slot in self.missing(batch, pairs)[1])
