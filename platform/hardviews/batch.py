@@ -189,8 +189,9 @@ class Term:
     """One summand of the objective: the method's whole loss on this batch, times a weight.
 
     With `assignments` (A, S) of candidates to slots the loss is the mean over them, and not that of the first one.
-    `raised` (B,) tells whose loss an attack raised, where that was measured. With `hard_only` the loss is that of the
-    pairs of hard views (`Objective.pairs_of`).
+    `raised` (B,) tells whose loss an attack raised, where that was measured. `strength` (B,) is the loss raised by an
+    attack along the clean gradient, over the mean loss raised by the full attack, if that was measured. With
+    `hard_only` the loss is that of the pairs of hard views (`Objective.pairs_of`).
     """
 
     batch: Batch
@@ -198,4 +199,5 @@ class Term:
     name: str = "clean"
     assignments: Tensor | None = None
     raised: Tensor | None = None
+    strength: Tensor | None = None
     hard_only: bool = False

@@ -40,6 +40,11 @@ def concatenate(parts: Sequence[Encoded]) -> Encoded:
     return Encoded(join([part.online for part in parts]), join([part.target for part in parts]))
 
 
+def tensors_of(tree: Any) -> list[Tensor]:
+    """Return all tensors of a tuple (of tuples) of tensors."""
+    return [tree] if isinstance(tree, Tensor) else [tensor for part in tree for tensor in tensors_of(part)]
+
+
 def map_tensors(function: Callable[..., Tensor], *trees: Any) -> Any:
     """Apply a function to the tensors at the same place of equally built tuples (of tuples) of tensors."""
     first = trees[0]

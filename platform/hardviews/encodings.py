@@ -37,6 +37,11 @@ class Encodings:
         made = [slot for slot in target if batch.views.get(slot, slot) in others.target]
         self.add(batch, others._at(batch, online, made).detached())
 
+    def detach(self) -> None:
+        """Keep the values of all encodings, without their graph."""
+        self.online = {view: map_tensors(lambda tensor: tensor.detach(), made) for view, made in self.online.items()}
+        self.target = {view: map_tensors(lambda tensor: tensor.detach(), made) for view, made in self.target.items()}
+
     def take_targets(self, others: "Encodings", batch: Batch, pairs: Sequence[Pair]) -> None:
         """Take the targets that some pairs need and that other encodings have."""
         keys = (batch.views.get(slot, slot) for slot in self.missing(batch, pairs)[1])

@@ -32,7 +32,8 @@ def hard_measures(
     """Return by metric a value for every sample and pair of a hard view (N,), NaN where a sample has no label.
 
     `flipped/TERM`: 1 where the view is taken for another label than its clean view, else 0. `margin/TERM` and
-    `margin/clean`: margins. `attack/raised`: 1 where an attack raised the loss, else 0.
+    `margin/clean`: margins. `attack/raised`: 1 where an attack raised the loss, else 0. `attack/strength`: the loss
+    raised by an attack along the clean gradient, over the mean that the full attack raises.
 
     `clean` gives the encodings of a batch's clean views, `hard` those of the online hard views.
     """
@@ -44,6 +45,8 @@ def hard_measures(
         known_B = scorer.valid(plain)
         if term.raised is not None:
             found.setdefault("attack/raised", []).append(_known(term.raised.float(), scorer.valid(batch)))
+        if term.strength is not None:
+            found.setdefault("attack/strength", []).append(_known(term.strength, scorer.valid(batch)))
         for pair in scorer.pairs:
             view = batch.hard.get(pair.online)
             if view is None or view not in hard:

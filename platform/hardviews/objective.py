@@ -17,14 +17,17 @@ from torch import Tensor, nn
 
 from hardviews.batch import Batch, Term, View
 from hardviews.collectives import sum_over_ranks, world_size
-from hardviews.encoded import Encoded, map_tensors
+from hardviews.early_backward import EarlyBackward, early_backward
+from hardviews.encoded import Encoded, map_tensors, tensors_of
 from hardviews.encodings import Encodings
+from hardviews.full_precision import full_precision
 from hardviews.measures import above_floor, hard_measures
 from hardviews.methods.method import Method
 from hardviews.models.batchnorm import add_adversarial_branch, branch_batchnorm, holding, normalising
 from hardviews.models.held import HeldStatistics
 from hardviews.models.noise import is_noisy, without_noise
 from hardviews.strategies.strategy import Strategy
+from hardviews.views.pixels import Crops
 from hardviews.views.plan import Pair, Slot, candidate_pairs, of_views
 
 
@@ -70,6 +73,9 @@ class Objective(nn.Module):
         # The memory of a step: clean views with their graph; scored candidates and hard views without.
         self._trained: Encodings | None = None
         self._noted: Encodings | None = None
+        # Pixels of clean views whose gradient is read; clean losses (B,) whose backward pass is made already.
+        self._leaves: dict[View, Tensor] = {}
+        self._early: dict[tuple[View | Slot, ...], tuple[Tensor, EarlyBackward]] = {}
 
     @property
     def device(self) -> torch.device:
@@ -92,8 +98,12 @@ class Objective(nn.Module):
         """
         with self.sharing() as (trained, noted):
             terms = _weighty(self.strategy(batch, self) or [Term(batch)])
+            if self._early and not any(self._reads_clean(term) for term in terms):
+                trained.detach()  # no term passes through the clean views' graph again: its memory is free
             clean = self._for_update(terms[0])
-            evaluated = [(term, *self._term(term, global_count)) for term in terms]
+            # Losses whose backward pass is made already come last: their nodes are to be the youngest.
+            made = {term: self._term(term, global_count) for term in sorted(terms, key=self._is_early)}
+            evaluated = [(term, *made[term]) for term in terms]
             measures = hard_measures(self, self.method, terms, self._clean, noted.online)
             for term, _, losses_B in evaluated:
                 above_B = above_floor(self, self.method, term, losses_B, self._clean)
@@ -130,18 +140,83 @@ class Objective(nn.Module):
         return found
 
     def _term(self, term: Term, global_count: int) -> tuple[Tensor, Tensor]:
-        if term.assignments is None:
+        early = None
+        if self._is_early(term):
+            losses_B, early = self._early[self._clean_key(term.batch)]
+        elif term.assignments is None:
             pairs = self.pairs_of(term)
             losses_B = self.reduce(self.pairwise(term.batch, pairs=pairs)[0], pairs=pairs)
         else:
             losses_B = self._averaged(term)
         valid_B = self.valid(term.batch)
+        if valid_B is not None:
+            losses_B = torch.where(valid_B, losses_B, 0.0)
+        summed = losses_B.sum() if early is None else early.loss()
         if valid_B is None:
-            return losses_B.sum() * (world_size() / global_count), losses_B
+            return summed * (world_size() / global_count), losses_B
         counts = sum_over_ranks(torch.stack([valid_B.sum(), torch.ones_like(valid_B).sum()])).to(losses_B.dtype)
-        losses_B = torch.where(valid_B, losses_B, 0.0)
-        mean = losses_B.sum() * (world_size() / counts[0].clamp(min=1))
+        mean = summed * (world_size() / counts[0].clamp(min=1))
         return mean * (counts[1] / global_count), losses_B
+
+    def clean_gradient(
+        self, batch: Batch, slots: Sequence[Slot], pairs: Sequence[Pair]
+    ) -> tuple[dict[Slot, Tensor], dict[Slot, Tensor]]:
+        """Return pixels (B, 3, H, W) of some slots' clean views, and the gradient of the sum of the clean losses.
+
+        It passes through the statistics of the batch, as the clean term's own. `pairs` are those that the hard term
+        will add. If these read nothing of the clean views that takes a gradient, the clean term's whole backward pass
+        is made now, and `forward` does not make it again. Else another backward pass, of the pixels alone, is made.
+        """
+        if self._trained is None:
+            with self.sharing():
+                return self.clean_gradient(batch, slots, pairs)
+        batch = replace(batch, hard={}, mixes={})
+        memory, key = self._trained, self._clean_key(batch)
+        if any(batch.views[slot] in memory.online and batch.views[slot] not in self._leaves for slot in slots):
+            # Encoded before anybody asked for a gradient: encode them once more, and leave no trace.
+            memory = Encodings()
+        for slot in slots:
+            view = batch.views[slot]
+            if view not in self._leaves:
+                self._leaves[view] = full_precision(view.pixels().detach()).requires_grad_()
+        leaves = [self._leaves[batch.views[slot]] for slot in slots]
+        if key not in self._early:
+            with torch.enable_grad():
+                if memory is self._trained:
+                    encoded = self._clean(batch)
+                else:
+                    with normalising(self.method, "main", update=False):
+                        encoded = self._encoded(memory, batch, self.pairs)
+                losses_B = self.reduce(self._pair_losses(batch, encoded, self.pairs))
+                valid_B = self.valid(batch)
+                # Summed, not averaged: a mean over a large batch can underflow to a gradient of sign 0.
+                loss = losses_B.sum() if valid_B is None else torch.where(valid_B, losses_B, 0.0).sum()
+                again = _reads(encoded, pairs, slots) or memory is not self._trained
+                parameters = [] if again else [p for p in self.method.parameters() if p.requires_grad]
+                made = early_backward(loss, parameters, leaves)
+            if not again:
+                self._early[key] = losses_B.detach(), made
+        else:
+            made = self._early[key][1]
+        pixels = {slot: leaf.detach() for slot, leaf in zip(slots, leaves, strict=True)}
+        return pixels, dict(zip(slots, made.inputs, strict=True))
+
+    def _clean_key(self, batch: Batch) -> tuple[View | Slot, ...]:
+        """Return what the clean loss of a batch is made from."""
+        return tuple(batch.views.get(slot, slot) for pair in self.pairs for slot in (pair.online, pair.target))
+
+    def _is_early(self, term: Term) -> bool:
+        """Return whether a term's backward pass is made already."""
+        plain = not (term.batch.hard or term.batch.mixes or term.hard_only) and term.assignments is None
+        return plain and self._clean_key(term.batch) in self._early
+
+    def _reads_clean(self, term: Term) -> bool:
+        """Return whether the backward pass of a term, yet to be made, passes through encodings of clean views."""
+        if self._is_early(term):
+            return False
+        return term.assignments is not None or _reads(
+            self._clean(term.batch), self.pairs_of(term), list(term.batch.hard)
+        )
 
     def _averaged(self, term: Term) -> Tensor:
         """Return the loss (B,) of a term of several assignments: every pair of candidates costs one loss."""
@@ -334,6 +409,7 @@ class Objective(nn.Module):
             yield self._trained, self._noted
         finally:
             self._trained = self._noted = None
+            self._leaves, self._early = {}, {}
 
     def _clean(self, batch: Batch, pairs: Sequence[Pair] | None = None) -> Encoded:
         """Return the encodings of the clean views of some pairs (by default the method's)."""
@@ -349,8 +425,20 @@ class Objective(nn.Module):
     def _encoded(self, memory: Encodings, batch: Batch, pairs: Sequence[Pair]) -> Encoded:
         online, target = memory.missing(batch, pairs)
         if online or target:
-            memory.add(batch, self.method.encode(batch, online, target))
+            seen = {slot: self._as_leaf(view) for slot, view in batch.views.items()} if self._leaves else batch.views
+            memory.add(batch, self.method.encode(replace(batch, views=seen), online, target))
         return memory.of(batch, pairs)
+
+    def _as_leaf(self, view: View) -> View:
+        leaf = self._leaves.get(view)
+        return view if leaf is None else replace(view, source=Crops(leaf, view.normalisation), size=None)
+
+
+def _reads(encoded: Encoded, pairs: Sequence[Pair], hard: Sequence[Slot]) -> bool:
+    """Return whether losses of some pairs pass a gradient to clean encodings, if the views of some slots are hard."""
+    targets = {pair.target for pair in pairs}
+    taught = any(tensor.requires_grad for slot in targets for tensor in tensors_of(encoded.target[slot]))
+    return taught or any(pair.online not in hard for pair in pairs)
 
 
 def _weighty(terms: Sequence[Term]) -> list[Term]:

@@ -1,5 +1,7 @@
 """Law 8, on every method and strategy, and the faults that break it."""
 
+from typing import Literal
+
 import pytest
 import torch
 
@@ -80,6 +82,28 @@ def test_left_out_parameters_stay(pair: Pair) -> None:
 def test_an_attack_alone_leaves_out_the_main_affine(pair: Pair) -> None:
     """Weights that no term reads (the main branch's of an attack alone) get no gradient on either."""
     two_processes_equal_one(pair, Case("simclr", Adversarial(4 / 255, every=2), steps=4))
+
+
+ALONG_CLEAN: dict[str, tuple[str, str | None, Literal["all", "hard"]]] = {
+    "kept gradients": ("moco", None, "all"),
+    "kept gradients, absent labels": ("deepcluster", None, "hard"),
+    "kept gradients, a transformer": ("dino", "vit", "hard"),
+    "pixels alone, gathered targets": ("simclr", None, "all"),
+}
+
+
+@pytest.mark.parametrize("case", ALONG_CLEAN)
+def test_attacks_along_the_clean_gradient(pair: Pair, case: str) -> None:
+    """The clean backward pass inside the forward pass wakes no hook of DDP, whose ranks keep equal gradients."""
+    method, network, pairs = ALONG_CLEAN[case]
+    attack = Adversarial(4 / 255, gradient="clean", pairs=pairs, measure=2)
+    two_processes_equal_one(
+        pair, Case(method, Sum((1.0, Clean()), (0.5, attack), (0.25, CutMix(pairs=pairs))), network)
+    )
+
+
+def test_hard_terms_in_turn(pair: Pair) -> None:
+    two_processes_equal_one(pair, Case("moco", STRATEGIES["in_turn"], steps=3))
 
 
 BREAKS = {

@@ -28,6 +28,7 @@ from hardviews.strategies.all_pairs import AllPairs
 from hardviews.strategies.compose import Chain, Sum, Weighted
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
+from hardviews.strategies.in_turn import InTurn
 from hardviews.strategies.least_overlap import LeastOverlap
 from hardviews.strategies.mixup import MixUp
 from hardviews.strategies.more_views import MoreViews
@@ -154,6 +155,8 @@ STRATEGIES: dict[str, Strategy] = {
     "cutmix": CutMix(),
     "mixup": MixUp(scope="sample"),
     "hexa": Sum((1.0, Clean()), (0.5, Adversarial(4 / 255)), (0.25, CutMix())),
+    "along_clean": Sum((1.0, Clean()), (0.5, Adversarial(4 / 255, branch="main", gradient="clean")), (0.25, CutMix())),
+    "in_turn": Sum((1.0, Clean()), (2.0, InTurn(Adversarial(4 / 255, gradient="clean"), CutMix())), average=True),
     "everything": Chain(HardViews(4), Sum((1.0, Clean()), (0.5, Adversarial(4 / 255)), (0.25, CutMix()))),
     "growing": Sum((1.0, Clean()), Weighted(0.5, Adversarial(4 / 255), ramp=0.05), Weighted(0.5, MixUp(), begin=1)),
     "mix_then_attack": Chain(CutMix(), Adversarial(4 / 255)),

@@ -287,6 +287,8 @@ MOCO = Published(
 )
 # What HEXA's publication leaves open is not held against it; its base is.
 HEXA = {"attack": (2 / 255, 1, "adversarial"), "parts": ["Clean", "Adversarial", "CutMix"]}
+CHEAP = {"attack": (2 / 255, 1, "main"), "parts": ["Clean", "Adversarial", "CutMix"]}
+TURNS = {"attack": (2 / 255, 1, "main"), "parts": ["Clean", "InTurn"]}
 
 DEEPCLUSTER = Published(
     "facebookresearch/swav, scripts/deepclusterv2_*_pretrain.sh and main_deepclusterv2.py",
@@ -400,6 +402,10 @@ PUBLISHED: dict[str, Published] = {
     "hexa_moco_r50_800": MOCO.but(epochs=800, **HEXA),
     "hexa_moco_r50_200_hvs": MOCO.but(epochs=200, candidates=4, **HEXA),
     "hexa_moco_r50_800_hvs": MOCO.but(epochs=800, candidates=4, **HEXA),
+    "hexa_moco_r50_200_cheap": MOCO.but(epochs=200, **CHEAP),
+    "hexa_moco_r50_800_cheap": MOCO.but(epochs=800, **CHEAP),
+    "hexa_moco_r50_200_turns": MOCO.but(epochs=200, **TURNS),
+    "hexa_moco_r50_800_turns": MOCO.but(epochs=800, **TURNS),
     "hexa_dcluster_r50_200": DEEPCLUSTER.but(epochs=200, **HEXA),
     "hexa_dcluster_r50_800": DEEPCLUSTER.but(epochs=800, **HEXA),
     "hexa_dcluster_r50_200_hvs": DEEPCLUSTER.but(epochs=200, candidates=4, **HEXA),

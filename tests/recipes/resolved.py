@@ -13,6 +13,7 @@ from hardviews.recipes import recipe_named
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.hard_views import HardViews
+from hardviews.strategies.in_turn import InTurn
 from hardviews.strategies.strategy import Strategy
 from hardviews.train.recipe import Recipe
 from hardviews.views.augmentation import Augmentation
@@ -35,6 +36,9 @@ def strategies(strategy: Strategy) -> Iterator[Strategy]:
     if isinstance(strategy, Sum):
         for part in strategy.parts:
             yield from strategies(part.strategy)
+    if isinstance(strategy, InTurn):
+        for turn in strategy.parts:
+            yield from strategies(turn)
 
 
 def look(number: int, view: Augmentation) -> tuple[Any, ...]:

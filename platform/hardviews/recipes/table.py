@@ -4,6 +4,7 @@ from hardviews.recipes import RECIPES, recipe_named
 from hardviews.recipes.header import header
 from hardviews.strategies.candidates import Candidates
 from hardviews.strategies.compose import Chain, Sum
+from hardviews.strategies.in_turn import InTurn
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.tracking.flatten import flatten
 from hardviews.train.recipe import Recipe
@@ -34,6 +35,8 @@ def in_short(strategy: Strategy) -> str:
         return " > ".join(parts)
     if isinstance(strategy, Sum):
         return " + ".join(in_short(part.strategy) for part in strategy.parts)
+    if isinstance(strategy, InTurn):
+        return f"({' | '.join(in_short(part) for part in strategy.parts)})"
     candidates = getattr(strategy, "candidates", None)
     return type(strategy).__name__ + (f"({candidates})" if candidates else "")
 

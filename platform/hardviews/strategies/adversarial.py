@@ -10,6 +10,9 @@ In its passes the branch's batch statistics are those of the views it starts fro
 loss of each sample and not of their sum alone. A gradient through the statistics, as in the code of CLAE, leaves up to
 a third of the samples with a lower loss than before (SimSiam); `statistics` chooses.
 
+With `gradient="clean"` an attack has no passes of its own. It takes the sign of the pixel gradient of the clean term,
+whose backward pass is made first.
+
 Shape legend: B samples, P pairs.
 """
 
@@ -21,6 +24,8 @@ from torch import Tensor
 
 from hardviews.batch import Batch, Term, View
 from hardviews.checked import above, at_least, require, within
+from hardviews.collectives import sum_over_ranks
+from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
 from hardviews.models.branch import Branch
 from hardviews.models.held import HeldStatistics, Kind
@@ -48,6 +53,9 @@ class Adversarial(Strategy):
             for never.
         pairs: `all` attacks and trains on the method's whole loss, in which local views stay clean; `hard` on that of
             the attacked views alone, weighted as the whole.
+        gradient: `own` climbs the loss of the attacked views by passes of the attack's own. `clean` takes one step
+            along the pixel gradient of the clean term. Beside a clean term on the same views the attack then costs
+            nearly nothing. Every `measure`-th attack measures its strength against the full attack.
     """
 
     stages = frozenset({Stage.ATTACK})
@@ -61,6 +69,7 @@ class Adversarial(Strategy):
     statistics: Kind = "held"
     measure: int = 20
     pairs: Literal["all", "hard"] = "all"
+    gradient: Literal["own", "clean"] = "own"
 
     def __post_init__(self) -> None:
         """Refuse attacks that are none."""
@@ -74,11 +83,21 @@ class Adversarial(Strategy):
             every=at_least(1),
             measure=at_least(0).note("0 for never"),
         )
+        if self.gradient == "clean" and (self.steps > 1 or self._starts_at != "view"):
+            raise UserError(
+                "Adversarial with the gradient of the clean term takes one step from the clean view, but steps is "
+                f"{self.steps} and start is {self._starts_at}. Set steps to 1 and start to view, or gradient to own."
+            )
 
     @property
     def adversarial_branch(self) -> bool:
         """Return whether attacked views have statistics of their own."""
         return self.branch == "adversarial"
+
+    @property
+    def reads_clean_gradient(self) -> bool:
+        """Return whether the attack takes the gradient of the clean term."""
+        return self.gradient == "clean"
 
     def __call__(self, batch: Batch, objective: Scorer) -> list[Term]:
         """Return the batch with attacked online views as the only term."""
@@ -88,6 +107,9 @@ class Adversarial(Strategy):
             return [Term(batch, name="adversarial")]  # nothing is perturbed: the clean views, bit for bit
         slots = [slot for slot in dict.fromkeys(pair.online for pair in objective.pairs) if batch.views[slot].target]
         held = {slot: HeldStatistics(self.statistics) for slot in slots}
+        measured = bool(self.measure) and self.epsilon > 0 and (batch.clock.step // self.every + 1) % self.measure == 0
+        if self.gradient == "clean" and self.epsilon > 0:
+            return [self._along_clean(batch, held, objective, measured)]
         clean = {slot: full_precision(batch.online(slot).pixels().detach()) for slot in slots}
         pixels = {slot: self._start(clean[slot], batch, slot, objective.plan.view_number(slot)) for slot in slots}
         before_B = None
@@ -97,12 +119,29 @@ class Adversarial(Strategy):
                 before_B = losses_B
         attacked = self._attacked(batch, pixels, held)
         raised_B = None
-        if self.measure and self.epsilon > 0 and (batch.clock.step // self.every + 1) % self.measure == 0:
+        if measured:
             with torch.no_grad():
                 if before_B is None:
                     before_B = self._losses(self._attacked(batch, clean, held), objective)
                 raised_B = self._losses(attacked, objective) > before_B
         return [replace(self._term(attacked), raised=raised_B)]
+
+    def _along_clean(self, batch: Batch, held: dict[Slot, HeldStatistics], objective: Scorer, measured: bool) -> Term:
+        """Return the term of one step along the gradient of the clean loss."""
+        slots = list(held)
+        unchanged = {slot: batch.views[slot] for slot in slots}
+        pairs = objective.pairs_of(self._term(replace(batch, hard=unchanged)))
+        clean, grads = objective.clean_gradient(batch, slots, pairs)
+        moved = {slot: self._step(clean[slot], grads[slot], clean[slot], batch.views[slot]) for slot in slots}
+        term = self._term(self._attacked(batch, moved, held))
+        if not measured:
+            return term
+        full, before_B = self._ascend({s: p.clone() for s, p in clean.items()}, clean, batch, held, objective)
+        with torch.no_grad():
+            gain_B = self._losses(term.batch, objective) - before_B
+            full_B = self._losses(self._attacked(batch, full, held), objective) - before_B
+            strength_B = gain_B / _mean_over_ranks(full_B, objective.valid(batch))
+        return replace(term, raised=gain_B > 0, strength=strength_B)
 
     def _ascend(
         self,
@@ -116,9 +155,6 @@ class Adversarial(Strategy):
 
         Returns the pixels, and the losses (B,) before the step.
         """
-        step = self.step_size
-        if step is None:
-            step = self.epsilon if self.steps == 1 else max(self.epsilon / self.steps, 1 / 255)
         with torch.enable_grad():
             leaves = {slot: tensor.requires_grad_() for slot, tensor in pixels.items()}
             losses_B = self._losses(self._attacked(batch, leaves, held), objective)
@@ -128,9 +164,15 @@ class Adversarial(Strategy):
             grads = torch.autograd.grad(loss, list(leaves.values()))
         moved = {}
         for (slot, leaf), grad in zip(leaves.items(), grads, strict=True):
-            radius = batch.views[slot].normalisation.radius(step, leaf)
-            moved[slot] = self._project(leaf.detach() + radius * grad.sign(), clean[slot], batch.views[slot])
+            moved[slot] = self._step(leaf.detach(), grad, clean[slot], batch.views[slot])
         return moved, losses_B.detach()
+
+    def _step(self, pixels: Tensor, grad: Tensor, clean: Tensor, view: View) -> Tensor:
+        """Return pixels after one signed step, projected into the bound and the valid range."""
+        step = self.step_size
+        if step is None:
+            step = self.epsilon if self.steps == 1 else max(self.epsilon / self.steps, 1 / 255)
+        return self._project(pixels + view.normalisation.radius(step, pixels) * grad.sign(), clean, view)
 
     def _losses(self, attacked: Batch, objective: Scorer) -> Tensor:
         """Return the losses (B,) that the term is to add, which are those that the attack climbs."""
@@ -172,3 +214,10 @@ class Adversarial(Strategy):
                 statistics=held[slot],
             )
         return replace(batch, hard={**batch.hard, **hard})
+
+
+def _mean_over_ranks(values_B: Tensor, valid_B: Tensor | None) -> Tensor:
+    """Return the mean over the samples of all ranks that have a label; NaN if it is not positive."""
+    valid_B = torch.ones_like(values_B, dtype=torch.bool) if valid_B is None else valid_B
+    total, count = sum_over_ranks(torch.stack([torch.where(valid_B, values_B, 0.0).sum(), valid_B.sum()]))
+    return torch.where(total > 0, total / count, torch.nan)

@@ -109,7 +109,7 @@ class Sum(Strategy):
 
     def plan(self, plan: Plan) -> Plan:
         """Ask for the candidates of every part; the part that asks for most decides."""
-        return _widest(plan, [part.plan(plan) for part in self.parts_in_use])
+        return widest(plan, [part.plan(plan) for part in self.parts_in_use])
 
     def __call__(self, batch: Batch, objective: Scorer) -> list[Term]:
         """Return the terms of all parts, their weights multiplied by the part's at this place of the run."""
@@ -142,6 +142,11 @@ class Chain(Strategy):
                 raise UserError(
                     f"This chain would harden views after {type(before).__name__}, whose terms train on several views "
                     "of a slot at once: no one view is left to mix or attack. Add the two with Sum."
+                )
+            if Stage.MIX in before.stages and after.reads_clean_gradient:
+                raise UserError(
+                    "This chain would attack mixed views along the gradient of the clean loss, which is of unmixed "
+                    "views. Set gradient of the attack to own, or add mix and attack with Sum."
                 )
             for first in before.stages:
                 for second in after.stages:
@@ -185,6 +190,7 @@ class Chain(Strategy):
                     name=_join(outer.name, inner.name),
                     assignments=outer.assignments if inner.assignments is None else inner.assignments,
                     raised=outer.raised if inner.raised is None else inner.raised,
+                    strength=outer.strength if inner.strength is None else inner.strength,
                     hard_only=outer.hard_only or inner.hard_only,
                 )
                 for outer in terms
@@ -198,7 +204,8 @@ def _join(outer: str, inner: str) -> str:
     return "_".join(names) or "clean"
 
 
-def _widest(plan: Plan, asked: list[Plan]) -> Plan:
+def widest(plan: Plan, asked: list[Plan]) -> Plan:
+    """Return a plan with the most candidates of each pool, and the largest geometric views, that the plans ask for."""
     pools = {pool.name: [other.pool(pool.name) for other in asked] for pool in plan.pools}
     sizes = {name: [pool.geometry for pool in alike if pool.geometry] for name, alike in pools.items()}
     return plan.with_candidates(

@@ -75,6 +75,11 @@ class Scorer(Protocol):
     ) -> tuple[Tensor, Any]:
         """Return the losses (P, B) of pairs on a batch with hard views, and the encodings."""
 
+    def clean_gradient(
+        self, batch: Batch, slots: Sequence[Slot], pairs: Sequence[Pair]
+    ) -> tuple[dict[Slot, Tensor], dict[Slot, Tensor]]:
+        """Return pixels of clean views (B, 3, H, W) and the gradient of the clean loss; `pairs` are the hard term's."""
+
     def pairs_of(self, term: Term) -> tuple[Pair, ...]:
         """Return the pairs whose losses a term adds."""
 

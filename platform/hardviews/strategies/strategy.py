@@ -45,6 +45,11 @@ class Strategy(ABC):
         """Return the strategies that this one is composed of, less those that weigh nothing; none for a plain one."""
         return ()
 
+    @property
+    def reads_clean_gradient(self) -> bool:
+        """Return whether the strategy reads the pixel gradient of the clean loss, so that its views must be clean."""
+        return any(part.reads_clean_gradient for part in self.parts_in_use)
+
     def plan(self, plan: Plan) -> Plan:
         """Return the plan with the candidates that the strategy asks for."""
         return plan
