@@ -95,6 +95,8 @@ def test_help_starts_at_once_and_names_every_command(here: Path) -> None:
         ("launch pretrain --help", "digits_simsiam"),
         ("launch pretrain digits --help", "--method.temperature FLOAT"),
         ("recipes show digits", "method.temperature = 0.2"),
+        ("estimate --help", "h100"),
+        ("estimate digits --help", "--share"),
     ],
 )
 def test_every_command_explains_itself(words: str, said: str, capfd: pytest.CaptureFixture) -> None:

@@ -33,6 +33,7 @@ commands:
   audit     prove that a run trained on every sample exactly once
   runs      list the tracking's runs; close those that are dead, send records that were left
   recipes   list the recipes, or show one: hardviews recipes show NAME
+  estimate  passes, FLOPs, memory and hours of a recipe, plain and on hard views, before it is run
 
 next:
   hardviews demo                                             what it does, in minutes
@@ -240,6 +241,12 @@ def _recipes(words: list[str]) -> None:
         )
 
 
+def _estimate(words: list[str]) -> None:
+    from hardviews.estimate.command import run_estimate
+
+    run_estimate(words)
+
+
 def _demo(words: list[str]) -> None:
     from hardviews.arguments import parse
     from hardviews.demo import Demo, run_demo
@@ -263,6 +270,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "audit": _audit,
     "runs": _runs,
     "recipes": _recipes,
+    "estimate": _estimate,
 }
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ LEAST = {
     "demo": _TRAINING,
     "pretrain": _TRAINING,
     "launch": _TRAINING,
+    "estimate": _TRAINING,
     "knn": _EVALUATION,
     "linear": _EVALUATION,
     "fewshot": _EVALUATION,

@@ -1,0 +1,142 @@
+"""An estimate as a table and as JSON."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hardviews.estimate.config import Estimate
+from hardviews.estimate.fake_step import StepCost
+from hardviews.estimate.gpus import gpu_named
+from hardviews.train.recipe import Recipe
+
+_GIB, _GB, _TERA = 2**30, 1e9, 1e12
+
+
+@dataclass(frozen=True)
+class Column:
+    """A way to choose and harden views, in a few words, and its cost."""
+
+    strategy: str
+    cost: StepCost
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A way that the recipe's method refuses, and the reason."""
+
+    strategy: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a recipe costs under each way, by the name of its column; `samples` are the micro-batch of one GPU."""
+
+    recipe: Recipe
+    config: Estimate
+    samples: int
+    columns: Mapping[str, Column | Refused]
+
+    @property
+    def share(self) -> float:
+        """Return the share of the GPUs' peak that the estimate assumes."""
+        return self.config.share_for(self.recipe.backbone)
+
+    def hours(self, cost: StepCost) -> float:
+        """Return the hours of the whole training on all GPUs."""
+        speed = gpu_named(self.config.gpu).tflops * _TERA * self.share * self.config.gpus
+        return cost.flops * self.config.images * self.recipe.training.epochs / speed / 3600
+
+    def text(self) -> str:
+        """Return the table, with the assumptions below it."""
+        rows = [["", *self.columns]] + [
+            [label, *(self._cell(column, show) for column in self.columns.values())] for label, show in self._rows()
+        ]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = [
+            "  ".join(
+                [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+            ).rstrip()
+            for row in rows
+        ]
+        return "\n".join([self._title(), "", *lines, "", *self._notes()])
+
+    def json(self) -> str:
+        """Return the same numbers in base units: bytes, FLOPs, hours."""
+        config = self.config
+        assumed = {
+            "recipe": self.recipe.name,
+            "epochs": self.recipe.training.epochs,
+            "images": config.images,
+            "gpu": config.gpu,
+            "gpus": config.gpus,
+            "share_of_peak": self.share,
+            "images_per_gpu": self.samples,
+            "bytes_read_per_epoch": round(config.images * config.bytes_per_image),
+        }
+        columns = {name: self._numbers(column) for name, column in self.columns.items()}
+        return json.dumps(assumed | {"columns": columns}, indent=2)
+
+    def _numbers(self, column: Column | Refused) -> dict[str, Any]:
+        if isinstance(column, Refused):
+            return {"strategy": column.strategy, "refused": column.reason}
+        cost = column.cost
+        return {
+            "strategy": column.strategy,
+            "forward_passes_per_image": cost.forward,
+            "backward_passes_per_image": cost.backward,
+            "flops_per_image": cost.flops,
+            "trained_parameters": cost.trained,
+            "momentum_parameters": cost.momentum,
+            "memory_bytes_per_gpu": cost.memory,
+            "hours": self.hours(cost),
+        }
+
+    def _rows(self) -> list[tuple[str, Callable[[StepCost], str]]]:
+        plain = self.columns.get("plain")
+        base = plain.cost.flops if isinstance(plain, Column) else 0
+        read = self.config.images * self.config.bytes_per_image / _GB
+        return [
+            ("forward passes per image", lambda cost: f"{cost.forward:.2f}"),
+            ("backward passes per image", lambda cost: f"{cost.backward:.2f}"),
+            ("GFLOP per image", lambda cost: f"{cost.flops / 1e9:.4g}"),
+            ("FLOPs, plain is 1", lambda cost: f"{cost.flops / base:.2f}" if base else "-"),
+            ("trained parameters, millions", lambda cost: f"{cost.trained / 1e6:.1f}"),
+            ("momentum encoder, millions", lambda cost: f"{cost.momentum / 1e6:.1f}"),
+            ("memory of a GPU, GiB", lambda cost: f"{cost.memory / _GIB:.1f}"),
+            ("read per epoch, GB", lambda cost: f"{read:.4g}"),
+            ("hours", lambda cost: f"{self.hours(cost):.3g}"),
+        ]
+
+    def _cell(self, column: Column | Refused, show: Callable[[StepCost], str]) -> str:
+        return "refused" if isinstance(column, Refused) else show(column.cost)
+
+    def _title(self) -> str:
+        recipe, config = self.recipe, self.config
+        return (
+            f"{recipe.name}: {recipe.backbone.name}, {recipe.training.epochs} epochs of {config.images:,} images, "
+            f"batches of {recipe.training.batch}, on {config.gpus} x {config.gpu}"
+        )
+
+    def _notes(self) -> list[str]:
+        gpu = gpu_named(self.config.gpu)
+        notes = [f"{name}: {column.strategy}" for name, column in self.columns.items() if name != "plain"]
+        if "cheap HVS" not in self.columns:
+            notes.append("There is no cheap HVS: smaller views would leave the network a map of a single cell.")
+        notes += [
+            "Passes: a view counts by its share of the largest view's area.",
+            f"Hours: at {self.share:g} of the peak of {gpu.tflops:g} TFLOP/s (--share); without the loader and the "
+            "rendering of views.",
+            f"Memory: for {self.samples} images a GPU, by the sizes of tensors; without the allocator's reserve, the "
+            "workspaces of libraries and the rendering of views.",
+        ]
+        for name, column in self.columns.items():
+            if isinstance(column, Refused):
+                notes.append(f"{name} is refused: {column.reason}")
+            elif column.cost.memory > gpu.gigabytes * _GB:
+                notes.append(
+                    f"{name} does not fit the {gpu.gigabytes:g} GB of a GPU: use more GPUs, or set "
+                    f"--training.accumulate {2 * self.recipe.training.accumulate}."
+                )
+        return notes

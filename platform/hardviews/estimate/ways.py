@@ -1,0 +1,70 @@
+"""The ways to choose and harden views that an estimate compares."""
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import nn
+
+from hardviews.methods.method import Method
+from hardviews.recipes.table import in_short
+from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.compose import Sum
+from hardviews.strategies.cutmix import CutMix
+from hardviews.strategies.hard_views import HardViews
+from hardviews.strategies.more_views import MoreViews
+from hardviews.strategies.strategy import Clean, Strategy
+from hardviews.train.composition import leaves
+
+_CELLS = 2  # a side, of the last map of a convolutional network
+_PATCHES = 4  # a side, of a vision transformer
+_MOST_STEPS = 12
+
+
+def ways(method: Method, own: Strategy, candidates: int) -> dict[str, Strategy]:
+    """Return strategies by the name of their column: plain, exact, cheap, HEXA, and a recipe's own if it is another."""
+    largest = max(pool.augmentation.size for pool in method.plan().pools)
+    cheap = cheap_size(method.backbone, largest)
+    found: dict[str, Strategy] = {"plain": Clean(), "exact HVS": HardViews(candidates)}
+    if cheap < largest:
+        found["cheap HVS"] = HardViews(candidates, size=cheap)
+    found["HEXA"] = Sum((1.0, Clean()), (1.0, Adversarial()), (1.0, CutMix()), average=True)
+    if own not in found.values():
+        found["recipe"] = own
+    return found
+
+
+def cheap_size(backbone: nn.Module, own: int) -> int:
+    """Return the resolution for cheap scoring of views of `own` pixels.
+
+    The smallest one that leaves a convolutional network a last map of two by two cells, or a vision transformer four
+    by four patches: 64 pixels for ResNet-50 and ViT-S/16. With a single cell the choice is nearly by chance.
+    """
+    patch: Any = getattr(getattr(backbone, "patch_embed", None), "patch_size", None)
+    if patch is not None:
+        return _PATCHES * int(patch[0] if isinstance(patch, tuple) else patch)
+    features: Any = getattr(backbone, "forward_features", None)
+    with torch.no_grad():
+        cells = own // 32 if features is None else int(features(torch.empty(2, 3, own, own, device="meta")).shape[-1])
+    return _CELLS * math.ceil(own / max(1, cells))
+
+
+def steps(strategy: Strategy) -> range:
+    """Return the numbers of steps whose mean is that of the whole run: of one period, at most 12."""
+    return range(min(_MOST_STEPS, math.lcm(*_periods(strategy))))
+
+
+def _periods(strategy: Strategy) -> Iterator[int]:
+    for leaf in leaves(strategy):
+        yield getattr(leaf, "every", 1)
+        if isinstance(leaf, MoreViews):
+            yield Fraction(leaf.sets).limit_denominator(1000).denominator
+
+
+def named(strategy: Strategy) -> str:
+    """Return a strategy in a few words, with the resolution that it scores at."""
+    if isinstance(strategy, HardViews) and strategy.size is not None:
+        return f"HardViews({strategy.candidates}, size={strategy.size})"
+    return in_short(strategy)
