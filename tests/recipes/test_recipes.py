@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from hardviews.recipes import IMAGENET, RECIPES
+from hardviews.recipes import CHEAP, IMAGENET, RECIPES
 from hardviews.recipes.header import header
 from hardviews.recipes.table import in_short, shown, table
 from hardviews.strategies.compose import Chain, Sum
@@ -14,9 +14,10 @@ from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean
 from hardviews.tracking.flatten import flatten
 from tests.recipes.published import PUBLISHED
-from tests.recipes.resolved import resolved
+from tests.recipes.resolved import method_of, resolved
 
 NAMES = [function.__name__ for function in IMAGENET]
+CHEAPLY = [function.__name__ for function in CHEAP]
 
 # In the formulas of hours.
 _WORDS = {
@@ -56,7 +57,7 @@ def test_headers_say_how_to_run_it_and_what_to_expect(name: str) -> None:
     head = header(RECIPES[name])
     assert head.facts.keys() >= {"command", "hardware"}
     assert "NAME" not in head.text()
-    if name in NAMES:
+    if name in NAMES + CHEAPLY:
         assert head.facts.keys() >= {"hours", "number", "open"}
         assert f"pretrain {name} " in head.facts["command"]
         assert re.match(r"\d+ \(.+\)", head.facts["hours"]), "hours, and where they come from"
@@ -65,7 +66,7 @@ def test_headers_say_how_to_run_it_and_what_to_expect(name: str) -> None:
         assert head.facts.keys() >= {"time", "expected"}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES + CHEAPLY)
 def test_hours_are_what_their_formula_comes_to(name: str) -> None:
     told, formula = re.match(r"(\d+) \(([^;)]+)", header(RECIPES[name]).facts["hours"]).groups()  # type: ignore[union-attr]
     if formula == "published":
@@ -88,6 +89,34 @@ def test_headers_name_settings_that_the_recipe_has(name: str) -> None:
     assert all(setting in settings for setting in named if setting not in strategies)
     if "HardViews" in in_short(RECIPES[name]().strategy):
         assert not strategies or any(setting in settings for setting in strategies), strategies
+
+
+def test_each_recipe_on_hard_views_has_a_cheap_form_that_differs_in_its_choice_alone() -> None:
+    assert [f"{name}_cheap" for name in NAMES if name.endswith("_hvs")] == CHEAPLY
+    settings = ("size", "score", "noise", "local_candidates", "limit")
+    for name in CHEAPLY:
+        made, exact = (flatten(RECIPES[which]()) for which in (name, name.removesuffix("_cheap")))
+        other = {key for key in made | exact if made.get(key) != exact.get(key)}
+        assert {key.rpartition(".")[2] for key in other} <= {"name", *settings}, name
+        (scored,) = {made[key] for key in made if key.endswith("strategy.size") or key.endswith("links.0.size")}
+        assert str(scored) == "64", name
+
+
+def test_dino_chooses_cheaply_by_targets() -> None:
+    found = HardViews(4, size=64, score="targets", noise="training")
+    assert RECIPES["dino_vits16_800_hvs_cheap"]().strategy == found
+    assert RECIPES["ibot_vits16_800_hvs_cheap"]().strategy == found
+    # Without small views nothing predicts targets but candidates.
+    assert RECIPES["ibot_vits16_100_hvs_cheap"]().strategy == HardViews(4, size=64)
+
+
+@pytest.mark.parametrize(
+    "name", ["simsiam_r50_100", "mocov2_r50_200", "dino_vits16_100", "swav_r50_100", "byol_r50_300"]
+)
+def test_the_passes_of_cheap_headers_are_those_counted(name: str) -> None:
+    method, recipe = method_of(name), RECIPES[f"{name}_hvs_cheap"]()
+    told = float(re.search(r" x ([\d.]+)/", header(RECIPES[recipe.name]).facts["hours"])[1])  # type: ignore[index]
+    assert recipe.strategy.passes(method).units == pytest.approx(told, abs=0.051)
 
 
 def test_names_tell_strategy_and_epochs() -> None:

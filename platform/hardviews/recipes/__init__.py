@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from hardviews.errors import UserError
 from hardviews.recipes import byol, deepclusterv2, digits, dino, hexa, ibot, mocov2, photos, simclr, simsiam, swav
+from hardviews.recipes.cheap import cheap
 from hardviews.recipes.smoke import smoke
 from hardviews.train.recipe import Recipe
 
@@ -101,8 +102,45 @@ IMAGENET: tuple[Callable[[], Recipe], ...] = (
     hexa.hexa_dcluster_r50_800_hvs,
 )
 
+#: The recipes on hard views, chosen cheaply: passes of a step, and those of the exact choice.
+CHEAP: tuple[Callable[[], Recipe], ...] = tuple(
+    cheap(exact, passes, exactly)
+    for exact, passes, exactly in (
+        (simsiam.simsiam_r50_100_hvs, 6.3, 10),
+        (simsiam.simsiam_r50_200_hvs, 6.3, 10),
+        (simclr.simclr_r50_100_hvs, 6.3, 10),
+        (simclr.simclr_r50_1000_hvs, 6.3, 10),
+        (byol.byol_r50_300_hvs, 8.7, 16),
+        (byol.byol_r50_1000_hvs, 8.7, 16),
+        (swav.swav_r50_100_hvs, 9.6, 13.3),
+        (swav.swav_r50_200_hvs, 9.6, 13.3),
+        (swav.swav_r50_400_hvs, 9.6, 13.3),
+        (swav.swav_r50_800_hvs, 9.6, 13.3),
+        (swav.swav_r50_400_2x224_hvs, 6.3, 10),
+        (swav.swav_r50_200_bs256_hvs, 9.6, 13.3),
+        (swav.swav_r50_400_bs256_hvs, 9.6, 13.3),
+        (dino.dino_vits16_100_hvs, 12.5, 19.6),
+        (dino.dino_vits16_300_hvs, 12.5, 19.6),
+        (dino.dino_vits16_300_boosted_hvs, 12.5, 19.6),
+        (dino.dino_vits16_800_hvs, 13.6, 22.1),
+        (dino.dino_vitb16_400_hvs, 13.6, 20.7),
+        (ibot.ibot_vits16_100_hvs, 8.6, 14),
+        (ibot.ibot_vits16_800_hvs, 13.6, 22.8),
+        (mocov2.mocov2_r50_200_hvs, 4.7, 12),
+        (mocov2.mocov2_r50_800_hvs, 4.7, 12),
+        (deepclusterv2.deepclusterv2_r50_200_hvs, 11.6, 13.3),
+        (deepclusterv2.deepclusterv2_r50_400_hvs, 6.7, 7.3),
+        (deepclusterv2.deepclusterv2_r50_400_2x224_hvs, 8.3, 10),
+        (deepclusterv2.deepclusterv2_r50_800_hvs, 11.6, 13.3),
+        (hexa.hexa_moco_r50_200_hvs, 12.7, 20),
+        (hexa.hexa_moco_r50_800_hvs, 12.7, 20),
+        (hexa.hexa_dcluster_r50_200_hvs, 27.6, 29.3),
+        (hexa.hexa_dcluster_r50_800_hvs, 27.6, 29.3),
+    )
+)
+
 #: Every recipe by its name, which is its function's.
-RECIPES: dict[str, Callable[[], Recipe]] = {function.__name__: function for function in SMALL + IMAGENET}
+RECIPES: dict[str, Callable[[], Recipe]] = {function.__name__: function for function in SMALL + IMAGENET + CHEAP}
 
 
 def recipe_named(name: str) -> Recipe:

@@ -17,7 +17,7 @@ published without hard views: the `_hvs` recipes choose two of four full-size vi
 Hours: the README has 3 min 13 s an epoch for two views of 160 pixels and four of 96, on 64 V100. Others are in
 proportion to the passes through the network: a forward pass at 224 pixels is 1, at 160 0.51, at 96 0.18, a backward
 pass twice that. That run takes 5.3 a step, the one of 800 epochs 9.3, the one without small views 6; choosing among
-four views takes 2.8, 5.1 and 4 more.
+four views takes 2, 4 and 4 more.
 """
 
 from hardviews.methods.deepcluster import DeepClusterConfig
@@ -88,7 +88,7 @@ def deepclusterv2_r50_800() -> Recipe:
 def deepclusterv2_r50_200_hvs() -> Recipe:
     """DeepCluster-v2 on hard views (N=4), ResNet-50, 200 epochs.
 
-    hours     29 (19 x 14.4/9.3)
+    hours     27 (19 x 13.3/9.3)
     number    not known (nobody published hard views on DeepCluster-v2)
     """
     return deepclusterv2("deepclusterv2_r50_200_hvs", 200, HardViews(4))
@@ -97,7 +97,7 @@ def deepclusterv2_r50_200_hvs() -> Recipe:
 def deepclusterv2_r50_400_hvs() -> Recipe:
     """DeepCluster-v2 on smaller hard views (N=4), ResNet-50, 400 epochs.
 
-    hours     33 (400 x 3 min 13 s x 8.1/5.3)
+    hours     30 (400 x 3 min 13 s x 7.3/5.3)
     number    not known (nobody published hard views on DeepCluster-v2)
     """
     return deepclusterv2("deepclusterv2_r50_400_hvs", 400, HardViews(4), _SMALLER)
@@ -115,7 +115,7 @@ def deepclusterv2_r50_400_2x224_hvs() -> Recipe:
 def deepclusterv2_r50_800_hvs() -> Recipe:
     """DeepCluster-v2 on hard views (N=4), ResNet-50, 800 epochs.
 
-    hours     117 (800 x 3 min 13 s x 14.4/5.3)
+    hours     108 (800 x 3 min 13 s x 13.3/5.3)
     number    not known (nobody published hard views on DeepCluster-v2)
     """
     return deepclusterv2("deepclusterv2_r50_800_hvs", 800, HardViews(4))

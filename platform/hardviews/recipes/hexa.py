@@ -27,7 +27,7 @@ and does not say for which variant. Base: 67.5 and 71.1 for MoCo-v2, 75.2 for De
 
 Hours are the base's in proportion to the passes through the network: MoCo-v2 takes 4, the attack 5 and CutMix 3 more,
 a selection 8, and the attack along the clean gradient 3; DeepCluster-v2 takes 9.3, hard terms on both full-size views
-16 more, a selection 5.1.
+16 more, a selection 4.
 """
 
 from hardviews.recipes.deepclusterv2 import deepclusterv2
@@ -159,7 +159,7 @@ def hexa_dcluster_r50_200_hvs() -> Recipe:
     """HEXA_DCluster on hard views (N=4), ResNet-50, 200 epochs.
 
     hardware  64 GPUs of 32 GB
-    hours     62 (19 x 30.4/9.3)
+    hours     60 (19 x 29.3/9.3)
     number    not known (nobody published it)
     """
     return deepclusterv2("hexa_dcluster_r50_200_hvs", 200, Chain(HardViews(4), _LATE))
@@ -169,7 +169,7 @@ def hexa_dcluster_r50_800_hvs() -> Recipe:
     """HEXA_DCluster on hard views (N=4), ResNet-50, 800 epochs.
 
     hardware  64 GPUs of 32 GB
-    hours     245 (75 x 30.4/9.3)
+    hours     236 (75 x 29.3/9.3)
     number    not known (nobody published it)
     """
     return deepclusterv2("hexa_dcluster_r50_800_hvs", 800, Chain(HardViews(4), _LATE))

@@ -16,8 +16,7 @@ views and change nothing else.
 
 Hours are those of the README: 3 min 40 s an epoch on 64 V100 in half precision, 52 min 10 s at a batch of 256 on 4.
 Others are in proportion to the passes through the network: a forward pass at 224 pixels is 1, at 96 pixels 0.18, a
-backward pass twice that; a step takes 9.3, two views alone 6, and choosing among four 5.1 more (4 without small
-views).
+backward pass twice that; a step takes 9.3, two views alone 6, and choosing among four 4 more.
 """
 
 from dataclasses import replace
@@ -127,7 +126,7 @@ def swav_r50_400_bs256() -> Recipe:
 def swav_r50_100_hvs() -> Recipe:
     """SwAV on hard views (N=4), ResNet-50, 100 epochs.
 
-    hours     9 (6 x 14.4/9.3)
+    hours     9 (6 x 13.3/9.3)
     number    not known (nobody published hard views on SwAV)
     """
     return _swav("swav_r50_100_hvs", 100, HardViews(4))
@@ -136,7 +135,7 @@ def swav_r50_100_hvs() -> Recipe:
 def swav_r50_200_hvs() -> Recipe:
     """SwAV on hard views (N=4), ResNet-50, 200 epochs.
 
-    hours     19 (12 x 14.4/9.3)
+    hours     17 (12 x 13.3/9.3)
     number    not known (nobody published hard views on SwAV)
     """
     return _swav("swav_r50_200_hvs", 200, HardViews(4))
@@ -145,7 +144,7 @@ def swav_r50_200_hvs() -> Recipe:
 def swav_r50_400_hvs() -> Recipe:
     """SwAV on hard views (N=4), ResNet-50, 400 epochs.
 
-    hours     37 (24 x 14.4/9.3)
+    hours     34 (24 x 13.3/9.3)
     number    not known (nobody published hard views on SwAV)
     """
     return _swav("swav_r50_400_hvs", 400, HardViews(4))
@@ -154,7 +153,7 @@ def swav_r50_400_hvs() -> Recipe:
 def swav_r50_800_hvs() -> Recipe:
     """SwAV on hard views (N=4), ResNet-50, 800 epochs.
 
-    hours     76 (49 x 14.4/9.3)
+    hours     70 (49 x 13.3/9.3)
     number    not known (nobody published hard views on SwAV)
     """
     return _swav("swav_r50_800_hvs", 800, HardViews(4))
@@ -173,7 +172,7 @@ def swav_r50_200_bs256_hvs() -> Recipe:
     """SwAV on hard views (N=4) with a batch of 256 and a queue, ResNet-50, 200 epochs.
 
     hardware  4 GPUs of 16 GB
-    hours     269 (174 x 14.4/9.3)
+    hours     249 (174 x 13.3/9.3)
     number    not known (nobody published hard views on SwAV)
     """
     return _small_batch("swav_r50_200_bs256_hvs", 200, HardViews(4))
@@ -183,7 +182,7 @@ def swav_r50_400_bs256_hvs() -> Recipe:
     """SwAV on hard views (N=4) with a batch of 256 and a queue, ResNet-50, 400 epochs.
 
     hardware  4 GPUs of 16 GB
-    hours     539 (348 x 14.4/9.3)
+    hours     498 (348 x 13.3/9.3)
     number    not known (nobody published hard views on SwAV)
     """
     return _small_batch("swav_r50_400_bs256_hvs", 400, HardViews(4))

@@ -40,6 +40,7 @@ from hardviews.train.parcel import Parcel
 from hardviews.views import host
 from hardviews.views.augmentation import Augmentation
 from hardviews.views.decode import decode
+from hardviews.views.halved import Halved
 from hardviews.views.params import draw, geometry
 from hardviews.views.pixels import Canvas, Crops, Pixels
 from hardviews.views.plan import Plan, Slot
@@ -307,13 +308,14 @@ def to_batch(raw: RawBatch, objective: Objective, clock: Clock, group: int, devi
     plan, method = objective.plan, objective.method
     pixels = {slot: tensor.to(device, non_blocking=True) for slot, tensor in raw.pixels.items()}
     plain = {slot: tensor.to(device, non_blocking=True) for slot, tensor in raw.plain.items()}
+    copies = Halved(pixels[None], next(iter(raw.rows.values()))) if None in pixels else None
     views = {}
     for slot in plan.candidates:
         pool = plan.pool(slot.pool)
         rows = raw.rows[slot].to(device, non_blocking=True)
         normalisation = pool.augmentation.normalisation
         source: Pixels = (
-            Canvas(pixels[None], rows, pool.augmentation)
+            Canvas(pixels[None], rows, pool.augmentation, copies)
             if None in pixels
             else Crops(pixels[slot], normalisation, plain.get(slot))
         )

@@ -25,22 +25,22 @@ from hardviews.views.host import LUMA
 from hardviews.views.params import ORDERS, Column
 
 
-def render(canvas: Tensor, rows: Tensor, augmentation: Augmentation, size: int | None = None) -> Tensor:
+def render(canvas: Tensor, rows: Tensor, augmentation: Augmentation, size: int | None = None, times: int = 1) -> Tensor:
     """Render rows (B, C) drawn from `augmentation` on canvases (B, 3, H, W): normalised float32 (B, 3, N, N).
 
     A canvas is uint8 and holds the whole source image as `host.lay` lays it there. With `size` the same view is
-    rendered at that side instead of the augmentation's own: the blur shrinks alike. The result is
-    channels_last.
+    rendered at that side instead of the augmentation's own: the blur shrinks alike. A pixel of the canvas given
+    is `times` pixels of the one that the images were laid on (`hardviews.views.halved`). The result is channels_last.
     """
     side = size or augmentation.size
     rows = rows.to(canvas.device, torch.float32)
     # Autocast would make the products in bfloat16, which holds no more than the 256 levels of the canvas.
     with torch.autocast(canvas.device.type, enabled=False):
-        return _render(canvas, rows, augmentation, side)
+        return _render(canvas, rows, augmentation, side, times)
 
 
-def _render(canvas: Tensor, rows: Tensor, augmentation: Augmentation, side: int) -> Tensor:
-    pixels = _crop(canvas.to(torch.float32) / 255, rows, side, augmentation.interpolation)
+def _render(canvas: Tensor, rows: Tensor, augmentation: Augmentation, side: int, times: int) -> Tensor:
+    pixels = _crop(canvas.to(torch.float32) / 255, rows, side, augmentation.interpolation, times)
     pixels = _jitter(pixels, rows, hue=augmentation.jitter.hue > 0)
     if augmentation.grayscale > 0:
         grey = (pixels * _luma(pixels.device).reshape(3, 1, 1)).sum(dim=1, keepdim=True)
@@ -55,10 +55,11 @@ def _render(canvas: Tensor, rows: Tensor, augmentation: Augmentation, side: int)
     return augmentation.normalisation.normalise(pixels).contiguous(memory_format=torch.channels_last)
 
 
-def _crop(pixels: Tensor, rows: Tensor, side: int, interpolation: str) -> Tensor:
+def _crop(pixels: Tensor, rows: Tensor, side: int, interpolation: str, times: int) -> Tensor:
     """Crop, resize and flip (B, 3, H, W) to (B, 3, N, N)."""
     height, width = pixels.shape[-2:]
-    to_height, to_width = _laid(rows[:, Column.SOURCE_HEIGHT], rows[:, Column.SOURCE_WIDTH], height, width)
+    sources = rows[:, Column.SOURCE_HEIGHT], rows[:, Column.SOURCE_WIDTH]
+    to_height, to_width = (ratio_B / times for ratio_B in laid(*sources, height * times, width * times))
     vertical_BNH = _resize_matrices(
         rows[:, Column.TOP] * to_height, rows[:, Column.HEIGHT] * to_height, height, side, interpolation
     )
@@ -72,7 +73,7 @@ def _crop(pixels: Tensor, rows: Tensor, side: int, interpolation: str) -> Tensor
     return cropped.clamp(0, 1) if interpolation == "bicubic" else cropped
 
 
-def _laid(high_B: Tensor, wide_B: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+def laid(high_B: Tensor, wide_B: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Return by how much heights and widths (B,) of images changed when these were laid on a canvas."""
     sides = high_B.double(), wide_B.double()
     scale_B = torch.minimum(height / sides[0], width / sides[1]).clamp(max=1)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hardviews.views import device
 from hardviews.views.augmentation import Augmentation, Normalisation
+from hardviews.views.halved import Halved
 from hardviews.views.params import geometry
 
 
@@ -72,15 +73,20 @@ class Canvas:
     """A canvas (B, 3, S, S) uint8 and the parameters (B, C) of the views to be cut from it.
 
     Choosing among views of the same canvases moves parameters, not pixels: only the winners are rendered in full.
+    `copies` are the smaller ones of these canvases, which all views share; None renders every view from the canvas.
     """
 
     canvas: Tensor
     rows: Tensor
     augmentation: Augmentation
+    copies: Halved | None = None
 
     def pixels(self, size: int | None = None) -> Tensor:
-        """Render normalised pixels (B, 3, size, size)."""
-        return device.render(self.canvas, self.rows, self.augmentation, size)
+        """Render normalised pixels (B, 3, size, size), those below the view's own size from a smaller copy."""
+        if self.copies is None or size is None or size >= self.augmentation.size:
+            return device.render(self.canvas, self.rows, self.augmentation, size)
+        copy, times = self.copies.for_views(self.augmentation, size)
+        return device.render(copy, self.rows, self.augmentation, size, times)
 
     def pick(self, others: Sequence[Pixels], choice: Tensor) -> "Canvas":
         """Return the canvas with row i of others[choice[i]]'s parameters."""

@@ -1,0 +1,171 @@
+"""What choosing hard views costs: operations of a step at the published sizes, and time on this machine.
+
+    python benchmarks/choosing.py [--time] [--batch 16] [--rounds 5]
+
+Counts a whole step (forward, backward, heads and losses; with rendering from canvases of 512 pixels apart) by torch's
+flop counter on the meta device, for the plain recipe, the exact choice among four candidates and the cheap one. iBOT
+is counted on the CPU, since the number of masked patches is data. Prints the ratio to the plain step. With `--time` it
+times SimSiam on a ResNet-18 at 128 pixels, with candidates scored at 48, the smallest size with a last map of 2x2.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import time
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from hardviews.batch import Batch, Samples, View
+from hardviews.clock import Clock
+from hardviews.data.counters import Counters
+from hardviews.methods.simsiam import SimSiamConfig
+from hardviews.models.backbones import Backbone
+from hardviews.objective import Objective
+from hardviews.recipes import recipe_named
+from hardviews.strategies.hard_views import HardViews
+from hardviews.strategies.strategy import Clean, Strategy
+from hardviews.train.loader import LoaderConfig, RawBatch
+from hardviews.train.precision import Precision
+from hardviews.train.recipe import Recipe, Training
+from hardviews.train.trainer import Trainer
+from hardviews.views.augmentation import mocov2
+from hardviews.views.halved import Halved
+from hardviews.views.params import draw
+from hardviews.views.pixels import Canvas, Crops, Pixels
+from hardviews.world import World
+
+EXACT, SHARED = HardViews(4), HardViews(4, noise="training")
+# Method, plain recipe, exact strategy, and the highest ratios that are aimed at: exact, cheap.
+CASES = (
+    ("SimSiam, ResNet-50", "simsiam_r50_100", EXACT, None, 1.08),
+    ("SimCLR, ResNet-50", "simclr_r50_100", EXACT, None, 1.08),
+    ("MoCo v2, ResNet-50", "mocov2_r50_200", EXACT, None, 1.20),
+    ("DINO, ViT-S/16, noise of its own", "dino_vits16_100", EXACT, None, 1.05),
+    ("DINO, ViT-S/16, noise of training", "dino_vits16_100", SHARED, 1.50, 1.05),
+    ("iBOT, ViT-S/16, noise of training", "ibot_vits16_800", SHARED, None, 1.05),
+)
+CANVAS, TIME = 512, 1.15
+
+
+def operations(recipe: Recipe, strategy: Strategy, device: str, images: int, rendered: bool) -> float:
+    """Count the operations of a step, for each image."""
+    torch.manual_seed(0)
+    with torch.device(device):
+        method = recipe.method.build(recipe.backbone.build(), recipe.backbone.num_features)
+        objective = Objective(method, strategy).train()
+    position = torch.arange(images)
+    clock = Clock(0, 0, 0, 0, 10**6)
+    canvas = torch.zeros(images, 3, CANVAS, CANVAS, dtype=torch.uint8, device=device)
+    views, copies = {}, None
+    for slot in objective.plan.candidates:
+        augmentation, number = objective.plan.pool(slot.pool).augmentation, objective.plan.view_number(slot)
+        rows = torch.from_numpy(
+            draw(augmentation, 0, 0, position.numpy(), number, np.full(images, 375), np.full(images, 500))
+        ).to(device)
+        copies = copies or Halved(canvas, rows)
+        source: Pixels = Canvas(canvas, rows, augmentation, copies)
+        if not rendered:
+            side = augmentation.size
+            source = Crops(torch.zeros(images, 3, side, side, device=device), augmentation.normalisation)
+        mask = method.mask(slot, number, clock, position)
+        views[slot] = View(slot, source, augmentation.normalisation, rows, mask=mask)
+    batch = Batch(views, clock, Samples(position, position), group=images)
+    with FlopCounterMode(display=False) as counter:
+        objective(batch, images).total.backward()
+    return int(counter.get_total_flops()) / images
+
+
+def count() -> bool:
+    """Print the table of operations; return whether all ratios are as low as aimed at."""
+    reached = True
+    print(f"{'operations of a step, as a multiple of the plain one':52} GFLOP  exact  cheap   with rendering")
+    for title, name, exact, exact_aim, cheap_aim in CASES:
+        recipe = recipe_named(name)
+        device, images = ("cpu", 1) if name.startswith("ibot") else ("meta", 2)
+        strategies = (Clean(), exact, recipe_named(f"{name}_hvs_cheap").strategy)
+        apart = [operations(recipe, strategy, device, images, False) for strategy in strategies]
+        whole = [operations(recipe, strategy, device, images, True) for strategy in strategies]
+        ratios = [value / apart[0] for value in apart[1:]]
+        met = ratios[1] <= cheap_aim and (exact_aim is None or ratios[0] <= exact_aim)
+        reached &= met
+        aims = f"cheap <= {cheap_aim:.2f}" + (f", exact <= {exact_aim:.2f}" if exact_aim else "")
+        print(
+            f"{title:52} {apart[0] / 1e9:5.1f}  {ratios[0]:5.3f}  {ratios[1]:5.3f}   {whole[1] / whole[0]:5.3f}  "
+            f"{whole[2] / whole[0]:5.3f}   {aims}: {'yes' if met else 'NO'}",
+            flush=True,
+        )
+    return reached
+
+
+class Stepper:
+    """Steps of a trainer on one batch in memory, rendered on the device."""
+
+    def __init__(self, strategy: Strategy, batch: int, size: int) -> None:
+        recipe = Recipe(
+            "choosing",
+            SimSiamConfig(view=mocov2(size)),
+            Backbone("resnet18"),
+            strategy,
+            Training(batch=batch, group=batch),
+            loader=LoaderConfig(renderer="device", canvas=2 * size),
+            precision=Precision("cpu", "float32"),
+        )
+        self.trainer, self.batch, self.steps = Trainer(recipe, World(0, 1, torch.device("cpu"))), batch, 0
+        place, plan = torch.arange(batch), self.trainer.objective.plan
+        sides = np.full(batch, 2 * size)
+        rows = {
+            slot: torch.from_numpy(
+                draw(plan.pool("view").augmentation, 0, 0, place.numpy(), plan.view_number(slot), sides, sides)
+            )
+            for slot in plan.candidates
+        }
+        canvas = torch.randint(0, 256, (batch, 3, 2 * size, 2 * size), generator=torch.Generator().manual_seed(0))
+        self.raw = RawBatch(batch, place, place, place, rows, {None: canvas.byte()}, Counters())
+
+    def seconds(self) -> float:
+        """Take a step and return the processor time of it, which other processes do not change much."""
+        began = time.process_time()
+        clock = Clock(0, 0, self.steps, self.steps * self.batch, 10**6)
+        self.trainer.step([self.raw], clock, stop=False)
+        self.steps += 1
+        return time.process_time() - began
+
+
+def measure(batch: int, rounds: int, size: int = 128, small: int = 48) -> bool:
+    """Print the time of steps, in alternating rounds; return whether the cheap one is as fast as aimed at."""
+    cheap = HardViews(4, size=small)
+    steppers = {name: Stepper(s, batch, size) for name, s in (("plain", Clean()), ("exact", EXACT), ("cheap", cheap))}
+    for stepper in steppers.values():
+        stepper.seconds()  # the first step also warms up
+    ratios: dict[str, list[float]] = {"exact": [], "cheap": []}
+    for number in range(rounds):
+        order = list(steppers) if number % 2 == 0 else list(reversed(steppers))
+        took = {name: steppers[name].seconds() for name in order}
+        for name, values in ratios.items():
+            values.append(took[name] / took["plain"])
+        print(f"round {number}: " + ", ".join(f"{name} {1e3 * took[name]:.0f} ms" for name in steppers), flush=True)
+    median = {name: statistics.median(values) for name, values in ratios.items()}
+    low, high = min(ratios["cheap"]), max(ratios["cheap"])
+    print(f"SimSiam, ResNet-18, batch {batch}, {size} pixels: exact {median['exact']:.3f} times the plain step,")
+    print(f"scored at {small} pixels {median['cheap']:.3f} ({low:.3f} to {high:.3f}; target: at most {TIME:.2f})")
+    return median["cheap"] <= TIME
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--time", action="store_true", help="time steps in place of counting operations")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    machine = platform.processor() or "CPU"
+    print(f"{machine}, {os.cpu_count()} cores, {torch.get_num_threads()} thread, torch {torch.__version__}")
+    return 0 if (measure(arguments.batch, arguments.rounds) if arguments.time else count()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

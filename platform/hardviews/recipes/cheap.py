@@ -1,0 +1,56 @@
+"""Recipes on hard views that are chosen cheaply: each differs from the exact one beside it in its strategy alone.
+
+Candidates are scored at 64 pixels, at which a ResNet's last map is 2x2 and a ViT of patch 16 has 16 tokens. For DINO
+and iBOT with small views, candidates are scored as targets of the small views alone, whose encodings are those of
+training; small views are then not chosen themselves.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from hardviews.methods.dino import DINOConfig
+from hardviews.methods.ibot import IBOTConfig
+from hardviews.recipes.header import header
+from hardviews.strategies.compose import Chain
+from hardviews.strategies.hard_views import HardViews
+from hardviews.strategies.strategy import Strategy
+from hardviews.train.recipe import Recipe
+
+SIZE = 64
+
+
+def cheap(exact: Callable[[], Recipe], passes: float, exactly: float) -> Callable[[], Recipe]:
+    """Return the recipe that chooses cheaply, with a header of its own.
+
+    `passes` and `exactly` are the forward passes of a step of the cheap recipe and of the exact one.
+    """
+    name = f"{exact.__name__}_cheap"
+
+    def recipe() -> Recipe:
+        made = exact()
+        targets = isinstance(made.method, DINOConfig | IBOTConfig) and made.method.locals > 0
+        return replace(made, name=name, strategy=cheaper(made.strategy, targets))
+
+    facts = header(exact).facts
+    hours = facts["hours"].split(" ")[0]
+    recipe.__name__ = recipe.__qualname__ = name
+    recipe.__module__ = exact.__module__
+    recipe.__doc__ = f"""{header(exact).title.rstrip(".")}; chosen cheaply.
+
+    hardware  {facts["hardware"]}
+    hours     {int(hours) * passes / exactly:.0f} ({hours} x {passes:g}/{exactly:g})
+    number    not known (nobody has run it; {exact.__name__} is the published form)
+    open      whether the accuracy is that of the exact choice; for all else see {exact.__name__}
+    """
+    return recipe
+
+
+def cheaper(strategy: Strategy, targets: bool) -> Strategy:
+    """Return a strategy whose hard views are chosen cheaply; with `targets` among global views, as targets alone."""
+    if isinstance(strategy, Chain):
+        return Chain(*(cheaper(link, targets) for link in strategy.links))
+    if not isinstance(strategy, HardViews):
+        return strategy
+    if targets:
+        return replace(strategy, size=SIZE, score="targets", noise="training", local_candidates=None, limit=None)
+    return replace(strategy, size=SIZE)
