@@ -116,6 +116,8 @@ class Selection:
     table (A, S) candidates per slot, hardness (A, B) by the method's loss (None where no loss was asked for), choice
     (B,) rows of the table, views: every candidate. `shared` is false if samples chose from tables of their own,
     whose best rows the table lists. `random` is true if chance chose, so that the chosen views are like any others.
+    `scores` (A, B) decided in place of hardness, if a strategy has others. `audited` asks for a comparison with exact
+    scores (`strategies/audit.py`).
     """
 
     slots: tuple[Slot, ...]
@@ -125,6 +127,8 @@ class Selection:
     views: Mapping[Slot, View]
     shared: bool = True
     random: bool = False
+    scores: Tensor | None = None
+    audited: bool = False
 
 
 @dataclass(frozen=True, eq=False)

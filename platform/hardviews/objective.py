@@ -26,7 +26,10 @@ from hardviews.methods.method import Method
 from hardviews.models.batchnorm import add_adversarial_branch, branch_batchnorm, holding, normalising
 from hardviews.models.held import HeldStatistics
 from hardviews.models.noise import is_noisy, without_noise
+from hardviews.strategies.audit import audit
+from hardviews.strategies.scout import Scout
 from hardviews.strategies.strategy import Strategy
+from hardviews.views.pair_features import global_pairs, pair_features
 from hardviews.views.pixels import Crops
 from hardviews.views.plan import Pair, Slot, candidate_pairs, of_views
 
@@ -39,7 +42,7 @@ class Losses:
     whole batch. `terms` are the terms with their per-sample losses (B,), detached. `encoded` is what the
     method's update reads. `measures` says more of the hard views, by name of the metric (`hardviews.measures`).
     `valid` tells by the term's name which samples (B,) have a label, where some may have none: their loss is 0.
-    `labelled` tells the same of the clean views.
+    `labelled` tells the same of the clean views. `lesson` is what `Objective.learn` takes in, if the strategy learns.
     """
 
     total: Tensor
@@ -49,6 +52,7 @@ class Losses:
     measures: Mapping[str, Tensor] = field(default_factory=dict)
     valid: Mapping[str, Tensor] = field(default_factory=dict)
     labelled: Tensor | None = None
+    lesson: Tensor | None = None
 
     @property
     def selecting(self) -> Batch:
@@ -67,6 +71,7 @@ class Objective(nn.Module):
         if strategy.adversarial_branch:
             add_adversarial_branch(method)
         self.strategy = strategy
+        self.scout: Scout | None = strategy.scout()
         self.own_plan = method.plan()
         self.plan = strategy.plan(self.own_plan)
         self.pairs = method.pairs()
@@ -112,6 +117,7 @@ class Objective(nn.Module):
                     name = f"loss/{term.name}_above_floor"
                     measures[name] = torch.cat([measures[name], above_B]) if name in measures else above_B
             online = {**clean.online, **self._unselected(batch, terms[0].batch, ChainMap(noted.online, trained.online))}
+        measures |= audit(self, terms)
         total = torch.stack([term.weight * loss for term, loss, _ in evaluated]).sum()
         return Losses(
             total,
@@ -121,7 +127,26 @@ class Objective(nn.Module):
             measures,
             {term.name: valid_B for term, _, _ in evaluated if (valid_B := self.valid(term.batch)) is not None},
             self.method.valid(batch),
+            self._lesson([(term, losses_B) for term, _, losses_B in evaluated]),
         )
+
+    def _lesson(self, terms: Sequence[tuple[Term, Tensor]]) -> Tensor | None:
+        """Return what the losses of the views that this pass trains on teach the strategy."""
+        if self.scout is None:
+            return None
+        # Of clean views, whose loss is the method's own; of chosen ones if there are any.
+        clean = [(term, losses_B) for term, losses_B in terms if not term.batch.hard and term.assignments is None]
+        term, losses_B = min(clean or terms, key=lambda known: known[0].batch.selection is None)
+        identity = torch.tensor([[slot.number for slot in self.own_plan.slots]])
+        pairs = global_pairs(self.own_plan, self.pairs)
+        features_ABF = pair_features(term.batch.views, self.own_plan.slots, pairs, identity)
+        assert features_ABF is not None  # the strategy read them, or refused
+        return self.scout.lesson(features_ABF[0], losses_B, self.valid(term.batch))
+
+    def learn(self, lessons: Sequence[Tensor | None]) -> None:
+        """Let the strategy learn from the passes (`Losses.lesson`) of a step that was taken; every rank calls this."""
+        if self.scout is not None:
+            self.scout.learn([lesson for lesson in lessons if lesson is not None])
 
     def _unselected(self, drawn: Batch, chosen: Batch, made: Mapping[View, Any]) -> Mapping[Slot, Any]:
         """Return the online encodings of the first candidates if the method's state reads those, else nothing.

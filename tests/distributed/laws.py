@@ -65,6 +65,7 @@ def take_steps(case: Case, fault: str = "as it is") -> list[Step]:
             losses.total.backward()
             optimizer.step()
             objective.method.update(losses.encoded, batch.clock, losses.batch.samples)
+            objective.learn([losses.lesson])
             steps.append(
                 Step(
                     losses.total.detach(),

@@ -11,12 +11,14 @@ from hardviews.models.noise import without_noise
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.compose import Sum, Weighted
 from hardviews.strategies.cutmix import CutMix
+from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean
 from hardviews.train.meter import Meter
 from tests.distributed.laws import Case, share, two_processes_equal_one, whole_batch
 from tests.distributed.pair import Pair
 from tests.laws.cases import GROUP, build
 
+SMALLER = HardViews(4, size=8, audit=1)
 HEXA = Sum((1.0, Clean()), (0.5, Adversarial(8 / 255, measure=1)), (0.25, CutMix()))
 
 
@@ -66,3 +68,12 @@ def test_a_part_that_begins_late_leaves_its_branch_alone(pair: Pair) -> None:
     grown = Weighted(0.5, CutMix(), ramp=0.5)
     two_processes_equal_one(pair, Case("simsiam", Sum((1.0, Clean()), late, grown, average=True), steps=2))
     two_processes_equal_one(pair, Case("simsiam", Sum((1.0, Clean()), replace(late, begin=0, ramp=0.5)), steps=2))
+
+
+def test_two_processes_audit_a_choice_as_one_does(pair: Pair) -> None:
+    case = Case("simclr", SMALLER)
+    pair.start(report, case)
+    alone = report(case)
+    assert {"selection/agreement", "selection/rank_correlation", "selection/recovered"} <= alone.keys()
+    for two in pair.results():
+        assert two == pytest.approx(alone, rel=1e-5, abs=1e-6)

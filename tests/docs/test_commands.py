@@ -318,6 +318,7 @@ def help_texts() -> str:
         ["pretrain", "digits"],
         ["pretrain", "photos"],
         ["pretrain", "digits_dino"],
+        ["estimate", "digits"],
         ["pack"],
         ["knn"],
         ["linear"],

@@ -32,6 +32,7 @@ from hardviews.strategies.in_turn import InTurn
 from hardviews.strategies.least_overlap import LeastOverlap
 from hardviews.strategies.mixup import MixUp
 from hardviews.strategies.more_views import MoreViews
+from hardviews.strategies.predicted_views import PredictedViews
 from hardviews.strategies.random_views import RandomViews
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.train.composition import check
@@ -148,6 +149,7 @@ STRATEGIES: dict[str, Strategy] = {
     "hard_views": HardViews(4),
     "random_views": RandomViews(4),
     "least_overlap": LeastOverlap(4),
+    "predicted_views": PredictedViews(4, warm_up=1),
     "all_pairs": AllPairs(4),
     "more_views": MoreViews(1.5),
     "fgsm": Adversarial(4 / 255),
@@ -252,6 +254,7 @@ def train_step(objective: Objective, batch: Batch, lr: float = 0.1) -> Tensor:
     losses.total.backward()
     optimizer.step()
     objective.method.update(losses.encoded, batch.clock, losses.batch.samples)
+    objective.learn([losses.lesson])
     return losses.total.detach()
 
 

@@ -21,6 +21,7 @@ from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.least_overlap import LeastOverlap
 from hardviews.strategies.more_views import MoreViews, matching
 from hardviews.strategies.passes import Passes
+from hardviews.strategies.predicted_views import PredictedViews
 from hardviews.strategies.random_views import RandomViews
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.views.augmentation import dino_global1, dino_global2, dino_local, mocov2
@@ -100,6 +101,8 @@ CASES: list[tuple[str, Strategy, tuple[int, int, int]]] = [
     ("toy_queue", RandomViews(4), (0, 1, 1)),
     ("simsiam", LeastOverlap(4), (0, 2, 0)),
     ("toy_queue", LeastOverlap(4), (0, 1, 1)),
+    ("simsiam", PredictedViews(4), (0, 2, 0)),
+    ("toy_queue", PredictedViews(4), (0, 1, 1)),
     # Every candidate once, with gradient; of an ordered method as query and as key.
     ("simsiam", AllPairs(4), (0, 4, 0)),
     ("simclr", AllPairs(4, limit=4), (0, 4, 0)),
@@ -151,6 +154,7 @@ COSTS: list[Strategy] = [
     HardViews(4, size=8),
     RandomViews(4),
     LeastOverlap(4),
+    PredictedViews(4),
     AllPairs(4, every=2),
     MoreViews(),
     MoreViews(2.5),
@@ -286,8 +290,8 @@ def test_the_page_tells_the_costs(published: list[Method]) -> None:
     """The table of docs/selection.md."""
     page = (Path(__file__).parents[2] / "docs" / "selection.md").read_text()
     rows = re.findall(r"^\| `(\w+\(.*?\))` \| ([\d.-]+) \| ([\d.-]+) \| ([\d.-]+) \|$", page, re.MULTILINE)
-    assert len(rows) == 14
-    known = {c.__name__: c for c in (Clean, HardViews, RandomViews, LeastOverlap, AllPairs, MoreViews)}
+    assert len(rows) == 15
+    known = {c.__name__: c for c in (Clean, HardViews, RandomViews, LeastOverlap, PredictedViews, AllPairs, MoreViews)}
     for code, *told in rows:
         strategy = eval(code, known)
         found = ["-" if strategy.refuses(m) else f"{round(cost_of(m, strategy).units, 1):g}" for m in published]

@@ -11,6 +11,8 @@ from hardviews.methods.method import MethodConfig
 from hardviews.methods.moco import MoCoConfig
 from hardviews.methods.swav import SwAV, SwAVConfig
 from hardviews.models.encoder import load
+from hardviews.strategies.predicted_views import PredictedViews
+from hardviews.strategies.strategy import Clean
 from hardviews.train.trainer import Trainer
 from hardviews.views.augmentation import Augmentation
 from hardviews.world import World
@@ -52,3 +54,12 @@ def test_frozen_prototypes_stand_still(data: str, untracked: Path, monkeypatch: 
     train(recipe, data, untracked / "run")
     moved = [float((now - start.prototypes.weight.detach()).abs().max()) for now in seen]
     assert max(moved[:2]) < 1e-6 < 1e-4 < min(moved[2:])
+
+
+def test_resumes_with_what_a_strategy_has_learnt(data: str, untracked: Path) -> None:
+    recipe = replace(everything(epochs=1, accumulate=2), strategy=PredictedViews(4, warm_up=2))
+    whole = train(recipe, data, untracked / "whole")
+    killed = train(recipe, data, untracked / "killed", dies=(4,))
+    assert load(str(whole)).digest == load(str(killed)).digest
+    again = train(replace(recipe, strategy=Clean()), data, untracked / "plain")
+    assert load(str(again)).digest != load(str(whole)).digest

@@ -17,6 +17,7 @@ from hardviews.checked import at_least, require
 from hardviews.clock import Clock
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
+from hardviews.strategies.audit import marked
 from hardviews.strategies.passes import Passes, trained
 from hardviews.strategies.scorer import Scorer
 from hardviews.strategies.strategy import Stage, Strategy
@@ -35,6 +36,8 @@ class Candidates(Strategy):
         local_candidates: views drawn for each pool of local slots, by default no more than its slots.
         limit: at most so many assignments a step, drawn anew each step (DINO: 64 or 128).
         every: in every so manieth step only, else train on the first views.
+        audit: in every so manieth of these steps compare the choice with exact scores, if it was made by anything else;
+            0 for never.
     """
 
     stages = frozenset({Stage.SELECT})
@@ -43,6 +46,7 @@ class Candidates(Strategy):
     local_candidates: int | None = None
     limit: int | None = None
     every: int = 1
+    audit: int = 100
 
     def __post_init__(self) -> None:
         """Refuse counts that look at nothing."""
@@ -52,6 +56,7 @@ class Candidates(Strategy):
             local_candidates=at_least(1).or_none("for as many as the method has local slots"),
             limit=at_least(1).or_none(),
             every=at_least(1),
+            audit=at_least(0).note("0 for never"),
         )
 
     def plan(self, plan: Plan) -> Plan:
@@ -97,13 +102,24 @@ class Candidates(Strategy):
         listed = self.listed(plan)
         total = listed.count(objective.pairs)
         drawn = None if self.limit is None or self.limit >= total else draw_ranks(total, self.limit, batch.clock)
-        return self.among(plan, listed.assignments(objective.pairs, drawn), batch, objective)
+        terms = self.among(plan, listed.assignments(objective.pairs, drawn), batch, objective)
+        due = self.audit and (batch.clock.step // self.every + 1) % self.audit == 0
+        return [marked(term) for term in terms] if due and self.guesses(plan) else terms
 
     def passes(self, method: Method) -> Passes:
         """Count those of steps that look at assignments, and those of steps on the first views."""
         plan = self.plan(method.plan())
         looked = 0 if plan.count(method.pairs()) == 1 else 1 / self.every
         return self.looked(method, plan) * looked + trained(method, method.plan()) * (1 - looked)
+
+    def guesses(self, plan: Plan) -> bool:
+        """Return whether it looks for the hardest views by anything but the whole loss of views at their full size."""
+        return False
+
+    @property
+    def remedy(self) -> str:
+        """What to do if guesses are poor, as a sentence."""
+        return f"Raise candidates (now {self.candidates}), or choose by the loss of small views: HardViews with a size."
 
     @abstractmethod
     def looked(self, method: Method, plan: Plan) -> Passes:
@@ -121,14 +137,15 @@ class Candidates(Strategy):
 class Choice(NamedTuple):
     """The row of the table that each sample takes (B,).
 
-    hardness (A, B) if that decided; `shared` whether all samples chose from the same assignments, `random` whether
-    chance chose.
+    hardness (A, B) if that decided, `scores` (A, B) if others did; `shared` whether all samples chose from the same
+    assignments, `random` whether chance chose.
     """
 
     rows: Tensor
     hardness: Tensor | None = None
     shared: bool = True
     random: bool = False
+    scores: Tensor | None = None
 
 
 def first_views(plan: Plan, batch: Batch) -> list[Term]:
@@ -151,7 +168,9 @@ def selected(plan: Plan, table: Tensor, choice: Choice, batch: Batch, scorer: Sc
             scorer.picked(view, candidates, pick_BS[:, s])
         views[slot] = view
     drawn = {slot: batch.views[slot] for slot in plan.candidates}
-    record = Selection(plan.slots, table, choice.hardness, choice.rows, drawn, choice.shared, choice.random)
+    record = Selection(
+        plan.slots, table, choice.hardness, choice.rows, drawn, choice.shared, choice.random, choice.scores
+    )
     return replace(batch, views=views, selection=record)
 
 

@@ -41,6 +41,8 @@ class HardViews(Candidates):
         local_candidates: views drawn for each pool of local slots, by default no more than its slots.
         limit: at most so many assignments a step, drawn anew each step (DINO: 64 or 128).
         every: select in every so manieth step only, else train on the first views.
+        audit: in every so manieth of these steps compare the choice with exact scores, if it was made by anything else;
+            0 for never.
         size: resolution for scoring, where a view's own is larger.
         choose: the hardest, or as a control the easiest.
         normalise: BatchNorm while scoring: view by view as in training, or all candidates of one size together
@@ -167,6 +169,20 @@ class HardViews(Candidates):
         if self.normalise == "together" or self.move_statistics or (noisy and self.noise == "own"):
             return frozenset()
         return frozenset(slot for slot in plan.slots if not chooses(plan, slot.pool))
+
+    def guesses(self, plan: Plan) -> bool:
+        """Return whether it scores smaller views, views without colours, or a part of the loss to find the hardest."""
+        smaller = any((self.size or math.inf) < pool.augmentation.size for pool in plan.pools)
+        return self.choose == "hardest" and (smaller or not self.colours or self.score == "targets")
+
+    @property
+    def remedy(self) -> str:
+        """What to do if guesses are poor, as a sentence."""
+        if not self.colours:
+            return f"Colours are left out of the score: set colours, or raise candidates (now {self.candidates})."
+        if self.size is None:
+            return f'Set score to "loss", or raise candidates (now {self.candidates}).'
+        return f"Raise size (now {self.size}), or candidates (now {self.candidates})."
 
     def listed(self, plan: Plan) -> Plan:
         """Return the plan whose assignments are listed: of global views alone where local ones are found by sorting."""

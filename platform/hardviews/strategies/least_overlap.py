@@ -28,6 +28,10 @@ class LeastOverlap(Candidates):
         """Count the method's own, and the first views if its state reads those."""
         return trained(method, method.plan()) + unselected(method, plan, {pool.name for pool in plan.pools})
 
+    def guesses(self, plan: Plan) -> bool:
+        """Boxes are not the loss."""
+        return True
+
     def among(self, plan: Plan, table: Tensor, batch: Batch, objective: Scorer) -> list[Term]:
         """Return the batch of the least overlapping views as the only term."""
         overlap_AB = overlaps(batch.views, plan.slots, objective.pairs, table)
@@ -35,4 +39,4 @@ class LeastOverlap(Candidates):
             raise UserError(
                 "LeastOverlap has nothing to compare: the method has a single global view, or its views have no boxes."
             )
-        return [Term(selected(plan, table, Choice(overlap_AB.argmin(0)), batch, objective))]
+        return [Term(selected(plan, table, Choice(overlap_AB.argmin(0), scores=-overlap_AB), batch, objective))]

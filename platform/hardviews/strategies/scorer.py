@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hardviews.batch import Batch, Term, View
+from hardviews.strategies.scout import Scout
 from hardviews.views.plan import Pair, Plan, Slot
 
 
@@ -39,6 +40,10 @@ class Scorer(Protocol):
     @property
     def noisy(self) -> bool:
         """Whether stochastic depth or dropout of the networks draw numbers."""
+
+    @property
+    def scout(self) -> Scout | None:
+        """What the strategy has learnt from the losses of the run, if it learns."""
 
     def score(
         self,

@@ -11,6 +11,7 @@ from hardviews.batch import Batch, Term
 from hardviews.methods.method import Method
 from hardviews.strategies.passes import Passes, trained
 from hardviews.strategies.scorer import Scorer
+from hardviews.strategies.scout import Scout
 from hardviews.views.plan import Plan
 
 
@@ -23,7 +24,7 @@ class Stage(IntEnum):
 
 
 class Strategy(ABC):
-    """Turns a batch into terms; strategies are frozen dataclasses and hold no state."""
+    """Turns a batch into terms; strategies are frozen dataclasses and hold no state (`Scout` is the objective's)."""
 
     @property
     def stages(self) -> frozenset[Stage]:
@@ -65,6 +66,10 @@ class Strategy(ABC):
     def refuses_group(self, size: int) -> str | None:
         """Return why groups of so many samples (`training.group`) cannot serve, and what to do; None if they can."""
         return None
+
+    def scout(self) -> Scout | None:
+        """Return what the strategy learns from the losses of a run, knowing nothing yet; parts share the first's."""
+        return next((scout for part in self.parts_in_use if (scout := part.scout()) is not None), None)
 
     def passes(self, method: Method) -> Passes:
         """Return the forward passes of a step, on average over steps.

@@ -30,6 +30,7 @@ _METRICS = {
 _FAMILIES = {
     "loss": "1_loss",
     "hardness": "2_hardness",
+    "selection": "2_hardness",
     "attack": "2_hardness",
     "flipped": "2_hardness",
     "margin": "2_hardness",

@@ -13,6 +13,7 @@ from hardviews.tracking.experiment import TRAINING_MENUS, VIEW
 from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.notes import EXPERIMENT, HEAD
 from hardviews.tracking.spare import spare
+from hardviews.train.choice import audited
 from hardviews.train.command_line import CommandLine, in_lines
 from hardviews.train.recipe import Recipe
 
@@ -51,6 +52,9 @@ class Description:
         """Write the verdict on a training that has seen so many samples."""
         with spare("the verdict"):
             self.run.set_section(HEAD, verdict(history, samples, self.total))
+            choice = audited(history)
+            if choice is not None:
+                self.run.set_section("Choice of views", choice)
 
     def _settings(self) -> str:
         changes = self.command.changes()

@@ -53,6 +53,7 @@ from hardviews.runs.waiting import Dataset, wait_for
 from hardviews.runs.where import Where, open_dataset, patience
 from hardviews.tracking.metric_groups import in_groups
 from hardviews.tracking.mlflow_run import CLOSING, Run, Status
+from hardviews.train.choice import ChoiceWatch
 from hardviews.train.crew import check_crew
 from hardviews.train.damage import Damage
 from hardviews.train.display import Display
@@ -295,6 +296,7 @@ class Pretraining:
         measured = [nodes.report, lasting.damage.metrics, traffic.report, pace.report]
         sources = [*measured, self.saver.metrics, self._job]
         reports = Reports(run, history, self.calendar, training.log_steps, sources, nodes.metrics)
+        choice = ChoiceWatch(self.trainer.objective, self.world, history.rows)
         batches, first = self.feed.run(lasting.progress), lasting.step + 1
         if not lasting.progress:
             reports.measured(self._measured(pace, page), 0)
@@ -318,6 +320,7 @@ class Pretraining:
             page.see(report.losses)
             reports.step(report, lasting.progress, self._measured(pace, page))
             self.watch.look(history.rows)
+            choice.look(history.rows)
             if lasting.over or report.stop:
                 mark("stop_agreed", step=step, finished=lasting.over)
                 with leaving(), doing(Phase.SAVE):

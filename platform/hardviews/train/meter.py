@@ -8,6 +8,7 @@ from torch.nn.functional import normalize
 
 from hardviews.collectives import gather_rows, rank, world_size
 from hardviews.objective import Losses
+from hardviews.strategies.audit import with_recovered
 from hardviews.train.chosen_pairs import chosen_pairs
 from hardviews.views.plan import Pair
 
@@ -78,7 +79,7 @@ class Meter:
             if count:
                 means[name] = total / count
         self.sums, self.counts = {}, {}
-        return means
+        return with_recovered(means)
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Return, by name, each rank's sum and count (ranks, 2) float64; every rank calls this at the same step."""

@@ -136,7 +136,9 @@ class Recipe:
         return {
             key: value
             for key, value in flatten(self).items()
-            if key not in _NEUTRAL and not key.startswith(("loader.reader.cache", "monitor."))
+            if key not in _NEUTRAL
+            and not key.endswith(".audit")
+            and not key.startswith(("loader.reader.cache", "monitor."))
         }
 
     def digest(self) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from hardviews.batch import Samples
@@ -116,6 +117,7 @@ class Trainer:
         parts: list[Encoded] = []
         samples: list[Samples] = []
         left: list[Trace] = []
+        lessons: list[Tensor | None] = []
         corrupt, substituted, trained_on = 0, 0, 0
         for micro, raw in enumerate(raws):
             last = micro == training.accumulate - 1
@@ -135,6 +137,7 @@ class Trainer:
             parts.append(losses.encoded)
             samples.append(losses.batch.samples)
             left += traces(losses)
+            lessons.append(losses.lesson)
             corrupt += len(raw.bad)
             substituted += raw.counters.substituted
             trained_on += digest(clock.epoch, raw.position.numpy(), raw.named.numpy())
@@ -152,6 +155,7 @@ class Trainer:
             self.optimizer.step()
             encoded = concatenate(parts)
             self.objective.method.update(encoded, clock, Samples.join(samples))
+            self.objective.learn(lessons)
         return StepReport(
             loss, rate, taken, asked > 0, wanted > 0, int(corrupt), int(substituted), int(trained_on), losses, left
         )
