@@ -1,7 +1,7 @@
 """Faults that break law 8, and settings that try it harder; contexts by name, so that they reach other processes."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
@@ -13,7 +13,7 @@ import hardviews.objective
 from hardviews import collectives
 from hardviews.clock import Clock
 from hardviews.collectives import rank
-from hardviews.methods import centre, memory_bank, moco, shuffle, swav
+from hardviews.methods import blocks, centre, memory_bank, moco, shuffle, simclr, swav
 from hardviews.models import batchnorm, groups
 from hardviews.objective import Objective
 from hardviews.strategies import candidates, random_views
@@ -61,6 +61,22 @@ def own_order(position: Tensor, device: torch.device) -> Tensor:
     return position.to(device).argsort(stable=True)
 
 
+@contextmanager
+def similarities_in_blocks() -> Iterator[None]:
+    """Make the similarities of contrastive losses in blocks of 3 x 3."""
+    made = blocks._blocks
+
+    def small(anchors_BD: Tensor, candidates_GD: Tensor, block: int) -> Any:
+        return made(anchors_BD, candidates_GD, 3)
+
+    with (
+        patch.object(simclr, "few", lambda *_: False),
+        patch.object(moco, "few", lambda *_: False),
+        patch.object(blocks, "_blocks", small),
+    ):
+        yield
+
+
 SETTINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "as it is": nullcontext,
     "a gather whose backward keeps the local slice": lambda: patch.object(
@@ -83,5 +99,6 @@ SETTINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "MoCo's queue of local keys": lambda: patch.multiple(moco, gather_rows=lambda x: (x, 0), order_of_rows=own_order),
     "keys shuffled by each rank alone": lambda: patch.object(shuffle, "gather_rows", lambda x: (x, 0)),
     "running statistics of own groups": lambda: patch.object(groups, "sum_over_ranks", lambda x: x),
+    "similarities in blocks": similarities_in_blocks,
     "nothing mixed in the first share": lambda: patch.object(Mixing, "weights", first_share_unmixed),
 }

@@ -84,6 +84,12 @@ def test_an_attack_alone_leaves_out_the_main_affine(pair: Pair) -> None:
     two_processes_equal_one(pair, Case("simclr", Adversarial(4 / 255, every=2), steps=4))
 
 
+@pytest.mark.parametrize("method", ["simclr", "moco_symmetric"])
+def test_similarities_in_blocks(pair: Pair, method: str) -> None:
+    """The gather's gradient is that of all ranks' blocks."""
+    two_processes_equal_one(pair, Case(method, STRATEGIES["everything"], setting="similarities in blocks"))
+
+
 ALONG_CLEAN: dict[str, tuple[str, str | None, Literal["all", "hard"]]] = {
     "kept gradients": ("moco", None, "all"),
     "kept gradients, absent labels": ("deepcluster", None, "hard"),

@@ -22,6 +22,7 @@ from hardviews.collectives import gather_rows, order_of_rows
 from hardviews.encoded import Encoded
 from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
+from hardviews.methods.blocks import BLOCK, few, log_sum
 from hardviews.methods.method import Method, MethodConfig
 from hardviews.methods.queue import KeyQueue
 from hardviews.methods.shuffle import Shuffle
@@ -52,6 +53,8 @@ class MoCoConfig(MethodConfig):
         mixed_labels: what a query mixed of two images is asked for (HEXA's mixed binary label). `joint`: both keys
             among themselves and the queue; `separate`: each key by itself among the queue, as in Un-Mix; `batch`: both
             keys among the keys of all ranks and the queue, as in i-Mix.
+        block: side of the square block of similarities to queued keys that is held at once. If a batch has more of
+            them, they are made block by block, and again in the backward pass. Results differ by rounding alone.
         view: what both views are drawn from.
     """
 
@@ -63,6 +66,7 @@ class MoCoConfig(MethodConfig):
     batchnorm: Literal["group", "all"] = "group"
     symmetric: bool = False
     mixed_labels: MixedLabels = "joint"
+    block: int = BLOCK
     view: Augmentation = field(default_factory=mocov2)
 
     def __post_init__(self) -> None:
@@ -75,6 +79,7 @@ class MoCoConfig(MethodConfig):
             queue=at_least(1),
             momentum=within(0, 1),
             temperature=above(0),
+            block=at_least(1),
         )
 
     def build(self, backbone: nn.Module, features: int) -> "MoCo":
@@ -219,7 +224,10 @@ class MoCo(Method):
 
     def _queued(self, query_BD: Tensor) -> Tensor:
         """Return the logarithm (B,) of the queue's part of the denominator."""
-        return self._logits(query_BD, self.queue.keys).logsumexp(1)
+        keys_KD = self.queue.keys
+        if few(query_BD, keys_KD, self.config.block):
+            return self._logits(query_BD, keys_KD).logsumexp(1)
+        return log_sum(query_BD, keys_KD, self.config.temperature, self.config.block)
 
     @torch.no_grad()
     def update(self, encoded: Encoded, clock: Clock, samples: Samples) -> None:

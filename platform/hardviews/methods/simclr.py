@@ -17,6 +17,7 @@ from hardviews.batch import Batch, Mix, entropy
 from hardviews.checked import above, at_least, require
 from hardviews.collectives import gather_rows
 from hardviews.full_precision import full_precision
+from hardviews.methods.blocks import BLOCK, few, log_sum
 from hardviews.methods.heads import mlp
 from hardviews.methods.method import Method, MethodConfig
 from hardviews.views.augmentation import Augmentation, simclr
@@ -32,6 +33,8 @@ class SimCLRConfig(MethodConfig):
         layers: of the head.
         output: width of the embedding.
         temperature: of the similarities.
+        block: side of the square block of similarities that is held at once. If a batch has more of them, they are made
+            block by block, and again in the backward pass. Results differ by rounding alone.
         view: what both views are drawn from.
     """
 
@@ -39,11 +42,20 @@ class SimCLRConfig(MethodConfig):
     layers: int = 2
     output: int = 128
     temperature: float = 0.1
+    block: int = BLOCK
     view: Augmentation = field(default_factory=simclr)
 
     def __post_init__(self) -> None:
         """Refuse heads without layers, and temperatures that divide nothing."""
-        require(self, "method", hidden=at_least(1), layers=at_least(1), output=at_least(1), temperature=above(0))
+        require(
+            self,
+            "method",
+            hidden=at_least(1),
+            layers=at_least(1),
+            output=at_least(1),
+            temperature=above(0),
+            block=at_least(1),
+        )
 
     def build(self, backbone: nn.Module, features: int) -> "SimCLR":
         """Build the method over a backbone of that many features."""
@@ -116,6 +128,9 @@ class SimCLR(Method):
 
         For the pair n -> m the candidates are the views m of all images, and the views n of all other images.
         """
+        block = self.config.block
+        if not all(few(online[p.online], target[p.target].embeddings, block) for p in pairs):
+            return self._in_blocks(online, target, pairs)
         logits: dict[tuple[Slot, Slot], Tensor] = {}
         totals: dict[tuple[Slot, Slot], Tensor] = {}
         losses = []
@@ -131,6 +146,24 @@ class SimCLR(Method):
             positive = logits[pair.online, pair.target].gather(1, target[pair.target].positive[:, None]).squeeze(1)
             total = torch.logaddexp(totals[pair.online, pair.target], totals[pair.online, pair.online])
             losses.append(total - positive)
+        return torch.stack(losses)
+
+    def _in_blocks(self, online: Mapping[Slot, Tensor], target: Mapping[Slot, Keys], pairs: Sequence[Pair]) -> Tensor:
+        """Return the same losses (P, B), never holding more than a block of similarities."""
+        temperature, block = self.config.temperature, self.config.block
+        totals: dict[tuple[Slot, Slot], Tensor] = {}
+        losses = []
+        for pair in pairs:
+            anchors_BD, others = online[pair.online], target[pair.target]
+            for against in (pair.target, pair.online):
+                key = pair.online, against
+                if key not in totals:
+                    own_B = target[against].own if against == pair.online else None
+                    totals[key] = log_sum(anchors_BD, target[against].embeddings, temperature, block, own_B)
+            positive_B = (anchors_BD * others.embeddings[others.positive]).sum(1) / temperature
+            losses.append(
+                torch.logaddexp(totals[pair.online, pair.target], totals[pair.online, pair.online]) - positive_B
+            )
         return torch.stack(losses)
 
     def mixed_floor(self, target: Mapping[Slot, Keys], pair: Pair, mix: Mix) -> Tensor:
