@@ -1,0 +1,137 @@
+"""Whether hard views pay: every way to choose and harden views against plain training, at equal FLOPs and equal time.
+
+    python benchmarks/evidence.py --packages FOLDER [--images emoji] [--methods simclr] [--seeds 3] [--minutes 120]
+    python benchmarks/evidence.py --table
+
+Trains small networks on real images that packages ship (`comparing/images.py`), by each arm of `comparing/arms.py`, for
+as many epochs as cost what the plain arm costs: in FLOPs, counted, or in processor time, measured in the runs at equal
+FLOPs. The encoder is scored on images of another origin than those that it was trained on: by k-NN (k=20), by a linear
+classifier, and by k-NN on the other kind of images. The tables show all arms that have run, also those that lose:
+means over seeds, and the difference to the plain arm of the same seed with its 95 % interval.
+
+It goes on from where it was ended: a finished run is a file in `--results`, and one that was killed goes on from its
+checkpoint in `--folder`. With --minutes it ends by itself.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+
+from comparing.arms import ARMS, METHODS, PLAIN
+from comparing.images import KINDS, write
+from comparing.run import Job, Setting, perform, ratio_of
+from comparing.table import table
+
+HARDVIEWS = Path(sys.executable).with_name("hardviews")
+RESULTS = Path(__file__).parent / "comparing" / "results"
+
+
+def pack(kind: str, packages: Path | None, folder: Path) -> None:
+    """Pack a kind of images unless that is done."""
+    if (folder / kind / "test" / "index.json").exists():
+        return
+    images = folder / f"{kind}-images"
+    write(kind, packages, images)
+    words = [HARDVIEWS, "pack", "--source", images, "--out", folder / kind, "--overwrite"]
+    subprocess.run([str(word) for word in words], check=True, stdout=subprocess.DEVNULL)
+
+
+def known(results: Path) -> list[dict]:
+    return [json.loads(file.read_text()) for file in sorted(results.glob("[!.]*.json"))]
+
+
+def jobs(arguments: argparse.Namespace) -> list[Job]:
+    """List the runs so that an early end leaves whole seeds; the plain arm comes first, since all need it."""
+    order = product(arguments.budgets, range(arguments.seeds), arguments.methods, arguments.arms)
+    # Plain runs are the same under both budgets.
+    return [Job(method, arm, budget, seed) for budget, seed, method, arm in order if arm != PLAIN or budget == "flops"]
+
+
+def work(arguments: argparse.Namespace, setting: Setting) -> None:
+    """Run what is missing, some at a time, until all is there or time is up."""
+    results, folder = arguments.results / setting.name, arguments.folder
+    for kind in (setting.images, setting.other):
+        pack(kind, arguments.packages, folder)
+    end = time.monotonic() + 60 * arguments.minutes
+    waiting = [job for job in jobs(arguments) if not (results / f"{job.name}.json").exists()]
+    total, began, done = len(waiting), time.monotonic(), 0
+    running: dict[Job, subprocess.Popen[bytes]] = {}
+    ratios: dict[tuple[str, str, str], float] = {}
+    try:
+        while (waiting or running) and time.monotonic() < end:
+            for job, process in list(running.items()):
+                if process.poll() is None:
+                    continue
+                del running[job]
+                done += 1
+                if process.returncode:
+                    raise SystemExit(f"{job.name} failed with exit code {process.returncode}.")
+                left = (time.monotonic() - began) / done * (total - done)
+                print(f"{done} of {total}: {job.name}, about {left / 60:.0f} min left", flush=True)
+            while waiting and len(running) < arguments.processes:
+                job = waiting.pop(0)
+                key = (job.method, job.arm, job.budget)
+                if key not in ratios:
+                    ratio = ratio_of(job, setting, known(results))
+                    if ratio is None:
+                        print(f"{job.name} has to wait for runs at equal FLOPs.", flush=True)
+                        continue
+                    ratios[key] = ratio
+                running[job] = start(job, ratios[key], arguments, setting)
+            time.sleep(0.5)
+    finally:
+        for process in running.values():
+            process.send_signal(signal.SIGTERM)  # it saves a checkpoint, from which the next call goes on
+        for process in running.values():
+            process.wait(120)
+
+
+def start(job: Job, ratio: float, arguments: argparse.Namespace, setting: Setting) -> subprocess.Popen[bytes]:
+    """Start one run in a process of its own, on one core."""
+    told = json.dumps({"job": asdict(job), "setting": asdict(setting), "ratio": ratio})
+    words = [sys.executable, __file__, "--one", told, "--folder", arguments.folder, "--results", arguments.results]
+    variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with open(arguments.folder / f"{job.name}.log", "ab") as log:
+        return subprocess.Popen([str(word) for word in words], stdout=log, stderr=log, env=variables)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", choices=KINDS, default="emoji")
+    parser.add_argument("--packages", type=Path, help="folder with the packages that are not installed")
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS)
+    parser.add_argument("--arms", nargs="*", choices=ARMS, default=ARMS)
+    parser.add_argument("--budgets", nargs="*", choices=("flops", "time"), default=("flops", "time"))
+    for name, default in (("seeds", 3), ("size", 96), ("cheap", 64), ("batch", 96), ("epochs", 20), ("processes", 2)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--minutes", type=float, default=1e9, help="end after so many; the next call goes on")
+    parser.add_argument("--folder", type=Path, default=Path(".hardviews/evidence"), help="of images and checkpoints")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="print the tables of all results, and run nothing")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        told = json.loads(arguments.one)
+        job, setting = Job(**told["job"]), Setting(**told["setting"])
+        perform(job, setting, told["ratio"], arguments.folder, arguments.results / setting.name)
+        return 0
+    if not arguments.table:
+        arguments.folder.mkdir(parents=True, exist_ok=True)
+        other = next(kind for kind in KINDS if kind != arguments.images)
+        sizes = (arguments.size, arguments.cheap, arguments.batch, arguments.epochs)
+        work(arguments, Setting(arguments.images, other, *sizes))
+    for results in sorted(arguments.results.glob("*")):
+        for budget, title in (("flops", "equal FLOPs"), ("time", "equal time")):
+            print(f"## {results.name}, {title}\n\n{table(known(results), budget)}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
