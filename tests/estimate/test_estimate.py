@@ -30,6 +30,7 @@ from hardviews.train.precision import Precision
 from hardviews.train.recipe import Recipe, Training
 from hardviews.train.trainer import build_objective
 from hardviews.views.augmentation import Augmentation
+from hardviews.views.pixels import Crops
 from tests.laws.cases import make_batch
 
 SAMPLES = 8
@@ -62,6 +63,20 @@ def test_flops_are_those_of_a_real_step() -> None:
     with FlopCounterMode(display=False) as counter:
         objective(make_batch(objective, SAMPLES), SAMPLES).total.backward()
     assert FakeTrainer(recipe, 100).step(SAMPLES, 1, False).flops * SAMPLES == counter.get_total_flops()
+
+
+def test_masks_of_patches_are_counted() -> None:
+    """As a real step counts them: iBOT's head looks at the masked patches alone."""
+    recipe = recipe_named("digits_ibot")
+    recipe = replace(recipe, strategy=Clean(), precision=Precision(compute="float32"))
+    trainer = FakeTrainer(recipe, 100)
+    objective = build_objective(recipe).train()
+    batch, _ = trainer._batch(SAMPLES, 0)
+    pixels = {slot: torch.zeros(view.source.tensor.shape, dtype=torch.uint8) for slot, view in batch.views.items()}
+    views = {s: replace(view, source=Crops(pixels[s], view.normalisation)) for s, view in batch.views.items()}
+    with FlopCounterMode(display=False) as counter:
+        objective(replace(batch, views=views), SAMPLES).total.backward()
+    assert trainer.step(SAMPLES, 0, False).flops * SAMPLES == counter.get_total_flops()
 
 
 def test_passes_of_an_attack() -> None:

@@ -26,6 +26,7 @@ def hours(name: str) -> float:
 
 
 @pytest.mark.recipes
+@pytest.mark.timeout(1800)  # a minute of one quiet core
 @pytest.mark.parametrize("name", [function.__name__ for function in IMAGENET])
 def test_hours_of_every_header(name: str) -> None:
     stated, found = numbers(name)[0], hours(name)

@@ -6,12 +6,16 @@ asks for inside a forward pass, and the memory tracker bears no frozen parameter
 """
 
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
+
+_INDEXING = (torch.ops.aten.index, torch.ops.aten.index_put, torch.ops.aten.index_put_, torch.ops.aten._index_put_impl_)
 
 
 class Tally(TorchDispatchMode):
@@ -47,9 +51,25 @@ class Tally(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Count an operation."""
         kwargs = kwargs or {}
+        if func._overloadpacket in _INDEXING:
+            args = (args[0], _counted(args[1], self._kind), *args[2:])
         out = func(*args, **kwargs)
         formula = flop_registry.get(func._overloadpacket)
         if formula is not None:
             self.flops += formula(*args, **kwargs, out_val=out)
         self.hold(*(leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)))
         return out
+
+
+def _counted(indices: Sequence[Tensor | None], kind: type[Tensor]) -> list[Tensor | None]:
+    """Return indices in which masks with numbers are lists of places: iBOT draws its masks on the CPU.
+
+    Of a mask without numbers nobody knows how many places it names.
+    """
+    found: list[Tensor | None] = []
+    for index in indices:
+        if index is None or index.dtype != torch.bool or isinstance(index, kind):
+            found.append(index)
+        else:
+            found += index.nonzero().unbind(1)
+    return found
