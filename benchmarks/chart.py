@@ -180,7 +180,7 @@ def bound(cluster: Cluster) -> int:
 
 def main() -> int:
     """Print the figures; return 1 above the target."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=1, help="of both ways in turn")
     parser.add_argument("--nodes", type=int, default=0, help="simulate so many nodes instead")
     options = parser.parse_args()

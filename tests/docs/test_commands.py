@@ -41,9 +41,9 @@ ELSEWHERE = {
         "$ torchx run -s local_cwd jobs/{job}",
     ),
 }
-# Options of `torchx run`, `mlflow server` and `mlflow migrate-filestore`, and of the benchmarks.
+# Options of `torchx run`, `mlflow server`, `mlflow migrate-filestore` and `helm package`, and of the benchmarks.
 OTHERS = {"--dryrun", "--wait", "--allowed-hosts", "--serve-artifacts", "--artifacts-destination"}
-OTHERS |= {"--source", "--target", "--cluster", "--s3", "--latency", "--only"}
+OTHERS |= {"--source", "--target", "--cluster", "--s3", "--latency", "--only", "--time", "--strength", "--destination"}
 # Outputs, prefixes of metrics, and what a house rule forbids.
 NO_PATHS = {"checkpoints/step-XXXXXXXX/", "lives/", "encoder/", "figures/", "pixels/", "untrained/", "utils.py"}
 NO_PATHS |= {"online/", "health/projector/"}

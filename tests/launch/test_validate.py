@@ -13,13 +13,17 @@ from hardviews import cli
 from hardviews.errors import UserError
 from hardviews.launch import examiner, site
 from hardviews.launch.chart.examine import examine_chart
+from hardviews.launch.chart.jobs import jobs_of
 from hardviews.launch.chart.schema import violations
-from hardviews.launch.chart.values import chart_folder, defaults, read_values
+from hardviews.launch.chart.values import chart_folder, defaults, merge, read_values
+from hardviews.launch.chart.wording import in_values
 from hardviews.launch.command_check import Job, check
+from hardviews.launch.kubernetes.cluster import JOBS
 from hardviews.launch.kubernetes.scheduler import create_scheduler
 from hardviews.launch.torchx_run import CmdRunFile, JobRunner
 from hardviews.launch.validate_command import configure
 from tests.launch.kubernetes.clusters import HOME, Few, refusal
+from tests.launch.kubernetes.jobs import manifest
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "hardviews"
@@ -170,7 +174,7 @@ def test_one_mistake_has_one_sentence(arguments, cfg, job, chart, values, capfd)
     assert sentences(refused(capfd, cli.main, ["validate", "--", *words]), "hardviews") == by_torchx
     file = values({**chart, "pretrain": {"enabled": True, **job}})
     by_chart = sentences(refused(capfd, cli.main, ["validate", file]), "hardviews")
-    assert by_chart == [f"pretrain: {sentence}" for sentence in by_torchx]
+    assert by_chart == [f"pretrain: {in_values(sentence)}" for sentence in by_torchx]
 
 
 def test_many_mistakes_are_a_numbered_list_and_several_jobs_share_a_sentence(values, capfd):
@@ -447,10 +451,22 @@ def test_the_cluster_is_asked_the_same_for_a_job_and_for_a_chart(values):
         "The namespace n has no secret store"[4:34],
         "The quota q of the namespace n allows"[4:34],
     ]
-    assert asked.mistakes == [f"pretrain: {text}" for text in found.mistakes]
+    assert asked.mistakes == [f"pretrain: {in_values(text)}" for text in found.mistakes]
     assert asked.unchecked[0] == "pretrain: limitranges (the right to list limitranges in the namespace n is missing)"
     assert asked.unchecked == [f"pretrain: {text}" for text in found.unchecked]
     assert "the cluster" in found.checked
+
+
+@pytest.mark.parametrize(("release", "mistakes"), [("mine", 0), ("theirs", 1)])
+def test_a_job_that_the_release_has_already_is_no_rival_of_itself(release, mistakes, values):
+    """An upgrade with the same values does nothing, and one with others ends the job before it."""
+    given = {"pretrain": {"enabled": True, "recipe": "smoke"}, "output": "s3://b/o"}
+    (job,) = jobs_of(merge(defaults(CHART), read_values([values(given)])), "mine")
+    made = manifest(job.app, queue="default")
+    made["metadata"] |= {"name": "mine-hardviews-pretrain-0123456789", "labels": {"app.kubernetes.io/instance": "mine"}}
+    there = cluster_of(**{f"{JOBS}/namespaces/n/jobs": {"items": [made]}})
+    found = examine_chart([values(given)], CHART, True, "n", release=release, scheduler=there)
+    assert len([text for text in found.mistakes if "trains into s3://b/o already" in text]) == mistakes
 
 
 def test_what_the_chart_makes_itself_is_not_missed(values):

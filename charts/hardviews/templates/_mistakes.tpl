@@ -104,6 +104,14 @@
 {{- if and $v.objectStore.enabled (not $v.objectStore.image) -}}
 {{- $found = append $found "objectStore.image is empty. Build it from docker/object-store.Dockerfile, and give its name." -}}
 {{- end -}}
+{{- if and $v.objectStore.enabled (not $v.pod.env.AWS_ENDPOINT_URL) -}}
+{{- range $key, $url := dict "data" $v.data "output" $v.output -}}
+{{- $bucket := regexReplaceAll "^s3://([^/]*).*$" $url "${1}" -}}
+{{- if and (hasPrefix "s3://" $url) $bucket (not (has $bucket $v.objectStore.buckets)) -}}
+{{- $found = append $found (printf "%s is %s, and objectStore.buckets has no %s: the S3 server of this chart would not have the bucket. Add it, or name one of %s." $key $url $bucket (join ", " $v.objectStore.buckets)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if and $v.mlflow.enabled (not $v.image) }}{{ $found = append $found "The image is empty. Give image: the MLflow server runs in it." }}{{ end -}}
 {{- if and $v.mlflow.enabled $v.tracking -}}
 {{- $found = append $found (printf "tracking is %s, and mlflow.enabled makes a server that nothing would use. Leave one of them out." $v.tracking) -}}

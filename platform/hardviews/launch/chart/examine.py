@@ -8,6 +8,7 @@ from hardviews.launch import site
 from hardviews.launch.chart.jobs import NAME, NO_SOURCE, ChartJob, jobs_of, submitter_of
 from hardviews.launch.chart.schema import Violation, violations
 from hardviews.launch.chart.values import defaults, entry_of, merge, read_values, without
+from hardviews.launch.chart.wording import in_values
 from hardviews.launch.examiner import Examiner
 from hardviews.launch.findings import Findings
 from hardviews.launch.kubernetes.mistakes import validate
@@ -101,6 +102,6 @@ def _of_jobs(texts: Mapping[str, Sequence[str]]) -> list[str]:
     """Put the keys of the jobs before each sentence."""
     keys: dict[str, list[str]] = {}
     for key, sentences in texts.items():
-        for text in sentences:
+        for text in map(in_values, sentences):
             keys.setdefault(text, []).append(key)
     return [f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in keys.items()]

@@ -64,7 +64,7 @@ def submitter_of(values: Mapping[str, Any], release: str) -> Submitter:
         found.add(f"secrets/{name}-store")
     if values.get("priorityClassSpec", {}).get("create"):
         found.add(f"priorityclasses/{values.get('pod', {}).get('priorityClass')}")
-    return Submitter(_DIGITS, frozenset(found))
+    return Submitter(_DIGITS, frozenset(found), release)
 
 
 def _job(key: str, values: Mapping[str, Any], release: str) -> ChartJob:

@@ -11,6 +11,7 @@ from hardviews.launch.findings import Findings
 from hardviews.launch.kubernetes.cluster import JOBS, QUEUES, ApiRefused, Cluster
 from hardviews.launch.kubernetes.limits import compare_queue, compare_quota, compare_range
 from hardviews.launch.kubernetes.observed import phase
+from hardviews.launch.kubernetes.submitter import TORCHX, Submitter
 from hardviews.launch.visible_store import StoreOfJob
 
 _ALIVE = ("", "Pending", "Inqueue", "Running", "Restarting")  # phases of a job whose pods train or will train
@@ -20,11 +21,12 @@ _OTHER_IDENTITIES = {"AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_F
 _OTHER_IDENTITIES |= {"AWS_SHARED_CREDENTIALS_FILE"}
 _ROLES = {"eks.amazonaws.com/role-arn"}  # annotations by which a service account has a web identity
 _CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
+_RELEASE = "app.kubernetes.io/instance"
 _LEVEL = "pod-security.kubernetes.io/enforce"
 
 
 def ask(
-    cluster: Cluster, job: Mapping[str, Any], namespace: str, rehearse: bool, coming: Collection[str] = ()
+    cluster: Cluster, job: Mapping[str, Any], namespace: str, rehearse: bool, submitter: Submitter = TORCHX
 ) -> Findings:
     """Find what would keep a job from running.
 
@@ -33,8 +35,9 @@ def ask(
         job: the manifest.
         namespace: where it is to run.
         rehearse: have the API check the whole manifest too, unless something is wrong already.
-        coming: objects that will be there when the job is, as KIND/NAME: `secrets/store`.
+        submitter: tool that submits the job; the objects that it makes are not missed.
     """
+    coming = submitter.makes
     found = Findings()
     home = f"/api/v1/namespaces/{namespace}"
 
@@ -73,7 +76,7 @@ def ask(
         found.add(_secrets(look, job, namespace))
         found.mistakes += _security(there, job, namespace)
         found.add(_limits(look, job, namespace))
-        found.mistakes += _rivals(look, job, namespace)
+        found.mistakes += _rivals(look, job, namespace, submitter.release)
         if rehearse and not found.mistakes:
             found.add(_rehearse(cluster, job, namespace, coming))
     except ApiRefused as error:
@@ -281,14 +284,18 @@ def _web_identity(look: Look, pod: Mapping[str, Any], home: str) -> bool:
     return account == {} or bool(set(((account or {}).get("metadata") or {}).get("annotations") or {}) & _ROLES)
 
 
-def _rivals(look: Look, job: Mapping[str, Any], namespace: str) -> Iterator[str]:
-    """Jobs that train into the same output: one of them may not have begun, so that nothing in the output shows it."""
+def _rivals(look: Look, job: Mapping[str, Any], namespace: str, release: str) -> Iterator[str]:
+    """Jobs that train into the same output: one of them may not have begun, so that nothing in the output shows it.
+
+    A job of the same release is replaced by the new one, or is the same.
+    """
     output = _output(job)
     if output is None:
         return
     own = job["metadata"]["name"]  # of one that was submitted already
     for other in (look(f"{JOBS}/namespaces/{namespace}/jobs") or {}).get("items", []):
-        if other["metadata"]["name"] != own and _output(other) == output and phase(other) in _ALIVE:
+        mine = release and (other["metadata"].get("labels") or {}).get(_RELEASE) == release
+        if other["metadata"]["name"] != own and not mine and _output(other) == output and phase(other) in _ALIVE:
             name = other["metadata"]["name"]
             yield (
                 f"The job {name} in the namespace {namespace} trains into {output} already (it is "

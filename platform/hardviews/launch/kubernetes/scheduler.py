@@ -93,7 +93,7 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
             try:
                 job = self._submit_dryrun(app, cfg).request.resource
                 found.add(
-                    ask(self._cluster, job, self._namespace(cfg), rehearse=not found.mistakes, coming=submitter.makes)
+                    ask(self._cluster, job, self._namespace(cfg), rehearse=not found.mistakes, submitter=submitter)
                 )
             except UserError as error:
                 found.mistakes.append(str(error))
