@@ -38,6 +38,7 @@ TERMINATION_LOG = Path("/dev/termination-log")
 """Kubernetes shows what a container wrote there before it ended."""
 
 
+_SETTLE = 5.0  # seconds
 _PLACES = "there is /pulse, /status and /metrics"
 
 
@@ -50,6 +51,7 @@ class CoordinatorConfig:
     shared: bool = False  # the port is reserved for us by the process that launched us
     alone: float = 0.0  # without any living agent for so long the job has failed; 0: wait for ever
     linger: float = 30.0  # after the end, at most so long for the agents to hear of it
+    settle: float = 0.0  # then for their processes to end: with the job, Volcano ends pods and forgets their logs
     search: float = 5.0  # one that replaces another ends no sooner after its start: agents still look for it
     interval: float = 0.1
     report: float = 0.0  # between two lines on how the job stands; 0: none
@@ -168,6 +170,7 @@ class Coordinator(ThreadingHTTPServer):
                 now = time.monotonic()
                 if now >= found and not self.membership.heard(now, within=3.0):
                     break
+        time.sleep(self.config.settle)
         verdict = self.membership.failed
         return verdict.reason if verdict else None
 
@@ -272,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = (
         CoordinatorConfig(place[0], place[1], shared=True, alone=60)
         if place
-        else CoordinatorConfig(options.host, options.port, report=EVERY)
+        else CoordinatorConfig(options.host, options.port, report=EVERY, settle=_SETTLE)
     )
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)
