@@ -1,7 +1,9 @@
 """Whether hard views pay: every way to choose and harden views against plain training, at equal FLOPs and equal time.
 
-    python benchmarks/evidence.py --packages FOLDER [--images emoji] [--methods simclr] [--seeds 3] [--minutes 120]
-    python benchmarks/evidence.py --table
+    python benchmarks/evidence.py
+    python benchmarks/evidence.py --run --packages FOLDER [--images emoji] [--methods simclr] [--minutes 120]
+
+Prints the tables of the results that are there. With --run it makes those that are missing, which takes days for all.
 
 Trains small networks on real images that packages ship (`comparing/images.py`), by each arm of `comparing/arms.py`, for
 as many epochs as cost what the plain arm costs: in FLOPs, counted, or in processor time, measured in the runs at equal
@@ -114,7 +116,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1e9, help="end after so many; the next call goes on")
     parser.add_argument("--folder", type=Path, default=Path(".hardviews/evidence"), help="of images and checkpoints")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--table", action="store_true", help="print the tables of all results, and run nothing")
+    parser.add_argument("--run", action="store_true", help="train the arms that have no results yet")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -122,7 +124,7 @@ def main() -> int:
         job, setting = Job(**told["job"]), Setting(**told["setting"])
         perform(job, setting, told["ratio"], arguments.folder, arguments.results / setting.name)
         return 0
-    if not arguments.table:
+    if arguments.run:
         arguments.folder.mkdir(parents=True, exist_ok=True)
         other = next(kind for kind in KINDS if kind != arguments.images)
         sizes = (arguments.size, arguments.cheap, arguments.batch, arguments.epochs)

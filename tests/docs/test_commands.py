@@ -43,7 +43,18 @@ ELSEWHERE = {
 }
 # Options of `torchx run`, `mlflow server`, `mlflow migrate-filestore` and `helm package`, and of the benchmarks.
 OTHERS = {"--dryrun", "--wait", "--allowed-hosts", "--serve-artifacts", "--artifacts-destination"}
-OTHERS |= {"--source", "--target", "--cluster", "--s3", "--latency", "--only", "--time", "--strength", "--destination"}
+OTHERS |= {
+    "--source",
+    "--target",
+    "--cluster",
+    "--s3",
+    "--latency",
+    "--only",
+    "--time",
+    "--strength",
+    "--destination",
+    "--nodes",
+}
 # Outputs, prefixes of metrics, and what a house rule forbids.
 NO_PATHS = {"checkpoints/step-XXXXXXXX/", "lives/", "encoder/", "figures/", "pixels/", "untrained/", "utils.py"}
 NO_PATHS |= {"online/", "health/projector/"}
