@@ -79,6 +79,15 @@ def test_masks_of_patches_are_counted() -> None:
     assert trainer.step(SAMPLES, 0, False).flops * SAMPLES == counter.get_total_flops()
 
 
+def test_masks_of_chosen_views_are_as_large_as_those_of_candidates() -> None:
+    recipe = recipe_named("digits_ibot")
+    plain, hard = (
+        FakeTrainer(replace(recipe, strategy=strategy), 100).step(SAMPLES, 0, False)
+        for strategy in (Clean(), HardViews(4))
+    )
+    assert 1.3 < hard.flops / plain.flops < 2
+
+
 def test_passes_of_an_attack() -> None:
     """Forward: clean, attack, attacked. Backward as many: SimCLR's targets take a gradient."""
     trainer = FakeTrainer(small(Adversarial()), 100)

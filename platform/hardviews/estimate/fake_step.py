@@ -83,6 +83,7 @@ class FakeTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer.state.clear()
         self._passes.clear()
+        tally.know(*(view.mask for view in batch.views.values() if view.mask is not None))
         tally.hold(*weights, *objective.buffers(), *pixels)
         try:
             with tally:

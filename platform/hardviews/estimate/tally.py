@@ -29,7 +29,25 @@ class Tally(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops, self.live, self.peak = 0, 0, 0
         self._kind = kind
+        self._masks: dict[int, Tensor] = {}
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def know(self, *masks: Tensor) -> None:
+        """Take masks with numbers, as iBOT draws them on the CPU: one that is chosen among others stands for any."""
+        self._masks.update({mask.numel(): mask.bool() for mask in masks})
+
+    def _places(self, indices: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Return indices in which masks are lists of the places that they name."""
+        found: list[Tensor | None] = []
+        for index in indices:
+            mask = index
+            if index is not None and isinstance(index, self._kind):
+                mask = self._masks.get(index.numel())
+            if index is None or mask is None or index.dtype != torch.bool:
+                found.append(index)
+            else:
+                found += mask.reshape(index.shape).nonzero().unbind(1)
+        return found
 
     def hold(self, *tensors: Tensor) -> None:
         """Count tensors that no operation inside makes; one storage counts once."""
@@ -52,24 +70,12 @@ class Tally(TorchDispatchMode):
         """Count an operation."""
         kwargs = kwargs or {}
         if func._overloadpacket in _INDEXING:
-            args = (args[0], _counted(args[1], self._kind), *args[2:])
+            args = (args[0], self._places(args[1]), *args[2:])
+        elif func._overloadpacket is torch.ops.aten.nonzero and isinstance(args[0], self._kind):
+            args = (self._masks.get(args[0].numel(), args[0]).reshape(args[0].shape),)
         out = func(*args, **kwargs)
         formula = flop_registry.get(func._overloadpacket)
         if formula is not None:
             self.flops += formula(*args, **kwargs, out_val=out)
         self.hold(*(leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)))
         return out
-
-
-def _counted(indices: Sequence[Tensor | None], kind: type[Tensor]) -> list[Tensor | None]:
-    """Return indices in which masks with numbers are lists of places: iBOT draws its masks on the CPU.
-
-    Of a mask without numbers nobody knows how many places it names.
-    """
-    found: list[Tensor | None] = []
-    for index in indices:
-        if index is None or index.dtype != torch.bool or isinstance(index, kind):
-            found.append(index)
-        else:
-            found += index.nonzero().unbind(1)
-    return found
