@@ -2,14 +2,30 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from typing import Any
 
 from hardviews.errors import UserError
 
+_ADDED = "added"
 OPTION = "--"
 """Place of fields that a command takes as options without a prefix."""
+
+
+def added(default: Any) -> Any:
+    """Make a field that an earlier version did not have, with the value that does as it did.
+
+    With this value it is no part of a run's identity, so that runs of the earlier version go on.
+    """
+    return field(default=default, metadata={_ADDED: True})
+
+
+def as_before(config: Any) -> frozenset[str]:
+    """Return the names of the fields of a configuration that were added, and have the value of before."""
+    return frozenset(
+        part.name for part in fields(config) if part.metadata.get(_ADDED) and getattr(config, part.name) == part.default
+    )
 
 
 @dataclass(frozen=True)

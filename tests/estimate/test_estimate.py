@@ -22,6 +22,7 @@ from hardviews.estimate.ways import cheap_size, steps
 from hardviews.methods.simclr import SimCLRConfig
 from hardviews.models.backbones import Backbone
 from hardviews.recipes import recipe_named
+from hardviews.recipes.digits import digits_simsiam
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.more_views import MoreViews
@@ -188,7 +189,7 @@ def test_a_way_that_the_method_refuses_has_a_column_that_says_so() -> None:
 
 
 def test_a_recipe_that_needs_more_memory_than_a_gpu_has_says_so() -> None:
-    recipe = replace(small(), training=Training(epochs=1, batch=1 << 20))
+    recipe = replace(digits_simsiam(), training=Training(epochs=1, batch=1 << 20))
     report = estimate(recipe, Estimate("t4", gpus=1), ("plain",))
     assert "plain does not fit the 16 GB of a GPU" in report.text()
 

@@ -169,8 +169,8 @@ def test_either_renderer_chooses_alike_without_colours(photographs: str, size: i
         assert selection is not None
         assert selection.hardness is not None
         found[renderer] = selection.hardness
-    # The two renderers differ in the last digits.
-    assert (found["host"] - found["device"]).abs().mean() < 0.05 * found["device"].std()
+    # The two renderers differ in the last digits, and the device renders small views from a smaller canvas.
+    assert (found["host"] - found["device"]).abs().mean() < 0.08 * found["device"].std()
 
 
 def test_micro_batches_add_up_to_the_batch(data: str) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from hardviews.batch import Batch, Mix, Samples, entropy
-from hardviews.checked import above, at_least, require, within
+from hardviews.checked import above, added, at_least, require, within
 from hardviews.clock import Clock
 from hardviews.collectives import gather_rows, order_of_rows
 from hardviews.encoded import Encoded
@@ -66,7 +66,7 @@ class MoCoConfig(MethodConfig):
     batchnorm: Literal["group", "all"] = "group"
     symmetric: bool = False
     mixed_labels: MixedLabels = "joint"
-    block: int = BLOCK
+    block: int = added(BLOCK)
     view: Augmentation = field(default_factory=mocov2)
 
     def __post_init__(self) -> None:

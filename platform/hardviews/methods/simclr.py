@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from hardviews.batch import Batch, Mix, entropy
-from hardviews.checked import above, at_least, require
+from hardviews.checked import above, added, at_least, require
 from hardviews.collectives import gather_rows
 from hardviews.full_precision import full_precision
 from hardviews.methods.blocks import BLOCK, few, log_sum
@@ -42,7 +42,7 @@ class SimCLRConfig(MethodConfig):
     layers: int = 2
     output: int = 128
     temperature: float = 0.1
-    block: int = BLOCK
+    block: int = added(BLOCK)
     view: Augmentation = field(default_factory=simclr)
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from hardviews.batch import Batch, Term, View
-from hardviews.checked import above, at_least, require, within
+from hardviews.checked import above, added, at_least, require, within
 from hardviews.collectives import sum_over_ranks
 from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
@@ -69,7 +69,7 @@ class Adversarial(Strategy):
     statistics: Kind = "held"
     measure: int = 20
     pairs: Literal["all", "hard"] = "all"
-    gradient: Literal["own", "clean"] = "own"
+    gradient: Literal["own", "clean"] = added("own")
 
     def __post_init__(self) -> None:
         """Refuse attacks that are none."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from hardviews.batch import Batch, Term
-from hardviews.checked import at_least, require
+from hardviews.checked import added, at_least, require
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
 from hardviews.models.batchnorm import has_batchnorm
@@ -62,9 +62,9 @@ class HardViews(Candidates):
     choose: Literal["hardest", "easiest"] = "hardest"
     normalise: Literal["view", "together"] = "view"
     move_statistics: bool = False
-    noise: Literal["own", "training"] = "own"
-    score: Literal["loss", "targets"] = "loss"
-    colours: bool = True
+    noise: Literal["own", "training"] = added("own")
+    score: Literal["loss", "targets"] = added("loss")
+    colours: bool = added(True)
     best_locals: bool = False
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from hardviews.checked import at_least, require, within
+from hardviews.checked import as_before, at_least, require, within
 from hardviews.errors import UserError
 from hardviews.methods.method import MethodConfig
 from hardviews.models.backbones import Backbone
@@ -133,10 +133,12 @@ class Recipe:
 
     def settings(self) -> dict[str, str]:
         """Return every setting that the weights depend on, by its name on the command line."""
+        new = set(_as_before(self, ""))
         return {
             key: value
             for key, value in flatten(self).items()
             if key not in _NEUTRAL
+            and key not in new
             and not key.endswith(".audit")
             and not key.startswith(("loader.reader.cache", "monitor."))
         }
@@ -144,6 +146,20 @@ class Recipe:
     def digest(self) -> str:
         """Return a digest of everything that the weights depend on."""
         return hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _as_before(value: Any, name: str) -> Iterator[str]:
+    """Yield the names of the settings that came later and do as before, as `flatten` names them."""
+    if is_dataclass(value):
+        old = as_before(value)
+        for part in fields(value):
+            key = f"{name}.{part.name}" if name else part.name
+            if part.name in old:
+                yield key
+            yield from _as_before(getattr(value, part.name), key)
+    elif isinstance(value, tuple | list):
+        for number, part in enumerate(value):
+            yield from _as_before(part, f"{name}.{number}")
 
 
 def _numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
