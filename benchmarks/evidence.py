@@ -129,7 +129,10 @@ def main() -> int:
         other = next(kind for kind in KINDS if kind != arguments.images)
         sizes = (arguments.size, arguments.cheap, arguments.batch, arguments.epochs)
         work(arguments, Setting(arguments.images, other, *sizes))
-    for results in sorted(arguments.results.glob("*")):
+    found = sorted(arguments.results.glob("*"))
+    if not found:
+        print("Nothing is measured yet: --run --packages FOLDER begins.")
+    for results in found:
         for budget, title in (("flops", "equal FLOPs"), ("time", "equal time")):
             print(f"## {results.name}, {title}\n\n{table(known(results), budget)}", flush=True)
     return 0

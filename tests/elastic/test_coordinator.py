@@ -105,6 +105,17 @@ def test_done_waits_for_the_agents_to_hear_of_it():
     assert coordinator.result() is None
 
 
+def test_it_stays_while_the_processes_of_its_agents_end():
+    coordinator = Serving(settle=1.0)
+    coordinator.pulse("a", AgentState.WAITING)
+    round = coordinator.pulse("a", AgentState.WAITING).round
+    coordinator.pulse("a", AgentState.DONE, round=round, finished=True)
+    began = time.monotonic()
+    coordinator.pulse("a", AgentState.GONE, round=round, finished=True)
+    assert coordinator.result() is None
+    assert time.monotonic() - began >= 1.0
+
+
 def test_a_new_coordinator_learns_that_the_job_is_finished():
     coordinator = Serving()
     round = Round(4, (member("a"), member("b")))
