@@ -18,9 +18,10 @@ from hardviews.estimate.config import Estimate
 from hardviews.estimate.fake_step import FakeTrainer
 from hardviews.estimate.report import Column, Refused
 from hardviews.estimate.tally import Tally
-from hardviews.estimate.ways import cheap_size, steps
+from hardviews.estimate.ways import steps
 from hardviews.methods.simclr import SimCLRConfig
 from hardviews.models.backbones import Backbone
+from hardviews.models.resolution import cheap_size
 from hardviews.recipes import recipe_named
 from hardviews.recipes.digits import digits_simsiam
 from hardviews.strategies.adversarial import Adversarial

@@ -3,12 +3,9 @@
 import math
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any
-
-import torch
-from torch import nn
 
 from hardviews.methods.method import Method
+from hardviews.models.resolution import cheap_size
 from hardviews.recipes.table import in_short
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.compose import Sum
@@ -18,8 +15,6 @@ from hardviews.strategies.more_views import MoreViews
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.train.composition import leaves
 
-_CELLS = 2  # a side, of the last map of a convolutional network
-_PATCHES = 4  # a side, of a vision transformer
 _MOST_STEPS = 12
 
 
@@ -34,21 +29,6 @@ def ways(method: Method, own: Strategy, candidates: int) -> dict[str, Strategy]:
     if own not in found.values():
         found["recipe"] = own
     return found
-
-
-def cheap_size(backbone: nn.Module, own: int) -> int:
-    """Return the resolution for cheap scoring of views of `own` pixels.
-
-    The smallest one that leaves a convolutional network a last map of two by two cells, or a vision transformer four
-    by four patches: 64 pixels for ResNet-50 and ViT-S/16. With a single cell the choice is nearly by chance.
-    """
-    patch: Any = getattr(getattr(backbone, "patch_embed", None), "patch_size", None)
-    if patch is not None:
-        return _PATCHES * int(patch[0] if isinstance(patch, tuple) else patch)
-    features: Any = getattr(backbone, "forward_features", None)
-    with torch.no_grad():
-        cells = own // 32 if features is None else int(features(torch.empty(2, 3, own, own, device="meta")).shape[-1])
-    return _CELLS * math.ceil(own / max(1, cells))
 
 
 def steps(strategy: Strategy) -> range:

@@ -1,11 +1,16 @@
 """At which sizes in pixels a network can look at a view."""
 
+import math
+from typing import Any
+
 import torch
 from timm.layers import PatchEmbed
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.func import functional_call
+
+_CELLS, _PATCHES = 2, 4  # a side, that leave enough to compare: of a last map, and of a vision transformer
 
 
 def why_not(network: nn.Module, size: int, setting: str = "") -> str | None:
@@ -47,19 +52,38 @@ def too_coarse(network: nn.Module, size: int) -> str | None:
     Measured on small networks: a ResNet whose last map has one pixel ranks views little better than their colours do,
     one of 2x2 keeps most of the ranking at full size, and a transformer of 16 patches nearly all.
     """
+    patch = _patch(network)
+    if patch is not None:
+        tokens = (size // patch) ** 2
+        if tokens >= _PATCHES**2:
+            return None
+        return f"the network sees {tokens} patches of such a view. Choose {_PATCHES * patch} or more."
     stages = getattr(network, "feature_info", None)
-    for module in network.modules():
-        if isinstance(module, PatchEmbed):
-            patch = int(module.patch_size[0])
-            tokens = (size // patch) ** 2
-            if tokens >= 16:
-                return None
-            return f"the network sees {tokens} patches of such a view. Choose {4 * patch} or more."
     if isinstance(stages, list) and stages and isinstance(stages[-1], dict) and "reduction" in stages[-1]:
         stride = int(stages[-1]["reduction"])
         if size <= stride:
             return f"the network's last map has one pixel of such a view. Choose {stride + stride // 2} or more."
     return None
+
+
+def cheap_size(network: nn.Module, own: int) -> int:
+    """Return the resolution for cheap scoring of views of `own` pixels.
+
+    The smallest one that leaves a convolutional network a last map of two by two cells, or a vision transformer four
+    by four patches: 64 pixels for ResNet-50 and ViT-S/16. With a single cell the choice is nearly by chance.
+    """
+    patch = _patch(network)
+    if patch is not None:
+        return _PATCHES * patch
+    features: Any = getattr(network, "forward_features", None)
+    with torch.no_grad():
+        cells = own // 32 if features is None else int(features(torch.empty(2, 3, own, own, device="meta")).shape[-1])
+    return _CELLS * math.ceil(own / max(1, cells))
+
+
+def _patch(network: nn.Module) -> int | None:
+    """Return the side of a transformer's patch in pixels; None if the network cuts none."""
+    return next((int(m.patch_size[0]) for m in network.modules() if isinstance(m, PatchEmbed)), None)
 
 
 def own_size(network: nn.Module) -> int | None:
