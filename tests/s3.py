@@ -134,8 +134,9 @@ class SeaweedFS:
             "-s3.port.lance=0",
             "-s3.iam=false",
             "-s3.autoCreateBucket=false",
-            "-volume.max=0",
-            "-volume.minFreeSpace=1",
+            # One bucket a test, several volumes a bucket: the default allows as many as the disk has room for.
+            "-volume.max=100000",
+            "-volume.minFreeSpace=100MiB",
             "-master.volumeSizeLimitMB=64",
             "-master.telemetry=false",
             "-master.electionTimeout=1s",  # it has no peers to elect it; a restart waits this long all the same
