@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hardviews.batch import Batch, Term, View
 from hardviews.collectives import sum_over_ranks, world_size
 from hardviews.early_backward import EarlyBackward, early_backward
-from hardviews.encoded import Encoded, map_tensors, tensors_of
+from hardviews.encoded import Encoded, tensors_of
 from hardviews.encodings import Encodings
 from hardviews.full_precision import full_precision
 from hardviews.measures import above_floor, hard_measures
@@ -284,18 +284,25 @@ class Objective(nn.Module):
         encoded = self._clean(batch)
         if attack:
             encoded = encoded.detached()
-        for slot, view in batch.hard.items():
+        for slots, view in self._alike(batch.hard):
             update = view.branch == "adversarial" and not attack
             with (
                 normalising(self.method, view.branch, update),
                 without_noise(self.method) if attack else nullcontext(),
                 holding(self.method, view.statistics or HeldStatistics()) if attack else nullcontext(),
             ):
-                hard = self.method.encode(batch, [slot], [])
+                hard = self.method.encode(batch, slots, [])
             if self._noted is not None and not attack:
-                self._noted.online[view] = map_tensors(lambda tensor: tensor.detach(), hard.online[slot])
-            encoded = replace(encoded, online={**encoded.online, slot: hard.online[slot]})
+                detached = hard.detached().online
+                self._noted.online.update((batch.hard[slot], detached[slot]) for slot in slots)
+            encoded = replace(encoded, online={**encoded.online, **hard.online})
         return self._pair_losses(batch, encoded, self.pairs if pairs is None else pairs), encoded
+
+    def _alike(self, hard: Mapping[Slot, View]) -> list[tuple[list[Slot], View]]:
+        """Return which hard views may be encoded in one call, each list with one of its views."""
+        if self.method.by_row and hard:
+            return [(list(hard), next(iter(hard.values())))]  # no BatchNorm: they have no branch and no statistics
+        return [([slot], view) for slot, view in hard.items()]
 
     def _pair_losses(self, batch: Batch, encoded: Encoded, pairs: Sequence[Pair]) -> Tensor:
         if not batch.mixes:

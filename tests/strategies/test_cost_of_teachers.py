@@ -1,6 +1,7 @@
 """What a step of DINO and of iBOT costs: no view twice through a network, no output and no pair made twice."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean, Strategy
+from hardviews.views.plan import Slot
 from tests.laws.cases import build, make_batch
 
 
@@ -28,10 +30,12 @@ def count(method: str, strategy: Strategy, monkeypatch: pytest.MonkeyPatch, netw
 
     def hook(name: str) -> Any:
         def passed(module: nn.Module, args: Any, out: torch.Tensor) -> None:
-            assert len(out) == 8, "a pass holds one view of each sample"
-            counts[f"{name} with gradient" if out.requires_grad else name] += 1
+            views, rest = divmod(len(out), 8)
+            assert rest == 0, "a pass holds a view of each sample, or several"
+            counts[f"{name} with gradient" if out.requires_grad else name] += views
+            counts[f"calls of the {name}"] += 1
             if out.requires_grad:
-                out.register_hook(lambda grad: counts.update([f"{name} backward"]))
+                out.register_hook(lambda grad: counts.update({f"{name} backward": views}))
 
         return passed
 
@@ -82,6 +86,21 @@ def test_dino(strategy: Strategy, expected: tuple[int, ...], monkeypatch: pytest
     names = ("student", "student with gradient", "teacher", "normaliser", "expected", "bmm")
     assert tuple(counts[name] for name in names) == expected
     assert not counts["teacher with gradient"]
+
+
+@pytest.mark.parametrize("method", ["dino", "ibot"])
+@pytest.mark.parametrize(
+    ("strategy", "student", "teacher"),
+    # Full-size views and small ones are a call each; so are scored views, and views in an attack and after it.
+    [(Clean(), 2, 1), (HardViews(4), 2 + 2, 1), (HardViews(4, noise="training"), 1 + 2, 1), (HEXA, 2 + 2 + 1, 1)],
+    ids=str,
+)
+def test_views_of_one_size_are_one_batch(
+    method: str, strategy: Strategy, student: int, teacher: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU waits for the launches of many small passes."""
+    counts = count(method, strategy, monkeypatch)
+    assert (counts["calls of the student"], counts["calls of the teacher"]) == (student, teacher)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5, 12])
@@ -144,13 +163,13 @@ def test_the_students_head_sees_masked_patches_alone(strategy: Strategy) -> None
     views: Counter[str] = Counter()
     seen = method._seen
 
-    def counting(view: View) -> Seen:
-        views["student"] += 1
-        masked.append(0 if view.mask is None else int(view.mask.sum()))
-        return seen(view)
+    def counting(shown: Mapping[Slot, View]) -> dict[Slot, Seen]:
+        views["student"] += len(shown)
+        masked.extend(0 if view.mask is None else int(view.mask.sum()) for view in shown.values())
+        return seen(shown)
 
     method._seen = counting  # type: ignore[method-assign]
-    method.exported.register_forward_hook(lambda *_: views.update(["teacher"]))
+    method.exported.register_forward_hook(lambda _, given, __: views.update({"teacher": len(given[0]) // 8}))
     for name, head in (("student", method.head), ("teacher", method._teachers_head())):
         head.mlp.register_forward_hook(lambda module, args, out, name=name: rows.update({name: len(out)}))
     objective(make_batch(objective), 8)

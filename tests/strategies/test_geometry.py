@@ -84,11 +84,13 @@ def test_scored_targets_are_not_trained_on() -> None:
         objective = build("dino", HardViews(4, colours=colours), "vit")
         assert isinstance(objective.method, DINO)
         counted: list[int] = []
-        objective.method.exported.register_forward_hook(lambda *_, counted=counted: counted.append(1))
+        objective.method.exported.register_forward_hook(
+            lambda _, given, __, counted=counted: counted.append(len(given[0]) // 8)
+        )
         selection(objective, on_canvases(objective))
-        shown[colours] = len(counted)
+        shown[colours] = sum(counted)
         told = cost_of(objective.method, HardViews(4, colours=colours, noise="training"))
-        assert told.without_gradient == 4 + len(counted)
+        assert told.without_gradient == 4 + sum(counted)
     assert shown == {True: 4, False: 4 + 2}
 
 

@@ -1,7 +1,7 @@
 """Several views through one network, one after the other or as one batch: what BatchNorm takes its statistics over."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 import torch
@@ -30,6 +30,24 @@ def each(
         joined = network(torch.cat(list(alike.values())))
         outputs.update(zip(alike, joined.split([len(tensor) for tensor in alike.values()]), strict=True))
     return outputs
+
+
+def batches(views: Mapping[Key, View], join: bool) -> Iterator[tuple[list[Key], Tensor, Tensor | None]]:
+    """Yield the keys of views that are one batch for a network, their pixels and their masks, view after view.
+
+    Joined are views of one size, masked ones apart from others. Without `join` each view is a batch of its own.
+    """
+    if not join:
+        yield from (([key], view.pixels(), view.mask) for key, view in views.items())
+        return
+    alike: dict[object, list[tuple[Key, Tensor, Tensor | None]]] = defaultdict(list)
+    for key, view in views.items():
+        pixels = view.pixels()
+        alike[pixels.shape[1:], view.mask is None].append((key, pixels, view.mask))
+    for found in alike.values():
+        masks = [mask for _, _, mask in found if mask is not None]
+        joined = torch.cat([pixels for _, pixels, _ in found])
+        yield [key for key, _, _ in found], joined, torch.cat(masks) if masks else None
 
 
 def each_view(module: nn.Module, embed: Callable[[Tensor], Tensor], views: Iterable[View]) -> dict[View, Tensor]:

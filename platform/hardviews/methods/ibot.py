@@ -23,6 +23,7 @@ from hardviews.errors import UserError
 from hardviews.methods.centre import Centre
 from hardviews.methods.dino import DINO, EVEN, ODD, DINOConfig, warmed_up
 from hardviews.methods.dino_head import DINOHead, LastLayer
+from hardviews.methods.each import batches
 from hardviews.methods.method import Method
 from hardviews.methods.self_distillation import Comparison
 from hardviews.models.masked_vit import check_sizes, patch_size, tokens
@@ -178,26 +179,40 @@ class IBOT(DINO):
     def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
         """Return what the student makes of masked views online (`Seen`), and the teacher of whole ones (`Shown`)."""
         return Encoded(
-            {slot: self._seen(batch.online(slot)) for slot in online},
-            {slot: self._shown(batch.views[slot]) for slot in target},
+            self._seen({slot: batch.online(slot) for slot in online}),
+            self._shown({slot: batch.views[slot] for slot in target}),
         )
 
-    def _seen(self, view: View) -> Seen:
-        made = tokens(self.backbone, view.pixels(), self.mask_token, view.mask)
-        embeddings_BD = self.head(made.features)
-        if view.mask is None:
-            return Seen(embeddings_BD, embeddings_BD[:0], embeddings_BD[:, :0].bool())
-        masked_BN = view.mask.bool()
+    def _seen(self, views: Mapping[Slot, View]) -> dict[Slot, Seen]:
+        found: dict[Slot, Seen] = {}
+        for slots, pixels, mask_BN in batches(views, self.by_row):
+            made = tokens(self.backbone, pixels, self.mask_token, mask_BN)
+            parts = zip(slots, self.head(made.features).chunk(len(slots)), made.patches.chunk(len(slots)), strict=True)
+            for slot, embeddings_BD, patches_BNF in parts:
+                patches_RD, masked_BN = self._masked(patches_BNF, views[slot].mask)
+                found[slot] = Seen(embeddings_BD, patches_RD, masked_BN)
+        return {slot: found[slot] for slot in views}
+
+    def _masked(self, patches_BNF: Tensor, mask_BN: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return unit embeddings (R, D) of the masked patches of a view, and which patches those are (B, N)."""
+        if mask_BN is None:
+            none_BN = torch.zeros(len(patches_BNF), 0, dtype=torch.bool, device=patches_BNF.device)
+            return torch.zeros(0, self.config.bottleneck, device=patches_BNF.device), none_BN
+        masked_BN = mask_BN.bool()
         if self.config.batchnorm:  # normalises by all patches, whoever reads them
-            return Seen(embeddings_BD, self._patches(self.head, made.patches)[masked_BN], masked_BN)
+            return self._patches(self.head, patches_BNF)[masked_BN], masked_BN
         # Masked patches alone, about one in seven: worth the wait for their number.
-        return Seen(embeddings_BD, self.head(made.patches[masked_BN]), masked_BN)
+        return self.head(patches_BNF[masked_BN]), masked_BN
 
     @torch.no_grad()
-    def _shown(self, view: View) -> Shown:
-        made = tokens(self.momentum.get_submodule("backbone"), view.pixels())
+    def _shown(self, views: Mapping[Slot, View]) -> dict[Slot, Shown]:
+        found: dict[Slot, Shown] = {}
         head = self._teachers_head()
-        return Shown(head(made.features), self._patches(head, made.patches))
+        for slots, pixels, _ in batches(views, self.by_row):
+            made = tokens(self.momentum.get_submodule("backbone"), pixels)
+            sides = head(made.features).chunk(len(slots)), self._patches(head, made.patches).chunk(len(slots))
+            found.update(zip(slots, map(Shown, *sides), strict=True))
+        return {slot: found[slot] for slot in views}
 
     @staticmethod
     def _patches(head: DINOHead, patches_BNF: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ Shape legend: B samples of this rank's share, P pairs.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from hardviews.batch import Batch, Mix, Samples
 from hardviews.clock import Clock
 from hardviews.encoded import Encoded, map_tensors
 from hardviews.methods.each import each
+from hardviews.models.batchnorm import has_batchnorm
 from hardviews.views.plan import Pair, Plan, Slot
 
 
@@ -83,21 +85,27 @@ class Method(nn.Module, ABC):
     def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
         """Encode the online views of some slots and the target views of others, without side effect.
 
-        A view that serves both sides is embedded once. Overridden if a view's encoding needs more than its pixels (a
-        mask, groups of samples), or if targets are no views' (a table). Encodings are tensors or (named) tuples of
-        tensors.
+        A view that serves both sides is embedded once. Views of one size are one batch for a network that normalises no
+        batch. Overridden if a view's encoding needs more than its pixels (a mask, groups of samples), or if targets are
+        no views' (a table). Encodings are tensors or (named) tuples of tensors.
         """
+        join = batch.together or self.by_row
         seen = {slot: batch.online(slot) for slot in online}
         shown = {slot: batch.views[slot] for slot in target}
         teacher = self.teacher
         own = dict.fromkeys(seen.values() if teacher else (*seen.values(), *shown.values()))
-        embedded = each(self.embed, ((view, view.pixels()) for view in own), batch.together)
+        embedded = each(self.embed, ((view, view.pixels()) for view in own), join)
         predicted = each(self.predict, ((slot, embedded[view]) for slot, view in seen.items()), batch.together)
         if teacher is not None:
             with torch.no_grad():
                 taught = dict.fromkeys(shown.values())
-                embedded = each(teacher, ((view, view.pixels()) for view in taught), batch.together)
+                embedded = each(teacher, ((view, view.pixels()) for view in taught), join)
         return Encoded(predicted, {slot: self.label(embedded[view]) for slot, view in shown.items()})
+
+    @cached_property
+    def by_row(self) -> bool:
+        """Whether nothing normalises over a batch, so that a view's encoding is the same whatever is beside it."""
+        return not has_batchnorm(self)
 
     # ---- State: whatever changes beside the weights
 
