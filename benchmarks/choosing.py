@@ -1,11 +1,11 @@
 """What choosing hard views costs: operations of a step at the published sizes, and time on this machine.
 
-    python benchmarks/choosing.py [--time] [--batch 16] [--rounds 5]
+    python benchmarks/choosing.py [--time] [--batch 16] [--size 224] [--small 64] [--rounds 5]
 
 Counts a whole step (forward, backward, heads and losses; with rendering from canvases of 512 pixels apart) by torch's
 flop counter on the meta device, for the plain recipe, the exact choice among four candidates and the cheap one. iBOT
 is counted on the CPU, since the number of masked patches is data. Prints the ratio to the plain step. With `--time` it
-times SimSiam on a ResNet-18 at 128 pixels, with candidates scored at 48, the smallest size with a last map of 2x2.
+times SimSiam on a ResNet-18, with candidates scored at 64 pixels.
 """
 
 import argparse
@@ -138,7 +138,7 @@ class Stepper:
         return time.process_time() - began
 
 
-def measure(batch: int, rounds: int, size: int = 128, small: int = 48) -> bool:
+def measure(batch: int, rounds: int, size: int, small: int) -> bool:
     """Print the time of steps, in alternating rounds; return whether the cheap one is as fast as aimed at."""
     cheap = HardViews(4, size=small)
     steppers = {name: Stepper(s, batch, size) for name, s in (("plain", Clean()), ("exact", EXACT), ("cheap", cheap))}
@@ -161,13 +161,15 @@ def measure(batch: int, rounds: int, size: int = 128, small: int = 48) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--time", action="store_true", help="time steps in place of counting operations")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=5)
+    for name, default in (("batch", 16), ("size", 224), ("small", 64), ("rounds", 5)):
+        parser.add_argument(f"--{name}", type=int, default=default)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     machine = platform.processor() or "CPU"
     print(f"{machine}, {os.cpu_count()} cores, {torch.get_num_threads()} thread, torch {torch.__version__}")
-    return 0 if (measure(arguments.batch, arguments.rounds) if arguments.time else count()) else 1
+    if arguments.time:
+        return 0 if measure(arguments.batch, arguments.rounds, arguments.size, arguments.small) else 1
+    return 0 if count() else 1
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def main() -> int:
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS)
     parser.add_argument("--arms", nargs="*", choices=ARMS, default=ARMS)
     parser.add_argument("--budgets", nargs="*", choices=("flops", "time"), default=("flops", "time"))
-    for name, default in (("seeds", 3), ("size", 96), ("cheap", 64), ("batch", 96), ("epochs", 20), ("processes", 2)):
+    for name, default in (("seeds", 3), ("size", 96), ("cheap", 48), ("batch", 96), ("epochs", 20), ("processes", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--minutes", type=float, default=1e9, help="end after so many; the next call goes on")
     parser.add_argument("--folder", type=Path, default=Path(".hardviews/evidence"), help="of images and checkpoints")
@@ -125,6 +125,7 @@ def main() -> int:
         perform(job, setting, told["ratio"], arguments.folder, arguments.results / setting.name)
         return 0
     if arguments.run:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that its runs end too
         arguments.folder.mkdir(parents=True, exist_ok=True)
         other = next(kind for kind in KINDS if kind != arguments.images)
         sizes = (arguments.size, arguments.cheap, arguments.batch, arguments.epochs)

@@ -26,7 +26,10 @@ from hardviews.recipes import recipe_named
 from hardviews.recipes.digits import digits_simsiam
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.hard_views import HardViews
+from hardviews.strategies.least_overlap import LeastOverlap
 from hardviews.strategies.more_views import MoreViews
+from hardviews.strategies.predicted_views import PredictedViews
+from hardviews.strategies.random_views import RandomViews
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.train.precision import Precision
 from hardviews.train.recipe import Recipe, Training
@@ -49,7 +52,21 @@ def small(strategy: Strategy | None = None) -> Recipe:
     )
 
 
-@pytest.mark.parametrize("strategy", [Clean(), HardViews(4), HardViews(4, size=16), HardViews(4, every=2)], ids=str)
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        Clean(),
+        HardViews(4),
+        HardViews(4, size=16),
+        HardViews(4, every=2),
+        HardViews(4, colours=False),
+        HardViews(4, size=16, colours=False),
+        LeastOverlap(4),
+        PredictedViews(4),
+        RandomViews(4),
+    ],
+    ids=str,
+)
 def test_passes_are_those_that_strategies_state(strategy: Strategy) -> None:
     trainer = FakeTrainer(small(strategy), 100)
     numbers = steps(strategy)

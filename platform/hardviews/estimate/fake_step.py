@@ -126,12 +126,18 @@ class FakeTrainer:
         for slot in plan.candidates:
             pool = plan.pool(slot.pool)
             size, normalisation = pool.augmentation.size, pool.augmentation.normalisation
-            pixels = self._fake(torch.empty(samples, 3, size, size, dtype=torch.uint8, device="meta"))
+            pixels, plain = (self._pixels(samples, side) for side in (size, pool.geometry))
+            assert pixels is not None
             rows = self._fake(torch.empty(samples, len(Column), device="meta"))
             mask = method.mask(slot, plan.view_number(slot), clock, position)
-            views[slot] = View(slot, Crops(pixels, normalisation), normalisation, rows, pool.target, mask=mask)
-            made.append(pixels)
+            views[slot] = View(slot, Crops(pixels, normalisation, plain), normalisation, rows, pool.target, mask=mask)
+            made += [tensor for tensor in (pixels, plain) if tensor is not None]
         return Batch(views, clock, Samples(position, position), training.group), made
+
+    def _pixels(self, samples: int, side: int | None) -> Tensor | None:
+        if side is None:
+            return None
+        return self._fake(torch.empty(samples, 3, side, side, dtype=torch.uint8, device="meta"))
 
     def _replace(self, module: nn.Module) -> None:
         for name, weight in list(module._parameters.items()):

@@ -9,6 +9,7 @@ from math import cos, pi
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from hardviews.models.noise import noisy_layers
 
@@ -40,10 +41,13 @@ class MomentumEncoder(nn.Module):
 
         By name, since the online side may have weights more: an adversarial BatchNorm branch.
         """
+        own, others = [], []
         for part, module in parts.items():
             online = dict(module.named_parameters())
             for name, weight in self.get_submodule(part).named_parameters():
-                weight.lerp_(online[name].detach().to(weight), 1.0 - momentum)
+                own.append(weight)
+                others.append(online[name].detach().to(weight))
+        get_ema_multi_avg_fn(momentum)(tuple(own), tuple(others), 0)  # all at once: a few kernels on a GPU
 
 
 def rising_momentum(base: float, fraction: float) -> float:

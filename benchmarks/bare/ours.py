@@ -1,0 +1,86 @@
+"""A step of the trainer on views in memory, and the small recipes that are compared."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from bare.loop import TOTAL
+from hardviews.clock import Clock
+from hardviews.data.counters import Counters
+from hardviews.methods.dino import DINOConfig
+from hardviews.methods.method import MethodConfig
+from hardviews.methods.moco import MoCoConfig
+from hardviews.methods.simclr import SimCLRConfig
+from hardviews.methods.simsiam import SimSiamConfig
+from hardviews.models.backbones import Backbone
+from hardviews.optim.optimizer import Optimizer
+from hardviews.strategies.strategy import Clean, Strategy
+from hardviews.train.loader import RawBatch
+from hardviews.train.precision import Precision
+from hardviews.train.recipe import Recipe, Training
+from hardviews.train.trainer import Trainer
+from hardviews.views.augmentation import dino_global1, dino_global2, dino_local, mocov2, simclr
+from hardviews.views.plan import Slot
+from hardviews.world import World
+
+
+def recipe(method: str, batch: int, size: int, device: str, strategy: Strategy | None = None) -> Recipe:
+    """Return a method as published, but for a smaller network, smaller views and smaller tables of outputs."""
+    network, optimizer = Backbone("resnet18"), Optimizer()
+    config: MethodConfig
+    if method == "simsiam":
+        config = SimSiamConfig(view=mocov2(size))
+    elif method == "simclr":
+        config = SimCLRConfig(view=simclr(size))
+    elif method == "moco":
+        config = MoCoConfig(queue=64 * batch, view=mocov2(size))
+    else:
+        config = DINOConfig(
+            outputs=4096,
+            freeze=0,
+            locals=4,
+            even=replace(dino_global1(), size=size),
+            odd=replace(dino_global2(), size=size),
+            local=replace(dino_local(), size=size // 2),
+        )
+        network = Backbone("vit_tiny_patch16_224", image_size=size, patch_size=8)
+        optimizer = Optimizer("adamw", 5e-4, 256, weight_decay=0.04, decay_biases=False)
+    return Recipe(
+        method,
+        config,
+        network,
+        strategy or Clean(),
+        Training(batch=batch, group=batch),
+        optimizer=optimizer,
+        precision=Precision(device, "float32"),
+    )
+
+
+def views_of(config: Recipe) -> dict[Slot, Tensor]:
+    """Return random views (uint8) for all candidates of a recipe; those of one number are the same in all recipes."""
+    batch, method = config.training.batch, config.method
+    plan = config.strategy.plan(method.build(config.backbone.build(), config.backbone.num_features).plan())
+    views = {}
+    for slot in plan.candidates:
+        seed = torch.Generator().manual_seed(1000 * plan.pools.index(plan.pool(slot.pool)) + slot.number)
+        size = plan.pool(slot.pool).augmentation.size
+        views[slot] = torch.randint(0, 256, (batch, 3, size, size), generator=seed).byte()
+    return views
+
+
+class Ours:
+    """A step of the trainer."""
+
+    def __init__(self, config: Recipe, views: dict[Slot, Tensor]) -> None:
+        device = config.precision.choose_device(0)
+        self.trainer, self.batch = Trainer(config, World(0, 1, device)), config.training.batch
+        place, rows = torch.arange(self.batch), torch.zeros(self.batch, 1)
+        self.raw = RawBatch(self.batch, place, place, place, dict.fromkeys(views, rows), dict(views), Counters())
+        self.steps = 0
+
+    def step(self) -> float:
+        """Train on the views and return the loss."""
+        progress = self.steps * self.batch
+        self.steps += 1
+        return self.trainer.step([self.raw], Clock(0, 0, self.steps - 1, progress, TOTAL), stop=False).loss
