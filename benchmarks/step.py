@@ -1,6 +1,6 @@
 """A plain step of ours against a bare loop with the same network, views and loss, in alternating rounds.
 
-    python benchmarks/step.py [--methods simsiam simclr moco dino] [--batch 32] [--size 64] [--steps 2] [--rounds 9]
+    python benchmarks/step.py [--methods simsiam simclr ...] [--batch 32] [--size 64] [--steps 2] [--rounds 9]
 
 The bare loops (`bare/`) are what one would write by hand: torch's BatchNorm, one loss, one optimizer. Both begin with
 the same weights, see the same views (uint8, in memory) and must compute the same losses. Prints the median of the
@@ -27,10 +27,17 @@ from bare.moco import MoCo
 from bare.ours import Ours, recipe, views_of
 from bare.simclr import SimCLR
 from bare.simsiam import SimSiam
+from bare.supervised import Supervised
 from hardviews.strategies.hard_views import HardViews
 
 TARGET = 1.02
-LOOPS: Mapping[str, type[Loop]] = {"simsiam": SimSiam, "simclr": SimCLR, "moco": MoCo, "dino": DINO}
+LOOPS: Mapping[str, type[Loop]] = {
+    "simsiam": SimSiam,
+    "simclr": SimCLR,
+    "moco": MoCo,
+    "dino": DINO,
+    "supervised": Supervised,
+}
 
 
 class Stepper(Protocol):

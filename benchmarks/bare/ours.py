@@ -13,6 +13,7 @@ from hardviews.methods.method import MethodConfig
 from hardviews.methods.moco import MoCoConfig
 from hardviews.methods.simclr import SimCLRConfig
 from hardviews.methods.simsiam import SimSiamConfig
+from hardviews.methods.supervised import SupervisedConfig
 from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
 from hardviews.strategies.strategy import Clean, Strategy
@@ -20,7 +21,7 @@ from hardviews.train.loader import RawBatch
 from hardviews.train.precision import Precision
 from hardviews.train.recipe import Recipe, Training
 from hardviews.train.trainer import Trainer
-from hardviews.views.augmentation import dino_global1, dino_global2, dino_local, mocov2, simclr
+from hardviews.views.augmentation import dino_global1, dino_global2, dino_local, mocov2, simclr, supervised
 from hardviews.views.plan import Slot
 from hardviews.world import World
 
@@ -33,6 +34,8 @@ def recipe(method: str, batch: int, size: int, device: str, strategy: Strategy |
         config = SimSiamConfig(view=mocov2(size))
     elif method == "simclr":
         config = SimCLRConfig(view=simclr(size))
+    elif method == "supervised":
+        config = SupervisedConfig(classes=100, view=supervised(size))
     elif method == "moco":
         config = MoCoConfig(queue=64 * batch, view=mocov2(size))
     else:
@@ -76,7 +79,10 @@ class Ours:
         device = config.precision.choose_device(0)
         self.trainer, self.batch = Trainer(config, World(0, 1, device)), config.training.batch
         place, rows = torch.arange(self.batch), torch.zeros(self.batch, 1)
-        self.raw = RawBatch(self.batch, place, place, place, dict.fromkeys(views, rows), dict(views), Counters())
+        labels = place % config.method.classes if isinstance(config.method, SupervisedConfig) else None
+        self.raw = RawBatch(
+            self.batch, place, place, place, dict.fromkeys(views, rows), dict(views), Counters(), labels=labels
+        )
         self.steps = 0
 
     def step(self) -> float:

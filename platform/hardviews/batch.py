@@ -157,7 +157,8 @@ class Batch:
     online side.
 
     `samples` are on the CPU; their positions come in whole groups of `group`. `together` asks the method to
-    normalise views of one size as one batch.
+    normalise views of one size as one batch. `labels` (B,) int64 are the images' classes, -1 for none: a method that
+    is not `labelled` gets None.
     """
 
     views: Mapping[Slot, View]
@@ -168,6 +169,7 @@ class Batch:
     mixes: Mapping[Slot, Mix] = field(default_factory=dict)
     selection: Selection | None = None
     together: bool = False
+    labels: Tensor | None = None
 
     def __len__(self) -> int:
         """Return the number of samples."""

@@ -117,7 +117,7 @@ class Objective(nn.Module):
                     name = f"loss/{term.name}_above_floor"
                     measures[name] = torch.cat([measures[name], above_B]) if name in measures else above_B
             online = {**clean.online, **self._unselected(batch, terms[0].batch, ChainMap(noted.online, trained.online))}
-        measures |= audit(self, terms)
+        measures |= {**audit(self, terms), **self.method.measures(terms[0].batch, clean)}
         total = torch.stack([term.weight * loss for term, loss, _ in evaluated]).sum()
         return Losses(
             total,

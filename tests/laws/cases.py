@@ -20,6 +20,7 @@ from hardviews.methods.method import Method
 from hardviews.methods.moco import MoCoConfig
 from hardviews.methods.simclr import SimCLRConfig
 from hardviews.methods.simsiam import SimSiamConfig
+from hardviews.methods.supervised import SupervisedConfig
 from hardviews.methods.swav import SwAVConfig
 from hardviews.models.batchnorm import normalising
 from hardviews.objective import Objective
@@ -45,6 +46,7 @@ from tests.laws import toys
 
 SIZE, GROUP, SAMPLES = 16, 4, 8
 ROWS = 128  # of the data set
+CLASSES = 7
 VIEW, LOCAL = Augmentation(size=SIZE), Augmentation(size=SIZE // 2)
 
 
@@ -128,6 +130,7 @@ METHODS: dict[str, Callable[[nn.Module, int], Method]] = {
         odd=Augmentation(size=2 * SIZE),
         local=VIEW,
     ).build,
+    "supervised": SupervisedConfig(classes=CLASSES, smoothing=0.1, view=VIEW).build,
     "toy_queue": toys.ToyQueue,
     "toy_centre": toys.ToyCentre,
     "toy_masked": toys.ToyMasked,
@@ -142,7 +145,14 @@ JOINT_LABELS = {"moco", "moco_symmetric"}
 SERVED: dict[str, tuple[str, ...]] = {"ibot": ("vit",)}
 
 #: Strategies, by name or kind, that a method refuses.
-REFUSED: dict[str, tuple[str, ...]] = {"ibot": ("mixup", "lambda one, blended", "growing")}
+REFUSED: dict[str, tuple[str, ...]] = {
+    "ibot": ("mixup", "lambda one, blended", "growing"),
+    # It has one view.
+    "supervised": (
+        *("least_overlap", "predicted_views", "overlap", "predicted"),
+        *("as many candidates as slots, by overlap", "as many candidates as slots, predicted"),
+    ),
+}
 
 STRATEGIES: dict[str, Strategy] = {
     "clean": Clean(),
@@ -175,7 +185,8 @@ def applies(case: Mapping[str, object]) -> bool:
     method = case.get("method")
     if not isinstance(method, str) or method not in METHODS:
         return True
-    if any(case.get(kind) == refused for kind in ("strategy", "nothing") for refused in REFUSED.get(method, ())):
+    kinds = ("strategy", "nothing", "selection")
+    if any(case.get(kind) == refused for kind in kinds for refused in REFUSED.get(method, ())):
         return False
     return case.get("network", networks(method)[0]) in networks(method)
 
@@ -217,7 +228,10 @@ def make_batch(objective: Objective, samples: int = SAMPLES, first: int = 0, ste
             target=pool.target,
             mask=objective.method.mask(slot, number, clock, position),
         )
-    return Batch(views, clock, Samples(position + 3, position), group=GROUP)
+    index = position + 3
+    # Some images have no label.
+    labels = torch.where(index % 5 == 0, -1, index % CLASSES) if objective.method.labelled else None
+    return Batch(views, clock, Samples(index, position), group=GROUP, labels=labels)
 
 
 def picture(position: int, number: int, size: int) -> Tensor:
@@ -244,6 +258,7 @@ def rows_of(batch: Batch, chosen: slice) -> Batch:
         batch,
         views={slot: cut(view) for slot, view in batch.views.items()},
         samples=batch.samples[chosen],
+        labels=None if batch.labels is None else batch.labels[chosen],
     )
 
 

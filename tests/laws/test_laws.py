@@ -44,7 +44,7 @@ def test_averaging_equals_brute_force(method: str, network: str, strategy: Strat
 @every_network
 @every_method
 def test_nothing_added_is_the_clean_step(method: str, network: str, nothing: str) -> None:
-    laws.nothing_added_is_the_clean_step(method, network, laws.NOTHING[nothing])
+    laws.nothing_added_is_the_clean_step(method, network, nothing)
 
 
 @every_network

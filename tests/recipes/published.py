@@ -330,7 +330,47 @@ DEEPCLUSTER_2X224 = DEEPCLUSTER.but(
     views=[(2, 224, (0.08, 1.0), *STRONG)],
 )
 
+PLAIN = ((0, 0, 0, 0, 0), 0, 0, 0.0, "bilinear")
+SUPERVISED = Published(
+    "Goyal et al. 2017 (arXiv 1706.02677), sections 5.1 and 5.2",
+    {
+        "backbone": "resnet50",
+        "views": [(1, 224, (0.08, 1.0), *PLAIN)],
+        "optimizer": "sgd",
+        "sgd_momentum": 0.9,
+        "weight_decay": 1e-4,
+        "final_weight_decay": 1e-4,
+        "decay_biases": True,
+        "clip": 0.0,
+        "batch": 256,
+        "rate": 0.1,
+        "start_rate": 0.0,
+        "warmup_epochs": 5.0,
+        "per": "epoch",
+        "drops": [30, 60, 80],
+        "final_rate": 1e-4,
+        "candidates": None,
+        "classes": 1000,
+        "smoothing": 0.0,
+    },
+)
+CUTMIX = SUPERVISED.but(
+    "clovaai/CutMix-PyTorch, README (--epochs 300 --lr 0.1 --beta 1.0 --cutmix_prob 1.0) and train.py",
+    epochs=300,
+    warmup_epochs=0.0,
+    drops=[75, 150, 225],
+)
+
 PUBLISHED: dict[str, Published] = {
+    "supervised_r50_90": SUPERVISED.but(epochs=90),
+    "supervised_r50_300": CUTMIX.but(strategy=["Clean"]),
+    "supervised_r50_300_cutmix": CUTMIX.but(strategy=["CutMix"]),
+    "supervised_r50_90_hvs": SUPERVISED.but(
+        "as without hard views; larger crops", epochs=90, candidates=4, views=[(1, 224, (0.25, 1.0), *PLAIN)]
+    ),
+    "supervised_r50_90_advprop": SUPERVISED.but(
+        epochs=90, attack=(4 / 255, 1, "adversarial"), parts=["Clean", "Adversarial"]
+    ),
     "simsiam_r50_100": SIMSIAM.but(epochs=100),
     "simsiam_r50_200": SIMSIAM.but(epochs=200),
     "simsiam_r50_100_hvs": SIMSIAM_HVS.but(epochs=100),

@@ -84,6 +84,7 @@ def resolved(name: str) -> dict[str, Any]:
         "final_rate": schedule.rate(peak, last, training.epochs),
         "warmup_epochs": schedule.warmup * training.epochs,
         "per": schedule.per,
+        "drops": [round(share * training.epochs) for share in schedule.drops or ()],
         "candidates": selecting[0].candidates if selecting else None,
         "local_candidates": selecting[0].local_candidates if selecting else None,
         "limit": selecting[0].limit if selecting else None,

@@ -20,6 +20,7 @@ from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.least_overlap import LeastOverlap
 from hardviews.strategies.more_views import MoreViews
+from hardviews.strategies.predicted_views import PredictedViews
 from hardviews.strategies.random_views import RandomViews
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.train.chosen_pairs import chosen_pairs
@@ -82,7 +83,13 @@ def intersection_over_union(a: tuple[float, ...], b: tuple[float, ...]) -> float
     return height * width / (a[2] * a[3] + b[2] * b[3] - height * width)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("strategy", [LeastOverlap(4), PredictedViews(4)], ids=str)
+def test_views_of_a_method_with_one_view_are_not_compared(strategy: Strategy) -> None:
+    with pytest.raises(UserError, match=r"Supervised cannot train under .*: it compares the global views.*HardViews"):
+        build("supervised", strategy)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "supervised"])
 def test_least_overlap_equals_brute_force(method: str) -> None:
     """The mean over the pairs of two views, or over all two global views where targets come from a table."""
     objective = build(method, LeastOverlap(4))

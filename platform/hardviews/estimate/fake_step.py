@@ -132,7 +132,10 @@ class FakeTrainer:
             mask = method.mask(slot, plan.view_number(slot), clock, position)
             views[slot] = View(slot, Crops(pixels, normalisation, plain), normalisation, rows, pool.target, mask=mask)
             made += [tensor for tensor in (pixels, plain) if tensor is not None]
-        return Batch(views, clock, Samples(position, position), training.group), made
+        labels = None
+        if method.labelled:
+            labels = self._fake(torch.empty(samples, dtype=torch.int64, device="meta"))
+        return Batch(views, clock, Samples(position, position), training.group, labels=labels), made
 
     def _pixels(self, samples: int, side: int | None) -> Tensor | None:
         if side is None:

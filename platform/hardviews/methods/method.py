@@ -107,6 +107,21 @@ class Method(nn.Module, ABC):
         """Whether nothing normalises over a batch, so that a view's encoding is the same whatever is beside it."""
         return not has_batchnorm(self)
 
+    # ---- Labels
+
+    #: Whether batches are to carry the images' labels (`Batch.labels`). No other method ever sees one.
+    labelled = False
+
+    @property
+    def classifier(self) -> nn.Module | None:
+        """The classifier over the exported network's features, which leaves with it; None if there is none."""
+        return None
+
+    @property
+    def classes(self) -> int:
+        """The number of classes that the classifier tells apart; 0 without a classifier."""
+        return 0
+
     # ---- State: whatever changes beside the weights
 
     #: Whether a sample's target encoding depends on that sample alone (no BatchNorm, nothing batch-wide), so that a
@@ -208,6 +223,10 @@ class Method(nn.Module, ABC):
         pair tells no labels apart.
         """
         return None
+
+    def measures(self, batch: Batch, encoded: Encoded) -> Mapping[str, Tensor]:
+        """Return, by metric, a value (B,) of each sample's clean views that are trained on; NaN for those without."""
+        return {}
 
     # ---- Limits: settings that cannot train
 

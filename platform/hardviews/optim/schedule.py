@@ -6,13 +6,14 @@ from typing import Literal
 
 import torch
 
-from hardviews.checked import at_least, require, within
+from hardviews.checked import added, at_least, each, require, within
 from hardviews.clock import Clock
+from hardviews.errors import UserError
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A linear warm-up followed by half a cosine (Loshchilov & Hutter 2017, equation 5).
+    """A linear warm-up followed by half a cosine (Loshchilov & Hutter 2017, equation 5), or by sudden drops.
 
     Attributes:
         warmup: share of the run.
@@ -22,6 +23,9 @@ class Schedule:
         per: change the learning rate at every step, or stay for an epoch at the rate of its first step (MoCo, SimSiam).
         final_weight_decay: at the end of the run, along half a cosine from the optimizer's, without a warm-up (DINO);
             None keeps it.
+        drops: shares of the run, the smallest first, after each of which the learning rate is multiplied by `factor`;
+            it then has no cosine. None for the cosine.
+        factor: see `drops`.
     """
 
     warmup: float = 0.0
@@ -30,6 +34,8 @@ class Schedule:
     absolute: bool = False
     per: Literal["step", "epoch"] = "step"
     final_weight_decay: float | None = None
+    drops: tuple[float, ...] | None = added(None)
+    factor: float = added(0.1)
 
     def __post_init__(self) -> None:
         """Refuse shares that are none."""
@@ -41,7 +47,14 @@ class Schedule:
             start=height,
             final=height,
             final_weight_decay=at_least(0).or_none(),
+            drops=each(within(0, 1)).note("shares of the run: epoch 30 of 90 is 0.333").or_none(),
+            factor=within(0, 1),
         )
+        if self.drops is not None and (list(self.drops) != sorted(self.drops) or self.final):
+            raise UserError(
+                f"schedule.drops={self.drops} must rise, and the last of them leaves the final learning rate: leave "
+                "schedule.final out."
+            )
 
     def rate(self, peak: float, clock: Clock, epochs: int) -> float:
         """Return the learning rate at a point of a run of that many epochs."""
@@ -49,6 +62,8 @@ class Schedule:
         unit = 1.0 if self.absolute else peak
         if done < self.warmup:
             return self.start * unit + (peak - self.start * unit) * (done / self.warmup)
+        if self.drops is not None:
+            return peak * self.factor ** sum(done >= drop for drop in self.drops)
         return self.final * unit + (peak - self.final * unit) * _falling((done - self.warmup) / (1 - self.warmup))
 
     def weight_decay(self, first: float, clock: Clock) -> float:

@@ -4,7 +4,20 @@ import difflib
 from collections.abc import Callable
 
 from hardviews.errors import UserError
-from hardviews.recipes import byol, deepclusterv2, digits, dino, hexa, ibot, mocov2, photos, simclr, simsiam, swav
+from hardviews.recipes import (
+    byol,
+    deepclusterv2,
+    digits,
+    dino,
+    hexa,
+    ibot,
+    mocov2,
+    photos,
+    simclr,
+    simsiam,
+    supervised,
+    swav,
+)
 from hardviews.recipes.cheap import cheap
 from hardviews.recipes.smoke import smoke
 from hardviews.train.recipe import Recipe
@@ -19,6 +32,7 @@ SMALL: tuple[Callable[[], Recipe], ...] = (
     digits.digits_deepcluster,
     digits.digits_dino,
     digits.digits_ibot,
+    digits.digits_supervised,
     digits.digits_hexa_moco,
     digits.digits_hexa_dcluster,
     smoke,
@@ -88,6 +102,11 @@ IMAGENET: tuple[Callable[[], Recipe], ...] = (
     deepclusterv2.deepclusterv2_r50_400_hvs,
     deepclusterv2.deepclusterv2_r50_400_2x224_hvs,
     deepclusterv2.deepclusterv2_r50_800_hvs,
+    supervised.supervised_r50_90,
+    supervised.supervised_r50_300,
+    supervised.supervised_r50_300_cutmix,
+    supervised.supervised_r50_90_hvs,
+    supervised.supervised_r50_90_advprop,
     hexa.hexa_moco_r50_200,
     hexa.hexa_moco_r50_800,
     hexa.hexa_moco_r50_200_hvs,
@@ -132,6 +151,7 @@ CHEAP: tuple[Callable[[], Recipe], ...] = tuple(
         (deepclusterv2.deepclusterv2_r50_400_hvs, 6.7, 7.3),
         (deepclusterv2.deepclusterv2_r50_400_2x224_hvs, 8.3, 10),
         (deepclusterv2.deepclusterv2_r50_800_hvs, 11.6, 13.3),
+        (supervised.supervised_r50_90_hvs, 3.3, 7),
         (hexa.hexa_moco_r50_200_hvs, 12.7, 20),
         (hexa.hexa_moco_r50_800_hvs, 12.7, 20),
         (hexa.hexa_dcluster_r50_200_hvs, 27.6, 29.3),

@@ -14,6 +14,7 @@ from hardviews.methods.method import MethodConfig
 from hardviews.methods.moco import MoCoConfig
 from hardviews.methods.simclr import SimCLRConfig
 from hardviews.methods.simsiam import SimSiamConfig
+from hardviews.methods.supervised import SupervisedConfig
 from hardviews.methods.swav import SwAVConfig
 from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
@@ -78,6 +79,10 @@ class Small:
         return DeepClusterConfig(
             hidden=256, output=64, heads=2, clusters=64, locals=2, view=self.view, local=self.local
         )
+
+    def supervised(self, classes: int) -> SupervisedConfig:
+        """Return a classifier of so many classes."""
+        return SupervisedConfig(classes=classes, view=self.view)
 
     def dino(self) -> DINOConfig:
         """Return DINO with a small head, a quick teacher and two local views.

@@ -26,6 +26,12 @@ from hardviews.views.random import Purpose, words
 
 _MOST = 100_000  # assignments that a step may list
 
+#: Why a strategy that compares views is refused.
+ONE_VIEW = (
+    "it compares the global views of an image, and the method has a single one. Choose HardViews, which looks at the "
+    "losses themselves."
+)
+
 
 @dataclass(frozen=True)
 class Candidates(Strategy):

@@ -13,9 +13,10 @@ from torch import Tensor
 from hardviews.batch import Batch, Term
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
-from hardviews.strategies.candidates import Candidates, Choice, selected
+from hardviews.strategies.candidates import ONE_VIEW, Candidates, Choice, selected
 from hardviews.strategies.passes import Passes, trained, unselected
 from hardviews.strategies.scorer import Scorer
+from hardviews.views.pair_features import global_pairs
 from hardviews.views.pair_means import overlaps
 from hardviews.views.plan import Plan
 
@@ -23,6 +24,12 @@ from hardviews.views.plan import Plan
 @dataclass(frozen=True)
 class LeastOverlap(Candidates):
     """Chooses, image by image, the assignment with the least mean IoU over the method's pairs of two views."""
+
+    def refuses(self, method: Method) -> str | None:
+        """Refuse a method with a single global view."""
+        if not global_pairs(method.plan(), method.pairs()):
+            return ONE_VIEW
+        return super().refuses(method)
 
     def looked(self, method: Method, plan: Plan) -> Passes:
         """Count the method's own, and the first views if its state reads those."""
@@ -36,7 +43,5 @@ class LeastOverlap(Candidates):
         """Return the batch of the least overlapping views as the only term."""
         overlap_AB = overlaps(batch.views, plan.slots, objective.pairs, table)
         if overlap_AB is None:
-            raise UserError(
-                "LeastOverlap has nothing to compare: the method has a single global view, or its views have no boxes."
-            )
+            raise UserError("LeastOverlap has nothing to compare: the views have no boxes.")
         return [Term(selected(plan, table, Choice(overlap_AB.argmin(0), scores=-overlap_AB), batch, objective))]

@@ -16,7 +16,7 @@ from hardviews.batch import Batch, Term
 from hardviews.checked import above, at_least, require
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
-from hardviews.strategies.candidates import Candidates, Choice, selected
+from hardviews.strategies.candidates import ONE_VIEW, Candidates, Choice, selected
 from hardviews.strategies.passes import Passes, trained, unselected
 from hardviews.strategies.scorer import Scorer
 from hardviews.strategies.scout import Scout
@@ -57,10 +57,7 @@ class PredictedViews(Candidates):
         if self.local_candidates is not None:
             return "it chooses global views alone: leave local_candidates out."
         if not global_pairs(method.plan(), method.pairs()):
-            return (
-                "it compares the global views of an image, and the method has a single one. Choose HardViews, which "
-                "looks at the losses themselves."
-            )
+            return ONE_VIEW
         return super().refuses(method)
 
     def looked(self, method: Method, plan: Plan) -> Passes:

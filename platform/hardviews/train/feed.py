@@ -40,7 +40,8 @@ class Feed:
             world=world.size,
         )
         canvas = loader.canvas if loader.on_device(world.device) else None
-        dataset = ShareDataset(self.reader, self.objective.plan, portion, canvas, epochs)
+        labelled = self.objective.method.labelled
+        dataset = ShareDataset(self.reader, self.objective.plan, portion, canvas, epochs, labelled)
         return load(loader, dataset, world.device)
 
     def epoch(self, clock: Clock) -> Iterator[Batch]:

@@ -90,7 +90,8 @@ class RawBatch:
 
     pixels: by candidate (B, 3, H, W), or under None one canvas (B, 3, S, S). rows: by candidate (B, C) float32. bad:
     samples that this worker newly found corrupt, and why. named: `index`, but where a sample stands in for a corrupt
-    one, the sample that the order names. plain: pixels by candidate without colours, of pools with `geometry`.
+    one, the sample that the order names. plain: pixels by candidate without colours, of pools with `geometry`. labels:
+    (B,) int64, -1 for none; None unless the method is `labelled`.
     """
 
     stop: int
@@ -102,6 +103,7 @@ class RawBatch:
     counters: Counters
     bad: dict[int, str] = field(default_factory=dict)
     plain: dict[Slot, Tensor] = field(default_factory=dict)
+    labels: Tensor | None = None
 
     def pin_memory(self) -> "RawBatch":
         """Move the pixels to pinned memory; the data loader calls this for a GPU."""
@@ -135,9 +137,15 @@ class Crash:
 class ShareDataset(IterableDataset[RawBatch | Parcel | Refusal | Crash]):
     """This rank's shares of an epoch's micro-batches, in order, split among the data loader's workers."""
 
-    def __init__(self, reader: Reader, plan: Plan, portion: Portion, canvas: int | None, epochs: int) -> None:
-        """Remember what to read up to the end of the last epoch; nothing is opened before a worker iterates."""
+    def __init__(
+        self, reader: Reader, plan: Plan, portion: Portion, canvas: int | None, epochs: int, labelled: bool = False
+    ) -> None:
+        """Remember what to read up to the end of the last epoch; nothing is opened before a worker iterates.
+
+        labelled: whether batches carry the images' labels.
+        """
         self.reader, self.plan, self.portion, self.canvas, self.epochs = reader, plan, portion, canvas, epochs
+        self.labelled = labelled
         self._told: set[int] = set()
 
     def after(self, batches: int) -> tuple["ShareDataset", int]:
@@ -231,7 +239,9 @@ class ShareDataset(IterableDataset[RawBatch | Parcel | Refusal | Crash]):
             for i, asked in enumerate(order.indices(share.first, share.last)):
                 if int(asked) in self.reader.bad:
                     named[i] = int(asked)
-        return RawBatch(share.stop, index, named, torch.from_numpy(position), rows, pixels, share.counters, bad, plain)
+        labels = torch.tensor([sample.label for sample in samples]) if self.labelled else None
+        place = torch.from_numpy(position)
+        return RawBatch(share.stop, index, named, place, rows, pixels, share.counters, bad, plain, labels)
 
 
 def _rendered(
@@ -322,4 +332,5 @@ def to_batch(raw: RawBatch, objective: Objective, clock: Clock, group: int, devi
         mask = method.mask(slot, plan.view_number(slot), clock, raw.position)
         mask = mask if mask is None else mask.to(device, non_blocking=True)
         views[slot] = View(slot, source, normalisation, rows=rows, target=pool.target, mask=mask)
-    return Batch(views, clock, Samples(raw.index, raw.position), group)
+    labels = raw.labels.to(device, non_blocking=True) if method.labelled and raw.labels is not None else None
+    return Batch(views, clock, Samples(raw.index, raw.position), group, labels=labels)

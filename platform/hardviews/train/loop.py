@@ -62,6 +62,7 @@ from hardviews.train.export import described, export
 from hardviews.train.farewell import grace, save_last
 from hardviews.train.feed import Feed
 from hardviews.train.idle import idle
+from hardviews.train.labels import check_labels
 from hardviews.train.lasting import Lasting
 from hardviews.train.loader import RawBatch
 from hardviews.train.monitor import Monitor
@@ -125,6 +126,7 @@ class Pretraining:
         self.reader.check()
         self.calendar = Calendar(training.seed, training.batch, epoch_samples(self.reader, training), training.epochs)
         self.trainer = Trainer(recipe, world)
+        check_labels(self.trainer.objective.method, index)
         self.trainer.objective.method.allocate(len(self.reader))
         self.trainer.objective.method.check_epoch(self.calendar.per_epoch)
         damage = Damage(index, recipe.loader.reader.most_corrupt)

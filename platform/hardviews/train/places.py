@@ -18,6 +18,7 @@ from hardviews.runs.where import Where
 from hardviews.storage.sight import PATIENCE, reasons, remote, seen
 from hardviews.storage.store import check_writable, open_store
 from hardviews.train.epoch import epoch_samples
+from hardviews.train.labels import check_labels
 from hardviews.train.monitor_config import check_held_out
 from hardviews.train.recipe import Recipe
 from hardviews.train.trainer import without_numbers
@@ -93,6 +94,7 @@ def _check_size(index: Index, recipe: Recipe) -> None:
     samples = epoch_samples(Reader(index, recipe.loader.reader), recipe.training)
     objective = without_numbers(recipe)
     if objective is not None:
+        check_labels(objective.method, index, whole=False)
         objective.method.allocate(len(index))
         objective.method.check_epoch(samples)
 

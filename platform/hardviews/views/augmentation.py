@@ -139,6 +139,11 @@ class Augmentation:
 _DINO_JITTER = Jitter(0.4, 0.4, 0.2, 0.1)
 
 
+def supervised(size: int = 224) -> Augmentation:
+    """Return crops and flips alone (He et al. 2016; Goyal et al. 2017, section 5.1)."""
+    return Augmentation(size=size, scale=(0.08, 1.0)).geometry
+
+
 def simclr(size: int = 224) -> Augmentation:
     """SimCLR (Chen et al. 2020, arXiv 2002.05709, appendix A), colour strength 1; bicubic as in the authors' code."""
     return Augmentation(size=size, scale=(0.08, 1.0), interpolation="bicubic", jitter=Jitter(0.8, 0.8, 0.8, 0.2))

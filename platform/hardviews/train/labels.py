@@ -1,0 +1,33 @@
+"""Whether a dataset has the labels that a method trains on."""
+
+from hardviews.data.index import Index
+from hardviews.errors import UserError
+from hardviews.methods.method import Method
+
+
+def check_labels(method: Method, index: Index, whole: bool = True) -> None:
+    """Refuse a dataset whose labels a method cannot train on; a method that takes none takes any dataset.
+
+    whole: the index has its tables. Without them only the classes are known.
+
+    Raises:
+        UserError: there are no labels, several for an image, or more classes than the method tells apart.
+    """
+    if not method.labelled:
+        return
+    name, classes = type(method).__name__, len(index.classes)
+    if index.multi_label:
+        raise UserError(
+            f"{name} takes images with one label each, and in {index.url} an image may have several. Train on another "
+            "dataset."
+        )
+    if not classes or (whole and not (index.labels >= 0).any()):
+        raise UserError(
+            f"{name} trains on labels, and the dataset {index.url} has none. Pack images in class folders (hardviews "
+            "pack --source FOLDER), or choose a self-supervised recipe."
+        )
+    if classes > method.classes:
+        raise UserError(
+            f"The dataset {index.url} has {classes} classes, more than the {method.classes} that {name} tells apart: "
+            f"set --method.classes {classes}."
+        )
