@@ -5,17 +5,19 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Literal
 
 import torch
 from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
 
-from hardviews.checked import above, at_least, require
+from hardviews.checked import above, added, at_least, require
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
 from hardviews.optim.clip import Per, clip_gradients
 from hardviews.optim.lars import Lars
+from hardviews.optim.rates import rate_scales
 
 #: Optimizers that timm lacks.
 OWN: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -45,6 +47,9 @@ class Optimizer:
             and no optimizer of LARS's kind adapts their learning rate.
         clip: longest gradient, measured before the step and without frozen weights; 0 for any length.
         clip_per: the length of all gradients together (all), or of each weight's gradient (weight).
+        head_rate: learning rate of all weights outside of the backbone, as a multiple of the backbone's.
+        layer_decay: learning rate of each layer of the backbone, as a share of that of the layer after it; behind the
+            last one stands the head, at 1.
     """
 
     name: str = "sgd"
@@ -56,6 +61,8 @@ class Optimizer:
     decay_biases: bool = True
     clip: float = 0.0
     clip_per: Per = "all"
+    head_rate: float = added(1.0)
+    layer_decay: float = added(1.0)
 
     def __post_init__(self) -> None:
         """Refuse names that nobody knows, and numbers that train nothing."""
@@ -77,6 +84,8 @@ class Optimizer:
             weight_decay=at_least(0),
             momentum=at_least(0, below=1),
             clip=at_least(0),
+            head_rate=above(0),
+            layer_decay=above(0, at_most=1),
         )
 
     def peak(self, global_batch: int) -> float:
@@ -89,23 +98,24 @@ class Optimizer:
 
         Parameters that the method exempts from the schedule form groups of their own, marked `fixed`; `decay` is what a
         group's weight decay starts from, `adapts` (timm: `always_adapt`) whether optimizers of LARS's kind adapt its
-        learning rate.
+        learning rate, `scale` what it multiplies the schedule's learning rate by.
         """
+        scales = rate_scales(method, self.head_rate, self.layer_decay)
         exempt = {id(p) for module in method.fixed_learning_rate() for p in module.parameters()}
         weights = [(name, p) for name, p in method.named_parameters() if p.requires_grad]
         groups = []
-        for fixed in (False, True):
-            for decays in (True, False):
-                chosen = [
-                    p
-                    for name, p in weights
-                    if (id(p) in exempt) == fixed and (self.decay_biases or p.ndim > 1) == decays
-                ]
-                decay = self.weight_decay if decays else 0.0
-                if chosen:
-                    # timm's LARS, LARC and LAMB would adapt no weight where the weight decay is 0.
-                    kind = {"fixed": fixed, "decay": decay, "adapts": decays, "always_adapt": decays}
-                    groups.append({"params": chosen, "weight_decay": decay, **kind})
+        distinct = sorted(set(scales.values()), reverse=True)
+        for fixed, decays, scale in product((False, True), (True, False), distinct):
+            chosen = [
+                p
+                for name, p in weights
+                if (id(p) in exempt) == fixed and (self.decay_biases or p.ndim > 1) == decays and scales[id(p)] == scale
+            ]
+            decay = self.weight_decay if decays else 0.0
+            if chosen:
+                # timm's LARS, LARC and LAMB would adapt no weight where the weight decay is 0.
+                kind = {"fixed": fixed, "decay": decay, "adapts": decays, "always_adapt": decays, "scale": scale}
+                groups.append({"params": chosen, "weight_decay": decay, **kind})
         if self.name in OWN:
             return OWN[self.name](groups, self.peak(global_batch), self.momentum)
         try:

@@ -78,7 +78,7 @@ class Schedule:
         """
         rate = self.rate(peak, clock, epochs)
         for group in optimizer.param_groups:
-            group["lr"] = peak if group["fixed"] else rate
+            group["lr"] = group["scale"] * (peak if group["fixed"] else rate)
             if self.final_weight_decay is not None and group["decay"]:
                 group["weight_decay"] = self.weight_decay(group["decay"], clock)
         return rate

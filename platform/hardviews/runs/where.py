@@ -30,6 +30,7 @@ class Where:
         project: folder of the tracking record, where MLFLOW_TRACKING_URI names no server.
         accept_changes: go on with the run in the output although settings of its recipe are others now.
         wait: seconds to wait for a dataset that is still being packed.
+        init: encoder whose weights a new run begins with: a run's output, a file, or `timm:NAME`; None for random ones.
     """
 
     data: str
@@ -37,10 +38,11 @@ class Where:
     project: str = ".hardviews"
     accept_changes: bool = False
     wait: float = 0.0
+    init: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse places that are not named."""
-        check_given(data=self.data, output=self.output)
+        check_given(data=self.data, output=self.output, init=self.init)
         check_here(project=self.project)
         require(self, OPTION, wait=at_least(0).note("seconds"))
 

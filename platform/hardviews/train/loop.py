@@ -62,6 +62,7 @@ from hardviews.train.export import described, export
 from hardviews.train.farewell import grace, save_last
 from hardviews.train.feed import Feed
 from hardviews.train.idle import idle
+from hardviews.train.init import begin_from, open_encoder
 from hardviews.train.labels import check_labels
 from hardviews.train.lasting import Lasting
 from hardviews.train.loader import RawBatch
@@ -160,6 +161,8 @@ class Pretraining:
         check_same_run(self.where.output, before, self.record, progress, digest, unfit, self.where.accept_changes)
         if found is not None:
             self.lasting.take_over(found)
+        elif self.where.init is not None:
+            begin_from(self.trainer.objective, open_encoder(self.where.init, self.where.project), self.where.init)
         every = self.recipe.training.checkpoint_seconds or None
         saved = progress.step if progress else None
         self.saver = Saver(self.checkpoints, every, saved, self.world.leads, self.life.check_newest, self._keep_record)
