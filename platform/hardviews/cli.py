@@ -21,6 +21,7 @@ commands:
   demo      pretrain on a small data set (or your own images), evaluate, show the table: start here
   pack      turn a folder of images into shards
   pretrain  pretrain an encoder by a recipe
+  finetune  train an encoder further, on all labels of a data set or on some
   validate  say all mistakes of a job on Kubernetes before it is submitted, by TorchX or by Helm
   launch    pretrain or evaluate on several nodes that come and go, all of them processes of this machine
   knn       score an encoder by its nearest neighbours
@@ -114,6 +115,16 @@ def _pretrain(words: list[str]) -> None:
 
     with supervised():
         where, recipe = read_pretrain(words)
+        pretrain(recipe, where)
+
+
+def _finetune(words: list[str]) -> None:
+    from hardviews.elastic.worker import supervised
+    from hardviews.recipes.finetuning import read_finetune
+    from hardviews.train.loop import pretrain
+
+    with supervised():
+        where, recipe = read_finetune(words)
         pretrain(recipe, where)
 
 
@@ -258,6 +269,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "demo": _demo,
     "pack": _pack,
     "pretrain": _pretrain,
+    "finetune": _finetune,
     "validate": _validate,
     "launch": _launch,
     "knn": _knn,

@@ -59,7 +59,7 @@ OTHERS |= {
 NO_PATHS = {"checkpoints/step-XXXXXXXX/", "lives/", "encoder/", "figures/", "pixels/", "untrained/", "utils.py"}
 NO_PATHS |= {"online/", "health/projector/"}
 # Documents whose commands a test runs in order.
-FOLLOWED = ("README.md", "recipes.md", "data.md", "evaluation.md", "export.md", "health.md")
+FOLLOWED = ("README.md", "recipes.md", "data.md", "evaluation.md", "export.md", "health.md", "finetuning.md")
 VARIABLES = {"HARDVIEWS_DATA", "HARDVIEWS_OUTPUT", "MLFLOW_TRACKING_URI"}
 
 
@@ -209,6 +209,17 @@ def test_health(workplace):
     assert {name for name in described if f'"{name}"' not in recorded} == set()
 
 
+def test_finetuning(workplace):
+    with contextlib.redirect_stdout(io.StringIO()):
+        Packing("digits", "shards").run()
+    printed = follow(ROOT / "docs" / "finetuning.md")
+    assert "0 samples lost, 0 repeated" in printed[".venv/bin/hardviews audit runs/tuned"]
+    assert (
+        "shards-10/train: 144 images"
+        in printed[".venv/bin/hardviews pack --source shards --labels 10% --out shards-10"]
+    )
+
+
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name not in FOLLOWED])
 def test_other_documents_hold_no_snippet(document):
     """One that does needs a test like those above."""
@@ -329,6 +340,7 @@ def help_texts() -> str:
         ["pretrain", "digits"],
         ["pretrain", "photos"],
         ["pretrain", "digits_dino"],
+        ["finetune"],
         ["estimate", "digits"],
         ["pack"],
         ["knn"],

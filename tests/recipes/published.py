@@ -361,7 +361,64 @@ CUTMIX = SUPERVISED.but(
     drops=[75, 150, 225],
 )
 
+FINETUNE = Published(
+    "Chen et al. 2020 (SimCLR), appendix B.5",
+    {
+        "backbone": "resnet50",
+        "views": [(1, 224, (0.08, 1.0), *PLAIN)],
+        "optimizer": "sgd",
+        "sgd_momentum": 0.9,
+        "weight_decay": 0.0,
+        "clip": 0.0,
+        "batch": 4096,
+        "rate": 0.8,
+        "head_rate": 0.8,
+        "final_rate": 0.0,
+        "warmup_epochs": 0.0,
+        "drops": [],
+        "candidates": None,
+        "smoothing": 0.0,
+    },
+)
+FINETUNE_SWAV = FINETUNE.but(
+    "facebookresearch/swav, README and eval_semisup.py",
+    optimizer="momentum",
+    batch=256,
+    epochs=20,
+    drops=[12, 16],
+    per="epoch",
+)
+
 PUBLISHED: dict[str, Published] = {
+    "finetune_simclr_r50_60": FINETUNE.but(epochs=60),
+    "finetune_simclr_r50_30": FINETUNE.but(epochs=30),
+    "finetune_swav_r50_20_1pct": FINETUNE_SWAV.but(rate=0.02, head_rate=5.0, final_rate=0.02 * 0.04),
+    "finetune_swav_r50_20_10pct": FINETUNE_SWAV.but(rate=0.01, head_rate=0.2, final_rate=0.01 * 0.04),
+    "finetune_byol_r50_50": FINETUNE.but(
+        "Grill et al. 2020, appendix C", batch=1024, epochs=50, rate=0.02, head_rate=0.02
+    ),
+    "finetune_hexa_r50_20": FINETUNE_SWAV.but(
+        "Li et al. (arXiv 2012.13493): epochs", rate=0.01, head_rate=0.2, final_rate=0.01 * 0.04
+    ),
+    "finetune_mae_vitb16_100": Published(
+        "facebookresearch/mae, FINETUNE.md",
+        {
+            "backbone": "vit_base_patch16_224",
+            "drop_path": 0.1,
+            "optimizer": "adamw",
+            "weight_decay": 0.05,
+            "decay_biases": False,
+            "layer_decay": 0.65,
+            "batch": 1024,
+            "epochs": 100,
+            "rate": 2e-3,
+            "start_rate": 0.0,
+            "final_rate": 1e-6,
+            "warmup_epochs": 5.0,
+            "smoothing": 0.1,
+            "mixtures": {"MixUp": 0.8, "CutMix": 1.0},
+        },
+    ),
     "supervised_r50_90": SUPERVISED.but(epochs=90),
     "supervised_r50_300": CUTMIX.but(strategy=["Clean"]),
     "supervised_r50_300_cutmix": CUTMIX.but(strategy=["CutMix"]),

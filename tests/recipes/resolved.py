@@ -14,6 +14,7 @@ from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.in_turn import InTurn
+from hardviews.strategies.mix import Mixing
 from hardviews.strategies.strategy import Strategy
 from hardviews.train.recipe import Recipe
 from hardviews.views.augmentation import Augmentation
@@ -80,6 +81,9 @@ def resolved(name: str) -> dict[str, Any]:
         "group": training.group,
         "epochs": training.epochs,
         "rate": peak,
+        "head_rate": peak * optimizer.head_rate,
+        "layer_decay": optimizer.layer_decay,
+        "mixtures": {type(s).__name__: s.alpha for s in strategies(recipe.strategy) if isinstance(s, Mixing)},
         "start_rate": schedule.rate(peak, first, training.epochs) if schedule.warmup else 0.0,
         "final_rate": schedule.rate(peak, last, training.epochs),
         "warmup_epochs": schedule.warmup * training.epochs,

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 
 from hardviews.data.chosen import chosen, read_keys, rest
 from hardviews.data.folder import ImageFolder, check_folder
+from hardviews.data.index import Index, is_dataset
 from hardviews.data.joined import renumbered
 from hardviews.data.known_sources import digits
+from hardviews.data.label_subset import Labels
 from hardviews.data.list_file import ListFile, is_list
 from hardviews.data.names import printable
+from hardviews.data.packed_source import PackedSource
 from hardviews.data.photographs import photographs
 from hardviews.data.source import Source, Split, Subset, hold_out
 from hardviews.data.torchvision_options import for_test, has_test_part, names_part
@@ -17,6 +20,8 @@ from hardviews.data.torchvision_source import torchvision_dataset
 from hardviews.errors import UserError
 
 _SHIPPED: Mapping[str, Callable[[Split | None], Source]] = {"digits": digits, "photographs": photographs}
+
+_SPLITS: tuple[Split, Split] = ("train", "test")
 
 Parts = dict[Split, Source]
 Say = Callable[[str], None]
@@ -37,6 +42,8 @@ class Given:
         download: let torchvision fetch the dataset.
         hold_out: share of the images set aside for testing, if nothing else says which ones are.
         remedy: how the user has a dataset downloaded.
+        labels: how many labelled training images of a packed dataset; None for all images.
+        seed: of their draw.
     """
 
     place: str
@@ -49,6 +56,8 @@ class Given:
     download: bool = False
     hold_out: float = 0.2
     remedy: str = "add --download"
+    labels: Labels | None = None
+    seed: int = 0
 
     @property
     def shipped(self) -> bool:
@@ -83,6 +92,14 @@ class Given:
         Raises:
             UserError: there are no images, or a class of the test images is not one of the training images.
         """
+        packed = self._packed()
+        if packed is not None:
+            return packed
+        if self.labels is not None:
+            raise UserError(
+                f"--labels draws from a packed dataset, and {printable(self.place)} is none: pack it first, and give "
+                "its folder as --source."
+            )
         own = self._own(say)
         if self.keys is not None or self.test_keys is not None:
             parts = self._by_keys(own)
@@ -91,6 +108,27 @@ class Given:
         else:
             parts = {split: hold_out(own["train"], split, self.hold_out) for split in ("train", "test")}
         return parts if "test" not in parts else parts | {"test": renumbered(parts["test"], parts["train"].classes)}
+
+    def _packed(self) -> Parts | None:
+        """Open the parts of a packed dataset, None if the place is none: a draw of the training part, all for tests."""
+        if self.torchvision is not None or self.shipped or is_list(self.place):
+            return None
+        folder = self.place.rstrip("/")
+        found = {split: f"{folder}/{split}" for split in _SPLITS if is_dataset(f"{folder}/{split}")}
+        if not found and is_dataset(folder):
+            found = {"train": folder}
+        if "train" not in found:
+            return None
+        if self.keys or self.test_keys or self.test:
+            raise UserError(
+                f"--source {printable(self.place)} is a packed dataset: --keys, --test-keys and --test are for images "
+                "that are not packed yet."
+            )
+        parts: Parts = {split: PackedSource(Index.load(url)) for split, url in found.items()}
+        if self.labels is not None:
+            train = Index.load(found["train"])
+            parts["train"] = Subset(parts["train"], tuple(self.labels.draw(train, self.seed)))
+        return parts
 
     def whole(self, split: Split, say: Say) -> Source:
         """Open one part alone, all of a source that has no parts."""

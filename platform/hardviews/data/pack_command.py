@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hardviews.checked import OPTION, at_least, finite, require, within
 from hardviews.data.given import Given
 from hardviews.data.index import Index, check_apart
+from hardviews.data.label_subset import Labels
 from hardviews.data.names import printable
 from hardviews.data.pack import SHARD_BYTES, pack, refuse_packed, refuse_unwritable
 from hardviews.data.source import Split
@@ -41,7 +42,8 @@ class Packing:
     Attributes:
         source: a folder with one sub-folder per class (or with folders of such for training and testing), a flat
             folder of unlabelled images, a file that lists images and their labels, `digits` for scikit-learn's
-            handwritten digits, or `photographs` for tiles of three photographs that Python packages ship.
+            handwritten digits, `photographs` for tiles of three photographs that Python packages ship, or a packed
+            dataset, of which `labels` draws a part.
         out: folder or URL.
         test: folder or list file of the test images, if they are not in `source`.
         torchvision: class name of a torchvision dataset that lies in the folder `source`, e.g. CIFAR10.
@@ -50,6 +52,8 @@ class Packing:
         test_options: those of the test part that differ, e.g. split=test.
         keys: file with the key of a training image on each line; the others are for testing.
         test_keys: file with the key of a test image on each line.
+        labels: of a packed dataset, how many of the labelled training images: 1%, 10% or 16-per-class, as many of each
+            class, drawn by the seed. Smaller draws lie inside larger ones.
         download: let torchvision fetch the dataset where it can.
         hold_out: share of the images set aside as OUT/test where the source has labels and no test part of its
             own; 0 for none.
@@ -68,6 +72,7 @@ class Packing:
     test_options: tuple[str, ...] = ()
     keys: str | None = None
     test_keys: str | None = None
+    labels: str | None = None
     download: bool = False
     hold_out: float = 0.2
     shard_bytes: int = SHARD_BYTES
@@ -88,6 +93,8 @@ class Packing:
             )
         if self.test is not None and (self.torchvision is not None or self.given.shipped):
             raise UserError("--test is for a folder or a list file; the test part of this source is its own.")
+        if self.labels is not None:
+            Labels.read(self.labels)
         for texts, option in ((self.options, "--options"), (self.test_options, "--test-options")):
             read_options(texts, option)
         require(
@@ -113,6 +120,8 @@ class Packing:
             self.test_keys,
             self.download,
             self.hold_out,
+            labels=None if self.labels is None else Labels.read(self.labels),
+            seed=self.seed,
         )
 
     def check_source(self) -> None:

@@ -74,7 +74,9 @@ def _entry(run: "MlflowRun") -> Entry:
     heard = max(times) / 1000
     with suppress(KeyError, ValueError):
         heard = max(heard, calendar.timegm(time.strptime(tags[ALIVE], TIME)))
-    output = "" if "mlflow.parentRunId" in tags else tags.get(OUTPUT, "")
+    # An evaluation lies below a training and has its output; a fine-tuning lies below one too, and has its own.
+    below = "mlflow.parentRunId" in tags and "hardviews.recipe_digest" not in tags
+    output = "" if below else tags.get(OUTPUT, "")
     return Entry(
         *(str(run.info.run_id), str(run.info.run_name or ""), str(run.info.status), heard),
         output=output,

@@ -120,6 +120,7 @@ class Pretraining:
         grace()  # a mistake in it would end the last save
         if world.leads:
             where.check()
+        self.parent = ""  # the tracking run of the encoder that a new run begins from
         self.life = self._take_turn() if world.leads else NoLife()
         index = open_dataset(where.data)
         where.check_apart(index.url)
@@ -162,7 +163,9 @@ class Pretraining:
         if found is not None:
             self.lasting.take_over(found)
         elif self.where.init is not None:
-            begin_from(self.trainer.objective, open_encoder(self.where.init, self.where.project), self.where.init)
+            encoder = open_encoder(self.where.init, self.where.project)
+            begin_from(self.trainer.objective, encoder, self.where.init)
+            self.parent = str(encoder.provenance.get("run_id", ""))
         every = self.recipe.training.checkpoint_seconds or None
         saved = progress.step if progress else None
         self.saver = Saver(self.checkpoints, every, saved, self.world.leads, self.life.check_newest, self._keep_record)
@@ -201,6 +204,7 @@ class Pretraining:
             run, self.record = open_run(
                 *(self.record, self._new, self.recipe, self.where, self.reader.index, self.world, self.life.number),
                 self.monitor.labelled(),
+                self.parent,
             )
         except UserError:
             self.life.withdraw()

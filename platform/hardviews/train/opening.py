@@ -1,11 +1,13 @@
 """Opening the tracking run that a training belongs to: made once, found again by every later life."""
 
 import contextlib
+import logging
 import os
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from hardviews.data.index import Index
@@ -13,6 +15,7 @@ from hardviews.errors import UserError
 from hardviews.runs.record import Record
 from hardviews.runs.sweep import sweep
 from hardviews.runs.where import Where
+from hardviews.tracking.failures import MissingRun
 from hardviews.tracking.flatten import flatten
 from hardviews.tracking.inputs import Context, DatasetUse
 from hardviews.tracking.job import OUTPUT
@@ -24,6 +27,8 @@ from hardviews.train.command_line import CommandLine
 from hardviews.train.provenance import tags
 from hardviews.train.recipe import Recipe
 from hardviews.world import World
+
+logger = logging.getLogger(__name__)
 
 _REPORTING = 2.0  # seconds
 
@@ -37,29 +42,33 @@ def open_run(
     world: World,
     life: int,
     labelled: Sequence[Index] = (),
+    parent: str = "",
 ) -> tuple[Run, Record]:
     """Start the run, or go on with it, and write the output's record of it; return both.
 
     record: what is known of the run. new: the output held no record before; where no run can be made, none stays.
-    labelled: the datasets of the monitor.
+    labelled: the datasets of the monitor. parent: the tracking run of the encoder that a new run begins from.
     """
     first = world.rank == 0 and not record.run_id
     output = absolute(where.output)
+    begun = {} if where.init is None else {"hardviews.init": where.init}
     if first:
         record = replace(record, key=record.key or uuid.uuid4().hex)
         record.write(where.output)
+    told = tags(index, recipe, world, first, CommandLine.of_this_process(recipe.name)) | {OUTPUT: output} | begun
+    start = partial(
+        Run.start,
+        recipe.experiment,
+        f"{recipe.name} seed {recipe.training.seed}",
+        run_id=record.run_id or None,
+        folder=where.project,
+        rank=world.rank,
+        life=life,
+        key=record.key or None,
+        aside="/".join(output.rstrip("/").split("/")[-2:]),
+    )
     try:
-        run = Run.start(
-            recipe.experiment,
-            f"{recipe.name} seed {recipe.training.seed}",
-            run_id=record.run_id or None,
-            tags=tags(index, recipe, world, first, CommandLine.of_this_process(recipe.name)) | {OUTPUT: output},
-            folder=where.project,
-            rank=world.rank,
-            life=life,
-            key=record.key or None,
-            aside="/".join(output.rstrip("/").split("/")[-2:]),
-        )
+        run = _start(start, told, parent if first else "")
     except UserError:
         if first and new:
             Record.remove(where.output)
@@ -75,6 +84,17 @@ def open_run(
             [training_data(index), *(held_out_data(other) for other in labelled if other.digest != index.digest)]
         )
     return run, record
+
+
+def _start(start: Callable[..., Run], told: Mapping[str, str], parent: str) -> Run:
+    """Start a run below another one, or by itself if the tracking server does not know that one."""
+    if not parent:
+        return start(tags=told)
+    try:
+        return start(tags=told, parent=parent)
+    except MissingRun as error:
+        logger.warning("%s The training is logged as a run of its own.", error)
+        return start(tags={**told, "hardviews.pretraining_run": parent})
 
 
 def report_failure(where: Where) -> None:

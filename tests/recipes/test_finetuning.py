@@ -1,0 +1,126 @@
+"""`hardviews finetune`: an encoder, a dataset and a recipe become a training on some of the labels."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hardviews.cli import main
+from hardviews.data.index import Index
+from hardviews.errors import UserError
+from hardviews.methods.supervised import SupervisedConfig
+from hardviews.models.encoder import load
+from hardviews.recipes.finetuning import read_finetune
+from hardviews.runs.audit import audit
+from hardviews.tracking.failures import MissingRun
+from hardviews.tracking.mlflow_run import NullRun, Run
+from hardviews.train.review import Review
+from tests.train.runs import packed, rows, simclr, train
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a dataset `shards` and a pretraining `run`, which no server knows."""
+    folder = tmp_path_factory.mktemp("finetune")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "start", lambda *_, **__: NullRun("f" * 32))
+        patch.setattr(Review, "finish", lambda *_: None)
+        train(simclr(1), packed(folder / "shards"), folder / "run")
+    return folder
+
+
+def words(place: Path, output: Path, *more: str) -> list[str]:
+    named = ["--data", str(place / "shards"), "--output", str(output), "--project", str(place / "project")]
+    return [str(place / "run"), "--recipe", "digits_finetune", *named, *more]
+
+
+def test_the_recipe_is_for_the_encoders_network_pixels_and_classes(place: Path, tmp_path: Path) -> None:
+    where, recipe = read_finetune(words(place, tmp_path / "tuned", "--training.epochs", "3", "--method.smoothing=0.1"))
+    encoder = load(str(place / "run"))
+    assert recipe.backbone == encoder.backbone
+    assert isinstance(recipe.method, SupervisedConfig)
+    assert (recipe.method.classes, recipe.method.smoothing) == (2, 0.1)
+    assert (recipe.method.view.size, recipe.method.view.normalisation) == (16, encoder.normalisation)
+    assert recipe.training.epochs == 3
+    assert (where.init, where.data) == (str(place / "run"), str(place / "shards"))
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_some_labels_are_drawn_once_and_listed_in_the_output(place: Path, tmp_path: Path) -> None:
+    output = tmp_path / "tuned"
+    where, _ = read_finetune(words(place, output, "--labels", "20-per-class"))
+    drawn = Index.load(where.data)
+    assert Counter(drawn.labels.tolist()) == {0: 20, 1: 20}
+    assert where.data == f"{output}/labelled/20-per-class-seed0/train"
+    before = (output / "labelled").stat().st_mtime_ns
+    assert read_finetune(words(place, output, "--labels", "20-per-class"))[0] == where
+    assert (output / "labelled").stat().st_mtime_ns == before
+    other, _ = read_finetune(words(place, output, "--labels", "20-per-class", "--labels-seed", "1"))
+    assert set(Index.load(other.data).samples["crc32"]) != set(drawn.samples["crc32"])
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["same server", "another server"])
+def test_a_tuned_run_is_exact_and_lies_below_its_pretraining(
+    place: Path, tmp_path: Path, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[dict[str, Any]] = []
+
+    def start(*_: Any, **given: Any) -> NullRun:
+        starts.append(given)
+        if given.get("parent") and not known:
+            raise MissingRun("The run is not there.")
+        return NullRun("a" * 32)
+
+    monkeypatch.setattr(Run, "start", start)
+    monkeypatch.setattr(Review, "finish", lambda *_: None)
+    output = tmp_path / "tuned"
+    main(["finetune", *words(place, output, "--labels", "50%", "--training.epochs", "2")])
+    assert not audit(str(output)).problems
+    assert 0 <= rows(output)[-1]["accuracy/top1"] <= 1
+    assert starts[0]["parent"] == "f" * 32
+    last = starts[-1]["tags"]
+    assert last["hardviews.init"] == str(place / "run")
+    assert (len(starts), last.get("hardviews.pretraining_run")) == ((1, None) if known else (2, "f" * 32))
+    first, second = (load(str(folder)).digest for folder in (place / "run", output))
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--labels", "10%"), "--labels 10% are 9 images, fewer than a batch of 32"),
+        (("--labels", "a few"), "is no number of labels"),
+        (("--recipe", "digits"), "trains without labels"),
+        (("--recipe", "digits_fine"), "Did you mean digits_finetune"),
+        (("--run", "nowhere"), "There is no encoder at nowhere"),
+        (("--data", "nowhere"), "There is no packed dataset at 'nowhere'"),
+        (("--training.epoch", "3"), "--training.epochs"),
+        (("--method.classes", "1"), "method.classes is 1"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_written(
+    place: Path, tmp_path: Path, more: tuple[str, ...], told: str
+) -> None:
+    given = words(place, tmp_path / "tuned")
+    if more[0] in given:
+        at = given.index(more[0])
+        given[at : at + 2] = more
+    elif more[0] == "--run":
+        given[0] = more[1]
+    else:
+        given += more
+    with pytest.raises(UserError, match=told.replace(".", r"\.")):
+        read_finetune(given)
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_the_recipe_has_to_be_named(place: Path, tmp_path: Path) -> None:
+    given = words(place, tmp_path / "tuned")
+    del given[given.index("--recipe") : given.index("--recipe") + 2]
+    with pytest.raises(UserError, match="--recipe"):
+        read_finetune(given)
+    for asked in (["--help"], [str(place / "run"), "--recipe", "digits_finetune", "--help"]):
+        with pytest.raises(SystemExit) as end:
+            read_finetune(asked)
+        assert not end.value.code
