@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hardviews.errors import UserError
 from hardviews.launch import component, local, site
 from hardviews.launch.gate import awaited
+from jobs.finetune import finetune
 from jobs.knn import knn
 from jobs.linear_eval import linear_eval
 from jobs.pack import pack
@@ -80,6 +81,12 @@ def test_evaluations_and_packing_call_their_commands():
     }
 
 
+def test_fine_tuning_names_the_encoder_first():
+    app = finetune("--labels", "10%", run="r", recipe="digits_finetune", data="d", output="o")
+    line = command_lines(app)["trainer"]
+    assert line.endswith("hardviews.cli finetune r --recipe digits_finetune --data d --output o --labels 10%")
+
+
 HELD = "python -m hardviews.launch.gate --wait"
 COORDINATOR = "--host 0.0.0.0 --port 29500"
 
@@ -96,6 +103,8 @@ COORDINATOR = "--host 0.0.0.0 --port 29500"
         (lambda: knn(data="d", output="o"), None),  # folders, which the coordinator does not see
         (lambda: pretrain(data="s3://d", wait=60), "60 --data s3://d"),
         (lambda: pretrain(data="s3://d"), None),
+        (lambda: finetune(run="s3://r", data="s3://d", wait=60), "60 --run s3://r --data s3://d"),
+        (lambda: finetune(run="r", data="s3://d", wait=60), "60 --data s3://d"),
     ],
 )
 def test_a_job_is_held_back_until_the_things_that_it_needs_are_there(app, held):

@@ -14,6 +14,7 @@ from hardviews.launch.component_arguments import NoJob, split_readable
 from hardviews.launch.kubernetes.mistakes import validate
 from hardviews.launch.pod_options import PodOptions
 from jobs.fewshot import fewshot
+from jobs.finetune import finetune
 from jobs.knn import knn
 from jobs.linear_eval import linear_eval
 from jobs.pack import pack
@@ -21,11 +22,12 @@ from jobs.pretrain import pretrain
 from jobs.transfer_eval import transfer_eval
 from tests.launch.kubernetes.jobs import AFFINITY, manifest
 
-JOBS = (fewshot, knn, linear_eval, pack, pretrain, transfer_eval)
+JOBS = (fewshot, finetune, knn, linear_eval, pack, pretrain, transfer_eval)
 ROOT = Path(__file__).parents[2]
 
 # Text of each argument, and how it shows in the job: the words of the working role, its resources, its pods' settings.
 TEXTS = {
+    "run": ("s3://b/run", lambda role, pod: role.args[role.args.index("finetune") + 1] == "s3://b/run"),
     "recipe": ("smoke", lambda role, pod: "smoke" in role.args),
     "image": ("registry/x:1", lambda role, pod: role.image == "registry/x:1"),
     "data": ("s3://b/data", lambda role, pod: "s3://b/data" in role.args),
@@ -55,7 +57,7 @@ TEXTS = {
     "devices": ("rdma/ib=1,example.org/x=2", lambda role, pod: pod.devices == {"rdma/ib": "1", "example.org/x": "2"}),
     "capabilities": ("IPC_LOCK", lambda role, pod: pod.capabilities == ("IPC_LOCK",)),
 }
-REQUIRED = {pack: ["--source", "digits"]}
+REQUIRED = {pack: ["--source", "digits"], finetune: ["--run", "s3://b/run"]}
 
 
 def parameters(job):
@@ -101,7 +103,8 @@ def test_a_text_that_is_no_number_is_one_sentence(job):
         assert left == REQUIRED.get(job, [])
     for name in ("ttl", "shm", "scratch"):
         with pytest.raises(UserError, match=rf"^--{name} 1\.5 cannot be read: give a whole number\.$"):
-            job(**{name: "1.5"}, **({"source": "digits"} if job is pack else {}))
+            needed = dict(zip(REQUIRED.get(job, [])[::2], REQUIRED.get(job, [])[1::2], strict=True))
+            job(**{name: "1.5"}, **{word.removeprefix("--"): value for word, value in needed.items()})
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """TorchX components, schedulers and the coordinator."""
 
 EVALUATIONS = ("knn", "linear", "fewshot", "transfer")
+TRAININGS = ("pretrain", "finetune")
 """Commands that several processes may run together, beside pretrain."""
 
 PREPARE = "hardviews.launch.preload"

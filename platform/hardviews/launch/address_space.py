@@ -12,6 +12,7 @@ _TRAINING, _EVALUATION, _PACKING = 4_000_000_000, 3_500_000_000, 3_200_000_000
 LEAST = {
     "demo": _TRAINING,
     "pretrain": _TRAINING,
+    "finetune": _TRAINING,
     "launch": _TRAINING,
     "estimate": _TRAINING,
     "knn": _EVALUATION,

@@ -32,6 +32,8 @@ from hardviews.tracking.uri import check_uri
 if TYPE_CHECKING:
     from hardviews.data.reader import ReaderConfig
     from hardviews.evaluation.evaluation import Evaluation
+    from hardviews.runs.where import Where
+    from hardviews.train.recipe import Recipe
 
 STORE_BOUND = 30.0  # seconds for all questions to a store
 
@@ -73,8 +75,9 @@ def check_words(words: Sequence[str], nodes: Invited, form: str) -> None:
         _read_evaluation(words[0], words[1:]).places_of_data()
         return
     from hardviews.recipes.command import read_pretrain
+    from hardviews.recipes.finetuning import read_words
 
-    training = read_pretrain(words[1:])[1].training
+    training = (read_pretrain if words[0] == "pretrain" else read_words)(words[1:])[1].training
     nodes.check(training.batch, training.group, training.accumulate, form)
 
 
@@ -88,6 +91,8 @@ def check(job: Job) -> tuple[list[str], Look | None]:
     try:
         if command == "pretrain":
             wrong, look = _pretrain(job, words)
+        elif command == "finetune":
+            wrong, look = _finetune(job, words)
         elif command in EVALUATIONS:
             wrong, look = _evaluation(job, command, words)
         elif command == "pack":
@@ -118,18 +123,32 @@ def _pretrain(job: Job, words: Sequence[str]) -> tuple[list[str], Look | None]:
     from hardviews.train.trainer import without_numbers
 
     where, recipe = read_pretrain(words)
+    found = _training(job, where, recipe)
+    return found + _said(lambda: without_numbers(recipe)), lambda: look_at_run(where, recipe, job.here)
+
+
+def _training(job: Job, where: "Where", recipe: "Recipe") -> list[str]:
+    """Return the mistakes of a training that its words tell, whatever network it trains."""
     training, found = recipe.training, []
     if job.nodes is not None:
         nodes = Invited(*job.nodes)
         found += _said(lambda: nodes.check(training.batch, training.group, training.accumulate, _J))
-    found += _said(lambda: without_numbers(recipe))
     found += _said(lambda: where.check_apart(where.data))
     found += _cache(job.scratch, where.data, recipe.loader.reader)
     found += _gpu(job, "precision.device", recipe.precision.device, "a trainer")
     if job.here:
         processes = 1 if job.nodes is None else job.nodes[2]
         found += _said(lambda: recipe.precision.choose_device(processes - 1))
-    return found, lambda: look_at_run(where, recipe, job.here)
+    return found
+
+
+def _finetune(job: Job, words: Sequence[str]) -> tuple[list[str], Look | None]:
+    from hardviews.recipes.finetuning import read_words
+    from hardviews.train.places import look_at_finetuning
+
+    read, recipe = read_words(words)
+    where = read.where(read.data)
+    return _training(job, where, recipe), lambda: look_at_finetuning(where, job.here)
 
 
 def _cache(scratch: int | None, data: str, reader: "ReaderConfig") -> Iterator[str]:

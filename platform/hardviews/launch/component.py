@@ -95,8 +95,9 @@ def pretraining(
     grace: int,
     pod: PodOptions | None = None,
     mounts: Sequence[str] | None = None,
+    finetune: str | None = None,
 ) -> AppDef:
-    """The elastic pretraining job: a coordinator and up to `nodes.most` trainers.
+    """The elastic training job: a coordinator and up to `nodes.most` trainers.
 
     Args:
         name: of the job.
@@ -113,14 +114,17 @@ def pretraining(
         grace: seconds between SIGTERM and SIGKILL of a training process.
         pod: what the pods need on a cluster.
         mounts: of the trainers, as TorchX's components take them.
+        finetune: the encoder that is trained further by labels; None pretrains.
 
     Raises:
         Mistaken: `nodes` or `mounts` cannot be read, or processes and GPUs do not fit.
     """
     place = DATA.resolve(data)
-    command = ["pretrain", recipe, "--data", place, "--output", OUTPUT.resolve(output)]
+    command = ["pretrain", recipe] if finetune is None else ["finetune", finetune, "--recipe", recipe]
+    command += ["--data", place, "--output", OUTPUT.resolve(output)]
     command += ["--wait", str(wait)] if wait else []
-    gate = ["--data", place] if wait and _elsewhere(place) else []
+    gate = ["--run", finetune] if wait and finetune is not None and remote(finetune) else []
+    gate += ["--data", place] if wait and _elsewhere(place) else []
     return _elastic(
         name,
         "trainer",

@@ -28,7 +28,7 @@ from hardviews.elastic.node import digest
 from hardviews.elastic.watchdog import Limits
 from hardviews.elastic.worker import MISTAKE
 from hardviews.errors import UserError
-from hardviews.launch import EVALUATIONS, PREPARE
+from hardviews.launch import EVALUATIONS, PREPARE, TRAININGS
 from hardviews.launch.child import Child, say
 from hardviews.launch.command_check import check_words
 from hardviews.launch.invited import Invited
@@ -72,7 +72,7 @@ def configure(words: Sequence[str]) -> LaunchConfig:
         UserError: it does not say what to launch.
     """
     parser = _Parser(prog="hardviews launch", description=_DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("--nnodes", metavar="MIN:MAX", help="nodes (default: 1:2 to pretrain, 1 to evaluate)")
+    parser.add_argument("--nnodes", metavar="MIN:MAX", help="nodes (default: 1:2 to train, 1 to evaluate)")
     parser.add_argument("--nproc", type=int, default=1, metavar="N", help="processes a node (default: %(default)s)")
     parser.add_argument("--start", type=int, metavar="K", help="start only K nodes; others may join")
     parser.add_argument("--join", metavar="HOST:PORT", help="join a running job of this machine with one more node")
@@ -101,8 +101,8 @@ def configure(words: Sequence[str]) -> LaunchConfig:
         gather=seconds.or_none(),
         grace=seconds,
     )
-    if not command or command[0] not in ("pretrain", *EVALUATIONS):
-        known = f"pretrain and evaluations ({', '.join(EVALUATIONS)})"
+    if not command or command[0] not in (*TRAININGS, *EVALUATIONS):
+        known = f"{', '.join(TRAININGS)} and evaluations ({', '.join(EVALUATIONS)})"
         said = f"runs {known}, not {command[0]}" if command else "is told what to run at the end of the line"
         raise UserError(f"hardviews launch {said}: hardviews launch --nnodes 1:2 pretrain digits --data D --output O")
     return LaunchConfig(

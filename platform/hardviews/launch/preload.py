@@ -11,7 +11,9 @@ import hardviews.elastic.worker
 import hardviews.recipes.overrides
 import hardviews.train.loop  # noqa: F401
 from hardviews.data.shares import most_processes
+from hardviews.launch import TRAININGS
 from hardviews.recipes.command import read_pretrain
+from hardviews.recipes.finetuning import read_words
 from hardviews.tracking.mlflow_import import preload_for_environment
 
 preload_for_environment()
@@ -23,8 +25,8 @@ def capacity(words: Sequence[str]) -> tuple[int, str] | None:
     Raises:
         UserError: the words are no command.
     """
-    if words[:1] != ("pretrain",):
+    if not words or words[0] not in TRAININGS:
         return None
-    _, recipe = read_pretrain(words[1:])
+    _, recipe = (read_pretrain if words[0] == "pretrain" else read_words)(words[1:])
     training = recipe.training
     return most_processes(training.batch, training.group, training.accumulate)

@@ -1,6 +1,6 @@
 """`hardviews finetune`: train an encoder of a run further, on all labels of a dataset or on some."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Annotated
 
@@ -15,11 +15,12 @@ from hardviews.data.packed_source import PackedSource
 from hardviews.data.source import Subset
 from hardviews.elastic.environment import launched
 from hardviews.errors import UserError
+from hardviews.evaluation.subject import Subject
 from hardviews.methods.supervised import SupervisedConfig
 from hardviews.models.encoder import Encoder
 from hardviews.recipes import recipe_named
 from hardviews.recipes.overrides import description
-from hardviews.runs.waiting import Dataset, wait_for
+from hardviews.runs.waiting import Dataset, EncoderOfRun, wait_for
 from hardviews.runs.where import Where, open_dataset, patience
 from hardviews.storage.url import check_given
 from hardviews.train.init import open_encoder
@@ -27,6 +28,8 @@ from hardviews.train.recipe import Recipe
 
 LABELLED = "labelled"
 """Folder in the output with the images that were drawn."""
+Fit = Callable[["Finetuning", Recipe], Recipe]
+
 _PATIENCE = 3600.0  # seconds in which the first process has drawn them
 
 
@@ -43,7 +46,7 @@ class Finetuning:
         labels_seed: of their draw.
         project: folder of the tracking record, where MLFLOW_TRACKING_URI names no server.
         accept_changes: go on with the run in the output although settings of its recipe are others now.
-        wait: seconds to wait for a dataset that is still being packed.
+        wait: seconds to wait for a dataset that is still being packed, and for an encoder that is still trained.
     """
 
     run: str
@@ -67,11 +70,13 @@ class Finetuning:
         return Where(data, self.output, self.project, self.accept_changes, self.wait, init=self.run)
 
 
-def read_finetune(words: Sequence[str]) -> tuple[Where, Recipe]:
-    """Return what the words name, after the images were drawn; if they ask for help, print it and end the process.
+def read_words(words: Sequence[str], fitted: Fit | None = None) -> tuple[Finetuning, Recipe]:
+    """Return what the words name; if they ask for help, print it and end the process.
+
+    fitted: makes the recipe that the settings are read for; by default it is as it is named.
 
     Raises:
-        UserError: the encoder, the dataset or the recipe is not there, or they do not fit.
+        UserError: they name no recipe, or something that it does not have.
     """
     given = ["--run", words[0], *words[1:]] if words and not words[0].startswith("-") else list(words)
     own, rest = _apart(given)
@@ -79,29 +84,52 @@ def read_finetune(words: Sequence[str]) -> tuple[Where, Recipe]:
     if told is None or {"-h", "--help"} & set(rest):
         return _help(own, rest, told)
     finetuning = parse(Finetuning, own, "finetune")
-    wait_for([Dataset(finetuning.data)], finetuning.wait)
-    encoder, index = open_encoder(finetuning.run, finetuning.project), open_dataset(finetuning.data)
-    recipe = of_encoder(recipe_named(finetuning.recipe), encoder, len(index.classes))
+    named = with_classifier(recipe_named(finetuning.recipe))
+    named = named if fitted is None else fitted(finetuning, named)
 
-    def settings(recipe: Annotated[Recipe, tyro.conf.arg(name="")] = recipe) -> Recipe:
+    def settings(recipe: Annotated[Recipe, tyro.conf.arg(name="")] = named) -> Recipe:
         return recipe
 
-    made = parse(settings, rest, f"finetune {recipe.name}", description(recipe))
-    return finetuning.where(drawn(finetuning, index, made.training.batch)), made
+    return finetuning, parse(settings, rest, f"finetune {named.name}", description(named))
+
+
+def read_finetune(words: Sequence[str]) -> tuple[Where, Recipe]:
+    """Return what the words name, after the images were drawn.
+
+    Raises:
+        UserError: the encoder, the dataset or the recipe is not there, or they do not fit.
+    """
+
+    def fit(finetuning: Finetuning, recipe: Recipe) -> Recipe:
+        subject = Subject(encoder=finetuning.run)
+        awaited = [Dataset(finetuning.data), *([EncoderOfRun(finetuning.run)] if subject.waits else [])]
+        wait_for(awaited, finetuning.wait)
+        encoder = open_encoder(finetuning.run, finetuning.project)
+        return of_encoder(recipe, encoder, len(open_dataset(finetuning.data).classes))
+
+    finetuning, recipe = read_words(words, fit)
+    index = open_dataset(finetuning.data)
+    return finetuning.where(drawn(finetuning, index, recipe.training.batch)), recipe
+
+
+def with_classifier(recipe: Recipe) -> Recipe:
+    """Return a recipe that trains a classifier.
+
+    Raises:
+        UserError: it trains none.
+    """
+    if isinstance(recipe.method, SupervisedConfig):
+        return recipe
+    raise UserError(
+        f"The recipe {recipe.name} trains without labels, so it does not fine-tune. Choose one with a classifier, "
+        "such as finetune_swav_r50_20_10pct or digits_finetune; `hardviews recipes` lists them all."
+    )
 
 
 def of_encoder(recipe: Recipe, encoder: Encoder, classes: int) -> Recipe:
-    """Return a recipe for an encoder's network and pixels, and for so many classes.
-
-    Raises:
-        UserError: the recipe trains no classifier.
-    """
+    """Return a recipe for an encoder's network and pixels, and for so many classes."""
     method = recipe.method
-    if not isinstance(method, SupervisedConfig):
-        raise UserError(
-            f"The recipe {recipe.name} trains without labels, so it does not fine-tune. Choose one with a classifier, "
-            "such as finetune_swav_r50_20_10pct or digits_finetune; `hardviews recipes` lists them all."
-        )
+    assert isinstance(method, SupervisedConfig)
     view = replace(method.view, normalisation=encoder.normalisation, size=encoder.image_size)
     backbone = replace(encoder.backbone, drop_path=recipe.backbone.drop_path)
     return replace(recipe, backbone=backbone, method=replace(method, classes=max(2, classes), view=view))
@@ -150,7 +178,7 @@ def _apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return own, rest
 
 
-def _help(own: Sequence[str], rest: Sequence[str], recipe: str | None) -> tuple[Where, Recipe]:
+def _help(own: Sequence[str], rest: Sequence[str], recipe: str | None) -> tuple[Finetuning, Recipe]:
     if recipe is not None:
         print(f"usage: hardviews finetune RUN --recipe {recipe} --data SHARDS --output TUNED [--SETTING VALUE ...]\n")
         named = recipe_named(recipe)

@@ -12,17 +12,19 @@ _LONGEST_LINE = 80
 
 @dataclass(frozen=True)
 class CommandLine:
-    """The words after `hardviews pretrain RECIPE`; none if a program called the training.
+    """The words after `hardviews pretrain RECIPE` or `hardviews finetune`; none if a program called the training.
 
     Attributes:
         recipe: its name.
         words: the options and their values.
         given: whether the words are known.
+        begin: the words before them.
     """
 
     recipe: str
     words: tuple[str, ...] = ()
     given: bool = False
+    begin: tuple[str, ...] = ()
 
     @staticmethod
     def of_this_process(recipe: str, words: Sequence[str] = ()) -> "CommandLine":
@@ -31,16 +33,24 @@ class CommandLine:
         for place in range(1, len(argv) - 1):
             if argv[place] == "pretrain" and argv[place + 1] == recipe:
                 return CommandLine(recipe, tuple(argv[place + 2 :]), True)
+            if argv[place] == "finetune" and recipe in argv[place + 1 :]:
+                own = 2 if argv[place + 1].startswith("--") else 3
+                begin = ("hardviews", *argv[place : place + own - 1])
+                return CommandLine(recipe, tuple(argv[place + own - 1 :]), True, begin)
         return CommandLine(recipe)
 
     @property
     def source(self) -> str:
         """Return the command without its options."""
-        return f"hardviews pretrain {self.recipe}"
+        return " ".join(self._begin)
+
+    @property
+    def _begin(self) -> tuple[str, ...]:
+        return self.begin or ("hardviews", "pretrain", self.recipe)
 
     def text(self) -> str:
         """Return the whole command, to be typed in a shell."""
-        return shlex.join(["hardviews", "pretrain", self.recipe, *self.words])
+        return shlex.join([*self._begin, *self.words])
 
     def changes(self) -> dict[str, str]:
         """Return the settings that the words change, and their values: what differs from the recipe."""
@@ -57,7 +67,7 @@ class CommandLine:
     def again(self, data: str, output: str) -> str:
         """Return a command that trains by the same recipe and settings, from these data into this output."""
         changes = [words for name, words in _options(self.words) if name not in _PLACES]
-        return in_lines([["hardviews", "pretrain", self.recipe], ["--data", data], ["--output", output], *changes])
+        return in_lines([self._begin, ["--data", data], ["--output", output], *changes])
 
 
 def in_lines(groups: Sequence[Sequence[str]]) -> str:

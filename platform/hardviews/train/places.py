@@ -10,6 +10,7 @@ from hardviews.data.index import Index, NoDataset, check_apart
 from hardviews.data.places import waits_for
 from hardviews.data.reader import Reader
 from hardviews.errors import UserError
+from hardviews.evaluation.subject import Subject
 from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.manifest import Damaged, Progress
 from hardviews.runs.record import Record, check_same_run
@@ -76,6 +77,30 @@ def look_at_run(where: Where, recipe: Recipe, here: bool = False) -> Iterator[st
             f"life {life.number} on {life.host} has reached step {life.reached}. Wait for that job, cancel it, or give "
             "another --output."
         )
+
+
+def look_at_finetuning(where: Where, here: bool = False) -> Iterator[str]:
+    """Yield the reasons for which a fine-tuning cannot find its dataset or its encoder, or cannot write.
+
+    here: its processes run on this machine. What it goes on with depends on the encoder: the job itself looks at that.
+    """
+    if here or remote(where.data):
+        try:
+            seen(lambda: _train_part(where.data))
+        except NoDataset as error:
+            yield waits_for(where.data, where.wait) if where.wait and not here else str(error)
+        except UserError as error:
+            yield str(error)
+    init = where.init
+    if init is not None and (here or remote(init)) and Subject(encoder=init).waits:
+        yield from reasons(lambda: _encoder_there(init))
+    if here or remote(where.output):
+        yield from reasons(lambda: check_writable("output", where.output, PATIENCE))
+
+
+def _encoder_there(place: str) -> None:
+    if not open_store(place, PATIENCE).files():
+        raise UserError(f"There is no encoder at {place}: give the output of a pretraining, or an encoder's file.")
 
 
 def _train_part(data: str) -> Index:
