@@ -22,21 +22,18 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from hardviews.clock import Clock
-from hardviews.data.counters import Counters
 from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.models.backbones import Backbone
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean, Strategy
-from hardviews.train.loader import RawBatch
 from hardviews.train.precision import Precision
 from hardviews.train.recipe import Recipe, Training
 from hardviews.train.trainer import Trainer
 from hardviews.views.augmentation import mocov2
 from hardviews.views.plan import Slot
-from hardviews.world import World
+from stepping.stepper import TOTAL, Stepper, raw_batch
 
 TARGET = 1.10
-TOTAL = 10**6  # samples of the run that the schedule believes in
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -52,23 +49,17 @@ def recipe(batch: int, size: int, strategy: Strategy, device: str) -> Recipe:
     )
 
 
-class Ours:
+class Ours(Stepper):
     """A step of the trainer."""
 
     def __init__(self, config: Recipe, views: list[Tensor]) -> None:
-        device = config.precision.choose_device(0)
-        self.trainer, self.batch = Trainer(config, World(0, 1, device)), config.training.batch
-        rows = torch.zeros(self.batch, 1)
         slots = [Slot("view", number) for number in range(len(views))]
-        place = torch.arange(self.batch)
-        pixels = dict(zip(slots, views, strict=True))
-        self.raw = RawBatch(self.batch, place, place, place, dict.fromkeys(slots, rows), pixels, Counters())
-        self.steps = 0
+        rows = dict.fromkeys(slots, torch.zeros(config.training.batch, 1))
+        raw = raw_batch(rows, dict(zip(slots, views, strict=True)))
+        super().__init__(config, lambda plan: raw, config.precision.choose_device(0))
 
-    def step(self) -> float:
-        progress = self.steps * self.batch
-        self.steps += 1
-        return self.trainer.step([self.raw], Clock(0, 0, self.steps - 1, progress, TOTAL), stop=False).loss
+    def loss(self) -> float:
+        return self.step().loss
 
 
 class Bare:
@@ -105,7 +96,7 @@ class Bare:
         self.std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
         self.schedule, self.steps = config.schedule, 0
 
-    def step(self) -> float:
+    def loss(self) -> float:
         clock = Clock(0, 0, self.steps, self.steps * self.batch, TOTAL)
         self.optimizer.param_groups[0]["lr"] = self.schedule.rate(self.peak, clock, epochs=1)
         self.steps += 1
@@ -130,7 +121,7 @@ def seconds(stepper: Ours | Bare, steps: int) -> float:
     """Time `steps` steps; both read the loss back, which waits for the device."""
     began = time.perf_counter()
     for _ in range(steps):
-        stepper.step()
+        stepper.loss()
     return time.perf_counter() - began
 
 
@@ -168,7 +159,7 @@ def main() -> int:
     ours = Ours(config, views[:2])
     bare = Bare(config, views[:2], ours.trainer)
     for number in range(3):  # the first steps also warm both up
-        losses = ours.step(), bare.step()
+        losses = ours.loss(), bare.loss()
         if abs(losses[0] - losses[1]) > 1e-4:
             print(f"step {number}: the losses differ, {losses[0]:.6f} and {losses[1]:.6f}", file=sys.stderr)
             return 1
