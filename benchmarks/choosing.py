@@ -23,22 +23,21 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hardviews.batch import Batch, Samples, View
 from hardviews.clock import Clock
-from hardviews.data.counters import Counters
 from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.models.backbones import Backbone
 from hardviews.objective import Objective
 from hardviews.recipes import recipe_named
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean, Strategy
-from hardviews.train.loader import LoaderConfig, RawBatch
+from hardviews.train.loader import LoaderConfig
 from hardviews.train.precision import Precision
 from hardviews.train.recipe import Recipe, Training
-from hardviews.train.trainer import Trainer
 from hardviews.views.augmentation import mocov2
 from hardviews.views.halved import Halved
 from hardviews.views.params import draw
 from hardviews.views.pixels import Canvas, Crops, Pixels
-from hardviews.world import World
+from stepping.pictures import on_canvases
+from stepping.stepper import Stepper
 
 EXACT, SHARED = HardViews(4), HardViews(4, noise="training")
 # Method, plain recipe, exact strategy, and the highest ratios that are aimed at: exact, cheap.
@@ -104,8 +103,8 @@ def count() -> bool:
     return reached
 
 
-class Stepper:
-    """Steps of a trainer on one batch in memory, rendered on the device."""
+class Timed(Stepper):
+    """A step of SimSiam on one batch in memory, rendered on the device."""
 
     def __init__(self, strategy: Strategy, batch: int, size: int) -> None:
         recipe = Recipe(
@@ -117,31 +116,20 @@ class Stepper:
             loader=LoaderConfig(renderer="device", canvas=2 * size),
             precision=Precision("cpu", "float32"),
         )
-        self.trainer, self.batch, self.steps = Trainer(recipe, World(0, 1, torch.device("cpu"))), batch, 0
-        place, plan = torch.arange(batch), self.trainer.objective.plan
-        sides = np.full(batch, 2 * size)
-        rows = {
-            slot: torch.from_numpy(
-                draw(plan.pool("view").augmentation, 0, 0, place.numpy(), plan.view_number(slot), sides, sides)
-            )
-            for slot in plan.candidates
-        }
-        canvas = torch.randint(0, 256, (batch, 3, 2 * size, 2 * size), generator=torch.Generator().manual_seed(0))
-        self.raw = RawBatch(batch, place, place, place, rows, {None: canvas.byte()}, Counters())
+        noise = np.random.default_rng(0).integers(0, 256, (batch, 2 * size, 2 * size, 3), dtype=np.uint8)
+        super().__init__(recipe, lambda plan: on_canvases(plan, list(noise), 2 * size), torch.device("cpu"))
 
     def seconds(self) -> float:
         """Take a step and return the processor time of it, which other processes do not change much."""
         began = time.process_time()
-        clock = Clock(0, 0, self.steps, self.steps * self.batch, 10**6)
-        self.trainer.step([self.raw], clock, stop=False)
-        self.steps += 1
+        self.step()
         return time.process_time() - began
 
 
 def measure(batch: int, rounds: int, size: int, small: int) -> bool:
     """Print the time of steps, in alternating rounds; return whether the cheap one is as fast as aimed at."""
     cheap = HardViews(4, size=small)
-    steppers = {name: Stepper(s, batch, size) for name, s in (("plain", Clean()), ("exact", EXACT), ("cheap", cheap))}
+    steppers = {name: Timed(s, batch, size) for name, s in (("plain", Clean()), ("exact", EXACT), ("cheap", cheap))}
     for stepper in steppers.values():
         stepper.seconds()  # the first step also warms up
     ratios: dict[str, list[float]] = {"exact": [], "cheap": []}

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from hardviews.clock import Clock
 from hardviews.train.recipe import Recipe
 from hardviews.train.trainer import Trainer
+from stepping.stepper import TOTAL
 
-TOTAL = 10**6  # samples of the run that the schedule believes in
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

@@ -5,9 +5,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bare.loop import TOTAL
-from hardviews.clock import Clock
-from hardviews.data.counters import Counters
 from hardviews.methods.dino import DINOConfig
 from hardviews.methods.method import MethodConfig
 from hardviews.methods.moco import MoCoConfig
@@ -17,13 +14,11 @@ from hardviews.methods.supervised import SupervisedConfig
 from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
 from hardviews.strategies.strategy import Clean, Strategy
-from hardviews.train.loader import RawBatch
 from hardviews.train.precision import Precision
 from hardviews.train.recipe import Recipe, Training
-from hardviews.train.trainer import Trainer
 from hardviews.views.augmentation import dino_global1, dino_global2, dino_local, mocov2, simclr, supervised
 from hardviews.views.plan import Slot
-from hardviews.world import World
+from stepping.stepper import Stepper, raw_batch
 
 
 def recipe(method: str, batch: int, size: int, device: str, strategy: Strategy | None = None) -> Recipe:
@@ -76,17 +71,14 @@ class Ours:
     """A step of the trainer."""
 
     def __init__(self, config: Recipe, views: dict[Slot, Tensor]) -> None:
-        device = config.precision.choose_device(0)
-        self.trainer, self.batch = Trainer(config, World(0, 1, device)), config.training.batch
-        place, rows = torch.arange(self.batch), torch.zeros(self.batch, 1)
-        labels = place % config.method.classes if isinstance(config.method, SupervisedConfig) else None
-        self.raw = RawBatch(
-            self.batch, place, place, place, dict.fromkeys(views, rows), dict(views), Counters(), labels=labels
-        )
-        self.steps = 0
+        """Build the trainer. views: by candidate, uint8 (B, 3, H, W)."""
+        batch = config.training.batch
+        raw = raw_batch(dict.fromkeys(views, torch.zeros(batch, 1)), views)
+        if isinstance(config.method, SupervisedConfig):
+            raw = replace(raw, labels=raw.index % config.method.classes)
+        self._stepper = Stepper(config, lambda plan: raw, config.precision.choose_device(0))
+        self.trainer = self._stepper.trainer
 
     def step(self) -> float:
         """Train on the views and return the loss."""
-        progress = self.steps * self.batch
-        self.steps += 1
-        return self.trainer.step([self.raw], Clock(0, 0, self.steps - 1, progress, TOTAL), stop=False).loss
+        return self._stepper.step().loss

@@ -54,6 +54,10 @@ OTHERS |= {
     "--strength",
     "--destination",
     "--nodes",
+    "--out",
+    "--minutes",
+    "--toy",
+    "--carry",
 }
 # Outputs, prefixes of metrics, and what a house rule forbids.
 NO_PATHS = {"checkpoints/step-XXXXXXXX/", "lives/", "encoder/", "figures/", "pixels/", "untrained/", "utils.py"}
