@@ -20,13 +20,23 @@ from hardviews.evaluation.features.preprocess import Preprocess
 from hardviews.evaluation.monitoring.health import Health
 from hardviews.evaluation.probes.knn import Knn
 from hardviews.evaluation.probes.linear import Linear
+from hardviews.foreign.command import Import
 from hardviews.methods.method import MethodConfig
 from hardviews.recipes import RECIPES
 from hardviews.runs.listing import Runs
 from hardviews.strategies.strategy import Strategy
 from tests.laws.cases import STRATEGIES
 
-COMMANDS = (Packing("source", "out"), Knn("run"), Linear("run"), Preprocess(), Health(("run",)), Runs(), Demo())
+COMMANDS = (
+    Packing("source", "out"),
+    Import("file", "out"),
+    Knn("run"),
+    Linear("run"),
+    Preprocess(),
+    Health(("run",)),
+    Runs(),
+    Demo(),
+)
 
 
 def parts(config: Any) -> Iterator[Any]:

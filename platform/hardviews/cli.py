@@ -28,6 +28,7 @@ commands:
   linear    score an encoder by a linear probe
   fewshot   score an encoder by few labelled images of each class
   transfer  score an encoder by linear classifiers on other data sets
+  import    make an encoder of a file with the weights of another code, to be scored like a run
   compare   runs side by side, with the uncertainty of each difference
   export    hand an encoder to timm, transformers, ONNX and others; write its model card
   health    say whether a run is healthy, collapsing, collapsed or diverged, and why
@@ -194,6 +195,14 @@ def _evaluating() -> Iterator[None]:
         yield
 
 
+def _import(words: list[str]) -> None:
+    from hardviews.arguments import parse
+    from hardviews.foreign.command import Import, run_import
+
+    _end_in_order()
+    run_import(parse(Import, words, "import"))
+
+
 def _compare(words: list[str]) -> None:
     from hardviews.arguments import parse
     from hardviews.evaluation.compare import Compare, run_compare
@@ -276,6 +285,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "linear": _linear,
     "fewshot": _fewshot,
     "transfer": _transfer,
+    "import": _import,
     "compare": _compare,
     "export": _export,
     "health": _health,

@@ -26,7 +26,10 @@ from hardviews.arguments import parse
 from hardviews.data.address import read_address
 from hardviews.data.pack_command import Packing
 from hardviews.data.torchvision_options import arguments
+from hardviews.foreign.command import Import
+from hardviews.foreign.layouts import NAMES
 from tests.cluster import guide
+from tests.foreign import files
 from tests.stores import empty_store
 from tests.tracking.servers import free_port
 
@@ -63,7 +66,8 @@ OTHERS |= {
 NO_PATHS = {"checkpoints/step-XXXXXXXX/", "lives/", "encoder/", "figures/", "pixels/", "untrained/", "utils.py"}
 NO_PATHS |= {"online/", "health/projector/"}
 # Documents whose commands a test runs in order.
-FOLLOWED = ("README.md", "recipes.md", "data.md", "evaluation.md", "export.md", "health.md", "finetuning.md")
+FOLLOWED = ("README.md", "recipes.md", "data.md", "evaluation.md", "export.md", "health.md")
+FOLLOWED += ("finetuning.md", "import.md")
 VARIABLES = {"HARDVIEWS_DATA", "HARDVIEWS_OUTPUT", "MLFLOW_TRACKING_URI"}
 
 
@@ -224,6 +228,27 @@ def test_finetuning(workplace):
     )
 
 
+def test_import(workplace):
+    (workplace / "downloads").mkdir()
+    files.save(files.simsiam(files.resnet()), workplace / "downloads" / "checkpoint_0099.pth.tar")
+    files.save(files.dino(files.vit()), workplace / "downloads" / "checkpoint.pth")
+    printed = follow(ROOT / "docs" / "import.md")
+    compared = printed[".venv/bin/hardviews compare runs/simsiam runs/dino"]
+    assert re.search(r"knn \S+/test: top-1 on \d+ test images", compared)
+    assert "hardviews did not train it" in (workplace / "export-card" / "README.md").read_text()
+
+
+def test_commands_of_public_files():
+    """No file is here to run them with; the layouts are tested in tests/foreign."""
+    text = (ROOT / "docs" / "import.md").read_text()
+    found = re.findall(r"`hardviews (import \S+ --.*?)`", text)
+    assert len(found) > 15
+    configs = [parse(Import, shlex.split(command)[1:], "import") for command in found]
+    assert {config.layout for config in configs} == set(NAMES) - {"timm"}
+    described = re.search(r"\| `--layout` \|.*?\n\n", text, re.DOTALL)[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", described, re.MULTILINE)) == set(NAMES)
+
+
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name not in FOLLOWED])
 def test_other_documents_hold_no_snippet(document):
     """One that does needs a test like those above."""
@@ -353,6 +378,7 @@ def help_texts() -> str:
         ["transfer"],
         ["export"],
         ["health"],
+        ["import"],
         ["compare", "a", "b"],
         ["demo"],
         ["launch"],

@@ -19,6 +19,7 @@ from hardviews.errors import UserError
 from hardviews.evaluation import statistics
 from hardviews.evaluation.predictions import FILE, correct_of
 from hardviews.evaluation.statistics import Correct
+from hardviews.foreign.record import read_account
 from hardviews.runs.record import Record
 from hardviews.storage.url import check_here
 from hardviews.tracking.failures import unusable
@@ -41,7 +42,7 @@ class Compare:
     """Compares runs by their evaluations on the same test sets.
 
     Attributes:
-        runs: outputs of pretrainings (paths or URLs), or ids of MLflow runs: of pretrainings or of evaluations.
+        runs: outputs of pretrainings or imports (paths or URLs), or ids of MLflow runs: of these or of evaluations.
         protocol: which evaluation, for example knn or linear; by default every one that all runs have.
         project: folder of the tracking record, if MLFLOW_TRACKING_URI names no server.
         seed: of the permutation test.
@@ -174,11 +175,12 @@ def _evaluations(server: Server, run: str) -> Evaluations:
     run_id = run
     if not re.fullmatch(r"[0-9a-f]{32}", run):
         record = Record.read(run)
-        if record is None or not record.run_id:
+        known = record.run_id if record is not None else (read_account(run) or {}).get("run_id")
+        if not known:
             raise UserError(
-                f"Compare: there is no run at {run}. Give the output of a pretraining, or an MLflow run id."
+                f"Compare: there is no run at {run}. Give the output of a pretraining or import, or an MLflow run id."
             )
-        run_id = record.run_id
+        run_id = str(known)
     given = server.find(run_id)
     if _EVALUATION in given.data.tags:
         return {_kind(given): given}

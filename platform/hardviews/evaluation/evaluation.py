@@ -12,6 +12,7 @@ from hardviews.evaluation.features.preprocess import Preprocess
 from hardviews.evaluation.features.sources import Embedding
 from hardviews.evaluation.overlap import Look
 from hardviews.evaluation.subject import Subject
+from hardviews.models.encoder import Interpolation
 from hardviews.runs.waiting import Awaited, Dataset, EncoderOfRun, may_come
 from hardviews.storage.url import check_given, check_here
 
@@ -151,9 +152,9 @@ class Evaluation(Subject):
             "Give --train and --test."
         )
 
-    def preprocess(self, image_size: int) -> Preprocess:
-        """Return how images become the input of an encoder of images of that size."""
-        return Preprocess.of(image_size, self.resize, self.crop)
+    def preprocess(self, image_size: int, interpolation: Interpolation = "bicubic") -> Preprocess:
+        """Return how images become the input of an encoder of images of that size, resized by that filter."""
+        return Preprocess.of(image_size, self.resize, self.crop, interpolation)
 
     @property
     def label(self) -> Label:

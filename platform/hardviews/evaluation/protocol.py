@@ -34,6 +34,7 @@ from hardviews.evaluation.record import (
 )
 from hardviews.evaluation.result import Announce, Result, Scores, silent
 from hardviews.evaluation.scores import scored
+from hardviews.foreign.record import sentence
 from hardviews.models.encoder import Encoder
 from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.manifest import Damaged
@@ -78,7 +79,7 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
     config.check_data(train)
     digest = encoder.digest
     sources: tuple[Source, ...] = ("pixels", "untrained", "pretrained") if config.baselines else ("pretrained",)
-    preprocess = config.preprocess(encoder.image_size)
+    preprocess = config.preprocess(encoder.image_size, encoder.interpolation)
     check_crop(encoder, preprocess.crop)
     outcome: dict[Source, Scores] = {}
     peeks: dict[Source, Mapping[str, float]] = {}
@@ -126,7 +127,8 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
             about.log(run, {f"{prefix}{key}": value for key, value in values.items()}, step)
         scores = outcome["pretrained"]
         of_test.log(run, overlap_metrics(overlaps), step)
-        remarks = [f"{', '.join(about)}: {remark}" for remark, about in notes.items()]
+        remarks = [words] if (words := sentence(encoder.provenance)) else []
+        remarks += [f"{', '.join(about)}: {remark}" for remark, about in notes.items()]
         remarks += [remark for one in overlaps if (remark := one.remark())]
         remarks += [*_left_out(train, "training"), *_left_out(test, "test")]
         if encoder.digest != digest:

@@ -16,6 +16,7 @@ from hardviews.evaluation.predictions import FILE, to_csv
 from hardviews.evaluation.report import markdown_rows
 from hardviews.evaluation.result import Result, Scores
 from hardviews.evaluation.scores import kind_of_headline
+from hardviews.foreign.record import tags
 from hardviews.models.encoder import Encoder
 from hardviews.tracking.inputs import Context, DatasetUse, ModelUse
 from hardviews.tracking.logged_model import encoder_facts
@@ -57,9 +58,10 @@ def log_inputs(
 
 
 def origin(encoder: Encoder) -> dict[str, str]:
-    """Return tags that lead from a score to its training: recipe, commit and data, as far as they are known."""
+    """Return tags that lead from a score to its training: recipe, commit and data, or the file that was imported."""
     known = {"recipe": "recipe", "commit": "commit", "data": "dataset"}
-    return {f"hardviews.{tag}": str(encoder.provenance[key]) for key, tag in known.items() if key in encoder.provenance}
+    own = {f"hardviews.{tag}": str(encoder.provenance[key]) for key, tag in known.items() if key in encoder.provenance}
+    return own | tags(encoder.provenance)
 
 
 def held_out_use(train: Index, held_out_N: Tensor, names: Sequence[str]) -> DatasetUse:

@@ -2,26 +2,24 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-import safetensors.torch
-import timm
 import torch
-from safetensors import SafetensorError
-from torch import Tensor
 
 from hardviews.checked import OPTION, at_least, require
 from hardviews.errors import UserError
+from hardviews.foreign.contents import read
+from hardviews.foreign.imported import Inputs, imported, inputs_of_timm
+from hardviews.foreign.record import KEY, origin
 from hardviews.models.backbones import Backbone
-from hardviews.models.encoder import Encoder, exported_state, load, of_weights
+from hardviews.models.encoder import Encoder, load, of_weights
 from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.record import Record
 from hardviews.storage.scratch import scratch
 from hardviews.storage.url import check_given
 from hardviews.tracking.server import Server
-from hardviews.views.augmentation import Normalisation
 
 NEWEST = "newest"
 _TIMM = "timm:"
@@ -32,11 +30,11 @@ class Subject:
     """Which encoder is evaluated: `run` or `encoder` names it.
 
     Attributes:
-        run: the output of a pretraining job (path or URL), the id of its MLflow run, or an exported encoder's folder or
-            file.
+        run: the output of a pretraining or import (path or URL), the id of its MLflow run, or an exported encoder's
+            folder or file.
         encoder: any encoder: `timm:NAME` for a network of timm, with the weights of the file `weights` or untrained; or
             what `run` takes.
-        weights: a file with the weights of the timm network (.safetensors, or .pth without other objects in it).
+        weights: a file with the weights of the timm network, as `hardviews import` reads it.
         image_size: pixels a side of the images that the timm network takes; by default its own.
         checkpoint: instead of the exported encoder, the one in a checkpoint of the run: `newest`, also while it trains.
     """
@@ -138,60 +136,15 @@ def _of_checkpoint(output: str, name: str) -> Encoder:
 def _of_timm(name: str, weights: str | None, image_size: int | None) -> Encoder:
     """Build a network of timm; without weights it is untrained, with the random numbers of seed 0."""
     backbone = Backbone(name, image_size=image_size if Backbone(name).is_transformer else None)
-    usual = timm.get_pretrained_cfg(name)
-    normalisation = Normalisation() if usual is None else Normalisation(_three(usual.mean), _three(usual.std))
-    size = image_size or (224 if usual is None else int(usual.input_size[-1]))
+    if weights is not None:
+        one = imported(read(weights, "--weights "), None, None, backbone)
+        usual = inputs_of_timm(name, image_size or one.fitted.image_size)
+        about = origin(one, datetime.now(UTC).date().isoformat())
+        return one.encoder(Inputs(usual.normalisation, usual.image_size), {"timm": name, KEY: about})
+    inputs = inputs_of_timm(name, image_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        encoder = Encoder(backbone, normalisation, None, size, {"timm": name, "weights": weights or "untrained"})
-    if weights is None:
-        return encoder.eval()
-    state = _read_weights(weights)
-    expected = encoder.network.state_dict()
-    # Files of timm, torchvision and of supervised training hold the classifier too.
-    kept = {key: value for key, value in state.items() if key in expected}
-    lacking = [key for key in expected if key not in kept]
-    wrong = [key for key in kept if kept[key].shape != expected[key].shape]
-    # A classifier has a name of its own; a further block or a further layer of one has that of the network's.
-    parts = {key.partition(".")[0] for key in expected}
-    further = [key for key in state if key not in expected and key.partition(".")[0] in parts]
-    if lacking or wrong or further:
-        problem = (
-            f"lacks {lacking[0]} and {len(lacking) - 1} more"
-            if lacking
-            else f"has another shape of {wrong[0]}"
-            if wrong
-            else f"holds {further[0]} and {len(further) - 1} more that the network does not have"
+        encoder = Encoder(
+            backbone, inputs.normalisation, None, inputs.image_size, {"timm": name, "weights": "untrained"}
         )
-        raise UserError(f"--weights {weights} are not of {name}: the file {problem}. Give the file of this network.")
-    encoder.network.load_state_dict(kept)
     return encoder.eval()
-
-
-def _three(values: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = values
-    return red, green, blue
-
-
-def _read_weights(path: str) -> dict[str, Tensor]:
-    """Read a state dict without running code that is in the file."""
-    try:
-        if path.endswith(".safetensors"):
-            return exported_state(safetensors.torch.load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"--weights {path}: there is no such file.") from None
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
-        raise UserError(f"--weights {path} cannot be read ({str(error).splitlines()[0]}).") from error
-    except Exception as error:  # weights_only refuses objects by pickle's own error
-        raise UserError(
-            f"--weights {path} holds more than weights, and objects in a file may run code. Save its state dict alone, "
-            "best as .safetensors."
-        ) from error
-    for key in ("state_dict", "model", "teacher"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"--weights {path} holds no state dict: names with tensors.")
-    prefix = re.compile(r"^(module\.|backbone\.|encoder\.|model\.)+")
-    return {prefix.sub("", str(key)): value for key, value in content.items()}

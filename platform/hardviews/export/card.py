@@ -55,20 +55,21 @@ def _header(license: str) -> str:
 
 
 def _summary(encoder: Encoder, facts: Facts) -> str:
-    origin = (
-        f"hardviews pretrained it without labels, by the recipe `{facts.recipe}`."
-        if facts.recipe
-        else "hardviews has no record of its training: where the weights come from is unknown."
-    )
+    if facts.recipe:
+        origin = f"hardviews pretrained it without labels, by the recipe `{facts.recipe}`."
+    elif facts.imported:
+        origin = f"hardviews did not train it. {facts.imported}"
+    else:
+        origin = "hardviews has no record of its training: where the weights come from is unknown."
     return f"An image encoder: {encoder.num_features} features of an image. {origin}"
 
 
 def _input(encoder: Encoder) -> list[tuple[str, str]]:
-    preprocess = Preprocess.of(encoder.image_size)
+    preprocess = Preprocess.of(encoder.image_size, interpolation=encoder.interpolation)
     return [
         ("backbone", f"`{encoder.backbone.name}`{' with a small stem' if encoder.backbone.small_stem else ''}"),
-        ("image", f"RGB, short side resized to {preprocess.resize} (bicubic), central {preprocess.crop} x "
-                  f"{preprocess.crop} pixels"),
+        ("image", f"RGB, short side resized to {preprocess.resize} ({preprocess.interpolation}), central "
+                  f"{preprocess.crop} x {preprocess.crop} pixels"),
         ("pixels", f"in [0, 1], minus {_numbers(encoder.normalisation.mean)}, divided by "
                    f"{_numbers(encoder.normalisation.std)}"),
         ("output", f"{encoder.num_features} features, float32"),

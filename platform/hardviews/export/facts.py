@@ -9,6 +9,7 @@ from typing import Any
 
 from hardviews.errors import UserError
 from hardviews.evaluation.monitoring.health import judge
+from hardviews.foreign.record import sentence
 from hardviews.health.course import Course
 from hardviews.models.encoder import Encoder
 from hardviews.runs.history import read_rows
@@ -42,6 +43,7 @@ class Facts:
 
     Attributes:
         recipe: name of the recipe.
+        imported: where the weights come from, in a sentence, if they are those of others.
         settings: settings of the recipe, by name on the command line.
         data_name: last part of the dataset's address.
         data_digest: of the dataset.
@@ -58,6 +60,7 @@ class Facts:
     """
 
     recipe: str | None = None
+    imported: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     data_name: str | None = None
     data_digest: str | None = None
@@ -86,6 +89,7 @@ def collect(encoder: Encoder, run: str, project: str) -> Facts:
     version = tags.get("hardviews.version")
     return Facts(
         recipe=source.get("recipe") or (record.recipe if record else None),
+        imported=sentence(source),
         settings=settings,
         data_name=_last_part(record.data) if record and record.data else None,
         data_digest=source.get("data") or (record.dataset if record else None),

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hardviews.evaluation.features.preprocess import Preprocess
 from hardviews.export.format import Format, Subject
+from hardviews.foreign.record import sentence
 from hardviews.models.encoder import TIMM_WEIGHTS, Encoder, describe, pack_weights
 
 CONFIG = "config.json"
@@ -94,7 +95,7 @@ def preprocessing(encoder: Encoder) -> dict[str, Any]:
         "input_size": (3, side, side),
         "crop_pct": _share(side, resize),
         "crop_mode": "center",
-        "interpolation": "bicubic",
+        "interpolation": encoder.interpolation,
         "mean": tuple(encoder.normalisation.mean),
         "std": tuple(encoder.normalisation.std),
     }
@@ -108,6 +109,6 @@ def _share(crop: int, resize: int) -> float:
 
 def summary(encoder: Encoder) -> str:
     """Return in one sentence which network this is."""
-    recipe = encoder.provenance.get("recipe")
+    recipe, source = encoder.provenance.get("recipe"), sentence(encoder.provenance)
     by = f"pretrained by hardviews with the recipe {recipe}" if recipe else "exported by hardviews"
-    return f"{encoder.backbone.name}, {by}: {encoder.num_features} features, no classifier."
+    return f"{encoder.backbone.name}, {by}: {encoder.num_features} features, no classifier. {source}".rstrip()

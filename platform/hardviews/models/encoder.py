@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
@@ -28,6 +28,9 @@ TIMM_WEIGHTS = "model.safetensors"
 # uses.
 _AUXILIARY = "adversarial"
 
+Interpolation = Literal["bicubic", "bilinear"]
+_USUAL_FILTER: Interpolation = "bicubic"
+
 
 class Encoder(nn.Module):
     """A backbone and its normalisation: images in, features out.
@@ -36,6 +39,7 @@ class Encoder(nn.Module):
     backbone, whose weights are copied (entries of the auxiliary BatchNorm branch are left out), or None for
     random weights. image_size: pixels a side at which it was trained. provenance: where the weights come from,
     written beside them; evaluation reads `run_id` (the MLflow run of the pretraining) and `samples` (seen).
+    interpolation: filter that resizes images in evaluations.
     """
 
     def __init__(
@@ -45,8 +49,10 @@ class Encoder(nn.Module):
         network: nn.Module | None = None,
         image_size: int = 224,
         provenance: Mapping[str, Any] | None = None,
+        interpolation: Interpolation = _USUAL_FILTER,
     ) -> None:
         super().__init__()
+        self.interpolation: Interpolation = interpolation
         self.backbone = backbone
         self.normalisation = normalisation
         self.image_size = image_size
@@ -93,10 +99,12 @@ class Encoder(nn.Module):
         return _digest(self._architecture(), self.network.state_dict())
 
     def _architecture(self) -> dict[str, Any]:
-        return architecture(self.backbone, self.normalisation, self.image_size)
+        return architecture(self.backbone, self.normalisation, self.image_size, self.interpolation)
 
 
-def architecture(backbone: Backbone, normalisation: Normalisation, image_size: int) -> dict[str, Any]:
+def architecture(
+    backbone: Backbone, normalisation: Normalisation, image_size: int, interpolation: Interpolation = _USUAL_FILTER
+) -> dict[str, Any]:
     """Return the description of an encoder without its weights, for JSON."""
     # How weights begin is not what the encoder computes; but an untrained one to compare with begins alike.
     usual = ("zero_residual", *(("init",) if backbone.init == "normal" else ()))
@@ -104,6 +112,8 @@ def architecture(backbone: Backbone, normalisation: Normalisation, image_size: i
         "backbone": {key: value for key, value in asdict(backbone).items() if key not in usual},
         "normalisation": {"mean": list(normalisation.mean), "std": list(normalisation.std)},
         "image_size": image_size,
+        # Encoders with the usual filter keep the digests that they had before there was another one.
+        **({} if interpolation == _USUAL_FILTER else {"interpolation": interpolation}),
     }
 
 
@@ -115,7 +125,8 @@ def of_weights(description: Mapping[str, Any], state: Mapping[str, Tensor], prov
     """
     backbone = Backbone(**description["backbone"])
     normalisation = Normalisation(**{key: tuple(value) for key, value in description["normalisation"].items()})
-    encoder = Encoder(backbone, normalisation, None, description["image_size"], provenance)
+    interpolation = description.get("interpolation", _USUAL_FILTER)
+    encoder = Encoder(backbone, normalisation, None, description["image_size"], provenance, interpolation)
     encoder.network.load_state_dict(exported_state(state))
     return encoder.eval()
 

@@ -3,3 +3,5 @@
 WEIGHTS = "encoder.safetensors"
 DESCRIPTION = "encoder.json"
 """It is written last."""
+IMPORT = "import.json"
+"""Beside the folder of an encoder that was imported: where it comes from (`foreign.record`)."""

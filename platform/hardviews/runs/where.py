@@ -2,6 +2,7 @@
 
 import os
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,8 @@ from hardviews.checked import OPTION, at_least, require
 from hardviews.data.index import Index, check_apart, is_dataset
 from hardviews.elastic.environment import launched
 from hardviews.errors import UserError
+from hardviews.models.encoder_files import IMPORT
+from hardviews.storage.failures import Denied
 from hardviews.storage.patience import TRAINING, usual
 from hardviews.storage.store import check_writable, open_store
 from hardviews.storage.url import check_given, check_here, lies_in
@@ -60,6 +63,9 @@ class Where:
     def _check_kinds(self) -> None:
         """Refuse an output in which a file has the name of one of the run's folders, or a folder that of a file."""
         store = open_store(self.output)
+        with suppress(Denied):  # S3 denies what is not there to whoever may not list
+            if store.size(IMPORT) is not None:
+                raise UserError(f"--output {self.output} holds imported weights. Give another folder to train into.")
         if store.path is None:
             return  # an object store has no folders
         for names, kind, right in ((_FOLDERS, "folder", os.path.isdir), (_FILES, "file", os.path.isfile)):

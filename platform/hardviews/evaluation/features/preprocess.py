@@ -44,12 +44,17 @@ class Preprocess:
             )
 
     @staticmethod
-    def of(image_size: int, resize: int | None = None, crop: int | None = None) -> "Preprocess":
+    def of(
+        image_size: int,
+        resize: int | None = None,
+        crop: int | None = None,
+        interpolation: Literal["bilinear", "bicubic"] = "bicubic",
+    ) -> "Preprocess":
         """The usual one for an encoder of that size (224: resize 256), where not given otherwise."""
         crop = image_size if crop is None else crop
         if resize is None:
             resize = crop if crop <= _SMALL_SIDE else round(crop * 8 / 7)
-        return Preprocess(resize, crop)
+        return Preprocess(resize, crop, interpolation)
 
     def __call__(self, data: bytes) -> Tensor:
         """Encoded bytes to a uint8 image (3, crop, crop); raises DecodeError."""

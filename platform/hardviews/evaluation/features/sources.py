@@ -44,7 +44,13 @@ def embedding(source: Source, encoder: Encoder, seed: int = 0) -> Embedding:
         device = next(encoder.parameters()).device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            encoder = Encoder(encoder.backbone, encoder.normalisation, None, encoder.image_size)
+            encoder = Encoder(
+                encoder.backbone,
+                encoder.normalisation,
+                None,
+                encoder.image_size,
+                interpolation=encoder.interpolation,
+            )
         encoder = encoder.to(device).to(memory_format=torch.channels_last).eval()
     return Embedding(source, encoder.digest, encoder.embed, encoder)
 

@@ -31,6 +31,7 @@ from hardviews.evaluation.probes.on_crops import FittedOnCrops, Sweep, fit_on_cr
 from hardviews.evaluation.probes.sweep import Classifier, Head, Schedule, Standard, shared, train_heads
 from hardviews.evaluation.protocol import evaluate
 from hardviews.evaluation.result import Announce, Result, silent
+from hardviews.models.encoder import Interpolation
 
 # `auto` takes L-BFGS up to this many products of one pass (N * D * L): a minute on two CPU cores.
 _SMALL = 200_000_000
@@ -143,9 +144,9 @@ class Linear(Evaluation):
         used = self.used
         return not self.on_crops or len(used.rates) * len(used.weight_decays) * len(used.readings) > 1
 
-    def preprocess(self, image_size: int) -> Preprocess:
-        """Return the protocol's central crop."""
-        return replace(super().preprocess(image_size), interpolation=self.used.test)
+    def preprocess(self, image_size: int, interpolation: Interpolation = "bicubic") -> Preprocess:
+        """Return the protocol's central crop; a published one has its own filter."""
+        return super().preprocess(image_size, self.used.test if self.on_crops else interpolation)
 
     def read(self, kind: Embedding) -> Embedding:
         """Return the map to all features that the protocol's heads read."""

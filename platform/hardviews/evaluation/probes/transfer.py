@@ -29,6 +29,7 @@ from hardviews.evaluation.probes.logistic import solve
 from hardviews.evaluation.probes.sweep import Classifier, Standard, shared
 from hardviews.evaluation.protocol import evaluate
 from hardviews.evaluation.result import Announce, Result, silent
+from hardviews.models.encoder import Interpolation
 from hardviews.storage.url import check_given
 
 MEAN_CLASS = ("aircraft", "fgvcaircraft", "pets", "oxfordiiitpet", "caltech101", "flowers", "flowers102")
@@ -71,10 +72,10 @@ class Transfer(Evaluation):
         for place in self.sets:
             check_given(sets=place)
 
-    def preprocess(self, image_size: int) -> Preprocess:
+    def preprocess(self, image_size: int, interpolation: Interpolation = "bicubic") -> Preprocess:
         """Return the protocol's: nothing of the shorter side is cut off."""
         crop = self.crop or image_size
-        return Preprocess(self.resize or crop, crop)
+        return Preprocess(self.resize or crop, crop, interpolation)
 
     def places_of_data(self) -> tuple[str, ...]:
         """Return the addresses of all data sets as they are now, packed or not."""

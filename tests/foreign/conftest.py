@@ -1,0 +1,3 @@
+from tests.stores import client, project
+
+__all__ = ["client", "project"]
