@@ -2,11 +2,13 @@
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from hardviews.checked import OPTION, at_least, require
 from hardviews.errors import UserError
@@ -14,6 +16,7 @@ from hardviews.foreign.contents import read
 from hardviews.foreign.imported import Inputs, imported, inputs_of_timm
 from hardviews.foreign.record import KEY, origin
 from hardviews.models.backbones import Backbone
+from hardviews.models.classifier import Classifier
 from hardviews.models.encoder import Encoder, load, of_weights
 from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.record import Record
@@ -126,11 +129,18 @@ def _of_checkpoint(output: str, name: str) -> Encoder:
     found = checkpoints.latest() if name == NEWEST else checkpoints.named(name)
     if found is None:
         raise UserError(f"The run at {output} has no checkpoint{'' if name == NEWEST else f' {name}'} yet.")
-    within = str(record.encoder["within"])
-    state = {key[len(within) :]: value for key, value in found.tensors.items() if key.startswith(within)}
-    progress = found.progress
+    progress, described = found.progress, record.encoder
     provenance = {"run_id": record.run_id, "recipe": record.recipe, "samples": progress.samples, "step": progress.step}
-    return of_weights(record.encoder, state, provenance)
+    encoder = of_weights(described, _within(found.tensors, described["within"]), provenance)
+    if "classifier" in described:
+        head = described["classifier"]
+        encoder.classifier = Classifier.of(_within(found.tensors, head["within"]), head["names"])
+    return encoder
+
+
+def _within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors of one part of a checkpoint, by their names in it."""
+    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _of_timm(name: str, weights: str | None, image_size: int | None) -> Encoder:

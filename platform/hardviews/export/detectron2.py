@@ -18,7 +18,8 @@ from torch import Tensor
 
 from hardviews.export.format import Format, Subject
 from hardviews.export.timm import forward
-from hardviews.models.encoder import Encoder, describe, to_text
+from hardviews.models.described_file import to_text
+from hardviews.models.encoder import Encoder, describe
 
 _NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 _SAFE, _PICKLED = "detectron2.safetensors", "detectron2.pkl"

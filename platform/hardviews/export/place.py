@@ -14,7 +14,8 @@ from typing import Any
 from safetensors import SafetensorError
 
 from hardviews.errors import UserError
-from hardviews.models.encoder import Encoder, describe, to_text
+from hardviews.models.described_file import to_text
+from hardviews.models.encoder import Encoder, describe
 from hardviews.models.encoder_files import DESCRIPTION
 from hardviews.storage.disk import in_words, make_folder, remove_made
 from hardviews.storage.store import check_writable

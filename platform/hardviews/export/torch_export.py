@@ -12,7 +12,8 @@ from torch import Tensor
 from hardviews.export.deployable import Deployable
 from hardviews.export.format import Format, Subject
 from hardviews.export.traced import DYNAMIC, example, refused
-from hardviews.models.encoder import Encoder, describe, to_text
+from hardviews.models.described_file import to_text
+from hardviews.models.encoder import Encoder, describe
 from hardviews.models.encoder_files import DESCRIPTION
 
 FILE = "encoder.pt2"

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from hardviews.export.deployable import fixed_size
 from hardviews.export.format import Format, Subject
 from hardviews.export.timm import forward
-from hardviews.models.encoder import Encoder, describe, to_text
+from hardviews.models.described_file import to_text
+from hardviews.models.encoder import Encoder, describe
 
 WEIGHTS = "torchvision.safetensors"
 

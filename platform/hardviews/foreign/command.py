@@ -15,7 +15,8 @@ from hardviews.foreign.layouts import Name
 from hardviews.foreign.left_over import listed
 from hardviews.foreign.record import KEY, account, origin, read_account, sentence, tags
 from hardviews.models.backbones import Backbone
-from hardviews.models.encoder import Encoder, Interpolation, save, to_text
+from hardviews.models.described_file import to_text
+from hardviews.models.encoder import Encoder, Interpolation, save
 from hardviews.models.encoder_files import IMPORT
 from hardviews.runs.record import Record
 from hardviews.storage.store import check_writable, open_store

@@ -3,21 +3,20 @@
 Shape suffixes: B images, C channels, H rows, W columns, D features.
 """
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from hardviews.errors import UserError
 from hardviews.models.backbones import Backbone
-from hardviews.models.encoder_files import DESCRIPTION, WEIGHTS
+from hardviews.models.classifier import Classifier
+from hardviews.models.described_file import UNREADABLE, of_bytes, to_bytes, to_text
+from hardviews.models.described_file import digest as digest_of
+from hardviews.models.encoder_files import CLASSIFIER, DESCRIPTION, WEIGHTS
 from hardviews.storage.failures import Denied
 from hardviews.storage.store import Store, open_store
 from hardviews.views.augmentation import Normalisation
@@ -40,6 +39,7 @@ class Encoder(nn.Module):
     random weights. image_size: pixels a side at which it was trained. provenance: where the weights come from,
     written beside them; evaluation reads `run_id` (the MLflow run of the pretraining) and `samples` (seen).
     interpolation: filter that resizes images in evaluations.
+    classifier: of the features, if the training had one.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Encoder(nn.Module):
         image_size: int = 224,
         provenance: Mapping[str, Any] | None = None,
         interpolation: Interpolation = _USUAL_FILTER,
+        classifier: Classifier | None = None,
     ) -> None:
         super().__init__()
         self.interpolation: Interpolation = interpolation
@@ -57,6 +58,7 @@ class Encoder(nn.Module):
         self.normalisation = normalisation
         self.image_size = image_size
         self.provenance = dict(provenance or {})
+        self.classifier = classifier
         # Exporting in the middle of a training must not shift its random numbers.
         with torch.random.fork_rng(devices=[], enabled=network is not None):
             self.network = backbone.build()
@@ -95,8 +97,8 @@ class Encoder(nn.Module):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the encoder computes: backbone, normalisation and weights, not provenance."""
-        return _digest(self._architecture(), self.network.state_dict())
+        """SHA-256 of what the encoder computes: backbone, normalisation, weights; neither provenance nor classifier."""
+        return digest_of(self._architecture(), self.network.state_dict())
 
     def _architecture(self) -> dict[str, Any]:
         return architecture(self.backbone, self.normalisation, self.image_size, self.interpolation)
@@ -139,6 +141,8 @@ def exported_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def save(encoder: Encoder, url: str | os.PathLike[str]) -> str:
     """Write `encoder.safetensors` and `encoder.json` into the folder at a path or URL; return the digest.
 
+    A classifier lies beside them, in `classifier.safetensors`, and both files describe it.
+
     The weights' file holds the description too (its header's metadata), so that it is complete by itself; the
     JSON is written last: where it is, the export is complete. Each file appears whole or not at all.
     `timm.create_model(NAME, num_classes=0, checkpoint_path="encoder.safetensors")` reads the weights where the stem is
@@ -146,6 +150,9 @@ def save(encoder: Encoder, url: str | os.PathLike[str]) -> str:
     """
     store = open_store(os.fspath(url))
     description = describe(encoder)
+    if encoder.classifier is not None:
+        description["classifier"] = encoder.classifier.describe()
+        store.write(CLASSIFIER, encoder.classifier.to_bytes())
     store.write(WEIGHTS, pack_weights(encoder, description))
     store.write(DESCRIPTION, to_text(description).encode())
     return str(description["digest"])
@@ -162,21 +169,14 @@ def describe(encoder: Encoder) -> dict[str, Any]:
     }
 
 
-def to_text(description: Mapping[str, Any]) -> str:
-    """Return a description as JSON, the same for equal descriptions."""
-    return json.dumps(description, indent=1, sort_keys=True)
-
-
 def pack_weights(encoder: Encoder, description: Mapping[str, Any]) -> bytes:
     """Return the bytes of a safetensors file: the weights under timm's keys, their description as metadata."""
-    state = {key: value.detach().cpu().contiguous() for key, value in encoder.network.state_dict().items()}
-    # transformers refuses a file that does not say that its tensors are PyTorch's.
-    return safetensors.torch.save(state, metadata={"hardviews": to_text(description), "format": "pt"})
+    return to_bytes(encoder.network.state_dict(), description)
 
 
 def load(url: str | os.PathLike[str]) -> Encoder:
     """Read the encoder at a path or URL: the weights' file, its folder, a run's folder with `encoder/` in it, or an
-    export for timm or transformers.
+    export for timm or transformers. Its classifier is read too, if it lies beside it.
 
     The weights are checked against their digest. Raises UserError for a missing, cut or foreign file.
     """
@@ -199,10 +199,9 @@ def load(url: str | os.PathLike[str]) -> Encoder:
             f"of a finished `hardviews pretrain`, or the folder that holds {WEIGHTS}."
         )
     try:
-        description = json.loads(_metadata(data)["hardviews"])
-        state = safetensors.torch.load(data)
+        state, description = of_bytes(data)
         encoder = of_weights(description, state, description["provenance"])
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise UserError(
             f"{found} is not an encoder that hardviews wrote, or is cut short ({error}). Export it again "
             "from its checkpoint."
@@ -211,7 +210,33 @@ def load(url: str | os.PathLike[str]) -> Encoder:
         raise UserError(
             f"{found} is damaged: its weights do not match the digest in it. Export it again from its checkpoint."
         )
+    if "classifier" in description:
+        encoder.classifier = _beside(store, file, description["classifier"]["digest"])
     return encoder
+
+
+def _beside(store: Store, weights: str, digest: str) -> Classifier | None:
+    """Read the classifier beside the weights' file; None if the weights were copied without it.
+
+    Raises:
+        UserError: the file is damaged, or is of another encoder.
+    """
+    file = weights.removesuffix(weights.rpartition("/")[2]) + CLASSIFIER
+    try:
+        classifier = Classifier.of_bytes(store.read(file))
+    except (FileNotFoundError, NotADirectoryError, Denied):
+        return None
+    except ValueError as error:
+        raise UserError(
+            f"{store.name(file)} is damaged or not a classifier ({error}). Copy it again together with the encoder, or "
+            "remove it: the encoder can be evaluated without."
+        ) from error
+    if classifier.digest != digest:
+        raise UserError(
+            f"{store.name(file)} is not the classifier that {store.name(weights)} describes. Copy both files together "
+            "from one export."
+        )
+    return classifier
 
 
 def _places(url: str) -> tuple[Store, list[str]]:
@@ -220,19 +245,3 @@ def _places(url: str) -> tuple[Store, list[str]]:
         folder, _, file = url.rpartition("/")
         return open_store(folder or "."), [file]
     return open_store(url), [WEIGHTS, f"encoder/{WEIGHTS}", TIMM_WEIGHTS]
-
-
-def _metadata(data: bytes) -> dict[str, str]:
-    """Return the metadata of a safetensors file: an 8-byte little-endian header length, then JSON."""
-    length = int.from_bytes(data[:8], "little")
-    metadata: dict[str, str] = json.loads(data[8 : 8 + length])["__metadata__"]
-    return metadata
-
-
-def _digest(architecture: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(json.dumps(architecture, sort_keys=True).encode())
-    for key in sorted(state):
-        value = state[key].detach().cpu().contiguous()
-        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

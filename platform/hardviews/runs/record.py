@@ -25,7 +25,8 @@ class Record:
     key: stands for the run while its tracking id is not known yet, so that a life that ends before it could note the
     id leaves no second run behind.
     encoder: the description of the encoder that the run exports (`models.encoder.architecture`), and under `within`
-    the prefix of its weights' names in a checkpoint; empty in the records of older versions.
+    the prefix of its weights' names in a checkpoint; a `classifier` has its own prefix there, and the names of its
+    classes. Empty in the records of older versions.
     """
 
     run_id: str

@@ -50,8 +50,10 @@ def log_model(client: "MlflowClient", run_id: str, record: Mapping[str, Any]) ->
 
 
 def encoder_facts(encoder: "Encoder") -> dict[str, str]:
-    """Return what a logged model says of its encoder: network, image size, and recipe, commit and data if known."""
+    """Return what a logged model says of its encoder: network, image size; classes, recipe, commit, data if known."""
     facts = {"backbone": encoder.backbone.name, "image_size": str(encoder.image_size)}
+    if encoder.classifier is not None:
+        facts["classes"] = str(len(encoder.classifier))
     known = {key: str(encoder.provenance[key]) for key in ("recipe", "commit", "data") if key in encoder.provenance}
     return facts | known
 

@@ -135,7 +135,7 @@ class Pretraining:
         self.lasting = Lasting(self.trainer, self.calendar, damage)
         self.feed = Feed(recipe, self.reader, self.calendar, self.trainer.objective, world)
         self.checkpoints = Checkpoints(where.output, training.keep)
-        encoder = described(recipe, self.trainer.objective, self.trainer.objective.method)
+        encoder = described(recipe, self.trainer.objective, self.trainer.objective.method, index.classes)
         self.record = Record("", recipe.name, recipe.settings(), index.digest, data=where.data, encoder=encoder)
         self._take_over()
         self.monitor = Monitor(
@@ -380,5 +380,6 @@ class Pretraining:
 
     def _export(self, run: Run) -> None:
         provenance = of_encoder(run.run_id, self.lasting.progress, self.recipe, self.reader.index)
-        folder = export(self.recipe, self.trainer.objective.method, self.where.output, run, provenance)
+        method, names = self.trainer.objective.method, self.reader.index.classes
+        folder = export(self.recipe, method, names, self.where.output, run, provenance)
         self.world.say(f"the encoder is in {folder}")
