@@ -24,7 +24,9 @@ def classifier() -> Classifier:
 @pytest.fixture
 def encoder(classifier: Classifier) -> Encoder:
     torch.manual_seed(0)
-    return Encoder(Backbone("resnet10t", small_stem=True), Normalisation(), None, 32, {"samples": 5}, classifier).eval()
+    return Encoder(
+        Backbone("resnet10t", small_stem=True), Normalisation(), None, 32, {"samples": 5}, classifier=classifier
+    ).eval()
 
 
 @pytest.mark.parametrize("where", ["{tmp}/run/encoder", "memory://bucket/classified"])
