@@ -136,7 +136,14 @@ class Report:
                 notes.append(f"{name} is refused: {column.reason}")
             elif column.cost.memory > gpu.gigabytes * _GB:
                 notes.append(
-                    f"{name} does not fit the {gpu.gigabytes:g} GB of a GPU: use more GPUs, or set "
-                    f"--training.accumulate {2 * self.recipe.training.accumulate}."
+                    f"{name} does not fit the {gpu.gigabytes:g} GB of a GPU: use more GPUs, or set {self._smaller()}."
                 )
         return notes
+
+    def _smaller(self) -> str:
+        """Return the settings of the recipe that take less memory."""
+        training = self.recipe.training
+        accumulate = f"--training.accumulate {2 * training.accumulate}"
+        if training.activation_checkpointing or not self.recipe.backbone.is_transformer:
+            return accumulate
+        return f"--training.activation-checkpointing or {accumulate}"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
+from hardviews.models.activation_checkpointing import not_checkpointed
 from hardviews.models.batchnorm import has_batchnorm
 from hardviews.models.resolution import fails, own_size, why_not
 from hardviews.strategies.strategy import Stage, Strategy
@@ -25,6 +26,11 @@ def check(method: Method, strategy: Strategy, training: Training) -> None:
     _check_views(method)
     method.check_group(training.group)
     _check_micro_batch(method, training)
+    if training.activation_checkpointing and (reason := not_checkpointed(method.backbone)):
+        raise UserError(
+            f"training.activation_checkpointing is set, but {reason}. Leave the setting out; to save memory, raise "
+            f"training.accumulate (now {training.accumulate})."
+        )
     globals_ = {pool.name for pool in method.plan().pools if pool.target}
     hardened = any(pair.online.pool in globals_ for pair in method.pairs())
     for leaf in leaves(strategy):

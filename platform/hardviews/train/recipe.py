@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from hardviews.checked import as_before, at_least, require, within
+from hardviews.checked import added, as_before, at_least, require, within
 from hardviews.errors import UserError
 from hardviews.methods.method import MethodConfig
 from hardviews.models.backbones import Backbone
@@ -33,6 +33,7 @@ _NEUTRAL = (
     "training.log_steps",
     "training.checkpoint_seconds",
     "training.checkpoint_steps",
+    "training.activation_checkpointing",
 )
 # Bound of counts: so many epochs of 2^32 samples fit the 63 bits in which checkpoints hold numbers of samples.
 _MOST = 10**9
@@ -52,6 +53,8 @@ class Training:
         checkpoint_steps: steps between checkpoints, whatever the time; 0 counts none.
         keep: checkpoints that stay; with 1 there is none to fall back to.
         log_steps: steps between metrics.
+        activation_checkpointing: keep the input alone of each block of a vision transformer, and compute the rest again
+            in the backward pass: less memory, about a third more FLOPs, the same weights.
     """
 
     epochs: int = 100
@@ -63,6 +66,7 @@ class Training:
     checkpoint_steps: int = 0
     keep: int = 2
     log_steps: int = 20
+    activation_checkpointing: bool = added(False)
 
     def __post_init__(self) -> None:
         """Refuse counts that are none."""

@@ -18,6 +18,7 @@ from hardviews.clock import Clock
 from hardviews.collectives import sum_over_ranks
 from hardviews.encoded import Encoded, concatenate
 from hardviews.errors import UserError
+from hardviews.models.activation_checkpointing import checkpoint_activations
 from hardviews.objective import Losses, Objective
 from hardviews.runs.ledger import digest
 from hardviews.train.composition import advice, check
@@ -60,7 +61,10 @@ def build_objective(recipe: Recipe) -> Objective:
     """
     method = recipe.method.build(recipe.backbone.build(), recipe.backbone.num_features)
     check(method, recipe.strategy, recipe.training)
-    return Objective(method, recipe.strategy)
+    objective = Objective(method, recipe.strategy)
+    if recipe.training.activation_checkpointing:
+        checkpoint_activations(method.backbone)
+    return objective
 
 
 def without_numbers(recipe: Recipe) -> Objective | None:
