@@ -148,6 +148,10 @@ def test_evaluations_are_children_of_the_import_and_stand_in_one_table(workplace
     main(["compare", "runs/simsiam", "runs/moco", "--project", str(project)])
     compared = capsys.readouterr().out
     assert "knn data/test: top-1 on 12 test images" in compared and "simsiam" in compared and "moco" in compared
+    main(["health", "runs/moco", "--data", "data/train", "--device", "cpu"])
+    assert "health/rankme" in capsys.readouterr().out
+    main(["export", "runs/moco", "--format", "timm", "--out", "exported"])
+    assert load("exported").digest == load("runs/moco").digest
     encoder = load("runs/moco")
     text = card(encoder, collect(encoder, "runs/moco", str(project)), "unknown")
     assert "hardviews did not train it. Weights imported from moco_200ep.pth.tar" in text

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
@@ -70,6 +71,20 @@ def test_a_whole_network_is_refused(tmp_path):
     path = files.save({"model": files.resnet(), "epoch": 1}, tmp_path / "lemniscate.pth.tar")
     with pytest.raises(UserError, match=r"an object of torchvision\.models\.resnet\.ResNet.*held\.state_dict\(\)"):
         read(path)
+
+
+def test_the_conversion_that_is_advised_makes_a_file_that_is_read(tmp_path, monkeypatch):
+    held = files.simsiam(files.resnet()) | {"hook": Bomb(print)}
+    files.save(held, tmp_path / "old.pth")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as refused:
+        read("old.pth")
+    program = re.search(r"python -c '(.*?)'", str(refused.value))[1].replace("FILE", "old.pth")
+    exec(program, {})
+    assert opened("weights.pth").found.layout.name == "simsiam"
+    text = (Path(__file__).parents[2] / "docs" / "import.md").read_text()
+    lines = re.search(r"```text\n(.*?)```", text, re.DOTALL)[1].splitlines()
+    assert program.split("; ") == ["import torch", *lines]
 
 
 def test_a_torchscript_program_is_refused(tmp_path):

@@ -98,7 +98,7 @@ def _safetensors(data: bytes, named: str) -> Mapping[str, Any]:
 def _pickled(data: bytes, named: str) -> Any:
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(STAND_INS):
-            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            warnings.filterwarnings("ignore", "Detected pickle protocol|.*TorchScript archive")
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # of a damaged file the reader raises errors of many kinds
         kind = _refused(str(error))
