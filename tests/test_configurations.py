@@ -18,6 +18,7 @@ from hardviews.demo import Demo
 from hardviews.errors import UserError
 from hardviews.evaluation.features.preprocess import Preprocess
 from hardviews.evaluation.monitoring.health import Health
+from hardviews.evaluation.probes.classify import Classify
 from hardviews.evaluation.probes.knn import Knn
 from hardviews.evaluation.probes.linear import Linear
 from hardviews.methods.method import MethodConfig
@@ -26,7 +27,16 @@ from hardviews.runs.listing import Runs
 from hardviews.strategies.strategy import Strategy
 from tests.laws.cases import STRATEGIES
 
-COMMANDS = (Packing("source", "out"), Knn("run"), Linear("run"), Preprocess(), Health(("run",)), Runs(), Demo())
+COMMANDS = (
+    Packing("source", "out"),
+    Knn("run"),
+    Linear("run"),
+    Classify("run"),
+    Preprocess(),
+    Health(("run",)),
+    Runs(),
+    Demo(),
+)
 
 
 def parts(config: Any) -> Iterator[Any]:
