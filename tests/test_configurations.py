@@ -18,6 +18,7 @@ from hardviews.demo import Demo
 from hardviews.errors import UserError
 from hardviews.evaluation.features.preprocess import Preprocess
 from hardviews.evaluation.monitoring.health import Health
+from hardviews.evaluation.probes.classify import Classify
 from hardviews.evaluation.probes.knn import Knn
 from hardviews.evaluation.probes.linear import Linear
 from hardviews.foreign.command import Import
@@ -32,6 +33,7 @@ COMMANDS = (
     Import("file", "out"),
     Knn("run"),
     Linear("run"),
+    Classify("run"),
     Preprocess(),
     Health(("run",)),
     Runs(),

@@ -29,6 +29,7 @@ commands:
   fewshot   score an encoder by few labelled images of each class
   transfer  score an encoder by linear classifiers on other data sets
   import    make an encoder of a file with the weights of another code, to be scored like a run
+  classify  score the classifier of a training by labels
   compare   runs side by side, with the uncertainty of each difference
   export    hand an encoder to timm, transformers, ONNX and others; write its model card
   health    say whether a run is healthy, collapsing, collapsed or diverged, and why
@@ -185,6 +186,15 @@ def _transfer(words: list[str]) -> None:
         check_logged(list(run_transfer(parse(Transfer, words, "transfer")).values()))
 
 
+def _classify(words: list[str]) -> None:
+    from hardviews.arguments import parse
+    from hardviews.evaluation.probes.classify import Classify, evaluate_classify
+    from hardviews.evaluation.report import announce, check_logged
+
+    with _evaluating():
+        check_logged([evaluate_classify(parse(Classify, words, "classify"), announce)])
+
+
 @contextmanager
 def _evaluating() -> Iterator[None]:
     """Run an evaluation, as one process of its job if an agent of ours has started it."""
@@ -286,6 +296,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "fewshot": _fewshot,
     "transfer": _transfer,
     "import": _import,
+    "classify": _classify,
     "compare": _compare,
     "export": _export,
     "health": _health,

@@ -21,12 +21,14 @@ from hardviews.evaluation.features.preprocess import Preprocess
 from hardviews.evaluation.features.sources import Embedding, embedding
 from hardviews.evaluation.held_out import held_out, names_of
 from hardviews.evaluation.probe import Fitted, PeeksEach, Task
+from hardviews.evaluation.probes.classify import logits, measured
 from hardviews.evaluation.probes.fewshot_svm import fit_svm
 from hardviews.evaluation.probes.head_states import Heads, Training
 from hardviews.evaluation.probes.knn import Knn, fit_knn
 from hardviews.evaluation.probes.linear import Linear, fit_linear
 from hardviews.evaluation.probes.transfer import Transfer, fit_transfer
 from hardviews.models.backbones import Backbone
+from hardviews.models.classifier import Classifier
 from hardviews.models.encoder import Encoder
 from hardviews.views.augmentation import Normalisation
 from hardviews.world import ALONE, World
@@ -68,6 +70,11 @@ def evaluated(train_url: str, test_url: str, cache: str) -> tuple[dict[str, Tens
     ):
         found |= {f"{name} {variant}": scores for variant, scores in fitted.predict(features[1]).items()}
         found[f"{name} choice"] = torch.tensor([*fitted.choice.settings.values(), fitted.choice.held_out_top1])
+    random = torch.Generator().manual_seed(0)
+    head = Classifier(torch.randn(3, features[1].values_ND.shape[1], generator=random), torch.zeros(3))
+    found["classify"] = logits(head, features[1].values_ND, world.device)
+    classified = measured(found["classify"], features[1].labels_N).metrics
+    found["classify metrics"] = torch.tensor([*classified.values()], dtype=torch.double)
     return found | of_several_classes(features, task), encoded
 
 

@@ -185,7 +185,7 @@ def test_data(workplace):
     assert "270 images of dots, stripes" in snippet
 
 
-@pytest.mark.timeout(900)  # five evaluations and two trainings
+@pytest.mark.timeout(900)  # seven evaluations and three trainings
 def test_evaluation(workplace):
     with contextlib.redirect_stdout(io.StringIO()):
         Packing("photos", "shards").run()
@@ -196,6 +196,9 @@ def test_evaluation(workplace):
     compared = printed[".venv/bin/hardviews compare runs/mine runs/other"]
     assert re.search(r"knn \S+/test: top-1 on 60 test images", compared)
     assert "linear" not in compared  # which the other one lacks
+    classified = [text for command, text in printed.items() if "hardviews classify" in command]
+    assert len(classified) == 2
+    assert all("accuracy of the classifier" in text and "stripes" in text for text in classified)
 
 
 def test_export(workplace):
@@ -376,6 +379,7 @@ def help_texts() -> str:
         ["linear"],
         ["fewshot"],
         ["transfer"],
+        ["classify"],
         ["export"],
         ["health"],
         ["import"],

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hardviews.errors import UserError
 from hardviews.launch import component, local, site
 from hardviews.launch.gate import awaited
+from jobs.classify import classify
 from jobs.finetune import finetune
 from jobs.knn import knn
 from jobs.linear_eval import linear_eval
@@ -95,6 +96,7 @@ COORDINATOR = "--host 0.0.0.0 --port 29500"
     ("app", "held"),
     [
         (lambda: knn(data="s3://d", output="s3://o"), "86400 --run s3://o --data s3://d --parts train,test"),
+        (lambda: classify(data="s3://d", output="o"), "86400 --data s3://d --parts test"),
         (lambda: knn(data="s3://d/", output="o", wait=5), "5 --data s3://d/ --parts train,test"),
         (lambda: knn("--encoder", "timm:resnet18", data="s3://d"), "86400 --data s3://d --parts train,test"),
         (lambda: knn("--train=s3://e", output="s3://o"), "86400 --run s3://o"),

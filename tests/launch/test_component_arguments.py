@@ -13,6 +13,7 @@ from hardviews.errors import UserError
 from hardviews.launch.component_arguments import NoJob, split_readable
 from hardviews.launch.kubernetes.mistakes import validate
 from hardviews.launch.pod_options import PodOptions
+from jobs.classify import classify
 from jobs.fewshot import fewshot
 from jobs.finetune import finetune
 from jobs.knn import knn
@@ -22,7 +23,7 @@ from jobs.pretrain import pretrain
 from jobs.transfer_eval import transfer_eval
 from tests.launch.kubernetes.jobs import AFFINITY, manifest
 
-JOBS = (fewshot, finetune, knn, linear_eval, pack, pretrain, transfer_eval)
+JOBS = (classify, fewshot, finetune, knn, linear_eval, pack, pretrain, transfer_eval)
 ROOT = Path(__file__).parents[2]
 
 # Text of each argument, and how it shows in the job: the words of the working role, its resources, its pods' settings.

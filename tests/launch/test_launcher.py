@@ -48,7 +48,7 @@ def test_the_command_line_in_full():
         (["--join", "somewhere", "pretrain"], "--join somewhere is no address"),
         (["--join", "127.0.0.1:65536", "pretrain"], "--join 127.0.0.1:65536 is no address"),
         (["--nodes", "2", "pretrain"], "--nodes"),
-        (["pack", "--out", "x"], "runs pretrain, finetune and evaluations (knn, linear, fewshot, transfer), not pack"),
+        (["pack"], "runs pretrain, finetune and evaluations (knn, linear, fewshot, transfer, classify), not pack"),
         ([], "what to run at the end of the line"),
     ],
 )

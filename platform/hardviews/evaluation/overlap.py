@@ -55,16 +55,17 @@ class Overlap:
         return f"{same} of {len(self.same_M)} test images are copies of an image in {self.where}{more}."
 
 
-def find_overlaps(test: Index, train: Index, place: str, look: Look, workers: int) -> list[Overlap]:
+def find_overlaps(test: Index, train: Index | None, place: str, look: Look, workers: int) -> list[Overlap]:
     """Compare the test images with the training set, and with the data that the encoder was pretrained on.
 
-    place: of the encoder; a run's output says where its data lay. workers: threads that decode images.
+    train: None if nothing is fitted. place: of the encoder; a run's output says where its data lay. workers: threads
+    that decode images.
     """
     if look == "off":
         return []
-    others = [(TRAINING_SET, train)]
+    others = [] if train is None else [(TRAINING_SET, train)]
     pretraining = _pretraining(place)
-    if pretraining is not None and pretraining.digest != train.digest:
+    if pretraining is not None and (train is None or pretraining.digest != train.digest):
         others.append(("the pretraining data", pretraining))
     return [_overlap(where, test, other, look, workers) for where, other in others]
 

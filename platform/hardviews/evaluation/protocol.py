@@ -1,18 +1,14 @@
 """The course of every evaluation of a frozen encoder: data, features, choice, test, and the record of it."""
 
-import hashlib
-import json
-import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
 
 from hardviews.data.index import Index
-from hardviews.elastic.environment import launched
-from hardviews.elastic.identity import job_name
 from hardviews.evaluation.checks import check_crop, check_datasets, check_labels, choose_device
+from hardviews.evaluation.child_run import checkpoint_tags, open_run
 from hardviews.evaluation.evaluation import Evaluation
 from hardviews.evaluation.features.crops import Images
 from hardviews.evaluation.features.extract import Features, extract
@@ -23,7 +19,10 @@ from hardviews.evaluation.mistakes import log_mistakes
 from hardviews.evaluation.overlap import find_overlaps
 from hardviews.evaluation.probe import Fitted, Peeks, PeeksEach, Task
 from hardviews.evaluation.record import (
-    data_name,
+    dataset_use,
+    held_out_use,
+    left_out,
+    log_confusion,
     log_held_out,
     log_inputs,
     log_predictions,
@@ -35,19 +34,10 @@ from hardviews.evaluation.record import (
 from hardviews.evaluation.result import Announce, Result, Scores, silent
 from hardviews.evaluation.scores import scored
 from hardviews.foreign.record import sentence
-from hardviews.models.encoder import Encoder
-from hardviews.runs.checkpoint import Checkpoints
-from hardviews.runs.manifest import Damaged
 from hardviews.runs.sweep import sweep
 from hardviews.runs.waiting import wait_for
 from hardviews.storage.store import check_writable
-from hardviews.tracking.failures import MissingRun
-from hardviews.tracking.job import JOB, JOB_TAG, USER, job_tags, user
-from hardviews.tracking.mlflow_run import Run
-from hardviews.tracking.settings import setting
 from hardviews.world import World, joined
-
-logger = logging.getLogger(__name__)
 
 Fit = Callable[[Task], Fitted]
 
@@ -85,14 +75,14 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
     peeks: dict[Source, Mapping[str, float]] = {}
     notes: dict[str, list[Source]] = {}
     label = config.label
-    run, parent = _open_run(config, name, encoder, test, world)
+    run, parent = open_run(config, name, encoder, test, world)
     with run:
         run.use_store(sweep)
         run.log_params(config.resolved())
         run.set_tags(
             {
                 "hardviews.encoder": digest,
-                **_checkpoint(config.place, encoder),
+                **checkpoint_tags(config.place, encoder),
                 **origin(encoder),
                 "hardviews.dataset.train": train.digest,
                 "hardviews.dataset.test": test.digest,
@@ -100,7 +90,10 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
         )
         step = int(encoder.provenance.get("samples", 0))
         held_out_N, names = held_out(train, config.seed, config.held_out), names_of(train)
-        of_test = log_inputs(run, config.place, encoder, train, test, held_out_N, names)
+        others = [dataset_use(train, "training")]
+        if held_out_N.any():
+            others.append(held_out_use(train, held_out_N, names))
+        of_test = log_inputs(run, config.place, encoder, test, others)
         if config.chooses:
             log_held_out(run, held_out_N, names)
         for source in sources:
@@ -130,7 +123,7 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
         remarks = [words] if (words := sentence(encoder.provenance)) else []
         remarks += [f"{', '.join(about)}: {remark}" for remark, about in notes.items()]
         remarks += [remark for one in overlaps if (remark := one.remark())]
-        remarks += [*_left_out(train, "training"), *_left_out(test, "test")]
+        remarks += [*left_out(train, "training"), *left_out(test, "test")]
         if encoder.digest != digest:
             raise RuntimeError("a weight of the frozen encoder moved during the evaluation")
         metrics = {source: scores.metrics for source, scores in outcome.items()}
@@ -142,7 +135,8 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
             announce(result)
             # Of the last source, the pretrained encoder.
             if not train.multi_label:
-                log_predictions(run, name, scores, tested.labels_N, train.classes)
+                log_predictions(run, scores, tested.labels_N)
+                log_confusion(run, name, scores.predictions_M, tested.labels_N, train.classes)
                 log_mistakes(run, scores, task.train, tested, train, test, world)
             log_scores(run, parent, result, test, step)
     return replace(result, logged=run.unsent == 0, undelivered=run.undelivered)
@@ -158,64 +152,8 @@ def _peeks(name: str, fitted: Fitted, tested: Features) -> dict[str, float]:
     return found
 
 
-def _left_out(index: Index, part: str) -> list[str]:
-    """Say how many images of a part could not be packed."""
-    if not index.rejected:
-        return []
-    return [f"Images of the {part} part that could not be read: {index.rejected}, left out. `hardviews pack` says why."]
-
-
 def _features(
     config: Evaluation, kind: Embedding, preprocess: Preprocess, world: World, index: Index, part: str
 ) -> Features:
     title = f"{kind.source}, {part}"
     return extract(index, kind, preprocess, world, batch_size=config.batch_size, workers=config.workers, title=title)
-
-
-def _checkpoint(run: str, encoder: Encoder) -> dict[str, str]:
-    """The checkpoint that the encoder was exported from, by name and digest, where it is still there."""
-    checkpoints = Checkpoints(run)
-    for name in checkpoints.names():
-        try:
-            manifest = checkpoints.manifest(name)
-        except Damaged:
-            continue
-        if manifest is not None and manifest.progress.samples == encoder.provenance.get("samples"):
-            digest = hashlib.sha256(manifest.encode()).hexdigest()
-            return {"hardviews.checkpoint": name, "hardviews.checkpoint.digest": digest}
-    return {}
-
-
-def _open_run(config: Evaluation, name: str, encoder: Encoder, test: Index, world: World) -> tuple[Run, str | None]:
-    """Open the evaluation's run; return it and the id of the training's run that it is a child of."""
-    parent = encoder.provenance.get("run_id")
-    label = config.label
-    tags = {"hardviews.evaluation": name, **job_tags()}
-    if label.name:
-        tags |= {"hardviews.evaluation": f"{name} {label.tag}", "hardviews.protocol": label.tag}
-    source = f"hardviews {label.title(name)}"
-    tags |= {USER: user(), "mlflow.source.name": source, "mlflow.source.type": "JOB" if JOB_TAG in tags else "LOCAL"}
-    # Started again after it was killed, a job or a command goes on in the run that it began.
-    job = job_name() if launched().ours else setting(JOB)
-    what = tags["hardviews.evaluation"]
-    key = f"{job} {what} of {encoder.digest} on {test.digest}" if job else _command_key(config, name, encoder, test)
-    start = partial(
-        Run.start,
-        config.experiment,
-        f"{label.title(name)} {data_name(test)}{'' if config.run else f', {config.called}'}",
-        folder=config.project,
-        key=key,
-        broken_off=not job,
-        rank=world.rank,
-    )
-    try:
-        return start(parent=parent, tags=tags), parent
-    except MissingRun as error:
-        logger.warning("%s The evaluation is logged as a run of its own.", error)
-        return start(tags=tags | {"hardviews.pretraining_run": str(parent)}), None
-
-
-def _command_key(config: Evaluation, name: str, encoder: Encoder, test: Index) -> str:
-    """Return what is equal in all starts of one command that belongs to no job, on the same encoder and data."""
-    words = json.dumps([name, asdict(config), encoder.digest, test.digest], sort_keys=True, default=str)
-    return hashlib.sha256(words.encode()).hexdigest()

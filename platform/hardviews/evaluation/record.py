@@ -39,21 +39,16 @@ class About:
         run.log_metrics(values, step, self.model, self.dataset)
 
 
-def log_inputs(
-    run: Run, place: str, encoder: Encoder, train: Index, test: Index, held_out_N: Tensor, names: Sequence[str]
-) -> About:
+def log_inputs(run: Run, place: str, encoder: Encoder, test: Index, others: Sequence[DatasetUse] = ()) -> About:
     """Log the data sets and the encoder that an evaluation reads; return what its numbers are of.
 
-    held_out_N: mask of the training samples that settings are chosen on. names: of the training samples.
+    place: of the encoder. others: data sets beside the test images.
     """
     used = dataset_use(test, "test")
-    datasets = [dataset_use(train, "training"), used]
-    if held_out_N.any():
-        datasets.append(held_out_use(train, held_out_N, names))
     provenance = encoder.provenance
     step, trained = int(provenance.get("samples", 0)), str(provenance.get("run_id", ""))
     model = ModelUse(encoder.digest, step, place, trained, facts=encoder_facts(encoder))
-    run.log_inputs(datasets, [model])
+    run.log_inputs([*others, used], [model])
     return About(model, used)
 
 
@@ -151,13 +146,24 @@ def log_held_out(run: Run, held_out_N: Tensor, names: Sequence[str]) -> None:
     run.log_text("".join(f"{place} {names[place]}\n" for place in places), "splits/held_out.txt")
 
 
-def log_predictions(run: Run, name: str, scores: Scores, labels_M: Tensor, classes: tuple[str, ...]) -> None:
-    """Log the prediction of every test sample, and the confusion matrix."""
+def log_predictions(run: Run, scores: Scores, labels_M: Tensor) -> None:
+    """Log the prediction of every test sample."""
     run.log_text(to_csv(labels_M, scores.predictions_M), FILE)
+
+
+def log_confusion(run: Run, name: str, predictions_M: Tensor, labels_M: Tensor, classes: Sequence[str]) -> None:
+    """Log the confusion matrix of a protocol's predictions as a picture."""
     path = f"figures/{name}_confusion.png"
     with spare(path):
         from hardviews.tracking.figures import confusion_matrix  # matplotlib takes a second to import
 
         count = len(classes)
-        counts = torch.bincount(labels_M * count + scores.predictions_M, minlength=count * count)
+        counts = torch.bincount(labels_M * count + predictions_M, minlength=count * count)
         run.log_figure(confusion_matrix(counts.reshape(count, count).numpy(), classes, name), path)
+
+
+def left_out(index: Index, part: str) -> list[str]:
+    """Return a sentence that says how many images of a part could not be packed."""
+    if not index.rejected:
+        return []
+    return [f"Images of the {part} part that could not be read: {index.rejected}, left out. `hardviews pack` says why."]

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from hardviews.errors import UserError
 from hardviews.evaluation.features.sources import Source
+from hardviews.evaluation.per_class import class_table
 from hardviews.evaluation.result import Result
 
 _NAMES: dict[Source, str] = {
@@ -33,7 +34,8 @@ def table(results: Sequence[Result]) -> Table:
     columns = dict.fromkeys(name for metrics in rows.values() for name in metrics if name in headings)
     precise = bool(columns) and all("/map" in name for name in columns)
     title = "Mean average precision" if precise else "Test accuracy"
-    view = Table(title=f"{title} of frozen features (%)", title_justify="left", box=SIMPLE_HEAD)
+    scored = "the classifier" if all(result.name == "classify" for result in results) else "frozen features"
+    view = Table(title=f"{title} of {scored} (%)", title_justify="left", box=SIMPLE_HEAD)
     view.add_column("\nfeatures", no_wrap=True)
     for name in columns:
         view.add_column(headings[name], justify="right")
@@ -78,7 +80,11 @@ def show(results: Sequence[Result]) -> None:
 
 def announce(*results: Result) -> None:
     """Print the table at once, and what is to be said of it."""
-    Console().print(table(results))
+    console = Console()
+    console.print(table(results))
+    for result in results:
+        if result.per_class:
+            console.print(class_table(result.per_class))
     for remark in (remark for result in results for remark in result.remarks):
         print(f"note: {remark}")
     sys.stdout.flush()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from hardviews.evaluation.features.sources import Source
+from hardviews.evaluation.per_class import ClassScore
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,8 @@ class Result:
 
     headings: as those of `Scores`. classes: their number, 0 if chance is not known. remarks: sentences for people, for
     example of a grid that is too narrow. logged: whether all of it arrived there; undelivered: if not, why, and what
-    to do. label: the name of the published protocol, if there are several. encoder: its name in a table.
+    to do. label: the name of the published protocol, if there are several. encoder: its name in a table. per_class: the
+    accuracy of each class, if the evaluation says it.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Result:
     undelivered: str = ""
     label: str = ""
     encoder: str = "pretrained encoder"
+    per_class: tuple[ClassScore, ...] = ()
 
 
 Announce = Callable[[Result], None]

@@ -12,7 +12,7 @@ from hardviews.evaluation.probe import Choice, mean_class, top
 from hardviews.evaluation.result import Scores
 from hardviews.evaluation.statistics import over_seeds
 
-_TITLES = {"knn": "k-NN", "linear": "linear", "fewshot": "few-shot", "transfer": "transfer"}
+_TITLES = {"knn": "k-NN", "linear": "linear", "fewshot": "few-shot", "transfer": "transfer", "classify": "classifier"}
 """Names of the protocols in headings."""
 _KINDS = {"top1": "top-1", "top5": "top-5", "map": "mAP", "map11": "mAP (11)"}
 

@@ -1,6 +1,6 @@
 """TorchX components, schedulers and the coordinator."""
 
-EVALUATIONS = ("knn", "linear", "fewshot", "transfer")
+EVALUATIONS = ("knn", "linear", "fewshot", "transfer", "classify")
 TRAININGS = ("pretrain", "finetune")
 """Commands that several processes may run together, beside pretrain."""
 

@@ -19,6 +19,7 @@ LEAST = {
     "linear": _EVALUATION,
     "fewshot": _EVALUATION,
     "transfer": _EVALUATION,
+    "classify": _EVALUATION,
     "pack": _PACKING,
 }
 """Bytes that the imports of a command fill at least, by command; measured with a build of torch for CPUs."""

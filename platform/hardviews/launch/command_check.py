@@ -31,7 +31,7 @@ from hardviews.tracking.uri import check_uri
 
 if TYPE_CHECKING:
     from hardviews.data.reader import ReaderConfig
-    from hardviews.evaluation.evaluation import Evaluation
+    from hardviews.evaluation.scoring import Scoring
     from hardviews.runs.where import Where
     from hardviews.train.recipe import Recipe
 
@@ -181,14 +181,21 @@ def _evaluation(job: Job, command: str, words: Sequence[str]) -> tuple[list[str]
     return found, lambda: look_at_evaluation(seen(read.located).places_of_data(), run, job.here, read.wait)
 
 
-def _read_evaluation(command: str, words: Sequence[str]) -> "Evaluation":
+def _read_evaluation(command: str, words: Sequence[str]) -> "Scoring":
     from hardviews.arguments import parse
+    from hardviews.evaluation.probes.classify import Classify
     from hardviews.evaluation.probes.fewshot import Fewshot
     from hardviews.evaluation.probes.knn import Knn
     from hardviews.evaluation.probes.linear import Linear
     from hardviews.evaluation.probes.transfer import Transfer
 
-    kinds: dict[str, type[Evaluation]] = {"knn": Knn, "linear": Linear, "fewshot": Fewshot, "transfer": Transfer}
+    kinds: dict[str, type[Scoring]] = {
+        "knn": Knn,
+        "linear": Linear,
+        "fewshot": Fewshot,
+        "transfer": Transfer,
+        "classify": Classify,
+    }
     return parse(kinds[command], words, command)
 
 

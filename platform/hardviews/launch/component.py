@@ -171,7 +171,7 @@ def evaluation(
         gate += ["--checkpoint"]
     place = DATA.resolve(data)
     if _elsewhere(place) and not said.keys() & {"--data", "--train", "--test", "--sets"}:
-        gate += ["--data", place, "--parts", "train,test"]
+        gate += ["--data", place, "--parts", "test" if command == "classify" else "train,test"]
     return _elastic(
         name,
         "evaluation",

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from hardviews.checked import OPTION, above, at_least, each, one_of, require
 from hardviews.errors import UserError
-from hardviews.evaluation.evaluation import Evaluation, Label
+from hardviews.evaluation.evaluation import Evaluation
 from hardviews.evaluation.features.extract import Features
 from hardviews.evaluation.features.preprocess import Preprocess
 from hardviews.evaluation.features.readings import readings_of
 from hardviews.evaluation.features.sources import Embedding
+from hardviews.evaluation.label import Label
 from hardviews.evaluation.linear_protocol import LinearProtocol
 from hardviews.evaluation.probe import Choice, Fitted, Task, ends_of, from_holder, top
 from hardviews.evaluation.probes.head_states import HeadStates, open_states

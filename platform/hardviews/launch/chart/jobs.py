@@ -7,12 +7,12 @@ from typing import Any
 
 from torchx.specs import AppDef, CfgVal, Resource
 
-from hardviews.launch import EVALUATIONS, component, site
+from hardviews.launch import component, site
 from hardviews.launch.component import Mistaken
 from hardviews.launch.kubernetes.submitter import Submitter
 from hardviews.launch.pod_options import PodOptions
 
-JOBS = ("pack", "pretrain", *EVALUATIONS)
+JOBS = ("pack", "pretrain", "knn", "linear", "fewshot", "transfer")
 """Keys of the chart's jobs."""
 
 NAME = "hardviews"
