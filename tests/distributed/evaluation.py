@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hardviews.data.index import Index
 from hardviews.errors import UserError
+from hardviews.evaluation.classifier_scores import logits, measured
 from hardviews.evaluation.features import cache as feature_cache
 from hardviews.evaluation.features.cache import FeatureKey, locked
 from hardviews.evaluation.features.extract import Features, extract
@@ -21,7 +22,6 @@ from hardviews.evaluation.features.preprocess import Preprocess
 from hardviews.evaluation.features.sources import Embedding, embedding
 from hardviews.evaluation.held_out import held_out, names_of
 from hardviews.evaluation.probe import Fitted, PeeksEach, Task
-from hardviews.evaluation.probes.classify import logits, measured
 from hardviews.evaluation.probes.fewshot_svm import fit_svm
 from hardviews.evaluation.probes.head_states import Heads, Training
 from hardviews.evaluation.probes.knn import Knn, fit_knn

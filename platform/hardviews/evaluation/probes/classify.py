@@ -1,31 +1,28 @@
 """Scores of the classifier that a training by labels left with its encoder: nothing is fitted.
 
-Features are those of the other evaluations: of the central crop, float32, computed once by all processes. Logits are
-W f + b in float32, by one product of fixed parts, so that the scores do not depend on the number of processes.
+Features are those of the other evaluations: of the central crop, float32, computed once by all processes.
 
-Shape suffixes: M test samples, D features, L classes of the classifier.
+Shape suffixes: M test samples, L classes of the classifier.
 """
 
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from hardviews.data.address import is_unpacked
 from hardviews.data.index import Index, is_dataset
 from hardviews.data.on_the_fly import packed_part, packed_parts
 from hardviews.errors import UserError
-from hardviews.evaluation.calibration import BINS, expected_calibration_error, negative_log_likelihood
 from hardviews.evaluation.checks import check_crop, check_labels, choose_device
 from hardviews.evaluation.child_run import checkpoint_tags, open_run
 from hardviews.evaluation.class_names import Matched, matched
+from hardviews.evaluation.classifier_scores import NAME, calibration, logits, measured
 from hardviews.evaluation.features.extract import Features, extract
 from hardviews.evaluation.features.sources import embedding
 from hardviews.evaluation.mistakes import log_mistakes
 from hardviews.evaluation.overlap import find_overlaps
 from hardviews.evaluation.per_class import CLASSES, per_class
-from hardviews.evaluation.probe import Choice
 from hardviews.evaluation.record import (
     left_out,
     log_confusion,
@@ -37,7 +34,6 @@ from hardviews.evaluation.record import (
     without_copies,
 )
 from hardviews.evaluation.result import Announce, Result, Scores, silent
-from hardviews.evaluation.scores import heading, metric, scored
 from hardviews.evaluation.scoring import Scoring
 from hardviews.models.classifier import Classifier
 from hardviews.models.encoder import Encoder
@@ -46,9 +42,6 @@ from hardviews.runs.waiting import Awaited, Dataset, EncoderOfRun, may_come, wai
 from hardviews.storage.store import check_writable
 from hardviews.tracking.mlflow_run import Run
 from hardviews.world import World, joined
-
-NAME = "classify"
-_ROWS = 4096  # features of one product
 
 
 @dataclass(frozen=True)
@@ -202,29 +195,6 @@ def classifier_of(encoder: Encoder, config: Classify) -> Classifier:
             f"linear {option} {config.place} --data DATA"
         )
     return encoder.classifier
-
-
-def logits(classifier: Classifier, values_MD: Tensor, device: torch.device) -> Tensor:
-    """Return the logits (M, L) of features, float32, on the host; the products are computed on a device."""
-    return torch.cat([classifier.logits(part.to(device)).cpu() for part in values_MD.split(_ROWS)])
-
-
-def measured(logits_ML: Tensor, labels_M: Tensor) -> Scores:
-    """Return the metrics of logits; labels_M: the classifier's numbers of the true classes."""
-    found = scored(NAME, {"": logits_ML}, labels_M, Choice())
-    right_M = found.predictions_M == labels_M
-    calibrated = {
-        metric(NAME, "ece"): expected_calibration_error(found.confidence_M, right_M),
-        metric(NAME, "nll"): negative_log_likelihood(logits_ML, labels_M),
-    }
-    of_classes = {metric(NAME, "mean_class"): heading(NAME, "mean class")}
-    return replace(found, metrics={**found.metrics, **calibrated}, headings={**found.headings, **of_classes})
-
-
-def calibration(scores: Scores) -> str:
-    """Return the calibration in a sentence."""
-    error, likelihood = (scores.metrics[metric(NAME, kind)] for kind in ("ece", "nll"))
-    return f"Expected calibration error {error:.2f} % ({BINS} bins), negative log-likelihood {likelihood:.3f}."
 
 
 def _log_pictures(run: Run, scores: Scores, tested: Features, test: Index, classes: Matched, world: World) -> None:
