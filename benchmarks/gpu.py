@@ -1,6 +1,6 @@
 """Everything that needs a GPU, on one card, in a few minutes and without a network.
 
-    python benchmarks/gpu.py [--out gpu.json] [--minutes 8] [--only steps] [--toy] [--carry]
+    python benchmarks/gpu.py [--out gpu.json] [--minutes 8] [--only steps] [--toy] [--one-process] [--carry]
 
 The parts, in order of their worth:
 
@@ -33,7 +33,7 @@ os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 import torch
 
 from on_gpu import compiling, joining, pretraining, rendering, resuming, training
-from on_gpu.apart import Broken, apart
+from on_gpu.apart import Broken, apart, together
 from on_gpu.carrying import advice, carried
 from on_gpu.case import Case
 from on_gpu.course import Result, course
@@ -69,14 +69,16 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=8, help="in which all must be done (default: 8)")
     parser.add_argument("--only", nargs="+", choices=parts(), help="parts to run")
     parser.add_argument("--toy", action="store_true", help="very small networks on the CPU")
+    parser.add_argument("--one-process", action="store_true", help="if the driver does not work in forked processes")
     parser.add_argument("--carry", action="store_true", help="print the packages to carry to a bare machine")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", message="This process .* is multi-threaded")
     if arguments.carry:
         print(advice(carried()))
         return 0
+    run = together if arguments.one_process else apart
     try:
-        (facts,) = apart(machine, _FIRST)
+        (facts,) = run(machine, _FIRST)
     except Broken as error:
         print(f"The GPU does not answer: {error}", file=sys.stderr)
         return 1
@@ -84,7 +86,7 @@ def main() -> int:
     print(described(facts) + ("; toys on the CPU, whose figures mean nothing" if scale.toy else ""), flush=True)
     chosen = [case for cases in CASES for case in cases() if not arguments.only or case.part in arguments.only]
     results: list[Result] = []
-    for result in course(chosen, scale, began + 60 * arguments.minutes):
+    for result in course(chosen, scale, began + 60 * arguments.minutes, run):
         results.append(result)
         print(f"{time.monotonic() - began:4.0f} s  {line(result)}", flush=True)
         if arguments.out:

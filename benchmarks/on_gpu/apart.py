@@ -61,6 +61,18 @@ def apart(work: Callable[[], Iterable[T]], seconds: float) -> Iterator[T]:
         ours.close()
 
 
+def together(work: Callable[[], Iterable[T]], seconds: float) -> Iterator[T]:
+    """Yield what the work yields in this process: nothing stops it.
+
+    Raises:
+        Broken: the work raised.
+    """
+    try:
+        yield from work()
+    except Exception as error:
+        raise Broken(in_a_line(error), traceback.format_exc()) from error
+
+
 def _child(work: Callable[[], Iterable[T]], out: Connection) -> None:
     os.setsid()
     end_with_parent()

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,10 +22,13 @@ class Result:
     row: Row
 
 
-def course(cases: Iterable[Case], scale: Scale, deadline: float) -> Iterator[Result]:
+Run = Callable[[Callable[[], Iterable[Row]], float], Iterator[Row]]
+
+
+def course(cases: Iterable[Case], scale: Scale, deadline: float, run: Run = apart) -> Iterator[Result]:
     """Yield every result as soon as it is known; a case that does not fit before the deadline is left out.
 
-    deadline: as `time.monotonic()` counts.
+    deadline: as `time.monotonic()` counts. run: runs a case for so many seconds at most.
     """
     for case in cases:
         left = deadline - _RESERVE - time.monotonic()
@@ -35,10 +38,10 @@ def course(cases: Iterable[Case], scale: Scale, deadline: float) -> Iterator[Res
             yield Result(case.part, Row(case.what, "left out", text="no time"))
         else:
             # A toy's time says nothing: a CPU may be busy with other work.
-            yield from _results(case, scale, left if scale.toy else min(left, case.most))
+            yield from _results(case, scale, left if scale.toy else min(left, case.most), run)
 
 
-def _results(case: Case, scale: Scale, seconds: float) -> Iterator[Result]:
+def _results(case: Case, scale: Scale, seconds: float, run: Run) -> Iterator[Result]:
     own = replace(scale, until=time.monotonic() + seconds)
 
     def work() -> Iterator[Row]:
@@ -48,7 +51,7 @@ def _results(case: Case, scale: Scale, seconds: float) -> Iterator[Result]:
         yield from case.run(own)
 
     try:
-        for row in apart(work, seconds):
+        for row in run(work, seconds):
             yield Result(case.part, row)
     except Broken as error:
         yield Result(case.part, Row(case.what, "failed", text=str(error), numbers={"traceback": error.details}))

@@ -38,8 +38,7 @@ def cases() -> list[Case]:
 
 def _compare(scale: Scale, made: dict[str, Callable[[Scale], Augmentation]]) -> Iterator[Row]:
     images = pictures(scale.views, scale.side)
-    side = max(max(image.shape) for image in images)
-    canvas = torch.from_numpy(np.stack([host.lay(image, side, side) for image in images]))
+    canvas = torch.from_numpy(np.stack([host.lay(image, scale.canvas, scale.canvas) for image in images]))
     height, width = (np.array([image.shape[axis] for image in images]) for axis in (0, 1))
     cv2.setNumThreads(1)
     for name, build in made.items():

@@ -37,6 +37,7 @@ class Scale:
         device: to measure on.
         peak: operations in bfloat16 that the card makes per second; None if it is not known.
         side: of pictures before they are cropped, pixels.
+        canvas: that pictures are laid on, pixels a side; as the loader's.
         sizes: of views, pixels: full size and local.
         views: images that are rendered and compared.
         seconds: that one strategy is timed for in a round.
@@ -48,6 +49,7 @@ class Scale:
     device: torch.device
     peak: float | None = None
     side: int = 500
+    canvas: int = 512
     sizes: tuple[int, int] = (224, 96)
     views: int = 64
     seconds: float = 0.4
@@ -115,4 +117,4 @@ def gpus_of(name: str) -> int:
 
 def toy() -> Scale:
     """Return the scale for a CPU: it shows that every part works, and its figures mean nothing."""
-    return Scale(True, torch.device("cpu"), None, 64, (32, 16), 4, 0.0, 1)
+    return Scale(True, torch.device("cpu"), None, 64, 64, (32, 16), 4, 0.0, 1)

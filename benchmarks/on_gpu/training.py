@@ -31,12 +31,11 @@ def cases() -> list[Case]:
 def batch_of(scale: Scale, subject: Subject, canvases: bool) -> Callable[[Plan], RawBatch]:
     """Return what makes a batch of views in the device's memory, or of canvases in the host's."""
     images = pictures(subject.recipe.training.batch, scale.side)
-    side = max(max(image.shape) for image in images)
 
     def make(plan: Plan) -> RawBatch:
         if not canvases:
-            return rendered(plan, images, side, scale.device)
-        raw = on_canvases(plan, images, side)
+            return rendered(plan, images, scale.canvas, scale.device)
+        raw = on_canvases(plan, images, scale.canvas)
         return raw.pin_memory() if scale.device.type == "cuda" else raw
 
     return make

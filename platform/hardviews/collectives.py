@@ -60,7 +60,7 @@ def order_of_rows(position_B: Tensor, device: torch.device) -> Tensor:
 
     Where it matters which rows come first, as in a queue that is full, ranks and micro-batches must not decide it.
     """
-    position_G, _ = gather_rows(position_B.to(device))
+    position_G, _ = gather_rows(position_B.to(device, non_blocking=True))
     return position_G.argsort(stable=True)
 
 

@@ -326,7 +326,7 @@ class Objective(nn.Module):
         returns (A, B).
         """
         # One (A, B) matrix at a time: all pairs at once would take P of them.
-        within_PA = None if within is None else within.T.to(losses.device)
+        within_PA = None if within is None else within.T.to(losses.device, non_blocking=True)
         total: Tensor | None = None
         for p, pair in enumerate(self.pairs if pairs is None else pairs):
             weighted = pair.weight * (losses[p] if within_PA is None else losses[within_PA[p]])
@@ -427,7 +427,7 @@ class Objective(nn.Module):
         known_B = valid_B = self.method.valid(batch)
         if valid_B is not None and known_B is not None:
             for mix in batch.mixes.values():
-                valid_B = valid_B & known_B[mix.partner.to(known_B.device)]
+                valid_B = valid_B & known_B[mix.partner.to(known_B.device, non_blocking=True)]
         return valid_B
 
     @contextmanager

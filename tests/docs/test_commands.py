@@ -61,6 +61,7 @@ OTHERS |= {
     "--minutes",
     "--toy",
     "--carry",
+    "--one-process",
 }
 # Outputs, prefixes of metrics, and what a house rule forbids.
 NO_PATHS = {"checkpoints/step-XXXXXXXX/", "lives/", "encoder/", "figures/", "pixels/", "untrained/", "utils.py"}

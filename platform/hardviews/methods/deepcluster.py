@@ -157,8 +157,8 @@ class DeepCluster(Method):
     def mixed_floor(self, target: Mapping[Slot, Tensor], pair: Pair, mix: Mix) -> Tensor:
         """Return the entropy (B,) of both clusters' shares, the mean over heads: 0 where the two are one cluster."""
         labels_BH = target[pair.target]
-        differ_BH = labels_BH != labels_BH[mix.partner.to(labels_BH.device)]
-        return differ_BH.float().mean(1) * entropy(mix).to(labels_BH.device, torch.float32)
+        differ_BH = labels_BH != labels_BH[mix.partner.to(labels_BH.device, non_blocking=True)]
+        return differ_BH.float().mean(1) * entropy(mix).to(labels_BH.device, torch.float32, non_blocking=True)
 
     def valid(self, batch: Batch) -> Tensor:
         """Return which samples have clusters: all heads cluster the same rows."""

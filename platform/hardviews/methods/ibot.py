@@ -243,8 +243,8 @@ class IBOT(DINO):
         if mix.box is None:  # refused as a strategy, but defined: the label is a distribution
             return Method.mixed_loss(self, batch, online, target, pair, mix)
         own_BND = target[pair.target].patches
-        other_BND = own_BND[mix.partner.to(own_BND.device)]
-        pasted_BN = under_box(mix.box.to(own_BND.device), own_BND.shape[1], self.mix_grid)
+        other_BND = own_BND[mix.partner.to(own_BND.device, non_blocking=True)]
+        pasted_BN = under_box(mix.box.to(own_BND.device, non_blocking=True), own_BND.shape[1], self.mix_grid)
         patches_BND = torch.where(pasted_BN[..., None], other_BND, own_BND)
         return patch_losses(self._patch_comparison(batch.clock), online[pair.online], patches_BND)
 

@@ -45,8 +45,8 @@ class MemoryBank(nn.Module):
         """
         written_N = self.unwritten() if written_N is None else written_N
         embeddings_GVD, _ = gather_rows(embeddings_BVD.detach())
-        index_G, _ = gather_rows(samples.index.to(self.seen.device))
-        position_G, _ = gather_rows(samples.position.to(self.seen.device))
+        index_G, _ = gather_rows(samples.index.to(self.seen.device, non_blocking=True))
+        position_G, _ = gather_rows(samples.position.to(self.seen.device, non_blocking=True))
         order_G = position_G.argsort()
         embeddings_GVD, index_G, position_G = embeddings_GVD[order_G], index_G[order_G], position_G[order_G]
         # Whoever writes a row writes the same to it: on a GPU, the order of different writes is left to chance.

@@ -193,7 +193,7 @@ class Method(nn.Module, ABC):
 
     def permute_target(self, target: Any, partner: Tensor) -> Any:
         """Return the target whose row i is the pseudo-label of row partner[i]."""
-        return map_tensors(lambda tensor: tensor.index_select(0, partner.to(tensor.device)), target)
+        return map_tensors(lambda tensor: tensor.index_select(0, partner.to(tensor.device, non_blocking=True)), target)
 
     def mixed_loss(
         self, batch: Batch, online: Mapping[Slot, Any], target: Mapping[Slot, Any], pair: Pair, mix: Mix
@@ -204,7 +204,7 @@ class Method(nn.Module, ABC):
         """
         partner = {slot: self.permute_target(made, mix.partner) for slot, made in target.items()}
         own, other = (self.pair_losses(batch, online, t, [pair])[0] for t in (target, partner))
-        weight_B = mix.weight.to(own)
+        weight_B = mix.weight.to(own, non_blocking=True)
         return weight_B * own + (1 - weight_B) * other
 
     def mixed_floor(self, target: Mapping[Slot, Any], pair: Pair, mix: Mix) -> Tensor | None:

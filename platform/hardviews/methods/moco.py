@@ -194,7 +194,7 @@ class MoCo(Method):
             keys_GD, _ = gather_rows(key_BD.detach())
             named_B = self._logits(query_BD, keys_GD).logsumexp(1)
         else:
-            itself_B = mix.partner.to(own_B.device) == torch.arange(len(own_B), device=own_B.device)
+            itself_B = mix.partner.to(own_B.device, non_blocking=True) == torch.arange(len(own_B), device=own_B.device)
             named_B = torch.where(itself_B, own_B, torch.logaddexp(own_B, other_B))
         weight_B = mix.weight.to(own_B)
         mixed_B = torch.logaddexp(named_B, queued_B) - weight_B * own_B - (1 - weight_B) * other_B

@@ -69,7 +69,7 @@ class Comparison:
             # The product twice, not a mixture once: at weight 1 the loss is that of the own target, bit for bit.
             own_B, other_B = (
                 self._dots([pair], online, target.keys(), {pair[1]: expected})[0]
-                for expected in (own, own[partner_B.to(own.device)])
+                for expected in (own, own[partner_B.to(own.device, non_blocking=True)])
             )
             normaliser_B = self.normaliser(online[pair[0]])
             weight_B = weight_B.to(own_B)

@@ -22,7 +22,7 @@ class Shuffle:
 
     def __init__(self, batch: Batch, device: torch.device) -> None:
         """Draw the permutation from (seed, epoch, positions)."""
-        position_G, first = gather_rows(batch.position.to(device))
+        position_G, first = gather_rows(batch.position.to(device, non_blocking=True))
         clock, own = batch.clock, slice(first, first + len(batch))
         permuted_G = permutation_in_groups(clock.seed, Purpose.SHUFFLE, clock.epoch, position_G, len(position_G))
         # Places are counted by position, not by row: the order of rows inside a batch means nothing.

@@ -114,7 +114,7 @@ class SimCLR(Method):
         So the loss of a mixed view to an image leaves that image's own view out of the negatives: a view that shows the
         partner alone has the partner's clean loss.
         """
-        partner = partner.to(target.own.device)
+        partner = partner.to(target.own.device, non_blocking=True)
         return target._replace(positive=target.positive[partner], own=target.own[partner])
 
     def pair_losses(

@@ -32,14 +32,14 @@ class Groups:
         if len(x) % self.samples:
             raise ValueError(f"{len(x)} rows are not as many for each of {self.samples} samples")
         if self.order is not None:
-            x = x.unflatten(0, (self.samples, -1))[self.order.to(x.device)].flatten(0, 1)
+            x = x.unflatten(0, (self.samples, -1))[self.order.to(x.device, non_blocking=True)].flatten(0, 1)
         return list(x.split(len(x) // self.samples * self.size))
 
     def join(self, parts: list[Tensor]) -> Tensor:
         """Put rows back to where `split` took them from."""
         x = torch.cat(parts) if len(parts) > 1 else parts[0]
         if self.order is not None:
-            x = x.unflatten(0, (self.samples, -1))[self.order.argsort().to(x.device)].flatten(0, 1)
+            x = x.unflatten(0, (self.samples, -1))[self.order.argsort().to(x.device, non_blocking=True)].flatten(0, 1)
         return x
 
     def normalise(self, norm: nn.modules.batchnorm._BatchNorm, x: Tensor, momentum: float | None) -> Tensor:

@@ -162,8 +162,9 @@ def first_views(plan: Plan, batch: Batch) -> list[Term]:
 def selected(plan: Plan, table: Tensor, choice: Choice, batch: Batch, scorer: Scorer) -> Batch:
     """Return the batch of the chosen views, with the record of the selection."""
     named = [numbers_A.unique(return_inverse=True) for numbers_A in table.T]
-    # One copy to the device.
-    pick_BS = torch.stack([place_A for _, place_A in named], dim=1).to(choice.rows.device)[choice.rows]
+    # One copy to the device, which does not wait for the scores that it is still computing.
+    pick_AS = torch.stack([place_A for _, place_A in named], dim=1)
+    pick_BS = pick_AS.to(choice.rows.device, non_blocking=True)[choice.rows]
     views = {}
     for s, slot in enumerate(plan.slots):
         candidates = [batch.views[Slot(slot.pool, number)] for number in named[s][0].tolist()]

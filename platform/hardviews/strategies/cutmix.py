@@ -27,7 +27,8 @@ class CutMix(Mixing):
         centre_B2 = uniform(clock.seed, Purpose.BOX, clock.epoch, self.keys(batch), stream, 2)
         box_B4 = snap(cut_box(self.weights(batch, stream), centre_B2, height, width), grid)
         partner_B = self.partners(batch, stream)
-        mixed = paste(pixels, pixels[partner_B.to(pixels.device)], box_B4.to(pixels.device))
+        others = pixels[partner_B.to(pixels.device, non_blocking=True)]
+        mixed = paste(pixels, others, box_B4.to(pixels.device, non_blocking=True))
         area_B = (box_B4[:, 2] - box_B4[:, 0]) * (box_B4[:, 3] - box_B4[:, 1])
         return mixed, Mix(partner_B, 1 - area_B.double() / (height * width), box_B4)
 

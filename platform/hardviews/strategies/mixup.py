@@ -28,5 +28,6 @@ class MixUp(Mixing):
 
     def _mix(self, pixels: Tensor, batch: Batch, stream: int, grid: int) -> tuple[Tensor, Mix]:
         mix = Mix(self.partners(batch, stream), self.weights(batch, stream))
-        weight = mix.weight.to(pixels).view(-1, 1, 1, 1)
-        return weight * pixels + (1 - weight) * pixels[mix.partner.to(pixels.device)], mix
+        weight = mix.weight.to(pixels, non_blocking=True).view(-1, 1, 1, 1)
+        partner_B = mix.partner.to(pixels.device, non_blocking=True)
+        return weight * pixels + (1 - weight) * pixels[partner_B], mix

@@ -31,5 +31,5 @@ class RandomViews(Candidates):
         """Return the batch of views chosen at random as the only term."""
         clock = batch.clock
         drawn_B = uniform(clock.seed, Purpose.CHOICE, clock.epoch, batch.position, 0, 1)[:, 0]
-        choice_B = (drawn_B * len(table)).long().to(objective.device)
+        choice_B = (drawn_B * len(table)).long().to(objective.device, non_blocking=True)
         return [Term(selected(plan, table, Choice(choice_B, random=True), batch, objective))]

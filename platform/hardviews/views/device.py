@@ -33,7 +33,7 @@ def render(canvas: Tensor, rows: Tensor, augmentation: Augmentation, size: int |
     is `times` pixels of the one that the images were laid on (`hardviews.views.halved`). The result is channels_last.
     """
     side = size or augmentation.size
-    rows = rows.to(canvas.device, torch.float32)
+    rows = rows.to(canvas.device, torch.float32, non_blocking=True)
     # Autocast would make the products in bfloat16, which holds no more than the 256 levels of the canvas.
     with torch.autocast(canvas.device.type, enabled=False):
         return _render(canvas, rows, augmentation, side, times)

@@ -43,7 +43,7 @@ class Halved:
         height, width = self.canvas.shape[-2:]
         means = avg_pool2d(self.canvas.to(torch.float32), times)
         # At the image's edges part of a square is empty canvas.
-        high_B, wide_B = (side.to(self.canvas.device, torch.float32) for side in self._sources)
+        high_B, wide_B = (side.to(self.canvas.device, torch.float32, non_blocking=True) for side in self._sources)
         ratios = laid(high_B, wide_B, height, width)
         for dimension, ratio_B, source_B in zip((2, 3), ratios, (high_B, wide_B), strict=True):
             length_B1 = (source_B * ratio_B).round()[:, None] / times

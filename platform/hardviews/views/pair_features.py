@@ -75,7 +75,7 @@ def pair_features(
         sides.append(torch.stack(present))
     features_QBF = _features(*sides)
     total_ABF = features_QBF.new_zeros(len(table), *features_QBF.shape[1:])
-    for row_A in within_AP.T.to(features_QBF.device):
+    for row_A in within_AP.T.to(features_QBF.device, non_blocking=True):
         total_ABF = total_ABF + features_QBF[row_A]
     return total_ABF / len(pairs)
 

@@ -56,6 +56,6 @@ def pair_means(
         known.append(torch.stack([measure(a, b) for measure in measures]))
     known_MQB = torch.stack(known, dim=1)
     total_MAB = known_MQB.new_zeros(len(measures), len(table), known_MQB.shape[2])
-    for row_A in within_AP.T.to(known_MQB.device):
+    for row_A in within_AP.T.to(known_MQB.device, non_blocking=True):
         total_MAB = total_MAB + known_MQB[:, row_A]
     return total_MAB / len(joined)

@@ -100,7 +100,7 @@ class Canvas:
 def pick_rows(tensors: Sequence[Tensor], choice: Tensor) -> Tensor:
     """Return the tensor whose row i is row i of tensors[choice[i]]."""
     out = tensors[0]
-    choice = choice.to(out.device).reshape(-1, *[1] * (out.ndim - 1))
+    choice = choice.to(out.device, non_blocking=True).reshape(-1, *[1] * (out.ndim - 1))
     for k, tensor in enumerate(tensors[1:], start=1):
         # Not by an index of the chosen rows: finding it would wait for the device.
         out = torch.where(choice == k, tensor, out)

@@ -107,7 +107,7 @@ def uniform_like(
     Made on the device of `pixels`, with 24 random bits, which float32 holds exactly (so 1.0 never occurs).
     """
     per_sample = pixels[0].numel()
-    bits = words(seed, purpose, epoch, position.to(pixels.device), stream, per_sample) >> 8
+    bits = words(seed, purpose, epoch, position.to(pixels.device, non_blocking=True), stream, per_sample) >> 8
     return (bits.to(torch.float32) * 2.0**-24).reshape(pixels.shape)
 
 
