@@ -97,9 +97,11 @@ def test_timm_is_told_nothing_of_its_own_weights(export):
 
 
 @pytest.mark.parametrize("side", [32, 96, 97, 128, 160, 191, 224, 225, 288, 320, 448, 512])
-def test_timm_resizes_as_our_evaluation(side):
-    told = preprocessing(SimpleNamespace(image_size=side, normalisation=NORMALISATION, interpolation="bicubic"))
+@pytest.mark.parametrize("filter_", ["bicubic", "bilinear"])
+def test_timm_resizes_as_our_evaluation(side, filter_):
+    told = preprocessing(SimpleNamespace(image_size=side, normalisation=NORMALISATION, interpolation=filter_))
     resize, crop = timm.data.create_transform(**told).transforms[:2]
+    assert resize.interpolation.value == filter_
     assert resize.size == Preprocess.of(side).resize and tuple(crop.size) == (side, side)
 
 
