@@ -64,10 +64,10 @@ def compile_networks(method: Method, retains_graphs: bool, backend: str = "induc
     if backend == "inductor":
         # Stochastic depth draws the numbers that it draws without torch.compile.
         settings["options"] = {"fallback_random": True}
-    for network in _networks(method):
+    for name, network in _networks(method):
         parts = blocks(network)
         # Sizes of views are few, and each is fastest by itself. Rows of a head, iBOT's masked patches, vary.
-        dynamic = False if network is method.backbone or parts else None
+        dynamic = False if name == "backbone" else None
         for part in parts or [network]:
             if isinstance(part.forward, Recomputed):
                 part.forward.compute = torch.compile(part.forward.compute, dynamic=dynamic, **settings)
@@ -84,12 +84,12 @@ def _report_compilation() -> None:
     on_compile_end(lambda _: phase.close())
 
 
-def _networks(method: Method) -> Iterator[nn.Module]:
-    """Yield what maps pixels to embeddings and further: children of a method and of its momentum encoders.
+def _networks(method: Method) -> Iterator[tuple[str, nn.Module]]:
+    """Yield what maps pixels to embeddings and further, by name: children of a method and of its momentum encoders.
 
     A child that is not called as a module, such as a queue, takes no notice of being compiled.
     """
     for owner in [method, *(part for part in method.modules() if isinstance(part, MomentumEncoder))]:
-        for part in owner.children():
+        for name, part in owner.named_children():
             if not isinstance(part, MomentumEncoder):
-                yield part
+                yield name, part
