@@ -19,8 +19,10 @@ from hardviews.objective import Objective
 from hardviews.strategies import candidates, random_views
 from hardviews.strategies.candidates import draw_ranks
 from hardviews.strategies.mix import Mixing
+from hardviews.train.compilation import compile_networks
 from hardviews.views.random import Purpose, permutation_in_groups, uniform
 from tests.laws import toys
+from tests.laws.cases import build
 
 averaged = Objective._averaged
 
@@ -77,8 +79,16 @@ def similarities_in_blocks() -> Iterator[None]:
         yield
 
 
+def compiled(*arguments: Any) -> Objective:
+    objective = build(*arguments)
+    # Statistics over ranks and their gradient are traced too.
+    compile_networks(objective.method, objective.strategy.reads_clean_gradient, "aot_eager")
+    return objective
+
+
 SETTINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "as it is": nullcontext,
+    "compiled": lambda: patch("tests.distributed.laws.build", compiled),
     "a gather whose backward keeps the local slice": lambda: patch.object(
         collectives._Gather, "backward", staticmethod(local_slice)
     ),

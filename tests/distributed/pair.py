@@ -23,8 +23,8 @@ START = 150.0  # seconds until both have imported everything and found each othe
 class Pair:
     """Runs functions of importable modules on both ranks; processes that failed are replaced."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, patience: timedelta = PATIENCE) -> None:
+        self.folder, self.patience = folder, patience
         self.started = 0
         self.processes: list[Any] = []
         self.pipes: list[Connection] = []
@@ -41,7 +41,7 @@ class Pair:
         answers: dict[int, Any] = {}
         while len(answers) < WORLD:
             waiting = [pipe for rank, pipe in enumerate(self.pipes) if rank not in answers]
-            for pipe in wait(waiting, timeout=2 * PATIENCE.total_seconds()) or [None]:
+            for pipe in wait(waiting, timeout=2 * self.patience.total_seconds()) or [None]:
                 rank = self.pipes.index(pipe) if pipe is not None else -1
                 try:
                     done, answer = pickle.loads(pipe.recv_bytes()) if pipe is not None else (False, "no answer")
@@ -69,7 +69,7 @@ class Pair:
         for rank in range(WORLD):
             ours, theirs = spawn.Pipe()
             store = self.folder / f"store{self.started}"
-            process = spawn.Process(target=serve, args=(rank, str(store), theirs), daemon=True)
+            process = spawn.Process(target=serve, args=(rank, str(store), theirs, self.patience), daemon=True)
             process.start()
             theirs.close()
             self.processes.append(process)
@@ -82,13 +82,13 @@ class Pair:
             pipe.recv_bytes()
 
 
-def serve(rank: int, store: str, pipe: Connection) -> None:
+def serve(rank: int, store: str, pipe: Connection, patience: timedelta) -> None:
     """Join the group and answer requests until the other end closes."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
     torch.set_num_threads(1)
     import hardviews.train.loop  # noqa: F401  (all that a test may need)
 
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=WORLD, timeout=PATIENCE)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=WORLD, timeout=patience)
     pipe.send_bytes(b"ready")
     while True:
         try:

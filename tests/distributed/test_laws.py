@@ -1,5 +1,7 @@
 """Law 8, on every method and strategy, and the faults that break it."""
 
+from collections.abc import Iterator
+from datetime import timedelta
 from typing import Literal
 
 import pytest
@@ -29,6 +31,22 @@ every_network = pytest.mark.parametrize("network", NETWORKS)
 @every_method
 def test_two_processes_equal_one(pair: Pair, method: str, network: str, strategy: str) -> None:
     two_processes_equal_one(pair, Case(method, STRATEGIES[strategy], network, steps=2 if network == "batchnorm" else 1))
+
+
+@pytest.fixture(scope="module")
+def patient_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Return processes that wait for each other while one compiles."""
+    pair = Pair(tmp_path_factory.mktemp("pair"), timedelta(minutes=20))
+    yield pair
+    pair.stop()
+
+
+@pytest.mark.laws
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("method", "network"), [("simsiam", "batchnorm"), ("moco", "batchnorm"), ("dino", "vit")])
+def test_two_compiled_processes_equal_one_that_is_not(patient_pair: Pair, method: str, network: str) -> None:
+    case = Case(method, STRATEGIES["everything"], network, shares=EQUAL)
+    two_processes_equal_one(patient_pair, case, fault="compiled")
 
 
 @every_method

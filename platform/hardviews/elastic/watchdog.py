@@ -33,6 +33,7 @@ class Limits:
         data: it waits for its next batch: a minute longer than a store that is away is waited for (HARDVIEWS_PATIENCE).
         start: from its beginning to its first steps.
         epoch: between two batches that a method looks at before an epoch, or the monitor between two steps.
+        compile: torch.compile makes one graph.
         save: it saves before it leaves or ends.
         end: after the last save.
     """
@@ -43,6 +44,7 @@ class Limits:
     data: float = 660.0
     start: float = 1800.0
     epoch: float = 1800.0
+    compile: float = 1800.0
     save: float = 600.0
     end: float = 1800.0
 

@@ -52,6 +52,7 @@ class Phase(StrEnum):
     STEP = "step"  # between two steps
     DATA = "data"  # waiting for a batch
     EPOCH = "epoch"  # a method looks at all images before an epoch, or the monitor at its own
+    COMPILE = "compile"  # torch.compile makes a graph that is first needed in the middle of a run
     SAVE = "save"  # the last save
     END = "end"  # after it
 

@@ -34,6 +34,7 @@ _NEUTRAL = (
     "training.checkpoint_seconds",
     "training.checkpoint_steps",
     "training.activation_checkpointing",
+    "training.compile",
 )
 # Bound of counts: so many epochs of 2^32 samples fit the 63 bits in which checkpoints hold numbers of samples.
 _MOST = 10**9
@@ -55,6 +56,8 @@ class Training:
         log_steps: steps between metrics.
         activation_checkpointing: keep the input alone of each block of a vision transformer, and compute the rest again
             in the backward pass: less memory, about a third more FLOPs, the same weights.
+        compile: compile the networks by torch.compile, for GPUs: the first steps take minutes, and results differ by
+            rounding.
     """
 
     epochs: int = 100
@@ -67,6 +70,7 @@ class Training:
     keep: int = 2
     log_steps: int = 20
     activation_checkpointing: bool = added(False)
+    compile: bool = added(False)
 
     def __post_init__(self) -> None:
         """Refuse counts that are none."""

@@ -21,6 +21,7 @@ from hardviews.errors import UserError
 from hardviews.models.activation_checkpointing import checkpoint_activations
 from hardviews.objective import Losses, Objective
 from hardviews.runs.ledger import digest
+from hardviews.train.compilation import check_compiler, compile_networks
 from hardviews.train.composition import advice, check
 from hardviews.train.loader import RawBatch, to_batch
 from hardviews.train.nonfinite import Trace, traces
@@ -90,8 +91,14 @@ class Trainer:
     """The weights being trained, and how a step changes them."""
 
     def __init__(self, recipe: Recipe, world: World) -> None:
-        """Build network, method, strategy and optimizer; equal on all ranks by the seed."""
+        """Build network, method, strategy and optimizer; equal on all ranks by the seed.
+
+        Raises:
+            UserError: as `build_objective`, or there is no compiler for a recipe that is to be compiled.
+        """
         self.recipe, self.world = recipe, world
+        if recipe.training.compile:
+            check_compiler(world.device)
         torch.manual_seed(recipe.training.seed)
         self.objective = build_objective(recipe).train()
         method = self.objective.method
@@ -100,6 +107,8 @@ class Trainer:
         # channels_last is what convolutions run fastest in, on CPU as on GPU.
         self.objective.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         recipe.precision.cast(self.objective, method.backbone)
+        if recipe.training.compile:
+            compile_networks(method, recipe.strategy.reads_clean_gradient)
         self.optimizer = recipe.optimizer.build(method, recipe.training.batch)
         self.peak = recipe.optimizer.peak(recipe.training.batch)
         self._module: Objective | DistributedDataParallel = self.objective

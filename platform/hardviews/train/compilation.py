@@ -1,0 +1,95 @@
+"""torch.compile of the networks of a method: the backbone, the heads behind it, and their momentum copies.
+
+Networks are compiled in place: weights keep their names, and checkpoints and exports stay as they are. A vision
+transformer is compiled block by block. So iBOT may cover patches on the way, activation checkpointing may compute a
+block again, and DistributedDataParallel may send gradients of late blocks while early ones have their backward pass.
+
+Other parts of a step stay as they are. Losses are small products of embeddings: those over many candidates are made in
+blocks already, each by hand-written passes. Views are rendered by code that reads tables. Both hold Python objects that
+differ in every step, for which torch would compile again and again.
+
+Each size of views has graphs of its own, as have training, scoring and attacks. Most are compiled in the first step.
+Others follow when they are first needed, for example in an audit of choices; the watchdog then waits longer.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import nn
+
+from hardviews.elastic.worker import Phase, doing
+from hardviews.errors import UserError
+from hardviews.methods.method import Method
+from hardviews.models.activation_checkpointing import Recomputed, blocks
+from hardviews.models.momentum import MomentumEncoder
+
+#: Graphs of a network: of sizes of views, gradient or none, branches of BatchNorm, steps of an attack.
+_GRAPHS = 64
+
+
+def check_compiler(device: torch.device) -> None:
+    """Make sure that torch.compile finds the compiler that it needs for a device.
+
+    Raises:
+        UserError: there is none.
+    """
+    variable, usual = ("CXX", ["g++"]) if device.type == "cpu" else ("CC", ["gcc", "clang"])
+    named = os.environ.get(variable)
+    if any(shutil.which(name) for name in ([named] if named else usual)):
+        return
+    missing = f"the one that {variable} names, {named!r}" if named else " or ".join(usual)
+    raise UserError(
+        f"training.compile needs a compiler for code of the {device.type}, but this machine does not have "
+        f"{missing}. Install g++ and the headers of Python (on Debian: apt-get install g++ python3-dev), or "
+        "leave the setting out."
+    )
+
+
+def compile_networks(method: Method, retains_graphs: bool, backend: str = "inductor") -> None:
+    """Compile the networks of a method when they are first called; they stay what and where they are.
+
+    retains_graphs: whether some backward pass is made twice, as an attack along the clean gradient does.
+    """
+    _report_compilation()
+    if retains_graphs:
+        # Else the first backward pass would reuse the memory of activations that the second one reads.
+        import torch._functorch.config as functorch
+
+        functorch.donated_buffer = False
+    settings: dict[str, Any] = {"backend": backend, "recompile_limit": _GRAPHS, "isolate_recompiles": True}
+    if backend == "inductor":
+        # Stochastic depth draws the numbers that it draws without torch.compile.
+        settings["options"] = {"fallback_random": True}
+    for name, network in _networks(method):
+        parts = blocks(network)
+        # Sizes of views are few, and each is fastest by itself. Rows of a head, iBOT's masked patches, vary.
+        dynamic = False if name == "backbone" else None
+        for part in parts or [network]:
+            if isinstance(part.forward, Recomputed):
+                part.forward.compute = torch.compile(part.forward.compute, dynamic=dynamic, **settings)
+            else:
+                part.compile(dynamic=dynamic, **settings)
+
+
+def _report_compilation() -> None:
+    """Let the process be in a phase of its own while torch compiles."""
+    from torch._dynamo.callback import on_compile_end, on_compile_start
+
+    phase = ExitStack()
+    on_compile_start(lambda _: phase.enter_context(doing(Phase.COMPILE)))
+    on_compile_end(lambda _: phase.close())
+
+
+def _networks(method: Method) -> Iterator[tuple[str, nn.Module]]:
+    """Yield what maps pixels to embeddings and further, by name: children of a method and of its momentum encoders.
+
+    A child that is not called as a module, such as a queue, takes no notice of being compiled.
+    """
+    for owner in [method, *(part for part in method.modules() if isinstance(part, MomentumEncoder))]:
+        for name, part in owner.named_children():
+            if not isinstance(part, MomentumEncoder):
+                yield name, part
