@@ -70,7 +70,7 @@ def test_the_pages_of_a_training_show_what_one_looks_for(project, client, tmp_pa
         assert steps[0] == 0 and len(set(steps)) == 3, steps
         steps = tour.slider("features/neighbours", "features/spectrum", moves=1, name="tour_features")
         assert steps == [0, 128], steps
-        assert "process_memory_megabytes" in tour.nodes()
+        assert "process_memory_megabytes" in tour.nodes("process_memory_megabytes")
         text = tour.runs(VIEW, "everything seed 0", "71.25")
         assert "1_loss/loss" in text and "noise/train" in text
         text = tour.evaluation(child, "noise/test", "knn/top1")

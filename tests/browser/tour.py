@@ -86,12 +86,13 @@ class Tour:
         self._picture("tour_mistakes")
         return self.browser.text()
 
-    def nodes(self):
-        """The page of system metrics, with a chart for all nodes; return the text."""
+    def nodes(self, *wanted):
+        """The page of system metrics, with a chart for all nodes, once these texts are there; return the text."""
         self.browser.open(f"{self._run}/system-metrics?{MENUS}", 1360, 900)
         # Pictures come first on this page too, and charts are made when they come into sight.
         self.browser.wait(f"{_section('system')}?.scrollIntoView() || {_CHARTS} > 0")
         self.browser.value(f"{_section('system')}?.scrollIntoView()")
+        self.browser.wait_for_text(*wanted)
         self._picture("tour_nodes")
         return self.browser.text()
 

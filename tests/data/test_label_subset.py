@@ -92,7 +92,10 @@ def test_what_a_packed_source_does_not_take(tmp_path: Path, capsys: pytest.Captu
     pack(Noise(20), str(tmp_path / "all"), shard_bytes=20_000)
     (tmp_path / "keys").write_text("noise_00001\n")
     for words, told in (
-        (["--source", str(tmp_path / "all"), "--keys", str(tmp_path / "keys")], "is a packed dataset: --keys"),
+        (
+            ["--source", str(tmp_path / "all"), "--labels", "50%", "--keys", str(tmp_path / "keys")],
+            "is a packed dataset: --keys",
+        ),
         (["--source", "digits", "--labels", "1%"], "--labels draws from a packed dataset, and digits is none"),
     ):
         with pytest.raises(SystemExit):

@@ -56,6 +56,7 @@ OTHERS |= {
     "--time",
     "--strength",
     "--destination",
+    "--packages",
     "--nodes",
     "--out",
     "--minutes",

@@ -80,6 +80,8 @@ class Given:
         Raises:
             UserError: naming it.
         """
+        if self.labels is not None:
+            return  # of a packed dataset, which may lie anywhere
         for place in (self.path, self.test):
             if self.torchvision is None and not self.shipped and place is not None and not is_list(place):
                 check_folder(os.path.expanduser(place))
@@ -110,8 +112,8 @@ class Given:
         return parts if "test" not in parts else parts | {"test": renumbered(parts["test"], parts["train"].classes)}
 
     def _packed(self) -> Parts | None:
-        """Open the parts of a packed dataset, None if the place is none: a draw of the training part, all for tests."""
-        if self.torchvision is not None or self.shipped or is_list(self.place):
+        """Open a packed dataset if labels are drawn from it: a draw of the training part, and all of the other."""
+        if self.labels is None or self.torchvision is not None or self.shipped or is_list(self.place):
             return None
         folder = self.place.rstrip("/")
         found = {split: f"{folder}/{split}" for split in _SPLITS if is_dataset(f"{folder}/{split}")}
@@ -125,10 +127,8 @@ class Given:
                 "that are not packed yet."
             )
         parts: Parts = {split: PackedSource(Index.load(url)) for split, url in found.items()}
-        if self.labels is not None:
-            train = Index.load(found["train"])
-            parts["train"] = Subset(parts["train"], tuple(self.labels.draw(train, self.seed)))
-        return parts
+        train = Index.load(found["train"])
+        return parts | {"train": Subset(parts["train"], tuple(self.labels.draw(train, self.seed)))}
 
     def whole(self, split: Split, say: Say) -> Source:
         """Open one part alone, all of a source that has no parts."""

@@ -1,5 +1,6 @@
 """Which encoder is scored on which data: the settings that all evaluations share."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -14,7 +15,7 @@ from hardviews.storage.url import check_given, check_here
 
 
 @dataclass(frozen=True)
-class Scoring(Subject):
+class Scoring(Subject, ABC):
     """Which encoder is scored, on which data.
 
     Attributes:
@@ -75,18 +76,18 @@ class Scoring(Subject):
         """Return the same with the values of its protocol in the options that were left out, for the record."""
         return self
 
+    @abstractmethod
     def places_of_data(self) -> tuple[str, ...]:
         """Return the addresses of the data as they are now, packed or not.
 
         Raises:
             UserError: no data are given.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def located(self) -> Self:
         """Return the same with the addresses of the parts, if `data` names a packed dataset.
 
         Raises:
             UserError: the store does not answer, or `data` is a dataset of another name.
         """
-        raise NotImplementedError
