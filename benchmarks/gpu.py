@@ -10,7 +10,7 @@ The parts, in order of their worth:
   rendered from canvases in the step.
 * `one rank`: NCCL's collectives, and a step under DistributedDataParallel against one without.
 * `resume`: a checkpoint read back gives the losses of the run that went on.
-* `compile`: the backbone by `torch.compile`, against as it is.
+* `compile`: with `--training.compile`, against without.
 * `pretrain`: `hardviews pretrain` on made-up images, if all packages are installed.
 
 Every case runs in a process of its own: one that fails or hangs is told in a line, and the rest goes on. Then the exit

@@ -1,9 +1,11 @@
-"""Steps with and without `torch.compile` of the backbone: time of compilation, time of a step, losses."""
+"""Steps with and without `--training.compile`: time of compilation, time of a step, losses."""
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import replace
 
+from hardviews.train.compilation import compile_networks
+from hardviews.train.recipe import Recipe
 from on_gpu.case import Case, Row
 from on_gpu.scale import Scale, Subject
 from on_gpu.timing import alternating, median, ratio, synchronise, warmed
@@ -22,12 +24,15 @@ def cases() -> list[Case]:
     return [case("SimSiam", Scale.simsiam), case("DINO", Scale.dino)]
 
 
-def compiled(stepper: Stepper, toy: bool) -> None:
-    """Have the backbone compiled in place, on its first steps; each size of views apart."""
-    options: dict[str, Any] = {"dynamic": False}
-    if toy:
-        options["backend"] = "eager"  # traced, but not compiled: that takes long on a CPU
-    stepper.trainer.objective.method.backbone.compile(**options)
+def compiled(recipe: Recipe, toy: bool, build: Callable[[Recipe], Stepper]) -> Stepper:
+    """Return steps whose networks are compiled when they are first called."""
+    if not toy:
+        return build(replace(recipe, training=replace(recipe.training, compile=True)))
+    stepper = build(recipe)
+    objective = stepper.trainer.objective
+    # Traced, but not compiled: that takes long on a CPU.
+    compile_networks(objective.method, recipe.strategy.reads_clean_gradient, backend="eager")
+    return stepper
 
 
 def _measure(scale: Scale, subject: Subject) -> Iterator[Row]:
@@ -36,9 +41,7 @@ def _measure(scale: Scale, subject: Subject) -> Iterator[Row]:
     began = time.perf_counter()
 
     def build() -> Stepper:
-        stepper = Stepper(subject.recipe, make, scale.device)
-        compiled(stepper, scale.toy)
-        return stepper
+        return compiled(subject.recipe, scale.toy, lambda recipe: Stepper(recipe, make, scale.device))
 
     fast = warmed(build, scale, count=False)
     synchronise(scale.device)

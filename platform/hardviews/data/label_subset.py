@@ -59,7 +59,7 @@ class Labels:
         by_class: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
         for place, (row, label) in enumerate(zip(index.samples, index.labels.tolist(), strict=True)):
             if label >= 0:
-                by_class[label].append((_hash(seed, f"{row['crc32']} {row['size']}"), place))
+                by_class[label].append((_hash(seed, f"label {row['crc32']} {row['size']}"), place))
         counts = self._counts(sorted(by_class, key=lambda label: _hash(seed, f"class {label}")), by_class)
         return sorted(place for label, found in by_class.items() for _, place in sorted(found)[: counts[label]])
 
@@ -79,4 +79,5 @@ class Labels:
 
 
 def _hash(seed: int, content: str) -> bytes:
+    # Not the hash that evaluations hold images out by: the images drawn would be those that are held out.
     return hashlib.blake2b(f"{seed} {content}".encode(), digest_size=8).digest()
