@@ -168,11 +168,11 @@ def test_a_running_job_is_measured(tmp_path: Path):
 
         def faster() -> bool:
             found.update(values(get(port)[2]))
-            return found.get("hardviews_samples_per_second", 0) > 0
+            # A step of the toy takes 20 ms and more. Early news that come late make the mean too high for a while.
+            return 0 < found.get("hardviews_steps_per_second", 0) <= 50
 
         job.until(faster)
         assert found["hardviews_samples_per_second"] == pytest.approx(10 * found["hardviews_steps_per_second"])
-        assert 0 < found["hardviews_steps_per_second"] <= 50  # a step of the toy takes 20 ms and more
         assert (found["hardviews_nodes/training"], found["hardviews_processes"]) == (2, 2)
         assert 0 < found["hardviews_step"] <= job.step()["step"]
         assert found["hardviews_seconds_since_step"] < 30
