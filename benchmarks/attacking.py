@@ -35,7 +35,7 @@ from hardviews.data.photographs import Tiles, photographs
 from hardviews.methods.moco import MoCoConfig
 from hardviews.models.backbones import Backbone
 from hardviews.models.held import HeldStatistics
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.compose import Sum
 from hardviews.strategies.cutmix import CutMix

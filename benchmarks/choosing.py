@@ -25,7 +25,7 @@ from hardviews.batch import Batch, Samples, View
 from hardviews.clock import Clock
 from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.models.backbones import Backbone
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.recipes import recipe_named
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean, Strategy

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardviews.batch import entropy
-from hardviews.measures import margins
 from hardviews.methods.moco import MoCoConfig
-from hardviews.objective import Objective
+from hardviews.objective.measures import margins
+from hardviews.objective.objective import Objective
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.cutmix import CutMix

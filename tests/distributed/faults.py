@@ -9,13 +9,13 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-import hardviews.objective
+import hardviews.objective.objective
 from hardviews import collectives
 from hardviews.clock import Clock
 from hardviews.collectives import rank
 from hardviews.methods import blocks, centre, memory_bank, moco, shuffle, simclr, swav
 from hardviews.models import batchnorm, groups
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies import candidates, random_views
 from hardviews.strategies.candidates import draw_ranks
 from hardviews.strategies.mix import Mixing
@@ -95,7 +95,9 @@ SETTINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "BatchNorm of local statistics": lambda: patch.object(batchnorm, "world_size", lambda: 1),
     "partners keyed by rank": lambda: patch.object(Mixing, "partners", partners_by_rank),
     "every rank averages its own rows": lambda: patch.object(Objective, "_term", mean_of_own),
-    "valid rows counted by each rank": lambda: patch.object(hardviews.objective, "sum_over_ranks", lambda x: x),
+    "valid rows counted by each rank": lambda: patch.object(
+        hardviews.objective.objective, "sum_over_ranks", lambda x: x
+    ),
     "a centre of local rows": lambda: patch.object(toys, "sum_over_ranks", lambda x: x),
     "codes and a queue of local rows": lambda: patch.multiple(
         swav, gather_rows=lambda x: (x, 0), order_of_rows=own_order

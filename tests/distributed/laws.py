@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hardviews.batch import Batch, View
 from hardviews.models.noise import without_noise
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.strategy import Strategy
 from hardviews.views.pixels import Crops
 from tests.distributed.faults import SETTINGS

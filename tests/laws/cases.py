@@ -23,7 +23,7 @@ from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.methods.supervised import SupervisedConfig
 from hardviews.methods.swav import SwAVConfig
 from hardviews.models.batchnorm import normalising
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.all_pairs import AllPairs
 from hardviews.strategies.compose import Chain, Sum, Weighted

@@ -8,7 +8,7 @@ import torch
 from hardviews.batch import Batch, Mix, View
 from hardviews.methods.method import Method
 from hardviews.models.noise import without_noise
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.all_pairs import AllPairs
 from hardviews.strategies.compose import Chain, Sum, Weighted

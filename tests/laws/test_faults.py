@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-import hardviews.objective
+import hardviews.objective.objective
+import hardviews.objective.step
 from hardviews.batch import Term
 from hardviews.methods.method import Method
 from hardviews.methods.simclr import SimCLR
@@ -37,7 +38,7 @@ def test_law_1_statistics_moved_by_scoring(monkeypatch: pytest.MonkeyPatch) -> N
         with batchnorm.normalising(module, branch, True):
             yield
 
-    monkeypatch.setattr(hardviews.objective, "normalising", always_update)
+    monkeypatch.setattr(hardviews.objective.step, "normalising", always_update)
     breaks(laws.scoring_changes_nothing, "simsiam", "batchnorm", HardViews(4))
 
 
@@ -51,12 +52,12 @@ def test_law_2_argmin_for_argmax() -> None:
 
 
 def test_law_2_the_hardness_of_another_assignment(monkeypatch: pytest.MonkeyPatch) -> None:
-    score = hardviews.objective.Objective.score
+    score = hardviews.objective.objective.Objective.score
 
     def shifted(self: Any, *arguments: Any, **settings: Any) -> Any:
         return score(self, *arguments, **settings).roll(1, 0)
 
-    monkeypatch.setattr(hardviews.objective.Objective, "score", shifted)
+    monkeypatch.setattr(hardviews.objective.objective.Objective, "score", shifted)
     breaks(laws.selection_equals_brute_force, "toy_queue", "batchnorm")
 
 
@@ -67,30 +68,30 @@ def test_law_2_a_pair_of_other_candidates(monkeypatch: pytest.MonkeyPatch) -> No
         pairs, within = name(*arguments)
         return pairs, within.roll(1, 0)
 
-    monkeypatch.setattr(hardviews.objective, "candidate_pairs", turned)
+    monkeypatch.setattr(hardviews.objective.objective, "candidate_pairs", turned)
     breaks(laws.selection_equals_brute_force, "simsiam", "batchnorm", "hardest", 3)
 
 
 def test_law_2_an_average_without_the_last_assignment(monkeypatch: pytest.MonkeyPatch) -> None:
-    averaged = hardviews.objective.Objective._averaged
+    averaged = hardviews.objective.objective.Objective._averaged
 
     def short(self: Any, term: Term) -> Any:
         assert term.assignments is not None
         return averaged(self, replace(term, assignments=term.assignments[:-1]))
 
-    monkeypatch.setattr(hardviews.objective.Objective, "_averaged", short)
+    monkeypatch.setattr(hardviews.objective.objective.Objective, "_averaged", short)
     breaks(laws.averaging_equals_brute_force, "simclr", "vit", AllPairs(4))
 
 
 def test_law_2_the_gradient_of_one_side_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Candidates that are targets alone would teach the queue's method as much, SimCLR less."""
-    clean = hardviews.objective.Objective._clean
+    clean = hardviews.objective.objective.Objective._clean
 
     def without_targets(self: Any, batch: Any, pairs: Any = ()) -> Any:
         encoded = clean(self, batch, pairs or None)
         return replace(encoded, target=encoded.detached().target) if len(pairs) > 2 else encoded
 
-    monkeypatch.setattr(hardviews.objective.Objective, "_clean", without_targets)
+    monkeypatch.setattr(hardviews.objective.objective.Objective, "_clean", without_targets)
     breaks(laws.averaging_equals_brute_force, "simclr", "vit", AllPairs(4))
 
 
@@ -148,7 +149,7 @@ def test_law_5_main_statistics_moved_by_mixed_views(monkeypatch: pytest.MonkeyPa
         with batchnorm.normalising(module, branch, True):
             yield
 
-    monkeypatch.setattr(hardviews.objective, "normalising", always_update)
+    monkeypatch.setattr(hardviews.objective.step, "normalising", always_update)
     breaks(laws.update_ignores_hard_terms, "toy_sinkhorn", "batchnorm")
 
 

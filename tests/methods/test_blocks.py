@@ -17,7 +17,7 @@ from hardviews.methods.blocks import few, log_sum
 from hardviews.methods.moco import MoCoConfig
 from hardviews.methods.simclr import SimCLRConfig
 from hardviews.models.noise import without_noise
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.views.pixels import Crops
 from tests.laws.cases import STRATEGIES, VIEW, build, make_batch
 

@@ -10,7 +10,7 @@ from torch import nn
 from hardviews.errors import UserError
 from hardviews.methods.byol import BYOL, FIRST, SECOND, BYOLConfig
 from hardviews.models.batchnorm import BranchedBatchNorm
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.views.augmentation import byol_first, byol_second

@@ -17,7 +17,7 @@ from hardviews.methods import deepcluster, memory_bank
 from hardviews.methods.deepcluster import REMEMBERED, TABLE, DeepCluster, DeepClusterConfig
 from hardviews.methods.memory_bank import MemoryBank
 from hardviews.models.batchnorm import BranchedBatchNorm
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.train.meter import Meter

@@ -13,7 +13,7 @@ from hardviews.errors import UserError
 from hardviews.methods.moco import FIRST, SECOND, MoCo, MoCoConfig
 from hardviews.models.batchnorm import BranchedBatchNorm
 from hardviews.models.noise import without_noise
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean
 from tests.laws.cases import build, make_batch, train_step

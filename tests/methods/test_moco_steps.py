@@ -13,7 +13,7 @@ from hardviews.batch import Batch, Mix, Samples
 from hardviews.errors import UserError
 from hardviews.methods.moco import FIRST, SECOND, MoCo, MoCoConfig
 from hardviews.methods.shuffle import Shuffle
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.views.augmentation import mocov2

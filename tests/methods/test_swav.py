@@ -13,7 +13,7 @@ from hardviews.errors import UserError
 from hardviews.methods.sinkhorn import sinkhorn
 from hardviews.methods.swav import GLOBALS, SwAV, SwAVConfig
 from hardviews.methods.swav_queue import EmbeddingQueue
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.views.augmentation import swav_global, swav_local

@@ -7,7 +7,7 @@ import torch
 from hardviews.clock import Clock
 from hardviews.errors import UserError
 from hardviews.methods.supervised import SupervisedConfig
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.optim.optimizer import Optimizer
 from hardviews.optim.rates import rate_scales
 from hardviews.optim.schedule import Schedule

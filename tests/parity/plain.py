@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from hardviews.batch import Batch, Samples, View
 from hardviews.clock import Clock
 from hardviews.methods.method import Method, MethodConfig
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.views.augmentation import Normalisation
 from hardviews.views.pixels import Crops

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hardviews.batch import Batch
 from hardviews.methods.byol import BYOL, FIRST, SECOND, BYOLConfig
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.mixup import MixUp
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.views.plan import Pair

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hardviews.batch import Batch, Mix, Samples, View
 from hardviews.clock import Clock
 from hardviews.methods.deepcluster import DeepCluster, DeepClusterConfig
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.strategy import Clean
 from hardviews.views.augmentation import Augmentation, Normalisation
 from hardviews.views.pixels import Crops

@@ -17,7 +17,7 @@ from hardviews.methods import self_distillation
 from hardviews.methods.dino import DINO, EVEN, ODD, DINOConfig
 from hardviews.methods.dino_head import DINOHead
 from hardviews.models.noise import without_noise
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.views.augmentation import Normalisation

@@ -15,7 +15,7 @@ from hardviews.methods import ibot
 from hardviews.methods.dino import EVEN, ODD
 from hardviews.methods.ibot import IBOT, IBOTConfig
 from hardviews.models.noise import without_noise
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.views.augmentation import Augmentation

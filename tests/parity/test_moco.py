@@ -14,7 +14,7 @@ from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
 from hardviews.batch import Mix
 from hardviews.methods.moco import FIRST, MoCo, MoCoConfig
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.mixup import MixUp
 from hardviews.strategies.strategy import Clean, Strategy

@@ -15,7 +15,7 @@ from hardviews.clock import Clock
 from hardviews.methods import swav
 from hardviews.methods.sinkhorn import sinkhorn
 from hardviews.methods.swav import GLOBALS, SwAV, SwAVConfig
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.optim.optimizer import Optimizer
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.strategy import Clean, Strategy

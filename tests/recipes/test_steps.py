@@ -11,7 +11,7 @@ import torch
 
 from hardviews.batch import Samples
 from hardviews.clock import Clock
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.recipes import IMAGENET, recipe_named
 from hardviews.runs.state import first_not_finite
 from tests.laws.cases import make_batch

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hardviews.batch import Batch, View
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.strategy import Strategy
 from hardviews.views.augmentation import Normalisation

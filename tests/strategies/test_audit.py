@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from hardviews.batch import Selection
-from hardviews.objective import Losses, Objective
+from hardviews.objective.losses import Losses
+from hardviews.objective.objective import Objective
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.audit import AGREEMENT, CORRELATION, RECOVERED, compared, rank_correlation, with_recovered
 from hardviews.strategies.candidates import Candidates

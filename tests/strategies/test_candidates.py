@@ -18,7 +18,7 @@ from hardviews.batch import Batch
 from hardviews.clock import Clock
 from hardviews.encoded import Encoded
 from hardviews.errors import UserError
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.candidates import draw_ranks
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
-import hardviews.objective
+import hardviews.objective.clean_loss
 from hardviews.batch import Batch, Term, View
 from hardviews.errors import UserError
 from hardviews.methods.moco import MoCoConfig
 from hardviews.models.held import HeldStatistics, Kind
 from hardviews.models.noise import without_noise
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.cutmix import CutMix
@@ -159,8 +159,8 @@ def test_the_clean_graph_is_free_before_hard_views_are_encoded(monkeypatch: pyte
     original = Objective._term
 
     def spy(self: Objective, term: Term, count: int) -> Any:
-        assert self._trained is not None
-        seen.extend(tensor.requires_grad for tensor in self._trained.online.values())
+        assert self._step is not None
+        seen.extend(tensor.requires_grad for tensor in self._step.trained.online.values())
         return original(self, term, count)
 
     monkeypatch.setattr(Objective, "_term", spy)
@@ -212,7 +212,7 @@ def test_in_bfloat16_kept_gradients_are_those_of_the_ordinary_pass(monkeypatch: 
     found = []
     for early in (True, False):
         if not early:
-            monkeypatch.setattr(hardviews.objective, "_reads", lambda *_: True)
+            monkeypatch.setattr(hardviews.objective.clean_loss, "reads", lambda *_: True)
         objective = build("moco", Sum((1.0, Clean()), (1e-9, Adversarial(EPSILON, gradient="clean"))))
         with torch.autocast("cpu", torch.bfloat16):
             losses = objective(make_batch(objective), 8)
@@ -238,6 +238,16 @@ def test_views_that_were_encoded_before_are_encoded_once_more_without_a_trace() 
     for slot, pixels in views[alone].items():
         assert torch.equal(pixels, views[objective][slot])
     assert objective.method.backbone.bn1.num_batches_tracked == alone.method.backbone.bn1.num_batches_tracked
+
+
+def test_a_second_attack_reads_the_gradient_as_well_if_views_were_encoded_before() -> None:
+    own, clean = Adversarial(EPSILON), Adversarial(EPSILON, gradient="clean")
+    objective = build("simsiam", Sum((1.0, Clean()), (0.5, own), (0.5, clean), (0.5, clean)))
+    with objective.sharing():
+        *_, first, second = objective.strategy(make_batch(objective), objective)
+    assert first.batch.hard
+    for slot, view in first.batch.hard.items():
+        assert torch.equal(view.pixels(), second.batch.hard[slot].pixels())
 
 
 def test_after_a_selection_the_chosen_views_are_attacked() -> None:

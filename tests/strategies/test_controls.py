@@ -12,7 +12,8 @@ from scipy.stats import chisquare
 
 from hardviews.batch import Batch, Selection
 from hardviews.errors import UserError
-from hardviews.objective import Losses, Objective
+from hardviews.objective.losses import Losses
+from hardviews.objective.objective import Objective
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.all_pairs import AllPairs
 from hardviews.strategies.compose import Chain, Sum

@@ -10,7 +10,7 @@ import torch
 from hardviews.batch import Batch
 from hardviews.methods.dino import DINO
 from hardviews.models.noise import without_noise
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.compose import Sum
 from hardviews.strategies.hard_views import HardViews
 from hardviews.views import device

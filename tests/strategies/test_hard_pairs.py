@@ -8,7 +8,7 @@ import torch
 
 from hardviews.methods.ibot import IBOTConfig
 from hardviews.models.noise import without_noise
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.cutmix import CutMix

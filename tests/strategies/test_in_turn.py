@@ -7,7 +7,7 @@ import torch
 
 from hardviews.batch import Batch
 from hardviews.errors import UserError
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.recipes import recipe_named
 from hardviews.recipes.overrides import overridden
 from hardviews.strategies.adversarial import Adversarial

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hardviews.models.noise import without_noise
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean
 from hardviews.views.plan import Slot
@@ -117,11 +117,10 @@ def test_with_a_size_candidates_alone_are_small(method: str) -> None:
         objective.method.backbone.register_forward_pre_hook(
             lambda module, args: None if torch.is_grad_enabled() else seen.add(args[0].shape[-1])
         )
-        with objective.sharing():
+        with objective.sharing() as (step, _):
             objective.strategy(batch, objective)
-            assert objective._trained is not None
-            kept = {view.slot for view in objective._trained.online}
-            assert all(view.size is None for view in objective._trained.online)
+            kept = {view.slot for view in step.trained.online}
+            assert all(view.size is None for view in step.trained.online)
     assert kept == {Slot("local", number) for number in small}
     assert seen == {8}
 
@@ -130,6 +129,6 @@ def test_what_the_published_codes_do_is_not_shared() -> None:
     """Joined batches and moved statistics are of scoring: there small views are encoded twice."""
     for settings in ({"normalise": "together"}, {"move_statistics": True}):
         objective = build("toy_centre", HardViews(4, **settings))  # type: ignore[arg-type]
-        with objective.sharing():
+        with objective.sharing() as (step, _):
             objective.strategy(make_batch(objective), objective)
-            assert objective._trained is not None and not objective._trained.online
+            assert not step.trained.online

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hardviews.batch import Batch
 from hardviews.errors import UserError
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.runs.state import from_tensors, misfit, to_tensors
 from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.cutmix import CutMix

@@ -11,7 +11,7 @@ from hardviews.errors import UserError
 from hardviews.methods.each import each
 from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.models.backbones import Backbone
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews

@@ -18,7 +18,7 @@ from hardviews.elastic.worker import Phase
 from hardviews.errors import UserError
 from hardviews.models.activation_checkpointing import checkpoint_activations
 from hardviews.models.encoder import load
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.runs.where import Where
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Strategy

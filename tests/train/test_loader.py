@@ -14,7 +14,7 @@ from hardviews.data.reader import Reader
 from hardviews.data.shares import Portion
 from hardviews.methods.simsiam import SimSiam, SimSiamConfig
 from hardviews.models.backbones import Backbone
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.optim.optimizer import Optimizer
 from hardviews.optim.schedule import Schedule
 from hardviews.strategies.hard_views import HardViews

@@ -14,7 +14,7 @@ from hardviews.data.reader import Reader, ReaderConfig
 from hardviews.errors import UserError
 from hardviews.methods.moco import MoCoConfig
 from hardviews.methods.simsiam import SimSiamConfig
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.optim.optimizer import Optimizer
 from hardviews.runs.audit import audit
 from hardviews.runs.checkpoint import Checkpoints

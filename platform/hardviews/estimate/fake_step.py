@@ -15,7 +15,7 @@ from hardviews.clock import Clock
 from hardviews.errors import UserError
 from hardviews.estimate.tally import Tally
 from hardviews.models.momentum import MomentumEncoder
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.train.recipe import Recipe
 from hardviews.train.trainer import build_objective
 from hardviews.views.params import Column

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.runs.history import History
 from hardviews.strategies.audit import AGREEMENT, CORRELATION, RECOVERED
 from hardviews.strategies.candidates import Candidates

@@ -7,7 +7,7 @@ from hardviews.clock import Calendar, Clock
 from hardviews.data.reader import Reader
 from hardviews.data.shares import Portion
 from hardviews.elastic.worker import advanced
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.train.loader import RawBatch, ShareDataset, load, to_batch
 from hardviews.train.recipe import Recipe
 from hardviews.world import World

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from hardviews.clock import Calendar
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.strategies.compose import Sum
 from hardviews.strategies.strategy import Strategy
 from hardviews.train.recipe import Training

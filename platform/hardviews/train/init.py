@@ -7,7 +7,7 @@ from hardviews.evaluation.subject import Subject
 from hardviews.models.batchnorm import BranchedBatchNorm
 from hardviews.models.encoder import Encoder
 from hardviews.models.momentum import MomentumEncoder
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 
 _BRANCH = "adversarial"
 

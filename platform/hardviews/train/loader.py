@@ -33,7 +33,7 @@ from hardviews.data.shares import Portion
 from hardviews.elastic.environment import launched
 from hardviews.errors import UserError
 from hardviews.failures import of_machine
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.train.crew import TRIES, Crew, Lost
 from hardviews.train.nursery import leave_with_parent
 from hardviews.train.parcel import Parcel

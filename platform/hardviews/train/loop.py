@@ -18,7 +18,7 @@ One life of a run, from the top to the bottom of this file (arrows lead into oth
         open_run                     -> runs/life.py, opening.py: the life begins; the tracking run
         train, until all samples are seen
           Feed                       -> feed.py, loader.py: shards become this rank's share of a batch
-          Trainer.step               -> trainer.py, objective.py: views, losses, gradients, optimizer, update
+          Trainer.step               -> trainer.py, objective/: views, losses, gradients, optimizer, update
           Lasting.advance            -> lasting.py: one batch on; the ledger
           Monitor.measure            -> monitor.py: k-NN, few-shot and health, now and then; feature_pictures.py draws
           Reports.step               -> reports.py: metrics to the tracking and to the history

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from hardviews.collectives import gather_rows, rank, world_size
-from hardviews.objective import Losses
+from hardviews.objective.losses import Losses
 from hardviews.strategies.audit import with_recovered
 from hardviews.train.chosen_pairs import chosen_pairs
 from hardviews.views.plan import Pair

@@ -29,7 +29,7 @@ from hardviews.health.figures import PREFIX as HEALTH
 from hardviews.health.figures import figures
 from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder, exported_state
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from hardviews.train.monitor_config import MonitorConfig, check_held_out
 from hardviews.train.sight import Sight
 from hardviews.views.plan import Plan

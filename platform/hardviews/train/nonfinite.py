@@ -16,7 +16,7 @@ from hardviews.batch import Samples
 from hardviews.clock import Clock
 from hardviews.data.reader import Reader
 from hardviews.errors import UserError
-from hardviews.objective import Losses
+from hardviews.objective.losses import Losses
 from hardviews.runs.nonfinite import record_name
 from hardviews.storage.store import open_store
 from hardviews.views.params import Column

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from hardviews.batch import Batch
 from hardviews.data.reader import Reader
-from hardviews.measures import MARGIN
-from hardviews.objective import Losses, Objective
+from hardviews.objective.losses import Losses
+from hardviews.objective.measures import MARGIN
+from hardviews.objective.objective import Objective
 from hardviews.runs.history import History
 from hardviews.tracking.examples import Example, Tile
 from hardviews.tracking.mlflow_run import Run

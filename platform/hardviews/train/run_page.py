@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from hardviews.data.index import Index
-from hardviews.objective import Losses
+from hardviews.objective.losses import Losses
 from hardviews.runs.history import History
 from hardviews.runs.where import Where
 from hardviews.tracking.mlflow_run import Run

@@ -12,7 +12,8 @@ import torch
 
 from hardviews.batch import Batch, Selection, Term, View
 from hardviews.data.reader import Reader
-from hardviews.objective import Losses, Objective
+from hardviews.objective.losses import Losses
+from hardviews.objective.objective import Objective
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.cutmix import CutMix
 from hardviews.tracking.examples import Example, Tile

@@ -19,7 +19,8 @@ from hardviews.collectives import sum_over_ranks
 from hardviews.encoded import Encoded, concatenate
 from hardviews.errors import UserError
 from hardviews.models.activation_checkpointing import checkpoint_activations
-from hardviews.objective import Losses, Objective
+from hardviews.objective.losses import Losses
+from hardviews.objective.objective import Objective
 from hardviews.runs.ledger import digest
 from hardviews.train.compilation import check_compiler, compile_networks
 from hardviews.train.composition import advice, check

@@ -8,8 +8,8 @@ Shape legend: B samples of this rank's share, P pairs, Q pairs of candidates, A 
 
 from collections import ChainMap
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,47 +17,20 @@ from torch import Tensor, nn
 
 from hardviews.batch import Batch, Term, View
 from hardviews.collectives import sum_over_ranks, world_size
-from hardviews.early_backward import EarlyBackward, early_backward
-from hardviews.encoded import Encoded, tensors_of
-from hardviews.encodings import Encodings
-from hardviews.full_precision import full_precision
-from hardviews.measures import above_floor, hard_measures
+from hardviews.encoded import Encoded
 from hardviews.methods.method import Method
-from hardviews.models.batchnorm import add_adversarial_branch, branch_batchnorm, holding, normalising
-from hardviews.models.held import HeldStatistics
-from hardviews.models.noise import is_noisy, without_noise
+from hardviews.models.batchnorm import add_adversarial_branch, branch_batchnorm
+from hardviews.models.noise import is_noisy
+from hardviews.objective.clean_loss import CleanLoss, reads
+from hardviews.objective.losses import Losses
+from hardviews.objective.measures import above_floor, hard_measures
+from hardviews.objective.scoring import score_pairs
+from hardviews.objective.step import Step, traceless
 from hardviews.strategies.audit import audit
 from hardviews.strategies.scout import Scout
 from hardviews.strategies.strategy import Strategy
 from hardviews.views.pair_features import global_pairs, pair_features
-from hardviews.views.pixels import Crops
 from hardviews.views.plan import Pair, Slot, candidate_pairs, of_views
-
-
-@dataclass
-class Losses:
-    """What a step's forward pass yields.
-
-    `total` is this rank's share, scaled so that the mean over ranks of its gradients is the gradient of the
-    whole batch. `terms` are the terms with their per-sample losses (B,), detached. `encoded` is what the
-    method's update reads. `measures` says more of the hard views, by name of the metric (`hardviews.measures`).
-    `valid` tells by the term's name which samples (B,) have a label, where some may have none: their loss is 0.
-    `labelled` tells the same of the clean views. `lesson` is what `Objective.learn` takes in, if the strategy learns.
-    """
-
-    total: Tensor
-    terms: list[tuple[Term, Tensor]]
-    encoded: Encoded
-    batch: Batch
-    measures: Mapping[str, Tensor] = field(default_factory=dict)
-    valid: Mapping[str, Tensor] = field(default_factory=dict)
-    labelled: Tensor | None = None
-    lesson: Tensor | None = None
-
-    @property
-    def selecting(self) -> Batch:
-        """Return the batch of the first term whose views were chosen; where none were, that which the update reads."""
-        return next((term.batch for term, _ in self.terms if term.batch.selection is not None), self.batch)
 
 
 class Objective(nn.Module):
@@ -75,12 +48,9 @@ class Objective(nn.Module):
         self.own_plan = method.plan()
         self.plan = strategy.plan(self.own_plan)
         self.pairs = method.pairs()
-        # The memory of a step: clean views with their graph; scored candidates and hard views without.
-        self._trained: Encodings | None = None
-        self._noted: Encodings | None = None
-        # Pixels of clean views whose gradient is read; clean losses (B,) whose backward pass is made already.
-        self._leaves: dict[View, Tensor] = {}
-        self._early: dict[tuple[View | Slot, ...], tuple[Tensor, EarlyBackward]] = {}
+        # The memory of the step that is going on.
+        self._step: Step | None = None
+        self._early: CleanLoss | None = None
 
     @property
     def device(self) -> torch.device:
@@ -101,22 +71,26 @@ class Objective(nn.Module):
         """Compute the step's loss on this rank's share of a global (micro-)batch of `global_count`
         samples.
         """
-        with self.sharing() as (trained, noted):
+        with self.sharing() as (step, early):
             terms = _weighty(self.strategy(batch, self) or [Term(batch)])
-            if self._early and not any(self._reads_clean(term) for term in terms):
-                trained.detach()  # no term passes through the clean views' graph again: its memory is free
+            if early and not any(self._reads_clean(term, early) for term in terms):
+                step.trained.detach()  # no term passes through the clean views' graph again: its memory is free
             clean = self._for_update(terms[0])
             # Losses whose backward pass is made already come last: their nodes are to be the youngest.
-            made = {term: self._term(term, global_count) for term in sorted(terms, key=self._is_early)}
+            made = {
+                term: self._term(term, global_count)
+                for term in sorted(terms, key=lambda term: early.of(term) is not None)
+            }
             evaluated = [(term, *made[term]) for term in terms]
-            measures = hard_measures(self, self.method, terms, self._clean, noted.online)
+            measures = hard_measures(self, self.method, terms, self._clean, step.noted.online)
             for term, _, losses_B in evaluated:
                 above_B = above_floor(self, self.method, term, losses_B, self._clean)
                 if above_B is not None:
                     # Several parts of a sum may mix alike, and bear one name.
                     name = f"loss/{term.name}_above_floor"
                     measures[name] = torch.cat([measures[name], above_B]) if name in measures else above_B
-            online = {**clean.online, **self._unselected(batch, terms[0].batch, ChainMap(noted.online, trained.online))}
+            made_before = ChainMap(step.noted.online, step.trained.online)
+            online = {**clean.online, **self._unselected(batch, terms[0].batch, made_before)}
         measures |= {**audit(self, terms), **self.method.measures(terms[0].batch, clean)}
         total = torch.stack([term.weight * loss for term, loss, _ in evaluated]).sum()
         return Losses(
@@ -160,14 +134,14 @@ class Objective(nn.Module):
         found = {slot: made[drawn.views[slot]] for slot in slots if drawn.views[slot] in made}
         missing = [slot for slot in slots if slot not in found]
         if missing:
-            with self._traceless():
+            with traceless(self.method):
                 found.update(self.method.encode(drawn, missing, []).online)
         return found
 
     def _term(self, term: Term, global_count: int) -> tuple[Tensor, Tensor]:
-        early = None
-        if self._is_early(term):
-            losses_B, early = self._early[self._clean_key(term.batch)]
+        early = None if self._early is None else self._early.of(term)
+        if early is not None:
+            losses_B = early[0]
         elif term.assignments is None:
             pairs = self.pairs_of(term)
             losses_B = self.reduce(self.pairwise(term.batch, pairs=pairs)[0], pairs=pairs)
@@ -176,7 +150,7 @@ class Objective(nn.Module):
         valid_B = self.valid(term.batch)
         if valid_B is not None:
             losses_B = torch.where(valid_B, losses_B, 0.0)
-        summed = losses_B.sum() if early is None else early.loss()
+        summed = losses_B.sum() if early is None else early[1].loss()
         if valid_B is None:
             return summed * (world_size() / global_count), losses_B
         counts = sum_over_ranks(torch.stack([valid_B.sum(), torch.ones_like(valid_B).sum()])).to(losses_B.dtype)
@@ -188,58 +162,24 @@ class Objective(nn.Module):
     ) -> tuple[dict[Slot, Tensor], dict[Slot, Tensor]]:
         """Return pixels (B, 3, H, W) of some slots' clean views, and the gradient of the sum of the clean losses.
 
-        It passes through the statistics of the batch, as the clean term's own. `pairs` are those that the hard term
-        will add. If these read nothing of the clean views that takes a gradient, the clean term's whole backward pass
-        is made now, and `forward` does not make it again. Else another backward pass, of the pixels alone, is made.
+        `pairs` are those that the hard term will add; see `CleanLoss.gradient`.
         """
-        if self._trained is None:
-            with self.sharing():
-                return self.clean_gradient(batch, slots, pairs)
-        batch = replace(batch, hard={}, mixes={})
-        memory, key = self._trained, self._clean_key(batch)
-        if any(batch.views[slot] in memory.online and batch.views[slot] not in self._leaves for slot in slots):
-            # Encoded before anybody asked for a gradient: encode them once more, and leave no trace.
-            memory = Encodings()
-        for slot in slots:
-            view = batch.views[slot]
-            if view not in self._leaves:
-                self._leaves[view] = full_precision(view.pixels().detach()).requires_grad_()
-        leaves = [self._leaves[batch.views[slot]] for slot in slots]
-        if key not in self._early:
-            with torch.enable_grad():
-                if memory is self._trained:
-                    encoded = self._clean(batch)
-                else:
-                    with normalising(self.method, "main", update=False):
-                        encoded = self._encoded(memory, batch, self.pairs)
-                losses_B = self.reduce(self._pair_losses(batch, encoded, self.pairs))
-                valid_B = self.valid(batch)
-                # Summed, not averaged: a mean over a large batch can underflow to a gradient of sign 0.
-                loss = losses_B.sum() if valid_B is None else torch.where(valid_B, losses_B, 0.0).sum()
-                again = _reads(encoded, pairs, slots) or memory is not self._trained
-                parameters = [] if again else [p for p in self.method.parameters() if p.requires_grad]
-                made = early_backward(loss, parameters, leaves)
-            if not again:
-                self._early[key] = losses_B.detach(), made
-        else:
-            made = self._early[key][1]
-        pixels = {slot: leaf.detach() for slot, leaf in zip(slots, leaves, strict=True)}
-        return pixels, dict(zip(slots, made.inputs, strict=True))
+        if self._early is not None:
+            return self._early.gradient(batch, slots, pairs)
+        with self.sharing() as (_, early):
+            return early.gradient(batch, slots, pairs)
 
-    def _clean_key(self, batch: Batch) -> tuple[View | Slot, ...]:
-        """Return what the clean loss of a batch is made from."""
-        return tuple(batch.views.get(slot, slot) for pair in self.pairs for slot in (pair.online, pair.target))
+    def _clean_losses(self, batch: Batch, encoded: Encoded) -> Tensor:
+        """Return the clean loss (B,), 0 for a sample without a label."""
+        losses_B = self.reduce(self._pair_losses(batch, encoded, self.pairs))
+        valid_B = self.valid(batch)
+        return losses_B if valid_B is None else torch.where(valid_B, losses_B, 0.0)
 
-    def _is_early(self, term: Term) -> bool:
-        """Return whether a term's backward pass is made already."""
-        plain = not (term.batch.hard or term.batch.mixes or term.hard_only) and term.assignments is None
-        return plain and self._clean_key(term.batch) in self._early
-
-    def _reads_clean(self, term: Term) -> bool:
+    def _reads_clean(self, term: Term, early: CleanLoss) -> bool:
         """Return whether the backward pass of a term, yet to be made, passes through encodings of clean views."""
-        if self._is_early(term):
+        if early.of(term) is not None:
             return False
-        return term.assignments is not None or _reads(
+        return term.assignments is not None or reads(
             self._clean(term.batch), self.pairs_of(term), list(term.batch.hard)
         )
 
@@ -278,31 +218,13 @@ class Objective(nn.Module):
         """Return the losses (P, B) of the method's pairs (or of some of them) on a batch, and its encodings.
 
         Clean views are encoded once, however many terms look at them. In an attack nothing but the hard
-        views' pixels takes a gradient, no running statistics move, stochastic layers are off, and BatchNorm's
-        statistics are held constant: those that a view brings along, else its own.
+        views' pixels takes a gradient; see `Step.hard`.
         """
         encoded = self._clean(batch)
         if attack:
             encoded = encoded.detached()
-        for slots, view in self._alike(batch.hard):
-            update = view.branch == "adversarial" and not attack
-            with (
-                normalising(self.method, view.branch, update),
-                without_noise(self.method) if attack else nullcontext(),
-                holding(self.method, view.statistics or HeldStatistics()) if attack else nullcontext(),
-            ):
-                hard = self.method.encode(batch, slots, [])
-            if self._noted is not None and not attack:
-                detached = hard.detached().online
-                self._noted.online.update((batch.hard[slot], detached[slot]) for slot in slots)
-            encoded = replace(encoded, online={**encoded.online, **hard.online})
+        encoded = replace(encoded, online={**encoded.online, **self._now.hard(batch, attack=attack)})
         return self._pair_losses(batch, encoded, self.pairs if pairs is None else pairs), encoded
-
-    def _alike(self, hard: Mapping[Slot, View]) -> list[tuple[list[Slot], View]]:
-        """Return which hard views may be encoded in one call, each list with one of its views."""
-        if self.method.by_row and hard:
-            return [(list(hard), next(iter(hard.values())))]  # no BatchNorm: they have no branch and no statistics
-        return [([slot], view) for slot, view in hard.items()]
 
     def _pair_losses(self, batch: Batch, encoded: Encoded, pairs: Sequence[Pair]) -> Tensor:
         if not batch.mixes:
@@ -374,56 +296,25 @@ class Objective(nn.Module):
         kept: Collection[Slot] = (),
     ) -> Tensor:
         """Return the losses (Q, B) of pairs of candidates, made as `score` says."""
-        scored = self._for_scoring(batch, kept)
-        if plain:
-            batch = replace(batch, views={s: v.geometry() if s in plain else v for s, v in batch.views.items()})
-        if size is not None:
-            own = {pool.name: pool.augmentation.size for pool in self.plan.pools}
-            smaller = {
-                slot: view if slot in kept else view.at(min(size, own[slot.pool]), own[slot.pool])
-                for slot, view in batch.views.items()
-            }
-            batch = replace(batch, views=smaller)
-        with self._traceless(move_statistics):
-            encoded = self._encoded(scored, replace(batch, together=together), pairs)
-            losses_QB = self.method.pair_losses(batch, encoded.online, encoded.target, pairs)
-        if self._noted is not None:
-            self._noted.update(scored)
-        return losses_QB
-
-    def _for_scoring(self, batch: Batch, kept: Collection[Slot]) -> Encodings:
-        """Return a memory with the encodings of kept slots, made for training; empty outside of a step.
-
-        Targets that the trained network makes come along: apart, they would take another pass of the same views.
-        """
-        scored = Encodings()
-        if self._trained is None:
-            return scored
-        online, target = (
-            list(dict.fromkeys(getattr(pair, side) for pair in self.pairs if getattr(pair, side) in kept))
-            for side in ("online", "target")
+        return score_pairs(
+            self._now,
+            self.plan,
+            self.pairs,
+            batch,
+            pairs,
+            size,
+            together=together,
+            move_statistics=move_statistics,
+            plain=plain,
+            kept=kept,
         )
-        missing = [slot for slot in online if batch.views[slot] not in self._trained.online]
-        if missing:
-            with normalising(self.method, "main", update=True):
-                made = self.method.encode(batch, missing, [slot for slot in target if slot in missing])
-            self._trained.add(batch, made)
-        scored.take(self._trained, batch, online, target)
-        return scored
 
     def picked(self, view: View, others: Sequence[View], choice_B: Tensor) -> None:
         """Take note that row i of a view is row i of others[choice[i]]: scored targets that hold by row go along."""
-        if self._noted is not None and self.method.rowwise_targets:
-            self._noted.pick_target(view, others, choice_B)
-
-    @contextmanager
-    def _traceless(self, move_statistics: bool = False) -> Iterator[None]:
-        cuda = [self.device] if self.device.type == "cuda" else []
-        with torch.no_grad(), torch.random.fork_rng(cuda), normalising(self.method, "main", move_statistics):
-            yield
+        self._now.picked(view, others, choice_B)
 
     def valid(self, batch: Batch) -> Tensor | None:
-        """Return which samples (B,) have complete labels, both of them where views are mixed."""
+        """Return which samples (B,) have complete labels, both of them if views are mixed."""
         known_B = valid_B = self.method.valid(batch)
         if valid_B is not None and known_B is not None:
             for mix in batch.mixes.values():
@@ -431,48 +322,25 @@ class Objective(nn.Module):
         return valid_B
 
     @contextmanager
-    def sharing(self) -> Iterator[tuple[Encodings, Encodings]]:
-        """Inside, clean views are encoded once, and shared by all terms and all attack steps.
-
-        Yields both memories: that of clean views, and that of scored candidates and hard views, without gradient.
-        """
-        self._trained, self._noted = Encodings(), Encodings()
+    def sharing(self) -> Iterator[tuple[Step, CleanLoss]]:
+        """Inside, clean views are encoded once, and shared by all terms and all attack steps."""
+        self._step = Step(self.method)
+        self._early = CleanLoss(self._step, self.pairs, self._clean_losses)
         try:
-            yield self._trained, self._noted
+            yield self._step, self._early
         finally:
-            self._trained = self._noted = None
-            self._leaves, self._early = {}, {}
+            self._step = self._early = None
+
+    @property
+    def _now(self) -> Step:
+        """The step that is going on, else one that nothing is kept of."""
+        return self._step or Step(self.method, training=False)
 
     def _clean(self, batch: Batch, pairs: Sequence[Pair] | None = None) -> Encoded:
         """Return the encodings of the clean views of some pairs (by default the method's)."""
-        pairs = self.pairs if pairs is None else pairs
-        memory = Encodings() if self._trained is None else self._trained
-        if self._noted is not None and self.method.rowwise_targets:
-            memory.take_targets(self._noted, batch, pairs)
-        if not any(memory.missing(batch, pairs)):
-            return memory.of(batch, pairs)
-        with normalising(self.method, "main", update=self._trained is not None):
-            return self._encoded(memory, replace(batch, hard={}, mixes={}), pairs)
-
-    def _encoded(self, memory: Encodings, batch: Batch, pairs: Sequence[Pair]) -> Encoded:
-        online, target = memory.missing(batch, pairs)
-        if online or target:
-            seen = {slot: self._as_leaf(view) for slot, view in batch.views.items()} if self._leaves else batch.views
-            memory.add(batch, self.method.encode(replace(batch, views=seen), online, target))
-        return memory.of(batch, pairs)
-
-    def _as_leaf(self, view: View) -> View:
-        leaf = self._leaves.get(view)
-        return view if leaf is None else replace(view, source=Crops(leaf, view.normalisation), size=None)
-
-
-def _reads(encoded: Encoded, pairs: Sequence[Pair], hard: Sequence[Slot]) -> bool:
-    """Return whether losses of some pairs pass a gradient to clean encodings, if the views of some slots are hard."""
-    targets = {pair.target for pair in pairs}
-    taught = any(tensor.requires_grad for slot in targets for tensor in tensors_of(encoded.target[slot]))
-    return taught or any(pair.online not in hard for pair in pairs)
+        return self._now.clean(batch, self.pairs if pairs is None else pairs)
 
 
 def _weighty(terms: Sequence[Term]) -> list[Term]:
-    """Leave out terms of weight zero; where all have it (an attack every k-th step, alone), keep the first."""
+    """Leave out terms of weight zero; if all have it (an attack every k-th step, alone), keep the first."""
     return [term for term in terms if term.weight] or [replace(terms[0], weight=1.0)]

@@ -1,0 +1,84 @@
+"""The clean loss of a step, if a strategy asks for its pixel gradient before the step's backward pass.
+
+Shape legend: B samples of this rank's share.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from hardviews.batch import Batch, Term, View
+from hardviews.encoded import Encoded, tensors_of
+from hardviews.models.batchnorm import normalising
+from hardviews.objective.early_backward import EarlyBackward, early_backward
+from hardviews.objective.encodings import Encodings
+from hardviews.objective.step import Step
+from hardviews.views.plan import Pair, Slot
+
+
+class CleanLoss:
+    """Clean losses of a step whose backward pass is made early, and is not made again.
+
+    `losses` returns the clean loss (B,) of a batch from its encodings, 0 for a sample without a label.
+    """
+
+    def __init__(self, step: Step, pairs: Sequence[Pair], losses: Callable[[Batch, Encoded], Tensor]) -> None:
+        self._step = step
+        self._pairs = pairs
+        self._losses = losses
+        self._made: dict[tuple[View | Slot, ...], tuple[Tensor, EarlyBackward]] = {}
+
+    def __bool__(self) -> bool:
+        """Return whether any backward pass is made."""
+        return bool(self._made)
+
+    def of(self, term: Term) -> tuple[Tensor, EarlyBackward] | None:
+        """Return a term's losses (B,) and its backward pass, if that is made already."""
+        plain = not (term.batch.hard or term.batch.mixes or term.hard_only) and term.assignments is None
+        return self._made.get(self._key(term.batch)) if plain else None
+
+    def gradient(
+        self, batch: Batch, slots: Sequence[Slot], pairs: Sequence[Pair]
+    ) -> tuple[dict[Slot, Tensor], dict[Slot, Tensor]]:
+        """Return pixels (B, 3, H, W) of some slots' clean views, and the gradient of the sum of the clean losses.
+
+        It passes through the statistics of the batch, as the clean term's own. `pairs` are those that the hard term
+        will add. If these read nothing of the clean views that takes a gradient, the clean term's whole backward pass
+        is made now, and the step does not make it again. Else another backward pass, of the pixels alone, is made.
+        """
+        batch = replace(batch, hard={}, mixes={})
+        step, key = self._step, self._key(batch)
+        leaves = [step.leaf(batch.views[slot]) for slot in slots]
+        # Encoded before anybody asked for a gradient: encode them once more, and leave no trace.
+        late = any(step.misses_leaf(batch.views[slot]) for slot in slots)
+        if key in self._made:
+            made = self._made[key][1]
+        else:
+            with torch.enable_grad():
+                if late:
+                    with normalising(step.method, "main", update=False):
+                        encoded = step.encode(Encodings(), batch, self._pairs)
+                else:
+                    encoded = step.clean(batch, self._pairs)
+                losses_B = self._losses(batch, encoded)
+                again = late or reads(encoded, pairs, slots)
+                parameters = [] if again else [p for p in step.method.parameters() if p.requires_grad]
+                # Summed, not averaged: a mean over a large batch can underflow to a gradient of sign 0.
+                made = early_backward(losses_B.sum(), parameters, leaves)
+            if not again:
+                self._made[key] = losses_B.detach(), made
+        pixels = {slot: leaf.detach() for slot, leaf in zip(slots, leaves, strict=True)}
+        return pixels, dict(zip(slots, made.inputs, strict=True))
+
+    def _key(self, batch: Batch) -> tuple[View | Slot, ...]:
+        """Return the views that the clean loss of a batch is made from."""
+        return tuple(batch.views.get(slot, slot) for pair in self._pairs for slot in (pair.online, pair.target))
+
+
+def reads(encoded: Encoded, pairs: Sequence[Pair], hard: Sequence[Slot]) -> bool:
+    """Return whether losses of some pairs pass a gradient to clean encodings, if the views of some slots are hard."""
+    targets = {pair.target for pair in pairs}
+    taught = any(tensor.requires_grad for slot in targets for tensor in tensors_of(encoded.target[slot]))
+    return taught or any(pair.online not in hard for pair in pairs)

@@ -1,0 +1,48 @@
+"""Losses of candidates, made without gradient and without a trace.
+
+Shape legend: B samples of this rank's share, Q pairs of candidates.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from hardviews.batch import Batch
+from hardviews.objective.step import Step, traceless
+from hardviews.views.plan import Pair, Plan, Slot
+
+
+def score_pairs(
+    step: Step,
+    plan: Plan,
+    trained: Sequence[Pair],
+    batch: Batch,
+    pairs: Sequence[Pair],
+    size: int | None = None,
+    *,
+    together: bool = False,
+    move_statistics: bool = False,
+    plain: Collection[Slot] = (),
+    kept: Collection[Slot] = (),
+) -> Tensor:
+    """Return the losses (Q, B) of pairs of candidates, made as `Objective.score` says.
+
+    trained: the method's pairs, for which kept views are encoded.
+    """
+    method = step.method
+    scored = step.kept(batch, trained, kept)
+    if plain:
+        batch = replace(batch, views={s: v.geometry() if s in plain else v for s, v in batch.views.items()})
+    if size is not None:
+        own = {pool.name: pool.augmentation.size for pool in plan.pools}
+        smaller = {
+            slot: view if slot in kept else view.at(min(size, own[slot.pool]), own[slot.pool])
+            for slot, view in batch.views.items()
+        }
+        batch = replace(batch, views=smaller)
+    with traceless(method, move_statistics):
+        encoded = step.encode(scored, replace(batch, together=together), pairs)
+        losses_QB = method.pair_losses(batch, encoded.online, encoded.target, pairs)
+    step.noted.update(scored)
+    return losses_QB
