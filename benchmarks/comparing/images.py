@@ -30,19 +30,19 @@ _PHOTOGRAPHS = {
 }
 
 
-def write(kind: str, packages: Path | None, out: Path) -> None:
+def write(kind: str, packages: Path | None, out: Path, *, tile: int = TILE, stride: int = STRIDE) -> None:
     """Write the images of a kind as PNG into OUT/train/CLASS and OUT/test/CLASS.
 
-    packages: the folder in which packages are unpacked that are not installed.
+    packages: the folder in which packages are unpacked that are not installed. tile, stride: of photographs, in pixels.
     """
-    found = _photographs(packages) if kind == "photographs" else _emoji(packages)
+    found = _photographs(packages, tile, stride) if kind == "photographs" else _emoji(packages)
     for part, label, name, image in found:
         folder = out / part / label
         folder.mkdir(parents=True, exist_ok=True)
         image.save(folder / f"{name}.png")
 
 
-def _photographs(packages: Path | None) -> Iterator[tuple[str, str, str, Image.Image]]:
+def _photographs(packages: Path | None, side: int, stride: int) -> Iterator[tuple[str, str, str, Image.Image]]:
     for package, files in _PHOTOGRAPHS.items():
         root = _root(package, packages)
         for file in files:
@@ -50,9 +50,9 @@ def _photographs(packages: Path | None) -> Iterator[tuple[str, str, str, Image.I
                 image = opened.convert("RGB")
             half = image.width // 2
             for part, left, right in (("train", 0, half), ("test", half, image.width)):
-                for top in range(0, image.height - TILE + 1, STRIDE):
-                    for x in range(left, right - TILE + 1, STRIDE):
-                        tile = image.crop((x, top, x + TILE, top + TILE))
+                for top in range(0, image.height - side + 1, stride):
+                    for x in range(left, right - side + 1, stride):
+                        tile = image.crop((x, top, x + side, top + side))
                         yield part, Path(file).stem, f"{top}-{x}", tile
 
 

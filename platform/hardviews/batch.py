@@ -157,7 +157,8 @@ class Batch:
     online side.
 
     `samples` are on the CPU; their positions come in whole groups of `group`. `together` asks the method to
-    normalise views of one size as one batch. `labels` (B,) int64 are the images' classes, -1 for none: a method that
+    normalise views of one size as one batch; `by_view` asks it to forward them in one call, and to normalise each by
+    itself. `labels` (B,) int64 are the images' classes, -1 for none: a method that
     is not `labelled` gets None.
     """
 
@@ -169,6 +170,7 @@ class Batch:
     mixes: Mapping[Slot, Mix] = field(default_factory=dict)
     selection: Selection | None = None
     together: bool = False
+    by_view: bool = False
     labels: Tensor | None = None
 
     def __len__(self) -> int:

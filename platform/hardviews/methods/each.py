@@ -2,32 +2,39 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from hardviews.batch import View
-from hardviews.models.batchnorm import moving_once
+from hardviews.models.batchnorm import moving_once, view_by_view
 
 Key = TypeVar("Key")
 
 
 def each(
-    network: Callable[[Tensor], Tensor], inputs: Iterable[tuple[Key, Tensor]], together: bool = False
+    network: Callable[[Tensor], Tensor],
+    inputs: Iterable[tuple[Key, Tensor]],
+    together: bool = False,
+    by_view: nn.Module | None = None,
 ) -> dict[Key, Tensor]:
     """Return the network's output for every input, by key.
 
     With `together`, inputs of one shape are forwarded as one batch; those of a generator are then all held at once.
+    They are too with `by_view`, the module that holds the network's BatchNorm; it then normalises each input by itself.
     """
-    if not together:
+    if not together and by_view is None:
         return {key: network(tensor) for key, tensor in inputs}
     by_shape: dict[torch.Size, dict[Key, Tensor]] = {}
     for key, tensor in inputs:
-        by_shape.setdefault(tensor.shape[1:], {})[key] = tensor
+        # Views of unequal numbers of rows cannot be told apart in one batch.
+        by_shape.setdefault(tensor.shape[1:] if together else tensor.shape, {})[key] = tensor
     outputs: dict[Key, Tensor] = {}
     for alike in by_shape.values():
-        joined = network(torch.cat(list(alike.values())))
+        with nullcontext() if together or by_view is None else view_by_view(by_view, len(alike)):
+            joined = network(torch.cat(list(alike.values())))
         outputs.update(zip(alike, joined.split([len(tensor) for tensor in alike.values()]), strict=True))
     return outputs
 

@@ -90,16 +90,18 @@ class Method(nn.Module, ABC):
         no views' (a table). Encodings are tensors or (named) tuples of tensors.
         """
         join = batch.together or self.by_row
+        by_view = self if batch.by_view else None
         seen = {slot: batch.online(slot) for slot in online}
         shown = {slot: batch.views[slot] for slot in target}
         teacher = self.teacher
         own = dict.fromkeys(seen.values() if teacher else (*seen.values(), *shown.values()))
-        embedded = each(self.embed, ((view, view.pixels()) for view in own), join)
-        predicted = each(self.predict, ((slot, embedded[view]) for slot, view in seen.items()), batch.together)
+        embedded = each(self.embed, ((view, view.pixels()) for view in own), join, by_view)
+        predictions = ((slot, embedded[view]) for slot, view in seen.items())
+        predicted = each(self.predict, predictions, batch.together, by_view)
         if teacher is not None:
             with torch.no_grad():
                 taught = dict.fromkeys(shown.values())
-                embedded = each(teacher, ((view, view.pixels()) for view in taught), join)
+                embedded = each(teacher, ((view, view.pixels()) for view in taught), join, by_view)
         return Encoded(predicted, {slot: self.label(embedded[view]) for slot, view in shown.items()})
 
     @cached_property

@@ -96,7 +96,9 @@ class Supervised(Method):
     def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
         """Return logits (B, K) online, and the labels (B,) as the one target."""
         views = {slot: batch.online(slot) for slot in online}
-        logits = each(self.embed, ((s, view.pixels()) for s, view in views.items()), batch.together or self.by_row)
+        join = batch.together or self.by_row
+        inputs = ((slot, view.pixels()) for slot, view in views.items())
+        logits = each(self.embed, inputs, join, self if batch.by_view else None)
         return Encoded(logits, {LABEL: self._labels(batch)})
 
     def pair_loss(self, batch: Batch, online: Tensor, target: Tensor, pair: Pair) -> Tensor:

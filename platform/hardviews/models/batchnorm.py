@@ -44,6 +44,7 @@ class BranchedBatchNorm(nn.modules.batchnorm._BatchNorm):
         self.branch: Branch = "main"
         self.update = True
         self.passes = 1
+        self.views = 1
         self.groups: Groups | None = None
         self.held: HeldStatistics | None = None
         self.adversarial = None
@@ -59,7 +60,10 @@ class BranchedBatchNorm(nn.modules.batchnorm._BatchNorm):
         if self.training and self.branch == "adversarial" and self.adversarial is not None:
             norm = self.adversarial
         held = self.held if self.training else None
-        if held is None:
+        if held is None and self.views > 1 and self.training:
+            parts = input.chunk(self.views)
+            out = torch.cat([norm._normalise(part, self.update, self.groups) for part in parts])
+        elif held is None:
             out = norm._normalise(input, self.update, self.groups)
         else:
             out = norm._normalise_by(held, input, self.groups)
@@ -191,6 +195,19 @@ def moving_once(module: nn.Module, passes: int) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.passes = 1
+
+
+@contextmanager
+def view_by_view(module: nn.Module, views: int) -> Iterator[None]:
+    """Inside, a batch is so many views of equal numbers of rows, one behind the other; each is normalised by itself."""
+    norms = [m for m in module.modules() if isinstance(m, BranchedBatchNorm)]
+    for norm in norms:
+        norm.views = views
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.views = 1
 
 
 @contextmanager

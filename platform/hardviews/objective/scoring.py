@@ -41,8 +41,10 @@ def score_pairs(
             for slot, view in batch.views.items()
         }
         batch = replace(batch, views=smaller)
+    # On a GPU a launch costs as much as a small candidate, so that all candidates go through a layer in one launch.
+    by_view = not together and next(method.parameters()).device.type == "cuda"
     with traceless(method, move_statistics):
-        encoded = step.encode(scored, replace(batch, together=together), pairs)
+        encoded = step.encode(scored, replace(batch, together=together, by_view=by_view), pairs)
         losses_QB = method.pair_losses(batch, encoded.online, encoded.target, pairs)
     step.noted.update(scored)
     return losses_QB

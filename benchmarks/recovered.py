@@ -1,0 +1,108 @@
+"""How much of the hardness the cheap choice keeps, at the published sizes of views and candidates.
+
+    python benchmarks/recovered.py [--packages FOLDER] [--cases simsiam simclr dino ibot] [--steps 120] [--batch 32]
+
+Trains the published `_hvs_cheap` recipes (views of 224 pixels, candidates scored at 64) on smaller networks of the same
+kind, a ResNet-18 and a ViT-Ti/16, on tiles of photographs. In every audited step the exact choice among the same
+candidates is made too. Recovered is the exact loss of the chosen views less that of all, over that of the hardest less
+that of all. Prints it for the beginning, the middle and the end of the training: an hour or two on two cores.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from comparing.images import write
+from hardviews.models.backbones import Backbone
+from hardviews.recipes import recipe_named
+from hardviews.runs.where import Where
+from hardviews.strategies.hard_views import HardViews
+from hardviews.train.loop import pretrain
+from hardviews.train.monitor_config import MonitorConfig
+from hardviews.train.precision import Precision
+from hardviews.train.recipe import Recipe
+
+# Recipe, network, and the share of hardness that is aimed at.
+CASES = {
+    "simsiam": ("simsiam_r50_100_hvs_cheap", "resnet18", 0.80),
+    "simclr": ("simclr_r50_100_hvs_cheap", "resnet18", 0.80),
+    "dino": ("dino_vits16_100_hvs_cheap", "vit_tiny_patch16_224", 0.92),
+    "ibot": ("ibot_vits16_800_hvs_cheap", "vit_tiny_patch16_224", 0.92),
+}
+STAGES = ("begin", "middle", "end")
+TILE, STRIDE = 256, 64
+_METRICS = tuple(f"selection/{name}" for name in ("agreement", "recovered"))
+HARDVIEWS = Path(sys.executable).with_name("hardviews")
+
+
+def recipe(case: str, images: int, steps: int, batch: int, audit: int) -> Recipe:
+    """Return the recipe of a case for a small network, small batches and so many steps."""
+    name, network, _ = CASES[case]
+    made = recipe_named(name)
+    assert isinstance(made.strategy, HardViews)
+    epochs = max(1, round(steps * batch / images))
+    return replace(
+        made,
+        name=f"{case}-recovered",
+        backbone=Backbone(network),
+        strategy=replace(made.strategy, audit=audit),
+        training=replace(made.training, epochs=epochs, batch=batch, group=batch, accumulate=1, log_steps=audit),
+        precision=Precision("cpu", "float32"),
+        loader=replace(made.loader, workers=0),
+        monitor=MonitorConfig(steps=0),
+        experiment="recovered",
+    )
+
+
+def stages(history: Path) -> dict[str, dict[str, float]]:
+    """Return by stage the mean of each metric over the audited steps of a third of the training."""
+    rows = [json.loads(line) for line in history.read_text().splitlines()]
+    rows = [row for row in rows if all(name in row for name in _METRICS)]
+    thirds = [rows[len(rows) * n // 3 : len(rows) * (n + 1) // 3] for n in range(3)]
+    return {
+        stage: {name: sum(row[name] for row in third) / len(third) for name in _METRICS}
+        for stage, third in zip(STAGES, thirds, strict=True)
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--packages", type=Path, help="folder with the packages that are not installed")
+    parser.add_argument("--cases", nargs="*", choices=CASES, default=CASES)
+    for name, default in (("steps", 120), ("batch", 32), ("audit", 5)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--folder", type=Path, default=Path(".hardviews/recovered"), help="of images and runs")
+    arguments = parser.parse_args()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    data, images = arguments.folder / "data", arguments.folder / "images"
+    if not (data / "train" / "index.json").exists():
+        shutil.rmtree(images, ignore_errors=True)
+        write("photographs", arguments.packages, images, tile=TILE, stride=STRIDE)
+        words = [str(HARDVIEWS), "pack", "--source", str(images), "--out", str(data), "--overwrite"]
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    count = sum(1 for file in (images / "train").rglob("*.png"))
+    below = False
+    print("| method | network | aimed at | " + " | ".join(f"{stage}: recovered (agreement)" for stage in STAGES) + " |")
+    print("|---|---|---|" + "---|" * len(STAGES))
+    for case in arguments.cases:
+        _, network, aim = CASES[case]
+        run = arguments.folder / f"{case}-{arguments.steps}-{arguments.batch}"
+        made = recipe(case, count, arguments.steps, arguments.batch, arguments.audit)
+        pretrain(made, Where(str(data), str(run), project=str(arguments.folder / "project")))
+        found = stages(run / "history.jsonl")
+        agreement, recovered = _METRICS
+        cells = [f"{100 * found[stage][recovered]:.0f} % ({found[stage][agreement]:.2f})" for stage in STAGES]
+        below |= any(found[stage][recovered] < aim for stage in STAGES)
+        print(f"| {case} | {network} | {100 * aim:.0f} % | " + " | ".join(cells) + " |", flush=True)
+    return int(below)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
