@@ -69,7 +69,7 @@ NO_PATHS = {"checkpoints/step-XXXXXXXX/", "lives/", "encoder/", "figures/", "pix
 NO_PATHS |= {"online/", "health/projector/"}
 # Documents whose commands a test runs in order.
 FOLLOWED = ("README.md", "recipes.md", "data.md", "evaluation.md", "export.md", "health.md")
-FOLLOWED += ("finetuning.md", "import.md")
+FOLLOWED += ("finetuning.md", "import.md", "own_loop.md")
 VARIABLES = {"HARDVIEWS_DATA", "HARDVIEWS_OUTPUT", "MLFLOW_TRACKING_URI"}
 
 
@@ -241,6 +241,14 @@ def test_import(workplace):
     compared = printed[".venv/bin/hardviews compare runs/simsiam runs/dino"]
     assert re.search(r"knn \S+/test: top-1 on \d+ test images", compared)
     assert "hardviews did not train it" in (workplace / "export-card" / "README.md").read_text()
+
+
+def test_own_loop(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    plain, lightly, lightning = follow(ROOT / "docs" / "own_loop.md").values()
+    assert len(plain.splitlines()) == 3
+    assert re.search(r"lightly's loss -?\d", lightly)
+    assert "4 steps on hard views" in lightning
 
 
 def test_commands_of_public_files():

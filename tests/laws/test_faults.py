@@ -15,7 +15,7 @@ from hardviews.batch import Term
 from hardviews.methods.method import Method
 from hardviews.methods.simclr import SimCLR
 from hardviews.models import batchnorm
-from hardviews.strategies import adversarial
+from hardviews.strategies import adversarial, bounded
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.all_pairs import AllPairs
 from hardviews.strategies.compose import Sum, Weighted
@@ -154,7 +154,7 @@ def test_law_5_main_statistics_moved_by_mixed_views(monkeypatch: pytest.MonkeyPa
 
 
 def test_law_6_a_bound_in_normalised_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Adversarial, "_project", lambda self, pixels, clean, view: pixels)
+    monkeypatch.setattr(bounded, "bounded", lambda pixels, *_: pixels)
     breaks(laws.attack_keeps_its_bound, "simsiam", "batchnorm", Adversarial(8 / 255, steps=3, step_size=6 / 255))
 
 

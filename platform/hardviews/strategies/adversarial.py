@@ -29,6 +29,7 @@ from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
 from hardviews.models.branch import Branch
 from hardviews.models.held import HeldStatistics, Kind
+from hardviews.strategies.bounded import ascended, bounded, step_size_of
 from hardviews.strategies.scorer import Scorer
 from hardviews.strategies.strategy import Stage, Strategy
 from hardviews.views.pixels import Crops
@@ -169,10 +170,8 @@ class Adversarial(Strategy):
 
     def _step(self, pixels: Tensor, grad: Tensor, clean: Tensor, view: View) -> Tensor:
         """Return pixels after one signed step, projected into the bound and the valid range."""
-        step = self.step_size
-        if step is None:
-            step = self.epsilon if self.steps == 1 else max(self.epsilon / self.steps, 1 / 255)
-        return self._project(pixels + view.normalisation.radius(step, pixels) * grad.sign(), clean, view)
+        size = step_size_of(self.epsilon, self.steps, self.step_size)
+        return ascended(pixels, grad, clean, size, self.epsilon, view.normalisation)
 
     def _losses(self, attacked: Batch, objective: Scorer) -> Tensor:
         """Return the losses (B,) that the term is to add, which are those that the attack climbs."""
@@ -192,14 +191,8 @@ class Adversarial(Strategy):
             return clean.clone()
         clock = batch.clock
         noise = uniform_like(clean, clock.seed, Purpose.ATTACK, clock.epoch, batch.position, stream) * 2 - 1
-        view = batch.views[slot]
-        return self._project(clean + view.normalisation.radius(self.epsilon, clean) * noise, clean, view)
-
-    def _project(self, pixels: Tensor, clean: Tensor, view: View) -> Tensor:
-        radius = view.normalisation.radius(self.epsilon, clean)
-        low = torch.maximum(clean - radius, view.normalisation.low(clean))
-        high = torch.minimum(clean + radius, view.normalisation.high(clean))
-        return torch.minimum(torch.maximum(pixels, low), high)
+        normalisation = batch.views[slot].normalisation
+        return bounded(clean + normalisation.radius(self.epsilon, clean) * noise, clean, self.epsilon, normalisation)
 
     def _attacked(self, batch: Batch, pixels: dict[Slot, Tensor], held: dict[Slot, HeldStatistics]) -> Batch:
         hard = {}
