@@ -85,6 +85,10 @@ recipes: $(STAMP)  ## a step of every ImageNet recipe at its real size: long
 exports: $(STAMP)  ## every export format on networks of real sizes: long
 	.venv/bin/python -m pytest -m exports tests/export $(PYTEST)
 
+.PHONY: notebooks
+notebooks: $(STAMP)  ## execute the notebooks of the docs
+	.venv/bin/python -m pytest -m notebooks tests/interface $(PYTEST)
+
 .PHONY: test-cluster
 test-cluster: $(STAMP)  ## pods killed on a real cluster: KUBECONFIG, HARDVIEWS_IMAGE and OBJECT_STORE_IMAGE say which
 	.venv/bin/python -m pytest -m cluster tests/cluster $(PYTEST)

@@ -4,18 +4,39 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hardviews import recipes as recipes
+    from hardviews.interface.encoders import load as load
+    from hardviews.interface.runs import Run as Run
+    from hardviews.interface.runs import finetune as finetune
+    from hardviews.interface.runs import pack as pack
+    from hardviews.interface.runs import pretrain as pretrain
+    from hardviews.interface.scoring import compare as compare
+    from hardviews.interface.scoring import evaluate as evaluate
     from hardviews.own_loop.attack import attack as attack
     from hardviews.own_loop.hard_views import hard_views as hard_views
 
 __version__ = "0.1.0"
 
 # Imported when first used, so that `import hardviews` is quick and needs no torch.
-_LAZY = {"attack": "hardviews.own_loop.attack", "hard_views": "hardviews.own_loop.hard_views"}
-__all__ = [*_LAZY]
+_LAZY = {
+    "pack": "hardviews.interface.runs",
+    "pretrain": "hardviews.interface.runs",
+    "finetune": "hardviews.interface.runs",
+    "Run": "hardviews.interface.runs",
+    "load": "hardviews.interface.encoders",
+    "evaluate": "hardviews.interface.scoring",
+    "compare": "hardviews.interface.scoring",
+    "hard_views": "hardviews.own_loop.hard_views",
+    "attack": "hardviews.own_loop.attack",
+}
+_MODULES = ("recipes",)
+__all__ = [*_LAZY, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_LAZY[name]), name)
@@ -23,4 +44,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """Return the public names, those that are not imported yet included."""
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *__all__})

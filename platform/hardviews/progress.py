@@ -8,13 +8,15 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from hardviews.notebook import NotebookBar, in_notebook
+
 T = TypeVar("T")
 
 _EVERY = 30.0  # seconds between lines where there is no terminal
 
 
 def progress(items: Iterable[T], total: int, title: str, show: bool = True) -> Iterator[T]:
-    """Yield the items and show progress on stderr: a bar on a terminal, else a line every 30 seconds."""
+    """Yield the items and show progress: a bar on a terminal or in a notebook, else a line every 30 seconds."""
     if not show:
         yield from items
         return
@@ -25,8 +27,12 @@ def progress(items: Iterable[T], total: int, title: str, show: bool = True) -> I
             yield from bar.track(items, total=total, description=title)
         return
     began = said = time.monotonic()
+    page = NotebookBar() if in_notebook() else None
     for count, item in enumerate(items, 1):
         yield item
+        if page is not None:
+            page.update(count, total, title)
+            continue
         now = time.monotonic()
         if now - said > _EVERY:
             said = now

@@ -7,6 +7,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from hardviews.notebook import NotebookBar, in_notebook
+
 _LINE_EVERY = 15.0  # seconds, in a log
 _FIRST_LINE = 3.0  # the first comes early: it says that the run runs, and how long it will take
 
@@ -20,6 +22,7 @@ class Display:
         self.began, self.first = time.monotonic(), done
         self._line = _FIRST_LINE - _LINE_EVERY
         self._bar: Progress | None = None
+        self._page = NotebookBar() if show and in_notebook() else None
         if show and sys.stderr.isatty():
             self._bar = Progress(
                 TextColumn("epoch {task.fields[epoch]}"),
@@ -40,15 +43,17 @@ class Display:
         rate = (done - self.first) / max(elapsed, 1e-9)
         if self._bar is not None:
             self._bar.update(self._task, completed=done, epoch=epoch + 1, loss=loss, rate=rate, wait=wait)
+            return
+        left = (self.total - done) / max(rate, 1e-9)
+        line = (
+            f"epoch {epoch + 1}  {done / self.total:4.0%}  loss {loss:.4f}  {rate:.0f} images/s  "
+            f"data wait {wait:.0%}  ETA {int(left // 60)}:{int(left % 60):02d}"
+        )
+        if self._page is not None:
+            self._page.update(done, self.total, line)
         elif elapsed - self._line >= _LINE_EVERY or done >= self.total:
             self._line = elapsed
-            left = (self.total - done) / max(rate, 1e-9)
-            print(
-                f"epoch {epoch + 1}  {done / self.total:4.0%}  loss {loss:.4f}  {rate:.0f} images/s  "
-                f"data wait {wait:.0%}  ETA {int(left // 60)}:{int(left % 60):02d}",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(line, file=sys.stderr, flush=True)
 
     def __enter__(self) -> "Display":
         """Begin to draw."""

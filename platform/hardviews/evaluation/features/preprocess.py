@@ -58,7 +58,10 @@ class Preprocess:
 
     def __call__(self, data: bytes) -> Tensor:
         """Encoded bytes to a uint8 image (3, crop, crop); raises DecodeError."""
-        pixels_HWC = decode(data)
+        return self.of_pixels(decode(data))
+
+    def of_pixels(self, pixels_HWC: npt.NDArray[np.uint8]) -> Tensor:
+        """Pixels (H, W, 3) to a uint8 image (3, crop, crop)."""
         height, width = pixels_HWC.shape[:2]
         scale = self.resize / min(height, width)
         size = (max(round(height * scale), self.crop), max(round(width * scale), self.crop))
