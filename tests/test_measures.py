@@ -156,8 +156,11 @@ def shares(objective: Objective, strategy: Strategy, step: int) -> dict[str, flo
     return meter.report()
 
 
-# The two on whose networks a few steps of SGD leave all images with one output: they have a test of their own.
-@pytest.mark.parametrize("method", [name for name in telling() if name not in ("dino", "ibot")])
+# The two on whose networks a few steps of SGD leave all images with one output: they have a test of their own. Parts of
+# a sum have names of their own, and are here by themselves.
+@pytest.mark.parametrize(
+    "method", [name for name in telling() if name not in ("dino", "ibot") and not name.startswith("joint")]
+)
 def test_more_labels_flip_the_larger_the_bound(method: str) -> None:
     """On photographs, after a few steps of training, over epsilon 0, 2, 4, 8 / 255; and margins shrink."""
     objective = build(method, Clean())

@@ -199,7 +199,8 @@ class Term:
     With `assignments` (A, S) of candidates to slots the loss is the mean over them, and not that of the first one.
     `raised` (B,) tells whose loss an attack raised, where that was measured. `strength` (B,) is the loss raised by an
     attack along the clean gradient, over the mean loss raised by the full attack, if that was measured. With
-    `hard_only` the loss is that of the pairs of hard views (`Objective.pairs_of`).
+    `hard_only` the loss is that of the pairs of hard views, with `kinds` that of pairs of some kinds
+    (`Objective.pairs_of`).
     """
 
     batch: Batch
@@ -209,3 +210,4 @@ class Term:
     raised: Tensor | None = None
     strength: Tensor | None = None
     hard_only: bool = False
+    kinds: tuple[str, ...] | None = None

@@ -22,6 +22,12 @@ class Clock:
         """Return the share of the run that lies behind, in [0, 1]."""
         return min(1.0, self.progress / max(1, self.total))
 
+    def grown(self, weight: float, ramp: float, begin: int) -> float:
+        """Return a weight that is 0 before the epoch `begin`, and grows from 0 over the first `ramp` of the run."""
+        if self.epoch < begin:
+            return 0.0
+        return weight if self.fraction >= ramp else weight * self.fraction / ramp
+
 
 @dataclass(frozen=True)
 class Calendar:

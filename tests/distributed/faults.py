@@ -9,12 +9,12 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-import hardviews.objective.objective
 from hardviews import collectives
 from hardviews.clock import Clock
 from hardviews.collectives import rank
 from hardviews.methods import blocks, centre, memory_bank, moco, shuffle, simclr, swav
 from hardviews.models import batchnorm, groups
+from hardviews.objective import known_loss
 from hardviews.objective.objective import Objective
 from hardviews.strategies import candidates, random_views
 from hardviews.strategies.candidates import draw_ranks
@@ -38,9 +38,9 @@ def partners_by_rank(self: Mixing, batch: Any, stream: int) -> Tensor:
     return permutation_in_groups(seed, Purpose.PARTNER, clock.epoch, batch.position, batch.group, stream)
 
 
-def mean_of_own(self: Objective, term: Any, global_count: int) -> tuple[Tensor, Tensor]:
-    losses_B = self.reduce(self.pairwise(term.batch)[0])
-    return losses_B.mean(), losses_B
+def mean_of_own(self: Objective, term: Any, global_count: int) -> tuple[Tensor, known_loss.KnownLoss]:
+    loss = self._known(term.batch, self.pairwise(term.batch)[0], self.pairs)
+    return loss.per_sample().mean(), loss
 
 
 def first_share_unmixed(self: Mixing, batch: Any, stream: int) -> Tensor:
@@ -95,9 +95,8 @@ SETTINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "BatchNorm of local statistics": lambda: patch.object(batchnorm, "world_size", lambda: 1),
     "partners keyed by rank": lambda: patch.object(Mixing, "partners", partners_by_rank),
     "every rank averages its own rows": lambda: patch.object(Objective, "_term", mean_of_own),
-    "valid rows counted by each rank": lambda: patch.object(
-        hardviews.objective.objective, "sum_over_ranks", lambda x: x
-    ),
+    "valid rows counted by each rank": lambda: patch.object(known_loss, "sum_over_ranks", lambda x: x),
+    "valid rows of each kind counted by each rank": lambda: patch.object(known_loss, "sum_over_ranks", lambda x: x),
     "a centre of local rows": lambda: patch.object(toys, "sum_over_ranks", lambda x: x),
     "codes and a queue of local rows": lambda: patch.multiple(
         swav, gather_rows=lambda x: (x, 0), order_of_rows=own_order

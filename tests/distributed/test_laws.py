@@ -112,6 +112,7 @@ ALONG_CLEAN: dict[str, tuple[str, str | None, Literal["all", "hard"]]] = {
     "kept gradients": ("moco", None, "all"),
     "kept gradients, absent labels": ("deepcluster", None, "hard"),
     "kept gradients, a transformer": ("dino", "vit", "hard"),
+    "kept gradients, two kinds of labels": ("joint_crops", None, "hard"),
     "pixels alone, gathered targets": ("simclr", None, "all"),
 }
 
@@ -136,6 +137,7 @@ BREAKS = {
     "partners keyed by rank": Case("simsiam", CutMix(), "vit"),
     "every rank averages its own rows": Case("simsiam", Clean(), "vit"),
     "valid rows counted by each rank": Case("toy_clusters", Clean(), "vit"),
+    "valid rows of each kind counted by each rank": Case("joint", Clean(), "vit"),
     "a centre of local rows": Case("toy_centre", Clean(), "vit"),
     "codes and a queue of local rows": Case("swav", Clean(), "vit"),
     "a bank of local rows": Case("deepcluster", Clean(), "vit"),

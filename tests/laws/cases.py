@@ -16,6 +16,7 @@ from hardviews.methods.byol import BYOLConfig
 from hardviews.methods.deepcluster import DeepCluster, DeepClusterConfig
 from hardviews.methods.dino import DINOConfig
 from hardviews.methods.ibot import IBOTConfig
+from hardviews.methods.joint import JointConfig, Part
 from hardviews.methods.method import Method
 from hardviews.methods.moco import MoCoConfig
 from hardviews.methods.simclr import SimCLRConfig
@@ -103,6 +104,18 @@ CLUSTERS = DeepClusterConfig(
     hidden=16, output=8, heads=3, clusters=10, temperature=0.2, locals=2, view=VIEW, local=Augmentation(size=8)
 )
 
+
+@dataclass(frozen=True)
+class ClusteredConfig(DeepClusterConfig):
+    """DeepCluster's settings, for a sum of methods."""
+
+    def build(self, backbone: nn.Module, features: int) -> DeepCluster:
+        return Clustered(self, backbone, features)
+
+
+SIMCLR = SimCLRConfig(hidden=16, output=8, temperature=0.2, view=VIEW)
+SUPERVISED = SupervisedConfig(classes=CLASSES, smoothing=0.1, view=VIEW)
+
 METHODS: dict[str, Callable[[nn.Module, int], Method]] = {
     # Queues of sizes that the batches do not divide.
     "moco": MoCoConfig(hidden=16, output=8, queue=12, momentum=0.9, view=VIEW).build,
@@ -110,7 +123,7 @@ METHODS: dict[str, Callable[[nn.Module, int], Method]] = {
         hidden=16, output=8, queue=20, momentum=0.9, batchnorm="all", symmetric=True, mixed_labels="batch", view=VIEW
     ).build,
     "simsiam": SimSiamConfig(width=16, layers=2, bottleneck=8, view=VIEW).build,
-    "simclr": SimCLRConfig(hidden=16, output=8, temperature=0.2, view=VIEW).build,
+    "simclr": SIMCLR.build,
     "byol": BYOLConfig(hidden=16, output=8, first=VIEW, second=VIEW).build,
     "swav": SwAVConfig(
         hidden=16, output=8, prototypes=10, queue=8, queue_from=1, locals=2, view=VIEW, local=Augmentation(size=8)
@@ -130,7 +143,17 @@ METHODS: dict[str, Callable[[nn.Module, int], Method]] = {
         odd=Augmentation(size=2 * SIZE),
         local=VIEW,
     ).build,
-    "supervised": SupervisedConfig(classes=CLASSES, smoothing=0.1, view=VIEW).build,
+    "supervised": SUPERVISED.build,
+    # Some images have no label.
+    "joint": JointConfig((Part(1.0, SIMCLR), Part(0.5, SUPERVISED))).build,
+    # Two kinds of labels that other images lack, groups of BatchNorm, small views, a queue and a bank.
+    "joint_crops": JointConfig(
+        (
+            Part(0.5, ClusteredConfig(**vars(CLUSTERS))),
+            Part(1.0, SUPERVISED),
+            Part(0.7, MoCoConfig(hidden=16, output=8, queue=12, momentum=0.9, mixed_labels="separate", view=VIEW)),
+        )
+    ).build,
     "toy_queue": toys.ToyQueue,
     "toy_centre": toys.ToyCentre,
     "toy_masked": toys.ToyMasked,

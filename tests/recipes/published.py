@@ -290,6 +290,28 @@ HEXA = {"attack": (2 / 255, 1, "adversarial"), "parts": ["Clean", "Adversarial",
 CHEAP = {"attack": (2 / 255, 1, "main"), "parts": ["Clean", "Adversarial", "CutMix"]}
 TURNS = {"attack": (2 / 255, 1, "main"), "parts": ["Clean", "InTurn"]}
 
+_LABELS = {
+    "share": True,
+    "0.weight": 1.0,
+    "1.weight": 1.0,
+    "1.begin": 0,
+    "1.ramp": 0.0,
+    "1.classes": 1000,
+    "1.smoothing": 0.0,
+}
+
+
+def _with_labels(base: Published, names: tuple[str, ...]) -> Published:
+    """Return a base's values, with the named settings of its method as those of the first part of a sum."""
+    values = {f"0.{name}" if name in names else name: value for name, value in base.values.items()}
+    return replace(base, source=f"as the base: {base.source}; ours: the label's part", values=values | _LABELS)
+
+
+JOINT_SIMCLR = _with_labels(SIMCLR, ("hidden", "layers", "output", "temperature"))
+JOINT_MOCO = _with_labels(
+    MOCO, ("hidden", "output", "queue", "momentum", "temperature", "batchnorm", "symmetric", "mixed_labels")
+)
+
 DEEPCLUSTER = Published(
     "facebookresearch/swav, scripts/deepclusterv2_*_pretrain.sh and main_deepclusterv2.py",
     {
@@ -428,6 +450,11 @@ PUBLISHED: dict[str, Published] = {
     "supervised_r50_90_advprop": SUPERVISED.but(
         epochs=90, attack=(4 / 255, 1, "adversarial"), parts=["Clean", "Adversarial"]
     ),
+    "joint_simclr_r50_100": JOINT_SIMCLR.but(epochs=100),
+    "joint_simclr_r50_100_hvs": JOINT_SIMCLR.but(
+        epochs=100, weight_decay=1e-4, final_weight_decay=1e-4, final_rate=1e-6, candidates=4
+    ),
+    "joint_moco_hexa_r50_200": JOINT_MOCO.but(epochs=200, **HEXA),
     "simsiam_r50_100": SIMSIAM.but(epochs=100),
     "simsiam_r50_200": SIMSIAM.but(epochs=200),
     "simsiam_r50_100_hvs": SIMSIAM_HVS.but(epochs=100),

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from hardviews.clock import Clock
-from hardviews.methods.method import Method
+from hardviews.methods.joint import JointConfig
+from hardviews.methods.method import Method, MethodConfig
 from hardviews.recipes import recipe_named
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.compose import Chain, Sum
@@ -109,10 +110,22 @@ def resolved(name: str) -> dict[str, Any]:
     config = recipe.method
     if masks := getattr(config, "masks", None):
         found["masked"] = (masks.probability, tuple(masks.share))
-    inner = {
-        field.name: getattr(config, field.name)
+    inner = _settings(config)
+    assert not found.keys() & inner.keys(), "a method's setting would hide another"
+    return found | inner
+
+
+def _settings(config: MethodConfig, prefix: str = "") -> dict[str, Any]:
+    """Return a method's plain settings, and those of the methods that it adds by their number."""
+    if isinstance(config, JointConfig):
+        shared: dict[str, Any] = {f"{prefix}share": config.share}
+        for n, part in enumerate(config.parts):
+            place = f"{prefix}{n}."
+            schedule = {f"{place}weight": part.weight, f"{place}ramp": part.ramp, f"{place}begin": part.begin}
+            shared |= schedule | _settings(part.method, place)
+        return shared
+    return {
+        prefix + field.name: getattr(config, field.name)
         for field in fields(config)
         if not is_dataclass(getattr(config, field.name))
     }
-    assert not found.keys() & inner.keys(), "a method's setting would hide another"
-    return found | inner

@@ -91,7 +91,7 @@ def test_a_tuned_run_is_exact_and_lies_below_its_pretraining(
     [
         (("--labels", "10%"), "--labels 10% are 9 images, fewer than a batch of 32"),
         (("--labels", "a few"), "is no number of labels"),
-        (("--recipe", "digits"), "trains without labels"),
+        (("--recipe", "digits"), "does not train by labels alone"),
         (("--recipe", "digits_fine"), "Did you mean digits_finetune"),
         (("--run", "nowhere"), "There is no encoder at nowhere"),
         (("--data", "nowhere"), "There is no packed dataset at 'nowhere'"),

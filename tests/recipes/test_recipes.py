@@ -126,7 +126,8 @@ def test_names_tell_strategy_and_epochs() -> None:
         recipe = RECIPES[name]()
         assert f"_{recipe.training.epochs}" in name
         assert ("_hvs" in name) == ("HardViews" in in_short(recipe.strategy)), name
-        assert (name.startswith("hexa") or "advprop" in name) == ("Adversarial" in in_short(recipe.strategy)), name
+        attacks = name.startswith("hexa") or "moco_hexa" in name or "advprop" in name
+        assert attacks == ("Adversarial" in in_short(recipe.strategy)), name
 
 
 @pytest.mark.parametrize("family", ["byol", "swav", "mocov2", "deepclusterv2", "hexa"])

@@ -87,6 +87,11 @@ CASES: list[tuple[str, Strategy, tuple[int, int, int]]] = [
     ("simsiam", Chain(HardViews(4), HEXA), (4, 2 + 2 * 2 + 2, 0)),
     ("toy_queue", Chain(HardViews(4), HEXA), (4, 1 + 2 + 1, 4 + 1)),
     ("simsiam", Sum((1.0, Clean()), (0.0, HEXA)), (0, 2, 0)),
+    # A classifier on SimCLR's first view takes no pass of its own.
+    ("joint", Clean(), (0, 2, 0)),
+    ("joint", HardViews(4), (4, 2, 0)),
+    ("joint", Chain(HardViews(4, size=8, kinds=("0",)), HEXA), (4, 2 + 2 * 2 + 2, 0)),
+    ("joint", Sum((1.0, Clean()), (1.0, AllPairs(4))), (0, 4, 0)),
     # What one part has encoded is not encoded again by one that looks at more views.
     ("simsiam", Sum((1.0, Clean()), (1.0, AllPairs(4))), (0, 4, 0)),
     ("simsiam", Sum((1.0, AllPairs(4)), (1.0, Clean())), (0, 4, 0)),
@@ -175,7 +180,7 @@ class Momentum(toys.ToyQueue):
 
 
 @pytest.mark.parametrize("strategy", COSTS, ids=str)
-@pytest.mark.parametrize("method", ["simsiam", "simclr", "momentum"])
+@pytest.mark.parametrize("method", ["simsiam", "simclr", "joint", "momentum"])
 def test_the_cost_that_is_told_is_the_one_counted(
     method: str, strategy: Strategy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

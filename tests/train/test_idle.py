@@ -3,6 +3,7 @@
 import pytest
 
 from hardviews.clock import Calendar
+from hardviews.methods.joint import JointConfig, Part
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.compose import Chain, Sum, Weighted
 from hardviews.strategies.cutmix import CutMix
@@ -10,7 +11,7 @@ from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.strategy import Clean
 from hardviews.train.idle import idle
 from hardviews.train.recipe import Training
-from tests.laws.cases import METHODS, build
+from tests.laws.cases import METHODS, SIMCLR, SUPERVISED, build
 
 LATE = Sum((1.0, Clean()), Weighted(1.0, Adversarial(), begin=2), Weighted(1.0, CutMix(), begin=1))
 
@@ -22,6 +23,15 @@ def test_parts_that_begin_after_the_run(strategy) -> None:
     (late,) = idle(objective, Training(epochs=2, batch=8), Calendar(0, 8, 64, 2))
     assert late.startswith("Adversarial begins in epoch 2")
     assert len(idle(objective, Training(epochs=1, batch=8), Calendar(0, 8, 64, 1))) == 2
+
+
+def test_parts_of_a_sum_of_methods_that_begin_after_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = JointConfig((Part(1.0, SIMCLR), Part(1.0, SUPERVISED, begin=2)))
+    monkeypatch.setitem(METHODS, "late", late.build)
+    objective = build("late", Clean())
+    assert idle(objective, Training(epochs=3, batch=8), Calendar(0, 8, 64, 3)) == []
+    (said,) = idle(objective, Training(epochs=2, batch=8), Calendar(0, 8, 64, 2))
+    assert said.startswith("Supervised begins in epoch 2")
 
 
 def test_modules_that_no_step_trains(monkeypatch: pytest.MonkeyPatch) -> None:

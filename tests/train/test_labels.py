@@ -11,7 +11,9 @@ from hardviews.data.index import Index
 from hardviews.data.pack import pack
 from hardviews.data.source import Item
 from hardviews.errors import UserError
+from hardviews.methods.joint import JointConfig, Part
 from hardviews.methods.supervised import SupervisedConfig
+from hardviews.models.encoder import load
 from hardviews.runs.audit import audit
 from hardviews.runs.checkpoint import Checkpoints
 from hardviews.strategies.compose import Chain
@@ -71,3 +73,34 @@ def test_too_few_classes_are_told_before_anything_is_written(untracked: Path) ->
     with pytest.raises(UserError, match=r"has 3 classes, more than the 2 .*--method\.classes 3"):
         train(supervised(), str(untracked / "data"), untracked / "run")
     assert not (untracked / "run").exists()
+
+
+class Partly(Noise):
+    """The same images, two in three without a label."""
+
+    def read(self, i: int) -> Item:
+        item = super().read(i)
+        return item if i % 3 == 0 else replace(item, label=-1)
+
+
+def joint() -> Recipe:
+    """SimCLR on all images, and a classifier on those with a label."""
+    recipe, labels = simclr(1), supervised(epochs=1)
+    return replace(recipe, name="joint", method=JointConfig((Part(1.0, recipe.method), Part(1.0, labels.method))))
+
+
+def test_partly_labelled_data_trains_each_part_on_its_images(untracked: Path) -> None:
+    pack(Partly(SAMPLES), str(untracked / "data"), shard_bytes=40_000)
+    output = train(joint(), str(untracked / "data"), untracked / "run")
+    last = rows(output)[-1]
+    assert last["0/loss/clean"] > 0 and last["1/loss/clean"] > 0
+    assert 0 <= last["1/accuracy/top1"] <= 1
+    assert not audit(str(output)).problems
+    classifier = load(str(output)).classifier
+    assert classifier is not None and len(classifier) == 2
+
+
+def test_too_few_classes_of_a_part_are_told_with_the_place_of_the_setting(untracked: Path) -> None:
+    pack(Noise(SAMPLES, classes=("even", "odd", "neither")), str(untracked / "data"), shard_bytes=40_000)
+    with pytest.raises(UserError, match=r"more than the 2 that Supervised .*--method\.parts\.1\.method\.classes 3"):
+        train(joint(), str(untracked / "data"), untracked / "run")

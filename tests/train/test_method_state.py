@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from hardviews.methods.byol import BYOLConfig
+from hardviews.methods.joint import JointConfig, Part
 from hardviews.methods.method import MethodConfig
 from hardviews.methods.moco import MoCoConfig
+from hardviews.methods.supervised import SupervisedConfig
 from hardviews.methods.swav import SwAV, SwAVConfig
 from hardviews.models.encoder import load
 from hardviews.strategies.predicted_views import PredictedViews
@@ -24,6 +26,12 @@ METHODS: dict[str, MethodConfig] = {
     # A queue that no batch divides, which is overwritten once and a half.
     "moco": MoCoConfig(hidden=16, output=8, queue=50, momentum=0.9, view=VIEW),
     "byol": BYOLConfig(hidden=16, output=8, first=VIEW, second=VIEW),
+    "joint": JointConfig(
+        (
+            Part(1.0, MoCoConfig(hidden=16, output=8, queue=50, momentum=0.9, view=VIEW)),
+            Part(0.5, SupervisedConfig(classes=7, view=VIEW)),
+        )
+    ),
     "swav": SwAVConfig(
         hidden=16, output=8, prototypes=12, queue=16, queue_from=0, freeze=2, locals=1, view=VIEW, local=SMALL
     ),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from hardviews.batch import Batch, Mix, Samples, entropy
+from hardviews.batch import Batch, Mix, Samples, View, entropy
 from hardviews.checked import above, at_least, require
 from hardviews.clock import Clock
 from hardviews.encoded import Encoded
@@ -85,6 +85,7 @@ class DeepCluster(Method):
     Centroids and labels hold for an epoch and take no gradient. A sample that was never seen has no label.
     """
 
+    own_normalisation = True
     rowwise_targets = True  # rows of a table
     unselected_state = True  # hard views in the bank would bend the clusters of the next epoch
 
@@ -128,6 +129,10 @@ class DeepCluster(Method):
         embedded = each_view(self, self.embed, views.values())
         return Encoded({slot: embedded[view] for slot, view in views.items()}, {TABLE: self._labels(batch).T})
 
+    def features(self, batch: Batch, views: Sequence[View]) -> dict[View, Tensor]:
+        """Return the backbone's features of views; those of one pool move running statistics once."""
+        return each_view(self, self.backbone, views)
+
     @property
     def exported_head(self) -> nn.Module:
         """The projector."""
@@ -160,7 +165,7 @@ class DeepCluster(Method):
         differ_BH = labels_BH != labels_BH[mix.partner.to(labels_BH.device, non_blocking=True)]
         return differ_BH.float().mean(1) * entropy(mix).to(labels_BH.device, torch.float32, non_blocking=True)
 
-    def valid(self, batch: Batch) -> Tensor:
+    def valid(self, batch: Batch, kind: str = "class") -> Tensor:
         """Return which samples have clusters: all heads cluster the same rows."""
         return self._labels(batch)[0] != ABSENT
 

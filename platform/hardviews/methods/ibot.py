@@ -137,6 +137,7 @@ class IBOT(DINO):
     """DINO's loss between views, and the same loss between a masked view's patches and the unmasked view's."""
 
     blends = False
+    shares_features = False  # its views are masked
     config: IBOTConfig
     head: IBOTHead
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hardviews.batch import Batch, Mix, Samples
+from hardviews.batch import Batch, Mix, Samples, View
 from hardviews.clock import Clock
 from hardviews.encoded import Encoded, map_tensors
 from hardviews.methods.each import each
@@ -54,6 +54,10 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def pairs(self) -> tuple[Pair, ...]:
         """Return which online slot predicts which target slot, with weights that sum to the loss."""
+
+    def pairs_at(self, clock: Clock) -> tuple[Pair, ...]:
+        """Return the pairs whose losses a step adds, with their weights at this place of the run."""
+        return self.pairs()
 
     def embed(self, pixels: Tensor) -> Any:
         """Return the trained network's embedding of a view (B, 3, H, W); pseudo-labels come from it too by default."""
@@ -109,6 +113,37 @@ class Method(nn.Module, ABC):
         """Whether nothing normalises over a batch, so that a view's encoding is the same whatever is beside it."""
         return not has_batchnorm(self)
 
+    # ---- Sums: what `Joint` asks of the methods that it adds
+
+    @property
+    def summands(self) -> tuple[tuple["Method", tuple[Pair, ...]], ...]:
+        """The methods that this one adds, each with its pairs; the method itself if it is no sum."""
+        return ((self, self.pairs()),)
+
+    #: Whether a step may leave trained weights without a gradient: those of a part that has not begun.
+    leaves_out = False
+
+    #: Whether `encode` passes pixels of trained views to the backbone alone, as they are. Then another method over the
+    #: same backbone may make the features of a view that both look at. Masked views are not shared.
+    shares_features = True
+
+    #: Whether `features` normalises views in a way of its own, which holds for all methods that share a view.
+    own_normalisation = False
+
+    def features(self, batch: Batch, views: Sequence[View]) -> dict[View, Tensor]:
+        """Return the backbone's features of some views of a batch, normalised as `encode` normalises them."""
+        inputs = ((view, view.pixels()) for view in views)
+        return each(self.backbone, inputs, batch.together or self.by_row, self if batch.by_view else None)
+
+    def beginnings(self) -> Iterator[tuple[str, int]]:
+        """Yield the methods of a sum, by the name of their class, with the epochs in which they begin."""
+        yield from ()
+
+    def labelled_methods(self, setting: str = "method") -> Iterator[tuple[str, "Method"]]:
+        """Yield the methods that train on labels, each with the place of its settings on the command line."""
+        if self.labelled:
+            yield setting, self
+
     # ---- Labels
 
     #: Whether batches are to carry the images' labels (`Batch.labels`). No other method ever sees one.
@@ -163,8 +198,8 @@ class Method(nn.Module, ABC):
         """
         return None
 
-    def valid(self, batch: Batch) -> Tensor | None:
-        """Return a mask (B,) of the samples that have a pseudo-label; None if all have."""
+    def valid(self, batch: Batch, kind: str = "class") -> Tensor | None:
+        """Return a mask (B,) of the samples that have a pseudo-label for pairs of a kind; None if all have."""
         return None
 
     def frozen(self, clock: Clock) -> Sequence[nn.Module]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from hardviews.batch import Batch, Mix, Samples, entropy
+from hardviews.batch import Batch, Mix, Samples, View, entropy
 from hardviews.checked import above, added, at_least, require, within
 from hardviews.clock import Clock
 from hardviews.collectives import gather_rows, order_of_rows
@@ -100,7 +100,7 @@ class MoCo(Method):
         self.momentum = MomentumEncoder({"backbone": self.backbone, "projector": self.projector})
         self.queue = KeyQueue(config.queue, config.output)
         normalised = has_batchnorm(self)
-        self.grouped = normalised and config.batchnorm == "group"
+        self.grouped = self.own_normalisation = normalised and config.batchnorm == "group"
         # Where nothing normalises over samples (a ViT), a key depends on its own image alone.
         self.rowwise_targets = not normalised
 
@@ -134,6 +134,11 @@ class MoCo(Method):
                     pixels = batch.views[slot].pixels()
                     keys[slot] = self._key(pixels) if shuffle is None else shuffle(self._key, pixels)
         return Encoded(queries, keys)
+
+    def features(self, batch: Batch, views: Sequence[View]) -> dict[View, Tensor]:
+        """Return the backbone's features of views, normalised as queries are."""
+        with grouped(self, self._groups(batch, batch.position)):
+            return {view: self.backbone(view.pixels()) for view in views}
 
     def _groups(self, batch: Batch, position: Tensor | None = None) -> Groups | None:
         if not self.grouped:

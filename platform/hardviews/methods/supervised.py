@@ -121,7 +121,7 @@ class Supervised(Method):
         counts = 1, 1, self.config.classes - 2
         return torch.stack([n * torch.special.entr(p_B) for n, p_B in zip(counts, shares, strict=True)]).sum(0)
 
-    def valid(self, batch: Batch) -> Tensor:
+    def valid(self, batch: Batch, kind: str = "class") -> Tensor:
         """Return which samples have a label."""
         return self._labels(batch) != ABSENT
 

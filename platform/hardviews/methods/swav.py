@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, normalize
 
-from hardviews.batch import Batch, Samples
+from hardviews.batch import Batch, Samples, View
 from hardviews.checked import above, at_least, require
 from hardviews.clock import Clock
 from hardviews.collectives import gather_rows, order_of_rows
@@ -89,6 +89,8 @@ class SwAVConfig(MethodConfig):
 class SwAV(Method):
     """Swapped prediction: the codes of each full-size view against the predictions of all other views."""
 
+    own_normalisation = True
+
     def __init__(self, config: SwAVConfig, backbone: nn.Module, features: int) -> None:
         super().__init__()
         self.config = config
@@ -122,6 +124,10 @@ class SwAV(Method):
         embedded = each_view(self, self.embed, (*seen.values(), *shown.values()))
         codes = self._codes([embedded[view] for view in shown.values()], batch.clock)
         return Encoded({slot: embedded[view] for slot, view in seen.items()}, dict(zip(shown, codes, strict=True)))
+
+    def features(self, batch: Batch, views: Sequence[View]) -> dict[View, Tensor]:
+        """Return the backbone's features of views; those of one pool move running statistics once."""
+        return each_view(self, self.backbone, views)
 
     @property
     def exported_head(self) -> nn.Module:

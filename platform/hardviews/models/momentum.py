@@ -36,6 +36,15 @@ class MomentumEncoder(nn.Module):
         return self
 
     @torch.no_grad()
+    def copy(self, parts: Mapping[str, nn.Module]) -> None:
+        """Take every weight and every statistic of the online modules, by name."""
+        for part, module in parts.items():
+            online = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+            own = self.get_submodule(part)
+            for name, tensor in (*own.named_parameters(), *own.named_buffers()):
+                tensor.copy_(online[name])
+
+    @torch.no_grad()
     def follow(self, parts: Mapping[str, nn.Module], momentum: float) -> None:
         """Move every weight to `momentum` of itself and the rest of the online weight of the same name.
 

@@ -14,6 +14,7 @@ from hardviews.encoded import Encoded, tensors_of
 from hardviews.models.batchnorm import normalising
 from hardviews.objective.early_backward import EarlyBackward, early_backward
 from hardviews.objective.encodings import Encodings
+from hardviews.objective.known_loss import KnownLoss
 from hardviews.objective.step import Step
 from hardviews.views.plan import Pair, Slot
 
@@ -21,22 +22,23 @@ from hardviews.views.plan import Pair, Slot
 class CleanLoss:
     """Clean losses of a step whose backward pass is made early, and is not made again.
 
-    `losses` returns the clean loss (B,) of a batch from its encodings, 0 for a sample without a label.
+    `loss` returns the clean loss of a batch from its encodings.
     """
 
-    def __init__(self, step: Step, pairs: Sequence[Pair], losses: Callable[[Batch, Encoded], Tensor]) -> None:
+    def __init__(self, step: Step, pairs: Sequence[Pair], loss: Callable[[Batch, Encoded], KnownLoss]) -> None:
         self._step = step
         self._pairs = pairs
-        self._losses = losses
-        self._made: dict[tuple[View | Slot, ...], tuple[Tensor, EarlyBackward]] = {}
+        self._loss = loss
+        self._made: dict[tuple[View | Slot, ...], tuple[KnownLoss, EarlyBackward]] = {}
 
     def __bool__(self) -> bool:
         """Return whether any backward pass is made."""
         return bool(self._made)
 
-    def of(self, term: Term) -> tuple[Tensor, EarlyBackward] | None:
-        """Return a term's losses (B,) and its backward pass, if that is made already."""
-        plain = not (term.batch.hard or term.batch.mixes or term.hard_only) and term.assignments is None
+    def of(self, term: Term) -> tuple[KnownLoss, EarlyBackward] | None:
+        """Return a term's loss and its backward pass, if that is made already."""
+        whole = term.assignments is None and term.kinds is None
+        plain = whole and not (term.batch.hard or term.batch.mixes or term.hard_only)
         return self._made.get(self._key(term.batch)) if plain else None
 
     def gradient(
@@ -62,13 +64,13 @@ class CleanLoss:
                         encoded = step.encode(Encodings(), batch, self._pairs)
                 else:
                     encoded = step.clean(batch, self._pairs)
-                losses_B = self._losses(batch, encoded)
+                loss = self._loss(batch, encoded)
                 again = late or reads(encoded, pairs, slots)
                 parameters = [] if again else [p for p in step.method.parameters() if p.requires_grad]
                 # Summed, not averaged: a mean over a large batch can underflow to a gradient of sign 0.
-                made = early_backward(losses_B.sum(), parameters, leaves)
+                made = early_backward(loss.summed(), parameters, leaves)
             if not again:
-                self._made[key] = losses_B.detach(), made
+                self._made[key] = loss.detached(), made
         pixels = {slot: leaf.detach() for slot, leaf in zip(slots, leaves, strict=True)}
         return pixels, dict(zip(slots, made.inputs, strict=True))
 

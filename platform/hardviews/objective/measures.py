@@ -31,6 +31,8 @@ def hard_measures(
 ) -> dict[str, Tensor]:
     """Return by metric a value for every sample and pair of a hard view (N,), NaN where a sample has no label.
 
+    Those of a sum of methods are named by the part: `0/flipped/TERM`.
+
     `flipped/TERM`: 1 where the view is taken for another label than its clean view, else 0. `margin/TERM` and
     `margin/clean`: margins. `attack/raised`: 1 where an attack raised the loss, else 0. `attack/strength`: the loss
     raised by an attack along the clean gradient, over the mean that the full attack raises.
@@ -42,28 +44,31 @@ def hard_measures(
     for term in terms:
         batch = term.batch
         plain = replace(batch, hard={}, mixes={})
-        known_B = scorer.valid(plain)
+        trained = scorer.pairs_of(term)
+        kinds = {pair.kind for pair in trained}
         if term.raised is not None:
-            found.setdefault("attack/raised", []).append(_known(term.raised.float(), scorer.valid(batch)))
+            found.setdefault("attack/raised", []).append(_known(term.raised.float(), scorer.valid(batch, trained)))
         if term.strength is not None:
-            found.setdefault("attack/strength", []).append(_known(term.strength, scorer.valid(batch)))
+            found.setdefault("attack/strength", []).append(_known(term.strength, scorer.valid(batch, trained)))
         for pair in scorer.pairs:
             view = batch.hard.get(pair.online)
-            if view is None or view not in hard:
+            if view is None or view not in hard or pair.kind not in kinds:
                 continue
+            part = f"{pair.part}/" if pair.part else ""
+            known_B = scorer.valid(plain, [pair])
             encoded = clean(batch)
             key = pair, *(batch.views[slot] for slot in scorer.plan.slots)
             if key not in scored:
                 scored[key] = before = method.scores(plain, encoded.online, encoded.target, pair)
                 if before is not None:
-                    found.setdefault(f"{MARGIN}clean", []).append(_known(margins(*before), known_B))
+                    found.setdefault(f"{part}{MARGIN}clean", []).append(_known(margins(*before), known_B))
             online = {**encoded.online, pair.online: hard[view]}
             before, after = scored[key], method.scores(batch, online, encoded.target, pair)
             if before is None or after is None:
                 continue
             flipped_B = (after[0].argmax(1) != before[0].argmax(1)).float()
-            found.setdefault(f"flipped/{term.name}", []).append(_known(flipped_B, known_B))
-            found.setdefault(f"{MARGIN}{term.name}", []).append(_known(margins(*after), known_B))
+            found.setdefault(f"{part}flipped/{term.name}", []).append(_known(flipped_B, known_B))
+            found.setdefault(f"{part}{MARGIN}{term.name}", []).append(_known(margins(*after), known_B))
     return {name: torch.cat(values) for name, values in found.items()}
 
 
@@ -84,8 +89,9 @@ def above_floor(
         floor_B = method.mixed_floor(target, pair, batch.mixes[pair.online])
         if floor_B is None:
             return None
-        losses_B = losses_B - pair.weight * floor_B
-    return _known(losses_B, scorer.valid(batch))
+        valid_B = scorer.valid(batch, [pair])
+        losses_B = losses_B - pair.weight * (floor_B if valid_B is None else torch.where(valid_B, floor_B, 0.0))
+    return _known(losses_B, scorer.valid(batch, scorer.pairs_of(term)))
 
 
 def margins(scores_BL: Tensor, own_B: Tensor) -> Tensor:

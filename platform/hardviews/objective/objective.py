@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from hardviews.batch import Batch, Term, View
-from hardviews.collectives import sum_over_ranks, world_size
 from hardviews.encoded import Encoded
 from hardviews.methods.method import Method
 from hardviews.models.batchnorm import add_adversarial_branch, branch_batchnorm
 from hardviews.models.noise import is_noisy
 from hardviews.objective.clean_loss import CleanLoss, reads
+from hardviews.objective.known_loss import KnownLoss, anyone, groups
 from hardviews.objective.losses import Losses
 from hardviews.objective.measures import above_floor, hard_measures
 from hardviews.objective.scoring import score_pairs
@@ -30,7 +30,7 @@ from hardviews.strategies.audit import audit
 from hardviews.strategies.scout import Scout
 from hardviews.strategies.strategy import Strategy
 from hardviews.views.pair_features import global_pairs, pair_features
-from hardviews.views.plan import Pair, Slot, candidate_pairs, of_views
+from hardviews.views.plan import Pair, Slot, candidate_pairs, of_kinds, of_views
 
 
 class Objective(nn.Module):
@@ -71,24 +71,29 @@ class Objective(nn.Module):
         """Compute the step's loss on this rank's share of a global (micro-)batch of `global_count`
         samples.
         """
+        self.pairs = self.method.pairs_at(batch.clock)
         with self.sharing() as (step, early):
             terms = _weighty(self.strategy(batch, self) or [Term(batch)])
             if early and not any(self._reads_clean(term, early) for term in terms):
                 step.trained.detach()  # no term passes through the clean views' graph again: its memory is free
             clean = self._for_update(terms[0])
             # Losses whose backward pass is made already come last: their nodes are to be the youngest.
-            made = {
-                term: self._term(term, global_count)
-                for term in sorted(terms, key=lambda term: early.of(term) is not None)
-            }
-            evaluated = [(term, *made[term]) for term in terms]
+            ordered = sorted(terms, key=lambda term: early.of(term) is not None)
+            made = {term: self._term(term, global_count) for term in ordered}
+            evaluated = [(term, made[term][0], made[term][1].per_sample()) for term in terms]
             measures = hard_measures(self, self.method, terms, self._clean, step.noted.online)
+            found = [
+                (f"{part}/loss/{term.name}", part_B)
+                for term in terms
+                for part, part_B in made[term][1].by_part().items()
+            ]
             for term, _, losses_B in evaluated:
                 above_B = above_floor(self, self.method, term, losses_B, self._clean)
                 if above_B is not None:
-                    # Several parts of a sum may mix alike, and bear one name.
-                    name = f"loss/{term.name}_above_floor"
-                    measures[name] = torch.cat([measures[name], above_B]) if name in measures else above_B
+                    found.append((f"loss/{term.name}_above_floor", above_B))
+            for name, values_B in found:
+                # Several parts of a sum may harden alike, and bear one name.
+                measures[name] = torch.cat([measures[name], values_B]) if name in measures else values_B
             made_before = ChainMap(step.noted.online, step.trained.online)
             online = {**clean.online, **self._unselected(batch, terms[0].batch, made_before)}
         measures |= {**audit(self, terms), **self.method.measures(terms[0].batch, clean)}
@@ -100,7 +105,7 @@ class Objective(nn.Module):
             terms[0].batch,
             measures,
             {term.name: valid_B for term, _, _ in evaluated if (valid_B := self.valid(term.batch)) is not None},
-            self.method.valid(batch),
+            self.valid(batch),
             self._lesson([(term, losses_B) for term, _, losses_B in evaluated]),
         )
 
@@ -138,24 +143,16 @@ class Objective(nn.Module):
                 found.update(self.method.encode(drawn, missing, []).online)
         return found
 
-    def _term(self, term: Term, global_count: int) -> tuple[Tensor, Tensor]:
+    def _term(self, term: Term, global_count: int) -> tuple[Tensor, KnownLoss]:
         early = None if self._early is None else self._early.of(term)
         if early is not None:
-            losses_B = early[0]
-        elif term.assignments is None:
+            return early[0].mean(global_count, early[1].loss()), early[0]
+        if term.assignments is None:
             pairs = self.pairs_of(term)
-            losses_B = self.reduce(self.pairwise(term.batch, pairs=pairs)[0], pairs=pairs)
+            loss = self._known(term.batch, self.pairwise(term.batch, pairs=pairs)[0], pairs)
         else:
-            losses_B = self._averaged(term)
-        valid_B = self.valid(term.batch)
-        if valid_B is not None:
-            losses_B = torch.where(valid_B, losses_B, 0.0)
-        summed = losses_B.sum() if early is None else early[1].loss()
-        if valid_B is None:
-            return summed * (world_size() / global_count), losses_B
-        counts = sum_over_ranks(torch.stack([valid_B.sum(), torch.ones_like(valid_B).sum()])).to(losses_B.dtype)
-        mean = summed * (world_size() / counts[0].clamp(min=1))
-        return mean * (counts[1] / global_count), losses_B
+            loss = self._averaged(term)
+        return loss.mean(global_count), loss
 
     def clean_gradient(
         self, batch: Batch, slots: Sequence[Slot], pairs: Sequence[Pair]
@@ -169,11 +166,16 @@ class Objective(nn.Module):
         with self.sharing() as (_, early):
             return early.gradient(batch, slots, pairs)
 
-    def _clean_losses(self, batch: Batch, encoded: Encoded) -> Tensor:
-        """Return the clean loss (B,), 0 for a sample without a label."""
-        losses_B = self.reduce(self._pair_losses(batch, encoded, self.pairs))
-        valid_B = self.valid(batch)
-        return losses_B if valid_B is None else torch.where(valid_B, losses_B, 0.0)
+    def _known(self, batch: Batch, losses_PB: Tensor, pairs: Sequence[Pair]) -> KnownLoss:
+        """Reduce losses (P, B) of pairs on a batch to those of samples with a label."""
+        return KnownLoss.of(
+            groups(self.method, batch, pairs),
+            lambda group: self.reduce(group.of(losses_PB), pairs=group.pairs),
+        )
+
+    def _clean_loss(self, batch: Batch, encoded: Encoded) -> KnownLoss:
+        """Return the clean loss."""
+        return self._known(batch, self._pair_losses(batch, encoded, self.pairs), self.pairs)
 
     def _reads_clean(self, term: Term, early: CleanLoss) -> bool:
         """Return whether the backward pass of a term, yet to be made, passes through encodings of clean views."""
@@ -183,12 +185,15 @@ class Objective(nn.Module):
             self._clean(term.batch), self.pairs_of(term), list(term.batch.hard)
         )
 
-    def _averaged(self, term: Term) -> Tensor:
-        """Return the loss (B,) of a term of several assignments: every pair of candidates costs one loss."""
+    def _averaged(self, term: Term) -> KnownLoss:
+        """Return the loss of a term of several assignments: every pair of candidates costs one loss."""
         pairs, within_AP = self._candidate_pairs(term)
         encoded = self._clean(term.batch, pairs)
         losses_QB = self.method.pair_losses(term.batch, encoded.online, encoded.target, pairs)
-        return self.reduce(losses_QB, within_AP).mean(0)
+        return KnownLoss.of(
+            groups(self.method, term.batch, self.pairs),
+            lambda group: self.reduce(losses_QB, within_AP[:, group.rows], group.pairs).mean(0),
+        )
 
     def _for_update(self, term: Term) -> Encoded:
         """Return the clean encodings that `update` reads: of the first assignment, if a term has several."""
@@ -209,8 +214,9 @@ class Objective(nn.Module):
         return candidate_pairs(self.plan.slots, self.pairs, term.assignments)
 
     def pairs_of(self, term: Term) -> tuple[Pair, ...]:
-        """Return the pairs whose losses a term adds: all of the method's, or those of its hard views alone."""
-        return of_views(self.pairs, term.batch.hard) if term.hard_only else self.pairs
+        """Return the pairs whose losses a term adds: all of its kinds, or those of its hard views alone."""
+        pairs = of_kinds(self.pairs, term.kinds)
+        return of_views(pairs, term.batch.hard) if term.hard_only else pairs
 
     def pairwise(
         self, batch: Batch, *, attack: bool = False, pairs: Sequence[Pair] | None = None
@@ -313,19 +319,18 @@ class Objective(nn.Module):
         """Take note that row i of a view is row i of others[choice[i]]: scored targets that hold by row go along."""
         self._now.picked(view, others, choice_B)
 
-    def valid(self, batch: Batch) -> Tensor | None:
-        """Return which samples (B,) have complete labels, both of them if views are mixed."""
-        known_B = valid_B = self.method.valid(batch)
-        if valid_B is not None and known_B is not None:
-            for mix in batch.mixes.values():
-                valid_B = valid_B & known_B[mix.partner.to(known_B.device, non_blocking=True)]
-        return valid_B
+    def valid(self, batch: Batch, pairs: Sequence[Pair] | None = None) -> Tensor | None:
+        """Return which samples (B,) have a label of any pair, or of any of these; None if all have.
+
+        A mixed view needs the labels of both images.
+        """
+        return anyone(self.method, batch, self.pairs if pairs is None else pairs)
 
     @contextmanager
     def sharing(self) -> Iterator[tuple[Step, CleanLoss]]:
         """Inside, clean views are encoded once, and shared by all terms and all attack steps."""
         self._step = Step(self.method)
-        self._early = CleanLoss(self._step, self.pairs, self._clean_losses)
+        self._early = CleanLoss(self._step, self.pairs, self._clean_loss)
         try:
             yield self._step, self._early
         finally:

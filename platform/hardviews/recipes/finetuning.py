@@ -121,7 +121,7 @@ def with_classifier(recipe: Recipe) -> Recipe:
     if isinstance(recipe.method, SupervisedConfig):
         return recipe
     raise UserError(
-        f"The recipe {recipe.name} trains without labels, so it does not fine-tune. Choose one with a classifier, "
+        f"The recipe {recipe.name} does not train by labels alone, so it does not fine-tune. Choose one that does, "
         "such as finetune_swav_r50_20_10pct or digits_finetune; `hardviews recipes` lists them all."
     )
 

@@ -1,5 +1,7 @@
 """The recipes as a table, and one with all its values."""
 
+from hardviews.methods.joint import JointConfig
+from hardviews.methods.method import MethodConfig
 from hardviews.recipes import RECIPES, recipe_named
 from hardviews.recipes.header import header
 from hardviews.strategies.candidates import Candidates
@@ -18,7 +20,7 @@ def table() -> str:
     rows = [_COLUMNS]
     for name, function in RECIPES.items():
         recipe = function()
-        method = type(recipe.method).__name__.removesuffix("Config")
+        method = method_in_short(recipe.method)
         published = header(function).facts.get("number", "-").partition(" (")[0]
         strategy = in_short(recipe.strategy)
         rows.append((name, method, recipe.backbone.name, strategy, str(recipe.training.epochs), published))
@@ -26,6 +28,13 @@ def table() -> str:
     return "\n".join(
         "  " + "  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def method_in_short(method: MethodConfig) -> str:
+    """Return a method's name, or those of the methods that it adds."""
+    if isinstance(method, JointConfig):
+        return "+".join(method_in_short(part.method) for part in method.parts)
+    return type(method).__name__.removesuffix("Config")
 
 
 def in_short(strategy: Strategy) -> str:

@@ -27,13 +27,15 @@ from hardviews.checked import above, added, at_least, require, within
 from hardviews.collectives import sum_over_ranks
 from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
+from hardviews.methods.method import Method
 from hardviews.models.branch import Branch
 from hardviews.models.held import HeldStatistics, Kind
 from hardviews.strategies.bounded import ascended, bounded, step_size_of
+from hardviews.strategies.kinds import unknown_kinds
 from hardviews.strategies.scorer import Scorer
 from hardviews.strategies.strategy import Stage, Strategy
 from hardviews.views.pixels import Crops
-from hardviews.views.plan import Slot
+from hardviews.views.plan import Slot, of_kinds
 from hardviews.views.random import Purpose, uniform_like
 
 
@@ -57,6 +59,8 @@ class Adversarial(Strategy):
         gradient: `own` climbs the loss of the attacked views by passes of the attack's own. `clean` takes one step
             along the pixel gradient of the clean term. Beside a clean term on the same views the attack then costs
             nearly nothing. Every `measure`-th attack measures its strength against the full attack.
+        kinds: parts of a sum of methods ("0"), or kinds of pairs ("0/class"), whose views are attacked and whose loss
+            is climbed and added; all by default.
     """
 
     stages = frozenset({Stage.ATTACK})
@@ -71,6 +75,7 @@ class Adversarial(Strategy):
     measure: int = 20
     pairs: Literal["all", "hard"] = "all"
     gradient: Literal["own", "clean"] = added("own")
+    kinds: tuple[str, ...] | None = added(None)
 
     def __post_init__(self) -> None:
         """Refuse attacks that are none."""
@@ -89,11 +94,25 @@ class Adversarial(Strategy):
                 "Adversarial with the gradient of the clean term takes one step from the clean view, but steps is "
                 f"{self.steps} and start is {self._starts_at}. Set steps to 1 and start to view, or gradient to own."
             )
+        if self.gradient == "clean" and self.kinds is not None:
+            raise UserError(
+                f"Adversarial with the gradient of the clean term climbs the loss of all kinds, but kinds is "
+                f"{list(self.kinds)}. Leave kinds out, or set gradient to own."
+            )
 
     @property
     def adversarial_branch(self) -> bool:
         """Return whether attacked views have statistics of their own."""
         return self.branch == "adversarial"
+
+    @property
+    def hardened_kinds(self) -> frozenset[tuple[str, ...] | None]:
+        """Return the kinds whose views are attacked."""
+        return frozenset({self.kinds})
+
+    def refuses(self, method: Method) -> str | None:
+        """Refuse a method without pairs of the kinds that are named."""
+        return unknown_kinds(self.kinds, method)
 
     @property
     def reads_clean_gradient(self) -> bool:
@@ -104,9 +123,13 @@ class Adversarial(Strategy):
         """Return the batch with attacked online views as the only term."""
         if batch.clock.step % self.every:
             return [Term(batch, weight=0.0)]
+        pairs = of_kinds(objective.pairs, self.kinds)
+        if not pairs:
+            return [Term(batch, weight=0.0)]  # of parts that have not begun
         if self.epsilon == 0 and self.branch == "main" and self.pairs == "all":
-            return [Term(batch, name="adversarial")]  # nothing is perturbed: the clean views, bit for bit
-        slots = [slot for slot in dict.fromkeys(pair.online for pair in objective.pairs) if batch.views[slot].target]
+            # Nothing is perturbed: the clean views, bit for bit.
+            return [Term(batch, name="adversarial", kinds=self.kinds)]
+        slots = [slot for slot in dict.fromkeys(pair.online for pair in pairs) if batch.views[slot].target]
         held = {slot: HeldStatistics(self.statistics) for slot in slots}
         measured = bool(self.measure) and self.epsilon > 0 and (batch.clock.step // self.every + 1) % self.measure == 0
         if self.gradient == "clean" and self.epsilon > 0:
@@ -141,7 +164,7 @@ class Adversarial(Strategy):
         with torch.no_grad():
             gain_B = self._losses(term.batch, objective) - before_B
             full_B = self._losses(self._attacked(batch, full, held), objective) - before_B
-            strength_B = gain_B / _mean_over_ranks(full_B, objective.valid(batch))
+            strength_B = gain_B / _mean_over_ranks(full_B, objective.valid(batch, pairs))
         return replace(term, raised=gain_B > 0, strength=strength_B)
 
     def _ascend(
@@ -159,7 +182,7 @@ class Adversarial(Strategy):
         with torch.enable_grad():
             leaves = {slot: tensor.requires_grad_() for slot, tensor in pixels.items()}
             losses_B = self._losses(self._attacked(batch, leaves, held), objective)
-            valid_B = objective.valid(batch)
+            valid_B = objective.valid(batch, of_kinds(objective.pairs, self.kinds))
             # Summed, not averaged: a mean over a large batch can underflow to a gradient of sign 0.
             loss = losses_B.sum() if valid_B is None else torch.where(valid_B, losses_B, 0.0).sum()
             grads = torch.autograd.grad(loss, list(leaves.values()))
@@ -180,7 +203,7 @@ class Adversarial(Strategy):
         return objective.reduce(losses_PB, pairs=pairs)
 
     def _term(self, attacked: Batch) -> Term:
-        return Term(attacked, name="adversarial", hard_only=self.pairs == "hard")
+        return Term(attacked, name="adversarial", hard_only=self.pairs == "hard", kinds=self.kinds)
 
     @property
     def _starts_at(self) -> Literal["view", "uniform"]:

@@ -50,9 +50,7 @@ class Weighted:
 
     def at(self, clock: Clock) -> float:
         """Return the weight at a place of the run."""
-        if clock.epoch < self.begin:
-            return 0.0
-        return self.weight if clock.fraction >= self.ramp else self.weight * clock.fraction / self.ramp
+        return clock.grown(self.weight, self.ramp, self.begin)
 
 
 @dataclass(frozen=True)
@@ -143,6 +141,12 @@ class Chain(Strategy):
                     f"This chain would harden views after {type(before).__name__}, whose terms train on several views "
                     "of a slot at once: no one view is left to mix or attack. Add the two with Sum."
                 )
+            both = before.hardened_kinds | after.hardened_kinds
+            if before.hardened_kinds and after.hardened_kinds and len(both) > 1:
+                raise UserError(
+                    "This chain would mix views of some kinds of pairs and attack those of others, and a term has one "
+                    "loss. Name the same kinds in both, or add the two with Sum."
+                )
             if Stage.MIX in before.stages and after.reads_clean_gradient:
                 raise UserError(
                     "This chain would attack mixed views along the gradient of the clean loss, which is of unmixed "
@@ -192,6 +196,7 @@ class Chain(Strategy):
                     raised=outer.raised if inner.raised is None else inner.raised,
                     strength=outer.strength if inner.strength is None else inner.strength,
                     hard_only=outer.hard_only or inner.hard_only,
+                    kinds=outer.kinds if inner.kinds is None else inner.kinds,
                 )
                 for outer in terms
                 for inner in link(outer.batch, objective)

@@ -26,10 +26,11 @@ from hardviews.models.batchnorm import has_batchnorm
 from hardviews.models.noise import is_noisy
 from hardviews.models.resolution import fails, too_coarse, why_not
 from hardviews.strategies.best_locals import best_locals, covering, separable
-from hardviews.strategies.candidates import Candidates, Choice, selected
+from hardviews.strategies.candidates import Candidates, Choice, first_views, selected
+from hardviews.strategies.kinds import unknown_kinds
 from hardviews.strategies.passes import Passes, chooses, has_target_network, load, sides, trained, unselected
 from hardviews.strategies.scorer import Scorer
-from hardviews.views.plan import Pair, Plan, Slot, candidate_pairs
+from hardviews.views.plan import Pair, Plan, Slot, candidate_pairs, of_kinds
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class HardViews(Candidates):
             either way.
         best_locals: for every choice of global views take those local views that are hardest under it, of all there
             are. The exact maximum, in place of a `limit` of random choices; harder than the paper's.
+        kinds: parts of a sum of methods ("0"), or kinds of pairs ("0/class"), whose loss is scored; training adds all.
     """
 
     size: int | None = None
@@ -66,6 +68,7 @@ class HardViews(Candidates):
     score: Literal["loss", "targets"] = added("loss")
     colours: bool = added(True)
     best_locals: bool = False
+    kinds: tuple[str, ...] | None = added(None)
 
     def __post_init__(self) -> None:
         """Refuse settings that score nothing."""
@@ -73,6 +76,8 @@ class HardViews(Candidates):
         require(self, size=at_least(1).or_none())
         if self.best_locals and self.limit is not None:
             raise UserError(f"HardViews has best_locals, which looks at all choices, and limit={self.limit}: drop one.")
+        if self.best_locals and self.kinds is not None:
+            raise UserError("HardViews has best_locals, which reads the whole loss, and kinds: drop one.")
         if self.best_locals and self.score == "targets":
             raise UserError(
                 'HardViews has best_locals, which chooses local views, and score="targets", which reads local views '
@@ -89,6 +94,8 @@ class HardViews(Candidates):
 
     def refuses(self, method: Method) -> str | None:
         """Refuse a size that the network cannot take, and BatchNorm that cannot be had."""
+        if reason := unknown_kinds(self.kinds, method):
+            return reason
         sizes = [pool.augmentation.size for pool in method.plan().pools]
         larger = [own for own in sizes if own > (self.size or math.inf)]
         if self.size is not None and larger:
@@ -130,8 +137,9 @@ class HardViews(Candidates):
 
     def _scored(self, plan: Plan, pairs: Sequence[Pair]) -> tuple[Pair, ...]:
         """Return the pairs whose losses are scored."""
+        pairs = of_kinds(pairs, self.kinds)
         if self.score == "loss":
-            return tuple(pairs)
+            return pairs
         pools = {pool.name for pool in plan.pools}
         return tuple(
             pair
@@ -141,22 +149,32 @@ class HardViews(Candidates):
 
     def looked(self, method: Method, plan: Plan) -> Passes:
         """Count scoring every candidate, less the targets that training need not make again."""
-        online, target = sides(self._scored(plan, method.pairs()), plan)
         kept = self._kept(plan, is_noisy(method))
-        # Kept slots are encoded for training, with their targets if they have both sides.
-        online, target = online - kept, target - (kept & online)
-        separate = target if has_target_network(method) else target - online
-        passes = trained(method, method.plan())
-        passes += Passes(load(method, plan, online, self.size) + load(method, plan, separate, self.size))
         # Pools whose scored views are others than those that are trained on.
         apart = {
             pool.name
             for pool in plan.pools
             if (self.size or math.inf) < pool.augmentation.size or (not self.colours and chooses(plan, pool.name))
         }
-        if method.rowwise_targets and separate:
-            again = [slot for slot in sides(method.pairs(), method.plan())[1] & target if slot.pool not in apart]
-            passes += Passes(-load(method, plan, again))
+        passes = trained(method, method.plan())
+        views: set[Slot] = set()  # of which the features are made once for all summands
+        for summand, pairs in method.summands:
+            online, target = sides(self._scored(plan, pairs), plan)
+            # Kept slots are encoded for training, with their targets if they have both sides.
+            online, target = online - kept, target - (kept & online)
+            separate = target if has_target_network(summand) else target - online
+            if has_target_network(summand):
+                passes += Passes(load(method, plan, target, self.size))
+            else:
+                online = online | target
+            if summand.shares_features:
+                views |= online
+            else:
+                passes += Passes(load(method, plan, online, self.size))
+            if method.rowwise_targets and separate:
+                again = [slot for slot in sides(pairs, method.plan())[1] & target if slot.pool not in apart]
+                passes += Passes(-load(method, plan, again))
+        passes += Passes(load(method, plan, views, self.size))
         if self.score == "targets":
             apart = {pool.name for pool in plan.pools}
         return passes + unselected(method, plan, apart)
@@ -173,13 +191,20 @@ class HardViews(Candidates):
     def guesses(self, plan: Plan) -> bool:
         """Return whether it scores smaller views, views without colours, or a part of the loss to find the hardest."""
         smaller = any((self.size or math.inf) < pool.augmentation.size for pool in plan.pools)
-        return self.choose == "hardest" and (smaller or not self.colours or self.score == "targets")
+        return self.choose == "hardest" and (smaller or not self.colours or self._partly)
+
+    @property
+    def _partly(self) -> bool:
+        """Whether a part of the loss is scored."""
+        return self.score == "targets" or self.kinds is not None
 
     @property
     def remedy(self) -> str:
         """What to do if guesses are poor, as a sentence."""
         if not self.colours:
             return f"Colours are left out of the score: set colours, or raise candidates (now {self.candidates})."
+        if self.size is None and self.score == "loss" and self.kinds is not None:
+            return f"Leave kinds out, or raise candidates (now {self.candidates})."
         if self.size is None:
             return f'Set score to "loss", or raise candidates (now {self.candidates}).'
         return f"Raise size (now {self.size}), or candidates (now {self.candidates})."
@@ -208,6 +233,8 @@ class HardViews(Candidates):
             hardness_AB = objective.reduce(torch.stack([losses[pair] for pair in found]), within_AP)
         else:
             pairs = self._scored(plan, objective.pairs)
+            if not pairs:
+                return first_views(plan, batch)  # of parts that have not begun
             hardness_AB = objective.score(batch, table, self.size, pairs=pairs, **settings)
         choice_B = (hardness_AB if hardest else -hardness_AB).argmax(0)
         choice = Choice(choice_B, hardness_AB, not self.best_locals)

@@ -15,11 +15,14 @@ import torch
 from torch import Tensor
 
 from hardviews.batch import Batch, Mix, Term, View
-from hardviews.checked import above, require, within
+from hardviews.checked import above, added, require, within
 from hardviews.errors import UserError
+from hardviews.methods.method import Method
+from hardviews.strategies.kinds import unknown_kinds
 from hardviews.strategies.scorer import Scorer
 from hardviews.strategies.strategy import Stage, Strategy
 from hardviews.views.pixels import Crops
+from hardviews.views.plan import of_kinds
 from hardviews.views.random import Purpose, beta, permutation_in_groups
 
 
@@ -34,6 +37,8 @@ class Mixing(Strategy):
         fixed: this weight always, in place of a draw.
         pairs: `all` is the method's whole loss, in which local views stay clean; `hard` that of the mixed views alone,
             weighted as the whole.
+        kinds: parts of a sum of methods ("0"), or kinds of pairs ("0/class"), whose views are mixed and whose loss is
+            added; all by default.
     """
 
     stages = frozenset({Stage.MIX})
@@ -42,10 +47,20 @@ class Mixing(Strategy):
     scope: Literal["sample", "group"] = "group"
     fixed: float | None = None
     pairs: Literal["all", "hard"] = "all"
+    kinds: tuple[str, ...] | None = added(None)
 
     def __post_init__(self) -> None:
         """Refuse distributions that do not exist."""
         require(self, alpha=above(0), fixed=within(0, 1).or_none())
+
+    @property
+    def hardened_kinds(self) -> frozenset[tuple[str, ...] | None]:
+        """Return the kinds whose views are mixed."""
+        return frozenset({self.kinds})
+
+    def refuses(self, method: Method) -> str | None:
+        """Refuse a method without pairs of the kinds that are named."""
+        return unknown_kinds(self.kinds, method)
 
     def refuses_group(self, size: int) -> str | None:
         """Refuse groups of one image, which would be mixed with itself."""
@@ -58,12 +73,16 @@ class Mixing(Strategy):
 
     def __call__(self, batch: Batch, objective: Scorer) -> list[Term]:
         """Return the batch with mixed online views as the only term."""
+        pairs = of_kinds(objective.pairs, self.kinds)
+        if not pairs:
+            return [Term(batch, weight=0.0)]  # of parts that have not begun
         if self.fixed == 1 and self.pairs == "all":
-            return [Term(batch, name=type(self).__name__.lower())]  # nothing is mixed: the clean views, bit for bit
+            # Nothing is mixed: the clean views, bit for bit.
+            return [Term(batch, name=type(self).__name__.lower(), kinds=self.kinds)]
         if batch.group == 1:
             raise UserError(self.refuses_group(1))
         hard, mixes = {}, {}
-        for slot in dict.fromkeys(pair.online for pair in objective.pairs):
+        for slot in dict.fromkeys(pair.online for pair in pairs):
             view = batch.views[slot]
             if not view.target:
                 continue
@@ -72,7 +91,7 @@ class Mixing(Strategy):
             hard[slot] = View(slot, Crops(pixels, view.normalisation), view.normalisation, mask=view.mask)
             mixes[slot] = mix
         mixed = replace(batch, hard=hard, mixes=mixes)
-        return [Term(mixed, name=type(self).__name__.lower(), hard_only=self.pairs == "hard")]
+        return [Term(mixed, name=type(self).__name__.lower(), hard_only=self.pairs == "hard", kinds=self.kinds)]
 
     @abstractmethod
     def _mix(self, pixels: Tensor, batch: Batch, stream: int, grid: int) -> tuple[Tensor, Mix]:

@@ -20,7 +20,7 @@ class MixUp(Mixing):
     def refuses(self, method: Method) -> str | None:
         """Refuse a method that predicts parts of a view: a part of a blended image has no source."""
         if method.blends:
-            return None
+            return super().refuses(method)
         return (
             "every patch of a blended image belongs to two images at once, and a patch predicts what the teacher makes "
             "of the one that it comes from. Use CutMix, whose boxes keep to the grid of patches, or DINO."

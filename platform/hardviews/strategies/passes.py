@@ -35,10 +35,19 @@ class Passes:
 
 def trained(method: Method, plan: Plan) -> Passes:
     """Return the passes of training on all candidates of a plan, each encoded once."""
-    online, target = sides(method.pairs(), plan)
-    if has_target_network(method):
-        return Passes(load(method, plan, target), load(method, plan, online))
-    return Passes(0.0, load(method, plan, online | target))
+    without, apart = 0.0, 0.0
+    views: set[Slot] = set()  # of which the features are made once for all summands
+    for summand, pairs in method.summands:
+        online, target = sides(pairs, plan)
+        if has_target_network(summand):
+            without += load(method, plan, target)
+        else:
+            online = online | target
+        if summand.shares_features:
+            views |= online
+        else:
+            apart += load(method, plan, online)
+    return Passes(without, apart + load(method, plan, views))
 
 
 def unselected(method: Method, plan: Plan, pools: Collection[str]) -> Passes:

@@ -91,5 +91,5 @@ class Scorer(Protocol):
     def reduce(self, losses: Tensor, within: Tensor | None = None, pairs: Sequence[Pair] | None = None) -> Tensor:
         """Reduce losses (P, B) of pairs to a loss per sample (B,), or per assignment and sample (A, B)."""
 
-    def valid(self, batch: Batch) -> Tensor | None:
-        """Return a mask (B,) of the samples that have labels, None if all have."""
+    def valid(self, batch: Batch, pairs: Sequence[Pair] | None = None) -> Tensor | None:
+        """Return a mask (B,) of the samples that have a label of any pair, or of any of these; None if all have."""

@@ -47,6 +47,11 @@ class Strategy(ABC):
         return ()
 
     @property
+    def hardened_kinds(self) -> frozenset[tuple[str, ...] | None]:
+        """Return the kinds of pairs of each mixture and attack in the strategy; None stands for all kinds."""
+        return frozenset[tuple[str, ...] | None]().union(*(part.hardened_kinds for part in self.parts_in_use))
+
+    @property
     def reads_clean_gradient(self) -> bool:
         """Return whether the strategy reads the pixel gradient of the clean loss, so that its views must be clean."""
         return any(part.reads_clean_gradient for part in self.parts_in_use)

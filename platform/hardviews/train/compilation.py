@@ -89,7 +89,9 @@ def _networks(method: Method) -> Iterator[tuple[str, nn.Module]]:
 
     A child that is not called as a module, such as a queue, takes no notice of being compiled.
     """
-    for owner in [method, *(part for part in method.modules() if isinstance(part, MomentumEncoder))]:
+    seen: set[nn.Module] = set()  # parts of a sum of methods have one backbone
+    for owner in [part for part in method.modules() if isinstance(part, Method | MomentumEncoder)]:
         for name, part in owner.named_children():
-            if not isinstance(part, MomentumEncoder):
+            if not isinstance(part, Method | MomentumEncoder) and part not in seen:
+                seen.add(part)
                 yield name, part

@@ -13,7 +13,7 @@ def idle(objective: Objective, training: Training, calendar: Calendar) -> list[s
     """Return a sentence for each part of a strategy that begins after the run, and each module that no step trains."""
     said = [
         f"{name} begins in epoch {begin} (counted from 0), and the run has {training.epochs}: it takes no part."
-        for name, begin in _beginnings(objective.strategy)
+        for name, begin in (*objective.method.beginnings(), *_beginnings(objective.strategy))
         if begin >= training.epochs
     ]
     frozen = objective.method.frozen(calendar.at(calendar.total - training.batch))  # in the last step

@@ -13,8 +13,11 @@ def check_labels(method: Method, index: Index, whole: bool = True) -> None:
     Raises:
         UserError: there are no labels, several for an image, or more classes than the method tells apart.
     """
-    if not method.labelled:
-        return
+    for setting, labelled in method.labelled_methods():
+        _check(labelled, setting, index, whole)
+
+
+def _check(method: Method, setting: str, index: Index, whole: bool) -> None:
     name, classes = type(method).__name__, len(index.classes)
     if index.multi_label:
         raise UserError(
@@ -29,5 +32,5 @@ def check_labels(method: Method, index: Index, whole: bool = True) -> None:
     if classes > method.classes:
         raise UserError(
             f"The dataset {index.url} has {classes} classes, more than the {method.classes} that {name} tells apart: "
-            f"set --method.classes {classes}."
+            f"set --{setting}.classes {classes}."
         )

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from hardviews.collectives import gather_rows, rank, world_size
+from hardviews.encoded import tensors_of
 from hardviews.objective.losses import Losses
 from hardviews.strategies.audit import with_recovered
 from hardviews.train.chosen_pairs import chosen_pairs
@@ -57,9 +58,8 @@ class Meter:
                     self.add(f"{name}/passed_over", contrast.passed_over, chosen_B)
                 self.add("overlap/hardest_is_least", measured.least, chosen_B)
                 self.add("overlap/chance", measured.chance, chosen_B)
-        first = next(iter(losses.encoded.online.values()))
-        if isinstance(first, tuple):  # of which the view's embedding is the first part
-            first = first[0]
+        # The view's embedding is the first of what a method encodes.
+        first = next(iter(tensors_of(next(iter(losses.encoded.online.values())))), None)
         group = losses.batch.group
         if isinstance(first, Tensor) and first.ndim == 2 and group > 1:
             # The variance of directions: 1 where they are evenly spread, 0 where all are one. Within groups, which no

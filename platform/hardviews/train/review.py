@@ -72,8 +72,8 @@ class Review:
         if shown >= self._most:
             self._last, self._most = losses, shown
         for name, values in losses.measures.items() if self.show else ():
-            if name.startswith(MARGIN):
-                kept = self._margins.setdefault(name.removeprefix(MARGIN), deque(maxlen=_STEPS))
+            if MARGIN in name:
+                kept = self._margins.setdefault(name.replace(MARGIN, "", 1), deque(maxlen=_STEPS))
                 kept.append(values)
         selection = losses.selecting.selection
         if self.show and selection is not None:

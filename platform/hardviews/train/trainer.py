@@ -117,9 +117,10 @@ class Trainer:
             self._module = DistributedDataParallel(
                 self.objective,
                 device_ids=[world.device] if world.device.type == "cuda" else None,
-                # Buffers stay equal on all ranks by construction; the adversarial branch may be left out of a step.
+                # Buffers stay equal on all ranks by construction; the adversarial branch may be left out of a step, and
+                # a part of a sum of methods.
                 forward_sync_buffers=False,
-                find_unused_parameters=recipe.strategy.adversarial_branch,
+                find_unused_parameters=recipe.strategy.adversarial_branch or method.leaves_out,
             )
 
     def step(self, raws: Iterable[RawBatch], clock: Clock, stop: bool, due: bool = False) -> StepReport:

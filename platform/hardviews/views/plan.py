@@ -70,6 +70,18 @@ class Pair:
     weight: float
     kind: str = "class"
 
+    @property
+    def part(self) -> str:
+        """The part of a sum of methods that the pair belongs to ("0" of the kind "0/class"); empty if there is none."""
+        return self.kind.rpartition("/")[0]
+
+
+def of_kinds(pairs: Sequence[Pair], kinds: Collection[str] | None) -> tuple[Pair, ...]:
+    """Return the pairs of some kinds, or of all parts of a sum that are named; all pairs for None."""
+    if kinds is None:
+        return tuple(pairs)
+    return tuple(pair for pair in pairs if any(pair.kind == kind or pair.kind.startswith(f"{kind}/") for kind in kinds))
+
 
 def of_views(pairs: Sequence[Pair], online: Collection[Slot]) -> tuple[Pair, ...]:
     """Return the pairs of some online views, weighted so that those of each kind sum to what all of that kind do.
@@ -150,8 +162,8 @@ def _ways(pool: Pool, ordered: bool) -> int:
     return (math.perm if ordered else math.comb)(pool.candidates, pool.slots)
 
 
-# Asked for every assignment that is listed.
-@functools.cache
+# Asked for every assignment that is listed. Weights that grow make other pairs in every step.
+@functools.lru_cache(1024)
 def is_ordered(pool: str, slots: int, pairs: tuple[Pair, ...]) -> bool:
     """Tell whether exchanging two neighbouring slots of a pool changes the set of pairs."""
     for i in range(slots - 1):
