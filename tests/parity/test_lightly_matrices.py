@@ -10,7 +10,7 @@ from torch import Tensor
 from hardviews.methods import barlowtwins, vicreg
 from hardviews.methods.barlowtwins import BarlowTwinsConfig
 from hardviews.methods.vicreg import VICRegConfig
-from hardviews.objective import Objective
+from hardviews.objective.objective import Objective
 from tests.laws.cases import METHODS, NETWORKS, STRATEGIES, build, make_batch
 from tests.parity.plain import WIDTH, batch_of, pictures, without_network
 
@@ -46,7 +46,9 @@ def test_vicreg(samples: int, scale: float, seed: int) -> None:
 def test_barlowtwins(samples: int, redundancy: float, seed: int) -> None:
     views = pictures(samples, seed)
     theirs = BarlowTwinsLoss(redundancy)(*(view.flatten(1) for view in views))
-    assert_equal_step(total(without_network(BarlowTwinsConfig(width=WIDTH, redundancy=redundancy)), views), theirs, views)
+    assert_equal_step(
+        total(without_network(BarlowTwinsConfig(width=WIDTH, redundancy=redundancy)), views), theirs, views
+    )
 
 
 def test_coefficients_are_those_of_lightly() -> None:

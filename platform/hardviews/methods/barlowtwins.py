@@ -3,8 +3,8 @@
 Zbontar et al., "Barlow Twins: Self-Supervised Learning via Redundancy Reduction" (ICML 2021, arXiv 2103.03230),
 equations 1 and 2, algorithm 1.
 
-The loss is of the matrix of a whole batch. Here each sample gets its share of it: to first order, the change of the loss
-by the sample's own row. The mean of all shares has the value and the gradient of the published loss.
+The loss is of the matrix of a whole batch. Here each sample gets its share of it: to first order, the change of the
+loss by the sample's own row. The mean of all shares has the value and the gradient of the published loss.
 
 Shape legend: B samples of this rank, D width, P pairs.
 """
@@ -105,9 +105,9 @@ class BarlowTwins(Method):
 def shares(first_BD: Tensor, second_BD: Tensor, redundancy: float) -> Tensor:
     """Return each sample's share (B,) of the loss of the correlations C between standardised embeddings of two views.
 
-    The loss is L(C) = sum_d (C_dd - 1)^2 + redundancy * sum_{d != e} C_de^2, and C is the mean over the samples i of all
-    ranks of a_i b_i^T. With the slope S = dL/dC, held constant, the share of sample i is a_i^T S b_i + L - <S, C>. So
-    the mean of all shares is L, and the gradient of that mean is the gradient of L.
+    The loss is L(C) = sum_d (C_dd - 1)^2 + redundancy * sum_{d != e} C_de^2. C is the mean of a_i b_i^T over the
+    samples i of all ranks. With the slope S = dL/dC, held constant, the share of sample i is a_i^T S b_i + L - <S, C>.
+    So the mean of all shares is L, and the gradient of that mean is the gradient of L.
     """
     with torch.autocast(first_BD.device.type, enabled=False):
         with torch.no_grad():

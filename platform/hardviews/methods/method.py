@@ -85,8 +85,8 @@ class Method(nn.Module, ABC):
     def regulariser(self, batch: Batch, online: Mapping[Slot, Any], target: Mapping[Slot, Any]) -> Tensor | None:
         """Return the part of the loss that no sample has a value of, a scalar made from clean encodings; None for none.
 
-        The number is over the rows of all ranks, gathered with their gradient, and equal on all ranks. The objective adds
-        it to the loss of every term, times the term's weight. Hardness, attacks and mixed losses do not contain it.
+        The number is over the rows of all ranks, gathered with their gradient, and equal on all ranks. The objective
+        adds it to the loss of every term, times the term's weight. Hardness, attacks and mixtures do not contain it.
         """
         return None
 

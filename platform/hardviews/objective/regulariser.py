@@ -1,4 +1,4 @@
-"""The part of a loss that no sample has a value of: variances, covariances and the like, of a whole batch of clean views."""
+"""The part of a loss that no sample has a value of, such as the variances of features over a batch of clean views."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
