@@ -69,6 +69,9 @@ CONTROLS: dict[str, tuple[str, Strategy]] = {
     "more views": ("toy_centre", MoreViews(1.5)),
     "together": ("simsiam", HardViews(4, normalise="together", move_statistics=True)),
     "together, gathered": ("simclr", HardViews(4, normalise="together")),
+    "all pairs, a regulariser": ("vicreg", AllPairs(4)),
+    "all pairs, correlations": ("barlowtwins", AllPairs(4)),
+    "together, correlations": ("barlowtwins", HardViews(4, normalise="together")),
     "smaller": ("toy_masked", HardViews(4, size=8)),
     "best locals": ("toy_centre", HardViews(4, local_candidates=5, best_locals=True)),
 }
@@ -113,6 +116,7 @@ ALONG_CLEAN: dict[str, tuple[str, str | None, Literal["all", "hard"]]] = {
     "kept gradients, absent labels": ("deepcluster", None, "hard"),
     "kept gradients, a transformer": ("dino", "vit", "hard"),
     "pixels alone, gathered targets": ("simclr", None, "all"),
+    "pixels alone, a regulariser": ("vicreg", None, "all"),
 }
 
 
@@ -138,6 +142,8 @@ BREAKS = {
     "valid rows counted by each rank": Case("toy_clusters", Clean(), "vit"),
     "a centre of local rows": Case("toy_centre", Clean(), "vit"),
     "codes and a queue of local rows": Case("swav", Clean(), "vit"),
+    "variances of local rows": Case("vicreg", Clean(), "vit"),
+    "correlations of local rows": Case("barlowtwins", Clean(), "vit"),
     "a bank of local rows": Case("deepcluster", Clean(), "vit"),
     "a teacher's centre of local rows": Case("ibot", Clean(), "vit"),
     "a queue of local keys": Case("toy_queue", Clean(), "vit"),
