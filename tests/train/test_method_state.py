@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from hardviews.methods.barlowtwins import BarlowTwinsConfig
 from hardviews.methods.byol import BYOLConfig
 from hardviews.methods.method import MethodConfig
 from hardviews.methods.moco import MoCoConfig
 from hardviews.methods.swav import SwAV, SwAVConfig
+from hardviews.methods.vicreg import VICRegConfig
 from hardviews.models.encoder import load
 from hardviews.strategies.predicted_views import PredictedViews
 from hardviews.strategies.strategy import Clean
@@ -24,6 +26,9 @@ METHODS: dict[str, MethodConfig] = {
     # A queue that no batch divides, which is overwritten once and a half.
     "moco": MoCoConfig(hidden=16, output=8, queue=50, momentum=0.9, view=VIEW),
     "byol": BYOLConfig(hidden=16, output=8, first=VIEW, second=VIEW),
+    # A regulariser, and correlations, of each micro-batch.
+    "vicreg": VICRegConfig(width=16, layers=2, first=VIEW, second=VIEW),
+    "barlowtwins": BarlowTwinsConfig(width=16, layers=2, first=VIEW, second=VIEW),
     "swav": SwAVConfig(
         hidden=16, output=8, prototypes=12, queue=16, queue_from=0, freeze=2, locals=1, view=VIEW, local=SMALL
     ),
