@@ -192,4 +192,6 @@ def test_two_processes_equal_one_in_single(pair: Pair, method: str, network: str
     # A rounding error may turn the sign of a pixel's gradient that is almost zero, and an attack takes the sign alone.
     attacks = Stage.ATTACK in case.strategy.stages
     rtol, atol = (5e-2, 5e-3) if attacks else (1e-3, 1e-4)
+    if method == "barlowtwins":
+        atol *= 10  # its loss is a sum over features, no mean: gradients are larger, and their rounding errors
     two_processes_equal_one(pair, case, rtol=rtol, atol=atol)

@@ -70,7 +70,7 @@ def digits_vicreg() -> Recipe:
 
 def digits_barlowtwins() -> Recipe:
     """Barlow Twins with hard views (N=4) and a very small ResNet on digits."""
-    return _DIGITS.convolutional("digits_barlowtwins", _DIGITS.barlowtwins(), 0.05)
+    return replace(_DIGITS, epochs=20).convolutional("digits_barlowtwins", _DIGITS.barlowtwins(), 0.003)
 
 
 def digits_swav() -> Recipe:

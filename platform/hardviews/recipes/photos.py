@@ -53,7 +53,7 @@ def photos_vicreg() -> Recipe:
 
 def photos_barlowtwins() -> Recipe:
     """Barlow Twins with hard views (N=4) and a small ResNet on photographs."""
-    return _PHOTOS.convolutional("photos_barlowtwins", _PHOTOS.barlowtwins(), 0.05)
+    return _PHOTOS.convolutional("photos_barlowtwins", _PHOTOS.barlowtwins(), 0.003)
 
 
 def photos_swav() -> Recipe:

@@ -73,8 +73,11 @@ class Small:
         return VICRegConfig(width=256, layers=2, first=self.view, second=self.view)
 
     def barlowtwins(self) -> BarlowTwinsConfig:
-        """Return Barlow Twins with a small projector; fewer features are redundant less, so that lambda is larger."""
-        return BarlowTwinsConfig(width=128, layers=2, redundancy=0.02, first=self.view, second=self.view)
+        """Return Barlow Twins with a small projector: lambda is one over the number of features.
+
+        The loss is a sum over features, a hundred times SimSiam's, so that learning rates are small.
+        """
+        return BarlowTwinsConfig(width=128, layers=2, redundancy=1 / 128, first=self.view, second=self.view)
 
     def moco(self) -> MoCoConfig:
         """Return MoCo-v2 with a short queue and a quick key encoder."""
