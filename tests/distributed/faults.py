@@ -12,7 +12,7 @@ from torch import Tensor
 from hardviews import collectives
 from hardviews.clock import Clock
 from hardviews.collectives import rank
-from hardviews.methods import blocks, centre, memory_bank, moco, shuffle, simclr, swav
+from hardviews.methods import barlowtwins, blocks, centre, memory_bank, moco, shuffle, simclr, swav, vicreg
 from hardviews.models import batchnorm, groups
 from hardviews.objective import known_loss
 from hardviews.objective.objective import Objective
@@ -101,6 +101,8 @@ SETTINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "codes and a queue of local rows": lambda: patch.multiple(
         swav, gather_rows=lambda x: (x, 0), order_of_rows=own_order
     ),
+    "variances of local rows": lambda: patch.object(vicreg, "gather_rows", lambda x: (x, 0)),
+    "correlations of local rows": lambda: patch.object(barlowtwins, "sum_over_ranks", lambda x: x),
     "a bank of local rows": lambda: patch.object(memory_bank, "gather_rows", lambda x: (x, 0)),
     "a teacher's centre of local rows": lambda: patch.object(centre, "sum_over_ranks", lambda x: x),
     "a queue of local keys": lambda: patch.object(toys, "gather_rows", lambda x: (x, 0)),

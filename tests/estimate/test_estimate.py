@@ -3,6 +3,7 @@
 import gc
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,9 @@ from hardviews.estimate.fake_step import FakeTrainer
 from hardviews.estimate.report import Column, Refused
 from hardviews.estimate.tally import Tally
 from hardviews.estimate.ways import steps
+from hardviews.methods.barlowtwins import BarlowTwinsConfig
 from hardviews.methods.simclr import SimCLRConfig
+from hardviews.methods.vicreg import VICRegConfig
 from hardviews.models.backbones import Backbone
 from hardviews.models.resolution import cheap_size
 from hardviews.recipes import recipe_named
@@ -82,6 +85,18 @@ def test_flops_are_those_of_a_real_step() -> None:
     with FlopCounterMode(display=False) as counter:
         objective(make_batch(objective, SAMPLES), SAMPLES).total.backward()
     assert FakeTrainer(recipe, 100).step(SAMPLES, 1, False).flops * SAMPLES == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("config", [VICRegConfig, BarlowTwinsConfig])
+def test_losses_of_a_batchs_matrices_and_their_large_heads_are_counted(config: Any) -> None:
+    view = Augmentation(size=32)
+    recipe = replace(small(HardViews(4, size=16)), method=config(width=64, layers=2, first=view, second=view))
+    objective = build_objective(recipe).train()
+    with FlopCounterMode(display=False) as counter:
+        objective(make_batch(objective, SAMPLES), SAMPLES).total.backward()
+    cost = FakeTrainer(recipe, 100).step(SAMPLES, 1, False)
+    assert cost.flops * SAMPLES == counter.get_total_flops()
+    assert cost.trained == sum(weight.numel() for weight in objective.parameters())
 
 
 def test_masks_of_patches_are_counted() -> None:

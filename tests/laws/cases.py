@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hardviews.batch import Batch, Samples, View
 from hardviews.clock import Clock
+from hardviews.methods.barlowtwins import BarlowTwinsConfig
 from hardviews.methods.byol import BYOLConfig
 from hardviews.methods.deepcluster import DeepCluster, DeepClusterConfig
 from hardviews.methods.dino import DINOConfig
@@ -23,6 +24,7 @@ from hardviews.methods.simclr import SimCLRConfig
 from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.methods.supervised import SupervisedConfig
 from hardviews.methods.swav import SwAVConfig
+from hardviews.methods.vicreg import VICRegConfig
 from hardviews.models.batchnorm import normalising
 from hardviews.objective.objective import Objective
 from hardviews.strategies.adversarial import Adversarial
@@ -125,6 +127,8 @@ METHODS: dict[str, Callable[[nn.Module, int], Method]] = {
     "simsiam": SimSiamConfig(width=16, layers=2, bottleneck=8, view=VIEW).build,
     "simclr": SIMCLR.build,
     "byol": BYOLConfig(hidden=16, output=8, first=VIEW, second=VIEW).build,
+    "vicreg": VICRegConfig(width=16, layers=2, first=VIEW, second=VIEW).build,
+    "barlowtwins": BarlowTwinsConfig(width=8, layers=2, first=VIEW, second=VIEW).build,
     "swav": SwAVConfig(
         hidden=16, output=8, prototypes=10, queue=8, queue_from=1, locals=2, view=VIEW, local=Augmentation(size=8)
     ).build,

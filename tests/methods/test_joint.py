@@ -19,6 +19,7 @@ from hardviews.methods.joint import Joint, JointConfig, Part
 from hardviews.methods.method import MethodConfig
 from hardviews.methods.moco import MoCoConfig
 from hardviews.methods.swav import SwAVConfig
+from hardviews.methods.vicreg import VICRegConfig
 from hardviews.models.momentum import MomentumEncoder
 from hardviews.models.noise import without_noise
 from hardviews.objective import clean_loss
@@ -53,6 +54,7 @@ MOCO = MoCoConfig(hidden=16, output=8, queue=12, momentum=0.9, view=VIEW)
 SWAV = SwAVConfig(hidden=16, output=8, prototypes=10, queue=8, queue_from=1, locals=2, view=VIEW, local=LOCAL)
 DINO = DINOConfig(hidden=16, bottleneck=8, outputs=10, locals=2, even=VIEW, odd=VIEW, local=LOCAL)
 IBOT = IBOTConfig(hidden=16, bottleneck=8, outputs=10, locals=1, even=VIEW, odd=VIEW, local=LOCAL)
+VICREG = VICRegConfig(width=16, layers=2, first=VIEW, second=VIEW)
 LARGE = Augmentation(size=16, scale=(0.5, 1.0))
 HEXA = Sum((1.0, Clean()), (1.0, Adversarial(4 / 255)), (1.0, CutMix()))
 HVS_HEXA = Chain(HardViews(4), HEXA)
@@ -99,6 +101,7 @@ CONFIGS: dict[str, tuple[MethodConfig, str]] = {
     "dino": (DINO, "vit"),
     "ibot": (IBOT, "vit"),
     "supervised": (SUPERVISED, "vit"),
+    "vicreg": (VICREG, "batchnorm"),
 }
 
 
@@ -359,6 +362,24 @@ def test_an_attack_on_one_part_adds_the_loss_of_that_part() -> None:
     assert "1/loss/adversarial" not in losses.measures
     assert {"0/flipped/adversarial", "1/flipped/cutmix", "0/margin/clean", "1/margin/clean"} <= set(losses.measures)
     assert "1/flipped/adversarial" not in losses.measures
+
+
+def test_a_regulariser_counts_with_the_terms_of_its_part() -> None:
+    config = joint((0.5, VICREG), (1.0, SUPERVISED))
+    totals = {}
+    for kinds in (("0",), ("1",)):
+        objective = objective_of(config, Sum((1.0, Clean()), (1.0, Adversarial(4 / 255, kinds=kinds))))
+        batch = make_batch(objective)
+        assert batch.labels is not None
+        losses = objective(replace(batch, labels=batch.labels.clamp(min=0)), SAMPLES)
+        assert losses.regulariser is not None
+        samples = sum(losses_B.mean() for _, losses_B in losses.terms)
+        totals[kinds] = (losses.total.detach() - samples) / losses.regulariser
+    alone = objective_of(VICREG)
+    own = alone(make_batch(alone), SAMPLES).regulariser
+    assert own is not None and losses.regulariser.item() == pytest.approx(0.5 * own.item(), rel=1e-5)
+    assert totals["0",].item() == pytest.approx(2, rel=1e-4)
+    assert totals["1",].item() == pytest.approx(1, rel=1e-4)
 
 
 def test_an_attack_climbs_the_loss_of_its_part_alone() -> None:

@@ -62,6 +62,23 @@ def test_the_schedule_moves_all_rates_in_proportion(name: str) -> None:
             assert rate == pytest.approx(0.2 * share * (5.0 if key in heads else 1.0))
 
 
+@pytest.mark.parametrize("name", ["sgd", "lars_byol"])
+def test_biases_and_norms_have_a_rate_of_their_own(name: str) -> None:
+    """A multiple of the rate of weights at the same place, in the backbone and in the head."""
+    method = SupervisedConfig(classes=5).build(timm.create_model("test_resnet", num_classes=0), 64)
+    optimizer = Optimizer(name, 0.2, 256, head_rate=5.0, bias_rate=0.024, decay_biases=False).build(method, 2048)
+    found = rates(optimizer)
+    heads = {id(p) for p in method.head.parameters()}
+    assert {p.ndim for p in method.head.parameters()} == {1, 2}
+    for key, parameter in method.named_parameters():
+        wanted = 1.6 * (5.0 if id(parameter) in heads else 1.0) * (0.024 if parameter.ndim == 1 else 1.0)
+        Schedule().apply(optimizer, 1.6, Clock(0, 0, 0, 0, 100), 1)
+        assert {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}[id(parameter)] == pytest.approx(
+            wanted
+        ), key
+    assert len(found) == len(list(method.parameters()))
+
+
 def test_without_scales_the_groups_are_those_of_before() -> None:
     """So the optimizer's state of an older checkpoint fits."""
     groups = Optimizer("adamw", decay_biases=False).build(Tiny(), 256).param_groups

@@ -30,11 +30,12 @@ def pictures(samples: int, seed: int, scale: float = 1.0) -> tuple[Tensor, Tenso
     return first.requires_grad_(), second.requires_grad_()
 
 
-def batch_of(pixels: tuple[Tensor, Tensor], group: int = 4) -> Batch:
+def batch_of(pixels: tuple[Tensor, Tensor], group: int = 4, pools: tuple[str, str] | None = None) -> Batch:
+    """Return a batch of two views: of one pool, or the first view of each of two."""
     normalisation = Normalisation()
     views = {}
     for number, tensor in enumerate(pixels):
-        slot = Slot("view", number)
+        slot = Slot(pools[number], 0) if pools else Slot("view", number)
         views[slot] = View(slot, Crops(tensor, normalisation), normalisation)
     position = torch.arange(len(pixels[0]))
     return Batch(views, Clock(0, 0, 0, 0, 1), Samples(position, position), group=group)

@@ -114,6 +114,64 @@ BYOL = Published(
 BYOL_300 = BYOL.but(epochs=300, rate=4.8, weight_decay=1e-6, final_weight_decay=1e-6, momentum=0.99)
 BYOL_1000 = BYOL.but(epochs=1000, rate=3.2, weight_decay=1.5e-6, final_weight_decay=1.5e-6, momentum=0.996)
 
+VICREG = Published(
+    "facebookresearch/vicreg, main_vicreg.py (defaults, Projector, adjust_learning_rate) and augmentations.py; README "
+    "for epochs, batches and rates; paper, section 4.2 and appendix C",
+    {
+        "backbone": "resnet50",
+        "zero_residual": True,
+        "views": [(1, 224, (0.08, 1.0), *FIRST), (1, 224, (0.08, 1.0), *SECOND)],
+        "sigma": (0.1, 2.0),
+        "optimizer": "lars_byol",
+        "sgd_momentum": 0.9,
+        "weight_decay": 1e-6,
+        "final_weight_decay": 1e-6,
+        "decay_biases": False,
+        "clip": 0.0,
+        "start_rate": 0.0,
+        "warmup_epochs": 10.0,
+        "per": "step",
+        "candidates": None,
+        "width": 8192,
+        "layers": 3,
+        "invariance": 25.0,
+        "variance": 25.0,
+        "covariance": 1.0,
+        "fixed_rate": [],
+    },
+)
+VICREG_100 = VICREG.but(epochs=100, batch=512, rate=0.6, bias_rate=0.6, final_rate=0.0006)
+VICREG_1000 = VICREG.but(epochs=1000, batch=2048, rate=1.6, bias_rate=1.6, final_rate=0.0016)
+
+BARLOWTWINS = Published(
+    "facebookresearch/barlowtwins, main.py (defaults, BarlowTwins, LARS, adjust_learning_rate, Transform); paper, "
+    "section 2.2",
+    {
+        "backbone": "resnet50",
+        "zero_residual": True,
+        "views": [(1, 224, (0.08, 1.0), *FIRST), (1, 224, (0.08, 1.0), *SECOND)],
+        "sigma": (0.1, 2.0),
+        "optimizer": "lars_byol",
+        "sgd_momentum": 0.9,
+        "weight_decay": 1e-6,
+        "final_weight_decay": 1e-6,
+        "decay_biases": False,
+        "clip": 0.0,
+        "batch": 2048,
+        "rate": 1.6,
+        "bias_rate": 0.0384,
+        "start_rate": 0.0,
+        "final_rate": 0.0016,
+        "warmup_epochs": 10.0,
+        "per": "step",
+        "candidates": None,
+        "width": 8192,
+        "layers": 3,
+        "redundancy": 0.0051,
+        "fixed_rate": [],
+    },
+)
+
 SWAV = Published(
     "facebookresearch/swav, scripts/swav_*ep_pretrain.sh and main_swav.py",
     {
@@ -475,6 +533,14 @@ PUBLISHED: dict[str, Published] = {
     "swav_r50_200": SWAV.but(epochs=200),
     "swav_r50_400": SWAV.but(epochs=400),
     "swav_r50_800": SWAV.but(epochs=800),
+    "vicreg_r50_100": VICREG_100,
+    "vicreg_r50_1000": VICREG_1000,
+    "vicreg_r50_100_hvs": VICREG_100.but(candidates=4),
+    "vicreg_r50_1000_hvs": VICREG_1000.but(candidates=4),
+    "barlowtwins_r50_300": BARLOWTWINS.but(epochs=300),
+    "barlowtwins_r50_1000": BARLOWTWINS.but(epochs=1000),
+    "barlowtwins_r50_300_hvs": BARLOWTWINS.but(epochs=300, candidates=4),
+    "barlowtwins_r50_1000_hvs": BARLOWTWINS.but(epochs=1000, candidates=4),
     "swav_r50_400_2x224": SWAV_2X224.but(epochs=400),
     "swav_r50_200_bs256": SWAV_BS256.but(epochs=200),
     "swav_r50_400_bs256": SWAV_BS256.but(epochs=400),

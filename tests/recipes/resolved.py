@@ -83,6 +83,7 @@ def resolved(name: str) -> dict[str, Any]:
         "epochs": training.epochs,
         "rate": peak,
         "head_rate": peak * optimizer.head_rate,
+        "bias_rate": peak * optimizer.bias_rate,
         "layer_decay": optimizer.layer_decay,
         "mixtures": {type(s).__name__: s.alpha for s in strategies(recipe.strategy) if isinstance(s, Mixing)},
         "start_rate": schedule.rate(peak, first, training.epochs) if schedule.warmup else 0.0,

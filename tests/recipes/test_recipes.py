@@ -113,7 +113,11 @@ def test_dino_chooses_cheaply_by_targets() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["simsiam_r50_100", "mocov2_r50_200", "dino_vits16_100", "swav_r50_100", "byol_r50_300"]
+    "name",
+    [
+        *("simsiam_r50_100", "mocov2_r50_200", "dino_vits16_100", "swav_r50_100", "byol_r50_300"),
+        *("vicreg_r50_100", "barlowtwins_r50_300"),
+    ],
 )
 def test_the_passes_of_cheap_headers_are_those_counted(name: str) -> None:
     method, recipe = method_of(name), RECIPES[f"{name}_hvs_cheap"]()
@@ -130,7 +134,7 @@ def test_names_tell_strategy_and_epochs() -> None:
         assert attacks == ("Adversarial" in in_short(recipe.strategy)), name
 
 
-@pytest.mark.parametrize("family", ["byol", "swav", "mocov2", "deepclusterv2", "hexa"])
+@pytest.mark.parametrize("family", ["byol", "vicreg", "barlowtwins", "swav", "mocov2", "deepclusterv2", "hexa"])
 def test_methods_that_hard_views_were_not_published_on_have_each_recipe_with_and_without(family: str) -> None:
     cheap = ("_cheap", "_turns")  # ways to attack for less: others than selections
     mine = {name for name in NAMES if name.startswith(f"{family}_") and not name.endswith(cheap)}

@@ -68,8 +68,13 @@ def in_double(batch: Batch) -> Batch:
 
 
 def attacked_by_hand(method: str, network: str, batch: Batch) -> dict[Slot, Tensor]:
-    """Make the sign step by plain autograd: gradient of the clean objective with respect to the views' pixels."""
+    """Make the sign step by plain autograd: gradient of the clean objective with respect to the views' pixels.
+
+    A regulariser is no part of it.
+    """
     objective = build(method, Clean(), network).double()
+    if objective.method.regularised:
+        objective.method.regulariser = lambda *_: torch.zeros(())  # type: ignore[assignment,method-assign]
     slots = [s for s in dict.fromkeys(pair.online for pair in objective.pairs) if batch.views[s].target]
     leaves = {slot: batch.views[slot].pixels().clone().requires_grad_() for slot in slots}
     views = {s: replace(batch.views[s], source=Crops(leaf, IMAGENET)) for s, leaf in leaves.items()}

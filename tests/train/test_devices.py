@@ -25,6 +25,8 @@ METHODS = [
     digits.digits,
     digits.digits_simsiam,
     digits.digits_byol,
+    digits.digits_vicreg,
+    digits.digits_barlowtwins,
     digits.digits_moco,
     digits.digits_swav,
     digits.digits_dino,

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from hardviews.methods.barlowtwins import BarlowTwinsConfig
 from hardviews.methods.byol import BYOLConfig
 from hardviews.methods.joint import JointConfig, Part
 from hardviews.methods.method import MethodConfig
 from hardviews.methods.moco import MoCoConfig
 from hardviews.methods.supervised import SupervisedConfig
 from hardviews.methods.swav import SwAV, SwAVConfig
+from hardviews.methods.vicreg import VICRegConfig
 from hardviews.models.encoder import load
 from hardviews.strategies.predicted_views import PredictedViews
 from hardviews.strategies.strategy import Clean
@@ -32,6 +34,9 @@ METHODS: dict[str, MethodConfig] = {
             Part(0.5, SupervisedConfig(classes=7, view=VIEW)),
         )
     ),
+    # A regulariser, and correlations, of each micro-batch.
+    "vicreg": VICRegConfig(width=16, layers=2, first=VIEW, second=VIEW),
+    "barlowtwins": BarlowTwinsConfig(width=16, layers=2, first=VIEW, second=VIEW),
     "swav": SwAVConfig(
         hidden=16, output=8, prototypes=12, queue=16, queue_from=0, freeze=2, locals=1, view=VIEW, local=SMALL
     ),

@@ -3,12 +3,14 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-from hardviews.checked import OPTION, above, require, within
+from hardviews.checked import OPTION, above, at_least, require, within
 from hardviews.data.address import is_unpacked
 from hardviews.data.index import Index, is_dataset
 from hardviews.data.on_the_fly import packed_pair, packed_parts
 from hardviews.errors import UserError
 from hardviews.evaluation.features.sources import Embedding
+from hardviews.evaluation.features.stages import of_stage
+from hardviews.evaluation.label import Label
 from hardviews.evaluation.scoring import Scoring
 from hardviews.runs.waiting import Awaited, Dataset, EncoderOfRun, may_come
 from hardviews.storage.url import check_given
@@ -23,12 +25,15 @@ class Evaluation(Scoring):
         baselines: score raw pixels and the same network with random weights too.
         held_out: the share of the training set to choose settings on, of each class, at most 10,000 samples.
         seed: of the random weights and of what the protocol draws.
+        stage: which stage of the network the features come from, pooled: 1 is the first (of a ResNet the stem; of a
+            vision transformer the first block). By default they are those of the whole network.
     """
 
     train: str | None = None
     baselines: bool = True
     held_out: float = 0.1
     seed: int = 0
+    stage: int | None = None
 
     takes_label_sets: ClassVar[bool] = True
     """Whether images may have several classes."""
@@ -37,7 +42,7 @@ class Evaluation(Scoring):
         """Refuse a share that is none, and places without a name."""
         super().__post_init__()
         check_given(train=self.train)
-        require(self, OPTION, held_out=above(0, below=1), seed=within(0, 2**32 - 1))
+        require(self, OPTION, held_out=above(0, below=1), seed=within(0, 2**32 - 1), stage=at_least(1).or_none())
 
     def urls(self) -> tuple[str, str]:
         """The addresses of the training and the test dataset."""
@@ -98,9 +103,14 @@ class Evaluation(Scoring):
         """Return whether there are several settings to choose from on held-out images."""
         return True
 
+    @property
+    def label(self) -> Label:
+        """Return which stage is read, if not the whole network."""
+        return Label() if self.stage is None else Label(f"stage {self.stage}")
+
     def read(self, kind: Embedding) -> Embedding:
         """Return the map to the features that the protocol reads."""
-        return kind
+        return of_stage(kind, self.stage)
 
     def located(self) -> Self:
         """Return the same evaluation with `data` naming the folder of the parts, if it names their `train`.

@@ -1,15 +1,15 @@
-"""The name of a published protocol, as the record and the tables have it."""
+"""The name of a published protocol, or of the stage that was read, as the record and the tables have it."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Label:
-    """The name of a published protocol in the record; empty for protocols of one form.
+    """The name of a published protocol or of a stage in the record; empty for protocols of one form.
 
     Attributes:
-        name: for example "simsiam", or "simsiam, changed".
-        version: of its values.
+        name: for example "simsiam", "simsiam, changed", or "stage 4".
+        version: of its values; 0 for a stage.
         changes: the options that differ from the published ones, for example "epochs 2".
     """
 
@@ -23,5 +23,6 @@ class Label:
 
     @property
     def tag(self) -> str:
-        """Name, version and changes."""
-        return f"{self.name.split(',')[0]} {self.version}" + (f", changed: {self.changes}" if self.changes else "")
+        """Name, version if there is one, and changes."""
+        name = self.name.split(",")[0] + (f" {self.version}" if self.version else "")
+        return name + (f", changed: {self.changes}" if self.changes else "")

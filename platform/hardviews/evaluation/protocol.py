@@ -14,6 +14,7 @@ from hardviews.evaluation.features.crops import Images
 from hardviews.evaluation.features.extract import Features, extract
 from hardviews.evaluation.features.preprocess import Preprocess
 from hardviews.evaluation.features.sources import Embedding, Source, embedding
+from hardviews.evaluation.features.stages import check_stage, stages_of
 from hardviews.evaluation.held_out import held_out, names_of
 from hardviews.evaluation.mistakes import log_mistakes
 from hardviews.evaluation.overlap import find_overlaps
@@ -71,6 +72,7 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
     sources: tuple[Source, ...] = ("pixels", "untrained", "pretrained") if config.baselines else ("pretrained",)
     preprocess = config.preprocess(encoder.image_size, encoder.interpolation)
     check_crop(encoder, preprocess.crop)
+    check_stage(encoder, config.stage)
     outcome: dict[Source, Scores] = {}
     peeks: dict[Source, Mapping[str, float]] = {}
     notes: dict[str, list[Source]] = {}
@@ -121,6 +123,8 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
         scores = outcome["pretrained"]
         of_test.log(run, overlap_metrics(overlaps), step)
         remarks = [words] if (words := sentence(encoder.provenance)) else []
+        if config.stage is not None:
+            remarks.append(f"Features are those of stage {config.stage} of {stages_of(encoder.network)}, pooled.")
         remarks += [f"{', '.join(about)}: {remark}" for remark, about in notes.items()]
         remarks += [remark for one in overlaps if (remark := one.remark())]
         remarks += [*left_out(train, "training"), *left_out(test, "test")]

@@ -236,6 +236,24 @@ class Joint(Method):
             losses.update(zip(of_part, found_PB, strict=True))
         return torch.stack([losses[pair] for pair in pairs])
 
+    @property
+    def regularised(self) -> bool:
+        """Whether any part has a loss that no sample has a value of."""
+        return any(part.regularised for part in self.used.values())
+
+    def regulariser(
+        self, batch: Batch, online: Mapping[Slot, Any], target: Mapping[Slot, Any], pairs: Sequence[Pair]
+    ) -> Tensor | None:
+        """Return the weighted sum of the regularisers of the parts whose pairs are given; None if none has one."""
+        found = []
+        for n, weight in self._weights(batch.clock).items():
+            own = [self.names[n].own_pair(pair) for pair in pairs if split(pair.kind)[0] == n]
+            if own and self.used[n].regularised:
+                sides = self._side(n, online), self._side(n, target)
+                part = self.used[n].regulariser(self._batch(n, batch), *sides, own)
+                found += [] if part is None else [weight * part]
+        return torch.stack(found).sum() if found else None
+
     # ---- Labels
 
     @property

@@ -86,6 +86,22 @@ class Method(nn.Module, ABC):
         """Return the losses (P, B) of pairs; overridden if one matrix product does them all."""
         return torch.stack([self.pair_loss(batch, online[p.online], target[p.target], p) for p in pairs])
 
+    def regulariser(
+        self, batch: Batch, online: Mapping[Slot, Any], target: Mapping[Slot, Any], pairs: Sequence[Pair]
+    ) -> Tensor | None:
+        """Return the part of the loss that no sample has a value of, a scalar made from clean encodings; None for none.
+
+        The number is over the rows of all ranks, gathered with their gradient, and equal on all ranks. The objective
+        adds it to the loss of every term, times the term's weight. Hardness, attacks and mixtures do not contain it.
+        `pairs` are those of the term: all, or those of some parts of a sum of methods.
+        """
+        return None
+
+    @property
+    def regularised(self) -> bool:
+        """Whether the loss has a part that no sample has a value of."""
+        return type(self).regulariser is not Method.regulariser
+
     def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
         """Encode the online views of some slots and the target views of others, without side effect.
 

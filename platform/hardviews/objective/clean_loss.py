@@ -65,7 +65,8 @@ class CleanLoss:
                 else:
                     encoded = step.clean(batch, self._pairs)
                 loss = self._loss(batch, encoded)
-                again = late or reads(encoded, pairs, slots)
+                # A regulariser has a backward pass through the clean encodings too, and no attack climbs it.
+                again = late or reads(encoded, pairs, slots) or step.method.regularised
                 parameters = [] if again else [p for p in step.method.parameters() if p.requires_grad]
                 # Summed, not averaged: a mean over a large batch can underflow to a gradient of sign 0.
                 made = early_backward(loss.summed(), parameters, leaves)

@@ -18,6 +18,7 @@ class Losses:
     method's update reads. `measures` says more of the hard views, by name of the metric (`objective/measures.py`).
     `valid` tells by the term's name which samples (B,) have a label, if some may have none: their loss is 0.
     `labelled` tells the same of the clean views. `lesson` is what `Objective.learn` takes in, if the strategy learns.
+    `regulariser` is the part of the first term's loss that no sample has a value of, detached; None if there is none.
     """
 
     total: Tensor
@@ -28,6 +29,7 @@ class Losses:
     valid: Mapping[str, Tensor] = field(default_factory=dict)
     labelled: Tensor | None = None
     lesson: Tensor | None = None
+    regulariser: Tensor | None = None
 
     @property
     def selecting(self) -> Batch:

@@ -24,6 +24,7 @@ from hardviews.objective.clean_loss import CleanLoss, reads
 from hardviews.objective.known_loss import KnownLoss, anyone, groups
 from hardviews.objective.losses import Losses
 from hardviews.objective.measures import above_floor, hard_measures
+from hardviews.objective.regulariser import regularisers, weighted_sum
 from hardviews.objective.scoring import score_pairs
 from hardviews.objective.step import Step, traceless
 from hardviews.strategies.audit import audit
@@ -76,11 +77,12 @@ class Objective(nn.Module):
             terms = _weighty(self.strategy(batch, self) or [Term(batch)])
             if early and not any(self._reads_clean(term, early) for term in terms):
                 step.trained.detach()  # no term passes through the clean views' graph again: its memory is free
-            clean = self._for_update(terms[0])
+            clean = self._assigned(terms[0])
             # Losses whose backward pass is made already come last: their nodes are to be the youngest.
             ordered = sorted(terms, key=lambda term: early.of(term) is not None)
             made = {term: self._term(term, global_count) for term in ordered}
             evaluated = [(term, made[term][0], made[term][1].per_sample()) for term in terms]
+            batchwide = regularisers(self.method, terms, self._assigned)
             measures = hard_measures(self, self.method, terms, self._clean, step.noted.online)
             found = [
                 (f"{part}/loss/{term.name}", part_B)
@@ -98,6 +100,8 @@ class Objective(nn.Module):
             online = {**clean.online, **self._unselected(batch, terms[0].batch, made_before)}
         measures |= {**audit(self, terms), **self.method.measures(terms[0].batch, clean)}
         total = torch.stack([term.weight * loss for term, loss, _ in evaluated]).sum()
+        if batchwide:
+            total = total + weighted_sum(terms, batchwide, global_count)
         return Losses(
             total,
             [(term, losses_B.detach()) for term, _, losses_B in evaluated],
@@ -107,6 +111,7 @@ class Objective(nn.Module):
             {term.name: valid_B for term, _, _ in evaluated if (valid_B := self.valid(term.batch)) is not None},
             self.valid(batch),
             self._lesson([(term, losses_B) for term, _, losses_B in evaluated]),
+            batchwide[0].detach() if batchwide else None,
         )
 
     def _lesson(self, terms: Sequence[tuple[Term, Tensor]]) -> Tensor | None:
@@ -195,13 +200,13 @@ class Objective(nn.Module):
             lambda group: self.reduce(losses_QB, within_AP[:, group.rows], group.pairs).mean(0),
         )
 
-    def _for_update(self, term: Term) -> Encoded:
-        """Return the clean encodings that `update` reads: of the first assignment, if a term has several."""
+    def _assigned(self, term: Term, number: int = 0) -> Encoded:
+        """Return a term's clean encodings, of one assignment if it has several; `update` reads those of the first."""
         if term.assignments is None:
             return self._clean(term.batch)
         encoded = self._clean(term.batch, self._candidate_pairs(term)[0])
         # A limit may leave out the first candidates: these are then not encoded.
-        numbers = term.assignments[0].tolist()
+        numbers = term.assignments[number].tolist()
         taken = {slot: Slot(slot.pool, k) for slot, k in zip(self.plan.slots, numbers, strict=True)}
         online, target = (dict.fromkeys(getattr(pair, side) for pair in self.pairs) for side in ("online", "target"))
         return Encoded(

@@ -50,6 +50,7 @@ class Optimizer:
         head_rate: learning rate of all weights outside of the backbone, as a multiple of the backbone's.
         layer_decay: learning rate of each layer of the backbone, as a share of that of the layer after it; behind the
             last one stands the head, at 1.
+        bias_rate: learning rate of biases and norms, as a multiple of that of weights at the same place (Barlow Twins).
     """
 
     name: str = "sgd"
@@ -63,6 +64,7 @@ class Optimizer:
     clip_per: Per = "all"
     head_rate: float = added(1.0)
     layer_decay: float = added(1.0)
+    bias_rate: float = added(1.0)
 
     def __post_init__(self) -> None:
         """Refuse names that nobody knows, and numbers that train nothing."""
@@ -86,6 +88,7 @@ class Optimizer:
             clip=at_least(0),
             head_rate=above(0),
             layer_decay=above(0, at_most=1),
+            bias_rate=above(0),
         )
 
     def peak(self, global_batch: int) -> float:
@@ -100,7 +103,7 @@ class Optimizer:
         group's weight decay starts from, `adapts` (timm: `always_adapt`) whether optimizers of LARS's kind adapt its
         learning rate, `scale` what it multiplies the schedule's learning rate by.
         """
-        scales = rate_scales(method, self.head_rate, self.layer_decay)
+        scales = rate_scales(method, self.head_rate, self.layer_decay, self.bias_rate)
         exempt = {id(p) for module in method.fixed_learning_rate() for p in module.parameters()}
         weights = [(name, p) for name, p in method.named_parameters() if p.requires_grad]
         groups = []

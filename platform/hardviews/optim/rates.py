@@ -12,11 +12,12 @@ from hardviews.methods.method import Method
 _BRANCH = "adversarial."  # of a BatchNorm
 
 
-def rate_scales(method: Method, head: float, decay: float) -> dict[int, float]:
+def rate_scales(method: Method, head: float, decay: float, bias: float = 1.0) -> dict[int, float]:
     """Return by the id of each weight what the learning rate is multiplied by.
 
     head: the scale of all weights outside of the backbone. decay: what each layer of the backbone has of the scale of
     the layer after it. Layers are those of timm; the last one has `decay`, as if a head of scale 1 came after it.
+    bias: biases and norms (tensors of one dimension) have this multiple of the scale of weights at their place.
 
     Raises:
         UserError: layers decay, and the network is none whose layers timm knows.
@@ -26,6 +27,10 @@ def rate_scales(method: Method, head: float, decay: float) -> dict[int, float]:
     last = max(depths.values(), default=0)
     for name, parameter in method.backbone.named_parameters():
         scales[id(parameter)] = decay ** (last + 1 - depths.get(name.replace(_BRANCH, ""), last))
+    if bias != 1:
+        for parameter in method.parameters():
+            if parameter.ndim <= 1:
+                scales[id(parameter)] *= bias
     return scales
 
 

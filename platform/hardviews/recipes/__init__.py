@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from hardviews.errors import UserError
 from hardviews.recipes import (
+    barlowtwins,
     byol,
     deepclusterv2,
     digits,
@@ -19,6 +20,7 @@ from hardviews.recipes import (
     simsiam,
     supervised,
     swav,
+    vicreg,
 )
 from hardviews.recipes.cheap import cheap
 from hardviews.recipes.smoke import smoke
@@ -30,6 +32,8 @@ SMALL: tuple[Callable[[], Recipe], ...] = (
     digits.digits_simsiam,
     digits.digits_byol,
     digits.digits_moco,
+    digits.digits_vicreg,
+    digits.digits_barlowtwins,
     digits.digits_swav,
     digits.digits_deepcluster,
     digits.digits_dino,
@@ -43,6 +47,8 @@ SMALL: tuple[Callable[[], Recipe], ...] = (
     photos.photos,
     photos.photos_simsiam,
     photos.photos_byol,
+    photos.photos_vicreg,
+    photos.photos_barlowtwins,
     photos.photos_swav,
     photos.photos_dino,
     photos.photos_ibot,
@@ -66,6 +72,14 @@ IMAGENET: tuple[Callable[[], Recipe], ...] = (
     byol.byol_r50_1000,
     byol.byol_r50_300_hvs,
     byol.byol_r50_1000_hvs,
+    vicreg.vicreg_r50_100,
+    vicreg.vicreg_r50_1000,
+    vicreg.vicreg_r50_100_hvs,
+    vicreg.vicreg_r50_1000_hvs,
+    barlowtwins.barlowtwins_r50_300,
+    barlowtwins.barlowtwins_r50_1000,
+    barlowtwins.barlowtwins_r50_300_hvs,
+    barlowtwins.barlowtwins_r50_1000_hvs,
     swav.swav_r50_100,
     swav.swav_r50_200,
     swav.swav_r50_400,
@@ -145,6 +159,10 @@ CHEAP: tuple[Callable[[], Recipe], ...] = tuple(
         (simclr.simclr_r50_1000_hvs, 6.3, 10),
         (byol.byol_r50_300_hvs, 8.7, 16),
         (byol.byol_r50_1000_hvs, 8.7, 16),
+        (vicreg.vicreg_r50_100_hvs, 6.3, 10),
+        (vicreg.vicreg_r50_1000_hvs, 6.3, 10),
+        (barlowtwins.barlowtwins_r50_300_hvs, 6.3, 10),
+        (barlowtwins.barlowtwins_r50_1000_hvs, 6.3, 10),
         (swav.swav_r50_100_hvs, 9.6, 13.3),
         (swav.swav_r50_200_hvs, 9.6, 13.3),
         (swav.swav_r50_400_hvs, 9.6, 13.3),

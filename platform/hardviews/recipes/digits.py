@@ -63,6 +63,16 @@ def digits_moco() -> Recipe:
     return _DIGITS.convolutional("digits_moco", _DIGITS.moco(), 0.2)
 
 
+def digits_vicreg() -> Recipe:
+    """VICReg with hard views (N=4) and a very small ResNet on digits."""
+    return _DIGITS.convolutional("digits_vicreg", _DIGITS.vicreg(), 0.05)
+
+
+def digits_barlowtwins() -> Recipe:
+    """Barlow Twins with hard views (N=4) and a very small ResNet on digits."""
+    return replace(_DIGITS, epochs=20).convolutional("digits_barlowtwins", _DIGITS.barlowtwins(), 0.003)
+
+
 def digits_swav() -> Recipe:
     """SwAV with hard views (N=4) and a very small ResNet on digits."""
     # Sinkhorn deals a batch out to all prototypes: it takes more images than there are of these. With codes as soft as

@@ -46,6 +46,16 @@ def photos_moco() -> Recipe:
     return _PHOTOS.convolutional("photos_moco", _PHOTOS.moco(), 0.1)
 
 
+def photos_vicreg() -> Recipe:
+    """VICReg with hard views (N=4) and a small ResNet on photographs."""
+    return _PHOTOS.convolutional("photos_vicreg", _PHOTOS.vicreg(), 0.05)
+
+
+def photos_barlowtwins() -> Recipe:
+    """Barlow Twins with hard views (N=4) and a small ResNet on photographs."""
+    return _PHOTOS.convolutional("photos_barlowtwins", _PHOTOS.barlowtwins(), 0.003)
+
+
 def photos_swav() -> Recipe:
     """SwAV with hard views (N=4) and a small ResNet on photographs."""
     return _PHOTOS.convolutional("photos_swav", _PHOTOS.swav(), 0.2)

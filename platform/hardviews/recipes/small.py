@@ -6,6 +6,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hardviews.methods.barlowtwins import BarlowTwinsConfig
 from hardviews.methods.byol import BYOLConfig
 from hardviews.methods.deepcluster import DeepClusterConfig
 from hardviews.methods.dino import DINOConfig
@@ -16,6 +17,7 @@ from hardviews.methods.simclr import SimCLRConfig
 from hardviews.methods.simsiam import SimSiamConfig
 from hardviews.methods.supervised import SupervisedConfig
 from hardviews.methods.swav import SwAVConfig
+from hardviews.methods.vicreg import VICRegConfig
 from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
 from hardviews.optim.schedule import Schedule
@@ -65,6 +67,17 @@ class Small:
     def byol(self) -> BYOLConfig:
         """Return BYOL with a small head and a quick target network."""
         return BYOLConfig(hidden=256, output=64, momentum=0.97, first=self.view, second=self.view)
+
+    def vicreg(self) -> VICRegConfig:
+        """Return VICReg with a small expander."""
+        return VICRegConfig(width=256, layers=2, first=self.view, second=self.view)
+
+    def barlowtwins(self) -> BarlowTwinsConfig:
+        """Return Barlow Twins with a small projector: lambda is one over the number of features.
+
+        The loss is a sum over features, a hundred times SimSiam's, so that learning rates are small.
+        """
+        return BarlowTwinsConfig(width=128, layers=2, redundancy=1 / 128, first=self.view, second=self.view)
 
     def moco(self) -> MoCoConfig:
         """Return MoCo-v2 with a short queue and a quick key encoder."""

@@ -36,6 +36,8 @@ class Meter:
         """Add a forward pass: losses by term, hard views, hardness, chosen pairs, spread of the encodings."""
         for term, losses_B in losses.terms:
             self.add(f"loss/{term.name}", losses_B, losses.valid.get(term.name))
+        if losses.regulariser is not None:
+            self.add("loss/regulariser", losses.regulariser.expand(len(losses.batch)))
         for name, values in losses.measures.items():
             self.add(name, values, ~values.isnan())
         selection = losses.selecting.selection

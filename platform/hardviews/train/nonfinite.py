@@ -54,11 +54,12 @@ class Trace:
 
 
 def traces(losses: Losses) -> list[Trace]:
-    """Return what a micro-batch leaves."""
+    """Return what a micro-batch leaves; a regulariser that is not finite is of all its samples."""
+    batchwide = losses.regulariser
     return [
         Trace(
             term.name,
-            losses_B,
+            losses_B if batchwide is None else losses_B + batchwide,
             term.batch.samples,
             {slot: view.rows for slot, view in term.batch.views.items() if view.rows is not None},
         )

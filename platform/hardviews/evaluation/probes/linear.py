@@ -98,7 +98,7 @@ class Linear(Evaluation):
             momentum=at_least(0, below=1).or_none(),
             save_every=at_least(0).note("seconds"),
         )
-        wrong = ("steps", "peek") if self.protocol == "cached" else ("solver", "penalties", "standardise")
+        wrong = ("steps", "peek") if self.protocol == "cached" else ("solver", "penalties", "standardise", "stage")
         for field in fields(self):
             if field.name in wrong and getattr(self, field.name) != field.default:
                 whose = "a published protocol" if self.protocol == "cached" else "--protocol cached"
@@ -119,9 +119,9 @@ class Linear(Evaluation):
 
     @property
     def label(self) -> Label:
-        """Return the name of the published protocol, and the options that differ from it."""
+        """Return the name of the published protocol, and the options that differ from it; else the stage."""
         if not self.on_crops:
-            return Label()
+            return super().label
         published, used = PROTOCOLS[self.protocol], self.used
         texts = [
             f"{old.replace('_', '-')} {_text(getattr(self, old))}"
@@ -151,7 +151,7 @@ class Linear(Evaluation):
 
     def read(self, kind: Embedding) -> Embedding:
         """Return the map to all features that the protocol's heads read."""
-        return readings_of(self.used, kind).embedding(kind) if self.on_crops else kind
+        return readings_of(self.used, kind).embedding(kind) if self.on_crops else super().read(kind)
 
     def resolved(self) -> Self:
         """Return the same with the values of its protocol in the options that were left out, for the record."""
