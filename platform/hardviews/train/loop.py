@@ -48,7 +48,7 @@ from hardviews.runs.life import Displaced, End, LifeNotes, NoLife, Taken
 from hardviews.runs.record import Record, check_same_run
 from hardviews.runs.rival import await_turn
 from hardviews.runs.saver import Saver, State
-from hardviews.runs.state import misfit, to_tensors
+from hardviews.runs.state import misfit
 from hardviews.runs.waiting import Dataset, wait_for
 from hardviews.runs.where import Where, open_dataset, patience
 from hardviews.tracking.metric_groups import in_groups
@@ -135,7 +135,7 @@ class Pretraining:
         self.lasting = Lasting(self.trainer, self.calendar, damage)
         self.feed = Feed(recipe, self.reader, self.calendar, self.trainer.objective, world)
         self.checkpoints = Checkpoints(where.output, training.keep)
-        encoder = described(recipe, self.trainer.objective, self.trainer.objective.method, index.classes)
+        encoder = described(recipe, self.trainer, index.classes)
         self.record = Record("", recipe.name, recipe.settings(), index.digest, data=where.data, encoder=encoder)
         self._take_over()
         self.monitor = Monitor(
@@ -165,6 +165,7 @@ class Pretraining:
         elif self.where.init is not None:
             encoder = open_encoder(self.where.init, self.where.project)
             begin_from(self.trainer.objective, encoder, self.where.init)
+            self.trainer.begin_average()
             self.parent = str(encoder.provenance.get("run_id", ""))
         every = self.recipe.training.checkpoint_seconds or None
         saved = progress.step if progress else None
@@ -174,7 +175,7 @@ class Pretraining:
         self.record = replace(self.record, run_id=run_id, key=before.key if before else "")
         self._new = before is None
         if self.world.leads and not self.lasting.over:
-            self.checkpoints.check_room(to_tensors(self.trainer.objective, self.trainer.optimizer))
+            self.checkpoints.check_room(self.lasting.weights())
 
     def _keep_record(self, patience: float | None) -> None:
         """See that the output still holds the run's record; a save calls this, so it was written."""
@@ -380,6 +381,6 @@ class Pretraining:
 
     def _export(self, run: Run) -> None:
         provenance = of_encoder(run.run_id, self.lasting.progress, self.recipe, self.reader.index)
-        method, names = self.trainer.objective.method, self.reader.index.classes
-        folder = export(self.recipe, method, names, self.where.output, run, provenance)
+        names = self.reader.index.classes
+        folder = export(self.recipe, self.trainer, names, self.where.output, run, provenance)
         self.world.say(f"the encoder is in {folder}")
