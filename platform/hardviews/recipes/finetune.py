@@ -1,7 +1,7 @@
 """Fine-tuning on all or some labels of ImageNet: supervised training that begins from a pretrained encoder.
 
 command   hardviews finetune RUN --recipe NAME --data SHARDS --labels 10% --output TUNED
-data      class folders, packed by `hardviews pack`; SimCLR's lists of 1 and 10 % are taken by `hardviews pack --keys`
+data      class folders, packed by `hardviews pack`; SimCLR's lists by `--labels simclr-1%` and `simclr-10%`
 hardware  8 GPUs of 16 GB
 open      nothing
 differs   bfloat16 on a GPU (published: float32); BatchNorm over the whole batch

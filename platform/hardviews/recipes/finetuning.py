@@ -42,8 +42,10 @@ class Finetuning:
         data: folder or URL of a packed dataset with labels.
         output: folder or URL for checkpoints and the tuned encoder; a run that is there already goes on.
         recipe: how: one of the recipes with a classifier, such as finetune_swav_r50_20_10pct or digits_finetune.
-        labels: how many labels: 100%, 10%, 1% or 16-per-class; as many of each class.
+        labels: how many labels: 100%, 10%, 1% or 16-per-class, as many of each class; or simclr-1% or simclr-10%, the
+            images in SimCLR's published lists of ImageNet.
         labels_seed: of their draw.
+        labels_list: path or URL of the file of the published list, or of its folder; without it the file is fetched.
         project: folder of the tracking record, where MLFLOW_TRACKING_URI names no server.
         accept_changes: go on with the run in the output although settings of its recipe are others now.
         wait: seconds to wait for a dataset that is still being packed, and for an encoder that is still trained.
@@ -55,15 +57,16 @@ class Finetuning:
     recipe: str
     labels: str = "100%"
     labels_seed: int = 0
+    labels_list: str | None = None
     project: str = ".hardviews"
     accept_changes: bool = False
     wait: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse places that are not named, and numbers of labels that are none."""
-        check_given(run=self.run, data=self.data, output=self.output)
+        check_given(run=self.run, data=self.data, output=self.output, labels_list=self.labels_list)
         require(self, OPTION, wait=at_least(0).note("seconds"), labels_seed=at_least(0))
-        Labels.read(self.labels)
+        Labels.read(self.labels, self.labels_list)
 
     def where(self, data: str) -> Where:
         """Return the places of the training on a dataset."""
@@ -143,21 +146,23 @@ def drawn(finetuning: Finetuning, index: Index, batch: int) -> str:
     Raises:
         UserError: they are fewer than a batch; nothing was written then.
     """
-    labels = Labels.read(finetuning.labels)
+    labels = Labels.read(finetuning.labels, finetuning.labels_list)
     if labels.all:
         return index.url
-    rows = labels.draw(index, finetuning.labels_seed)
-    if len(rows) < batch:
-        raise UserError(
-            f"--labels {finetuning.labels} are {len(rows)} images, fewer than a batch of {batch}: take more labels, or "
-            "lower --training.batch and --training.group."
-        )
     amount = finetuning.labels.replace("%", "pct")
-    out = f"{finetuning.output.rstrip('/')}/{LABELLED}/{amount}-seed{finetuning.labels_seed}/train"
+    seed = "" if labels.listed is not None else f"-seed{finetuning.labels_seed}"
+    out = f"{finetuning.output.rstrip('/')}/{LABELLED}/{amount}{seed}/train"
     if launched().rank:
         wait_for([Dataset(out)], _PATIENCE)
-    elif not is_dataset(out, patience()):
-        pack(Subset(PackedSource(index), tuple(rows)), out)
+    rows = () if is_dataset(out, patience()) else tuple(labels.draw(index, finetuning.labels_seed))
+    count = len(rows) or len(Index.head(out, patience()))
+    if count < batch:
+        raise UserError(
+            f"--labels {finetuning.labels} are {count} images, fewer than a batch of {batch}: take more labels, or "
+            "lower --training.batch and --training.group."
+        )
+    if rows:
+        pack(Subset(PackedSource(index), rows), out)
     return out
 
 
