@@ -1,6 +1,7 @@
 """The description of a run on its page, and the command that it repeats."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,10 +140,14 @@ def test_a_fine_tuning_begins_with_its_encoder_labels_and_rates(data: str, tmp_p
     history = History(str(tmp_path), b"", write=False)
     history.add({"step": 1, "samples": 500, "loss": 4.0, "accuracy/top1": 0.5})
     page.judge(history, 500)
-    assert "Top-1 while training so far: 50.0 %." in run.note
+    assert run.note.startswith(f"{first} Top-1 while training: 50.0 %, of training views.\n\n**Unfinished**: 500 of")
     history.add({"step": 2, "samples": 1000, "loss": 2.0, "accuracy/top1": 0.775})
     page.judge(history, 1000)
-    assert run.note.startswith("**Fine-tuned** from") and "**Finished**: top-1 while training 77.5 %" in run.note
+    assert run.note.startswith(f"{first} Top-1 while training: 77.5 %, of training views.\n\n**Ok**: ")
+    assert "Score it on test images: `hardviews classify`." in run.note
+    other = Noted()
+    replace(page, tuning=None, run=other).judge(history, 1000)
+    assert other.note.endswith("`hardviews classify`. Top-1 while training: 77.5 %, of training views.")
 
 
 def test_a_fine_tuning_without_a_sweep_names_the_recipes_rates(data: str) -> None:

@@ -60,17 +60,18 @@ class Description:
     def judge(self, history: History, samples: int) -> None:
         """Write the verdict on a training that has seen so many samples."""
         with spare("the verdict"):
-            self.run.set_section(HEAD, self._with_headline(verdict(history, samples, self.total)))
+            right = right_while_training(history)
+            self.run.set_section(HEAD, self._with_headline(verdict(history, samples, self.total), right))
             choice = audited(history)
             if choice is not None:
                 self.run.set_section("Choice of views", choice)
 
-    def _with_headline(self, line: str) -> str:
-        """Return the first lines of a fine-tuning: what it was tuned from, then how it stands."""
+    def _with_headline(self, line: str, right: str = "") -> str:
+        """Return the first lines: of a fine-tuning what it was tuned from, then how it stands."""
         if self.tuning is None:
-            return line
+            return f"{line} {right}".rstrip()
         own = self.recipe.optimizer
-        return f"{self.tuning.headline(own.learning_rate, own.head_rate)}\n\n{line}"
+        return f"{self.tuning.headline(own.learning_rate, own.head_rate)} {right}".rstrip() + f"\n\n{line}"
 
     def _settings(self) -> str:
         changes = self.command.changes()
@@ -116,11 +117,14 @@ def verdict(history: History, samples: int, total: int) -> str:
     This is the only place where a verdict on the training's health enters the description.
     """
     line = unfinished(samples, total) if samples < total else finished(history, total)
-    right = history.curve(ACCURACY)[1]
-    if right and samples < total:
-        line += f" Top-1 while training so far: {100 * right[-1]:.1f} %."
     found = health.verdict(Course(history.rows), finished=samples >= total)
     return line if found.kind == "unfinished" else f"**{found.kind.capitalize()}**: {' '.join(found.evidence)} {line}"
+
+
+def right_while_training(history: History) -> str:
+    """Return the accuracy of the last report in a sentence, empty for a training without labels."""
+    right = history.curve(ACCURACY)[1]
+    return f"Top-1 while training: {100 * right[-1]:.1f} %, of training views." if right else ""
 
 
 def unfinished(samples: int, total: int) -> str:
@@ -129,18 +133,11 @@ def unfinished(samples: int, total: int) -> str:
 
 
 def finished(history: History, total: int) -> str:
-    """Return the line of a training that has seen all samples, with the first and the last loss.
-
-    A training by labels has the accuracy of its last report, which is that of training views.
-    """
+    """Return the line of a training that has seen all samples, with the first and the last loss."""
     values = history.curve("loss")[1]
     fall = f" Loss from {values[0]:.4g} to {values[-1]:.4g}." if values else ""
-    right = history.curve(ACCURACY)[1]
-    if right:
-        return (
-            f"**Finished**: top-1 while training {100 * right[-1]:.1f} %, on views of the training images; {total:,} "
-            f"samples seen.{fall} Score it on test images: `hardviews classify`."
-        )
+    if history.curve(ACCURACY)[1]:
+        return f"**Finished**: {total:,} samples seen.{fall} Score it on test images: `hardviews classify`."
     return f"**Finished**: {total:,} samples seen.{fall} A low loss alone is no proof: evaluate the encoder."
 
 
