@@ -143,7 +143,9 @@ def test_the_best_trial_is_chosen_and_ties_go_to_the_lower_loss_then_to_smaller_
         (Trial(0.1, 1.0, 50.0, 1.0, 9), Trial(0.2, 1.0, 80.0, 1.0, 9), Trial(0.3, 1.0, 90.0, 1.0, 9)), 20, 80
     )
     said = " ".join(table.remarks)
-    assert "20 held-out images, one of which is 5 points" in said and "69.9 to 97.2 %; 1 of the other 2" in said
+    assert (
+        "20 held-out images, one of which is 5 points" in said and "69.9 to 97.2 %; other trials in it: 1 of 2." in said
+    )
     assert "The best learning_rate, 0.3, is the highest of its grid" in said
     assert RateTable.from_dict(json.loads(json.dumps(table.to_dict()))) == table
 

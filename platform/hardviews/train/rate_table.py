@@ -73,8 +73,8 @@ class RateTable:
         others = [trial for trial in self.trials if trial is not best and trial.top1 >= interval.low]
         said = [
             f"The choice rests on {self.held_out:,} held-out images, one of which is {100 / self.held_out:.2g} points. "
-            f"The 95 % interval of the best trial is {interval.low:.1f} to {interval.high:.1f} %; {len(others)} of the "
-            f"other {len(self.trials) - 1} trials lie in it."
+            f"The 95 % interval of the best trial is {interval.low:.1f} to {interval.high:.1f} %; other trials in it: "
+            f"{len(others)} of {len(self.trials) - 1}."
         ]
         settings = [{"learning_rate": one.learning_rate, "head_rate": one.head_rate} for one in self.trials]
         accuracy = {number: one.top1 for number, one in enumerate(self.trials)}

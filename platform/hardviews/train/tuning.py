@@ -38,7 +38,7 @@ class Tuning:
         fewest, most = self.per_class
         each = f"{fewest}" if fewest == most else f"{fewest} to {most}"
         seed = "" if self.seed is None else f", seed {self.seed}"
-        share = {"100%": "all labels"}.get(self.labels, self.labels)
+        share = {"100%": "all labels"}.get(self.labels, self.labels).replace("-per-class", " labels per class")
         share = f"{share} of the labels" if share.endswith("%") else share
         return f"{share} ({self.images:,} images, {each} of each class{seed})"
 
