@@ -123,11 +123,9 @@ def _pretrain(words: list[str]) -> None:
 def _finetune(words: list[str]) -> None:
     from hardviews.elastic.worker import supervised
     from hardviews.recipes.finetuning import read_finetune
-    from hardviews.train.loop import pretrain
 
     with supervised():
-        where, recipe = read_finetune(words)
-        pretrain(recipe, where)
+        read_finetune(words).run()
 
 
 def _launch(words: list[str]) -> None:

@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hardviews.evaluation.probes.classify import Classify, evaluate_classify
+from hardviews.recipes.finetuning import read_finetune
 from hardviews.tracking.experiment import VIEW
 from hardviews.tracking.inputs import DatasetUse, ModelUse
 from hardviews.tracking.mlflow_run import Run
@@ -13,7 +15,7 @@ from hardviews.train.monitor_config import MonitorConfig
 from tests.browser.chromium import CHROMIUM, chromium
 from tests.browser.tour import Tour
 from tests.tracking.servers import free_port, mlflow_server
-from tests.train.runs import everything, packed, train
+from tests.train.runs import everything, packed, simclr, train
 
 pytestmark = [
     pytest.mark.browser,
@@ -48,6 +50,37 @@ def evaluate(project, parent):
         above.log_metrics({"eval/knn_top1": 71.25}, 320)
         above.set_section("Scores", "k-NN: 71.25 %", first=True)
     return child.run_id
+
+
+def tuned(tmp_path, project, client, monkeypatch):
+    """Fine-tune a trained run on some labels, with rates that are chosen, and score it; return the run."""
+    labelled, first, output = packed(tmp_path / "shards" / "train"), tmp_path / "first", tmp_path / "tuned"
+    train(replace(simclr(1), monitor=MonitorConfig(steps=0)), labelled, first)
+    words = [str(first), "--recipe", "digits_finetune", "--data", labelled, "--output", str(output)]
+    words += ["--labels", "30-per-class", "--rates", "0.01", "0.1", "--training.epochs", "2", "--training.batch", "16"]
+    words += ["--loader.workers", "0", "--project", str(project)]
+    monkeypatch.setattr(sys, "argv", ["hardviews.cli", "finetune", *words])
+    read_finetune(words).run()
+    evaluate_classify(Classify(str(output), test=labelled, project=str(project), device="cpu", overlap="off"))
+    found = client.search_runs([client.get_experiment_by_name("hardviews").experiment_id])
+    (run,) = (one for one in found if "hardviews.labels" in one.data.tags)
+    return run
+
+
+def test_the_page_of_a_fine_tuning_begins_with_encoder_labels_and_rates(project, client, tmp_path, monkeypatch):
+    run = tuned(tmp_path, project, client, monkeypatch)
+    assert run.data.tags["hardviews.labels"] == "30-per-class"
+    parent = run.data.tags["mlflow.parentRunId"]
+    with mlflow_server(project, free_port()) as uri, chromium(tmp_path / "profile") as browser:
+        tour = Tour(browser, uri, run.info.experiment_id, run.info.run_id)
+        text = tour.overview("Fine-tuned from simclr", "classify on", "Fine-tuning", "Go on from here", "Parent run")
+        for wanted in (
+            *("on 30 labels per class (60 images, 30 of each class, seed 0)", "chosen on 12 held-out labels"),
+            *("Top-1 while training:", "with a 95 % interval of", "held-out top-1", "hardviews classify"),
+        ):
+            assert wanted in text, (wanted, text)
+        assert text.index("Fine-tuned from") < text.index("Finished") < text.index("classify on")
+        assert browser.value(f"!!document.querySelector('a[href*=\"runs/{parent}\"]')")
 
 
 def test_the_pages_of_a_training_show_what_one_looks_for(project, client, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from hardviews.data.reader import ReaderConfig
 from hardviews.elastic.worker import EVICTED
@@ -14,6 +15,7 @@ from hardviews.runs.audit import audit
 from hardviews.runs.checkpoint import Checkpoints
 from hardviews.train.loader import LoaderConfig
 from hardviews.train.monitor_config import MonitorConfig
+from hardviews.train.precision import Precision
 from hardviews.train.recipe import Recipe
 from tests.data.helpers import flip_bit
 from tests.distributed.training import live
@@ -67,6 +69,20 @@ def test_the_same_two_go_on_bit_for_bit(pair, data: str, tmp_path: Path):
     pair.run(live, recipe, data, tmp_path / "broken")
     assert rows(tmp_path / "broken") == rows(tmp_path / "whole")
     assert weights(tmp_path / "broken") == weights(tmp_path / "whole")
+
+
+def test_the_average_of_two_processes_is_that_of_one(pair, alone, data: str, tmp_path: Path):
+    recipe = simclr(batch=20)
+    recipe = replace(recipe, training=replace(recipe.training, ema=0.8), precision=Precision(compute="float64"))
+    one, two = tmp_path / "one", tmp_path / "two"
+    train(recipe, data, one)
+    assert {end for end, _ in pair.run(live, recipe, data, two, 4)} == {"killed"}
+    train(recipe, data, two)
+    first, second = (Checkpoints(str(output)).latest().tensors for output in (one, two))
+    averaged = [key for key in first if key.startswith("ema.")]
+    assert averaged and first.keys() == second.keys()
+    for key in averaged:
+        torch.testing.assert_close(first[key], second[key], rtol=1e-9, atol=1e-9)
 
 
 def test_where_one_is_asked_to_leave_all_save_and_leave_and_no_step_is_lost(pair, data: str, tmp_path: Path):

@@ -72,8 +72,9 @@ def test_scores_are_those_of_numpy_and_a_child_of_the_trainings_run(data, projec
     wanted = computed(encoder, f"{data}/test")
     assert 0 < wanted["classify/top1"] < 100
     assert result.metrics == {"pretrained": pytest.approx(wanted, rel=1e-4)}
-    assert result.remarks[0] == "The data have 3 of the 6 classes; images are scored among all 6."
-    assert f"Expected calibration error {wanted['classify/ece']:.2f} % (15 bins)" in result.remarks[1]
+    assert result.remarks[0].startswith(f"Top-1 is {wanted['classify/top1']:.1f} %, with a 95 % interval of ")
+    assert result.remarks[1] == "The data have 3 of the 6 classes; images are scored among all 6."
+    assert f"Expected calibration error {wanted['classify/ece']:.2f} % (15 bins)" in result.remarks[2]
     run = client.get_run(result.run_id)
     assert run.info.status == "FINISHED" and run.info.run_name == f"classify {data.name}/test"
     assert run.data.tags["mlflow.parentRunId"] == parent

@@ -54,6 +54,16 @@ def test_one_measurement_that_rises_is_no_sign_of_a_collapse() -> None:
     assert verdict(made(health__rankme=[21.4, 20.0]), finished=True).kind == "collapsing"
 
 
+def test_features_that_labels_contract_are_no_sign_of_a_collapse() -> None:
+    """Of a fine-tuning: it begins with a trained network, whose rank is not that of an untrained one."""
+    curves = {"health__rankme": [32.2, 24.0, 20.0, 15.0], "health__spread": [0.74, 0.5, 0.4, 0.2]}
+    labelled = {"accuracy__top1": [0.3, 0.6, 0.8, 0.9]}
+    assert verdict(made(**curves), finished=True).kind != "ok"
+    assert verdict(made(**curves, **labelled), finished=True).kind == "ok"
+    flat = {**curves, "health__spread": [0.74, 0.3, 0.1, 0.01]}
+    assert verdict(made(**flat, **labelled), finished=True).kind == "collapsed"
+
+
 # Real runs
 
 

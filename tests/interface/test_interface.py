@@ -14,6 +14,7 @@ from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import Encoder, save
 from hardviews.recipes import recipe_named
 from hardviews.recipes.command import read_pretrain
+from hardviews.recipes.finetuning import Prepared
 from hardviews.runs.where import Where
 from hardviews.train.recipe import Recipe
 from hardviews.views.augmentation import Normalisation
@@ -60,7 +61,9 @@ def test_a_training_is_that_of_the_command(trained: list[tuple[Recipe, Where]], 
     assert trained[1] == (recipe, where)
 
 
-def test_a_fine_tuning_takes_a_run(trained: list[tuple[Recipe, Where]], tmp_path: Path) -> None:
+def test_a_fine_tuning_takes_a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Prepared] = []
+    monkeypatch.setattr(Prepared, "run", asked.append)
     shards = str(tmp_path / "shards")
     assert hardviews.pack("digits", shards) == {"train": 1442, "test": 355}
     save(Encoder(Backbone("test_resnet"), Normalisation(), image_size=8), tmp_path / "run")
@@ -69,7 +72,8 @@ def test_a_fine_tuning_takes_a_run(trained: list[tuple[Recipe, Where]], tmp_path
     out = tmp_path / "tuned"
     tuned = hardviews.finetune(run, "digits_finetune", shards, out, labels="16-per-class", settings=settings)
     assert tuned.output == str(out)
-    ((recipe, where),) = trained
+    (prepared,) = asked
+    recipe, where = prepared.recipe, prepared.where
     assert recipe.training.epochs == 1 and recipe.backbone.name == "test_resnet"
     assert where.data.startswith(str(out)) and where.output == str(out)
 

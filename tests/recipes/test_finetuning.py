@@ -36,7 +36,8 @@ def words(place: Path, output: Path, *more: str) -> list[str]:
 
 
 def test_the_recipe_is_for_the_encoders_network_pixels_and_classes(place: Path, tmp_path: Path) -> None:
-    where, recipe = read_finetune(words(place, tmp_path / "tuned", "--training.epochs", "3", "--method.smoothing=0.1"))
+    read = read_finetune(words(place, tmp_path / "tuned", "--training.epochs", "3", "--method.smoothing=0.1"))
+    where, recipe = read.where, read.recipe
     encoder = load(str(place / "run"))
     assert recipe.backbone == encoder.backbone
     assert isinstance(recipe.method, SupervisedConfig)
@@ -49,14 +50,14 @@ def test_the_recipe_is_for_the_encoders_network_pixels_and_classes(place: Path, 
 
 def test_some_labels_are_drawn_once_and_listed_in_the_output(place: Path, tmp_path: Path) -> None:
     output = tmp_path / "tuned"
-    where, _ = read_finetune(words(place, output, "--labels", "20-per-class"))
+    where = read_finetune(words(place, output, "--labels", "20-per-class")).where
     drawn = Index.load(where.data)
     assert Counter(drawn.labels.tolist()) == {0: 20, 1: 20}
     assert where.data == f"{output}/labelled/20-per-class-seed0/train"
     before = (output / "labelled").stat().st_mtime_ns
-    assert read_finetune(words(place, output, "--labels", "20-per-class"))[0] == where
+    assert read_finetune(words(place, output, "--labels", "20-per-class")).where == where
     assert (output / "labelled").stat().st_mtime_ns == before
-    other, _ = read_finetune(words(place, output, "--labels", "20-per-class", "--labels-seed", "1"))
+    other = read_finetune(words(place, output, "--labels", "20-per-class", "--labels-seed", "1")).where
     assert set(Index.load(other.data).samples["crc32"]) != set(drawn.samples["crc32"])
 
 

@@ -1,6 +1,7 @@
 """The description of a run on its page, and the command that it repeats."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from hardviews.tracking.mlflow_run import NullRun
 from hardviews.tracking.notes import with_section
 from hardviews.train.command_line import CommandLine, in_lines
 from hardviews.train.description import Description
+from hardviews.train.rate_table import RateTable, Trial
+from hardviews.train.tuning import Tuning
 
 WORDS = ("hardviews.cli", "pretrain", "digits", "--data", "d", "--output", "o", "--training.epochs", "5")
 
@@ -86,3 +89,75 @@ def test_a_recipe_as_it_is(data: str) -> None:
     run, page = description(data, CommandLine("digits", (), True))
     page.begin(0)
     assert "Recipe `digits`, seed 0, with its own settings." in run.note
+
+
+def test_a_fine_tuning_begins_with_its_encoder_labels_and_rates(data: str, tmp_path: Path) -> None:
+    trials = (
+        Trial(0.006, 10.0, 91.66, 0.6, 20),
+        Trial(0.02, 10.0, 83.3, 0.4, 20),
+        Trial(0.06, 10.0, 0.0, None, 20, "NaN"),
+    )
+    rates = RateTable(trials, 12, 60)
+    tuning = Tuning("runs/first", "ab" * 16, "digits", "shards", "5%", 3, 72, (7, 8), rates)
+    run = Noted()
+    command = CommandLine.of_this_process(
+        "digits_finetune",
+        (
+            "x",
+            "finetune",
+            "runs/first",
+            "--recipe",
+            "digits_finetune",
+            "--data",
+            "shards",
+            "--output",
+            "o",
+            "--sweep",
+            "--training.epochs",
+            "5",
+        ),
+    )
+    recipe = recipe_named("digits_finetune")
+    page = Description(run, recipe, "shards", Index.head(data), "/runs/1", command, 1000, tuning)
+    page.begin(0)
+    first, _, rest = run.note.partition("\n\n")
+    assert first == (
+        f"**Fine-tuned** from [`digits`](#/experiments/{{experiment}}/runs/{'ab' * 16}) on 5% of the labels (72 "
+        "images, 7 to 8 of each class, seed 3); learning rate 0.006, classifier 0.06, chosen on 12 held-out labels "
+        "(91.7 % right)."
+    )
+    assert rest.startswith("**Unfinished**: 0 of 1,000 samples seen (0 %).")
+    for wanted in (
+        "| **0.006** | 0.06 | **91.7** | 0.600 |",
+        "| 0.06 | 0.6 | 0.0 | diverged |",
+        "* `training.epochs`: `5`",
+        "images of 2 classes drawn from `shards`",
+        "hardviews classify --run /runs/1 --data shards",
+        "hardviews finetune runs/first --data shards --output /runs/1-again",
+    ):
+        assert wanted in run.note, wanted
+    assert "`recipe`" not in run.note and "`sweep`" not in run.note
+    history = History(str(tmp_path), b"", write=False)
+    history.add({"step": 1, "samples": 500, "loss": 4.0, "accuracy/top1": 0.5})
+    page.judge(history, 500)
+    assert run.note.startswith(f"{first} Top-1 while training: 50.0 %, of training views.\n\n**Unfinished**: 500 of")
+    history.add({"step": 2, "samples": 1000, "loss": 2.0, "accuracy/top1": 0.775})
+    page.judge(history, 1000)
+    assert run.note.startswith(f"{first} Top-1 while training: 77.5 %, of training views.\n\n**Ok**: ")
+    assert "Score it on test images: `hardviews classify`." in run.note
+    other = Noted()
+    replace(page, tuning=None, run=other).judge(history, 1000)
+    assert other.note.endswith("`hardviews classify`. Top-1 while training: 77.5 %, of training views.")
+
+
+def test_a_fine_tuning_without_a_sweep_names_the_recipes_rates(data: str) -> None:
+    tuning = Tuning("timm:resnet18", "", "", "shards", "100%", None, 90, (45, 45))
+    run = Noted()
+    command = CommandLine.of_this_process("digits_finetune", ())
+    recipe = recipe_named("digits_finetune")
+    Description(run, recipe, "shards", Index.head(data), "/runs/1", command, 1000, tuning).begin(0)
+    assert run.note.startswith(
+        "**Fine-tuned** from `timm:resnet18` on all labels (90 images, 45 of each class); learning rate 0.02, "
+        "classifier 0.2."
+    )
+    assert tuning.tags() == {"hardviews.labels": "100%", "hardviews.labels.images": "90"}

@@ -14,6 +14,7 @@ from hardviews.data.list_file import ListFile, is_list
 from hardviews.data.names import printable
 from hardviews.data.packed_source import PackedSource
 from hardviews.data.photographs import photographs
+from hardviews.data.simclr_lists import PublishedList, read_names
 from hardviews.data.source import Source, Split, Subset, hold_out
 from hardviews.data.torchvision_options import for_test, has_test_part, names_part
 from hardviews.data.torchvision_source import torchvision_dataset
@@ -42,7 +43,7 @@ class Given:
         download: let torchvision fetch the dataset.
         hold_out: share of the images set aside for testing, if nothing else says which ones are.
         remedy: how the user has a dataset downloaded.
-        labels: how many labelled training images of a packed dataset; None for all images.
+        labels: which labelled training images, of a packed dataset unless a published list names them; None for all.
         seed: of their draw.
     """
 
@@ -97,13 +98,15 @@ class Given:
         packed = self._packed()
         if packed is not None:
             return packed
-        if self.labels is not None:
+        if self.labels is not None and self.labels.listed is None:
             raise UserError(
                 f"--labels draws from a packed dataset, and {printable(self.place)} is none: pack it first, and give "
                 "its folder as --source."
             )
         own = self._own(say)
-        if self.keys is not None or self.test_keys is not None:
+        if self.labels is not None and self.labels.listed is not None:
+            parts = self._by_list(own, self.labels.listed, self.labels.place)
+        elif self.keys is not None or self.test_keys is not None:
             parts = self._by_keys(own)
         elif "test" in own or not self.hold_out or not own["train"].classes:
             parts = own
@@ -129,6 +132,12 @@ class Given:
         parts: Parts = {split: PackedSource(Index.load(url)) for split, url in found.items()}
         train = Index.load(found["train"])
         return parts | {"train": Subset(parts["train"], tuple(self.labels.draw(train, self.seed)))}
+
+    def _by_list(self, own: Parts, published: PublishedList, place: str | None) -> Parts:
+        """Choose the training images that a published list names; the others are left out."""
+        if self.keys is not None or self.test_keys is not None:
+            raise UserError(f"--labels {published.name} names the training images: leave --keys and --test-keys out.")
+        return own | {"train": chosen(own["train"], read_names(published, place), published.name)}
 
     def whole(self, split: Split, say: Say) -> Source:
         """Open one part alone, all of a source that has no parts."""

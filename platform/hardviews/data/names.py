@@ -28,5 +28,10 @@ def printable(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def stem_of(path: str) -> str:
+    """Return the name of an image's file as it stands in the key, before the hash: without folder and extension."""
+    return _plain(os.path.basename(path))
+
+
 def _plain(path: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", os.path.splitext(path)[0])

@@ -53,7 +53,9 @@ class Packing:
         keys: file with the key of a training image on each line; the others are for testing.
         test_keys: file with the key of a test image on each line.
         labels: of a packed dataset, how many of the labelled training images: 1%, 10% or 16-per-class, as many of each
-            class, drawn by the seed. Smaller draws lie inside larger ones.
+            class, drawn by the seed. Smaller draws lie inside larger ones. Or simclr-1% or simclr-10%: the training
+            images in SimCLR's published lists of ImageNet, of a source in any form.
+        labels_list: path or URL of the file of that list, or of its folder; without it the file is fetched.
         download: let torchvision fetch the dataset where it can.
         hold_out: share of the images set aside as OUT/test where the source has labels and no test part of its
             own; 0 for none.
@@ -73,6 +75,7 @@ class Packing:
     keys: str | None = None
     test_keys: str | None = None
     labels: str | None = None
+    labels_list: str | None = None
     download: bool = False
     hold_out: float = 0.2
     shard_bytes: int = SHARD_BYTES
@@ -83,7 +86,7 @@ class Packing:
 
     def __post_init__(self) -> None:
         """Refuse places that are not named."""
-        check_given(source=self.source, out=self.out, test=self.test)
+        check_given(source=self.source, out=self.out, test=self.test, labels_list=self.labels_list)
         check_here(keys=self.keys, test_keys=self.test_keys)
         if self.torchvision is not None:
             check_here(source=self.source)
@@ -94,7 +97,9 @@ class Packing:
         if self.test is not None and (self.torchvision is not None or self.given.shipped):
             raise UserError("--test is for a folder or a list file; the test part of this source is its own.")
         if self.labels is not None:
-            Labels.read(self.labels)
+            Labels.read(self.labels, self.labels_list)
+        elif self.labels_list is not None:
+            raise UserError("--labels-list is the file of a published list: name the list by --labels, as simclr-1%.")
         for texts, option in ((self.options, "--options"), (self.test_options, "--test-options")):
             read_options(texts, option)
         require(
@@ -106,6 +111,10 @@ class Packing:
             short=at_least(1).or_none(),
             quality=within(1, 100),
         )
+
+    @property
+    def _labels(self) -> Labels | None:
+        return None if self.labels is None else Labels.read(self.labels, self.labels_list)
 
     @property
     def given(self) -> Given:
@@ -120,7 +129,7 @@ class Packing:
             self.test_keys,
             self.download,
             self.hold_out,
-            labels=None if self.labels is None else Labels.read(self.labels),
+            labels=self._labels,
             seed=self.seed,
         )
 
@@ -161,7 +170,8 @@ class Packing:
                 f", {index.rejected} unreadable, listed in {printable(out)}/rejects.jsonl" if index.rejected else ""
             )
             classes = f"of {len(index.classes)} classes" if index.classes else "without labels"
-            print(f"{printable(out)}: {len(index)} images {classes} in {len(index.shards)} shards{rejected}")
+            listed = f", those of {self._labels}" if self._labels is not None and split == "train" else ""
+            print(f"{printable(out)}: {len(index)} images {classes} in {len(index.shards)} shards{listed}{rejected}")
         return packed
 
     def _refuse_inside(self, outs: Iterable[str]) -> None:

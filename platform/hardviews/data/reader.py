@@ -195,7 +195,7 @@ class Reader:
                 break
         self._counters.wait += time.perf_counter() - began
         self._counters.bytes += len(data)
-        key = head[:_NAME].split(b"\0", 1)[0].split(b".", 1)[0].decode("utf-8", "replace")
+        key = _key(head)
         if not intact:
             raise CorruptSample(f"the checksum of its {size} bytes is not the one in the index", key)
         return Sample(index, position, key, data, int(row["label"]))
@@ -291,6 +291,16 @@ class Reader:
         n = len(self.index)
         return self.iterate_ranges([range(part * n // parts, (part + 1) * n // parts)])
 
+    def read_keys(self) -> Iterator[str]:
+        """Yield the key of every sample, in the order of the index, without reading images."""
+        held = -1
+        for row in self.index.samples:
+            shard = int(row["shard"])
+            if shard != held:
+                held = shard
+                self._shards.keep([shard], range(shard + 1, min(shard + 2, len(self.index.shards))))
+            yield _key(self._shards.read(shard, int(row["offset"]) - _HEADER, _HEADER, 0)[0])
+
     def iterate_ranges(self, ranges: Iterable[range]) -> Iterator[Sample]:
         """The samples of some ranges of the index, in order; while one shard is read, the next is fetched."""
         held = -1
@@ -312,3 +322,8 @@ class Reader:
                 self._shards.keep(live, soon)
                 yield from (self._one(_itself, int(index), int(index)) for index in waiting)
             waiting = following
+
+
+def _key(header: bytes) -> str:
+    """Return the key in the tar header before a sample."""
+    return header[:_NAME].split(b"\0", 1)[0].split(b".", 1)[0].decode("utf-8", "replace")

@@ -14,6 +14,7 @@ from hardviews.evaluation.calibration import BINS, expected_calibration_error, n
 from hardviews.evaluation.probe import Choice
 from hardviews.evaluation.result import Scores
 from hardviews.evaluation.scores import heading, metric, scored
+from hardviews.evaluation.statistics import wilson
 from hardviews.models.classifier import Classifier
 
 NAME = "classify"
@@ -35,6 +36,16 @@ def measured(logits_ML: Tensor, labels_M: Tensor) -> Scores:
     }
     of_classes = {metric(NAME, "mean_class"): heading(NAME, "mean class")}
     return replace(found, metrics={**found.metrics, **calibrated}, headings={**found.headings, **of_classes})
+
+
+def interval(scores: Scores, labels_M: Tensor) -> str:
+    """Return the top-1 accuracy with its 95 % interval in a sentence."""
+    right_M = scores.predictions_M == labels_M
+    found = wilson(int(right_M.sum()), len(right_M))
+    return (
+        f"Top-1 is {found.value:.1f} %, with a 95 % interval of {found.low:.1f} to {found.high:.1f} % over "
+        f"{len(right_M):,} test images."
+    )
 
 
 def calibration(scores: Scores) -> str:

@@ -34,7 +34,11 @@ class Interval:
 
 def accuracy(correct_M: Correct) -> Interval:
     """Return the accuracy of one run, with Wilson's interval: samples of the test set are drawn, not all there are."""
-    count, right = len(correct_M), int(correct_M.sum())
+    return wilson(int(correct_M.sum()), len(correct_M))
+
+
+def wilson(right: int, count: int) -> Interval:
+    """Return the share of right answers among a number of them, with Wilson's interval."""
     share = right / count
     scale = 1 + _Z**2 / count
     centre = (share + _Z**2 / (2 * count)) / scale

@@ -35,6 +35,7 @@ _SPREADS = {
     f"{_PROJECTOR}spread": "spread of the projector's features",
 }
 _ACCURACIES = ("online/knn_top1_k20", "online/fewshot_top1_k10")
+_BY_LABELS = "accuracy/top1"  # reported by trainings on labels alone
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,9 @@ def verdict(course: Course, finished: bool, not_finite: str = "") -> Verdict:
     """
     signs = [*_spread(course, finished), *_rank(course, finished), *_accuracy(course, finished)]
     signs += _in_training(course, bool(signs))
+    if course.of(_BY_LABELS):
+        # Labels let the features of a class contract, and a fine-tuning begins with a network that is trained.
+        signs = [sign for sign in signs if sign.certain]
     rises, kept = _accuracy_rises(course, finished), _accuracy_kept(course)
     if rises and not any(sign.certain and not sign.behind for sign in signs):
         doubts, signs = signs, []

@@ -91,13 +91,13 @@ def finetune(
 ) -> Run:
     """Train an encoder further on labels, as `hardviews finetune` does.
 
-    run: the training whose encoder it begins from. labels: how many of them, such as "10%" or "16-per-class".
+    run: the training whose encoder it begins from. labels: how many of them, such as "10%" or "16-per-class". where:
+    the other settings of the command, such as sweep=True.
 
     Raises:
         UserError: something cannot work; nothing was trained.
     """
     encoder = run.output if isinstance(run, Run) else str(run)
     places = {"recipe": recipe, "data": data, "output": output, "labels": labels, "project": project, **where}
-    there, made = read_finetune([encoder, *words(places), *words(settings or {})])
-    train(made, there)
+    read_finetune([encoder, *words(places), *words(settings or {})]).run()
     return Run(str(output))

@@ -1,14 +1,13 @@
 """Fine-tuning on all or some labels of ImageNet: supervised training that begins from a pretrained encoder.
 
 command   hardviews finetune RUN --recipe NAME --data SHARDS --labels 10% --output TUNED
-data      class folders, packed by `hardviews pack`; SimCLR's lists of 1 and 10 % are taken by `hardviews pack --keys`
+data      class folders, packed by `hardviews pack`; SimCLR's lists by `--labels simclr-1%` and `simclr-10%`
 hardware  8 GPUs of 16 GB
 open      nothing
 differs   bfloat16 on a GPU (published: float32); BatchNorm over the whole batch
 
 A recipe names the publication, the network and the epochs. Its learning rates are those of that publication for its
-own encoder: for another one try several (`--optimizer.learning-rate`, `--optimizer.head-rate`) on a part of the
-labels.
+own encoder: `--sweep` chooses those of another one on held-out labels.
 
 `simclr` is Chen et al. 2020, appendix B.5: Nesterov's SGD at 0.05 for every 256 images, a batch of 4096, no warm-up,
 no weight decay, 60 epochs for 1 % of the labels and 30 for 10 %. `swav` is facebookresearch/swav, eval_semisup.py: a

@@ -1,5 +1,6 @@
 """`hardviews finetune`: train an encoder of a run further, on all labels of a dataset or on some."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Annotated
@@ -7,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from hardviews.arguments import parse
-from hardviews.checked import OPTION, at_least, require
+from hardviews.checked import OPTION, above, at_least, each, require
 from hardviews.data.index import Index, is_dataset
 from hardviews.data.label_subset import Labels
 from hardviews.data.pack import pack
@@ -19,12 +20,18 @@ from hardviews.evaluation.subject import Subject
 from hardviews.methods.supervised import SupervisedConfig
 from hardviews.models.encoder import Encoder
 from hardviews.recipes import recipe_named
+from hardviews.recipes.finetune_rates import candidates
+from hardviews.recipes.label_division import Division
 from hardviews.recipes.overrides import description
+from hardviews.recipes.rate_sweep import Sweep
 from hardviews.runs.waiting import Dataset, EncoderOfRun, wait_for
 from hardviews.runs.where import Where, open_dataset, patience
 from hardviews.storage.url import check_given
 from hardviews.train.init import open_encoder
+from hardviews.train.loop import live, together
 from hardviews.train.recipe import Recipe
+from hardviews.train.task import Task
+from hardviews.train.tuning import Tuning
 
 LABELLED = "labelled"
 """Folder in the output with the images that were drawn."""
@@ -42,8 +49,16 @@ class Finetuning:
         data: folder or URL of a packed dataset with labels.
         output: folder or URL for checkpoints and the tuned encoder; a run that is there already goes on.
         recipe: how: one of the recipes with a classifier, such as finetune_swav_r50_20_10pct or digits_finetune.
-        labels: how many labels: 100%, 10%, 1% or 16-per-class; as many of each class.
+        labels: how many labels: 100%, 10%, 1% or 16-per-class, as many of each class; or simclr-1% or simclr-10%, the
+            images in SimCLR's published lists of ImageNet.
         labels_seed: of their draw.
+        labels_list: path or URL of the file of the published list, or of its folder; without it the file is fetched.
+        sweep: choose the learning rates on held-out labels: train each candidate on the other labels, and with the best
+            one on all of them.
+        rates: values of optimizer.learning_rate to choose from, by default those of the recipe's publication, or three
+            around the recipe's own; given, they ask for a sweep.
+        head_rates: values of optimizer.head_rate to choose from, with each of the rates; given, they ask for a sweep.
+        hold_out: share of the labels of each class that a sweep holds out, one at least.
         project: folder of the tracking record, where MLFLOW_TRACKING_URI names no server.
         accept_changes: go on with the run in the output although settings of its recipe are others now.
         wait: seconds to wait for a dataset that is still being packed, and for an encoder that is still trained.
@@ -55,15 +70,38 @@ class Finetuning:
     recipe: str
     labels: str = "100%"
     labels_seed: int = 0
+    labels_list: str | None = None
+    sweep: bool = False
+    rates: tuple[float, ...] | None = None
+    head_rates: tuple[float, ...] | None = None
+    hold_out: float = 0.2
     project: str = ".hardviews"
     accept_changes: bool = False
     wait: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse places that are not named, and numbers of labels that are none."""
-        check_given(run=self.run, data=self.data, output=self.output)
-        require(self, OPTION, wait=at_least(0).note("seconds"), labels_seed=at_least(0))
-        Labels.read(self.labels)
+        check_given(run=self.run, data=self.data, output=self.output, labels_list=self.labels_list)
+        require(
+            self,
+            OPTION,
+            wait=at_least(0).note("seconds"),
+            labels_seed=at_least(0),
+            rates=each(above(0)).or_none(),
+            head_rates=each(above(0)).or_none(),
+            hold_out=above(0, below=1).note("a share of the labels"),
+        )
+        Labels.read(self.labels, self.labels_list)
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether rates are chosen."""
+        return self.sweep or self.rates is not None or self.head_rates is not None
+
+    @property
+    def division(self) -> Division:
+        """How a sweep divides the labels."""
+        return Division(self.labels_seed, self.hold_out)
 
     def where(self, data: str) -> Where:
         """Return the places of the training on a dataset."""
@@ -93,23 +131,73 @@ def read_words(words: Sequence[str], fitted: Fit | None = None) -> tuple[Finetun
     return finetuning, parse(settings, rest, f"finetune {named.name}", description(named))
 
 
-def read_finetune(words: Sequence[str]) -> tuple[Where, Recipe]:
+@dataclass(frozen=True)
+class Prepared:
+    """A fine-tuning whose images were drawn: its places, its recipe, its facts, and the sweep that it begins with."""
+
+    where: Where
+    recipe: Recipe
+    tuning: Tuning
+    sweep: Sweep | None
+
+    def run(self) -> None:
+        """Choose the rates if that is asked for, then train; from where an earlier life was ended.
+
+        Raises:
+            As `pretrain`.
+        """
+        with together(self.recipe) as (world, stop):
+            recipe, task = self.recipe, Task(tuning=self.tuning)
+            if self.sweep is not None:
+                table = self.sweep.choose(world, stop)
+                recipe, best = self.sweep.applied(table), table.chosen
+                world.say(f"chosen: {best.rates}; held-out top-1 {best.top1:.1f} %")
+                steps = sum(trial.steps for trial in table.trials)
+                task = Task(before=steps, tuning=replace(self.tuning, rates=table))
+            live(recipe, self.where, world, stop, task)
+
+
+def read_finetune(words: Sequence[str]) -> Prepared:
     """Return what the words name, after the images were drawn.
 
     Raises:
         UserError: the encoder, the dataset or the recipe is not there, or they do not fit.
     """
+    opened: list[Encoder] = []
 
     def fit(finetuning: Finetuning, recipe: Recipe) -> Recipe:
         subject = Subject(encoder=finetuning.run)
         awaited = [Dataset(finetuning.data), *([EncoderOfRun(finetuning.run)] if subject.waits else [])]
         wait_for(awaited, finetuning.wait)
         encoder = open_encoder(finetuning.run, finetuning.project)
+        opened.append(encoder)
         return of_encoder(recipe, encoder, len(open_dataset(finetuning.data).classes))
 
     finetuning, recipe = read_words(words, fit)
+    (encoder,) = opened
     index = open_dataset(finetuning.data)
-    return finetuning.where(drawn(finetuning, index, recipe.training.batch)), recipe
+    where = finetuning.where(drawn(finetuning, index, recipe.training.batch))
+    labels = Index.load(where.data, patience())
+    sweep = None
+    if finetuning.sweeps:
+        rates = candidates(recipe, finetuning.rates, finetuning.head_rates)
+        sweep = Sweep(recipe, where, encoder.digest, rates, finetuning.division)
+    return Prepared(where, recipe, _facts(finetuning, encoder, labels), sweep)
+
+
+def _facts(finetuning: Finetuning, encoder: Encoder, labels: Index) -> Tuning:
+    asked, source = Labels.read(finetuning.labels, finetuning.labels_list), encoder.provenance
+    counts = Counter(label for label in labels.labels.tolist() if label >= 0).values()
+    return Tuning(
+        encoder=finetuning.run,
+        parent=str(source.get("run_id", "")),
+        pretrained_by=str(source.get("recipe", "")),
+        data=finetuning.data,
+        labels=str(asked),
+        seed=None if asked.all or asked.listed is not None else finetuning.labels_seed,
+        images=len(labels),
+        per_class=(min(counts, default=0), max(counts, default=0)),
+    )
 
 
 def with_classifier(recipe: Recipe) -> Recipe:
@@ -143,21 +231,27 @@ def drawn(finetuning: Finetuning, index: Index, batch: int) -> str:
     Raises:
         UserError: they are fewer than a batch; nothing was written then.
     """
-    labels = Labels.read(finetuning.labels)
+    labels = Labels.read(finetuning.labels, finetuning.labels_list)
     if labels.all:
+        if finetuning.sweeps:
+            finetuning.division.check(index, batch)
         return index.url
-    rows = labels.draw(index, finetuning.labels_seed)
-    if len(rows) < batch:
-        raise UserError(
-            f"--labels {finetuning.labels} are {len(rows)} images, fewer than a batch of {batch}: take more labels, or "
-            "lower --training.batch and --training.group."
-        )
     amount = finetuning.labels.replace("%", "pct")
-    out = f"{finetuning.output.rstrip('/')}/{LABELLED}/{amount}-seed{finetuning.labels_seed}/train"
+    seed = "" if labels.listed is not None else f"-seed{finetuning.labels_seed}"
+    out = f"{finetuning.output.rstrip('/')}/{LABELLED}/{amount}{seed}/train"
     if launched().rank:
         wait_for([Dataset(out)], _PATIENCE)
-    elif not is_dataset(out, patience()):
-        pack(Subset(PackedSource(index), tuple(rows)), out)
+    rows = () if is_dataset(out, patience()) else tuple(labels.draw(index, finetuning.labels_seed))
+    count = len(rows) or len(Index.head(out, patience()))
+    if count < batch:
+        raise UserError(
+            f"--labels {finetuning.labels} are {count} images, fewer than a batch of {batch}: take more labels, or "
+            "lower --training.batch and --training.group."
+        )
+    if finetuning.sweeps and rows:
+        finetuning.division.check(replace(index, samples=index.samples[list(rows)]), batch)
+    if rows:
+        pack(Subset(PackedSource(index), rows), out)
     return out
 
 

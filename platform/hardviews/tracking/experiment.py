@@ -25,7 +25,10 @@ TRAINING_MENUS = "workflowType=machine_learning"
 """In the address of a page: opens the menus for training, whichever a browser showed last."""
 
 _VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
-_SCORES = ("metrics.`eval/linear_top1`", "metrics.`eval/knn_top1`", f"metrics.`{LOSS}`")
+_SCORES = (
+    *("metrics.`eval/linear_top1`", "metrics.`eval/knn_top1`", "metrics.`eval/classify_top1`"),
+    f"metrics.`{LOSS}`",
+)
 _COLUMNS = (
     *("tags.`hardviews.verdict`", *_SCORES, "attributes.`Dataset`", "attributes.`Duration`"),
     *("params.`training.epochs`", "params.`training.batch`", "tags.`hardviews.output`"),

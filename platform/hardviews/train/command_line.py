@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 # Options that say where, not what.
 _PLACES = ("data", "output", "project", "accept-changes", "no-accept-changes")
+# Options of a fine-tuning that are no settings of its recipe; the run's page has them in words.
+_TUNING = ("run", "recipe", "labels", "labels-seed", "labels-list", "sweep", "rates", "head-rates", "hold-out", "wait")
 _LONGEST_LINE = 80
 
 
@@ -62,7 +64,8 @@ class CommandLine:
                 found[name] = [value] if equals else []
             elif name:
                 found[name].append(word)
-        return {key.replace("-", "_"): " ".join(values) or "yes" for key, values in found.items() if key not in _PLACES}
+        hidden = {*_PLACES, *(_TUNING if self.begin else ())}
+        return {key.replace("-", "_"): " ".join(values) or "yes" for key, values in found.items() if key not in hidden}
 
     def again(self, data: str, output: str) -> str:
         """Return a command that trains by the same recipe and settings, from these data into this output."""

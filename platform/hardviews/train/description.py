@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hardviews.data.index import Index
 from hardviews.health import verdict as health
 from hardviews.health.course import Course
+from hardviews.methods.supervised import SupervisedConfig
 from hardviews.runs.history import History
 from hardviews.tracking.experiment import TRAINING_MENUS, VIEW
 from hardviews.tracking.mlflow_run import Run
@@ -16,6 +17,10 @@ from hardviews.tracking.spare import spare
 from hardviews.train.choice import audited
 from hardviews.train.command_line import CommandLine, in_lines
 from hardviews.train.recipe import Recipe
+from hardviews.train.tuning import Tuning
+
+ACCURACY = "accuracy/top1"
+"""Metric of a training by labels: the share of training views whose label is the likeliest class."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Description:
         output: address of checkpoints and encoder.
         command: that started this life.
         total: samples of the whole training.
+        tuning: the facts of a fine-tuning.
     """
 
     run: Run
@@ -39,11 +45,14 @@ class Description:
     output: str
     command: CommandLine
     total: int
+    tuning: Tuning | None = None
 
     def begin(self, samples: int) -> None:
         """Write everything that is known before a step; `samples` were seen by earlier lives."""
         with spare("the description"):
-            self.run.set_section(HEAD, unfinished(samples, self.total))
+            self.run.set_section(HEAD, self._with_headline(unfinished(samples, self.total)))
+            if self.tuning is not None:
+                self.run.set_section("Fine-tuning", self.tuning.section())
             self.run.set_section("Settings", self._settings())
             self.run.set_section("Data", self._data())
             self.run.set_section("Go on from here", self._commands())
@@ -51,10 +60,18 @@ class Description:
     def judge(self, history: History, samples: int) -> None:
         """Write the verdict on a training that has seen so many samples."""
         with spare("the verdict"):
-            self.run.set_section(HEAD, verdict(history, samples, self.total))
+            right = right_while_training(history)
+            self.run.set_section(HEAD, self._with_headline(verdict(history, samples, self.total), right))
             choice = audited(history)
             if choice is not None:
                 self.run.set_section("Choice of views", choice)
+
+    def _with_headline(self, line: str, right: str = "") -> str:
+        """Return the first lines: of a fine-tuning what it was tuned from, then how it stands."""
+        if self.tuning is None:
+            return f"{line} {right}".rstrip()
+        own = self.recipe.optimizer
+        return f"{self.tuning.headline(own.learning_rate, own.head_rate)} {right}".rstrip() + f"\n\n{line}"
 
     def _settings(self) -> str:
         changes = self.command.changes()
@@ -66,16 +83,22 @@ class Description:
 
     def _data(self) -> str:
         classes = f" of {len(self.index.classes)} classes" if self.index.labelled and self.index.classes else ""
+        place = "in" if self.tuning is None or self.tuning.seed is None else "drawn from"
         return (
-            f"{len(self.index):,} images{classes} in `{_code(self.data)}` (digest `{self.index.digest[:12]}`).\n"
+            f"{len(self.index):,} images{classes} {place} `{_code(self.data)}` (digest `{self.index.digest[:12]}`).\n"
             f"Checkpoints and encoder: `{_code(self.output)}`."
         )
+
+    @property
+    def _classifies(self) -> bool:
+        return isinstance(self.recipe.method, SupervisedConfig)
 
     def _commands(self) -> str:
         folder = self.data.rstrip("/").removesuffix("/train")
         places = [["--run", self.output], ["--data", folder]]
         commands = [
             "# evaluate",
+            *([in_lines([["hardviews", "classify"], *places])] if self._classifies else []),
             in_lines([["hardviews", "knn"], *places]),
             in_lines([["hardviews", "linear"], *places]),
             "# train again, into a new output",
@@ -98,6 +121,12 @@ def verdict(history: History, samples: int, total: int) -> str:
     return line if found.kind == "unfinished" else f"**{found.kind.capitalize()}**: {' '.join(found.evidence)} {line}"
 
 
+def right_while_training(history: History) -> str:
+    """Return the accuracy of the last report in a sentence, empty for a training without labels."""
+    right = history.curve(ACCURACY)[1]
+    return f"Top-1 while training: {100 * right[-1]:.1f} %, of training views." if right else ""
+
+
 def unfinished(samples: int, total: int) -> str:
     """Return the line of a training that has not seen all samples."""
     return f"**Unfinished**: {samples:,} of {total:,} samples seen ({100 * samples / max(1, total):.0f} %)."
@@ -107,6 +136,8 @@ def finished(history: History, total: int) -> str:
     """Return the line of a training that has seen all samples, with the first and the last loss."""
     values = history.curve("loss")[1]
     fall = f" Loss from {values[0]:.4g} to {values[-1]:.4g}." if values else ""
+    if history.curve(ACCURACY)[1]:
+        return f"**Finished**: {total:,} samples seen.{fall} Score it on test images: `hardviews classify`."
     return f"**Finished**: {total:,} samples seen.{fall} A low loss alone is no proof: evaluate the encoder."
 
 

@@ -8,6 +8,8 @@ from hardviews.strategies.compose import Sum
 from hardviews.strategies.strategy import Strategy
 from hardviews.train.recipe import Training
 
+_TIMES = 5.0  # lengths of an average in a run: what is left of the first weights is exp(-5), under 1 %
+
 
 def idle(objective: Objective, training: Training, calendar: Calendar) -> list[str]:
     """Return a sentence for each part of a strategy that begins after the run, and each module that no step trains."""
@@ -16,6 +18,13 @@ def idle(objective: Objective, training: Training, calendar: Calendar) -> list[s
         for name, begin in (*objective.method.beginnings(), *_beginnings(objective.strategy))
         if begin >= training.epochs
     ]
+    steps = calendar.step(calendar.total)
+    if training.ema and (1 - training.ema) * steps < _TIMES:
+        said.append(
+            f"training.ema {training.ema:g} averages over about {1 / (1 - training.ema):,.0f} steps, and the run has "
+            f"{steps:,}: the exported weights stay near the first ones. Take {max(0.0, 1 - _TIMES / steps):.2g} or "
+            "less."
+        )
     frozen = objective.method.frozen(calendar.at(calendar.total - training.batch))  # in the last step
     for name, module in objective.method.named_modules():
         if any(module is one for one in frozen):

@@ -1,5 +1,7 @@
 """The part of a training that outlives its processes: out of a checkpoint, and into the next one."""
 
+from torch import Tensor
+
 from hardviews.clock import Calendar
 from hardviews.runs.checkpoint import Checkpoint
 from hardviews.runs.history import History
@@ -14,7 +16,9 @@ from hardviews.train.meter import Meter
 from hardviews.train.nonfinite import refuse_weights
 from hardviews.train.trainer import StepReport, Trainer
 
-_METER, _DAMAGE = "meter.", "data.damage"  # names of tensors in a checkpoint
+AVERAGE = "ema."
+"""Prefix of the names of averaged weights in a checkpoint."""
+_METER, _DAMAGE = "meter.", "data.damage"  # names of other tensors in it
 
 
 class Lasting:
@@ -39,9 +43,20 @@ class Lasting:
         """Go on from a checkpoint of this run."""
         tensors = found.tensors
         from_tensors(tensors, self.trainer.objective, self.trainer.optimizer)
+        averaged = {k.removeprefix(AVERAGE): v for k, v in tensors.items() if k.startswith(AVERAGE)}
+        if self.trainer.average is not None and averaged:
+            self.trainer.average.load_state_dict(averaged)
+        else:
+            self.trainer.begin_average()  # earlier lives had none
         self.meter.from_tensors({k.removeprefix(_METER): v for k, v in tensors.items() if k.startswith(_METER)})
         self.damage.from_tensor(tensors[_DAMAGE])
         self.progress, self.ledger, self.history = found.progress.samples, Ledger(found.ranges), found.history
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the tensors of modules, optimizer and average, by their names in a checkpoint."""
+        average = self.trainer.average
+        averaged = {} if average is None else average.state_dict(prefix=AVERAGE)
+        return {**to_tensors(self.trainer.objective, self.trainer.optimizer), **averaged}
 
     def advance(self, report: StepReport, life: int) -> None:
         """Move one global batch on; the samples at an epoch's end that fill no batch are left out."""
@@ -81,6 +96,6 @@ class Lasting:
         )
         tensors = {_METER + name: tensor for name, tensor in self.meter.to_tensors().items()}
         if world.leads:
-            tensors |= to_tensors(objective, self.trainer.optimizer)
+            tensors |= self.weights()
             tensors[_DAMAGE] = self.damage.to_tensor()
         return State(tensors, progress, self.ledger.ranges, history.so_far())

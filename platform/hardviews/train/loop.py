@@ -30,7 +30,8 @@ One life of a run, from the top to the bottom of this file (arrows lead into oth
         end                          whatever happened: workers, saves, the life's note, the tracking run
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -48,11 +49,11 @@ from hardviews.runs.life import Displaced, End, LifeNotes, NoLife, Taken
 from hardviews.runs.record import Record, check_same_run
 from hardviews.runs.rival import await_turn
 from hardviews.runs.saver import Saver, State
-from hardviews.runs.state import misfit, to_tensors
+from hardviews.runs.state import misfit
 from hardviews.runs.waiting import Dataset, wait_for
 from hardviews.runs.where import Where, open_dataset, patience
 from hardviews.tracking.metric_groups import in_groups
-from hardviews.tracking.mlflow_run import CLOSING, Run, Status
+from hardviews.tracking.mlflow_run import CLOSING, NullRun, Run, Status
 from hardviews.train.choice import ChoiceWatch
 from hardviews.train.crew import check_crew
 from hardviews.train.damage import Damage
@@ -78,6 +79,7 @@ from hardviews.train.reports import Reports
 from hardviews.train.review import Review
 from hardviews.train.run_page import RunPage, describe
 from hardviews.train.stop import StopFlag
+from hardviews.train.task import Task
 from hardviews.train.traffic import Traffic
 from hardviews.train.trainer import StepReport, Trainer
 from hardviews.train.watch import Watch
@@ -85,6 +87,7 @@ from hardviews.world import World, joined
 
 _HURRY, _LIFE = 1.0, 5.0  # seconds for the notes of a life's end, if others wait for this process and if none do
 _LAST_GOOD = 30.0  # seconds for a save that is under way when a run fails: the user goes on from it
+_ALONE = Task()
 
 
 def pretrain(recipe: Recipe, where: Where) -> None:
@@ -95,25 +98,41 @@ def pretrain(recipe: Recipe, where: Where) -> None:
         checkpoint. SystemExit: with EVICTED, after SIGTERM and a save.
     """
     wait_for([Dataset(where.data)], where.wait)
+    with together(recipe) as (world, stop):
+        live(recipe, where, world, stop)
+
+
+@contextmanager
+def together(recipe: Recipe) -> Iterator[tuple[World, StopFlag]]:
+    """Join the processes of a job, for one training or several; yield them, and the flag that SIGTERM raises."""
     # Before anything that a copy must not hold: the guard's thread is all that runs by now.
     workers = nursery(recipe.loader.worker_count())
     with listening(), workers, joined(recipe.precision.choose_device) as world, StopFlag().listening() as stop:
         mark("joined", world=world.size)
-        try:
-            life = Pretraining(recipe, where, world, stop)
-        except UserError:
-            if world.leads:
-                report_failure(where)
-            raise
-        life.run()
+        yield world, stop
+
+
+def live(recipe: Recipe, where: Where, world: World, stop: StopFlag, task: Task = _ALONE) -> None:
+    """Train to the end among processes that have joined; every rank calls this.
+
+    Raises:
+        As `pretrain`.
+    """
+    try:
+        life = Pretraining(recipe, where, world, stop, task)
+    except UserError:
+        if world.leads:
+            report_failure(where)
+        raise
+    life.run()
 
 
 class Pretraining:
     """One life of a run: what is checked, taken over, trained, saved and exported."""
 
-    def __init__(self, recipe: Recipe, where: Where, world: World, stop: StopFlag) -> None:
+    def __init__(self, recipe: Recipe, where: Where, world: World, stop: StopFlag, task: Task = _ALONE) -> None:
         """Check everything that can be checked before a step, and take over what an earlier life left."""
-        self.recipe, self.where, self.world, self.stop = recipe, where, world, stop
+        self.recipe, self.where, self.world, self.stop, self.task = recipe, where, world, stop, task
         training = recipe.training
         check_sizes(training.batch, training.group, training.accumulate, world.size)
         check_crew(recipe.loader.worker_count())
@@ -135,7 +154,7 @@ class Pretraining:
         self.lasting = Lasting(self.trainer, self.calendar, damage)
         self.feed = Feed(recipe, self.reader, self.calendar, self.trainer.objective, world)
         self.checkpoints = Checkpoints(where.output, training.keep)
-        encoder = described(recipe, self.trainer.objective, self.trainer.objective.method, index.classes)
+        encoder = described(recipe, self.trainer, index.classes)
         self.record = Record("", recipe.name, recipe.settings(), index.digest, data=where.data, encoder=encoder)
         self._take_over()
         self.monitor = Monitor(
@@ -165,6 +184,7 @@ class Pretraining:
         elif self.where.init is not None:
             encoder = open_encoder(self.where.init, self.where.project)
             begin_from(self.trainer.objective, encoder, self.where.init)
+            self.trainer.begin_average()
             self.parent = str(encoder.provenance.get("run_id", ""))
         every = self.recipe.training.checkpoint_seconds or None
         saved = progress.step if progress else None
@@ -174,7 +194,7 @@ class Pretraining:
         self.record = replace(self.record, run_id=run_id, key=before.key if before else "")
         self._new = before is None
         if self.world.leads and not self.lasting.over:
-            self.checkpoints.check_room(to_tensors(self.trainer.objective, self.trainer.optimizer))
+            self.checkpoints.check_room(self.lasting.weights())
 
     def _keep_record(self, patience: float | None) -> None:
         """See that the output still holds the run's record; a save calls this, so it was written."""
@@ -188,7 +208,7 @@ class Pretraining:
         while True:
             taken = False
             try:
-                self.life.begin(self.world.size, self.lasting.step, last_reached())
+                self.life.begin(self.world.size, self.lasting.step, self.task.reached_by(last_reached()))
             except Taken:
                 self.life, taken = self._take_turn(), True
             if not self.world.agree(taken):
@@ -200,11 +220,16 @@ class Pretraining:
         self.where.check_shared(self.world.rank, self.world.size, self.world.device)
         if not self.lasting.over:
             self._begin_life()
+        if self.task.trial:
+            if self.world.leads:
+                self.record.write(self.where.output)
+            return NullRun()
         try:
             run, self.record = open_run(
                 *(self.record, self._new, self.recipe, self.where, self.reader.index, self.world, self.life.number),
                 self.monitor.labelled(),
                 self.parent,
+                self.task.tuning,
             )
         except UserError:
             self.life.withdraw()
@@ -276,9 +301,11 @@ class Pretraining:
         if history.rows:
             run.replay(map(in_groups, history.rows))
         review = Review(
-            *(self.reader, self.trainer.objective, run, self.world.leads), calendar.total, self.lasting.progress
+            *(self.reader, self.trainer.objective, run, self.world.leads and not self.task.trial),
+            *(calendar.total, self.lasting.progress),
         )
-        page = RunPage(review, describe(run, self.recipe, self.where, self.reader.index, calendar.total), history)
+        described = describe(run, self.recipe, self.where, self.reader.index, calendar.total, self.task.tuning)
+        page = RunPage(review, described, history)
         page.begin(self.lasting.progress)
         if not self.lasting.over:
             with Display(calendar.total, self.lasting.progress, show=self.world.leads) as display:
@@ -320,7 +347,7 @@ class Pretraining:
             step = lasting.step
             self.life.reached(step)
             # Should others end without notice now: those that survive know how many steps will be run again.
-            reached(step, training.batch)
+            reached(self.task.before + step, training.batch)
             mark("first_step" if step == first else "step", step=step)
             pace.samples += training.batch
             traffic.add(raws)
@@ -332,7 +359,8 @@ class Pretraining:
             choice.look(history.rows)
             if lasting.over or report.stop:
                 mark("stop_agreed", step=step, finished=lasting.over)
-                with leaving(), doing(Phase.SAVE):
+                goes_on = self.task.trial and not report.stop
+                with nullcontext() if goes_on else leaving(), doing(Phase.SAVE):
                     save_last(self.saver, self._state(history), self.trainer, self.life, lasting.over)
                 if not lasting.over and not self.saver.busy:
                     written()
@@ -380,6 +408,7 @@ class Pretraining:
 
     def _export(self, run: Run) -> None:
         provenance = of_encoder(run.run_id, self.lasting.progress, self.recipe, self.reader.index)
-        method, names = self.trainer.objective.method, self.reader.index.classes
-        folder = export(self.recipe, method, names, self.where.output, run, provenance)
-        self.world.say(f"the encoder is in {folder}")
+        names = self.reader.index.classes
+        folder = export(self.recipe, self.trainer, names, self.where.output, run, provenance)
+        if not self.task.trial:
+            self.world.say(f"the encoder is in {folder}")

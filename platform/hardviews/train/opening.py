@@ -26,6 +26,7 @@ from hardviews.tracking.settings import RESTARTS, setting
 from hardviews.train.command_line import CommandLine
 from hardviews.train.provenance import tags
 from hardviews.train.recipe import Recipe
+from hardviews.train.tuning import Tuning
 from hardviews.world import World
 
 logger = logging.getLogger(__name__)
@@ -43,15 +44,18 @@ def open_run(
     life: int,
     labelled: Sequence[Index] = (),
     parent: str = "",
+    tuning: Tuning | None = None,
 ) -> tuple[Run, Record]:
     """Start the run, or go on with it, and write the output's record of it; return both.
 
     record: what is known of the run. new: the output held no record before; where no run can be made, none stays.
-    labelled: the datasets of the monitor. parent: the tracking run of the encoder that a new run begins from.
+    labelled: the datasets of the monitor. parent: the tracking run of the encoder that a new run begins from. tuning:
+    the facts of a fine-tuning.
     """
     first = world.rank == 0 and not record.run_id
     output = absolute(where.output)
     begun = {} if where.init is None else {"hardviews.init": where.init}
+    begun |= {} if tuning is None else tuning.tags()
     if first:
         record = replace(record, key=record.key or uuid.uuid4().hex)
         record.write(where.output)
@@ -80,6 +84,11 @@ def open_run(
         run.use_store(sweep)
         run.log_params(recipe)
         run.log_dict(flatten(recipe), "recipe.json")
+        if tuning is not None and tuning.rates is not None:
+            rates = tuning.rates
+            run.log_table(rates.rows(), "tables/rates.json")
+            run.log_text("".join(f"{name}\n" for name in rates.names), "splits/held_out.txt")
+            run.log_metrics({"sweep/held_out_top1": rates.chosen.top1}, 0)
         run.log_inputs(
             [training_data(index), *(held_out_data(other) for other in labelled if other.digest != index.digest)]
         )

@@ -47,15 +47,19 @@ def of_encoder(run_id: str, samples: int, recipe: Recipe, index: Index) -> dict[
     samples: images seen. Evaluation reads `run_id` and `samples`, the model card all of it.
     """
     commit = (_git() | job_tags()).get("mlflow.source.git.commit")
-    return {
-        "run_id": run_id,
-        "samples": samples,
-        "recipe": recipe.name,
-        "data": index.digest,
-        "images": len(index),
-        "epochs": recipe.training.epochs,
-        "versions": {"hardviews": hardviews.__version__} | {name: version(name) for name in ("torch", "timm")},
-    } | ({"commit": commit} if commit else {})
+    return (
+        {
+            "run_id": run_id,
+            "samples": samples,
+            "recipe": recipe.name,
+            "data": index.digest,
+            "images": len(index),
+            "epochs": recipe.training.epochs,
+            "versions": {"hardviews": hardviews.__version__} | {name: version(name) for name in ("torch", "timm")},
+        }
+        | ({"commit": commit} if commit else {})
+        | ({"ema": recipe.training.ema} if recipe.training.ema else {})
+    )
 
 
 def _git() -> dict[str, str]:

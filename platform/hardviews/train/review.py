@@ -34,7 +34,8 @@ _CURVES, _LIVES, _LEAST = (f"figures/{name}.png" for name in ("curves", "lives",
 _OVERLAP, _HISTOGRAM, _GALLERY, _HARDEST = (
     (f"figures/{name}.png", f"views/{name}") for name in ("overlap", "margins", "gallery", "hardest")
 )
-_DRAWN = ("loss", "hardness/chosen", "hardness/mean", "learning_rate", "spread")  # metrics in the figure of curves
+# Metrics in the figure of curves.
+_DRAWN = ("loss", "accuracy/top1", "hardness/chosen", "hardness/mean", "learning_rate", "spread")
 _STEPS = 64  # whose overlaps and margins the histograms show
 _MOMENTS = 11  # pictures of a key before the end: MLflow's pages get slow with more
 _LAST_PICTURE = 30.0  # seconds that the end of a training waits for a picture that is being drawn

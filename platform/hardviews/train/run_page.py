@@ -15,12 +15,16 @@ from hardviews.train.opening import absolute
 from hardviews.train.recipe import Recipe
 from hardviews.train.review import Review
 from hardviews.train.sight import Sight
+from hardviews.train.tuning import Tuning
 
 
-def describe(run: Run, recipe: Recipe, where: Where, index: Index, total: int) -> Description:
-    """Return the description of a run; `total`: samples of the whole training."""
+def describe(
+    run: Run, recipe: Recipe, where: Where, index: Index, total: int, tuning: Tuning | None = None
+) -> Description:
+    """Return the description of a run; `total`: samples of the whole training. tuning: the facts of a fine-tuning."""
     command = CommandLine.of_this_process(recipe.name)
-    return Description(run, recipe, absolute(where.data), index, absolute(where.output), command, total)
+    given = absolute(where.data if tuning is None else tuning.data)
+    return Description(run, recipe, given, index, absolute(where.output), command, total, tuning)
 
 
 class RunPage:

@@ -4,13 +4,13 @@ Losses and gradients are those of the whole global batch, whatever the number of
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hardviews.batch import Samples
@@ -19,6 +19,7 @@ from hardviews.collectives import sum_over_ranks
 from hardviews.encoded import Encoded, concatenate
 from hardviews.errors import UserError
 from hardviews.models.activation_checkpointing import checkpoint_activations
+from hardviews.models.average import WeightAverage
 from hardviews.objective.losses import Losses
 from hardviews.objective.objective import Objective
 from hardviews.runs.ledger import digest
@@ -108,6 +109,8 @@ class Trainer:
         # channels_last is what convolutions run fastest in, on CPU as on GPU.
         self.objective.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         recipe.precision.cast(self.objective, method.backbone)
+        ema = recipe.training.ema
+        self.average = WeightAverage(self._trained, ema) if ema else None
         if recipe.training.compile:
             compile_networks(method, recipe.strategy.reads_clean_gradient)
         self.optimizer = recipe.optimizer.build(method, recipe.training.batch)
@@ -122,6 +125,22 @@ class Trainer:
                 forward_sync_buffers=False,
                 find_unused_parameters=recipe.strategy.adversarial_branch or method.leaves_out,
             )
+
+    @property
+    def exported(self) -> Mapping[str, nn.Module]:
+        """Return the networks to be exported: `network`, and `classifier` if the method has one."""
+        return self._trained if self.average is None else dict(self.average.named_children())
+
+    def begin_average(self) -> None:
+        """Begin the moving average with the weights as they are, if there is one."""
+        if self.average is not None:
+            self.average.begin(self._trained)
+
+    @property
+    def _trained(self) -> dict[str, nn.Module]:
+        method = self.objective.method
+        head = {} if method.classifier is None else {"classifier": method.classifier}
+        return {"network": method.exported, **head}
 
     def step(self, raws: Iterable[RawBatch], clock: Clock, stop: bool, due: bool = False) -> StepReport:
         """Train on one global batch, given as this rank's shares of its micro-batches."""
@@ -171,6 +190,8 @@ class Trainer:
             encoded = concatenate(parts)
             self.objective.method.update(encoded, clock, Samples.join(samples))
             self.objective.learn(lessons)
+            if self.average is not None:
+                self.average.follow(self._trained)
         return StepReport(
             loss, rate, taken, asked > 0, wanted > 0, int(corrupt), int(substituted), int(trained_on), losses, left
         )

@@ -33,6 +33,10 @@ AHEAD = 64
 _WIDEST = 4096  # features of the widest backbone in use, by which room on the disk is made
 
 
+class NotFinite(UserError):
+    """An encoder returned features that are not finite."""
+
+
 @dataclass(frozen=True, eq=False)
 class Features:
     """Features (N, D) float32 and labels (N,) int64, on the host, in the order of the dataset's index.
@@ -178,4 +182,4 @@ def undecodable(key: str, error: DecodeError) -> UserError:
 def _check_finite(values_ND: Tensor) -> None:
     for start in range(0, len(values_ND), 4096):
         if not torch.isfinite(values_ND[start : start + 4096]).all():
-            raise UserError("Evaluation: the encoder returned features that are not finite; its training diverged.")
+            raise NotFinite("Evaluation: the encoder returned features that are not finite; its training diverged.")

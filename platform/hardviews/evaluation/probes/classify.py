@@ -17,7 +17,7 @@ from hardviews.errors import UserError
 from hardviews.evaluation.checks import check_crop, check_labels, choose_device
 from hardviews.evaluation.child_run import checkpoint_tags, open_run
 from hardviews.evaluation.class_names import Matched, matched
-from hardviews.evaluation.classifier_scores import NAME, calibration, logits, measured
+from hardviews.evaluation.classifier_scores import NAME, calibration, interval, logits, measured
 from hardviews.evaluation.features.extract import Features, extract
 from hardviews.evaluation.features.sources import embedding
 from hardviews.evaluation.mistakes import log_mistakes
@@ -157,7 +157,7 @@ def _evaluate(config: Classify, announce: Announce, world: World) -> Result:
         overlaps = find_overlaps(test, None, config.place, config.overlap, config.workers) if world.leads else []
         scores = without_copies(NAME, overlaps, scores, tested.labels_N)
         about.log(run, {**scores.metrics, **overlap_metrics(overlaps)}, step)
-        remarks = [*classes.remarks, calibration(scores)]
+        remarks = [interval(scores, tested.labels_N), *classes.remarks, calibration(scores)]
         remarks += [remark for one in overlaps if (remark := one.remark())]
         remarks += left_out(test, "test")
         each = per_class(scores.predictions_M, tested.labels_N, classes.names)

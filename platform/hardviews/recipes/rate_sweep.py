@@ -1,0 +1,189 @@
+"""Learning rates chosen on held-out labels: a training for each candidate, in turn, by all processes.
+
+A trial is a training as any other, on the labels that are not held out, in a folder of its own: it goes on from its
+checkpoints. A trial that was judged leaves its history and one small file, and is not trained again. The test set is
+not read.
+
+In the output: `sweep/data/` until the choice is made, `sweep/TRIAL/` with the history of a trial, `sweep/TRIAL.json`
+with its score, and `sweep/choice.json`, which is written last.
+
+Shape suffixes: M held-out images, L classes.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from hardviews.clock import Calendar
+from hardviews.data.index import Index
+from hardviews.data.reader import Reader
+from hardviews.elastic.worker import Phase, doing
+from hardviews.errors import UserError
+from hardviews.evaluation.calibration import negative_log_likelihood
+from hardviews.evaluation.classifier_scores import logits
+from hardviews.evaluation.features.extract import NotFinite, extract
+from hardviews.evaluation.features.preprocess import Preprocess
+from hardviews.evaluation.features.sources import embedding
+from hardviews.evaluation.held_out import names_of
+from hardviews.evaluation.probe import top
+from hardviews.models.encoder import load
+from hardviews.recipes.label_division import Division, hint
+from hardviews.runs.where import Where, patience
+from hardviews.storage.store import Store, open_store
+from hardviews.train.epoch import epoch_samples
+from hardviews.train.loop import live
+from hardviews.train.nonfinite import Diverged
+from hardviews.train.rate_table import RateTable, Trial
+from hardviews.train.recipe import Recipe
+from hardviews.train.stop import StopFlag
+from hardviews.train.task import Task
+from hardviews.world import World
+
+SWEEP = "sweep"
+"""Folder in the output."""
+_CHOICE, _DATA = "choice.json", "data"
+_LEFT = ("checkpoints", "encoder")  # of a trial, once it was judged
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is tried.
+
+    Attributes:
+        recipe: with everything but the rates.
+        where: the places of the training that follows; `data` are the labels that were drawn.
+        encoder: digest of the encoder that all trainings begin from.
+        candidates: pairs of learning rate and the classifier's multiple of it.
+        division: of the labels.
+    """
+
+    recipe: Recipe
+    where: Where
+    encoder: str
+    candidates: Sequence[tuple[float, float]]
+    division: Division
+
+    def choose(self, world: World, stop: StopFlag) -> RateTable:
+        """Train and judge what no earlier life has; every rank calls this.
+
+        Raises:
+            UserError: labels cannot be divided, or every trial diverged. SystemExit: asked to leave, after a save.
+        """
+        store = open_store(self._folder, patience())
+        drawn = Index.load(self.where.data, patience())
+        key = self._key(drawn)
+        known = world.together(partial(_read, store, _CHOICE))[0]
+        if known is not None and known.get("key") == key:
+            return RateTable.from_dict(known["table"])
+        self.division.check(drawn, self.recipe.training.batch)
+        with doing(Phase.EPOCH):
+            fitted, judged = self.division.packed(drawn, store.name(f"{_DATA}/{key[:8]}"), world)
+        world.say(
+            f"choosing the learning rates: {len(self.candidates)} trials on {len(fitted):,} labels, judged on "
+            f"{len(judged):,} that are held out. {hint(drawn, len(judged))}".rstrip()
+        )
+        parts = fitted, judged
+        trials = [self._trial(store, number, key, parts, world, stop) for number in range(len(self.candidates))]
+        if all(trial.nll is None for trial in trials):
+            raise UserError(f"--sweep: every trial diverged; give lower --rates. The first one: {trials[0].diverged}")
+        table = RateTable(tuple(trials), len(judged), len(fitted), tuple(names_of(judged)))
+        _write(store, _CHOICE, {"key": key, "table": table.to_dict()}, world)
+        if world.leads:
+            store.remove_folder(_DATA)
+        return table
+
+    def applied(self, table: RateTable) -> Recipe:
+        """Return the recipe with the rates that were chosen."""
+        return _with_rates(self.recipe, table.chosen.learning_rate, table.chosen.head_rate)
+
+    @property
+    def _folder(self) -> str:
+        return f"{self.where.output.rstrip('/')}/{SWEEP}"
+
+    def _key(self, drawn: Index) -> str:
+        """Return a digest of all that the choice depends on."""
+        parts = [self.recipe.digest(), drawn.digest, self.encoder, asdict(self.division), list(self.candidates)]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def _trial(
+        self, store: Store, number: int, key: str, parts: tuple[Index, Index], world: World, stop: StopFlag
+    ) -> Trial:
+        """Return a trial that an earlier life has judged, or train and judge it now."""
+        rate, head = self.candidates[number]
+        name = f"rate-{rate:g}-head-{head:g}-{key[:8]}"
+        held = world.together(partial(_read, store, f"{name}.json"))[0]
+        if held is not None:
+            return Trial(**held)
+        world.say(f"trial {number + 1} of {len(self.candidates)}: learning rate {rate:g}, classifier {rate * head:g}")
+        trial = self._trained(f"{self._folder}/{name}", number, parts, world, stop)
+        _write(store, f"{name}.json", asdict(trial), world)
+        if world.leads:
+            for folder in _LEFT:
+                store.remove_folder(f"{name}/{folder}")
+        return trial
+
+    def _trained(self, output: str, number: int, parts: tuple[Index, Index], world: World, stop: StopFlag) -> Trial:
+        """Train one candidate, from its last checkpoint if it has one, and judge it."""
+        (rate, head), (fitted, judged) = self.candidates[number], parts
+        recipe = _with_rates(self.recipe, rate, head)
+        recipe = replace(recipe, monitor=replace(recipe.monitor, steps=0, data=None))
+        training = recipe.training
+        samples = epoch_samples(Reader(fitted, recipe.loader.reader), training)
+        calendar = Calendar(training.seed, training.batch, samples, training.epochs)
+        steps = calendar.step(calendar.total)
+        where = replace(self.where, data=fitted.url, output=output, wait=0.0, accept_changes=False)
+        try:
+            live(recipe, where, world, stop, Task(trial=True, before=number * steps))
+            with doing(Phase.EPOCH):
+                world.together(lambda: None)  # the first process has written the encoder
+                top1, nll = _judged(output, judged, world)
+        except (Diverged, NotFinite) as error:
+            what = error.what if isinstance(error, Diverged) else "Features are not finite."
+            world.say(f"it diverged: {what}")
+            return Trial(rate, head, 0.0, None, steps, what)
+        world.say(f"held-out top-1 {top1:.1f} %, loss {nll:.3f}")
+        return Trial(rate, head, top1, nll, steps)
+
+
+def _with_rates(recipe: Recipe, rate: float, head: float) -> Recipe:
+    return replace(recipe, optimizer=replace(recipe.optimizer, learning_rate=rate, head_rate=head))
+
+
+def _judged(output: str, judged: Index, world: World) -> tuple[float, float]:
+    """Return the accuracy in per cent and the negative log-likelihood of a trial's classifier.
+
+    Raises:
+        NotFinite: features or logits are not finite.
+    """
+    encoder = load(output).to(world.device).to(memory_format=torch.channels_last)
+    assert encoder.classifier is not None  # the recipe trains one
+    preprocess = Preprocess.of(encoder.image_size, interpolation=encoder.interpolation)
+    kind = embedding("pretrained", encoder)
+    found = extract(judged, kind, preprocess, world, title="features of held-out images")
+    logits_ML = logits(encoder.classifier, found.values_ND, world.device)
+    if not torch.isfinite(logits_ML).all():
+        raise NotFinite("The classifier returned logits that are not finite; its training diverged.")
+    return top(1, logits_ML, found.labels_N), negative_log_likelihood(logits_ML, found.labels_N)
+
+
+def _read(store: Store, file: str) -> dict[str, Any] | None:
+    """Return what a file of the sweep holds, None if there is none."""
+    try:
+        held: dict[str, Any] = json.loads(store.read(file))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        raise UserError(f"{store.name(file)} is damaged. Remove it: what it held is computed again.") from error
+    return held
+
+
+def _write(store: Store, file: str, held: dict[str, Any], world: World) -> None:
+    """Write a file of the sweep; every rank calls this, and returns once it is there."""
+    if world.leads:
+        store.write(file, json.dumps(held, indent=1).encode())
+    world.together(lambda: None)

@@ -1,0 +1,27 @@
+"""What a training is to its job, which may consist of several."""
+
+from dataclasses import dataclass
+
+from hardviews.train.tuning import Tuning
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a training is to its job.
+
+    Attributes:
+        trial: it is judged and forgotten: it has no tracking run, and its process goes on with another training.
+        before: steps of the trainings that the job does before this one, for the coordinator, which counts all.
+        tuning: the encoder and the labels, if it is a fine-tuning.
+    """
+
+    trial: bool = False
+    before: int = 0
+    tuning: Tuning | None = None
+
+    def reached_by(self, last: int | None) -> int | None:
+        """Return the step of this training that earlier lives have reached, None if nobody reported one.
+
+        last: the furthest step of the job.
+        """
+        return None if last is None or last <= self.before else last - self.before

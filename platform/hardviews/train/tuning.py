@@ -1,0 +1,80 @@
+"""The facts of a fine-tuning, for its record: which encoder, which labels, and how its rates were chosen."""
+
+from dataclasses import dataclass
+
+from hardviews.tracking.notes import EXPERIMENT
+from hardviews.train.rate_table import RateTable, Trial
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What a fine-tuning began from.
+
+    Attributes:
+        encoder: as it was named: a run's output, a file, an id, `timm:NAME`.
+        parent: tracking run of the encoder, empty if it has none.
+        pretrained_by: recipe of the encoder, empty if it is unknown.
+        data: address of the data that labels were drawn from.
+        labels: which labels, as `--labels` has them; a published list with its checksum.
+        seed: of their draw, None if nothing was drawn.
+        images: number of labelled images.
+        per_class: the fewest and the most of a class.
+        rates: the sweep that rates were chosen by, None if they are the recipe's.
+    """
+
+    encoder: str
+    parent: str
+    pretrained_by: str
+    data: str
+    labels: str
+    seed: int | None
+    images: int
+    per_class: tuple[int, int]
+    rates: RateTable | None = None
+
+    @property
+    def of_labels(self) -> str:
+        """Return the labels in a phrase, such as `10% of the labels (144 images, 14 to 15 of each class, seed 0)`."""
+        fewest, most = self.per_class
+        each = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        share = {"100%": "all labels"}.get(self.labels, self.labels).replace("-per-class", " labels per class")
+        share = f"{share} of the labels" if share.endswith("%") else share
+        return f"{share} ({self.images:,} images, {each} of each class{seed})"
+
+    def headline(self, learning_rate: float, head_rate: float) -> str:
+        """Return one paragraph of Markdown: encoder, labels and rates.
+
+        learning_rate, head_rate: of the recipe, if none were chosen.
+        """
+        rates = Trial(learning_rate, head_rate, 0.0, None, 0).rates
+        if self.rates is not None:
+            best, count = self.rates.chosen, self.rates.held_out
+            rates = f"{best.rates}, chosen on {count:,} held-out labels ({best.top1:.1f} % right)"
+        return f"**Fine-tuned** from {self.of_encoder} on {self.of_labels}; {rates}."
+
+    @property
+    def of_encoder(self) -> str:
+        """Return the encoder in Markdown: its recipe or place, with a link to its run."""
+        name = f"`{self.pretrained_by or self.encoder}`"
+        return f"[{name}](#/experiments/{EXPERIMENT}/runs/{self.parent})" if self.parent else name
+
+    def section(self) -> str:
+        """Return what the page says of the beginning, in full."""
+        lines = [
+            f"* Encoder: `{self.encoder}`" + (f" (recipe {self.of_encoder})" if self.pretrained_by else ""),
+            f"* Labels: {self.of_labels}, from `{self.data}`",
+        ]
+        if self.rates is not None:
+            fitted, held_out = self.rates.fitted, self.rates.held_out
+            lines += [
+                f"* Rates: tried on {fitted:,} labels, judged on {held_out:,} others; the test set took no part",
+                "",
+            ]
+            lines.append(self.rates.markdown())
+        return "\n".join(lines)
+
+    def tags(self) -> dict[str, str]:
+        """Return tags of the tracking run."""
+        found = {"hardviews.labels": self.labels, "hardviews.labels.images": str(self.images)}
+        return found if self.seed is None else {**found, "hardviews.labels.seed": str(self.seed)}

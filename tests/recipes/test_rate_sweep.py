@@ -1,0 +1,249 @@
+"""Learning rates chosen on held-out labels: divided by class, each trial once, and never by the test set."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hardviews.clock import Clock
+from hardviews.data.index import SAMPLE, Index
+from hardviews.data.pack import pack
+from hardviews.errors import UserError
+from hardviews.evaluation.held_out import held_out
+from hardviews.models.encoder import load
+from hardviews.recipes import recipe_named
+from hardviews.recipes.finetune_rates import candidates
+from hardviews.recipes.finetuning import Finetuning, read_finetune
+from hardviews.recipes.label_division import Division, hint
+from hardviews.recipes.rate_sweep import Sweep
+from hardviews.runs.audit import audit
+from hardviews.runs.where import Where
+from hardviews.tracking.mlflow_run import NullRun, Run
+from hardviews.train.loop import Pretraining
+from hardviews.train.rate_table import RateTable, Trial
+from hardviews.train.recipe import Recipe
+from hardviews.train.review import Review
+from hardviews.train.trainer import StepReport, Trainer
+from hardviews.world import ALONE
+from tests.data.helpers import Noise
+from tests.data.test_label_subset import contents, made
+from tests.train.runs import Killed, packed, rows, simclr, train
+
+QUICK = ("--training.epochs=2", "--training.batch=16", "--training.checkpoint-steps=2", "--loader.workers=0")
+SWEPT = ("--labels", "30-per-class", "--rates", "0.001", "0.02", "0.1")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def untracked() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "start", lambda *_, run_id=None, **__: NullRun(run_id or "a" * 32))
+        patch.setattr(Review, "finish", lambda *_: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, untracked: None) -> Path:
+    """A folder with a dataset `shards` and a pretraining `run`, which no server knows."""
+    folder = tmp_path_factory.mktemp("sweep")
+    train(simclr(1), packed(folder / "shards"), folder / "run")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(place: Path) -> Path:
+    """The output of a fine-tuning after a sweep."""
+    read_finetune(words(place, place / "whole", *SWEPT)).run()
+    return place / "whole"
+
+
+def words(place: Path, output: Path, *more: str) -> list[str]:
+    named = ["--data", str(place / "shards"), "--output", str(output), "--project", str(place / "project")]
+    return [str(place / "run"), "--recipe", "digits_finetune", *named, *QUICK, *more]
+
+
+def table_of(output: Path) -> RateTable:
+    return RateTable.from_dict(json.loads((output / "sweep" / "choice.json").read_text())["table"])
+
+
+@given(sizes=st.lists(st.integers(1, 30), min_size=2, max_size=5), seed=st.integers(0, 3), share=st.floats(0.05, 0.6))
+def test_each_class_holds_out_its_share(sizes: list[int], seed: int, share: float) -> None:
+    index = made(sizes)
+    held = held_out(index, seed, share).numpy()
+    counts = Counter(index.labels[held].tolist())
+    for label, size in enumerate(sizes):
+        assert counts[label] == min(max(1, round(share * size)), size - 1)
+    other = made(sizes, seed=5)  # in another order
+    assert contents(index, np.flatnonzero(held).tolist()) == contents(
+        other, np.flatnonzero(held_out(other, seed, share).numpy()).tolist()
+    )
+
+
+def test_images_without_a_label_judge_nothing(tmp_path: Path) -> None:
+    index = Index.load(packed(tmp_path / "shards"))
+    samples = np.array(index.samples)
+    samples["label"][:30] = -1
+    fitted, judged = Division(0, 0.2).packed(replace(index, samples=samples), str(tmp_path / "parts"), ALONE)
+    assert len(fitted) + len(judged) == 90
+    assert not set(judged.samples["crc32"]) & (set(samples["crc32"][:30]) | set(fitted.samples["crc32"]))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch", "told"),
+    [
+        ([1, 1, 1], 2, "no class has two"),
+        ([9, 9], 16, "holds out 4 of 18 labels, and the other 14 are fewer than a batch"),
+    ],
+    ids=["one of each", "a batch"],
+)
+def test_labels_that_cannot_be_divided(sizes: list[int], batch: int, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        Division(0, 0.2).check(made(sizes), batch)
+
+
+def test_too_many_labels_are_not_copied() -> None:
+    index = Index("D", ("a",), (), np.zeros(200_001, SAMPLE), 0, "")
+    with pytest.raises(UserError, match=r"200,001 are more than 200,000.*--labels 10% --sweep"):
+        Division(0, 0.2).check(index, 2)
+
+
+def test_few_labels_of_a_class_make_a_hint() -> None:
+    assert hint(made([5, 5]), 2) == ""
+    assert (
+        "With 4 labels of a class, few are held out: the choice rests on 2 images, one of which is 50 points"
+        in hint(made([4, 9]), 2)
+    )
+    assert "With 1 label of a class" in hint(made([1, 9]), 2)
+
+
+def test_the_rates_are_those_of_the_publication_or_around_the_recipes() -> None:
+    byol, digits = (recipe_named(name) for name in ("finetune_byol_r50_50", "digits_finetune"))
+    assert candidates(byol) == [(rate, 1.0) for rate in (0.005, 0.01, 0.02, 0.05, 0.1)]
+    assert candidates(digits) == [(0.006, 10.0), (0.02, 10.0), (0.06, 10.0)]
+    assert candidates(digits, (0.2, 0.1), (5.0, 1.0)) == [(0.1, 1.0), (0.1, 5.0), (0.2, 1.0), (0.2, 5.0)]
+
+
+def test_the_best_trial_is_chosen_and_ties_go_to_the_lower_loss_then_to_smaller_rates() -> None:
+    def chosen(*trials: tuple[float, float, float | None]) -> float:
+        made = [Trial(rate, 1.0, top1, nll, 9) for rate, top1, nll in trials]
+        return RateTable(tuple(made), 20, 80).chosen.learning_rate
+
+    assert chosen((0.1, 70.0, 0.5), (0.2, 75.0, 0.9), (0.3, 60.0, 0.1)) == 0.2
+    assert chosen((0.1, 70.0, 0.5), (0.2, 70.0, 0.4)) == 0.2
+    assert chosen((0.2, 70.0, 0.5), (0.1, 70.0, 0.5)) == 0.1
+    assert chosen((0.1, 0.0, None), (0.2, 0.0, 3.0)) == 0.2
+    table = RateTable(
+        (Trial(0.1, 1.0, 50.0, 1.0, 9), Trial(0.2, 1.0, 80.0, 1.0, 9), Trial(0.3, 1.0, 90.0, 1.0, 9)), 20, 80
+    )
+    said = " ".join(table.remarks)
+    assert (
+        "20 held-out images, one of which is 5 points" in said and "69.9 to 97.2 %; other trials in it: 1 of 2." in said
+    )
+    assert "The best learning_rate, 0.3, is the highest of its grid" in said
+    assert RateTable.from_dict(json.loads(json.dumps(table.to_dict()))) == table
+
+
+def test_a_sweep_trains_each_candidate_then_on_all_labels(place: Path, tmp_path: Path, whole: Path) -> None:
+    table = table_of(whole)
+    assert [trial.learning_rate for trial in table.trials] == [0.001, 0.02, 0.1]
+    assert (table.held_out, table.fitted) == (12, 48)
+    best = max(table.trials, key=lambda trial: (trial.top1, -(trial.nll or 0)))
+    assert table.chosen == best
+    # The training that follows is the one without a sweep, with the rate that was chosen.
+    alone = tmp_path / "alone"
+    rate = ("--optimizer.learning-rate", str(best.learning_rate))
+    read_finetune(words(place, alone, "--labels", "30-per-class", *rate)).run()
+    assert rows(whole) == rows(alone)
+    assert load(str(whole)).digest == load(str(alone)).digest
+    assert not audit(str(whole)).problems
+
+
+def test_trials_leave_their_history_and_are_not_trained_again(place: Path, whole: Path) -> None:
+    left = {path.name for path in (whole / "sweep").iterdir() if path.is_dir()}
+    assert len(left) == 3 and not (whole / "sweep" / "data").exists()
+    for folder in left:
+        kept = {path.name for path in (whole / "sweep" / folder).iterdir()}
+        assert kept >= {"run.json", "history.jsonl"} and not kept & {"checkpoints", "encoder"}
+    with patch.object(Sweep, "_trained", side_effect=AssertionError):
+        read_finetune(words(place, whole, *SWEPT)).run()
+
+
+@pytest.mark.parametrize("trial", [0, 2])
+def test_a_killed_sweep_goes_on_from_its_finished_trials(
+    place: Path, tmp_path: Path, whole: Path, trial: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[str, int]] = []
+    begin, step = Pretraining.__init__, Trainer.step
+
+    def noted(self: Pretraining, recipe: Recipe, where: Where, *given: Any) -> None:
+        begin(self, recipe, where, *given)
+        begun.append((where.output, self.lasting.step))
+
+    def deadly(self: Trainer, raws: Any, clock: Clock, *flags: bool) -> StepReport:
+        if len(begun) == trial + 1 and clock.step == 3:
+            raise Killed
+        return step(self, raws, clock, *flags)
+
+    monkeypatch.setattr(Pretraining, "__init__", noted)
+    monkeypatch.setattr(Trainer, "step", deadly)
+    with pytest.raises(Killed):
+        read_finetune(words(place, tmp_path / "cut", *SWEPT)).run()
+    monkeypatch.setattr(Trainer, "step", step)
+    read_finetune(words(place, tmp_path / "cut", *SWEPT)).run()
+    before, after = begun[: trial + 1], begun[trial + 1 :]
+    assert after[0] == (before[-1][0], 2)  # the trial that was killed, from its checkpoint
+    assert len({output for output, _ in begun}) == 4 and len(after) == 4 - trial
+    assert table_of(tmp_path / "cut") == table_of(whole)
+    assert rows(tmp_path / "cut") == rows(whole)
+    assert load(str(tmp_path / "cut")).digest == load(str(whole)).digest
+
+
+def test_a_rate_that_diverges_is_not_chosen_and_is_told(place: Path, tmp_path: Path) -> None:
+    output = tmp_path / "tuned"
+    read_finetune(words(place, output, "--labels", "30-per-class", "--rates", "0.01", "1e18")).run()
+    table = table_of(output)
+    assert table.chosen.learning_rate == 0.01 and table.trials[1].nll is None and table.trials[1].diverged
+    assert "diverged" in table.markdown()
+    with pytest.raises(UserError, match="every trial diverged; give lower --rates"):
+        read_finetune(words(place, tmp_path / "other", "--labels", "30-per-class", "--rates", "1e18")).run()
+
+
+def test_the_choice_does_not_read_the_test_set(place: Path, tmp_path: Path, whole: Path) -> None:
+    pack(Noise(90), str(tmp_path / "data" / "train"), shard_bytes=40_000)
+    (tmp_path / "data" / "test").mkdir()
+    (tmp_path / "data" / "test" / "index.json").write_text("no dataset")
+    given = words(place, tmp_path / "tuned", *SWEPT)
+    given[given.index("--data") + 1] = str(tmp_path / "data")
+    read_finetune(given).run()
+    assert table_of(tmp_path / "tuned") == table_of(whole)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--labels", "9-per-class", "--sweep"), "holds out 4 of 18 labels"),
+        (("--rates", "0"), "--rates is"),
+        (("--sweep", "--hold-out", "1"), "--hold-out is 1"),
+    ],
+    ids=["too few", "a rate", "a share"],
+)
+def test_mistakes_are_told_before_anything_is_written(
+    place: Path, tmp_path: Path, more: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        read_finetune(words(place, tmp_path / "tuned", *more))
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_rates_ask_for_a_sweep() -> None:
+    asked = Finetuning("run", "data", "output", "digits_finetune")
+    assert not asked.sweeps
+    for more in ({"sweep": True}, {"rates": (0.1,)}, {"head_rates": (2.0,)}):
+        assert replace(asked, **more).sweeps  # type: ignore[arg-type]
