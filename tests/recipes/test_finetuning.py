@@ -115,6 +115,13 @@ def test_mistakes_are_told_before_anything_is_written(
     assert not (tmp_path / "tuned").exists()
 
 
+def test_a_run_is_not_tuned_into_itself(place: Path) -> None:
+    before = sorted(place.rglob("*"))
+    with pytest.raises(UserError, match="is the run that is fine-tuned"):
+        read_finetune(words(place, place / "run", "--output", f"{place / 'run'}/"))
+    assert sorted(place.rglob("*")) == before
+
+
 def test_the_recipe_has_to_be_named(place: Path, tmp_path: Path) -> None:
     given = words(place, tmp_path / "tuned")
     del given[given.index("--recipe") : given.index("--recipe") + 2]

@@ -64,6 +64,10 @@ class Finetuning:
         check_given(run=self.run, data=self.data, output=self.output)
         require(self, OPTION, wait=at_least(0).note("seconds"), labels_seed=at_least(0))
         Labels.read(self.labels)
+        if self.output.rstrip("/") == self.run.rstrip("/"):
+            raise UserError(
+                f"--output {self.output} is the run that is fine-tuned, and a run has one recipe. Name another output."
+            )
 
     def where(self, data: str) -> Where:
         """Return the places of the training on a dataset."""
