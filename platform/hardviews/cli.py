@@ -126,8 +126,8 @@ def _finetune(words: list[str]) -> None:
     from hardviews.train.loop import pretrain
 
     with supervised():
-        where, recipe = read_finetune(words)
-        pretrain(recipe, where)
+        where, recipe, opened = read_finetune(words)
+        pretrain(recipe, where, opened)
 
 
 def _launch(words: list[str]) -> None:

@@ -17,9 +17,10 @@ from hardviews.elastic.environment import launched
 from hardviews.errors import UserError
 from hardviews.evaluation.subject import Subject
 from hardviews.methods.supervised import SupervisedConfig
-from hardviews.models.encoder import Encoder
+from hardviews.models.encoder import Encoder, Form
 from hardviews.recipes import recipe_named
 from hardviews.recipes.overrides import description
+from hardviews.runs.record import Record
 from hardviews.runs.waiting import Dataset, EncoderOfRun, wait_for
 from hardviews.runs.where import Where, open_dataset, patience
 from hardviews.storage.url import check_given
@@ -97,23 +98,31 @@ def read_words(words: Sequence[str], fitted: Fit | None = None) -> tuple[Finetun
     return finetuning, parse(settings, rest, f"finetune {named.name}", description(named))
 
 
-def read_finetune(words: Sequence[str]) -> tuple[Where, Recipe]:
+def read_finetune(words: Sequence[str]) -> tuple[Where, Recipe, Callable[[], Encoder] | None]:
     """Return what the words name, after the images were drawn.
+
+    The last one gives away the encoder, which was read; it is None if the run was begun before.
 
     Raises:
         UserError: the encoder, the dataset or the recipe is not there, or they do not fit.
     """
+    opened: list[Encoder] = []
 
     def fit(finetuning: Finetuning, recipe: Recipe) -> Recipe:
+        begun = Record.read(finetuning.output, patience())
+        if begun is not None and begun.encoder:
+            wait_for([Dataset(finetuning.data)], finetuning.wait)
+            return of_encoder(recipe, Form.of(begun.encoder), len(open_dataset(finetuning.data).classes))
         subject = Subject(encoder=finetuning.run)
         awaited = [Dataset(finetuning.data), *([EncoderOfRun(finetuning.run)] if subject.waits else [])]
         wait_for(awaited, finetuning.wait)
-        encoder = open_encoder(finetuning.run, finetuning.project)
-        return of_encoder(recipe, encoder, len(open_dataset(finetuning.data).classes))
+        opened.append(open_encoder(finetuning.run, finetuning.project))
+        return of_encoder(recipe, opened[0].form, len(open_dataset(finetuning.data).classes))
 
     finetuning, recipe = read_words(words, fit)
     index = open_dataset(finetuning.data)
-    return finetuning.where(drawn(finetuning, index, recipe.training.batch)), recipe
+    where = finetuning.where(drawn(finetuning, index, recipe.training.batch))
+    return where, recipe, opened.pop if opened else None
 
 
 def with_classifier(recipe: Recipe) -> Recipe:
@@ -130,7 +139,7 @@ def with_classifier(recipe: Recipe) -> Recipe:
     )
 
 
-def of_encoder(recipe: Recipe, encoder: Encoder, classes: int) -> Recipe:
+def of_encoder(recipe: Recipe, encoder: Form, classes: int) -> Recipe:
     """Return a recipe for an encoder's network and pixels, and for so many classes."""
     method = recipe.method
     assert isinstance(method, SupervisedConfig)

@@ -30,7 +30,7 @@ One life of a run, from the top to the bottom of this file (arrows lead into oth
         end                          whatever happened: workers, saves, the life's note, the tracking run
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -42,6 +42,7 @@ from hardviews.elastic.timeline import mark
 from hardviews.elastic.worker import EVICTED, Phase, doing, last_reached, leaving, reached, written
 from hardviews.errors import UserError
 from hardviews.interrupts import GivenUp, ending, listening
+from hardviews.models.encoder import Encoder
 from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.history import History
 from hardviews.runs.life import Displaced, End, LifeNotes, NoLife, Taken
@@ -87,8 +88,10 @@ _HURRY, _LIFE = 1.0, 5.0  # seconds for the notes of a life's end, if others wai
 _LAST_GOOD = 30.0  # seconds for a save that is under way when a run fails: the user goes on from it
 
 
-def pretrain(recipe: Recipe, where: Where) -> None:
+def pretrain(recipe: Recipe, where: Where, opened: Callable[[], Encoder] | None = None) -> None:
     """Pretrain by a recipe on a packed dataset, from the last checkpoint in the output if there is one.
+
+    opened: gives away the encoder that `where.init` names, if it was read already; it is not kept during the training.
 
     Raises:
         UserError: anything that the user can mend; nothing was written then, or the run goes on from its last
@@ -100,7 +103,7 @@ def pretrain(recipe: Recipe, where: Where) -> None:
     with listening(), workers, joined(recipe.precision.choose_device) as world, StopFlag().listening() as stop:
         mark("joined", world=world.size)
         try:
-            life = Pretraining(recipe, where, world, stop)
+            life = Pretraining(recipe, where, world, stop, opened)
         except UserError:
             if world.leads:
                 report_failure(where)
@@ -111,7 +114,9 @@ def pretrain(recipe: Recipe, where: Where) -> None:
 class Pretraining:
     """One life of a run: what is checked, taken over, trained, saved and exported."""
 
-    def __init__(self, recipe: Recipe, where: Where, world: World, stop: StopFlag) -> None:
+    def __init__(
+        self, recipe: Recipe, where: Where, world: World, stop: StopFlag, opened: Callable[[], Encoder] | None = None
+    ) -> None:
         """Check everything that can be checked before a step, and take over what an earlier life left."""
         self.recipe, self.where, self.world, self.stop = recipe, where, world, stop
         training = recipe.training
@@ -135,9 +140,9 @@ class Pretraining:
         self.lasting = Lasting(self.trainer, self.calendar, damage)
         self.feed = Feed(recipe, self.reader, self.calendar, self.trainer.objective, world)
         self.checkpoints = Checkpoints(where.output, training.keep)
-        encoder = described(recipe, self.trainer.objective, self.trainer.objective.method, index.classes)
-        self.record = Record("", recipe.name, recipe.settings(), index.digest, data=where.data, encoder=encoder)
-        self._take_over()
+        exported = described(recipe, self.trainer.objective, self.trainer.objective.method, index.classes)
+        self.record = Record("", recipe.name, recipe.settings(), index.digest, data=where.data, encoder=exported)
+        self._take_over(opened)
         self.monitor = Monitor(
             recipe.monitor, recipe.backbone, self.trainer.objective, self.reader, self.calendar, world
         )
@@ -151,7 +156,7 @@ class Pretraining:
             raise SystemExit(EVICTED)  # nothing was begun
         return LifeNotes(self.where.output, patience(), lambda: self.stop.raised, after=newest)
 
-    def _take_over(self) -> None:
+    def _take_over(self, opened: Callable[[], Encoder] | None = None) -> None:
         """Take over the newest whole checkpoint of this output, and the tracking run that it belongs to."""
         before = Record.read(self.where.output, patience())
         found = self.checkpoints.patient(patience()).latest(self.world.device)
@@ -163,7 +168,7 @@ class Pretraining:
         if found is not None:
             self.lasting.take_over(found)
         elif self.where.init is not None:
-            encoder = open_encoder(self.where.init, self.where.project)
+            encoder = opened() if opened else open_encoder(self.where.init, self.where.project)
             begin_from(self.trainer.objective, encoder, self.where.init)
             self.parent = str(encoder.provenance.get("run_id", ""))
         every = self.recipe.training.checkpoint_seconds or None
