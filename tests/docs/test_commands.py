@@ -50,6 +50,7 @@ OTHERS |= {
     "--source",
     "--target",
     "--cluster",
+    "--set",
     "--s3",
     "--latency",
     "--only",
