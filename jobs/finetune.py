@@ -17,7 +17,7 @@ def finetune(
     output: Optional[str] = None,
     tracking: Optional[str] = None,
     j: str = "1:2x1",
-    wait: int = 0,
+    wait: int = 86400,
     cpu: int = 2,
     memMB: int = 4096,
     gpu: int = 0,
@@ -50,7 +50,8 @@ def finetune(
         output: URL under which the tuned encoder is kept
         tracking: address of the MLflow server
         j: MIN:MAXxPROCESSES: nodes, and processes on each
-        wait: seconds to wait for data that are still being packed; on a cluster the job has no GPU meanwhile
+        wait: seconds to wait for data that are still being packed and for an encoder that is still trained; on a
+            cluster the job has no GPU meanwhile
         cpu: cores of a trainer node
         memMB: memory of a trainer node in MB
         gpu: GPUs of a trainer node

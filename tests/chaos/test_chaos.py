@@ -7,132 +7,77 @@ end is what holds of a run that nothing disturbed: every sample once, one comple
 import os
 import random
 import re
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from hardviews.data.pack_command import Packing
+from hardviews.models.backbones import Backbone
+from hardviews.models.encoder import Encoder, save
+from hardviews.views.augmentation import Normalisation
+from tests.chaos.harming import HARDVIEWS, Job, Server
 from tests.cluster.cluster import wait_for
 from tests.cluster.record import Output, check_reports, parting, pretraining_runs
 from tests.cluster.reference import undisturbed
-from tests.elastic.processes import descendants
-from tests.tracking.servers import free_port, mlflow_server
 
-HARDVIEWS = Path(sys.executable).parent / "hardviews"
-OVERRIDES = ("--training.checkpoint-seconds", "4")
 PACKING = ("--source", "photographs", "--shard-bytes", "1000000")
 TOLERANCE = 1e-3  # of the losses, relative
+ENCODER = "encoder"
 
 
-def _says(pid: int) -> str:
-    try:
-        return (Path("/proc") / str(pid) / "cmdline").read_text().replace("\0", " ")
-    except OSError:
-        return ""  # ended meanwhile
+@dataclass(frozen=True)
+class Training:
+    """A training that is disturbed.
+
+    Attributes:
+        recipe: its name.
+        command: words of `hardviews` before the places; ENCODER stands for an encoder that training begins with.
+        overrides: of the recipe, and of what is trained on.
+        labelled: folder in the output with the images that it is trained on, if they are a part of the dataset.
+    """
+
+    recipe: str
+    command: tuple[str, ...]
+    overrides: tuple[str, ...]
+    labelled: str | None = None
 
 
-class Job:
-    """The launched job and ways to harm it; each says what it did."""
-
-    def __init__(self, folder: Path, words: list[str], environment: dict[str, str], seed: int) -> None:
-        self._random = random.Random(seed)
-        self.log = folder / "launch.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [HARDVIEWS, "launch", "--nnodes", "1:3", *words],
-                env=environment,
-                stdout=log,
-                stderr=log,
-                cwd=folder,
-                start_new_session=True,
-            )
-
-    def _named(self, module: str) -> list[int]:
-        return [pid for pid in descendants(self.process.pid)[1:] if f"-m {module} " in f"{_says(pid)} "]
-
-    def _agent(self) -> int | None:
-        agents = self._named("hardviews.elastic.agent")
-        return self._random.choice(agents) if agents else None
-
-    def kill_node(self) -> str:
-        agent = self._agent()
-        return self._signal(descendants(agent), signal.SIGKILL, "a node killed") if agent else "no node to kill"
-
-    def kill_process(self) -> str:
-        agent = self._agent()
-        below = descendants(agent)[1:] if agent else []
-        return self._signal([self._random.choice(below)], signal.SIGKILL, "a process killed") if below else "no process"
-
-    def freeze_node(self) -> str:
-        agent = self._agent()
-        if agent is None:
-            return "no node to freeze"
-        frozen, seconds = descendants(agent), self._random.uniform(1, 14)
-        self._signal(frozen, signal.SIGSTOP, "")
-        time.sleep(seconds)
-        self._signal(frozen, signal.SIGCONT, "")
-        return f"a node frozen for {seconds:.0f} s"
-
-    def kill_coordinator(self) -> str:
-        return self._signal(self._named("hardviews.elastic.coordinator"), signal.SIGKILL, "the coordinator killed")
-
-    def end_process(self) -> str:
-        agent = self._agent()
-        below = descendants(agent)[1:] if agent else []
-        return self._signal(below[-1:], signal.SIGTERM, "a process asked to leave")
-
-    def _signal(self, pids: list[int], number: int, what: str) -> str:
-        for pid in pids:
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                continue
-        return what
-
-    def over(self) -> bool:
-        return self.process.poll() is not None
-
-    def close(self) -> None:
-        for pid in reversed(descendants(self.process.pid)):
-            self._signal([pid], signal.SIGCONT, "")
-            self._signal([pid], signal.SIGKILL, "")
-        self.process.wait(20)
+# Settings under which the number of processes changes little, as recipes/smoke.py explains.
+_STEADY = ("--training.batch", "192", "--precision.compute", "float64", "--training.log-steps", "1")
+TRAININGS = {
+    "pretrain": Training("smoke", ("pretrain", "smoke"), ("--training.checkpoint-seconds", "4")),
+    "finetune": Training(
+        "digits_finetune",
+        ("finetune", ENCODER, "--recipe", "digits_finetune"),
+        ("--labels", "50%", "--training.epochs", "6", *_STEADY, "--training.checkpoint-seconds", "4"),
+        "labelled/50pct-seed0",
+    ),
+}
 
 
-class Server:
-    """The MLflow server, ended and begun again at the same port."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._port = folder, free_port()
-        self._begin()
-
-    def _begin(self) -> None:
-        self._context = mlflow_server(self._folder, self._port)
-        self.uri = self._context.__enter__()
-
-    def restart(self) -> str:
-        self.close()
-        time.sleep(2)
-        self._begin()
-        return "the MLflow server killed and begun again"
-
-    def close(self) -> None:
-        self._context.__exit__(None, None, None)
+def encoder(folder: Path) -> None:
+    """Write the encoder that a fine-tuning begins with."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save(Encoder(Backbone("test_resnet"), Normalisation(), None, 32), str(folder / ENCODER))
 
 
 @pytest.mark.chaos
 @pytest.mark.timeout(1800)
-def test_faults_at_random_change_nothing(s3, tmp_path):
+@pytest.mark.parametrize("name", TRAININGS)
+def test_faults_at_random_change_nothing(s3, tmp_path, name):
+    training = TRAININGS[name]
     seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(10**6))
     faults = int(os.environ.get("CHAOS_FAULTS") or 12)
     print(f"CHAOS_SEED={seed} CHAOS_FAULTS={faults}", flush=True)
     chance = random.Random(seed)
-    rows = undisturbed(tmp_path, "smoke", OVERRIDES, PACKING)
+    encoder(tmp_path)
+    rows = undisturbed(tmp_path, training.recipe, training.overrides, PACKING, training.command)
 
     bucket = s3.bucket()
     data, url = f"{bucket}/photographs", f"{bucket}/run"
@@ -142,8 +87,8 @@ def test_faults_at_random_change_nothing(s3, tmp_path):
     mlflow = Server(served)
     variables = {**os.environ, "MLFLOW_TRACKING_URI": mlflow.uri, "OMP_NUM_THREADS": "1"}
     variables["HARDVIEWS_CACHE"] = str(tmp_path / "cache")
-    words = ["pretrain", "smoke", "--data", data, "--output", url, "--project", str(tmp_path / "project"), *OVERRIDES]
-    job = Job(tmp_path, words, variables, seed)
+    words = [*training.command, "--data", data, "--output", url, "--project", str(tmp_path / "project")]
+    job = Job(tmp_path, [*words, *training.overrides], variables, seed)
     output = Output(s3.client(), url)
 
     def store_away() -> str:
@@ -168,7 +113,9 @@ def test_faults_at_random_change_nothing(s3, tmp_path):
         assert job.process.wait(600) == 0, job.log.read_text()[-6000:]
         wait_for("the log's end", lambda: pretraining_runs(_client(mlflow))[0].info.status == "FINISHED", 60)
 
-        audited = subprocess.run([HARDVIEWS, "audit", url, "--data", data], capture_output=True, text=True, timeout=120)
+        trained_on = data if training.labelled is None else f"{url}/{training.labelled}"
+        command = [HARDVIEWS, "audit", url, "--data", trained_on]
+        audited = subprocess.run(command, capture_output=True, text=True, timeout=120)
         print(audited.stdout)
         assert audited.returncode == 0, audited.stdout + audited.stderr
         assert re.search(r"\b0 samples lost, 0 repeated", audited.stdout)

@@ -5,16 +5,18 @@ from typing import Any
 
 from torchx.specs import AppDef
 
-from jobs import fewshot, knn, linear_eval, pack, pretrain, transfer_eval
+from jobs import classify, fewshot, finetune, knn, linear_eval, pack, pretrain, transfer_eval
 from tests.charts.rendering import SITE
 
 COMPONENTS = {
     "pack": pack.pack,
     "pretrain": pretrain.pretrain,
+    "finetune": finetune.finetune,
     "knn": knn.knn,
     "linear": linear_eval.linear_eval,
     "fewshot": fewshot.fewshot,
     "transfer": transfer_eval.transfer_eval,
+    "classify": classify.classify,
 }
 # Arguments of a component, and run options of the site, by the chart's keys.
 ARGUMENTS = {
@@ -84,4 +86,9 @@ def submission(name: str, values: dict[str, Any]) -> tuple[AppDef, dict[str, Any
     arguments = {ARGUMENTS.get(key, key): value for key, value in merged.items() if key != "args"}
     known = ("image", "data") if name == "pack" else tuple(SITE)
     site = {key: values.get(key, SITE[key]) for key in known}
+    if name == "finetune":
+        arguments["run"] = arguments.get("run") or site["output"]
+    elif name not in ("pack", "pretrain"):
+        tuned = values.get("finetune", {}).get("output") if name == "classify" else None
+        site["output"] = arguments.pop("run", None) or tuned or site["output"]
     return COMPONENTS[name](*own.get("args", []), **(site | arguments)), cfg

@@ -10,7 +10,9 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "hardviews"
-JOBS = ("pack", "pretrain", "knn", "linear", "fewshot", "transfer")
+JOBS = ("pack", "pretrain", "finetune", "knn", "linear", "fewshot", "transfer", "classify")
+REQUIRED = {"pack": {"source": "digits"}, "finetune": {"output": "s3://b/tuned"}}
+"""Values without which a job is refused."""
 SITE = {"image": "registry/hardviews:1", "data": "s3://b/d", "output": "s3://b/o", "tracking": "http://m:5000"}
 
 

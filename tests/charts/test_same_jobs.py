@@ -8,10 +8,11 @@ import pytest
 import yaml
 
 from tests.charts.by_torchx import AFFINITY, ARGUMENTS, COMPONENTS, submission
-from tests.charts.rendering import CHART, job
+from tests.charts.rendering import CHART, REQUIRED, job
 from tests.launch.kubernetes.jobs import manifest
 
-EVALUATIONS = ("knn", "linear", "fewshot", "transfer")
+TRAININGS = ("pretrain", "finetune")
+EVALUATIONS = ("knn", "linear", "fewshot", "transfer", "classify")
 # TorchX's own, and the chart's.
 LABELS = ("torchx.pytorch.org/", "app.kubernetes.io/", "helm.sh/")
 
@@ -137,15 +138,25 @@ ELASTIC: dict[str, dict[str, Any]] = {
     "data of a volume": {"JOB": {"data": "/data/x", "wait": 60, "mounts": MOUNTS[:1]}},
     "data of its own": {"JOB": {"data": "s3://b/other", "wait": 60}},
 }
-PRETRAIN: dict[str, dict[str, Any]] = {
+TRAINING: dict[str, dict[str, Any]] = {
     "recipe and grace": {"JOB": {"recipe": "smoke", "grace": 120}},
     "no grace": {"JOB": {"grace": 0}},
+}
+FINETUNE: dict[str, dict[str, Any]] = {
+    "a run of its own": {"JOB": {"run": "s3://b/other", "wait": 60}},
+    "a run of MLflow": {"JOB": {"run": "0123456789abcdef0123456789abcdef"}},
+    "an untrained network": {"JOB": {"run": "timm:resnet50", "data": "/data/x", "mounts": MOUNTS[:1]}},
+    "some labels": {"JOB": {"args": ["--labels", "10%", "--training.epochs", "3"]}},
+    "the run of a volume": {"output": "/data/run", "JOB": {"mounts": MOUNTS[:1]}},
 }
 EVALUATION: dict[str, dict[str, Any]] = {
     "gpus without processes": {"JOB": {"gpu": 4}},
     "an encoder": {"JOB": {"args": ["--encoder", "s3://b/e"]}},
     "an encoder, and data": {"JOB": {"args": ["--encoder=s3://b/e", "--sets", "s3://b/s"]}},
     "a checkpoint": {"JOB": {"args": ["--checkpoint", "newest"]}},
+    "a run of its own": {"JOB": {"run": "s3://b/other"}},
+    "a tuned run": {"finetune": {"output": "s3://b/tuned"}},
+    "a run of its own beside a tuned one": {"finetune": {"output": "s3://b/tuned"}, "JOB": {"run": "s3://b/other"}},
     "data in the words": {"JOB": {"args": ["--train", "s3://b/train", "--test", "s3://b/test"]}},
 }
 
@@ -155,7 +166,8 @@ def cases() -> list[Any]:
     for name in COMPONENTS:
         chosen = CASES | PLACEMENT
         chosen |= ELASTIC | GPUS if name != "pack" else {"source": {"JOB": {"source": "photographs"}}}
-        chosen |= PRETRAIN if name == "pretrain" else EVALUATION if name in EVALUATIONS else {}
+        chosen |= TRAINING if name in TRAININGS else EVALUATION if name in EVALUATIONS else {}
+        chosen |= FINETUNE if name == "finetune" else {}
         found += [pytest.param(name, values, id=f"{name}: {case}") for case, values in chosen.items()]
     return found
 
@@ -163,8 +175,7 @@ def cases() -> list[Any]:
 @pytest.mark.parametrize(("name", "values"), cases())
 def test_the_chart_makes_the_job_of_torchx(name, values):
     values = {(name if key == "JOB" else key): value for key, value in values.items()}
-    if name == "pack":
-        values = {**values, "pack": {"source": "digits", **values.get("pack", {})}}
+    values = {**values, name: {**REQUIRED.get(name, {}), **values.get(name, {})}}
     assert normalised(job(name, values)) == normalised(by_torchx(name, values))
 
 

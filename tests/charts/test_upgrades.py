@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from tests.charts.rendering import JOBS, SITE, ci, job, objects, of_kind
+from tests.charts.rendering import JOBS, REQUIRED, SITE, ci, job, objects, of_kind
 
-ALL = {**SITE, **{name: {"enabled": True} for name in JOBS}} | {"pack": {"enabled": True, "source": "digits"}}
+ALL = {**SITE, **{name: {"enabled": True, **REQUIRED.get(name, {})} for name in JOBS}}
 
 
 def names(values):
@@ -26,7 +26,9 @@ def changed(values):
     [
         ({"image": "registry/hardviews:2"}, set(JOBS)),
         ({"data": "s3://b/other"}, set(JOBS)),
-        ({"output": "s3://b/other"}, set(JOBS) - {"pack"}),
+        ({"output": "s3://b/other"}, set(JOBS) - {"pack", "classify"}),
+        ({"finetune": {"enabled": True, "output": "s3://b/other"}}, {"finetune", "classify"}),
+        ({"finetune": {**ALL["finetune"], "args": ["--labels", "1%"]}}, {"finetune"}),
         ({"tracking": "http://other:5000"}, set(JOBS) - {"pack"}),
         ({"queue": "other"}, set(JOBS)),
         ({"secrets": ["store"]}, set(JOBS)),

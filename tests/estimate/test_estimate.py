@@ -246,6 +246,15 @@ def test_settings_of_the_recipe_count() -> None:
     assert recipe == replace(recipe_named("digits"), training=recipe.training)
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_compilation_is_not_counted_and_the_report_says_so(compiled: bool) -> None:
+    config, recipe = read_estimate(["digits", *(["--training.compile"] if compiled else [])])
+    report = estimate(recipe, config, only=["plain"])
+    assert report.columns == estimate(recipe_named("digits"), config, only=["plain"]).columns
+    lines = [line for line in report.text().splitlines() if "training.compile is not counted" in line]
+    assert len(lines) == compiled
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

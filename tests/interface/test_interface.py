@@ -63,7 +63,7 @@ def test_a_training_is_that_of_the_command(trained: list[tuple[Recipe, Where]], 
 
 def test_a_fine_tuning_takes_a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[Prepared] = []
-    monkeypatch.setattr(Prepared, "run", asked.append)
+    monkeypatch.setattr(Prepared, "run", lambda prepared: asked.append(prepared))
     shards = str(tmp_path / "shards")
     assert hardviews.pack("digits", shards) == {"train": 1442, "test": 355}
     save(Encoder(Backbone("test_resnet"), Normalisation(), image_size=8), tmp_path / "run")

@@ -85,7 +85,9 @@ def test_evaluations_and_packing_call_their_commands():
 def test_fine_tuning_names_the_encoder_first():
     app = finetune("--labels", "10%", run="r", recipe="digits_finetune", data="d", output="o")
     line = command_lines(app)["trainer"]
-    assert line.endswith("hardviews.cli finetune r --recipe digits_finetune --data d --output o --labels 10%")
+    assert line.endswith(
+        "hardviews.cli finetune r --recipe digits_finetune --data d --output o --wait 86400 --labels 10%"
+    )
 
 
 HELD = "python -m hardviews.launch.gate --wait"
@@ -106,7 +108,8 @@ COORDINATOR = "--host 0.0.0.0 --port 29500"
         (lambda: pretrain(data="s3://d", wait=60), "60 --data s3://d"),
         (lambda: pretrain(data="s3://d"), None),
         (lambda: finetune(run="s3://r", data="s3://d", wait=60), "60 --run s3://r --data s3://d"),
-        (lambda: finetune(run="r", data="s3://d", wait=60), "60 --data s3://d"),
+        (lambda: finetune(run="r", data="s3://d"), "86400 --data s3://d"),
+        (lambda: finetune(run="s3://r", data="s3://d", wait=0), None),
     ],
 )
 def test_a_job_is_held_back_until_the_things_that_it_needs_are_there(app, held):

@@ -301,12 +301,37 @@ def test_every_job_of_the_chart_is_the_job_of_torchx(values):
     enabled: dict[str, Any] = {key: {"enabled": True} for key in ("knn", "linear", "fewshot")}
     enabled |= {"pack": {"enabled": True, "source": "digits"}, "pretrain": {"enabled": True, "recipe": "smoke"}}
     enabled["transfer"] = {"enabled": True, "args": ["--sets", "s3://b/set"]}
+    enabled |= {"finetune": {"enabled": True, "output": "s3://b/t"}, "classify": {"enabled": True}}
     assert examine_chart([values(enabled)], CHART).mistakes == []
     commands = [job.words[0] for reader in Reader.made for job in reader.jobs]
-    assert commands == ["pack", "pretrain", "knn", "linear", "fewshot", "transfer"]
+    assert commands == ["pack", "pretrain", "finetune", "knn", "linear", "fewshot", "transfer", "classify"]
     words = {job.words[0]: job.words for reader in Reader.made for job in reader.jobs}
     assert words["pretrain"] == ["pretrain", "smoke", "--data", "s3://b/d", "--output", "s3://b/o"]
     assert words["knn"] == ["knn", "--run", "s3://b/o", "--data", "s3://b/d", "--wait", "86400"]
+    assert words["finetune"][:6] == ["finetune", "s3://b/o", "--recipe", "digits_finetune", "--data", "s3://b/d"]
+    assert words["finetune"][6:] == ["--output", "s3://b/t", "--wait", "86400"]
+    assert words["classify"][:3] == ["classify", "--run", "s3://b/t"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "finetune: finetune.output is empty. Give a URL"),
+        ({"output": "s3://b/o"}, "finetune: --output s3://b/o is the run that is fine-tuned"),
+        ({"output": "s3://b/t", "recipe": "digits"}, "finetune: The recipe digits trains without labels"),
+        ({"output": "s3://b/t", "args": ["--labels", "few"]}, "finetune: --labels few is no number of labels"),
+    ],
+)
+def test_mistakes_of_a_fine_tuning_are_found(values, given, message):
+    found = examine_chart([values({"finetune": {"enabled": True, **given}})], CHART)
+    assert [text[: len(message)] for text in found.mistakes] == [message]
+
+
+def test_a_fine_tuning_without_an_encoder_is_refused(values):
+    found = examine_chart([values({"output": "", "finetune": {"enabled": True, "output": "s3://b/t"}})], CHART)
+    assert found.mistakes == [
+        "finetune: run is empty, and so is the chart's output. Give the encoder that is trained further."
+    ]
 
 
 def test_the_servers_of_the_chart_are_those_of_its_jobs(values):

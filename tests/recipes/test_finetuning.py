@@ -9,6 +9,7 @@ import pytest
 from hardviews.cli import main
 from hardviews.data.index import Index
 from hardviews.errors import UserError
+from hardviews.evaluation import subject
 from hardviews.methods.supervised import SupervisedConfig
 from hardviews.models.encoder import load
 from hardviews.recipes.finetuning import read_finetune
@@ -16,7 +17,7 @@ from hardviews.runs.audit import audit
 from hardviews.tracking.failures import MissingRun
 from hardviews.tracking.mlflow_run import NullRun, Run
 from hardviews.train.review import Review
-from tests.train.runs import packed, rows, simclr, train
+from tests.train.runs import dying, packed, rows, simclr, train, weights
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,37 @@ def test_mistakes_are_told_before_anything_is_written(
     with pytest.raises(UserError, match=told.replace(".", r"\.")):
         read_finetune(given)
     assert not (tmp_path / "tuned").exists()
+
+
+def test_the_encoder_is_read_once_and_a_run_that_was_begun_goes_on_without_it(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Run, "start", lambda *_, **__: NullRun("a" * 32))
+    monkeypatch.setattr(Review, "finish", lambda *_: None)
+    read: list[Any] = []
+
+    def counted(url: Any) -> Any:
+        read.append(url)
+        return load(url)
+
+    monkeypatch.setattr(subject, "load", counted)
+    more = ("--labels", "50%", "--training.epochs", "2", "--training.checkpoint-steps", "1")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    main(["finetune", *words(place, whole, *more)])
+    assert read == [str(place / "run")]
+    with dying(2):
+        main(["finetune", *words(place, cut, *more)])
+    read.clear()
+    main(["finetune", "nowhere", *words(place, cut, *more)[1:]])
+    assert read == []
+    assert weights(cut) == weights(whole)
+
+
+def test_a_run_is_not_tuned_into_itself(place: Path) -> None:
+    before = sorted(place.rglob("*"))
+    with pytest.raises(UserError, match="is the run that is fine-tuned"):
+        read_finetune(words(place, place / "run", "--output", f"{place / 'run'}/"))
+    assert sorted(place.rglob("*")) == before
 
 
 def test_the_recipe_has_to_be_named(place: Path, tmp_path: Path) -> None:

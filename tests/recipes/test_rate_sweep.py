@@ -126,7 +126,7 @@ def test_few_labels_of_a_class_make_a_hint() -> None:
 def test_the_rates_are_those_of_the_publication_or_around_the_recipes() -> None:
     byol, digits = (recipe_named(name) for name in ("finetune_byol_r50_50", "digits_finetune"))
     assert candidates(byol) == [(rate, 1.0) for rate in (0.005, 0.01, 0.02, 0.05, 0.1)]
-    assert candidates(digits) == [(0.006, 10.0), (0.02, 10.0), (0.06, 10.0)]
+    assert candidates(digits) == [(0.006, 1.0), (0.02, 1.0), (0.06, 1.0)]
     assert candidates(digits, (0.2, 0.1), (5.0, 1.0)) == [(0.1, 1.0), (0.1, 5.0), (0.2, 1.0), (0.2, 5.0)]
 
 

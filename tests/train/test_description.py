@@ -17,7 +17,7 @@ from hardviews.tracking.notes import with_section
 from hardviews.train.command_line import CommandLine, in_lines
 from hardviews.train.description import Description
 from hardviews.train.rate_table import RateTable, Trial
-from hardviews.train.tuning import Tuning
+from hardviews.train.tuning import Source, Tuning
 
 WORDS = ("hardviews.cli", "pretrain", "digits", "--data", "d", "--output", "o", "--training.epochs", "5")
 
@@ -98,7 +98,7 @@ def test_a_fine_tuning_begins_with_its_encoder_labels_and_rates(data: str, tmp_p
         Trial(0.06, 10.0, 0.0, None, 20, "NaN"),
     )
     rates = RateTable(trials, 12, 60)
-    tuning = Tuning("runs/first", "ab" * 16, "digits", "shards", "5%", 3, 72, (7, 8), rates)
+    tuning = Tuning("runs/first", Source("", "ab" * 16, "digits"), "shards", "5%", 3, 72, (7, 8), rates)
     run = Noted()
     command = CommandLine.of_this_process(
         "digits_finetune",
@@ -151,13 +151,13 @@ def test_a_fine_tuning_begins_with_its_encoder_labels_and_rates(data: str, tmp_p
 
 
 def test_a_fine_tuning_without_a_sweep_names_the_recipes_rates(data: str) -> None:
-    tuning = Tuning("timm:resnet18", "", "", "shards", "100%", None, 90, (45, 45))
+    tuning = Tuning("timm:resnet18", Source(""), "shards", "100%", None, 90, (45, 45))
     run = Noted()
     command = CommandLine.of_this_process("digits_finetune", ())
     recipe = recipe_named("digits_finetune")
     Description(run, recipe, "shards", Index.head(data), "/runs/1", command, 1000, tuning).begin(0)
     assert run.note.startswith(
         "**Fine-tuned** from `timm:resnet18` on all labels (90 images, 45 of each class); learning rate 0.02, "
-        "classifier 0.2."
+        "classifier 0.02."
     )
     assert tuning.tags() == {"hardviews.labels": "100%", "hardviews.labels.images": "90"}

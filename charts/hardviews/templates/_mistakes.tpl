@@ -4,10 +4,16 @@
 {{- $lacks := list -}}
 {{- if not $v.image }}{{ $lacks = append $lacks "image (container image with hardviews in it)" }}{{ end -}}
 {{- if not $o.data }}{{ $lacks = append $lacks "data (URL of a packed dataset)" }}{{ end -}}
-{{- if and (ne $job "pack") (not $o.output) }}{{ $lacks = append $lacks "output (URL under which checkpoints are kept)" }}{{ end -}}
+{{- if and (eq $job "finetune") (not $o.run) }}{{ $lacks = append $lacks "run (encoder that is trained further), or the chart's output" }}{{ end -}}
+{{- if and (eq $job "finetune") (not $o.output) }}{{ $lacks = append $lacks "an output of its own: finetune.output (URL under which the tuned encoder is kept)" }}{{ end -}}
+{{- if and (eq $job "pretrain") (not $o.output) }}{{ $lacks = append $lacks "output (URL under which checkpoints are kept)" }}{{ end -}}
+{{- if and (not (has $job (list "pack" "pretrain" "finetune"))) (not $o.run) }}{{ $lacks = append $lacks "output (URL under which checkpoints are kept)" }}{{ end -}}
 {{- if and (ne $job "pack") (not $o.env.MLFLOW_TRACKING_URI) }}{{ $lacks = append $lacks "tracking (address of the MLflow server)" }}{{ end -}}
 {{- if and (eq $job "pack") (not $v.pack.source) }}{{ $lacks = append $lacks "source (folder, list file, or the name of a dataset)" }}{{ end -}}
 {{- with $lacks }}{{ $found = append $found (printf "The job %s lacks %s." $job (join "; " .)) }}{{ end -}}
+{{- if and (eq $job "finetune") $o.run (eq (trimSuffix "/" $o.run) (trimSuffix "/" ($o.output | default ""))) -}}
+{{- $found = append $found (printf "output %s is the run that is fine-tuned, and a run has one recipe. Give finetune.output another URL." $o.output) -}}
+{{- end -}}
 {{- $least := int64 $o.least }}{{ $most := int64 $o.most }}{{ $processes := int64 $o.processes }}{{ $gpu := int64 $o.gpu -}}
 {{- if gt $least $most -}}
 {{- $found = append $found (printf "j %s asks for at least %d nodes and at most %d: the first number is the smaller one, as in %d:%dx%d." $o.j $least $most $most $least $processes) -}}
@@ -88,7 +94,7 @@
 {{/* Everything that is wrong, in one message. */}}
 {{- define "hardviews.mistakes" -}}
 {{- $v := .Values }}{{ $found := list }}{{ $jobs := list -}}
-{{- range $job := list "pack" "pretrain" "knn" "linear" "fewshot" "transfer" -}}
+{{- range $job := splitList " " (include "hardviews.jobs" $) -}}
 {{- if (index $v $job).enabled -}}
 {{- $jobs = append $jobs $job -}}
 {{- $o := include "hardviews.options" (dict "root" $ "job" $job) | fromJson -}}

@@ -5,6 +5,11 @@
 {{- .Values.fullnameOverride | default $made -}}
 {{- end }}
 
+{{/* Keys of the jobs in the values, with spaces between them. */}}
+{{- define "hardviews.jobs" -}}
+pack pretrain finetune knn linear fewshot transfer classify
+{{- end }}
+
 {{/* Labels by which a selector finds the pods of a part of the release; they never change. */}}
 {{- define "hardviews.selector" -}}
 app.kubernetes.io/name: {{ .root.Values.nameOverride | default .root.Chart.Name }}

@@ -28,10 +28,12 @@ job's single values win; this is PodOptions.over. */}}
 {{- range $key := list "cpu" "memMB" "round" }}{{ $_ := set $o $key (index $job $key) }}{{ end -}}
 {{- $_ := set $o "gpu" ($job.gpu | default 0) -}}
 {{- $_ := set $o "wait" ($job.wait | default 0) -}}
-{{- $_ := set $o "grace" (ternary $job.grace 30 (eq .job "pretrain")) -}}
+{{- $_ := set $o "grace" (ternary $job.grace 30 (has .job (list "pretrain" "finetune"))) -}}
 {{- $_ := set $o "data" ($job.data | default $v.data) -}}
-{{- $_ := set $o "output" $v.output -}}
-{{- $_ := set $o "role" (get (dict "pack" "packer" "pretrain" "trainer") .job | default "evaluation") -}}
+{{- $_ := set $o "output" (ternary $job.output $v.output (eq .job "finetune")) -}}
+{{- $run := $v.output }}{{ if and (eq .job "classify") $v.finetune.output }}{{ $run = $v.finetune.output }}{{ end -}}
+{{- $_ := set $o "run" ($job.run | default $run) -}}
+{{- $_ := set $o "role" (get (dict "pack" "packer" "pretrain" "trainer" "finetune" "trainer") .job | default "evaluation") -}}
 {{- $j := $job.j | default (toString (max 1 (int64 $o.gpu))) -}}
 {{- $most := 1 }}{{ $least := 1 }}{{ $processes := 1 -}}
 {{- if regexMatch "^[0-9]+:[0-9]+$" $j -}}
@@ -55,24 +57,27 @@ job's single values win; this is PodOptions.over. */}}
 {{- $remote := hasPrefix "s3://" $o.data -}}
 {{- if eq $o.job "pack" -}}
 {{- $words = list "pack" "--source" $job.source "--out" $o.data -}}
-{{- else if eq $o.job "pretrain" -}}
-{{- $words = list "pretrain" $job.recipe "--data" $o.data "--output" $o.output -}}
+{{- else if has $o.job (list "pretrain" "finetune") -}}
+{{- $words = list "pretrain" $job.recipe -}}
+{{- if eq $o.job "finetune" }}{{ $words = list "finetune" $o.run "--recipe" $job.recipe }}{{ end -}}
+{{- $words = concat $words (list "--data" $o.data "--output" $o.output) -}}
 {{- if $o.wait -}}
 {{- $words = concat $words (list "--wait" (toString (int64 $o.wait))) -}}
-{{- if $remote }}{{ $gate = list "--data" $o.data }}{{ end -}}
+{{- if and (eq $o.job "finetune") (hasPrefix "s3://" $o.run) }}{{ $gate = list "--run" $o.run }}{{ end -}}
+{{- if $remote }}{{ $gate = concat $gate (list "--data" $o.data) }}{{ end -}}
 {{- end -}}
 {{- else -}}
 {{- $said := dict -}}
 {{- range $word := $job.args }}{{ if hasPrefix "--" $word }}{{ $_ := set $said (splitList "=" $word | first) true }}{{ end }}{{ end -}}
 {{- $words = list $o.job -}}
 {{- if not (hasKey $said "--encoder") -}}
-{{- $words = concat $words (list "--run" $o.output) -}}
-{{- if hasPrefix "s3://" $o.output }}{{ $gate = list "--run" $o.output }}{{ end -}}
+{{- $words = concat $words (list "--run" $o.run) -}}
+{{- if hasPrefix "s3://" $o.run }}{{ $gate = list "--run" $o.run }}{{ end -}}
 {{- end -}}
 {{- $words = concat $words (list "--data" $o.data "--wait" (toString (int64 $o.wait))) -}}
 {{- if and $gate (hasKey $said "--checkpoint") }}{{ $gate = append $gate "--checkpoint" }}{{ end -}}
 {{- $own := or (hasKey $said "--data") (hasKey $said "--train") (hasKey $said "--test") (hasKey $said "--sets") -}}
-{{- if and $remote (not $own) }}{{ $gate = concat $gate (list "--data" $o.data "--parts" "train,test") }}{{ end -}}
+{{- if and $remote (not $own) }}{{ $gate = concat $gate (list "--data" $o.data "--parts" (ternary "test" "train,test" (eq $o.job "classify"))) }}{{ end -}}
 {{- if not $o.wait }}{{ $gate = list }}{{ end -}}
 {{- end -}}
 {{- dict "words" (concat $words $job.args) "gate" $gate | toJson -}}

@@ -4,12 +4,12 @@ SimCLR's published subsets of ImageNet are balanced like this (Chen et al. 2020,
 class are its 1 %. Which images they are stands in its lists (`simclr_lists.py`).
 """
 
-import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hardviews.data.content_draw import hashed, lot
 from hardviews.data.index import Index
 from hardviews.data.simclr_lists import LISTS, PublishedList, rows_of
 from hardviews.errors import UserError
@@ -81,8 +81,8 @@ class Labels:
         by_class: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
         for place, (row, label) in enumerate(zip(index.samples, index.labels.tolist(), strict=True)):
             if label >= 0:
-                by_class[label].append((_hash(seed, f"label {row['crc32']} {row['size']}"), place))
-        counts = self._counts(sorted(by_class, key=lambda label: _hash(seed, f"class {label}")), by_class)
+                by_class[label].append((lot("labelled", seed, row), place))
+        counts = self._counts(sorted(by_class, key=lambda label: hashed(seed, f"class {label}")), by_class)
         return sorted(place for label, found in by_class.items() for _, place in sorted(found)[: counts[label]])
 
     def _counts(self, classes: Sequence[int], by_class: dict[int, list[tuple[bytes, int]]]) -> dict[int, int]:
@@ -98,8 +98,3 @@ class Labels:
                 "share, or 1-per-class."
             )
         return {label: each + (number < left) for number, label in enumerate(classes)}
-
-
-def _hash(seed: int, content: str) -> bytes:
-    # Not the hash that evaluations hold images out by: the images drawn would be those that are held out.
-    return hashlib.blake2b(f"{seed} {content}".encode(), digest_size=8).digest()

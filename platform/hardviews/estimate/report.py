@@ -131,6 +131,11 @@ class Report:
             f"Memory: for {self.samples} images a GPU, by the sizes of tensors; without the allocator's reserve, the "
             "workspaces of libraries and the rendering of views.",
         ]
+        if self.recipe.training.compile:
+            notes.append(
+                "training.compile is not counted: the operations stay the same, but compiled networks differ in "
+                "time and memory. Measure a step, and give the --share that it reaches."
+            )
         for name, column in self.columns.items():
             if isinstance(column, Refused):
                 notes.append(f"{name} is refused: {column.reason}")

@@ -3,11 +3,10 @@
 Shape suffixes: N samples.
 """
 
-import hashlib
-
 import torch
 from torch import Tensor
 
+from hardviews.data.content_draw import lot
 from hardviews.data.index import Index
 
 SHARE = 0.1
@@ -26,7 +25,7 @@ def held_out(index: Index, seed: int = 0, share: float = SHARE) -> Tensor:
     labels_N = torch.from_numpy(index.labels)
     classes = 1 if index.multi_label else max(1, len(index.classes))
     most = max(LEAST_OF_EACH, MOST // classes)
-    rank = [_hash(seed, int(row["crc32"]), int(row["size"])) for row in index.samples]
+    rank = [lot("held out", seed, row) for row in index.samples]
     mask_N = torch.zeros(len(index), dtype=torch.bool)
     by_class: dict[int, list[int]] = {}
     for place, label in enumerate(labels_N.tolist()):
@@ -44,7 +43,3 @@ def held_out(index: Index, seed: int = 0, share: float = SHARE) -> Tensor:
 def names_of(index: Index) -> list[str]:
     """Return a name for the content of each sample: its checksum and size."""
     return [f"{row['crc32']:08x}-{row['size']}" for row in index.samples]
-
-
-def _hash(seed: int, crc32: int, size: int) -> bytes:
-    return hashlib.blake2b(f"{seed} {crc32} {size}".encode(), digest_size=8).digest()

@@ -108,7 +108,7 @@ def pretraining(
         data: URL.
         output: URL.
         tracking: MLflow's.
-        wait: seconds to wait for data that are still being packed.
+        wait: seconds to wait for data that are still being packed, and for the encoder.
         resource: of one trainer node.
         env: further variables of the trainers.
         grace: seconds between SIGTERM and SIGKILL of a training process.

@@ -5,7 +5,7 @@ Shape suffixes: B images, C channels, H rows, W columns, D features.
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
@@ -96,6 +96,11 @@ class Encoder(nn.Module):
         return features_BD.float()
 
     @property
+    def form(self) -> "Form":
+        """Everything but the weights."""
+        return Form(self.backbone, self.normalisation, self.image_size, self.interpolation)
+
+    @property
     def digest(self) -> str:
         """SHA-256 of what the encoder computes: backbone, normalisation, weights; neither provenance nor classifier."""
         return digest_of(self._architecture(), self.network.state_dict())
@@ -119,16 +124,35 @@ def architecture(
     }
 
 
+@dataclass(frozen=True)
+class Form:
+    """An encoder without its weights: which network, and which images it takes."""
+
+    backbone: Backbone
+    normalisation: Normalisation
+    image_size: int
+    interpolation: Interpolation = _USUAL_FILTER
+
+    @staticmethod
+    def of(description: Mapping[str, Any]) -> "Form":
+        """Read a description (see `architecture`).
+
+        Raises:
+            KeyError, TypeError, ValueError, UserError: it is not one.
+        """
+        normalisation = Normalisation(**{key: tuple(value) for key, value in description["normalisation"].items()})
+        interpolation = description.get("interpolation", _USUAL_FILTER)
+        return Form(Backbone(**description["backbone"]), normalisation, description["image_size"], interpolation)
+
+
 def of_weights(description: Mapping[str, Any], state: Mapping[str, Tensor], provenance: Mapping[str, Any]) -> Encoder:
     """Return the encoder of a description (see `architecture`) and of weights under plain timm keys.
 
     Raises:
         KeyError, TypeError, ValueError, RuntimeError, UserError: they do not fit together.
     """
-    backbone = Backbone(**description["backbone"])
-    normalisation = Normalisation(**{key: tuple(value) for key, value in description["normalisation"].items()})
-    interpolation = description.get("interpolation", _USUAL_FILTER)
-    encoder = Encoder(backbone, normalisation, None, description["image_size"], provenance, interpolation)
+    form = Form.of(description)
+    encoder = Encoder(form.backbone, form.normalisation, None, form.image_size, provenance, form.interpolation)
     encoder.network.load_state_dict(exported_state(state))
     return encoder.eval()
 

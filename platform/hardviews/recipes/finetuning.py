@@ -18,12 +18,13 @@ from hardviews.elastic.environment import launched
 from hardviews.errors import UserError
 from hardviews.evaluation.subject import Subject
 from hardviews.methods.supervised import SupervisedConfig
-from hardviews.models.encoder import Encoder
+from hardviews.models.encoder import Encoder, Form
 from hardviews.recipes import recipe_named
 from hardviews.recipes.finetune_rates import candidates
 from hardviews.recipes.label_division import Division
 from hardviews.recipes.overrides import description
 from hardviews.recipes.rate_sweep import Sweep
+from hardviews.runs.record import Record
 from hardviews.runs.waiting import Dataset, EncoderOfRun, wait_for
 from hardviews.runs.where import Where, open_dataset, patience
 from hardviews.storage.url import check_given
@@ -31,7 +32,7 @@ from hardviews.train.init import open_encoder
 from hardviews.train.loop import live, together
 from hardviews.train.recipe import Recipe
 from hardviews.train.task import Task
-from hardviews.train.tuning import Tuning
+from hardviews.train.tuning import Source, Tuning
 
 LABELLED = "labelled"
 """Folder in the output with the images that were drawn."""
@@ -92,6 +93,10 @@ class Finetuning:
             hold_out=above(0, below=1).note("a share of the labels"),
         )
         Labels.read(self.labels, self.labels_list)
+        if self.output.rstrip("/") == self.run.rstrip("/"):
+            raise UserError(
+                f"--output {self.output} is the run that is fine-tuned, and a run has one recipe. Name another output."
+            )
 
     @property
     def sweeps(self) -> bool:
@@ -133,12 +138,21 @@ def read_words(words: Sequence[str], fitted: Fit | None = None) -> tuple[Finetun
 
 @dataclass(frozen=True)
 class Prepared:
-    """A fine-tuning whose images were drawn: its places, its recipe, its facts, and the sweep that it begins with."""
+    """A fine-tuning whose images were drawn.
+
+    Attributes:
+        where: its places.
+        recipe: for the encoder's network and the classes of the data.
+        tuning: its facts.
+        sweep: that it begins with, if rates are to be chosen.
+        opened: gives away the encoder; None if the run was begun before, and needs it no more.
+    """
 
     where: Where
     recipe: Recipe
     tuning: Tuning
     sweep: Sweep | None
+    opened: Callable[[], Encoder] | None
 
     def run(self) -> None:
         """Choose the rates if that is asked for, then train; from where an earlier life was ended.
@@ -147,13 +161,13 @@ class Prepared:
             As `pretrain`.
         """
         with together(self.recipe) as (world, stop):
-            recipe, task = self.recipe, Task(tuning=self.tuning)
+            recipe, task = self.recipe, Task(tuning=self.tuning, opened=self.opened)
             if self.sweep is not None:
                 table = self.sweep.choose(world, stop)
                 recipe, best = self.sweep.applied(table), table.chosen
                 world.say(f"chosen: {best.rates}; held-out top-1 {best.top1:.1f} %")
                 steps = sum(trial.steps for trial in table.trials)
-                task = Task(before=steps, tuning=replace(self.tuning, rates=table))
+                task = replace(task, before=steps, tuning=replace(self.tuning, rates=table))
             live(recipe, self.where, world, stop, task)
 
 
@@ -164,34 +178,43 @@ def read_finetune(words: Sequence[str]) -> Prepared:
         UserError: the encoder, the dataset or the recipe is not there, or they do not fit.
     """
     opened: list[Encoder] = []
+    sources: list[Source] = []
 
     def fit(finetuning: Finetuning, recipe: Recipe) -> Recipe:
-        subject = Subject(encoder=finetuning.run)
-        awaited = [Dataset(finetuning.data), *([EncoderOfRun(finetuning.run)] if subject.waits else [])]
-        wait_for(awaited, finetuning.wait)
-        encoder = open_encoder(finetuning.run, finetuning.project)
-        opened.append(encoder)
-        return of_encoder(recipe, encoder, len(open_dataset(finetuning.data).classes))
+        begun = Record.read(finetuning.output, patience())
+        if begun is not None and begun.encoder and begun.source:
+            wait_for([Dataset(finetuning.data)], finetuning.wait)
+            sources.append(Source(**begun.source))
+            form = Form.of(begun.encoder)
+        else:
+            subject = Subject(encoder=finetuning.run)
+            awaited = [Dataset(finetuning.data), *([EncoderOfRun(finetuning.run)] if subject.waits else [])]
+            wait_for(awaited, finetuning.wait)
+            encoder = open_encoder(finetuning.run, finetuning.project)
+            opened.append(encoder)
+            known = {name: str(encoder.provenance.get(name, "")) for name in ("run_id", "recipe")}
+            sources.append(Source(encoder.digest, **known))
+            form = encoder.form
+        return of_encoder(recipe, form, len(open_dataset(finetuning.data).classes))
 
     finetuning, recipe = read_words(words, fit)
-    (encoder,) = opened
+    (source,) = sources
     index = open_dataset(finetuning.data)
     where = finetuning.where(drawn(finetuning, index, recipe.training.batch))
     labels = Index.load(where.data, patience())
     sweep = None
     if finetuning.sweeps:
         rates = candidates(recipe, finetuning.rates, finetuning.head_rates)
-        sweep = Sweep(recipe, where, encoder.digest, rates, finetuning.division)
-    return Prepared(where, recipe, _facts(finetuning, encoder, labels), sweep)
+        sweep = Sweep(recipe, where, source.digest, rates, finetuning.division)
+    return Prepared(where, recipe, _facts(finetuning, source, labels), sweep, opened.pop if opened else None)
 
 
-def _facts(finetuning: Finetuning, encoder: Encoder, labels: Index) -> Tuning:
-    asked, source = Labels.read(finetuning.labels, finetuning.labels_list), encoder.provenance
+def _facts(finetuning: Finetuning, source: Source, labels: Index) -> Tuning:
+    asked = Labels.read(finetuning.labels, finetuning.labels_list)
     counts = Counter(label for label in labels.labels.tolist() if label >= 0).values()
     return Tuning(
         encoder=finetuning.run,
-        parent=str(source.get("run_id", "")),
-        pretrained_by=str(source.get("recipe", "")),
+        source=source,
         data=finetuning.data,
         labels=str(asked),
         seed=None if asked.all or asked.listed is not None else finetuning.labels_seed,
@@ -214,7 +237,7 @@ def with_classifier(recipe: Recipe) -> Recipe:
     )
 
 
-def of_encoder(recipe: Recipe, encoder: Encoder, classes: int) -> Recipe:
+def of_encoder(recipe: Recipe, encoder: Form, classes: int) -> Recipe:
     """Return a recipe for an encoder's network and pixels, and for so many classes."""
     method = recipe.method
     assert isinstance(method, SupervisedConfig)

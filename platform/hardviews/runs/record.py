@@ -27,6 +27,7 @@ class Record:
     encoder: the description of the encoder that the run exports (`models.encoder.architecture`), and under `within`
     the prefix of its weights' names in a checkpoint; a `classifier` has its own prefix there, and the names of its
     classes. Empty in the records of older versions.
+    source: of a fine-tuning, the encoder that it began with: its digest, run_id and recipe.
     """
 
     run_id: str
@@ -36,6 +37,7 @@ class Record:
     key: str = ""
     data: str = ""
     encoder: Mapping[str, Any] = field(default_factory=dict)
+    source: Mapping[str, str] = field(default_factory=dict)
 
     @staticmethod
     def read(output: str, patience: float | None = None) -> "Record | None":

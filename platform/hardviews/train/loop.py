@@ -32,7 +32,7 @@ One life of a run, from the top to the bottom of this file (arrows lead into oth
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 
@@ -155,7 +155,10 @@ class Pretraining:
         self.feed = Feed(recipe, self.reader, self.calendar, self.trainer.objective, world)
         self.checkpoints = Checkpoints(where.output, training.keep)
         encoder = described(recipe, self.trainer, index.classes)
-        self.record = Record("", recipe.name, recipe.settings(), index.digest, data=where.data, encoder=encoder)
+        source = {} if task.tuning is None else asdict(task.tuning.source)
+        self.record = Record(
+            "", recipe.name, recipe.settings(), index.digest, data=where.data, encoder=encoder, source=source
+        )
         self._take_over()
         self.monitor = Monitor(
             recipe.monitor, recipe.backbone, self.trainer.objective, self.reader, self.calendar, world
@@ -182,7 +185,8 @@ class Pretraining:
         if found is not None:
             self.lasting.take_over(found)
         elif self.where.init is not None:
-            encoder = open_encoder(self.where.init, self.where.project)
+            opened = self.task.opened
+            encoder = opened() if opened else open_encoder(self.where.init, self.where.project)
             begin_from(self.trainer.objective, encoder, self.where.init)
             self.trainer.begin_average()
             self.parent = str(encoder.provenance.get("run_id", ""))

@@ -1,7 +1,9 @@
 """What a training is to its job, which may consist of several."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from hardviews.models.encoder import Encoder
 from hardviews.train.tuning import Tuning
 
 
@@ -13,11 +15,13 @@ class Task:
         trial: it is judged and forgotten: it has no tracking run, and its process goes on with another training.
         before: steps of the trainings that the job does before this one, for the coordinator, which counts all.
         tuning: the encoder and the labels, if it is a fine-tuning.
+        opened: gives away the encoder that it begins with, if it was read already; it is not kept during the training.
     """
 
     trial: bool = False
     before: int = 0
     tuning: Tuning | None = None
+    opened: Callable[[], Encoder] | None = None
 
     def reached_by(self, last: int | None) -> int | None:
         """Return the step of this training that earlier lives have reached, None if nobody reported one.

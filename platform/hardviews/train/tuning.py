@@ -7,13 +7,27 @@ from hardviews.train.rate_table import RateTable, Trial
 
 
 @dataclass(frozen=True)
+class Source:
+    """The encoder of a fine-tuning, for the record of the run: a later life needs no more of it.
+
+    Attributes:
+        digest: of the encoder.
+        run_id: its tracking run, empty if it has none.
+        recipe: that it was trained by, empty if it is unknown.
+    """
+
+    digest: str
+    run_id: str = ""
+    recipe: str = ""
+
+
+@dataclass(frozen=True)
 class Tuning:
     """What a fine-tuning began from.
 
     Attributes:
         encoder: as it was named: a run's output, a file, an id, `timm:NAME`.
-        parent: tracking run of the encoder, empty if it has none.
-        pretrained_by: recipe of the encoder, empty if it is unknown.
+        source: the encoder itself.
         data: address of the data that labels were drawn from.
         labels: which labels, as `--labels` has them; a published list with its checksum.
         seed: of their draw, None if nothing was drawn.
@@ -23,8 +37,7 @@ class Tuning:
     """
 
     encoder: str
-    parent: str
-    pretrained_by: str
+    source: Source
     data: str
     labels: str
     seed: int | None
@@ -56,13 +69,13 @@ class Tuning:
     @property
     def of_encoder(self) -> str:
         """Return the encoder in Markdown: its recipe or place, with a link to its run."""
-        name = f"`{self.pretrained_by or self.encoder}`"
-        return f"[{name}](#/experiments/{EXPERIMENT}/runs/{self.parent})" if self.parent else name
+        name, run_id = f"`{self.source.recipe or self.encoder}`", self.source.run_id
+        return f"[{name}](#/experiments/{EXPERIMENT}/runs/{run_id})" if run_id else name
 
     def section(self) -> str:
         """Return what the page says of the beginning, in full."""
         lines = [
-            f"* Encoder: `{self.encoder}`" + (f" (recipe {self.of_encoder})" if self.pretrained_by else ""),
+            f"* Encoder: `{self.encoder}`" + (f" (recipe {self.of_encoder})" if self.source.recipe else ""),
             f"* Labels: {self.of_labels}, from `{self.data}`",
         ]
         if self.rates is not None:

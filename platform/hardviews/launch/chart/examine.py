@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hardviews.launch import site
-from hardviews.launch.chart.jobs import NAME, NO_SOURCE, ChartJob, jobs_of, submitter_of
+from hardviews.launch.chart.jobs import NAME, NO_RUN, NO_SOURCE, NO_TUNED, ChartJob, jobs_of, submitter_of
 from hardviews.launch.chart.schema import Violation, violations
 from hardviews.launch.chart.values import defaults, entry_of, merge, read_values, without
 from hardviews.launch.chart.wording import in_values
@@ -88,13 +88,20 @@ def _quick(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
+_REMEDIES = {
+    NO_SOURCE: "source is empty. Give a folder of class folders, a list file, or the name of a dataset.",
+    NO_RUN: "run is empty, and so is the chart's output. Give the encoder that is trained further.",
+    NO_TUNED: "finetune.output is empty. Give a URL for the tuned encoder, not that of the pretraining.",
+}
+
+
 def _missing(job: ChartJob) -> list[str]:
     found = [
         f"{value.argument} is empty ({value.meaning}). Write it into the values."
         for value in site.missing(job.app, local=False)
     ]
-    if NO_SOURCE in job.app.roles[0].args:
-        found.append("source is empty. Give a folder of class folders, a list file, or the name of a dataset.")
+    words = job.app.roles[-1].args
+    found += [remedy for placeholder, remedy in _REMEDIES.items() if placeholder in words]
     return found
 
 

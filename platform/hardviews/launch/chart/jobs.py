@@ -12,7 +12,7 @@ from hardviews.launch.component import Mistaken
 from hardviews.launch.kubernetes.submitter import Submitter
 from hardviews.launch.pod_options import PodOptions
 
-JOBS = ("pack", "pretrain", "knn", "linear", "fewshot", "transfer")
+JOBS = ("pack", "pretrain", "finetune", "knn", "linear", "fewshot", "transfer", "classify")
 """Keys of the chart's jobs."""
 
 NAME = "hardviews"
@@ -20,6 +20,12 @@ NAME = "hardviews"
 
 NO_SOURCE = "<source: images to pack>"
 """Placeholder of a source that is not given, as those of the site's values."""
+
+NO_RUN = "<run: encoder that is trained further>"
+"""Placeholder of an encoder to fine-tune."""
+
+NO_TUNED = "<output: URL under which the tuned encoder is kept>"
+"""Placeholder of the output of a fine-tuning: it is not that of the pretraining."""
 
 _DIGITS = 10  # of a digest that the chart puts behind the name of a job
 _GRACE_OF_COMPONENT = "grace"  # an argument of the component, which puts it into the pod's options itself
@@ -87,7 +93,7 @@ def _job(key: str, values: Mapping[str, Any], release: str) -> ChartJob:
     }
     if key != "pack":
         given |= {
-            "output": values.get("output") or site.OUTPUT.placeholder,
+            "output": _run(key, values) or site.OUTPUT.placeholder,
             "tracking": tracking or site.TRACKING.placeholder,
             "nodes": mine.get("j") or None,
             "wait": mine.get("wait") or 0,
@@ -98,9 +104,19 @@ def _job(key: str, values: Mapping[str, Any], release: str) -> ChartJob:
         if key == "pretrain":
             given |= {"nodes": mine.get("j") or "", "recipe": mine.get("recipe"), "grace": mine.get("grace")}
             return ChartJob(key, component.pretraining(**given), cfg)
+        if key == "finetune":
+            given |= {"nodes": mine.get("j") or "", "recipe": mine.get("recipe"), "grace": mine.get("grace")}
+            given |= {"output": mine.get("output") or NO_TUNED, "finetune": _run(key, values) or NO_RUN}
+            return ChartJob(key, component.pretraining(**given), cfg)
         return ChartJob(key, component.evaluation(command=key, **given), cfg)
     except Mistaken as error:
         return ChartJob(key, error.app, cfg, list(error.mistakes))
+
+
+def _run(key: str, values: Mapping[str, Any]) -> str:
+    """Return the run that a job trains, trains further or evaluates; empty if none is named."""
+    tuned = values["finetune"].get("output") if key == "classify" else None
+    return values[key].get("run") or tuned or values.get("output") or ""
 
 
 def _site_options(values: Mapping[str, Any], name: str) -> dict[str, CfgVal]:
