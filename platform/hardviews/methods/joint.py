@@ -118,7 +118,7 @@ class Joint(Method):
         used = self.used.values()
         masking = [n for n, part in self.used.items() if type(part).mask is not Method.mask]
         self._plan, self.names = joined({n: part.plan() for n, part in self.used.items()}, config.share, masking)
-        self.leaves_out = len(config.parts) > 1
+        self.leaves_out = any(part.scheduled or part.weight == 0 for part in config.parts)
         self.labelled = any(part.labelled for part in used)
         self.rowwise_targets = all(part.rowwise_targets for part in used)
         self.unselected_state = any(part.unselected_state for part in used)

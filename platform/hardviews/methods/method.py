@@ -136,7 +136,7 @@ class Method(nn.Module, ABC):
         """The methods that this one adds, each with its pairs; the method itself if it is no sum."""
         return ((self, self.pairs()),)
 
-    #: Whether a step may leave trained weights without a gradient: those of a part that has not begun.
+    #: Whether a step may leave trained weights without a gradient: those of a part that has not begun, or of weight 0.
     leaves_out = False
 
     #: Whether `encode` passes pixels of trained views to the backbone alone, as they are. Then another method over the

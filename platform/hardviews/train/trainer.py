@@ -123,7 +123,9 @@ class Trainer:
                 # Buffers stay equal on all ranks by construction; the adversarial branch may be left out of a step, and
                 # a part of a sum of methods.
                 forward_sync_buffers=False,
-                find_unused_parameters=recipe.strategy.adversarial_branch or method.leaves_out,
+                find_unused_parameters=recipe.strategy.adversarial_branch
+                or method.leaves_out
+                or bool(recipe.strategy.hardened_kinds - {None}),
             )
 
     @property
