@@ -480,6 +480,25 @@ PUBLISHED: dict[str, Published] = {
     "finetune_hexa_r50_20": FINETUNE_SWAV.but(
         "Li et al. (arXiv 2012.13493): epochs", rate=0.01, head_rate=0.2, final_rate=0.01 * 0.04
     ),
+    "finetune_dino_vits16_200": Published(
+        "Zhou et al. 2022 (arXiv 2111.07832), fine-tuning of ViT-S/16",
+        {
+            "backbone": "vit_small_patch16_224",
+            "drop_path": 0.1,
+            "optimizer": "adamw",
+            "weight_decay": 0.05,
+            "decay_biases": False,
+            "layer_decay": 0.75,
+            "batch": 1024,
+            "epochs": 200,
+            "rate": 1e-3,
+            "start_rate": 0.0,
+            "final_rate": 1e-6,
+            "warmup_epochs": 20.0,
+            "smoothing": 0.1,
+            "mixtures": {"MixUp": 0.8, "CutMix": 1.0},
+        },
+    ),
     "finetune_mae_vitb16_100": Published(
         "facebookresearch/mae, FINETUNE.md",
         {

@@ -134,6 +134,7 @@ IMAGENET: tuple[Callable[[], Recipe], ...] = (
     finetune.finetune_swav_r50_20_10pct,
     finetune.finetune_byol_r50_50,
     finetune.finetune_hexa_r50_20,
+    finetune.finetune_dino_vits16_200,
     finetune.finetune_mae_vitb16_100,
     hexa.hexa_moco_r50_200,
     hexa.hexa_moco_r50_800,
