@@ -89,6 +89,10 @@ exports: $(STAMP)  ## every export format on networks of real sizes: long
 notebooks: $(STAMP)  ## execute the notebooks of the docs
 	.venv/bin/python -m pytest -m notebooks tests/interface $(PYTEST)
 
+.PHONY: walkthroughs
+walkthroughs: $(STAMP)  ## follow the documents from top to bottom, run the demo on other images: long
+	.venv/bin/python -m pytest -m walkthrough tests/docs tests/browser tests/test_demo_command.py $(PYTEST)
+
 .PHONY: test-cluster
 test-cluster: $(STAMP)  ## pods killed on a real cluster: KUBECONFIG, HARDVIEWS_IMAGE and OBJECT_STORE_IMAGE say which
 	.venv/bin/python -m pytest -m cluster tests/cluster $(PYTEST)

@@ -33,6 +33,7 @@ def make_images(folder: Path, each: int) -> Path:
     return folder
 
 
+@pytest.mark.walkthrough
 @pytest.mark.timeout(900)  # four commands and three checks load the libraries, on a busy machine slowly
 def test_own_images(tmp_path):
     """The whole demo by real jobs: two processes train, two jobs evaluate."""

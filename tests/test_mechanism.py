@@ -118,6 +118,7 @@ def margin(values: torch.Tensor) -> float:
     return float(values.mean() / (values.std() / len(values) ** 0.5))
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("method", METHODS)
 def test_hard_pairs_overlap_less_than_those_passed_over(method: str, tiles: str) -> None:
     found = measured(method, tiles)
@@ -127,6 +128,7 @@ def test_hard_pairs_overlap_less_than_those_passed_over(method: str, tiles: str)
     assert margin(found["least"]) > MARGIN
 
 
+@pytest.mark.laws
 def test_easy_pairs_do_not(tiles: str) -> None:
     """The fault that the test above must find: the easiest pair in place of the hardest."""
     found = measured("simclr", tiles, choose="easiest")

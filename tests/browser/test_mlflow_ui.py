@@ -67,6 +67,7 @@ def tuned(tmp_path, project, client, monkeypatch):
     return run
 
 
+@pytest.mark.walkthrough
 def test_the_page_of_a_fine_tuning_begins_with_encoder_labels_and_rates(project, client, tmp_path, monkeypatch):
     run = tuned(tmp_path, project, client, monkeypatch)
     assert run.data.tags["hardviews.labels"] == "30-per-class"

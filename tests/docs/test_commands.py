@@ -167,6 +167,7 @@ def test_readme(workplace):
     assert any("torch.Size([8, " in text for text in printed.values())
 
 
+@pytest.mark.walkthrough
 def test_recipes(workplace):
     with contextlib.redirect_stdout(io.StringIO()):
         Packing("photos", "shards").run()
@@ -188,6 +189,7 @@ def test_data(workplace):
     assert "270 images of dots, stripes" in snippet
 
 
+@pytest.mark.walkthrough
 @pytest.mark.timeout(900)  # seven evaluations and three trainings
 def test_evaluation(workplace):
     with contextlib.redirect_stdout(io.StringIO()):
@@ -204,6 +206,7 @@ def test_evaluation(workplace):
     assert all("accuracy of the classifier" in text and "stripes" in text for text in classified)
 
 
+@pytest.mark.walkthrough
 def test_export(workplace):
     printed = follow(ROOT / "docs" / "export.md")
     assert any("torch.Size([1, " in text for text in printed.values())
@@ -213,6 +216,7 @@ def test_export(workplace):
     assert "| dataset | shards |" in card and "| images in the dataset | 1,442 |" in card and "Finished at step" in card
 
 
+@pytest.mark.walkthrough
 def test_health(workplace):
     printed = follow(ROOT / "docs" / "health.md")
     assert "runs/first: ok" in printed[".venv/bin/hardviews health runs/first"]
@@ -223,6 +227,7 @@ def test_health(workplace):
     assert {name for name in described if f'"{name}"' not in recorded} == set()
 
 
+@pytest.mark.walkthrough
 def test_finetuning(workplace):
     with contextlib.redirect_stdout(io.StringIO()):
         Packing("digits", "shards").run()

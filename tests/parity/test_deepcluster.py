@@ -106,6 +106,6 @@ def test_mixed_views_predict_mixed_clusters(samples: int, heads: int, weight: fl
 
 def test_a_fault_breaks_parity(monkeypatch: pytest.MonkeyPatch) -> None:
     """Absent labels that count as losses of zero."""
-    monkeypatch.setattr(DeepCluster, "valid", lambda self, batch: None)
+    monkeypatch.setattr(DeepCluster, "valid", lambda self, batch, kind: None)
     with pytest.raises(AssertionError):
         test_step.hypothesis.inner_test(12, 3, 7, 2, 0.1, 0)
