@@ -135,6 +135,8 @@ def main() -> int:
         print("Nothing is measured yet: --run --packages FOLDER begins.")
     for results in found:
         for budget, title in (("flops", "equal FLOPs"), ("time", "equal time")):
+            if budget not in {row["budget"] for row in known(results)}:
+                continue
             print(f"## {results.name}, {title}\n\n{table(known(results), budget)}", flush=True)
     return 0
 

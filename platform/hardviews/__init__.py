@@ -44,4 +44,5 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """Return the public names, those that are not imported yet included."""
-    return sorted({*globals(), *__all__})
+    own = {"Any", "TYPE_CHECKING", "import_module"}
+    return sorted({*globals(), *__all__} - own)

@@ -29,6 +29,7 @@ def test_import_brings_no_torch_and_tab_shows_every_function() -> None:
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert set(hardviews.__all__) <= set(shown)
     assert {"pretrain", "pack", "evaluate", "load", "recipes", "compare", "hard_views", "attack"} <= set(shown)
+    assert not {"Any", "TYPE_CHECKING", "import_module"} & set(shown)
     for name in hardviews.__all__:
         assert getattr(hardviews, name).__doc__, name
     with pytest.raises(AttributeError, match="no attribute 'pretrian'"):

@@ -77,11 +77,22 @@ def test_nothing_of_the_network_changes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"), [({"epsilon": 4}, "write 4/255 as 0.0157"), ({"steps": 0}, "take 1 .FGSM. or more")]
+    ("changes", "said"),
+    [
+        ({"epsilon": 4}, "write 4/255 as 0.0157"),
+        ({"epsilon": -1}, "a bound is 0 or more"),
+        ({"epsilon": float("nan")}, "a bound is 0 or more"),
+        ({"steps": 0}, "take 1 .FGSM. or more"),
+        ({"steps": 2.5}, "take 1 .FGSM. or more"),
+        ({"step_size": 0}, "a part of the bound"),
+        ({"network": "model"}, "got a str as its network"),
+        ({"view": torch.zeros(6, 3, 16, 16, dtype=torch.uint8)}, "normalise it first"),
+    ],
 )
 def test_mistakes_are_named(changes: Any, said: str) -> None:
     network = Network()
+    given = {"network": network, "view": view(), "loss": lambda v: network(v).mean()}
     with pytest.raises(UserError, match=said):
-        attack(network, view(), lambda v: network(v).mean(), **changes)
+        attack(**(given | changes))
     with pytest.raises(UserError, match="does not depend on the view"):
         attack(network, view(), lambda v: torch.zeros(6))

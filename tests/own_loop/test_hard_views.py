@@ -130,3 +130,19 @@ def test_mistakes_are_named(views: Any, loss: Any, said: str) -> None:
     network = Network()
     with pytest.raises(UserError, match=said):
         hard_views(network, views, network, loss)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"choose": "worst"}, "choose='worst': take hardest or easiest"),
+        ({"size": 0}, "size=0: give pixels, 1 or more"),
+        ({"network": lambda view: view}, r"got a function as its network: .* nn\.ModuleList"),
+        ({"pair_loss": lambda a, b: distance(a, b) / 0 * 0}, "returned NaN for 6 of 6 images"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(changes: Any, said: str) -> None:
+    network = Network()
+    given = {"network": network, "candidates": candidates(), "encode": network, "pair_loss": distance}
+    with pytest.raises(UserError, match=said):
+        hard_views(**(given | changes))

@@ -52,10 +52,10 @@ def audited(strategy: Strategy, method: str = "simclr", step: int = 0) -> tuple[
 
 @pytest.mark.parametrize("guess", GUESSES)
 def test_measures_are_those_of_exact_scores(guess: str) -> None:
-    objective, losses = audited(replace(GUESSES[guess], audit=1))
+    objective, losses = audited(replace(GUESSES[guess], audit=1), step=1)
     selection = losses.selecting.selection
     assert selection is not None and selection.audited
-    exact = objective.score(make_batch(objective), selection.table).numpy()
+    exact = objective.score(make_batch(objective, step=1), selection.table).numpy()
     scores = selection.hardness if selection.scores is None else selection.scores
     assert scores is not None
     columns = np.arange(8)
@@ -68,6 +68,13 @@ def test_measures_are_those_of_exact_scores(guess: str) -> None:
     if guess != "predicted":  # which has not seen anything, and predicts alike
         correlation = [spearmanr(scores[:, i], exact[:, i]).statistic for i in columns]
         np.testing.assert_allclose(losses.measures[CORRELATION], correlation, rtol=1e-6)
+
+
+def test_first_views_are_not_audited_as_if_they_were_chosen() -> None:
+    """`PredictedViews` trains on them while it learns."""
+    strategy = PredictedViews(4, warm_up=3, audit=1)
+    audits = [AGREEMENT in audited(strategy, step=step)[1].measures for step in range(5)]
+    assert audits == [False, False, False, True, True]
 
 
 @given(st.integers(1, 7), st.data())

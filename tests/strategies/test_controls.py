@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
@@ -26,6 +27,8 @@ from hardviews.strategies.random_views import RandomViews
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.train.chosen_pairs import chosen_pairs
 from hardviews.train.meter import Meter
+from hardviews.views.geometry import iou
+from hardviews.views.pair_means import pair_means
 from hardviews.views.params import Column
 from hardviews.views.plan import Slot
 from tests.laws.cases import METHODS, build, make_batch, rows_of, state, train_step
@@ -108,7 +111,7 @@ def test_least_overlap_equals_brute_force(method: str) -> None:
         assert means[int(selection.choice[i])] == pytest.approx(min(means), abs=1e-6)
     measured = chosen_pairs(selection, objective.pairs)
     assert measured is not None
-    assert measured.least.all()
+    assert measured.least is None  # no loss was scored
     assert (measured.overlap.chosen <= measured.overlap.passed_over + 1e-6).all()
 
 
@@ -261,10 +264,24 @@ def test_metrics_are_there_or_absent(strategy: Strategy, hardness: bool, overlap
     assert "loss/clean" in logged
     assert ("hardness/chosen" in logged) == ("hardness/mean" in logged) == hardness
     of_pairs = [f"{name}_distance/{which}" for name in ("centre", "colour") for which in ("chosen", "passed_over")]
-    for name in ("overlap/chosen", "overlap/passed_over", "overlap/hardest_is_least", *of_pairs):
+    for name in ("overlap/chosen", "overlap/passed_over", *of_pairs):
         assert (name in logged) == overlaps
-    if isinstance(strategy, LeastOverlap):
-        assert logged["overlap/hardest_is_least"] == 1
+    # Which pair is the hardest is known only if losses were scored.
+    for name in ("overlap/hardest_is_least", "overlap/chance"):
+        assert (name in logged) == (overlaps and hardness)
+
+
+@pytest.mark.parametrize("choose", ["hardest", "easiest"])
+def test_the_hardest_pair_is_that_of_the_losses_whichever_is_chosen(choose: Any) -> None:
+    objective = build("simsiam", HardViews(4, choose=choose))
+    losses: Losses = objective(make_batch(objective), 8)
+    selection = losses.terms[0][0].batch.selection
+    assert selection is not None and selection.hardness is not None
+    (overlap_AB,) = pair_means(selection.views, selection.slots, objective.pairs, selection.table, [iou])
+    expected = (overlap_AB.argmin(0) == selection.hardness.argmax(0)).float().mean()
+    meter = Meter(torch.device("cpu"))
+    meter.add_losses(losses, objective.pairs)
+    assert meter.report()["overlap/hardest_is_least"] == pytest.approx(float(expected))
 
 
 def test_choices_from_own_tables_have_no_mean_hardness() -> None:

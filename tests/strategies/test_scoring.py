@@ -197,7 +197,8 @@ def test_networks_are_asked_whether_they_bear_the_size(name: str, own: int, size
     [
         ("test_resnet", 32, "last map has one pixel of such a view. Choose 48 or more"),
         ("test_resnet", 33, None),
-        ("test_resnet", 64, None),  # no smaller than the views: nothing is shrunk
+        ("test_resnet", 64, "no view is larger than 64 pixels"),
+        ("test_small", 24, "Views of 32 pixels are too small to be scored at a lower resolution: leave size out"),
         ("test_vit", 48, "sees 9 patches of such a view. Choose 64 or more"),
         ("test_vit", 64, None),
     ],
@@ -206,13 +207,13 @@ def test_sizes_that_leave_too_little_to_compare_are_advised_against(
     name: str, size: int, advised: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A remark at the start of the training, on one rank; it trains all the same."""
-    side = 64 if name == "test_resnet" else 96
+    name, side = {"test_resnet": (name, 64), "test_vit": (name, 96), "test_small": ("test_resnet", 32)}[name]
     config = SimSiamConfig(width=16, layers=2, bottleneck=8, view=Augmentation(size=side))
     strategy = Chain(HardViews(4, size=size), CutMix())
     recipe = Recipe("advised", config, Backbone(name), strategy, Training(batch=8, group=4))
     Trainer(recipe, World(0, 1, torch.device("cpu")))
     said = [record.message for record in caplog.records if "HardViews.size" in record.message]
-    assert [f"HardViews.size is {size}: " in message and advised in message for message in said if advised] == (
+    assert [f"HardViews.size is {size}" in message and advised in message for message in said if advised] == (
         [True] if advised else []
     )
     assert bool(said) == bool(advised)

@@ -46,8 +46,10 @@ def fails(network: nn.Module, size: int, own: int) -> str | None:
     return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
 
 
-def too_coarse(network: nn.Module, size: int) -> str | None:
+def too_coarse(network: nn.Module, size: int, own: int) -> str | None:
     """Return why views of `size` pixels leave too little to compare, and a better size; None if they leave enough.
+
+    own: the size at which views are trained on.
 
     Measured on small networks: a ResNet whose last map has one pixel ranks views little better than their colours do,
     one of 2x2 keeps most of the ranking at full size, and a transformer of 16 patches nearly all.
@@ -57,13 +59,19 @@ def too_coarse(network: nn.Module, size: int) -> str | None:
         tokens = (size // patch) ** 2
         if tokens >= _PATCHES**2:
             return None
-        return f"the network sees {tokens} patches of such a view. Choose {_PATCHES * patch} or more."
+        return f"the network sees {tokens} patches of such a view. {_better(_PATCHES * patch, own)}"
     stages = getattr(network, "feature_info", None)
     if isinstance(stages, list) and stages and isinstance(stages[-1], dict) and "reduction" in stages[-1]:
         stride = int(stages[-1]["reduction"])
         if size <= stride:
-            return f"the network's last map has one pixel of such a view. Choose {stride + stride // 2} or more."
+            return f"the network's last map has one pixel of such a view. {_better(stride + stride // 2, own)}"
     return None
+
+
+def _better(size: int, own: int) -> str:
+    if size < own:
+        return f"Choose {size} or more."
+    return f"Views of {own} pixels are too small to be scored at a lower resolution: leave size out."
 
 
 def cheap_size(network: nn.Module, own: int) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
-from hardviews.own_loop.unchanged import unchanged
+from hardviews.own_loop.unchanged import check_network, unchanged
 from hardviews.strategies.bounded import ascended, bounded, step_size_of
 from hardviews.views.augmentation import Normalisation
 
@@ -40,10 +40,20 @@ def attack(
     Raises:
         UserError: the settings are no attack, or the loss does not depend on the view.
     """
-    if not 0 <= epsilon <= 1:
+    check_network("attack", network)
+    if not view.is_floating_point():
+        raise UserError(
+            f"attack got a view of type {view.dtype}: normalise it first, for example by "
+            "`hardviews.views.augmentation.Normalisation().normalise(view)`."
+        )
+    if not epsilon >= 0:
+        raise UserError(f"attack got epsilon={epsilon}: a bound is 0 or more, in units of [0, 1], such as 4/255.")
+    if epsilon > 1:
         raise UserError(f"attack got epsilon={epsilon}, but pixels lie in [0, 1]: write 4/255 as {4 / 255:.4f}.")
-    if steps < 1:
+    if not isinstance(steps, int) or steps < 1:
         raise UserError(f"attack got steps={steps}: take 1 (FGSM) or more (PGD).")
+    if step_size is not None and not step_size > 0:
+        raise UserError(f"attack got step_size={step_size}: give a part of the bound, such as 1/255, or leave it out.")
     normalisation = normalisation or Normalisation()
     clean = full_precision(view.detach())
     moved = clean

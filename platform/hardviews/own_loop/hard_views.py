@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate
 
 from hardviews.errors import UserError
 from hardviews.full_precision import full_precision
-from hardviews.own_loop.unchanged import unchanged
+from hardviews.own_loop.unchanged import check_network, unchanged
 from hardviews.views.pixels import pick_rows
 
 
@@ -62,9 +62,10 @@ def hard_views(
     both orders are compared.
 
     Raises:
-        UserError: there are fewer than two candidates, their shapes differ, or the loss is not one number an image.
+        UserError: there are fewer than two candidates, their shapes differ, the loss is not one finite number an image,
+            or a setting means nothing.
     """
-    _check(candidates)
+    _check(network, candidates, size, choose)
     small = [_resized(view, size) for view in candidates]
     with unchanged(network):
         encoded = [encode(view) for view in small]
@@ -77,7 +78,12 @@ def hard_views(
     return Chosen((first, second), losses_AB.gather(0, choice_B[None])[0], candidates_B2, pairs_A2, losses_AB)
 
 
-def _check(candidates: Sequence[Tensor]) -> None:
+def _check(network: nn.Module, candidates: Sequence[Tensor], size: int | None, choose: str) -> None:
+    check_network("hard_views", network)
+    if choose not in ("hardest", "easiest"):
+        raise UserError(f"hard_views got choose={choose!r}: take hardest or easiest.")
+    if size is not None and (not isinstance(size, int) or size < 1):
+        raise UserError(f"hard_views got size={size}: give pixels, 1 or more, or leave it out for full size.")
     if len(candidates) < 2:
         raise UserError(f"hard_views chooses two of several views, and got {len(candidates)}: draw at least two.")
     shapes = {tuple(view.shape) for view in candidates}
@@ -93,6 +99,11 @@ def _checked(losses_B: Tensor, view: Tensor) -> Tensor:
         raise UserError(
             f"pair_loss returned a tensor of shape {tuple(losses_B.shape)} for {len(view)} images. Return one loss an "
             f"image, of shape ({len(view)},): most losses do so without their mean (reduction='none')."
+        )
+    if losses_B.isnan().any():
+        raise UserError(
+            f"pair_loss returned NaN for {int(losses_B.isnan().sum())} of {len(view)} images, of which no pair is the "
+            "hardest. Look for the first step with a loss that is not finite."
         )
     return full_precision(losses_B)
 

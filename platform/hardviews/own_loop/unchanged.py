@@ -6,6 +6,21 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from hardviews.errors import UserError
+
+
+def check_network(name: str, network: object) -> None:
+    """Refuse anything but a network as the first argument of a function of that name.
+
+    Raises:
+        UserError: saying what to pass.
+    """
+    if not isinstance(network, nn.Module):
+        raise UserError(
+            f"{name} got a {type(network).__name__} as its network: pass the module as a whole, so that its BatchNorm "
+            "statistics can be kept; several modules as nn.ModuleList([...])."
+        )
+
 
 @contextmanager
 def unchanged(network: nn.Module) -> Iterator[None]:

@@ -56,6 +56,14 @@ def photos_barlowtwins() -> Recipe:
     return _PHOTOS.convolutional("photos_barlowtwins", _PHOTOS.barlowtwins(), 0.003)
 
 
+def photos_supervised() -> Recipe:
+    """A classifier of photographs, trained by labels on the hardest of four crops, with a small ResNet.
+
+    open      the number of classes: `--method.classes`; more than the data has do no harm
+    """
+    return _PHOTOS.convolutional("photos_supervised", _PHOTOS.supervised(1000), 0.1)
+
+
 def photos_swav() -> Recipe:
     """SwAV with hard views (N=4) and a small ResNet on photographs."""
     return _PHOTOS.convolutional("photos_swav", _PHOTOS.swav(), 0.2)

@@ -49,10 +49,10 @@ class Adversarial(Strategy):
         step_size: by default epsilon for one step, else max(epsilon / steps, 1 / 255).
         start: by default the view itself for one step, else uniform in the bound.
         branch: which BatchNorm statistics normalise attacked views.
-        every: attack in every so manieth step; in the others the term weighs nothing.
+        every: attack in every n-th step; in the others the term weighs nothing.
         statistics: what normalises the views in the attack's passes: those of the views it starts from, held constant;
             those of each pass's own batch, gradient and all; or the running ones of the branch.
-        measure: count in every so manieth attack whose loss was raised, by one or two passes more without gradient; 0
+        measure: count in every n-th attack whose loss was raised, by one or two passes more without gradient; 0
             for never.
         pairs: `all` attacks and trains on the method's whole loss, in which local views stay clean; `hard` on that of
             the attacked views alone, weighted as the whole.

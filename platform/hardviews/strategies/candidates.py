@@ -41,8 +41,8 @@ class Candidates(Strategy):
         candidates: views drawn for all global slots together (the paper's N).
         local_candidates: views drawn for each pool of local slots, by default no more than its slots.
         limit: at most so many assignments a step, drawn anew each step (DINO: 64 or 128).
-        every: in every so manieth step only, else train on the first views.
-        audit: in every so manieth of these steps compare the choice with exact scores, if it was made by anything else;
+        every: in every n-th step only, else train on the first views.
+        audit: in every n-th of these steps compare the choice with exact scores, if it was made by anything else;
             0 for never.
     """
 
@@ -110,7 +110,7 @@ class Candidates(Strategy):
         drawn = None if self.limit is None or self.limit >= total else draw_ranks(total, self.limit, batch.clock)
         terms = self.among(plan, listed.assignments(objective.pairs, drawn), batch, objective)
         due = self.audit and (batch.clock.step // self.every + 1) % self.audit == 0
-        return [marked(term) for term in terms] if due and self.guesses(plan) else terms
+        return [marked(term) for term in terms] if due and self.guesses(plan) and self.guessing(batch.clock) else terms
 
     def passes(self, method: Method) -> Passes:
         """Count those of steps that look at assignments, and those of steps on the first views."""
@@ -121,6 +121,10 @@ class Candidates(Strategy):
     def guesses(self, plan: Plan) -> bool:
         """Return whether it looks for the hardest views by anything but the whole loss of views at their full size."""
         return False
+
+    def guessing(self, clock: Clock) -> bool:
+        """Return whether it chooses in this step already; an audit of first views would say nothing."""
+        return True
 
     @property
     def remedy(self) -> str:

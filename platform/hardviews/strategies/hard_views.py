@@ -41,8 +41,8 @@ class HardViews(Candidates):
         candidates: views drawn for all global slots together (the paper's N).
         local_candidates: views drawn for each pool of local slots, by default no more than its slots.
         limit: at most so many assignments a step, drawn anew each step (DINO: 64 or 128).
-        every: select in every so manieth step only, else train on the first views.
-        audit: in every so manieth of these steps compare the choice with exact scores, if it was made by anything else;
+        every: select in every n-th step only, else train on the first views.
+        audit: in every n-th of these steps compare the choice with exact scores, if it was made by anything else;
             0 for never.
         size: resolution for scoring, where a view's own is larger.
         choose: the hardest, or as a control the easiest.
@@ -130,9 +130,15 @@ class HardViews(Candidates):
 
     def advises(self, method: Method) -> str | None:
         """Advise against a size at which the network sees too little of a view to compare it with others."""
-        if self.size is None or all(pool.augmentation.size <= self.size for pool in method.plan().pools):
+        if self.size is None:
             return None
-        reason = too_coarse(method.backbone, self.size)
+        largest = max(pool.augmentation.size for pool in method.plan().pools)
+        if largest <= self.size:
+            return (
+                f"HardViews.size is {self.size}, and no view is larger than {largest} pixels: views are scored at "
+                "their full size, as without it."
+            )
+        reason = too_coarse(method.backbone, self.size, largest)
         return reason and f"HardViews.size is {self.size}: {reason}"
 
     def _scored(self, plan: Plan, pairs: Sequence[Pair]) -> tuple[Pair, ...]:

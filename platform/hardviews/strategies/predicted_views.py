@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hardviews.batch import Batch, Term
 from hardviews.checked import above, at_least, require
+from hardviews.clock import Clock
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
 from hardviews.strategies.candidates import ONE_VIEW, Candidates, Choice, selected
@@ -32,8 +33,8 @@ class PredictedViews(Candidates):
         candidates: views drawn for all global slots together (the paper's N).
         local_candidates: views drawn for each pool of local slots: no more than its slots, since none is chosen.
         limit: at most so many assignments a step, drawn anew each step.
-        every: in every so manieth step only, else train on the first views.
-        audit: in every so manieth of these steps compare the choice with exact scores; 0 for never.
+        every: in every n-th step only, else train on the first views.
+        audit: in every n-th of these steps compare the choice with exact scores; 0 for never.
         decay: what a step leaves of all that was learnt before.
         ridge: penalty on the squared weights of the regression, in units of a feature's variance.
         warm_up: steps that train on the first views, while it learns.
@@ -67,6 +68,10 @@ class PredictedViews(Candidates):
     def guesses(self, plan: Plan) -> bool:
         """Parameters are not the loss."""
         return True
+
+    def guessing(self, clock: Clock) -> bool:
+        """Not while it learns from the first views."""
+        return clock.step >= self.warm_up
 
     def among(self, plan: Plan, table: Tensor, batch: Batch, objective: Scorer) -> list[Term]:
         """Return the batch of the views with the highest predicted loss as the only term."""

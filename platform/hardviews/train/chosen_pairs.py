@@ -31,14 +31,15 @@ class Contrast:
 class ChosenPairs:
     """Overlap (intersection over union) and distances of the chosen pairs and of the others.
 
-    `least` is true if the chosen assignment is the least overlapping one (B,), `chance` is the chance of that (B,). If
-    pairs are ordered (MoCo), two assignments overlap equally: all that overlap least count, for the chance too.
+    `least` is true if the hardest assignment is the least overlapping one (B,), None if no loss was scored; `chance` is
+    the chance of that (B,). If pairs are ordered (MoCo), two assignments overlap equally: all that overlap least count,
+    for the chance too.
     """
 
     overlap: Contrast
     centre_distance: Contrast
     colour_distance: Contrast
-    least: Tensor
+    least: Tensor | None
     chance: Tensor
 
 
@@ -55,7 +56,8 @@ def chosen_pairs(selection: Selection, pairs: Sequence[Pair]) -> ChosenPairs | N
         return None
     overlap, centre, colour = (_contrast(means_AB, selection.choice) for means_AB in means_MAB)
     least_AB = means_MAB[0] <= means_MAB[0].amin(0) + _ROUNDING
-    least_B = least_AB.gather(0, selection.choice[None]).squeeze(0)
+    hardness_AB = selection.hardness
+    least_B = None if hardness_AB is None else least_AB.gather(0, hardness_AB.argmax(0)[None]).squeeze(0)
     return ChosenPairs(overlap, centre, colour, least_B, least_AB.float().mean(0))
 
 

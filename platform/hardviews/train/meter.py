@@ -58,8 +58,9 @@ class Meter:
                 ):
                     self.add(f"{name}/chosen", contrast.chosen, chosen_B)
                     self.add(f"{name}/passed_over", contrast.passed_over, chosen_B)
-                self.add("overlap/hardest_is_least", measured.least, chosen_B)
-                self.add("overlap/chance", measured.chance, chosen_B)
+                if measured.least is not None:
+                    self.add("overlap/hardest_is_least", measured.least, chosen_B)
+                    self.add("overlap/chance", measured.chance, chosen_B)
         # The view's embedding is the first of what a method encodes.
         first = next(iter(tensors_of(next(iter(losses.encoded.online.values())))), None)
         group = losses.batch.group

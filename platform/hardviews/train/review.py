@@ -177,6 +177,8 @@ class Review:
         if not self._overlaps:
             return None
         steps, shares = history.curve("overlap/hardest_is_least")
+        if not steps:
+            return None  # no loss was scored, so nobody knows which pair is the hardest
         return least_overlap_share(steps, shares, history.curve("overlap/chance")[1][-1])
 
     def _draw_gallery(self, rows: list[Shot]) -> "Figure | None":
