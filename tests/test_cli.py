@@ -175,7 +175,21 @@ def test_settings_that_change_no_weight_do_not_change_the_digest() -> None:
         ("recipes show nothing", "There is no recipe 'nothing'"),
         ("recipes list", "Say `hardviews recipes`"),
         ("pretrain digits", "--data"),
-        ("pretrain digits --training.epoch 3", "Perhaps you meant: --training.epochs INT"),
+        ("pretrain digits --training.epoch 3", "Perhaps you meant: --training.epochs,"),
+        (
+            "pretrain digits --strategy.sizes 16",
+            "Perhaps you meant: --strategy.size, --strategy.noise, --strategy.score. F",
+        ),
+        ("pretrain digits --strategy.colors", "Perhaps you meant: --strategy.colours, --strategy.choose, --strategy.s"),
+        ("pretrain digits --training.no-compil", "Perhaps you meant: --training.compile. For full"),
+        ("knn --runn r", "Perhaps you meant: --run"),
+        ("pretrain digits --strategy", "--strategy: a recipe chooses the strategy, the command line does not. Copy "),
+        ("pretrain digits --method=SimSiam", "--method SimSiam: a recipe chooses the method"),
+        ("estimate digits --strategy --images 9", "--strategy: a recipe chooses the strategy"),
+        (
+            "finetune r --recipe digits_finetune --data d --output o --method X",
+            "hardviews finetune r --recipe digits_finetune --help lists them",
+        ),
         ("pretrain digits --training.epochs many", "--training.epochs: invalid literal"),
         ("pretrain digits --training.epochs", "Missing value"),
         ("pretrain digits --strategy.choose worst", "'hardest', 'easiest'"),
@@ -292,7 +306,7 @@ def test_frames_become_sentences() -> None:
         +--------------------+
     """
     box = drawn.replace("        ", "").translate({43: 0x256D, 124: 0x2502}).replace("---", 3 * "\u2500")
-    assert paragraph(box) == "No --a, 3. Perhaps you meant: --b INT, --c INT."
+    assert paragraph(box) == "No --a, 3. Perhaps you meant: --b, --c."
 
 
 def test_frames_without_a_box_become_the_same_sentences() -> None:
@@ -307,7 +321,15 @@ def test_frames_without_a_box_become_the_same_sentences() -> None:
       --c INT
 
 """
-    assert paragraph(drawn) == "No --a, 3. Perhaps you meant: --b INT, --c INT."
+    assert paragraph(drawn) == "No --a, 3. Perhaps you meant: --b, --c."
+
+
+def test_a_strategy_on_the_command_line_is_answered_shortly(capfd: pytest.CaptureFixture) -> None:
+    answer = refused(capfd, "pretrain", "digits", *PLACES, "--strategy", "RandomViews")
+    assert answer.startswith("hardviews: --strategy RandomViews: a recipe chooses the strategy")
+    assert 'docs/recipes.md, "Your own"' in answer and len(answer) < 600
+    file = Path(answer.partition("Copy ")[2].partition(",")[0])
+    assert "def digits(" in file.read_text() and (file.parent / "__init__.py").exists()
 
 
 @pytest.mark.parametrize("words", ["--training.epochs x", "--nope 3", ""])

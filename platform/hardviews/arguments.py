@@ -18,6 +18,9 @@ _EDGE = re.compile(rf"[\u256d\u2570].*|[{_FRAME} ]*\u2500{{3,}}[{_FRAME} ]*")
 # If the encoding of stdout is not UTF-8, it draws no box: a rule below the title, indented less than the others.
 _PLAIN_RULE = re.compile(r" +-{3,} *")
 _PLAIN_EDGE = re.compile(r" -")
+# Begins the section in which tyro lists the options nearest to one that is unknown, each with its whole help.
+_NEAREST = "Perhaps you meant:"
+_NAME = re.compile(r"--[\w.-]+")
 
 
 def parse(kind: Callable[..., T], words: Sequence[str], command: str, description: str | None = None) -> T:
@@ -44,7 +47,10 @@ def parse(kind: Callable[..., T], words: Sequence[str], command: str, descriptio
 
 
 def paragraph(box: str) -> str:
-    """Return the text of a framed message as sentences: its title goes, its sections end with a full stop."""
+    """Return the text of a framed message as sentences: its title goes, its sections end with a full stop.
+
+    Of options that are suggested the names stay alone: their help is long, and `--help` has it.
+    """
     sections: list[list[str]] = [[]]
     for line in box.splitlines():
         text = re.sub(f"[{_FRAME}]", "", line).strip()
@@ -62,8 +68,17 @@ def paragraph(box: str) -> str:
 
 def _joined(lines: Sequence[str]) -> str:
     """Return lines as one text, with commas in a list of options."""
+    if lines[0] == _NEAREST:
+        return f"{_NEAREST} {', '.join(_names(lines[1:]))}"
     joined = ""
     for line in lines:
         listed = line.startswith("--") and " --" in f" {joined}"
         joined += f"{',' if listed else ''} {line}"
     return joined.strip()
+
+
+def _names(lines: Sequence[str]) -> list[str]:
+    """Return the names of the options that lines of help begin with, a switch by its positive name alone."""
+    names = [name for line in lines if line.startswith("--") for name in _NAME.findall(line)]
+    positive = {name: re.sub(r"(\.|--)no-", r"\1", name) for name in names}
+    return [name for name, plain in positive.items() if plain == name or plain not in positive]

@@ -15,9 +15,12 @@ from hardviews.runs.life import Life
 from hardviews.runs.listing import Runs, run_runs
 from hardviews.runs.verdict import judge
 from hardviews.tracking import sender as sender_module
+from hardviews.tracking.metric_groups import LOSS
 from hardviews.tracking.mlflow_run import Run
+from hardviews.tracking.notes import HEAD, NOTE
 from hardviews.tracking.runs import Entry, entries
 from hardviews.tracking.server import Server
+from hardviews.tracking.unfinished import unfinished
 from tests.stores import client, project
 
 __all__ = ["client", "project"]
@@ -101,7 +104,8 @@ def test_dead_runs_are_listed_closed_and_go_on_when_they_are_continued(
     dead = Run.start("exp", "dead", folder=project, tags={"hardviews.output": str(tmp_path / "out")})
     alive = Run.start("exp", "alive", folder=project, tags={"hardviews.job": "kubernetes://x/y"})
     for run in (dead, alive):
-        run.log_metrics({"loss": 1.0}, 1)
+        run.set_section(HEAD, unfinished(0, 4))
+        run.log_metrics({LOSS: 1.0}, 1)
         assert run.drain(60)
         run.close(None)
     other = client.create_run("0").info.run_id
@@ -120,6 +124,9 @@ def test_dead_runs_are_listed_closed_and_go_on_when_they_are_continued(
         "RUNNING",
         "RUNNING",
     ]
+    notes = [client.get_run(run.run_id).data.tags[NOTE] for run in (dead, alive)]
+    assert notes[0].startswith("**Unfinished**: 1 of 4 samples seen (25 %). Closed as KILLED: silent for 1 h. Its own")
+    assert notes[1] == unfinished(0, 4)
     assert client.get_run(dead.run_id).info.end_time < 1000 * time.time() - 4000 * 1000
     again = Run.start("exp", "dead", dead.run_id, folder=project)
     assert again.drain(60) and client.get_run(dead.run_id).info.status == "RUNNING"

@@ -15,6 +15,8 @@ from hardviews.runs import sweep as sweep_module
 from hardviews.runs.life import Life
 from hardviews.runs.sweep import sweep
 from hardviews.tracking.job import OUTPUT, PROCESSES
+from hardviews.tracking.metric_groups import LOSS
+from hardviews.tracking.notes import NOTE
 from hardviews.tracking.runs import KEY
 from hardviews.tracking.server import Server
 from tests.stores import client, project
@@ -30,6 +32,28 @@ def running(client: Any, **tags: str) -> str:
     """Make a run of this platform that is RUNNING in the store; return its id."""
     names = {"processes": PROCESSES, "output": OUTPUT}
     return str(client.create_run("0", tags={KEY: "k", **{names[key]: tag for key, tag in tags.items()}}).info.run_id)
+
+
+@pytest.mark.parametrize("samples", [1280, 640, None])
+def test_the_description_of_a_run_that_was_killed_says_how_far_it_came(
+    samples: int | None, project: Path, client: Any, tmp_path: Path
+) -> None:
+    """Its own training wrote the line before its first step, and could not write it again."""
+    run = running(client, processes=GONE, output=lived(tmp_path / "killed", GONE))
+    rest = "### Settings\n\n**Unfinished**: 0 of 9 samples seen (0 %)."
+    client.set_tag(run, NOTE, f"**Unfinished**: 320 of 1,280 samples seen (25 %). Top-1: 50 %.\n\n{rest}")
+    if samples is not None:
+        client.log_metric(run, LOSS, 1.0, step=samples)
+    sweep(Server.connect(None, project), "", longest=60.0).join(60)
+    closed = client.get_run(run)
+    seen = {1280: "1,280 of 1,280 samples seen (100 %)", 640: "640 of 1,280 samples seen (50 %)"}.get(
+        samples or 0, "320 of 1,280 samples seen (25 %)"
+    )
+    assert closed.info.status == "KILLED"
+    assert closed.data.tags[NOTE] == (
+        f"**Unfinished**: {seen}. Closed as KILLED: the processes of its life 1 have ended, at step 4 or later. "
+        f"Its own command goes on with it. Top-1: 50 %.\n\n{rest}"
+    )
 
 
 def lived(output: Path, of_life: str) -> str:

@@ -67,14 +67,16 @@ def test_local_views_that_depend_on_each_other_are_refused() -> None:
         HardViews(4, limit=3, best_locals=True)
 
 
-def test_without_local_views_it_is_the_plain_selection() -> None:
-    choices = []
-    for strategy in (HardViews(4), HardViews(4, best_locals=True)):
-        objective = build("simclr", strategy)
-        (term,) = objective.strategy(make_batch(objective), objective)
-        assert term.batch.selection is not None
-        choices.append(term.batch.selection.table[term.batch.selection.choice])
-    assert torch.equal(*choices)
+@pytest.mark.parametrize("method", ["simclr", "simsiam", "byol"])
+def test_a_method_without_local_views_refuses(method: str) -> None:
+    build(method, HardViews(4))
+    with pytest.raises(UserError, match=r"best_locals chooses local views, .* draws none: leave best_locals away"):
+        build(method, HardViews(4, best_locals=True))
+
+
+@pytest.mark.parametrize("method", ["swav", "dino", "ibot", "deepcluster"])
+def test_methods_that_the_refusal_names_take_it(method: str) -> None:
+    build(method, HardViews(4, best_locals=True))
 
 
 def test_dependent_locals_are_refused_inside_a_composition(monkeypatch: pytest.MonkeyPatch) -> None:

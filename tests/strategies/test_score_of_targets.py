@@ -70,7 +70,7 @@ def test_the_cost_that_is_told() -> None:
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in MULTI_CROP])
 def test_methods_without_such_pairs_refuse(method: str) -> None:
-    with pytest.raises(UserError, match=r'score="targets" reads pairs .* here is none.*score="loss"'):
+    with pytest.raises(UserError, match=r'score="targets" reads pairs .* here is none.*score="loss".*: DINO or iBOT\.'):
         build(method, HardViews(4, score="targets"))
     if method != "supervised":  # which has one view to choose
         build(method, HardViews(2, score="targets"))  # nothing is scored

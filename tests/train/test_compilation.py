@@ -4,11 +4,13 @@ In double precision, since a choice (the hardest pair, the sign of a gradient) m
 """
 
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +27,7 @@ from hardviews.strategies.strategy import Strategy
 from hardviews.train.compilation import compile_networks
 from hardviews.train.loop import pretrain
 from hardviews.train.precision import Precision
-from hardviews.train.trainer import Trainer
+from hardviews.train.trainer import StepReport, Trainer
 from hardviews.world import World
 from tests.laws.cases import STRATEGIES, build, make_batch, state, train_step
 from tests.train.runs import dying, simclr, train
@@ -147,6 +149,32 @@ def test_steps_are_the_same(method: str, network: str, strategy: str) -> None:
 @pytest.mark.parametrize("strategy", ["hexa", "along_clean"])
 def test_steps_are_the_same_with_activation_checkpointing(strategy: str) -> None:
     assert_same("dino", "vit", HARD[strategy], BEST, saves=True)
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+def test_a_compiled_training_says_that_its_first_steps_take_minutes(
+    compiles: bool, data: str, untracked: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first step, and only if steps are left; then progress goes on as usual."""
+    monkeypatch.setattr("hardviews.train.trainer.check_compiler", lambda device: None)
+    monkeypatch.setattr("hardviews.train.trainer.compile_networks", lambda *_: None)
+    plain_step = Trainer.step
+
+    def step(trainer: Trainer, *given: Any) -> StepReport:
+        print("a step", file=sys.stderr, flush=True)
+        return plain_step(trainer, *given)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    where = Where(data, str(untracked / "run"), str(untracked / "project"))
+    for start in range(2):
+        pretrain(simclr(epochs=1, compile=compiles), where)
+        lines = capfd.readouterr().err.splitlines()
+        wanted = compiles and start == 0
+        assert lines.count("compiling the networks: the first steps take minutes") == wanted
+        if wanted:
+            assert lines.index("compiling the networks: the first steps take minutes") < lines.index("a step")
+        if start == 0:
+            assert any(line.startswith("epoch 1  100%  loss") for line in lines[lines.index("a step") :])
 
 
 @pytest.mark.laws

@@ -17,7 +17,7 @@ from hardviews.estimate.gpus import GPUS
 from hardviews.estimate.report import Column, Refused, Report
 from hardviews.estimate.ways import named, steps, ways
 from hardviews.recipes import RECIPES, recipe_named
-from hardviews.recipes.overrides import description
+from hardviews.recipes.overrides import description, refuse_choice
 from hardviews.recipes.table import table
 from hardviews.train.recipe import Recipe
 from hardviews.train.trainer import build_objective
@@ -54,6 +54,7 @@ def read_estimate(words: Sequence[str]) -> tuple[Estimate, Recipe]:
     ) -> tuple[Estimate, Recipe]:
         return config, recipe
 
+    refuse_choice(named, words[1:], f"hardviews estimate {named.name}")
     return parse(both, words[1:], f"estimate {named.name}", description(named))
 
 

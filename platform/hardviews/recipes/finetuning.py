@@ -22,7 +22,7 @@ from hardviews.models.encoder import Encoder, Form
 from hardviews.recipes import recipe_named
 from hardviews.recipes.finetune_rates import candidates
 from hardviews.recipes.label_division import Division
-from hardviews.recipes.overrides import description
+from hardviews.recipes.overrides import description, refuse_choice
 from hardviews.recipes.rate_sweep import Sweep
 from hardviews.runs.record import Record
 from hardviews.runs.waiting import Dataset, EncoderOfRun, wait_for
@@ -128,6 +128,7 @@ def read_words(words: Sequence[str], fitted: Fit | None = None) -> tuple[Finetun
         return _help(own, rest, told)
     finetuning = parse(Finetuning, own, "finetune")
     named = with_classifier(recipe_named(finetuning.recipe))
+    refuse_choice(named, rest, f"hardviews finetune {finetuning.run} --recipe {named.name}")
     named = named if fitted is None else fitted(finetuning, named)
 
     def settings(recipe: Annotated[Recipe, tyro.conf.arg(name="")] = named) -> Recipe:

@@ -77,7 +77,7 @@ def _show(server: Server, entry: Entry, config: Runs) -> None:
     if verdict is not None:
         note = f"  dead: {verdict[1]}"
         if config.close:
-            close_run(server, entry.run_id, verdict[0], entry.heard)
+            close_run(server, entry.run_id, *verdict, entry.heard)
             status, note = verdict[0], f"  closed: {verdict[1]}"
     place = "  ".join(part for part in (entry.output, entry.job) if part)
     print(encodable(f"{status:8}  {ago(now - entry.heard):>8} ago  {entry.run_id}  {entry.name}  {place}{note}"))

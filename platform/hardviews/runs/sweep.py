@@ -56,7 +56,7 @@ def _close(server: Server, entry: Entry, deadline: float) -> None:
     if verdict is None or time.monotonic() > deadline:
         return
     status, evidence = verdict
-    close_run(server, entry.run_id, status, entry.heard)
+    close_run(server, entry.run_id, status, evidence, entry.heard)
     logger.warning(
         "tracking: run %s (%s) was left RUNNING and is closed as %s: %s", entry.run_id, entry.name, status, evidence
     )

@@ -113,6 +113,11 @@ class HardViews(Candidates):
                 "its candidates cannot be normalised together, since it encodes every view by itself. Score them with "
                 'normalise="view", as it trains.'
             )
+        if self.best_locals and all(pool.target for pool in method.plan().pools):
+            return (
+                "best_locals chooses local views, and the method draws none: leave best_locals away. SwAV, DINO, "
+                "iBOT and DeepCluster draw some, if their `locals` is above 0."
+            )
         if self.best_locals and not separable(method.plan(), method.pairs()):
             return (
                 "best_locals needs local views that only predict targets of global views, in slots that are all alike. "
@@ -124,7 +129,7 @@ class HardViews(Candidates):
             return (
                 'score="targets" reads pairs in which a view without a rival predicts a target of candidates, and here '
                 'is none. Leave it out (score="loss"), or choose among global views alone, of a method with local '
-                "views that predict targets of global ones: DINO, iBOT or SwAV."
+                "views whose targets a second network makes from global ones: DINO or iBOT."
             )
         return super().refuses(method)
 

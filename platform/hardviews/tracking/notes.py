@@ -54,6 +54,11 @@ def with_section(note: str, title: str, body: str, first: bool = False) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def section(note: str, title: str) -> str:
+    """Return the body of a section of a note, empty if there is none; title: as in `with_section`."""
+    return dict(_sections(note)).get(title, "")
+
+
 def _sections(note: str) -> Iterator[tuple[str, str]]:
     """Yield titles and bodies; a line that looks like a title in a block of code is none."""
     title, body, fenced = HEAD, list[str](), False

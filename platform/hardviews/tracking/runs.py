@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hardviews.tracking.job import JOB_TAG, OUTPUT, PROCESSES
+from hardviews.tracking.metric_groups import LOSS
+from hardviews.tracking.notes import NOTE, fitted
 from hardviews.tracking.sender import ALIVE, TIME
 from hardviews.tracking.server import KEY, Server
+from hardviews.tracking.unfinished import closed
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -61,10 +64,25 @@ def entries(server: Server, experiment: str | None = None, running: bool = False
     return runs
 
 
-def close_run(server: Server, run_id: str, status: str, heard: float | None = None) -> None:
-    """Set a run that is RUNNING to how it ended, at a time in seconds since 1970 (by default now)."""
-    if _entry(server.find(run_id)).running:
-        server.client.set_terminated(run_id, status, end_time=None if heard is None else int(1000 * heard))
+def close_run(server: Server, run_id: str, status: str, evidence: str, heard: float | None = None) -> None:
+    """Set a run that is RUNNING to how it ended, and let its description say so and how far it came.
+
+    evidence: of the end, in words. heard: time of the end in seconds since 1970, by default now.
+    """
+    run = server.find(run_id)
+    if not _entry(run).running:
+        return
+    # The description first: if it fails, the run stays RUNNING, and the next one who looks closes it whole.
+    note = run.data.tags.get(NOTE, "")
+    new = closed(note, _samples(run), status, evidence)
+    if new != note:
+        server.client.set_tag(run_id, NOTE, fitted(new))
+    server.client.set_terminated(run_id, status, end_time=None if heard is None else int(1000 * heard))
+
+
+def _samples(run: "MlflowRun") -> int:
+    """Return the samples seen by a training's last report, 0 if there is none: its metrics are logged by samples."""
+    return max((metric.step for metric in getattr(run.data, "_metric_objs", []) if metric.key == LOSS), default=0)
 
 
 def _entry(run: "MlflowRun") -> Entry:

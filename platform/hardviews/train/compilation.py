@@ -27,6 +27,9 @@ from hardviews.methods.method import Method
 from hardviews.models.activation_checkpointing import Recomputed, blocks
 from hardviews.models.momentum import MomentumEncoder
 
+#: Said before the first step of a compiled training.
+COMPILING = "compiling the networks: the first steps take minutes"
+
 #: Graphs of a network: of sizes of views, gradient or none, branches of BatchNorm, steps of an attack.
 _GRAPHS = 64
 

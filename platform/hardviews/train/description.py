@@ -14,6 +14,7 @@ from hardviews.tracking.experiment import TRAINING_MENUS, VIEW
 from hardviews.tracking.mlflow_run import Run
 from hardviews.tracking.notes import EXPERIMENT, HEAD
 from hardviews.tracking.spare import spare
+from hardviews.tracking.unfinished import unfinished
 from hardviews.train.choice import audited
 from hardviews.train.command_line import CommandLine, in_lines
 from hardviews.train.recipe import Recipe
@@ -125,11 +126,6 @@ def right_while_training(history: History) -> str:
     """Return the accuracy of the last report in a sentence, empty for a training without labels."""
     right = history.curve(ACCURACY)[1]
     return f"Top-1 while training: {100 * right[-1]:.1f} %, of training views." if right else ""
-
-
-def unfinished(samples: int, total: int) -> str:
-    """Return the line of a training that has not seen all samples."""
-    return f"**Unfinished**: {samples:,} of {total:,} samples seen ({100 * samples / max(1, total):.0f} %)."
 
 
 def finished(history: History, total: int) -> str:

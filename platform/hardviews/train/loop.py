@@ -55,6 +55,7 @@ from hardviews.runs.where import Where, open_dataset, patience
 from hardviews.tracking.metric_groups import in_groups
 from hardviews.tracking.mlflow_run import CLOSING, NullRun, Run, Status
 from hardviews.train.choice import ChoiceWatch
+from hardviews.train.compilation import COMPILING
 from hardviews.train.crew import check_crew
 from hardviews.train.damage import Damage
 from hardviews.train.display import Display
@@ -301,6 +302,8 @@ class Pretraining:
         )
         for sentence in idle(self.trainer.objective, training, calendar):
             self.world.say(sentence)
+        if training.compile and not self.lasting.over:
+            self.world.say(COMPILING)
         history = History(self.where.output, self.lasting.history, write=self.world.leads)
         if history.rows:
             run.replay(map(in_groups, history.rows))

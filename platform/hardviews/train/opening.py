@@ -118,7 +118,8 @@ def report_failure(where: Where) -> None:
         with contextlib.suppress(Exception):
             record = Record.read(where.output, _REPORTING)
             if record is not None and record.run_id:
-                close_run(Server.connect(None, Path(where.project).absolute()), record.run_id, "FAILED")
+                server = Server.connect(None, Path(where.project).absolute())
+                close_run(server, record.run_id, "FAILED", "a restart in its job was refused")
 
     thread = threading.Thread(target=report, name="tracking-failure", daemon=True)
     thread.start()
