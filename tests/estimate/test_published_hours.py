@@ -14,10 +14,10 @@ from hardviews.strategies.strategy import Clean
 
 
 def numbers(name: str) -> tuple[float, int, int]:
-    """Return the hours of a header, the number of GPUs, and the number of images: all, or so many of 100."""
+    """Return the hours of a header, the number of GPUs, and the number of images: all, or 1 or 10 of 100."""
     facts = header(RECIPES[name]).facts
     hours = float(facts["hours"].split()[0]) if "hours" in facts else float(facts["time"].split()[0]) / 60
-    part = re.search(r" x (\d+)/100\)", facts.get("hours") or facts["time"]) if name.startswith("finetune") else None
+    part = re.search(r" x (10?)/100\)", facts.get("hours") or facts["time"]) if name.startswith("finetune") else None
     return hours, int(facts["hardware"].split()[0]), IMAGES * int(part[1] if part else 100) // 100
 
 
