@@ -1,6 +1,7 @@
 """What choosing hard views costs: operations of a step at the published sizes, and time on this machine.
 
-    python benchmarks/choosing.py [--time] [--batch 16] [--size 224] [--small 64] [--rounds 5]
+    python benchmarks/choosing.py
+    python benchmarks/choosing.py --time [--batch 16] [--size 224] [--small 64] [--rounds 5]
 
 Counts a whole step (forward, backward, heads and losses; with rendering from canvases of 512 pixels apart) by torch's
 flop counter on the meta device, for the plain recipe, the exact choice among four candidates and the cheap one. iBOT
@@ -14,6 +15,7 @@ import platform
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from unittest import mock
 
@@ -146,12 +148,36 @@ def measure(batch: int, rounds: int, size: int, small: int) -> bool:
     return median["cheap"] <= TIME
 
 
-def main() -> int:
+# Of a timing alone: name, default and help.
+OPTIONS = (
+    ("batch", 16, "images of a step"),
+    ("size", 224, "side in pixels of the views that are trained on"),
+    ("small", 64, "side in pixels at which the cheap choice scores views, at most --size"),
+    ("rounds", 5, "number of times that each kind of step is timed"),
+)
+
+
+def read(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options; end the process with a message if they do not fit each other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--time", action="store_true", help="time steps in place of counting operations")
-    for name, default in (("batch", 16), ("size", 224), ("small", 64), ("rounds", 5)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    arguments = parser.parse_args()
+    for name, default, text in OPTIONS:
+        parser.add_argument(f"--{name}", type=int, help=f"{text}; only with --time (default: {default})")
+    arguments = parser.parse_args(words)
+    for name, default, _ in OPTIONS:
+        value = getattr(arguments, name)
+        if value is not None and not arguments.time:
+            parser.error(f"--{name} is for --time alone: operations are counted at the published sizes. Add --time.")
+        if value is not None and value < 1:
+            parser.error(f"--{name} is {value}; it must be at least 1.")
+        setattr(arguments, name, default if value is None else value)
+    if arguments.small > arguments.size:
+        parser.error(f"--small is {arguments.small}, larger than --size {arguments.size}: choose at most that.")
+    return arguments
+
+
+def main() -> int:
+    arguments = read()
     torch.set_num_threads(1)
     machine = platform.processor() or "CPU"
     print(f"{machine}, {os.cpu_count()} cores, {torch.get_num_threads()} thread, torch {torch.__version__}")

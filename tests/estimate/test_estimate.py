@@ -13,13 +13,15 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils.flop_counter import FlopCounterMode
 
 from hardviews.cli import main
+from hardviews.data.shares import share
 from hardviews.errors import UserError
 from hardviews.estimate.command import estimate, read_estimate
 from hardviews.estimate.config import Estimate
 from hardviews.estimate.fake_step import FakeTrainer
 from hardviews.estimate.report import Column, Refused
 from hardviews.estimate.tally import Tally
-from hardviews.estimate.ways import steps
+from hardviews.estimate.units import MEMORIES, TIMES, Unit, unit_for
+from hardviews.estimate.ways import steps, ways
 from hardviews.methods.barlowtwins import BarlowTwinsConfig
 from hardviews.methods.simclr import SimCLRConfig
 from hardviews.methods.vicreg import VICRegConfig
@@ -28,6 +30,8 @@ from hardviews.models.resolution import cheap_size
 from hardviews.recipes import recipe_named
 from hardviews.recipes.digits import digits_simsiam
 from hardviews.strategies.adversarial import Adversarial
+from hardviews.strategies.compose import Chain
+from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.least_overlap import LeastOverlap
 from hardviews.strategies.more_views import MoreViews
@@ -197,9 +201,87 @@ def test_hours_follow_from_flops() -> None:
     report = estimate(small(HardViews(4)), config)
     column = report.columns["exact HVS"]
     assert isinstance(column, Column)
-    assert report.hours(column.cost) == pytest.approx(column.cost.flops * 3000 / (312e12 * 0.5 * 4) / 3600)
+    images = 3 * (1000 // 32 * 32)  # epochs of whole steps
+    assert report.hours(column.cost) == pytest.approx(column.cost.flops * images / (312e12 * 0.5 * 4) / 3600)
     assert list(report.columns) == ["plain", "exact HVS", "cheap HVS", "HEXA"]
     assert report.samples == 8
+
+
+@pytest.mark.parametrize(("gpus", "accumulate", "slowest"), [(8, 1, 8), (7, 1, 16), (5, 1, 16), (3, 2, 32), (4, 2, 16)])
+def test_hours_are_those_of_the_slowest_gpu(gpus: int, accumulate: int, slowest: int) -> None:
+    """By the shares that the data gives out: 8 groups of 8 images, in one micro-batch or in two."""
+    recipe = replace(small(), training=Training(epochs=2, batch=64, group=8, accumulate=accumulate))
+    report = estimate(recipe, Estimate("a100", gpus=gpus, share=0.5, images=640), ("plain",))
+    shares = [share(0, 64 // accumulate, 8, rank, gpus) for rank in range(gpus)]
+    assert max(last - first for first, last in shares) * accumulate == slowest == report.slowest
+    column = report.columns["plain"]
+    assert isinstance(column, Column)
+    assert report.hours(column.cost) == pytest.approx(column.cost.flops * slowest * 20 / (312e12 * 0.5) / 3600)
+    uneven = [line for line in report.text().splitlines() if line.startswith("Shares: ")]
+    assert bool(uneven) == (slowest * gpus != 64)
+    assert json.loads(report.json())["images_per_step_of_slowest_gpu"] == slowest
+
+
+def test_an_uneven_share_is_said_with_the_fewest_gpus_that_take_as_long() -> None:
+    """Of 8 groups the slowest of 7 GPUs has 2, as each of 4 GPUs has."""
+    recipe = replace(small(), training=Training(epochs=2, batch=64, group=8))
+    assert (
+        "Shares: 8 groups of 8 images do not divide evenly among 7 GPUs. The slowest has 16 of 64 images in a step, "
+        "and the time is the slowest GPU's. 4 GPUs would take as long."
+    ) in estimate(recipe, Estimate(gpus=7), ("plain",)).text().splitlines()
+
+
+@pytest.mark.parametrize(
+    "name", ["simsiam_r50_100", "dino_vits16_100", "ibot_vits16_100", "ibot_vits16_800", "swav_r50_100"]
+)
+def test_cheap_hvs_is_the_choice_of_the_cheap_recipe(name: str) -> None:
+    cheap = recipe_named(f"{name}_hvs_cheap")
+    with torch.device("meta"):
+        method = build_objective(cheap).method
+    found = ways(method, cheap, 4)
+    assert found["cheap HVS"] == cheap.strategy and "recipe" not in found
+
+
+def test_columns_of_other_costs_have_other_names() -> None:
+    recipe = small(Chain(HardViews(4, size=16, colours=False), CutMix()))
+    report = estimate(recipe, Estimate(gpus=1), ("exact HVS", "recipe"))
+    assert [column.strategy for column in report.columns.values()] == [
+        "HardViews(4)",
+        "HardViews(4, size=16, colours=False) > CutMix",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("units", "values", "unit", "texts"),
+    [
+        (TIMES, [4000.0, 90000.0], "hours", ["1.11", "25"]),
+        (TIMES, [3600.0 * 1060], "hours", ["1060"]),
+        (TIMES, [50.0, 3599.0], "minutes", ["0.833", "60"]),
+        (TIMES, [0.002, 0.5], "seconds", ["0.002", "0.5"]),
+        (MEMORIES, [8.25 * 2**30], "GiB", ["8.25"]),
+        (MEMORIES, [22 * 2**20, 100 * 2**20], "MiB", ["22", "100"]),
+        (MEMORIES, [], "GiB", []),
+    ],
+)
+def test_units_are_those_in_which_the_largest_value_reads_well(
+    units: tuple[Unit, ...], values: list[float], unit: str, texts: list[str]
+) -> None:
+    found = unit_for(units, values)
+    assert found.name == unit and [found.text(value) for value in values] == texts
+
+
+def test_a_recipe_for_the_cpu_says_that_the_table_is_for_a_gpu() -> None:
+    lines = {
+        device: [
+            line
+            for line in estimate(replace(small(), precision=Precision(device=device)), Estimate(gpus=4), ("plain",))
+            .text()
+            .splitlines()
+            if line.startswith("Device: ")
+        ]
+        for device in ("cpu", "auto")
+    }
+    assert lines["auto"] == [] and "trains on the CPU" in lines["cpu"][0] and "4 x h100" in lines["cpu"][0]
 
 
 def test_a_strategy_of_the_recipe_that_is_none_of_these_has_a_column() -> None:
@@ -230,7 +312,7 @@ def test_a_recipe_that_needs_more_memory_than_a_gpu_has_says_so() -> None:
 def test_the_command_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     main(["estimate", "digits_simsiam", "--gpu", "l4", "--gpus", "1", "--images", "1797"])
     table = capsys.readouterr().out
-    for label in ("forward passes", "GFLOP per image", "memory of a GPU", "hours", "There is no cheap HVS"):
+    for label in ("forward passes", "GFLOP per image", "memory of a GPU, MiB", "\nseconds ", "There is no cheap HVS"):
         assert label in table
 
 
@@ -262,6 +344,7 @@ def test_compilation_is_not_counted_and_the_report_says_so(compiled: bool) -> No
         (["digits", "--share", "2"], "--share is 2.0"),
         (["digits", "--gpus", "0"], "--gpus is 0"),
         (["digits", "--gpus", "1000"], "too few for 1000 processes"),
+        (["digits", "--images", "100"], "fewer than one global batch of 256: lower --training.batch to at most 96, or"),
         (["digit"], "Did you mean digits?"),
         (["--gpus", "2", "digits"], "The recipe comes first"),
         (["digits", "--gpuz", "2"], "--gpus"),

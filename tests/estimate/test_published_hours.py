@@ -1,8 +1,11 @@
 """Hours in the headers of the recipes, against those that an estimate finds on the hardware of the publication."""
 
+import re
+
 import pytest
 
 from hardviews.estimate.command import estimate
+from hardviews.estimate.config import IMAGENET as IMAGES
 from hardviews.estimate.config import Estimate
 from hardviews.estimate.report import Column
 from hardviews.recipes import IMAGENET, RECIPES, recipe_named
@@ -10,16 +13,19 @@ from hardviews.recipes.header import header
 from hardviews.strategies.strategy import Clean
 
 
-def numbers(name: str) -> tuple[float, int]:
-    """Return the hours of a header, and the number of GPUs."""
+def numbers(name: str) -> tuple[float, int, int]:
+    """Return the hours of a header, the number of GPUs, and the number of images: all, or 1 or 10 of 100."""
     facts = header(RECIPES[name]).facts
-    return float(facts["hours"].split()[0]), int(facts["hardware"].split()[0])
+    hours = float(facts["hours"].split()[0]) if "hours" in facts else float(facts["time"].split()[0]) / 60
+    part = re.search(r" x (10?)/100\)", facts.get("hours") or facts["time"]) if name.startswith("finetune") else None
+    return hours, int(facts["hardware"].split()[0]), IMAGES * int(part[1] if part else 100) // 100
 
 
 def hours(name: str) -> float:
     recipe = recipe_named(name)
     column = "plain" if recipe.strategy == Clean() else "exact HVS"
-    report = estimate(recipe, Estimate("v100", numbers(name)[1]), (column, "recipe"))
+    _, gpus, images = numbers(name)
+    report = estimate(recipe, Estimate("v100", gpus, images=images), (column, "recipe"))
     cost = report.columns["recipe" if "recipe" in report.columns else column]
     assert isinstance(cost, Column)
     return report.hours(cost.cost)

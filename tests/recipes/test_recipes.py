@@ -8,10 +8,14 @@ import pytest
 from hardviews.recipes import CHEAP, IMAGENET, RECIPES
 from hardviews.recipes.header import header
 from hardviews.recipes.table import in_short, shown, table
+from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.compose import Chain, Sum
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
-from hardviews.strategies.strategy import Clean
+from hardviews.strategies.in_turn import InTurn
+from hardviews.strategies.mixup import MixUp
+from hardviews.strategies.random_views import RandomViews
+from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.tracking.flatten import flatten
 from tests.recipes.published import PUBLISHED
 from tests.recipes.resolved import method_of, resolved
@@ -26,6 +30,12 @@ _WORDS = {
     " on twice as many GPUs": "/2",
     " on four times as many GPUs": "/4",
 }
+
+
+def duration(name: str) -> str:
+    """Return a header's hours, or else its minutes."""
+    facts = header(RECIPES[name]).facts
+    return facts.get("hours") or facts["time"]
 
 
 def test_every_imagenet_recipe_is_held_against_its_publication() -> None:
@@ -58,9 +68,10 @@ def test_headers_say_how_to_run_it_and_what_to_expect(name: str) -> None:
     assert head.facts.keys() >= {"command", "hardware"}
     assert "NAME" not in head.text()
     if name in NAMES + CHEAPLY:
-        assert head.facts.keys() >= {"hours", "number", "open"}
+        assert head.facts.keys() >= {"number", "open"}
         assert f" {name} " in head.facts["command"]
-        assert re.match(r"\d+ \(.+\)", head.facts["hours"]), "hours, and where they come from"
+        assert ("hours" in head.facts) != ("time" in head.facts)
+        assert re.match(r"[1-9]\d* (minutes )?\(.+\)", duration(name)), "how long, and where the figure comes from"
         assert re.match(r"([\d.]+ (linear|supervised|finetuned)|not known) \(.+\)", head.facts["number"]), (
             "a number, and its source"
         )
@@ -69,17 +80,19 @@ def test_headers_say_how_to_run_it_and_what_to_expect(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES + CHEAPLY)
-def test_hours_are_what_their_formula_comes_to(name: str) -> None:
-    told, formula = re.match(r"(\d+) \(([^;)]+)", header(RECIPES[name]).facts["hours"]).groups()  # type: ignore[union-attr]
+def test_hours_and_minutes_are_what_their_formula_comes_to(name: str) -> None:
+    """Minutes are stated if they are fewer than 60."""
+    told, minutes, formula = re.match(r"(\d+) (minutes )?\(([^;)]+)", duration(name)).groups()  # type: ignore[union-attr]
     if formula == "published":
         return
     for words, number in _WORDS.items():
         formula = formula.replace(words, number)
-    hours = 1.0
+    found = 1.0
     for factor in formula.split(" x "):
         first, *divisors = map(float, factor.split("/"))
-        hours *= first / math.prod(divisors)
-    assert abs(hours - int(told)) <= 0.51, f"{hours:.1f}"
+        found *= first / math.prod(divisors)
+    assert abs(found - int(told)) <= 0.51, f"{found:.1f}"
+    assert found < 59.5 if minutes else found > 0.99
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -153,6 +166,33 @@ def test_the_table_has_a_line_for_each() -> None:
 def test_strategies_are_named_by_their_parts() -> None:
     hexa = Sum((1.0, Clean()), (0.5, CutMix()))
     assert in_short(Chain(HardViews(4), hexa)) == "HardViews(4) > (Clean + CutMix)"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "words"),
+    [
+        (HardViews(6), "HardViews(6)"),
+        (HardViews(4, size=64), "HardViews(4, size=64)"),
+        (HardViews(4, colours=False, kinds=("0", "1/class")), "HardViews(4, colours=False, kinds=0+1/class)"),
+        (RandomViews(4, every=2), "RandomViews(4, every=2)"),
+        (Adversarial(gradient="clean"), "Adversarial(gradient=clean)"),
+        (Adversarial(epsilon=4 / 255), "Adversarial(epsilon=0.0157)"),
+        (Adversarial(epsilon=2 / 255), "Adversarial"),
+        (InTurn(MixUp(alpha=0.8), CutMix(alpha=1.0)), "(MixUp(alpha=0.8) | CutMix)"),
+    ],
+)
+def test_settings_that_differ_from_the_default_are_named(strategy: Strategy, words: str) -> None:
+    assert in_short(strategy) == words
+
+
+def test_the_table_sets_hard_and_cheap_recipes_apart() -> None:
+    for cheap in [*CHEAPLY, "hexa_moco_r50_200_cheap", "hexa_moco_r50_800_cheap"]:
+        full = cheap.removesuffix("_cheap")
+        assert in_short(RECIPES[cheap]().strategy) != in_short(RECIPES[full]().strategy), cheap
+    rows = {line.split()[0]: line for line in table().splitlines()}
+    assert "  HardViews(4, size=64)  " in rows["simsiam_r50_100_hvs_cheap"]
+    assert "score=targets" in rows["dino_vits16_100_hvs_cheap"]
+    assert "gradient=clean" in rows["hexa_moco_r50_200_cheap"]
 
 
 def test_one_recipe_is_shown_with_its_header_what_follows_and_every_value() -> None:

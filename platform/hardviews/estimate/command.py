@@ -15,10 +15,11 @@ from hardviews.estimate.config import Estimate
 from hardviews.estimate.fake_step import FakeTrainer, StepCost
 from hardviews.estimate.gpus import GPUS
 from hardviews.estimate.report import Column, Refused, Report
-from hardviews.estimate.ways import named, steps, ways
+from hardviews.estimate.ways import steps, ways
 from hardviews.recipes import RECIPES, recipe_named
 from hardviews.recipes.overrides import description, refuse_choice
-from hardviews.recipes.table import table
+from hardviews.recipes.table import in_short, table
+from hardviews.train.epoch import too_small
 from hardviews.train.recipe import Recipe
 from hardviews.train.trainer import build_objective
 
@@ -62,26 +63,30 @@ def estimate(recipe: Recipe, config: Estimate, only: Sequence[str] = ()) -> Repo
     """Return the cost of a recipe under each way to choose and harden views; `only` names columns to leave in.
 
     Raises:
-        UserError: the recipe itself cannot be trained on so many GPUs, or its network looks at numbers.
+        UserError: the images do not fill a batch, or the recipe cannot be trained on so many GPUs, or its network looks
+            at numbers.
     """
     training = recipe.training
     check_sizes(training.batch, training.group, training.accumulate, config.gpus)
+    if config.images < training.batch:
+        unit = training.group * training.accumulate
+        raise UserError(too_small(config.images, config.images, training.batch, unit, "give more --images"))
     with torch.device("meta"):
         method = build_objective(recipe).method
     # The largest share: groups are not cut.
     groups = training.batch // training.accumulate // training.group
     samples = math.ceil(groups / config.gpus) * training.group
     columns: dict[str, Column | Refused] = {}
-    for name, strategy in ways(method, recipe.strategy, config.candidates).items():
+    for name, strategy in ways(method, recipe, config.candidates).items():
         if only and name not in only:
             continue
         own = strategy == recipe.strategy
         try:
-            columns[name] = Column(named(strategy), _cost(replace(recipe, strategy=strategy), config, samples))
+            columns[name] = Column(in_short(strategy), _cost(replace(recipe, strategy=strategy), config, samples))
         except UserError as error:
             if own:
                 raise
-            columns[name] = Refused(named(strategy), str(error))
+            columns[name] = Refused(in_short(strategy), str(error))
     return Report(recipe, config, samples, columns)
 
 

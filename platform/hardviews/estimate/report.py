@@ -8,9 +8,10 @@ from typing import Any
 from hardviews.estimate.config import Estimate
 from hardviews.estimate.fake_step import StepCost
 from hardviews.estimate.gpus import gpu_named
+from hardviews.estimate.units import MEMORIES, TIMES, unit_for
 from hardviews.train.recipe import Recipe
 
-_GIB, _GB, _TERA = 2**30, 1e9, 1e12
+_GB, _TERA = 1e9, 1e12
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Report:
-    """What a recipe costs under each way, by the name of its column; `samples` are the micro-batch of one GPU."""
+    """What a recipe costs under each way, by the name of its column; `samples` are the largest micro-batch of a GPU."""
 
     recipe: Recipe
     config: Estimate
@@ -43,10 +44,16 @@ class Report:
         """Return the share of the GPUs' peak that the estimate assumes."""
         return self.config.share_for(self.recipe.backbone)
 
+    @property
+    def slowest(self) -> int:
+        """Return the number of images of a step on the GPU that has most of them, for which the others wait."""
+        return self.samples * self.recipe.training.accumulate
+
     def hours(self, cost: StepCost) -> float:
-        """Return the hours of the whole training on all GPUs."""
-        speed = gpu_named(self.config.gpu).tflops * _TERA * self.share * self.config.gpus
-        return cost.flops * self.config.images * self.recipe.training.epochs / speed / 3600
+        """Return the hours of the whole training: of its whole steps on the slowest GPU."""
+        training, speed = self.recipe.training, gpu_named(self.config.gpu).tflops * _TERA * self.share
+        steps = self.config.images // training.batch * training.epochs
+        return cost.flops * self.slowest * steps / speed / 3600
 
     def text(self) -> str:
         """Return the table, with the assumptions below it."""
@@ -71,8 +78,10 @@ class Report:
             "images": config.images,
             "gpu": config.gpu,
             "gpus": config.gpus,
+            "device_of_recipe": self.recipe.precision.device,
             "share_of_peak": self.share,
             "images_per_gpu": self.samples,
+            "images_per_step_of_slowest_gpu": self.slowest,
             "bytes_read_per_epoch": round(config.images * config.bytes_per_image),
         }
         columns = {name: self._numbers(column) for name, column in self.columns.items()}
@@ -97,6 +106,9 @@ class Report:
         plain = self.columns.get("plain")
         base = plain.cost.flops if isinstance(plain, Column) else 0
         read = self.config.images * self.config.bytes_per_image / _GB
+        costs = [column.cost for column in self.columns.values() if isinstance(column, Column)]
+        memory = unit_for(MEMORIES, (cost.memory for cost in costs))
+        time = unit_for(TIMES, (self.hours(cost) * 3600 for cost in costs))
         return [
             ("forward passes per image", lambda cost: f"{cost.forward:.2f}"),
             ("backward passes per image", lambda cost: f"{cost.backward:.2f}"),
@@ -104,9 +116,9 @@ class Report:
             ("FLOPs, plain is 1", lambda cost: f"{cost.flops / base:.2f}" if base else "-"),
             ("trained parameters, millions", lambda cost: f"{cost.trained / 1e6:.1f}"),
             ("momentum encoder, millions", lambda cost: f"{cost.momentum / 1e6:.1f}"),
-            ("memory of a GPU, GiB", lambda cost: f"{cost.memory / _GIB:.1f}"),
+            (f"memory of a GPU, {memory.name}", lambda cost: memory.text(cost.memory)),
             ("read per epoch, GB", lambda cost: f"{read:.4g}"),
-            ("hours", lambda cost: f"{self.hours(cost):.3g}"),
+            (time.name, lambda cost: time.text(self.hours(cost) * 3600)),
         ]
 
     def _cell(self, column: Column | Refused, show: Callable[[StepCost], str]) -> str:
@@ -126,11 +138,18 @@ class Report:
             notes.append("There is no cheap HVS: smaller views would leave the network a map of a single cell.")
         notes += [
             "Passes: a view counts by its share of the largest view's area.",
-            f"Hours: at {self.share:g} of the peak of {gpu.tflops:g} TFLOP/s (--share); without the loader and the "
+            f"Time: at {self.share:g} of the peak of {gpu.tflops:g} TFLOP/s (--share); without the loader and the "
             "rendering of views.",
             f"Memory: for {self.samples} images a GPU, by the sizes of tensors; without the allocator's reserve, the "
             "workspaces of libraries and the rendering of views.",
         ]
+        if self.slowest * self.config.gpus != self.recipe.training.batch:
+            notes.append(self._uneven())
+        if self.recipe.precision.device == "cpu":
+            notes.append(
+                "Device: the recipe trains on the CPU (precision.device is cpu), which has no estimate. The table is "
+                f"for {self.config.gpus} x {self.config.gpu}, as with --precision.device auto."
+            )
         if self.recipe.training.compile:
             notes.append(
                 "training.compile is not counted: the operations stay the same, but compiled networks differ in "
@@ -144,6 +163,17 @@ class Report:
                     f"{name} does not fit the {gpu.gigabytes:g} GB of a GPU: use more GPUs, or set {self._smaller()}."
                 )
         return notes
+
+    def _uneven(self) -> str:
+        """Return that the GPUs have unequal shares, and the least number of GPUs that take as long."""
+        training, gpus = self.recipe.training, self.config.gpus
+        groups = training.batch // training.accumulate // training.group
+        fewest = -(-groups * training.group // self.samples)
+        line = (
+            f"Shares: {groups} groups of {training.group} images do not divide evenly among {gpus} GPUs. The slowest "
+            f"has {self.slowest} of {training.batch} images in a step, and the time is the slowest GPU's."
+        )
+        return line + (f" {fewest} GPU{'s' * (fewest > 1)} would take as long." if fewest < gpus else "")
 
     def _smaller(self) -> str:
         """Return the settings of the recipe that take less memory."""

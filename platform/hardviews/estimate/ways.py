@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from hardviews.methods.method import Method
 from hardviews.models.resolution import cheap_size
-from hardviews.recipes.table import in_short
+from hardviews.recipes.cheap import cheaper
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.compose import Sum
 from hardviews.strategies.cutmix import CutMix
@@ -14,20 +14,24 @@ from hardviews.strategies.hard_views import HardViews
 from hardviews.strategies.more_views import MoreViews
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.train.composition import leaves
+from hardviews.train.recipe import Recipe
 
 _MOST_STEPS = 12
 
 
-def ways(method: Method, own: Strategy, candidates: int) -> dict[str, Strategy]:
-    """Return strategies by the name of their column: plain, exact, cheap, HEXA, and a recipe's own if it is another."""
+def ways(method: Method, recipe: Recipe, candidates: int) -> dict[str, Strategy]:
+    """Return strategies by the name of their column: plain, exact, cheap, HEXA, and a recipe's own if it is another.
+
+    method: the recipe's, without numbers.
+    """
     largest = max(pool.augmentation.size for pool in method.plan().pools)
     cheap = cheap_size(method.backbone, largest)
     found: dict[str, Strategy] = {"plain": Clean(), "exact HVS": HardViews(candidates)}
     if cheap < largest:
-        found["cheap HVS"] = HardViews(candidates, size=cheap)
+        found["cheap HVS"] = cheaper(HardViews(candidates), recipe.method, cheap)
     found["HEXA"] = Sum((1.0, Clean()), (1.0, Adversarial()), (1.0, CutMix()), average=True)
-    if own not in found.values():
-        found["recipe"] = own
+    if recipe.strategy not in found.values():
+        found["recipe"] = recipe.strategy
     return found
 
 
@@ -41,10 +45,3 @@ def _periods(strategy: Strategy) -> Iterator[int]:
         yield getattr(leaf, "every", 1)
         if isinstance(leaf, MoreViews):
             yield Fraction(leaf.sets).limit_denominator(1000).denominator
-
-
-def named(strategy: Strategy) -> str:
-    """Return a strategy in a few words, with the resolution that it scores at."""
-    if isinstance(strategy, HardViews) and strategy.size is not None:
-        return f"HardViews({strategy.candidates}, size={strategy.size})"
-    return in_short(strategy)

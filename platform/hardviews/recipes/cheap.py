@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from hardviews.methods.dino import DINOConfig
 from hardviews.methods.ibot import IBOTConfig
+from hardviews.methods.method import MethodConfig
 from hardviews.recipes.header import header
 from hardviews.strategies.compose import Chain
 from hardviews.strategies.hard_views import HardViews
@@ -28,8 +29,7 @@ def cheap(exact: Callable[[], Recipe], passes: float, exactly: float) -> Callabl
 
     def recipe() -> Recipe:
         made = exact()
-        targets = isinstance(made.method, DINOConfig | IBOTConfig) and made.method.locals > 0
-        return replace(made, name=name, strategy=cheaper(made.strategy, targets))
+        return replace(made, name=name, strategy=cheaper(made.strategy, made.method))
 
     facts = header(exact).facts
     hours = facts["hours"].split(" ")[0]
@@ -45,12 +45,15 @@ def cheap(exact: Callable[[], Recipe], passes: float, exactly: float) -> Callabl
     return recipe
 
 
-def cheaper(strategy: Strategy, targets: bool) -> Strategy:
-    """Return a strategy whose hard views are chosen cheaply; with `targets` among global views, as targets alone."""
+def cheaper(strategy: Strategy, method: MethodConfig, size: int = SIZE) -> Strategy:
+    """Return a strategy whose hard views are chosen cheaply, scored at `size` pixels.
+
+    If small views predict targets that a second network makes, global views are scored as targets alone.
+    """
     if isinstance(strategy, Chain):
-        return Chain(*(cheaper(link, targets) for link in strategy.links))
+        return Chain(*(cheaper(link, method, size) for link in strategy.links))
     if not isinstance(strategy, HardViews):
         return strategy
-    if targets:
-        return replace(strategy, size=SIZE, score="targets", noise="training", local_candidates=None, limit=None)
-    return replace(strategy, size=SIZE)
+    if isinstance(method, DINOConfig | IBOTConfig) and method.locals > 0:
+        return replace(strategy, size=size, score="targets", noise="training", local_candidates=None, limit=None)
+    return replace(strategy, size=size)

@@ -6,7 +6,7 @@ shares. Both begin with a title. Lines of the form `key value` are facts, which 
     command   starts it; NAME stands for the recipe
     data      that it is meant for, where any would not do
     hardware  that it is meant for
-    hours     that it takes there, and where the figure comes from (`time` where it is less)
+    hours     that it takes there, and where the figure comes from (`time`, in minutes, if it is less than an hour)
     number    that was published, and where (`expected` where none was)
     open      what the publication leaves open, and what stands here instead
     differs   where the recipe departs from what was published, and why

@@ -1,5 +1,8 @@
 """The recipes as a table, and one with all its values."""
 
+from dataclasses import MISSING, Field, fields
+from typing import Any
+
 from hardviews.methods.joint import JointConfig
 from hardviews.methods.method import MethodConfig
 from hardviews.recipes import RECIPES, recipe_named
@@ -38,7 +41,10 @@ def method_in_short(method: MethodConfig) -> str:
 
 
 def in_short(strategy: Strategy) -> str:
-    """Return what a strategy is made of, in a few words."""
+    """Return a strategy's parts in a few words, with every setting of a part that differs from its default.
+
+    The number of candidates always stands first: `HardViews(4, size=64)`. Weights of a sum are left out.
+    """
     if isinstance(strategy, Chain):
         parts = (f"({in_short(link)})" if isinstance(link, Sum) else in_short(link) for link in strategy.links)
         return " > ".join(parts)
@@ -46,8 +52,23 @@ def in_short(strategy: Strategy) -> str:
         return " + ".join(in_short(part.strategy) for part in strategy.parts)
     if isinstance(strategy, InTurn):
         return f"({' | '.join(in_short(part) for part in strategy.parts)})"
-    candidates = getattr(strategy, "candidates", None)
-    return type(strategy).__name__ + (f"({candidates})" if candidates else "")
+    settings = [str(strategy.candidates)] if isinstance(strategy, Candidates) else []
+    for field in fields(strategy):  # type: ignore[arg-type]
+        value = getattr(strategy, field.name)
+        if field.name != "candidates" and value != _default(field):
+            settings.append(f"{field.name}={_word(value)}")
+    return type(strategy).__name__ + (f"({', '.join(settings)})" if settings else "")
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _word(value: Any) -> str:
+    """Return a setting's value without quotes, a fraction by three digits."""
+    if isinstance(value, tuple):
+        return "+".join(map(_word, value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def shown(name: str) -> str:

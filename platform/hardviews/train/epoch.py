@@ -14,13 +14,17 @@ def epoch_samples(reader: Reader, training: Training) -> int:
     length = reader.order(training.seed, 0, training.batch, training.group).length
     samples = length // training.batch * training.batch
     if samples == 0:
-        raise UserError(_too_small(len(reader), length, training.batch, training.group * training.accumulate))
+        raise UserError(too_small(len(reader), length, training.batch, training.group * training.accumulate))
     return samples
 
 
-def _too_small(samples: int, length: int, batch: int, unit: int) -> str:
+def too_small(samples: int, length: int, batch: int, unit: int, more: str = "pack more images") -> str:
+    """Return why a dataset does not fill a batch, and what to do.
+
+    length: samples of an epoch. unit: samples of which a batch must be a multiple. more: how to get more samples.
+    """
     most = length // unit * unit
     lower = (
         f"lower --training.batch to at most {most}, or" if most else "lower --training.batch and --training.group, or"
     )
-    return f"The dataset has {samples} samples, fewer than one global batch of {batch}: {lower} pack more images."
+    return f"The dataset has {samples} samples, fewer than one global batch of {batch}: {lower} {more}."
