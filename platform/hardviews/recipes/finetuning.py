@@ -20,6 +20,7 @@ from hardviews.evaluation.subject import Subject
 from hardviews.methods.supervised import SupervisedConfig
 from hardviews.models.encoder import Encoder, Form
 from hardviews.recipes import recipe_named
+from hardviews.recipes.begun import Start, of_begun
 from hardviews.recipes.finetune_rates import candidates
 from hardviews.recipes.label_division import Division
 from hardviews.recipes.overrides import description
@@ -145,14 +146,14 @@ class Prepared:
         recipe: for the encoder's network and the classes of the data.
         tuning: its facts.
         sweep: that it begins with, if rates are to be chosen.
-        opened: gives away the encoder; None if the run was begun before, and needs it no more.
+        opened: gives away the encoder; a run that has a checkpoint does not call it.
     """
 
     where: Where
     recipe: Recipe
     tuning: Tuning
     sweep: Sweep | None
-    opened: Callable[[], Encoder] | None
+    opened: Callable[[], Encoder]
 
     def run(self) -> None:
         """Choose the rates if that is asked for, then train; from where an earlier life was ended.
@@ -177,28 +178,24 @@ def read_finetune(words: Sequence[str]) -> Prepared:
     Raises:
         UserError: the encoder, the dataset or the recipe is not there, or they do not fit.
     """
-    opened: list[Encoder] = []
-    sources: list[Source] = []
+    starts: list[Start] = []
 
     def fit(finetuning: Finetuning, recipe: Recipe) -> Recipe:
         begun = Record.read(finetuning.output, patience())
         if begun is not None and begun.encoder and begun.source:
             wait_for([Dataset(finetuning.data)], finetuning.wait)
-            sources.append(Source(**begun.source))
-            form = Form.of(begun.encoder)
+            start = of_begun(finetuning.output, begun, finetuning.run, finetuning.project)
         else:
             subject = Subject(encoder=finetuning.run)
             awaited = [Dataset(finetuning.data), *([EncoderOfRun(finetuning.run)] if subject.waits else [])]
             wait_for(awaited, finetuning.wait)
-            encoder = open_encoder(finetuning.run, finetuning.project)
-            opened.append(encoder)
-            known = {name: str(encoder.provenance.get(name, "")) for name in ("run_id", "recipe")}
-            sources.append(Source(encoder.digest, **known))
-            form = encoder.form
-        return of_encoder(recipe, form, len(open_dataset(finetuning.data).classes))
+            start = Start.of(open_encoder(finetuning.run, finetuning.project), finetuning.run)
+        starts.append(start)
+        return of_encoder(recipe, start.form, len(open_dataset(finetuning.data).classes))
 
     finetuning, recipe = read_words(words, fit)
-    (source,) = sources
+    (start,) = starts
+    source, finetuning = start.source, replace(finetuning, run=start.place)
     index = open_dataset(finetuning.data)
     where = finetuning.where(drawn(finetuning, index, recipe.training.batch))
     labels = Index.load(where.data, patience())
@@ -206,7 +203,7 @@ def read_finetune(words: Sequence[str]) -> Prepared:
     if finetuning.sweeps:
         rates = candidates(recipe, finetuning.rates, finetuning.head_rates)
         sweep = Sweep(recipe, where, source.digest, rates, finetuning.division)
-    return Prepared(where, recipe, _facts(finetuning, source, labels), sweep, opened.pop if opened else None)
+    return Prepared(where, recipe, _facts(finetuning, source, labels), sweep, start.opened)
 
 
 def _facts(finetuning: Finetuning, source: Source, labels: Index) -> Tuning:

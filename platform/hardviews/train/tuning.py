@@ -14,11 +14,13 @@ class Source:
         digest: of the encoder.
         run_id: its tracking run, empty if it has none.
         recipe: that it was trained by, empty if it is unknown.
+        place: that the first command named, empty if it is unknown.
     """
 
     digest: str
     run_id: str = ""
     recipe: str = ""
+    place: str = ""
 
 
 @dataclass(frozen=True)
