@@ -166,6 +166,21 @@ def test_a_run_that_was_begun_is_not_of_another_encoder(place: Path, tuned: Path
     assert files(tuned) == before
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("50%", "--labels-seed", "1"), "50% seed 0, now 50% seed 1"),
+        (("100%",), "50% seed 0, now 100%"),
+        (("simclr-1%",), "50% seed 0, now simclr-1%"),
+    ],
+)
+def test_a_run_that_was_begun_keeps_its_labels(place: Path, tuned: Path, more: tuple[str, ...], told: str) -> None:
+    before = files(tuned)
+    with pytest.raises(UserError, match=told):
+        read_finetune(words(place, tuned, *ONCE, "--labels", *more))
+    assert files(tuned) == before
+
+
 def test_an_encoder_that_is_gone_keeps_its_name_in_the_record(
     place: Path, tuned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +208,18 @@ def test_a_run_is_not_tuned_into_itself(place: Path) -> None:
     with pytest.raises(UserError, match="is the run that is fine-tuned"):
         read_finetune(words(place, place / "run", "--output", f"{place / 'run'}/"))
     assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize("inside", ["", "/", "/runs/tuned"])
+def test_an_output_in_the_folder_of_the_data_is_refused(place: Path, tmp_path: Path, inside: str) -> None:
+    packed(tmp_path / "both" / "train")
+    given = words(place, tmp_path, "--labels", "50%", *ONCE)
+    given[given.index("--data") + 1] = str(tmp_path / "both")
+    given[given.index("--output") + 1] = f"{tmp_path / 'both'}{inside}"
+    before = files(tmp_path)
+    with pytest.raises(UserError, match="lies in the folder of the dataset"):
+        read_finetune(given)
+    assert files(tmp_path) == before
 
 
 def test_the_recipe_has_to_be_named(place: Path, tmp_path: Path) -> None:

@@ -33,22 +33,27 @@ class Start:
     opened: Callable[[], Encoder]
 
     @staticmethod
-    def of(encoder: Encoder, place: str) -> "Start":
-        """Return the start of a new run."""
+    def of(encoder: Encoder, place: str, labels: str) -> "Start":
+        """Return the start of a new run. labels: that are drawn, with their seed."""
         known = {name: str(encoder.provenance.get(name, "")) for name in ("run_id", "recipe")}
-        return Start(Source(encoder.digest, **known, place=place), encoder.form, place, [encoder].pop)
+        return Start(Source(encoder.digest, **known, place=place, labels=labels), encoder.form, place, [encoder].pop)
 
 
-def of_begun(output: str, begun: Record, named: str, project: str) -> Start:
-    """Return the start of the run in an output; refuse a command that names another encoder.
+def of_begun(output: str, begun: Record, named: str, project: str, labels: str) -> Start:
+    """Return the start of the run in an output; refuse a command that names another encoder or other labels.
 
     An encoder that cannot be opened is gone: the run goes on without it, and its record keeps the first place. named:
-    the encoder in the command.
+    the encoder in the command. labels: those of the command.
 
     Raises:
-        UserError: the command names an encoder that the run did not begin from.
+        UserError: the command names an encoder or labels that the run did not begin from.
     """
     source, place = Source(**begun.source), named
+    if source.labels and source.labels != labels:
+        raise UserError(
+            f"{output} holds a run on other labels ({source.labels}, now {labels}). To continue the run, give its "
+            "--labels and --labels-seed; to train on others, give another --output."
+        )
     try:
         if launched().restarts:  # the first processes of the job have looked
             place = source.place or named

@@ -24,7 +24,7 @@ from hardviews.recipes.begun import Start, of_begun
 from hardviews.recipes.finetune_rates import candidates
 from hardviews.recipes.label_division import Division
 from hardviews.recipes.overrides import description
-from hardviews.recipes.rate_sweep import Sweep
+from hardviews.recipes.rate_sweep import Sweep, check_swept
 from hardviews.runs.record import Record
 from hardviews.runs.waiting import Dataset, EncoderOfRun, wait_for
 from hardviews.runs.where import Where, open_dataset, patience
@@ -105,6 +105,18 @@ class Finetuning:
         return self.sweep or self.rates is not None or self.head_rates is not None
 
     @property
+    def seed(self) -> int | None:
+        """The seed of the draw, None if no label is drawn at random."""
+        asked = Labels.read(self.labels, self.labels_list)
+        return None if asked.all or asked.listed is not None else self.labels_seed
+
+    @property
+    def draw(self) -> str:
+        """The labels in words, such as `10% seed 0`."""
+        asked = str(Labels.read(self.labels, self.labels_list))
+        return asked if self.seed is None else f"{asked} seed {self.seed}"
+
+    @property
     def division(self) -> Division:
         """How a sweep divides the labels."""
         return Division(self.labels_seed, self.hold_out)
@@ -128,6 +140,7 @@ def read_words(words: Sequence[str], fitted: Fit | None = None) -> tuple[Finetun
     if told is None or {"-h", "--help"} & set(rest):
         return _help(own, rest, told)
     finetuning = parse(Finetuning, own, "finetune")
+    _check_rates(finetuning, rest)
     named = with_classifier(recipe_named(finetuning.recipe))
     named = named if fitted is None else fitted(finetuning, named)
 
@@ -184,25 +197,29 @@ def read_finetune(words: Sequence[str]) -> Prepared:
         begun = Record.read(finetuning.output, patience())
         if begun is not None and begun.encoder and begun.source:
             wait_for([Dataset(finetuning.data)], finetuning.wait)
-            start = of_begun(finetuning.output, begun, finetuning.run, finetuning.project)
+            start = of_begun(finetuning.output, begun, finetuning.run, finetuning.project, finetuning.draw)
         else:
             subject = Subject(encoder=finetuning.run)
             awaited = [Dataset(finetuning.data), *([EncoderOfRun(finetuning.run)] if subject.waits else [])]
             wait_for(awaited, finetuning.wait)
-            start = Start.of(open_encoder(finetuning.run, finetuning.project), finetuning.run)
+            start = Start.of(open_encoder(finetuning.run, finetuning.project), finetuning.run, finetuning.draw)
         starts.append(start)
         return of_encoder(recipe, start.form, len(open_dataset(finetuning.data).classes))
 
     finetuning, recipe = read_words(words, fit)
     (start,) = starts
     source, finetuning = start.source, replace(finetuning, run=start.place)
+    rates = candidates(recipe, finetuning.rates, finetuning.head_rates)
+    if finetuning.sweeps:
+        check_swept(finetuning.output)
     index = open_dataset(finetuning.data)
+    finetuning.where(finetuning.data).check_apart(index.url)
     where = finetuning.where(drawn(finetuning, index, recipe.training.batch))
     labels = Index.load(where.data, patience())
     sweep = None
     if finetuning.sweeps:
-        rates = candidates(recipe, finetuning.rates, finetuning.head_rates)
         sweep = Sweep(recipe, where, source.digest, rates, finetuning.division)
+        sweep.check_choice(labels)
     return Prepared(where, recipe, _facts(finetuning, source, labels), sweep, start.opened)
 
 
@@ -214,7 +231,7 @@ def _facts(finetuning: Finetuning, source: Source, labels: Index) -> Tuning:
         source=source,
         data=finetuning.data,
         labels=str(asked),
-        seed=None if asked.all or asked.listed is not None else finetuning.labels_seed,
+        seed=finetuning.seed,
         images=len(labels),
         per_class=(min(counts, default=0), max(counts, default=0)),
     )
@@ -290,6 +307,21 @@ def _apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
         else:
             into.append(word)
     return own, rest
+
+
+def _check_rates(finetuning: Finetuning, words: Sequence[str]) -> None:
+    """Refuse a rate in the words of the recipe that the sweep would not use."""
+    given = {word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")}
+    if finetuning.sweeps and "--optimizer.learning-rate" in given:
+        raise UserError(
+            "--optimizer.learning-rate gives the learning rate, and a sweep chooses it. Name the candidates by --rates "
+            "alone; or train at one rate, without --sweep, --rates and --head-rates."
+        )
+    if finetuning.head_rates is not None and "--optimizer.head-rate" in given:
+        raise UserError(
+            "--optimizer.head-rate gives the rate of the classifier, and --head-rates names the candidates for it. "
+            "Give one of both."
+        )
 
 
 def _help(own: Sequence[str], rest: Sequence[str], recipe: str | None) -> tuple[Finetuning, Recipe]:

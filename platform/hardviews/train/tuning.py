@@ -15,12 +15,14 @@ class Source:
         run_id: its tracking run, empty if it has none.
         recipe: that it was trained by, empty if it is unknown.
         place: that the first command named, empty if it is unknown.
+        labels: that were drawn, such as `10% seed 0`, empty if they are unknown.
     """
 
     digest: str
     run_id: str = ""
     recipe: str = ""
     place: str = ""
+    labels: str = ""
 
 
 @dataclass(frozen=True)
