@@ -210,6 +210,22 @@ def test_a_run_is_not_tuned_into_itself(place: Path) -> None:
     assert sorted(place.rglob("*")) == before
 
 
+def test_classes_with_fewer_labels_than_asked_are_told(
+    place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tuning = read_finetune(words(place, tmp_path / "tuned", "--labels", "500-per-class")).tuning
+    assert "--labels 500-per-class: classes have fewer images; each gives 45." in caplog.text
+    assert tuning.of_labels == "at most 500 labels per class (90 images, 45 of each class, seed 0)"
+
+
+def test_weights_of_another_code_are_to_be_imported(place: Path, tmp_path: Path) -> None:
+    for name in ("r18.pth", "model.safetensors"):
+        (tmp_path / name).write_bytes(b"weights")
+        given = [str(tmp_path / name), *words(place, tmp_path / "tuned")[1:]]
+        with pytest.raises(UserError, match=f"hardviews import {tmp_path / name} --output"):
+            read_finetune(given)
+
+
 @pytest.mark.parametrize("inside", ["", "/", "/runs/tuned"])
 def test_an_output_in_the_folder_of_the_data_is_refused(place: Path, tmp_path: Path, inside: str) -> None:
     packed(tmp_path / "both" / "train")

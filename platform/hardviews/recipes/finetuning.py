@@ -1,5 +1,6 @@
 """`hardviews finetune`: train an encoder of a run further, on all labels of a dataset or on some."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -34,6 +35,8 @@ from hardviews.train.loop import live, together
 from hardviews.train.recipe import Recipe
 from hardviews.train.task import Task
 from hardviews.train.tuning import Source, Tuning
+
+logger = logging.getLogger(__name__)
 
 LABELLED = "labelled"
 """Folder in the output with the images that were drawn."""
@@ -220,7 +223,12 @@ def read_finetune(words: Sequence[str]) -> Prepared:
     if finetuning.sweeps:
         sweep = Sweep(recipe, where, source.digest, rates, finetuning.division)
         sweep.check_choice(labels)
-    return Prepared(where, recipe, _facts(finetuning, source, labels), sweep, start.opened)
+    facts = _facts(finetuning, source, labels)
+    if facts.scarce and not launched().rank:
+        fewest, most = facts.per_class
+        each = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        logger.warning("--labels %s: classes have fewer images; each gives %s.", finetuning.labels, each)
+    return Prepared(where, recipe, facts, sweep, start.opened)
 
 
 def _facts(finetuning: Finetuning, source: Source, labels: Index) -> Tuning:
