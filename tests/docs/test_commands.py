@@ -229,8 +229,6 @@ def test_health(workplace):
 
 @pytest.mark.walkthrough
 def test_finetuning(workplace):
-    with contextlib.redirect_stdout(io.StringIO()):
-        Packing("digits", "shards").run()
     printed = follow(ROOT / "docs" / "finetuning.md")
     assert "0 samples lost, 0 repeated" in printed[".venv/bin/hardviews audit runs/tuned"]
     assert (

@@ -31,6 +31,7 @@ from hardviews.train.loop import Pretraining
 from hardviews.train.rate_table import RateTable, Trial
 from hardviews.train.recipe import Recipe
 from hardviews.train.review import Review
+from hardviews.train.stop import StopFlag
 from hardviews.train.trainer import StepReport, Trainer
 from hardviews.world import ALONE
 from tests.data.helpers import Noise
@@ -173,6 +174,55 @@ def test_trials_leave_their_history_and_are_not_trained_again(place: Path, whole
         assert kept >= {"run.json", "history.jsonl"} and not kept & {"checkpoints", "encoder"}
     with patch.object(Sweep, "_trained", side_effect=AssertionError):
         read_finetune(words(place, whole, *SWEPT)).run()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--labels", "30-per-class", "--rates", "0.3"), r"another sweep chose .*0.001 x 1, 0.02 x 1, 0.1 x 1"),
+        (("--labels", "20-per-class", *SWEPT[2:]), "other labels .30-per-class seed 0, now 20-per-class seed 0"),
+        ((*SWEPT, "--hold-out", "0.3"), "another sweep"),
+    ],
+    ids=["rates", "labels", "hold-out"],
+)
+def test_a_run_keeps_the_sweep_that_chose_its_rates(place: Path, whole: Path, more: tuple[str, ...], told: str) -> None:
+    before = files(whole)
+    with pytest.raises(UserError, match=told):
+        read_finetune(words(place, whole, *more))
+    assert files(whole) == before
+
+
+def test_a_run_that_was_begun_without_a_sweep_gets_none(place: Path, tmp_path: Path) -> None:
+    read_finetune(words(place, tmp_path / "tuned", "--labels", "30-per-class")).run()
+    before = files(tmp_path)
+    with pytest.raises(UserError, match="begun without a sweep"):
+        read_finetune(words(place, tmp_path / "tuned", *SWEPT))
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("sweep", [("--sweep",), ("--rates", "0.1", "0.2")], ids=["sweep", "rates"])
+def test_a_rate_is_given_or_chosen(place: Path, tmp_path: Path, sweep: tuple[str, ...]) -> None:
+    for name in ("--optimizer.learning-rate=0.1", "--optimizer.learning_rate=0.1"):
+        with pytest.raises(UserError, match=r"and a sweep chooses it\. Name the candidates by --rates"):
+            read_finetune(words(place, tmp_path / "tuned", *sweep, name))
+    with pytest.raises(UserError, match="Give one of both"):
+        read_finetune(words(place, tmp_path / "tuned", *sweep, "--head-rates", "3", "--optimizer.head-rate", "2"))
+    read_finetune(words(place, tmp_path / "tuned", *sweep, "--optimizer.head-rate", "2"))
+
+
+def test_one_candidate_leaves_nothing_to_choose(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with patch.object(Sweep, "_trained", return_value=Trial(0.1, 1.0, 50.0, 1.0, 9)):
+        prepared = read_finetune(words(place, tmp_path / "tuned", "--labels", "30-per-class", "--rates", "0.1"))
+        assert prepared.sweep is not None
+        prepared.sweep.choose(ALONE, StopFlag())
+    printed = " ".join(str(capsys.readouterr()).split())
+    assert "nothing to choose" in printed and "1 trial on" in printed
 
 
 @pytest.mark.parametrize("trial", [0, 2])

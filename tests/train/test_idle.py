@@ -34,6 +34,15 @@ def test_parts_of_a_sum_of_methods_that_begin_after_the_run(monkeypatch: pytest.
     assert said.startswith("Supervised begins in epoch 2")
 
 
+@pytest.mark.parametrize(
+    ("epochs", "remedy"), [(1, "Leave --training.ema out."), (10, "Take 0.94 or less.")], ids=["8 steps", "80 steps"]
+)
+def test_an_average_that_is_longer_than_the_run(epochs: int, remedy: str) -> None:
+    training = Training(epochs=epochs, batch=8, ema=0.999)
+    (said,) = idle(build("simclr", Clean()), training, Calendar(0, 8, 64, epochs))
+    assert said.endswith(remedy)
+
+
 def test_modules_that_no_step_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     from hardviews.methods.swav import SwAVConfig
 

@@ -75,6 +75,21 @@ def test_too_few_classes_are_told_before_anything_is_written(untracked: Path) ->
     assert not (untracked / "run").exists()
 
 
+class OneClass(Noise):
+    """The same images, all of one class of two."""
+
+    def read(self, i: int) -> Item:
+        return replace(super().read(i), label=1)
+
+
+@pytest.mark.parametrize("source", [OneClass(SAMPLES), OneClass(SAMPLES, classes=("a", "b"))], ids=["noise", "named"])
+def test_labels_of_one_class_teach_nothing(untracked: Path, source: Noise) -> None:
+    pack(source, str(untracked / "data"), shard_bytes=40_000)
+    with pytest.raises(UserError, match="are of one class"):
+        train(supervised(epochs=1), str(untracked / "data"), untracked / "run")
+    assert not (untracked / "run").exists()
+
+
 class Partly(Noise):
     """The same images, two in three without a label."""
 

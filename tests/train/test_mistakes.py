@@ -19,6 +19,7 @@ from hardviews.optim.optimizer import Optimizer
 from hardviews.runs.audit import audit
 from hardviews.runs.checkpoint import Checkpoints
 from hardviews.runs.state import first_not_finite
+from hardviews.runs.where import Where
 from hardviews.strategies.compose import Sum, Weighted
 from hardviews.strategies.cutmix import CutMix
 from hardviews.strategies.hard_views import HardViews
@@ -35,6 +36,19 @@ from tests.train.test_loader import steps
 
 def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("inside", ["", "runs"])
+def test_an_output_in_the_folder_of_the_data_is_refused(untracked: Path, inside: str) -> None:
+    folder = untracked / "both"
+    packed(folder / "train")
+    before = snapshot(folder)
+    with pytest.raises(UserError, match="lies in the folder of the dataset"):
+        train(simclr(1), str(folder), folder / inside)
+    assert snapshot(folder) == before
+    with pytest.raises(UserError, match="lies in the folder of the dataset"):
+        Where(str(folder / "train"), str(folder)).check_apart(str(folder / "train"))
+    Where(str(folder / "train"), str(folder / "runs")).check_apart(str(folder / "train"))  # perhaps a whole bucket
 
 
 # Another run in the output

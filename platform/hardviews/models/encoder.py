@@ -217,6 +217,11 @@ def load(url: str | os.PathLike[str]) -> Encoder:
             continue
     if data is None and denied is not None:
         raise denied
+    if data is None and _is_file(os.fspath(url)):
+        raise UserError(
+            f"{url} is a file, and not an encoder that hardviews wrote. If it holds weights of another code, "
+            f"import them: hardviews import {url} --output FOLDER. Then give that folder."
+        )
     if data is None:
         raise UserError(
             f"There is no encoder at {url}: looked for {', '.join(map(store.name, files))}. Give the output folder "
@@ -228,7 +233,7 @@ def load(url: str | os.PathLike[str]) -> Encoder:
     except UNREADABLE as error:
         raise UserError(
             f"{found} is not an encoder that hardviews wrote, or is cut short ({error}). Export it again "
-            "from its checkpoint."
+            f"from its checkpoint; or import weights of another code: hardviews import {found} --output FOLDER."
         ) from error
     if encoder.digest != description["digest"]:
         raise UserError(
@@ -237,6 +242,14 @@ def load(url: str | os.PathLike[str]) -> Encoder:
     if "classifier" in description:
         encoder.classifier = _beside(store, file, description["classifier"]["digest"])
     return encoder
+
+
+def _is_file(url: str) -> bool:
+    folder, _, file = url.rpartition("/")
+    try:
+        return bool(file) and open_store(folder or ("/" if url.startswith("/") else ".")).size(file) is not None
+    except (UserError, OSError):  # a bucket without a key, or one that may not be read
+        return False
 
 
 def _beside(store: Store, weights: str, digest: str) -> Classifier | None:

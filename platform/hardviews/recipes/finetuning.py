@@ -1,5 +1,6 @@
 """`hardviews finetune`: train an encoder of a run further, on all labels of a dataset or on some."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -20,10 +21,11 @@ from hardviews.evaluation.subject import Subject
 from hardviews.methods.supervised import SupervisedConfig
 from hardviews.models.encoder import Encoder, Form
 from hardviews.recipes import recipe_named
+from hardviews.recipes.begun import Start, of_begun
 from hardviews.recipes.finetune_rates import candidates
 from hardviews.recipes.label_division import Division
 from hardviews.recipes.overrides import description, refuse_choice
-from hardviews.recipes.rate_sweep import Sweep
+from hardviews.recipes.rate_sweep import Sweep, check_swept
 from hardviews.runs.record import Record
 from hardviews.runs.waiting import Dataset, EncoderOfRun, wait_for
 from hardviews.runs.where import Where, open_dataset, patience
@@ -33,6 +35,8 @@ from hardviews.train.loop import live, together
 from hardviews.train.recipe import Recipe
 from hardviews.train.task import Task
 from hardviews.train.tuning import Source, Tuning
+
+logger = logging.getLogger(__name__)
 
 LABELLED = "labelled"
 """Folder in the output with the images that were drawn."""
@@ -104,6 +108,18 @@ class Finetuning:
         return self.sweep or self.rates is not None or self.head_rates is not None
 
     @property
+    def seed(self) -> int | None:
+        """The seed of the draw, None if no label is drawn at random."""
+        asked = Labels.read(self.labels, self.labels_list)
+        return None if asked.all or asked.listed is not None else self.labels_seed
+
+    @property
+    def draw(self) -> str:
+        """The labels in words, such as `10% seed 0`."""
+        asked = str(Labels.read(self.labels, self.labels_list))
+        return asked if self.seed is None else f"{asked} seed {self.seed}"
+
+    @property
     def division(self) -> Division:
         """How a sweep divides the labels."""
         return Division(self.labels_seed, self.hold_out)
@@ -127,6 +143,7 @@ def read_words(words: Sequence[str], fitted: Fit | None = None) -> tuple[Finetun
     if told is None or {"-h", "--help"} & set(rest):
         return _help(own, rest, told)
     finetuning = parse(Finetuning, own, "finetune")
+    _check_rates(finetuning, rest)
     named = with_classifier(recipe_named(finetuning.recipe))
     refuse_choice(named, rest, f"hardviews finetune {finetuning.run} --recipe {named.name}")
     named = named if fitted is None else fitted(finetuning, named)
@@ -146,14 +163,14 @@ class Prepared:
         recipe: for the encoder's network and the classes of the data.
         tuning: its facts.
         sweep: that it begins with, if rates are to be chosen.
-        opened: gives away the encoder; None if the run was begun before, and needs it no more.
+        opened: gives away the encoder; a run that has a checkpoint does not call it.
     """
 
     where: Where
     recipe: Recipe
     tuning: Tuning
     sweep: Sweep | None
-    opened: Callable[[], Encoder] | None
+    opened: Callable[[], Encoder]
 
     def run(self) -> None:
         """Choose the rates if that is asked for, then train; from where an earlier life was ended.
@@ -178,36 +195,41 @@ def read_finetune(words: Sequence[str]) -> Prepared:
     Raises:
         UserError: the encoder, the dataset or the recipe is not there, or they do not fit.
     """
-    opened: list[Encoder] = []
-    sources: list[Source] = []
+    starts: list[Start] = []
 
     def fit(finetuning: Finetuning, recipe: Recipe) -> Recipe:
         begun = Record.read(finetuning.output, patience())
         if begun is not None and begun.encoder and begun.source:
             wait_for([Dataset(finetuning.data)], finetuning.wait)
-            sources.append(Source(**begun.source))
-            form = Form.of(begun.encoder)
+            start = of_begun(finetuning.output, begun, finetuning.run, finetuning.project, finetuning.draw)
         else:
             subject = Subject(encoder=finetuning.run)
             awaited = [Dataset(finetuning.data), *([EncoderOfRun(finetuning.run)] if subject.waits else [])]
             wait_for(awaited, finetuning.wait)
-            encoder = open_encoder(finetuning.run, finetuning.project)
-            opened.append(encoder)
-            known = {name: str(encoder.provenance.get(name, "")) for name in ("run_id", "recipe")}
-            sources.append(Source(encoder.digest, **known))
-            form = encoder.form
-        return of_encoder(recipe, form, len(open_dataset(finetuning.data).classes))
+            start = Start.of(open_encoder(finetuning.run, finetuning.project), finetuning.run, finetuning.draw)
+        starts.append(start)
+        return of_encoder(recipe, start.form, len(open_dataset(finetuning.data).classes))
 
     finetuning, recipe = read_words(words, fit)
-    (source,) = sources
+    (start,) = starts
+    source, finetuning = start.source, replace(finetuning, run=start.place)
+    rates = candidates(recipe, finetuning.rates, finetuning.head_rates)
+    if finetuning.sweeps:
+        check_swept(finetuning.output)
     index = open_dataset(finetuning.data)
+    finetuning.where(finetuning.data).check_apart(index.url)
     where = finetuning.where(drawn(finetuning, index, recipe.training.batch))
     labels = Index.load(where.data, patience())
     sweep = None
     if finetuning.sweeps:
-        rates = candidates(recipe, finetuning.rates, finetuning.head_rates)
         sweep = Sweep(recipe, where, source.digest, rates, finetuning.division)
-    return Prepared(where, recipe, _facts(finetuning, source, labels), sweep, opened.pop if opened else None)
+        sweep.check_choice(labels)
+    facts = _facts(finetuning, source, labels)
+    if facts.scarce and not launched().rank:
+        fewest, most = facts.per_class
+        each = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        logger.warning("--labels %s: classes have fewer images; each gives %s.", finetuning.labels, each)
+    return Prepared(where, recipe, facts, sweep, start.opened)
 
 
 def _facts(finetuning: Finetuning, source: Source, labels: Index) -> Tuning:
@@ -218,7 +240,7 @@ def _facts(finetuning: Finetuning, source: Source, labels: Index) -> Tuning:
         source=source,
         data=finetuning.data,
         labels=str(asked),
-        seed=None if asked.all or asked.listed is not None else finetuning.labels_seed,
+        seed=finetuning.seed,
         images=len(labels),
         per_class=(min(counts, default=0), max(counts, default=0)),
     )
@@ -294,6 +316,21 @@ def _apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
         else:
             into.append(word)
     return own, rest
+
+
+def _check_rates(finetuning: Finetuning, words: Sequence[str]) -> None:
+    """Refuse a rate in the words of the recipe that the sweep would not use."""
+    given = {word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")}
+    if finetuning.sweeps and "--optimizer.learning-rate" in given:
+        raise UserError(
+            "--optimizer.learning-rate gives the learning rate, and a sweep chooses it. Name the candidates by --rates "
+            "alone; or train at one rate, without --sweep, --rates and --head-rates."
+        )
+    if finetuning.head_rates is not None and "--optimizer.head-rate" in given:
+        raise UserError(
+            "--optimizer.head-rate gives the rate of the classifier, and --head-rates names the candidates for it. "
+            "Give one of both."
+        )
 
 
 def _help(own: Sequence[str], rest: Sequence[str], recipe: str | None) -> tuple[Finetuning, Recipe]:

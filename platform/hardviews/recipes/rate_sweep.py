@@ -33,6 +33,7 @@ from hardviews.evaluation.held_out import names_of
 from hardviews.evaluation.probe import top
 from hardviews.models.encoder import load
 from hardviews.recipes.label_division import Division, hint
+from hardviews.runs.record import Record
 from hardviews.runs.where import Where, patience
 from hardviews.storage.store import Store, open_store
 from hardviews.train.epoch import epoch_samples
@@ -47,6 +48,7 @@ from hardviews.world import World
 SWEEP = "sweep"
 """Folder in the output."""
 _CHOICE, _DATA = "choice.json", "data"
+_ANEW = "to choose rates, give another --output."
 _LEFT = ("checkpoints", "encoder")  # of a trial, once it was judged
 
 
@@ -68,6 +70,22 @@ class Sweep:
     candidates: Sequence[tuple[float, float]]
     division: Division
 
+    def check_choice(self, drawn: Index) -> None:
+        """Refuse other trials than those that chose the rates of the run in the output.
+
+        Raises:
+            UserError: a sweep over other candidates, labels or settings chose its rates.
+        """
+        known = _read(open_store(self._folder, patience()), _CHOICE)
+        if known is None or known.get("key") == self._key(drawn) or Record.read(self.where.output, patience()) is None:
+            return
+        table = RateTable.from_dict(known["table"])
+        tried = ", ".join(f"{trial.learning_rate:g} x {trial.head_rate:g}" for trial in table.trials)
+        raise UserError(
+            f"{self.where.output} holds a run whose rates another sweep chose (learning rate x head rate: {tried}; "
+            f"hold-out and settings count too). To continue the run, repeat its command; {_ANEW}"
+        )
+
     def choose(self, world: World, stop: StopFlag) -> RateTable:
         """Train and judge what no earlier life has; every rank calls this.
 
@@ -83,15 +101,20 @@ class Sweep:
         self.division.check(drawn, self.recipe.training.batch)
         with doing(Phase.EPOCH):
             fitted, judged = self.division.packed(drawn, store.name(f"{_DATA}/{key[:8]}"), world)
+        trials = f"{len(self.candidates)} trials" if len(self.candidates) > 1 else "1 trial"
+        if len(self.candidates) == 1:
+            world.say("the sweep has one candidate, so there is nothing to choose: its trial only measures it")
         world.say(
-            f"choosing the learning rates: {len(self.candidates)} trials on {len(fitted):,} labels, judged on "
+            f"choosing the learning rates: {trials} on {len(fitted):,} labels, judged on "
             f"{len(judged):,} that are held out. {hint(drawn, len(judged))}".rstrip()
         )
         parts = fitted, judged
-        trials = [self._trial(store, number, key, parts, world, stop) for number in range(len(self.candidates))]
-        if all(trial.nll is None for trial in trials):
-            raise UserError(f"--sweep: every trial diverged; give lower --rates. The first one: {trials[0].diverged}")
-        table = RateTable(tuple(trials), len(judged), len(fitted), tuple(names_of(judged)))
+        judgements = [self._trial(store, number, key, parts, world, stop) for number in range(len(self.candidates))]
+        if all(trial.nll is None for trial in judgements):
+            raise UserError(
+                f"--sweep: every trial diverged; give lower --rates. The first one: {judgements[0].diverged}"
+            )
+        table = RateTable(tuple(judgements), len(judged), len(fitted), tuple(names_of(judged)))
         _write(store, _CHOICE, {"key": key, "table": table.to_dict()}, world)
         if world.leads:
             store.remove_folder(_DATA)
@@ -148,6 +171,22 @@ class Sweep:
             return Trial(rate, head, 0.0, None, steps, what)
         world.say(f"held-out top-1 {top1:.1f} %, loss {nll:.3f}")
         return Trial(rate, head, top1, nll, steps)
+
+
+def check_swept(output: str) -> None:
+    """Refuse to choose rates for a run that was begun without a sweep.
+
+    Raises:
+        UserError: the output holds such a run.
+    """
+    if Record.read(output, patience()) is None:
+        return
+    store = open_store(f"{output.rstrip('/')}/{SWEEP}", patience())
+    if store.size(_CHOICE) is None:
+        raise UserError(
+            f"{output} holds a run that was begun without a sweep, so its rates are not chosen any more. To continue "
+            f"the run, leave out --sweep, --rates and --head-rates; {_ANEW}"
+        )
 
 
 def _with_rates(recipe: Recipe, rate: float, head: float) -> Recipe:

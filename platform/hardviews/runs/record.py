@@ -27,7 +27,7 @@ class Record:
     encoder: the description of the encoder that the run exports (`models.encoder.architecture`), and under `within`
     the prefix of its weights' names in a checkpoint; a `classifier` has its own prefix there, and the names of its
     classes. Empty in the records of older versions.
-    source: of a fine-tuning, the encoder that it began with: its digest, run_id and recipe.
+    source: of a fine-tuning, the encoder that it began with: its digest, run_id, recipe and place; and the labels.
     """
 
     run_id: str

@@ -81,7 +81,9 @@ class Where:
         return ("output", self.output), ("project", self.project)
 
     def check_apart(self, dataset: str) -> None:
-        """Refuse an output inside the packed dataset at a URL, or inside the place of its test part.
+        """Refuse an output inside the packed dataset at a URL, or its test part, and the folder of both parts.
+
+        An output inside that folder, beside the parts, is refused if `data` names the folder.
 
         Raises:
             UserError: naming both.
@@ -93,6 +95,12 @@ class Where:
                     f"--output {self.output} lies in the packed dataset {part}, which holds nothing but its shards. "
                     "Give another folder."
                 )
+        named = lies_in(folder, self.data)  # `data` is the folder of both parts
+        if name == "train" and lies_in(self.output, folder) and (named or lies_in(folder, self.output)):
+            raise UserError(
+                f"--output {self.output} lies in the folder of the dataset, {folder}, which holds nothing but its "
+                "parts. Give a folder outside of it."
+            )
 
     def check_shared(self, rank: int, world: int, device: torch.device) -> None:
         """Refuse a local output that the processes do not share; every rank calls this.

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Options that say where, not what.
 _PLACES = ("data", "output", "project", "accept-changes", "no-accept-changes")
@@ -40,6 +40,17 @@ class CommandLine:
                 begin = ("hardviews", *argv[place : place + own - 1])
                 return CommandLine(recipe, tuple(argv[place + own - 1 :]), True, begin)
         return CommandLine(recipe)
+
+    def of_encoder(self, place: str) -> "CommandLine":
+        """Return the command of a fine-tuning with another name of its encoder."""
+        words = list(self.words)
+        for number, word in enumerate(words):
+            if word == "--run" and number + 1 < len(words):
+                words[number + 1] = place
+            elif word.startswith("--run="):
+                words[number] = f"--run={place}"
+        begin = (*self.begin[:2], place) if len(self.begin) > 2 else self.begin
+        return replace(self, words=tuple(words), begin=begin)
 
     @property
     def source(self) -> str:

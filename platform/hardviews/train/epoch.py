@@ -4,6 +4,8 @@ from hardviews.data.reader import Reader
 from hardviews.errors import UserError
 from hardviews.train.recipe import Training
 
+_TENTH = 10
+
 
 def epoch_samples(reader: Reader, training: Training) -> int:
     """Return how many samples of a dataset fill whole global batches.
@@ -11,11 +13,35 @@ def epoch_samples(reader: Reader, training: Training) -> int:
     Raises:
         UserError: there are fewer than one batch.
     """
-    length = reader.order(training.seed, 0, training.batch, training.group).length
+    length = _length(reader, training, training.batch)
     samples = length // training.batch * training.batch
     if samples == 0:
         raise UserError(too_small(len(reader), length, training.batch, training.group * training.accumulate))
     return samples
+
+
+def left_out(reader: Reader, training: Training, processes: int) -> str:
+    """Return a sentence if more than a tenth of the images sits out each epoch, with a better batch; else nothing.
+
+    The images that sit out are others in each epoch.
+    """
+    total, used = len(reader), epoch_samples(reader, training)
+    if (total - used) * _TENTH <= total:
+        return ""
+    unit = training.group * training.accumulate
+    filled = {
+        batch: _length(reader, training, batch) // batch * batch
+        for batch in range(training.batch, unit * processes - 1, -unit)
+    }
+    best = max(filled, key=lambda batch: filled[batch])  # of equal ones the largest
+    advice = f" --training.batch {best} uses {'all' if filled[best] == total else f'{filled[best]:,}'}."
+    return f"An epoch has {used:,} of {total:,} images, in whole batches of {training.batch:,}." + (
+        advice if filled[best] > used else ""
+    )
+
+
+def _length(reader: Reader, training: Training, batch: int) -> int:
+    return reader.order(training.seed, 0, batch, training.group).length
 
 
 def too_small(samples: int, length: int, batch: int, unit: int, more: str = "pack more images") -> str:

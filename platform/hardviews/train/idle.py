@@ -10,6 +10,8 @@ from hardviews.train.recipe import Training
 
 _TIMES = 5.0  # lengths of an average in a run: what is left of the first weights is exp(-5), under 1 %
 
+_LEAST = 0.5  # decay below which an average is of two steps or fewer
+
 
 def idle(objective: Objective, training: Training, calendar: Calendar) -> list[str]:
     """Return a sentence for each part of a strategy that begins after the run, and each module that no step trains."""
@@ -20,10 +22,12 @@ def idle(objective: Objective, training: Training, calendar: Calendar) -> list[s
     ]
     steps = calendar.step(calendar.total)
     if training.ema and (1 - training.ema) * steps < _TIMES:
+        # Of fewer steps an average is hardly one.
+        highest = 1 - _TIMES / steps
+        remedy = f"Take {highest:.2g} or less." if highest >= _LEAST else "Leave --training.ema out."
         said.append(
             f"training.ema {training.ema:g} averages over about {1 / (1 - training.ema):,.0f} steps, and the run has "
-            f"{steps:,}: the exported weights stay near the first ones. Take {max(0.0, 1 - _TIMES / steps):.2g} or "
-            "less."
+            f"{steps:,}: the exported weights stay near the first ones. {remedy}"
         )
     frozen = objective.method.frozen(calendar.at(calendar.total - training.batch))  # in the last step
     for name, module in objective.method.named_modules():

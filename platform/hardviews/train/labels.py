@@ -11,7 +11,8 @@ def check_labels(method: Method, index: Index, whole: bool = True) -> None:
     whole: the index has its tables. Without them only the classes are known.
 
     Raises:
-        UserError: there are no labels, several for an image, or more classes than the method tells apart.
+        UserError: there are no labels, several for an image, those of one class alone, or more classes than the method
+            tells apart.
     """
     for setting, labelled in method.labelled_methods():
         _check(labelled, setting, index, whole)
@@ -33,4 +34,9 @@ def _check(method: Method, setting: str, index: Index, whole: bool) -> None:
         raise UserError(
             f"The dataset {index.url} has {classes} classes, more than the {method.classes} that {name} tells apart: "
             f"set --{setting}.classes {classes}."
+        )
+    if classes == 1 or (whole and len(set(index.labels[index.labels >= 0].tolist())) == 1):
+        raise UserError(
+            f"{name} learns to tell classes apart, and all labels of {index.url} are of one class. Give images of two "
+            "classes or more, or choose a self-supervised recipe."
         )

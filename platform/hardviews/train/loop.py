@@ -59,7 +59,7 @@ from hardviews.train.compilation import COMPILING
 from hardviews.train.crew import check_crew
 from hardviews.train.damage import Damage
 from hardviews.train.display import Display
-from hardviews.train.epoch import epoch_samples
+from hardviews.train.epoch import epoch_samples, left_out
 from hardviews.train.export import described, export
 from hardviews.train.farewell import grace, save_last
 from hardviews.train.feed import Feed
@@ -304,6 +304,8 @@ class Pretraining:
             self.world.say(sentence)
         if training.compile and not self.lasting.over:
             self.world.say(COMPILING)
+        if not self.lasting.progress and (remark := left_out(self.reader, training, self.world.size)):
+            self.world.say(remark)  # a run that was begun keeps its batch
         history = History(self.where.output, self.lasting.history, write=self.world.leads)
         if history.rows:
             run.replay(map(in_groups, history.rows))

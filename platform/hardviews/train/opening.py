@@ -59,7 +59,7 @@ def open_run(
     if first:
         record = replace(record, key=record.key or uuid.uuid4().hex)
         record.write(where.output)
-    told = tags(index, recipe, world, first, CommandLine.of_this_process(recipe.name)) | {OUTPUT: output} | begun
+    told = tags(index, recipe, world, first, command_of(recipe, tuning)) | {OUTPUT: output} | begun
     start = partial(
         Run.start,
         recipe.experiment,
@@ -93,6 +93,12 @@ def open_run(
             [training_data(index), *(held_out_data(other) for other in labelled if other.digest != index.digest)]
         )
     return run, record
+
+
+def command_of(recipe: Recipe, tuning: Tuning | None) -> CommandLine:
+    """Return the command of this process; it names the encoder of a fine-tuning as the record of the run does."""
+    command = CommandLine.of_this_process(recipe.name)
+    return command if tuning is None else command.of_encoder(tuning.encoder)
 
 
 def _start(start: Callable[..., Run], told: Mapping[str, str], parent: str) -> Run:

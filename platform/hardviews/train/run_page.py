@@ -8,10 +8,9 @@ from hardviews.objective.losses import Losses
 from hardviews.runs.history import History
 from hardviews.runs.where import Where
 from hardviews.tracking.mlflow_run import Run
-from hardviews.train.command_line import CommandLine
 from hardviews.train.description import Description
 from hardviews.train.feature_pictures import FeaturePictures
-from hardviews.train.opening import absolute
+from hardviews.train.opening import absolute, command_of
 from hardviews.train.recipe import Recipe
 from hardviews.train.review import Review
 from hardviews.train.sight import Sight
@@ -22,7 +21,7 @@ def describe(
     run: Run, recipe: Recipe, where: Where, index: Index, total: int, tuning: Tuning | None = None
 ) -> Description:
     """Return the description of a run; `total`: samples of the whole training. tuning: the facts of a fine-tuning."""
-    command = CommandLine.of_this_process(recipe.name)
+    command = command_of(recipe, tuning)
     given = absolute(where.data if tuning is None else tuning.data)
     return Description(run, recipe, given, index, absolute(where.output), command, total, tuning)
 

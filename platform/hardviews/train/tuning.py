@@ -14,11 +14,15 @@ class Source:
         digest: of the encoder.
         run_id: its tracking run, empty if it has none.
         recipe: that it was trained by, empty if it is unknown.
+        place: that the first command named, empty if it is unknown.
+        labels: that were drawn, such as `10% seed 0`, empty if they are unknown.
     """
 
     digest: str
     run_id: str = ""
     recipe: str = ""
+    place: str = ""
+    labels: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,20 @@ class Tuning:
     rates: RateTable | None = None
 
     @property
+    def scarce(self) -> bool:
+        """Whether some class has fewer labels than were asked of each class."""
+        asked = self.labels.removesuffix("-per-class")
+        return asked != self.labels and self.per_class[0] < int(asked)
+
+    @property
     def of_labels(self) -> str:
         """Return the labels in a phrase, such as `10% of the labels (144 images, 14 to 15 of each class, seed 0)`."""
         fewest, most = self.per_class
         each = f"{fewest}" if fewest == most else f"{fewest} to {most}"
         seed = "" if self.seed is None else f", seed {self.seed}"
         share = {"100%": "all labels"}.get(self.labels, self.labels).replace("-per-class", " labels per class")
+        if self.scarce:
+            share = f"at most {share}"
         share = f"{share} of the labels" if share.endswith("%") else share
         return f"{share} ({self.images:,} images, {each} of each class{seed})"
 

@@ -1,0 +1,88 @@
+"""A fine-tuning that an output holds already: what a later command may change about its beginning.
+
+The encoder and the labels are facts of the beginning. Later lives read neither the encoder nor the draw again, so a
+command that names others would only make the record of the run wrong.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from hardviews.elastic.environment import launched
+from hardviews.errors import UserError
+from hardviews.models.encoder import Encoder, Form
+from hardviews.runs.record import Record
+from hardviews.train.init import open_encoder
+from hardviews.train.tuning import Source
+
+
+@dataclass(frozen=True)
+class Start:
+    """The encoder that a fine-tuning begins from, or began from.
+
+    Attributes:
+        source: for the record.
+        form: of its network and images.
+        place: for the record: as the command names it, or as the first one did if it is gone from there.
+        opened: gives away the encoder.
+    """
+
+    source: Source
+    form: Form
+    place: str
+    opened: Callable[[], Encoder]
+
+    @staticmethod
+    def of(encoder: Encoder, place: str, labels: str) -> "Start":
+        """Return the start of a new run. labels: that are drawn, with their seed."""
+        known = {name: str(encoder.provenance.get(name, "")) for name in ("run_id", "recipe")}
+        return Start(Source(encoder.digest, **known, place=place, labels=labels), encoder.form, place, [encoder].pop)
+
+
+def of_begun(output: str, begun: Record, named: str, project: str, labels: str) -> Start:
+    """Return the start of the run in an output; refuse a command that names another encoder or other labels.
+
+    An encoder that cannot be opened is gone: the run goes on without it, and its record keeps the first place. named:
+    the encoder in the command. labels: those of the command.
+
+    Raises:
+        UserError: the command names an encoder or labels that the run did not begin from.
+    """
+    source, place = Source(**begun.source), named
+    if source.labels and source.labels != labels:
+        raise UserError(
+            f"{output} holds a run on other labels ({source.labels}, now {labels}). To continue the run, give its "
+            "--labels and --labels-seed; to train on others, give another --output."
+        )
+    try:
+        if launched().restarts:  # the first processes of the job have looked
+            place = source.place or named
+        else:
+            _check_same(output, source, named, open_encoder(named, project))
+    except _Another:
+        raise
+    except UserError:
+        place = source.place or named
+    return Start(source, Form.of(begun.encoder), place, partial(_again, output, source, place, project))
+
+
+def _again(output: str, source: Source, place: str, project: str) -> Encoder:
+    """Read the encoder again, for a run that has no checkpoint yet."""
+    encoder = open_encoder(place, project)
+    _check_same(output, source, place, encoder)
+    return encoder
+
+
+class _Another(UserError):
+    """The encoder is not the one that the run began from."""
+
+
+def _check_same(output: str, source: Source, named: str, encoder: Encoder) -> None:
+    if encoder.digest == source.digest:
+        return
+    first = f" at {source.place}" if source.place and source.place != named else ""
+    raise _Another(
+        f"{output} holds a run that began from another encoder{first} ({source.digest[:12]}) than the one that is at "
+        f"{named} now ({encoder.digest[:12]}). To continue the run, name its encoder; to fine-tune this one, give "
+        "another --output."
+    )
