@@ -72,7 +72,7 @@ def test_at_another_number_of_ranks_the_first_takes_all() -> None:
 
 
 def selection(boxes: list[tuple[float, float, float, float]], table: list[list[int]], choice: list[int]) -> Selection:
-    """One image, candidates with these boxes (top, left, height, width)."""
+    """One image, candidates with these boxes (top, left, height, width); the chosen assignment is the hardest."""
     views = {}
     for number, box in enumerate(boxes):
         rows = torch.zeros(1, len(Column))
@@ -82,7 +82,9 @@ def selection(boxes: list[tuple[float, float, float, float]], table: list[list[i
         pixels = Crops(torch.zeros(1, 3, 2, 2), Normalisation())
         views[slot] = View(slot, pixels, Normalisation(), rows=rows)
     slots = (Slot("view", 0), Slot("view", 1))
-    return Selection(slots, torch.tensor(table), torch.zeros(len(table), 1), torch.tensor(choice), views)
+    hardness_AB = torch.zeros(len(table), len(choice))
+    hardness_AB[choice, range(len(choice))] = 1.0
+    return Selection(slots, torch.tensor(table), hardness_AB, torch.tensor(choice), views)
 
 
 PAIRS = (Pair(Slot("view", 0), Slot("view", 1), 0.5), Pair(Slot("view", 1), Slot("view", 0), 0.5))
