@@ -21,13 +21,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
 from comparing.arms import ARMS, METHODS, PLAIN
 from comparing.images import KINDS, write
+from comparing.queue import Process, run_all
 from comparing.run import Job, Setting, perform, ratio_of
 from comparing.table import table
 
@@ -61,38 +61,24 @@ def work(arguments: argparse.Namespace, setting: Setting) -> None:
     results, folder = arguments.results / setting.name, arguments.folder
     for kind in (setting.images, setting.other):
         pack(kind, arguments.packages, folder)
-    end = time.monotonic() + 60 * arguments.minutes
     waiting = [job for job in jobs(arguments) if not (results / f"{job.name}.json").exists()]
-    total, began, done = len(waiting), time.monotonic(), 0
-    running: dict[Job, subprocess.Popen[bytes]] = {}
     ratios: dict[tuple[str, str, str], float] = {}
-    try:
-        while (waiting or running) and time.monotonic() < end:
-            for job, process in list(running.items()):
-                if process.poll() is None:
-                    continue
-                del running[job]
-                done += 1
-                if process.returncode:
-                    raise SystemExit(f"{job.name} failed with exit code {process.returncode}.")
-                left = (time.monotonic() - began) / done * (total - done)
-                print(f"{done} of {total}: {job.name}, about {left / 60:.0f} min left", flush=True)
-            while waiting and len(running) < arguments.processes:
-                job = waiting.pop(0)
-                key = (job.method, job.arm, job.budget)
-                if key not in ratios:
-                    ratio = ratio_of(job, setting, known(results))
-                    if ratio is None:
-                        print(f"{job.name} has to wait for runs at equal FLOPs.", flush=True)
-                        continue
-                    ratios[key] = ratio
-                running[job] = start(job, ratios[key], arguments, setting)
-            time.sleep(0.5)
-    finally:
-        for process in running.values():
-            process.send_signal(signal.SIGTERM)  # it saves a checkpoint, from which the next call goes on
-        for process in running.values():
-            process.wait(120)
+
+    def begin(job: Job) -> Process | None:
+        key = (job.method, job.arm, job.budget)
+        if key not in ratios:
+            ratio = ratio_of(job, setting, known(results))
+            if ratio is None:
+                print(f"{job.name} has to wait for runs at equal FLOPs.", flush=True)
+                return None
+            ratios[key] = ratio
+        return start(job, ratios[key], arguments, setting)
+
+    def done(job: Job, process: Process) -> None:
+        if process.returncode:
+            raise SystemExit(f"{job.name} failed with exit code {process.returncode}.")
+
+    run_all(waiting, begin, done, arguments.processes, arguments.minutes)
 
 
 def start(job: Job, ratio: float, arguments: argparse.Namespace, setting: Setting) -> subprocess.Popen[bytes]:

@@ -29,11 +29,11 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
+from comparing.queue import Process, run_all
 from finetuned.run import AMOUNTS, WAYS, Amount, Job, Places, perform, without_test
 from finetuned.table import table
 
@@ -90,29 +90,19 @@ def start(job: Job, places: Places, settings: list[str], file: Path) -> subproce
 def work(waiting: list[Job], places: Places, arguments: argparse.Namespace, results: Path) -> None:
     """Run what is missing, some at a time, until all is there or time is up."""
     settings = shlex.split(arguments.set)
-    end, running = time.monotonic() + 60 * arguments.minutes, {}
-    try:
-        while (waiting or running) and time.monotonic() < end:
-            for job, process in list(running.items()):
-                if process.poll() is None:
-                    continue
-                del running[job]
-                file = places.folder / f"{job.name}.json"
-                if process.returncode or not file.exists():
-                    raise SystemExit(f"{job.name} failed: see {places.folder / job.name}.log.")
-                row = json.loads(file.read_text())
-                file.unlink()
-                keep([*known(results), row], results)
-                print(f"{job.name}: {row['top1']}, {len(waiting) + len(running)} runs left", flush=True)
-            while waiting and len(running) < arguments.processes:
-                job = waiting.pop(0)
-                running[job] = start(job, places, settings, places.folder / f"{job.name}.json")
-            time.sleep(0.5)
-    finally:
-        for process in running.values():
-            process.send_signal(signal.SIGTERM)  # it saves a checkpoint, from which the next call goes on
-        for process in running.values():
-            process.wait(120)
+
+    def begin(job: Job) -> Process:
+        return start(job, places, settings, places.folder / f"{job.name}.json")
+
+    def done(job: Job, process: Process) -> None:
+        file = places.folder / f"{job.name}.json"
+        if process.returncode or not file.exists():
+            raise SystemExit(f"{job.name} failed: see {places.folder / job.name}.log.")
+        row = json.loads(file.read_text())
+        file.unlink()
+        keep([*known(results), row], results)
+
+    run_all(waiting, begin, done, arguments.processes, arguments.minutes)
 
 
 def main() -> int:

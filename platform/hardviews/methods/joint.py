@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from hardviews.batch import Batch, Mix, Samples
-from hardviews.checked import at_least, require, within
 from hardviews.clock import Clock
 from hardviews.encoded import Encoded
 from hardviews.errors import UserError
+from hardviews.methods.growing import Growing
 from hardviews.methods.joint_plan import joined, split
 from hardviews.methods.method import Method, MethodConfig
 from hardviews.methods.shared_features import Request, encode_all
@@ -33,7 +33,7 @@ _BACKBONE = "backbone."
 
 
 @dataclass(frozen=True)
-class Part:
+class Part(Growing):
     """A method of the sum and the weight of its loss, which may begin late and grow.
 
     Attributes:
@@ -50,22 +50,7 @@ class Part:
 
     def __post_init__(self) -> None:
         """Refuse weights that are none."""
-        require(
-            self,
-            "method.parts",
-            weight=at_least(0),
-            ramp=within(0, 1).note("a share of the run"),
-            begin=at_least(0).note("an epoch"),
-        )
-
-    @property
-    def scheduled(self) -> bool:
-        """Return whether the weight changes during the run."""
-        return self.ramp > 0 or self.begin > 0
-
-    def at(self, clock: Clock) -> float:
-        """Return the weight at a place of the run."""
-        return clock.grown(self.weight, self.ramp, self.begin)
+        self.check("method.parts")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ Shape legend: B samples of this rank's share, P pairs, Q pairs of candidates, A 
 """
 
 from collections import ChainMap
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -28,6 +28,7 @@ from hardviews.objective.regulariser import regularisers, weighted_sum
 from hardviews.objective.scoring import score_pairs
 from hardviews.objective.step import Step, traceless
 from hardviews.strategies.audit import audit
+from hardviews.strategies.look import AS_TRAINED, Look
 from hardviews.strategies.scout import Scout
 from hardviews.strategies.strategy import Strategy
 from hardviews.views.pair_features import global_pairs, pair_features
@@ -268,57 +269,21 @@ class Objective(nn.Module):
         return total
 
     def score(
-        self,
-        batch: Batch,
-        table: Tensor,
-        size: int | None = None,
-        *,
-        together: bool = False,
-        move_statistics: bool = False,
-        plain: Collection[Slot] = (),
-        kept: Collection[Slot] = (),
-        pairs: Sequence[Pair] | None = None,
+        self, batch: Batch, table: Tensor, look: Look = AS_TRAINED, pairs: Sequence[Pair] | None = None
     ) -> Tensor:
         """Return the hardness (A, B) of assignments (rows of the table).
 
         Made without gradient, in training mode, and without a trace: no running statistics move (unless told so) and
         the random streams of training stand as they stood. Every candidate is encoded once; every pair of candidates
-        costs one loss. `size` scores at a lower resolution, `together` normalises all candidates of one size as one
-        batch; candidates in `plain` are scored as cropped and flipped alone. Views in `kept` slots are trained on
-        whatever is chosen: inside a step they are encoded for training, as they are, and the score reads that. With
-        `pairs` the hardness is the sum over these alone.
+        costs one loss. With `pairs` the hardness is the sum over these alone.
         """
         pairs = self.pairs if pairs is None else pairs
         found, within_AP = candidate_pairs(self.plan.slots, pairs, table)
-        losses_QB = self.score_pairs(
-            batch, found, size, together=together, move_statistics=move_statistics, plain=plain, kept=kept
-        )
-        return self.reduce(losses_QB, within_AP, pairs)
+        return self.reduce(self.score_pairs(batch, found, look), within_AP, pairs)
 
-    def score_pairs(
-        self,
-        batch: Batch,
-        pairs: Sequence[Pair],
-        size: int | None = None,
-        *,
-        together: bool = False,
-        move_statistics: bool = False,
-        plain: Collection[Slot] = (),
-        kept: Collection[Slot] = (),
-    ) -> Tensor:
+    def score_pairs(self, batch: Batch, pairs: Sequence[Pair], look: Look = AS_TRAINED) -> Tensor:
         """Return the losses (Q, B) of pairs of candidates, made as `score` says."""
-        return score_pairs(
-            self._now,
-            self.plan,
-            self.pairs,
-            batch,
-            pairs,
-            size,
-            together=together,
-            move_statistics=move_statistics,
-            plain=plain,
-            kept=kept,
-        )
+        return score_pairs(self._now, self.plan, self.pairs, batch, pairs, look)
 
     def picked(self, view: View, others: Sequence[View], choice_B: Tensor) -> None:
         """Take note that row i of a view is row i of others[choice[i]]: scored targets that hold by row go along."""

@@ -3,14 +3,15 @@
 Shape legend: B samples of this rank's share, Q pairs of candidates.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import Tensor
 
 from hardviews.batch import Batch
 from hardviews.objective.step import Step, traceless
-from hardviews.views.plan import Pair, Plan, Slot
+from hardviews.strategies.look import Look
+from hardviews.views.plan import Pair, Plan
 
 
 def score_pairs(
@@ -19,32 +20,27 @@ def score_pairs(
     trained: Sequence[Pair],
     batch: Batch,
     pairs: Sequence[Pair],
-    size: int | None = None,
-    *,
-    together: bool = False,
-    move_statistics: bool = False,
-    plain: Collection[Slot] = (),
-    kept: Collection[Slot] = (),
+    look: Look,
 ) -> Tensor:
     """Return the losses (Q, B) of pairs of candidates, made as `Objective.score` says.
 
     trained: the method's pairs, for which kept views are encoded.
     """
     method = step.method
-    scored = step.kept(batch, trained, kept)
-    if plain:
-        batch = replace(batch, views={s: v.geometry() if s in plain else v for s, v in batch.views.items()})
-    if size is not None:
+    scored = step.kept(batch, trained, look.kept)
+    if look.plain:
+        batch = replace(batch, views={s: v.geometry() if s in look.plain else v for s, v in batch.views.items()})
+    if look.size is not None:
         own = {pool.name: pool.augmentation.size for pool in plan.pools}
         smaller = {
-            slot: view if slot in kept else view.at(min(size, own[slot.pool]), own[slot.pool])
+            slot: view if slot in look.kept else view.at(min(look.size, own[slot.pool]), own[slot.pool])
             for slot, view in batch.views.items()
         }
         batch = replace(batch, views=smaller)
     # On a GPU a launch costs as much as a small candidate, so that all candidates go through a layer in one launch.
-    by_view = not together and next(method.parameters()).device.type == "cuda"
-    with traceless(method, move_statistics):
-        encoded = step.encode(scored, replace(batch, together=together, by_view=by_view), pairs)
+    by_view = not look.together and next(method.parameters()).device.type == "cuda"
+    with traceless(method, look.move_statistics):
+        encoded = step.encode(scored, replace(batch, together=look.together, by_view=by_view), pairs)
         losses_QB = method.pair_losses(batch, encoded.online, encoded.target, pairs)
     step.noted.update(scored)
     return losses_QB

@@ -8,16 +8,15 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from hardviews.batch import Batch, Term
-from hardviews.checked import at_least, require, within
-from hardviews.clock import Clock
 from hardviews.errors import UserError
+from hardviews.methods.growing import Growing
 from hardviews.strategies.scorer import Scorer
 from hardviews.strategies.strategy import Stage, Strategy
 from hardviews.views.plan import Plan
 
 
 @dataclass(frozen=True)
-class Weighted:
+class Weighted(Growing):
     """A strategy and the weight of its terms in a sum, which may begin late and grow.
 
     Attributes:
@@ -35,22 +34,7 @@ class Weighted:
 
     def __post_init__(self) -> None:
         """Refuse weights that are none."""
-        require(
-            self,
-            "Sum.parts",
-            weight=at_least(0),
-            ramp=within(0, 1).note("a share of the run"),
-            begin=at_least(0).note("an epoch"),
-        )
-
-    @property
-    def scheduled(self) -> bool:
-        """Return whether the weight changes during the run."""
-        return self.ramp > 0 or self.begin > 0
-
-    def at(self, clock: Clock) -> float:
-        """Return the weight at a place of the run."""
-        return clock.grown(self.weight, self.ramp, self.begin)
+        self.check("Sum.parts")
 
 
 @dataclass(frozen=True)

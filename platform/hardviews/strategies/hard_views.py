@@ -13,7 +13,7 @@ Shape legend: A assignments, S slots, B samples.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from hardviews.models.resolution import fails, too_coarse, why_not
 from hardviews.strategies.best_locals import best_locals, covering, separable
 from hardviews.strategies.candidates import Candidates, Choice, first_views, selected
 from hardviews.strategies.kinds import unknown_kinds
+from hardviews.strategies.look import Look
 from hardviews.strategies.passes import Passes, chooses, has_target_network, load, sides, trained, unselected
 from hardviews.strategies.scorer import Scorer
 from hardviews.views.plan import Pair, Plan, Slot, candidate_pairs, of_kinds
@@ -229,15 +230,16 @@ class HardViews(Candidates):
     def among(self, plan: Plan, table: Tensor, batch: Batch, objective: Scorer) -> list[Term]:
         """Return the batch of the hardest views as the only term."""
         hardest = self.choose == "hardest"
-        settings: dict[str, Any] = {
-            "together": self.normalise == "together",
-            "move_statistics": self.move_statistics,
-            "kept": self._kept(plan, objective.noisy),
-            "plain": () if self.colours else [slot for slot in plan.candidates if chooses(plan, slot.pool)],
-        }
+        look = Look(
+            self.size,
+            together=self.normalise == "together",
+            move_statistics=self.move_statistics,
+            plain=() if self.colours else [slot for slot in plan.candidates if chooses(plan, slot.pool)],
+            kept=self._kept(plan, objective.noisy),
+        )
         if self.best_locals:
             found, _ = candidate_pairs(plan.slots, objective.pairs, covering(plan, table))
-            losses_QB = objective.score_pairs(batch, found, self.size, **settings)
+            losses_QB = objective.score_pairs(batch, found, look)
             losses = dict(zip(found, losses_QB, strict=True))
             table = best_locals(plan, objective.pairs, table, losses, hardest)
             found, within_AP = candidate_pairs(plan.slots, objective.pairs, table)
@@ -246,7 +248,7 @@ class HardViews(Candidates):
             pairs = self._scored(plan, objective.pairs)
             if not pairs:
                 return first_views(plan, batch)  # of parts that have not begun
-            hardness_AB = objective.score(batch, table, self.size, pairs=pairs, **settings)
+            hardness_AB = objective.score(batch, table, look, pairs)
         choice_B = (hardness_AB if hardest else -hardness_AB).argmax(0)
         choice = Choice(choice_B, hardness_AB, not self.best_locals)
         return [Term(selected(plan, table, choice, batch, objective))]

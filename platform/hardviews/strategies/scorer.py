@@ -1,12 +1,13 @@
 """The interface between a strategy and the objective: all that a strategy may ask."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from hardviews.batch import Batch, Term, View
+from hardviews.strategies.look import AS_TRAINED, Look
 from hardviews.strategies.scout import Scout
 from hardviews.views.plan import Pair, Plan, Slot
 
@@ -46,30 +47,11 @@ class Scorer(Protocol):
         """What the strategy has learnt from the losses of the run, if it learns."""
 
     def score(
-        self,
-        batch: Batch,
-        table: Tensor,
-        size: int | None = None,
-        *,
-        together: bool = False,
-        move_statistics: bool = False,
-        plain: Collection[Slot] = (),
-        kept: Collection[Slot] = (),
-        pairs: Sequence[Pair] | None = None,
+        self, batch: Batch, table: Tensor, look: Look = AS_TRAINED, pairs: Sequence[Pair] | None = None
     ) -> Tensor:
         """Return the hardness (A, B) of assignments (A, S), made without gradient and without a trace."""
 
-    def score_pairs(
-        self,
-        batch: Batch,
-        pairs: Sequence[Pair],
-        size: int | None = None,
-        *,
-        together: bool = False,
-        move_statistics: bool = False,
-        plain: Collection[Slot] = (),
-        kept: Collection[Slot] = (),
-    ) -> Tensor:
+    def score_pairs(self, batch: Batch, pairs: Sequence[Pair], look: Look = AS_TRAINED) -> Tensor:
         """Return the losses (Q, B) of pairs of candidates, made as `score` does."""
 
     def picked(self, view: View, others: Sequence[View], choice_B: Tensor) -> None:
