@@ -9,6 +9,17 @@ from tests.cluster.record import children, pretraining_runs
 from tests.cluster.release import Release, laptop
 
 CHECKS = ("names", "data", "output", "tracking", "queue")
+FINETUNING = (
+    "finetune.enabled=true",
+    "finetune.recipe=photos_finetune",
+    "finetune.output=s3://hardviews/tuned",
+    "finetune.args={--labels,20-per-class,--training.epochs=2,--training.batch=16}",
+    "finetune.j=1:2x1",
+    "finetune.cpu=1",
+    "finetune.memMB=2500",
+    "classify.enabled=true",
+    "classify.cpu=1",
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +58,23 @@ def test_the_same_values_do_nothing_and_others_start_what_they_concern(demo):
     back = demo.jobs()
     assert {name: each[0] for name, each in back.items()} == {name: each[0] for name, each in before.items()}
     assert {name for name in before if back[name] != before[name]} == {"knn"}
+
+
+def test_a_fine_tuning_waits_for_its_encoder_and_its_scores_for_it(demo, tmp_path):
+    """An elastic job of its own, from the encoder of the pretraining; both are installed at once."""
+    demo.upgrade(*laptop(*FINETUNING))
+    assert {"finetune", "classify"} <= demo.jobs().keys()
+    for part in ("finetune", "classify"):
+        demo.wait_for_job(part, 900)
+    with demo.cluster.forwarded("demo-hardviews-mlflow", 5000, tmp_path) as port:
+        client = MlflowClient(f"http://127.0.0.1:{port}")
+        (top,) = pretraining_runs(client)
+        (tuned,) = (run for run in children(client, top) if "hardviews.labels" in run.data.tags)
+        assert tuned.info.status == "FINISHED"
+        assert tuned.data.tags["hardviews.labels"] == "20-per-class"
+        (scored,) = children(client, tuned)
+        assert scored.info.status == "FINISHED"
+        assert 0 < scored.data.metrics["classify/top1"] <= 100
 
 
 def test_nothing_is_left(demo):

@@ -297,7 +297,7 @@ class Pretraining:
         """Take steps until the end; return False if asked to leave before."""
         training, calendar = self.recipe.training, self.calendar
         self.world.say(
-            f"{'pretraining' if self.task.tuning is None else 'fine-tuning'} by {self.recipe.name} on {len(self.reader)} images: {training.epochs} epochs, step "
+            f"{self.task.kind} by {self.recipe.name} on {len(self.reader)} images: {training.epochs} epochs, step "
             f"{self.lasting.step} of {calendar.step(calendar.total)}"
         )
         for sentence in idle(self.trainer.objective, training, calendar):

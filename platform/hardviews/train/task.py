@@ -23,6 +23,11 @@ class Task:
     tuning: Tuning | None = None
     opened: Callable[[], Encoder] | None = None
 
+    @property
+    def kind(self) -> str:
+        """Its name for people."""
+        return "pretraining" if self.tuning is None else "fine-tuning"
+
     def reached_by(self, last: int | None) -> int | None:
         """Return the step of this training that earlier lives have reached, None if nobody reported one.
 
