@@ -92,6 +92,7 @@ def test_a_file_that_is_no_store_is_told_in_words(tmp_path, content, words):
 
 
 def test_a_database_that_cannot_be_written_is_told_at_once(project, monkeypatch):
+    monkeypatch.chdir(project)  # MLflow takes such an address for a path, and makes its folders here
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///file:{project}/mlflow.db?mode=ro&uri=true")
     begun = time.monotonic()
     with pytest.raises(UserError, match="can only be read"):
