@@ -21,11 +21,12 @@ from tests.stores import empty_store
 
 def test_of_several_first_starts_one_makes_the_tables(tmp_path, monkeypatch):
     made, opened = [], []
+    empty = empty_store() / "mlflow.db"  # made before the threads: on a busy machine that takes longer than they do
 
     def create(path):
         made.append(path)
         time.sleep(0.2)
-        shutil.copy(empty_store() / "mlflow.db", path)
+        shutil.copy(empty, path)
 
     monkeypatch.setattr(sqlite_module, "_create", create)
     uri = default_uri(tmp_path / "store")
