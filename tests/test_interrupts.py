@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hardviews.interrupts import GivenUp, ending, hurry_until, leaving_on_sigterm, listening
+from hardviews.interrupts import GivenUp, answered_by, ending, hurry_until, leaving_on_sigterm, listening
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
 
@@ -73,6 +73,29 @@ def test_the_first_within_an_end_is_raised_after_it_and_the_second_gives_up() ->
         signal.raise_signal(INT)
         signal.raise_signal(INT)
     with listening(), pytest.raises(KeyboardInterrupt):  # nothing of that is left
+        signal.raise_signal(INT)
+
+
+def test_the_first_is_answered_the_second_interrupts_and_the_third_gives_up() -> None:
+    done: list[str] = []
+    with pytest.raises(GivenUp), listening():
+        try:
+            with answered_by(lambda: done.append("answered")):
+                signal.raise_signal(INT)
+                assert done == ["answered"]
+                signal.raise_signal(INT)
+                done.append("not cut")
+        except KeyboardInterrupt:
+            with ending(7):
+                signal.raise_signal(INT)
+                done.append("not given up")
+    assert done == ["answered"]
+
+
+def test_outside_of_its_block_nothing_is_answered() -> None:
+    with pytest.raises(KeyboardInterrupt), listening():
+        with answered_by(lambda: None):
+            pass
         signal.raise_signal(INT)
 
 

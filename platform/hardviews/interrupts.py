@@ -2,6 +2,8 @@
 
 The first request raises an exception. What follows runs to its end, within seconds. A further Ctrl-C is noted and says
 so. One more gives up: the process ends at once, and an end that is under way says what it leaves behind.
+
+Inside `answered_by` a function answers the first Ctrl-C: a training saves. The next one is the first request.
 """
 
 import math
@@ -9,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -26,6 +28,7 @@ class _Requests:
 
     def __init__(self) -> None:
         self.ends = 0  # blocks under way that are not to be cut
+        self.answer: Callable[[], None] | None = None  # to the first Ctrl-C
         self.forget()
 
     def forget(self) -> None:
@@ -33,6 +36,7 @@ class _Requests:
         self.leaving = False  # an exception has begun the end
         self.seconds = 0.0  # that the innermost of them takes at most
         self.noted: float | None = None  # when an end was asked to hurry
+        self.answered = False  # the first Ctrl-C, by a function
         self.pressed = False  # Ctrl-C, while the process ended
         self.given_up = False
         self.pending: BaseException | None = None  # to be raised after the end
@@ -60,6 +64,16 @@ def listening() -> Iterator[None]:
         if before is signal.default_int_handler:
             signal.signal(signal.SIGINT, before)
         _requests.forget()
+
+
+@contextmanager
+def answered_by(act: Callable[[], None]) -> Iterator[None]:
+    """Inside, the first Ctrl-C calls a function and interrupts nothing; the next one interrupts."""
+    before, _requests.answer = _requests.answer, act
+    try:
+        yield
+    finally:
+        _requests.answer = before
 
 
 @contextmanager
@@ -126,8 +140,14 @@ def terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    if _requests.answer is not None and not _requests.leaving:
+        act, _requests.answer = _requests.answer, None
+        _requests.answered = True
+        act()
+        return
     if not (_requests.leaving or _requests.ends):
         _requests.leaving = True
+        _requests.pressed = _requests.answered  # whoever presses for the third time wants no end in order
         raise KeyboardInterrupt
     if not _requests.pressed:
         _requests.pressed = True

@@ -10,8 +10,10 @@ import pytest
 
 from hardviews.cli import main
 from hardviews.data.index import Index
+from hardviews.data.pack import pack
 from hardviews.errors import UserError
 from hardviews.evaluation import subject
+from hardviews.evaluation.subject import Subject
 from hardviews.methods.supervised import SupervisedConfig
 from hardviews.models.encoder import load
 from hardviews.recipes.finetuning import read_finetune
@@ -19,6 +21,7 @@ from hardviews.runs.audit import audit
 from hardviews.tracking.failures import MissingRun
 from hardviews.tracking.mlflow_run import NullRun, Run
 from hardviews.train.review import Review
+from tests.data.helpers import Noise
 from tests.train.runs import dying, packed, rows, simclr, train, weights
 
 ONCE = ("--training.epochs", "1")
@@ -140,8 +143,12 @@ def test_the_encoder_is_read_once_and_a_run_that_was_begun_goes_on_without_it(
     with dying(2):
         main(["finetune", *words(place, cut, *more)])
     read.clear()
-    main(["finetune", "nowhere", *words(place, cut, *more)[1:]])
-    assert set(read) <= {"nowhere"}
+    (place / "run").rename(place / "elsewhere")
+    try:
+        main(["finetune", *words(place, cut, *more)])
+    finally:
+        (place / "elsewhere").rename(place / "run")
+    assert set(read) <= {str(place / "run")}
     assert weights(cut) == weights(whole)
 
 
@@ -164,6 +171,40 @@ def test_a_run_that_was_begun_is_not_of_another_encoder(place: Path, tuned: Path
     with pytest.raises(UserError, match=r"began from another encoder at .*run "):
         read_finetune(["timm:resnet18", *words(place, tuned, "--labels", "50%", *ONCE)[1:]])
     assert files(tuned) == before
+
+
+@pytest.mark.parametrize("labels", ["50%", "20-per-class"])
+def test_an_encoder_that_was_never_there_is_told_before_the_output_is_compared(
+    place: Path, tuned: Path, labels: str
+) -> None:
+    before = files(tuned)
+    given = ["nowhere", *words(place, tuned, "--labels", labels, *ONCE, "--optimizer.learning-rate", "9")[1:]]
+    with pytest.raises(UserError, match=rf"There is no encoder at nowhere.* began from the encoder at {place / 'run'}"):
+        read_finetune(given)
+    assert files(tuned) == before
+
+
+def test_labels_of_other_data_are_not_those_that_were_drawn(place: Path, tmp_path: Path) -> None:
+    output = tmp_path / "tuned"
+    given = words(place, output, "--labels", "20-per-class")
+    where = read_finetune(given).where
+    other = list(given)
+    other[other.index("--data") + 1] = packed(tmp_path / "other", samples=70)
+    before = files(output)
+    told = rf"were drawn from {place / 'shards'}, .* give --data {place / 'shards'}; .* give another --output"
+    with pytest.raises(UserError, match=told):
+        read_finetune(other)
+    # Older versions kept no note of the data: the images themselves are compared.
+    (output / "labelled" / "20-per-class-seed0" / "drawn.json").unlink()
+    with pytest.raises(UserError, match="were drawn from other data"):
+        read_finetune(other)
+    assert read_finetune(given).where == where
+    before.pop(str(output / "labelled" / "20-per-class-seed0" / "drawn.json"))
+    assert files(output) == before
+    # The same images, packed otherwise and elsewhere, give the same draw.
+    pack(Noise(90), str(tmp_path / "again"), shard_bytes=90_000, seed=3)
+    other[other.index("--data") + 1] = str(tmp_path / "again")
+    assert read_finetune(other).where == where
 
 
 @pytest.mark.parametrize(
@@ -193,14 +234,29 @@ def test_an_encoder_that_is_gone_keeps_its_name_in_the_record(
     monkeypatch.setattr(Run, "start", start)
     monkeypatch.setattr(Review, "finish", lambda *_: None)
     record = (tuned / "run.json").read_bytes()
-    again = ["finetune", "nowhere", *words(place, tuned, "--labels", "50%", *ONCE)[1:]]
+    monkeypatch.chdir(place)
+    again = ["finetune", "run", *words(place, tuned, "--labels", "50%", *ONCE)[1:]]  # from its folder
     monkeypatch.setattr(sys, "argv", ["hardviews", *again])
-    main(again)
+    (place / "run").rename(place / "elsewhere")
+    try:
+        main(again)
+    finally:
+        (place / "elsewhere").rename(place / "run")
     (tags,) = starts
     named = f"hardviews finetune {place / 'run'}"
     assert (tags["hardviews.init"], tags["mlflow.source.name"]) == (str(place / "run"), named)
     assert tags["hardviews.command"].startswith(f"{named} ")
     assert (tuned / "run.json").read_bytes() == record
+
+
+def test_tables_call_a_tuned_encoder_so(place: Path, tuned: Path) -> None:
+    for one in (Subject(run=str(tuned)), Subject(run=str(tuned), checkpoint="newest")):
+        assert one.called(one.open("project")) == "fine-tuned encoder"
+    pretrained = Subject(run=str(place / "run"))
+    assert pretrained.called(pretrained.open("project")) == "pretrained encoder"
+    # Named as any encoder, it has the name of its file.
+    other = Subject(encoder=str(tuned))
+    assert other.called(other.open("project")) == "encoder tuned"
 
 
 def test_a_run_is_not_tuned_into_itself(place: Path) -> None:

@@ -1,6 +1,7 @@
 """Learning rates chosen on held-out labels: divided by class, each trial once, and never by the test set."""
 
 import json
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,12 +20,13 @@ from hardviews.data.pack import pack
 from hardviews.errors import UserError
 from hardviews.evaluation.held_out import held_out
 from hardviews.models.encoder import load
-from hardviews.recipes import recipe_named
+from hardviews.recipes import rate_sweep, recipe_named
 from hardviews.recipes.finetune_rates import candidates
 from hardviews.recipes.finetuning import Finetuning, read_finetune
 from hardviews.recipes.label_division import Division, hint
 from hardviews.recipes.rate_sweep import Sweep
 from hardviews.runs.audit import audit
+from hardviews.runs.record import Record
 from hardviews.runs.where import Where
 from hardviews.tracking.mlflow_run import NullRun, Run
 from hardviews.train.loop import Pretraining
@@ -183,17 +185,116 @@ def files(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (("--labels", "30-per-class", "--rates", "0.3"), r"another sweep chose .*0.001 x 1, 0.02 x 1, 0.1 x 1"),
         (("--labels", "20-per-class", *SWEPT[2:]), "other labels .30-per-class seed 0, now 20-per-class seed 0"),
-        ((*SWEPT, "--hold-out", "0.3"), "another sweep"),
+        ((*SWEPT, "--hold-out", "0.3"), r"another sweep chose .*0.001 x 1, 0.02 x 1, 0.1 x 1.*another hold-out"),
+        ((*SWEPT, "--optimizer.weight-decay", "0.1"), "another hold-out or other settings"),
     ],
-    ids=["rates", "labels", "hold-out"],
+    ids=["labels", "hold-out", "settings"],
 )
 def test_a_run_keeps_the_sweep_that_chose_its_rates(place: Path, whole: Path, more: tuple[str, ...], told: str) -> None:
     before = files(whole)
     with pytest.raises(UserError, match=told):
         read_finetune(words(place, whole, *more))
     assert files(whole) == before
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the trainings that took steps; held-out accuracies are made up, in an order of the rates."""
+    names: list[str] = []
+    train_all = Pretraining._steps
+    best = {"0.02": 50.0, "0.05": 40.0, "0.07": 90.0}
+
+    def steps(self: Pretraining, *given: Any) -> bool:
+        names.append(Path(self.where.output).name.partition("-head")[0])
+        return train_all(self, *given)
+
+    def judged(output: str, *_: Any) -> tuple[float, float]:
+        return best.get(Path(output).name.split("-")[1], 10.0), 1.0
+
+    monkeypatch.setattr(Pretraining, "_steps", steps)
+    monkeypatch.setattr(rate_sweep, "_judged", judged)
+    return names
+
+
+def test_other_rates_train_the_new_trials_and_again_only_if_the_choice_changes(
+    place: Path, tmp_path: Path, trained: list[str]
+) -> None:
+    output = tmp_path / "tuned"
+
+    def sweep(*rates: str) -> list[str]:
+        trained.clear()
+        read_finetune(words(place, output, "--labels", "30-per-class", "--rates", *rates)).run()
+        assert [trial.learning_rate for trial in table_of(output).trials] == sorted(map(float, rates))
+        assert not audit(str(output)).problems and len(audit(str(output)).lives) == 1
+        return list(trained)
+
+    assert sweep("0.001", "0.02") == ["rate-0.001", "rate-0.02", "tuned"]
+    first, record = load(str(output)).digest, (output / "run.json").read_bytes()
+    assert sweep("0.001", "0.02", "0.05") == ["rate-0.05"]  # which is not better
+    assert load(str(output)).digest == first and (output / "run.json").read_bytes() == record
+    assert sweep("0.001", "0.02", "0.07") == ["rate-0.07", "tuned"]
+    assert load(str(output)).digest != first
+    assert json.loads((output / "run.json").read_text())["settings"]["optimizer.learning_rate"] == "0.07"
+    assert sweep("0.02", "0.05") == ["tuned"]  # a rate less, and the first choice again
+    assert load(str(output)).digest == first
+
+
+def test_a_trial_of_other_settings_is_another_trial(place: Path, tmp_path: Path, trained: list[str]) -> None:
+    for more in ((), ("--optimizer.weight-decay", "0.1"), ("--hold-out", "0.3"), ("--loader.ahead", "3")):
+        trained.clear()
+        prepared = read_finetune(words(place, tmp_path / "tuned", "--labels", "30-per-class", "--rates", "0.02", *more))
+        assert prepared.sweep is not None
+        prepared.sweep.choose(ALONE, StopFlag())
+        assert trained == ([] if "--loader.ahead" in more else ["rate-0.02"])  # which changes no weight
+
+
+def test_a_removal_that_was_cut_is_finished(
+    place: Path, tmp_path: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "tuned"
+    given = ("--labels", "30-per-class", "--rates", "0.02")
+    read_finetune(words(place, output, *given)).run()
+
+    def cut(_: str) -> None:
+        raise Killed
+
+    with monkeypatch.context() as context, pytest.raises(Killed):
+        context.setattr(Record, "remove", cut)
+        read_finetune(words(place, output, *given, "0.07")).run()
+    assert not (output / "encoder").exists() and (output / "run.json").exists()
+    trained.clear()
+    read_finetune(words(place, output, *given, "0.07")).run()
+    assert trained == ["tuned"] and table_of(output).chosen.learning_rate == 0.07
+    assert not audit(str(output)).problems
+
+
+def test_ctrl_c_in_a_trial_saves_it(
+    place: Path, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    begun: list[tuple[str, int]] = []
+    begin, step = Pretraining.__init__, Trainer.step
+
+    def noted(self: Pretraining, recipe: Recipe, where: Where, *given: Any) -> None:
+        begin(self, recipe, where, *given)
+        begun.append((where.output, self.lasting.step))
+
+    def pressed(self: Trainer, raws: Any, clock: Clock, *flags: bool) -> StepReport:
+        if len(begun) == 2 and clock.step == 1:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, raws, clock, *flags)
+
+    monkeypatch.setattr(Pretraining, "__init__", noted)
+    monkeypatch.setattr(Trainer, "step", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        read_finetune(words(place, tmp_path / "cut", *SWEPT)).run()
+    assert "asked to leave: saved at step 3; the same command goes on from there" in capfd.readouterr().err
+    report = audit(begun[-1][0])
+    assert (report.step, report.lost, report.repeated, report.problems) == (3, 0, 0, ())
+    monkeypatch.setattr(Trainer, "step", step)
+    read_finetune(words(place, tmp_path / "cut", *SWEPT)).run()
+    assert begun[2] == (begun[1][0], 3) and len(begun) == 5
+    assert table_of(tmp_path / "cut") == table_of(whole) and rows(tmp_path / "cut") == rows(whole)
 
 
 def test_a_run_that_was_begun_without_a_sweep_gets_none(place: Path, tmp_path: Path) -> None:

@@ -35,6 +35,18 @@ def before(plain: Callable[..., Any], *signals: int) -> Callable[..., Any]:
     return called
 
 
+def once(plain: Callable[..., Any], number: int) -> Callable[..., Any]:
+    """Return a function before whose first call a signal comes."""
+    signals = [number]
+
+    def called(*arguments: Any, **named: Any) -> Any:
+        if signals:
+            signal.raise_signal(signals.pop())
+        return plain(*arguments, **named)
+
+    return called
+
+
 @pytest.mark.parametrize("further", [(INT,), (TERM, TERM, INT), ()])
 def test_a_life_that_ends_is_not_cut(
     further: tuple[int, ...],
@@ -46,14 +58,14 @@ def test_a_life_that_ends_is_not_cut(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     where = Where(data, str(tmp_path / "out"), str(project))
-    monkeypatch.setattr(Trainer, "step", before(Trainer.step, INT))
+    monkeypatch.setattr(Trainer, "step", once(Trainer.step, INT))
     monkeypatch.setattr(Saver, "close", before(Saver.close, *further))
     with pytest.raises(KeyboardInterrupt) as caught:
         pretrain(simclr(1), where)
     assert caught.type is KeyboardInterrupt
     record = Record.read(where.output)
     assert record is not None and client.get_run(record.run_id).info.status == "KILLED"
-    assert [life.end for life in read_lives(where.output)] == ["interrupted"]
+    assert [life.end for life in read_lives(where.output)] == ["evicted"]
     assert ("press Ctrl-C again to give up" in capfd.readouterr().err) == (INT in further)
 
 
@@ -66,7 +78,7 @@ def test_a_life_that_is_given_up_says_which_command_closes_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     where = Where(data, str(tmp_path / "out"), str(project))
-    monkeypatch.setattr(Trainer, "step", before(Trainer.step, INT))
+    monkeypatch.setattr(Trainer, "step", once(Trainer.step, INT))
     monkeypatch.setattr(Saver, "close", before(Saver.close, INT, INT))
     with pytest.raises(GivenUp):
         pretrain(simclr(1), where)

@@ -53,7 +53,7 @@ def open_run(config: Scoring, name: str, encoder: Encoder, test: Index, world: W
     start = partial(
         Run.start,
         config.experiment,
-        f"{label.title(name)} {data_name(test)}{'' if config.run else f', {config.called}'}",
+        f"{label.title(name)} {data_name(test)}{'' if config.run else f', {config.called(encoder)}'}",
         folder=config.project,
         key=key,
         broken_off=not job,

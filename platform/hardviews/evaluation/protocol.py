@@ -125,7 +125,10 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
         remarks = [words] if (words := sentence(encoder.provenance)) else []
         if config.stage is not None:
             remarks.append(f"Features are those of stage {config.stage} of {stages_of(encoder.network)}, pooled.")
-        remarks += [f"{', '.join(about)}: {remark}" for remark, about in notes.items()]
+        called = config.called(encoder)
+        for remark, found in notes.items():
+            rows = [called.removesuffix(" encoder") if source == "pretrained" else source for source in found]
+            remarks.append(f"{', '.join(rows)}: {remark}")
         remarks += [remark for one in overlaps if (remark := one.remark())]
         remarks += [*left_out(train, "training"), *left_out(test, "test")]
         if encoder.digest != digest:
@@ -134,7 +137,7 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
         # Chance is not known where an image may have several classes.
         classes = 0 if train.multi_label else len(train.classes)
         result = Result(name, metrics, scores.headings, digest, run.run_id, classes, tuple(remarks))
-        result = replace(result, label=label.name, encoder=config.called)
+        result = replace(result, label=label.name, encoder=called)
         if world.leads:
             announce(result)
             # Of the last source, the pretrained encoder.

@@ -1,4 +1,4 @@
-"""Evaluations as a table for people: what raw pixels, an untrained and a pretrained encoder are worth."""
+"""Evaluations as a table for people: what raw pixels, an untrained and a trained encoder are worth."""
 
 import math
 import sys

@@ -19,7 +19,7 @@ from hardviews.models.backbones import Backbone
 from hardviews.models.classifier import Classifier
 from hardviews.models.encoder import Encoder, load, of_weights
 from hardviews.runs.checkpoint import Checkpoints
-from hardviews.runs.record import Record
+from hardviews.runs.record import USUAL, Record
 from hardviews.storage.scratch import scratch
 from hardviews.storage.url import check_given
 from hardviews.tracking.server import Server
@@ -79,11 +79,10 @@ class Subject:
         """The address or name of the encoder."""
         return str(self.encoder if self.run is None else self.run)
 
-    @property
-    def called(self) -> str:
-        """What tables call the encoder: that of a run is the pretrained one."""
+    def called(self, encoder: Encoder) -> str:
+        """Return what tables call the encoder: that of a run by how it was trained, such as `fine-tuned encoder`."""
         if self.run is not None:
-            return "pretrained encoder"
+            return f"{encoder.provenance.get('training', USUAL)} encoder"
         name = self.place.removeprefix(_TIMM).rstrip("/").rpartition("/")[2]
         if not self.place.startswith(_TIMM):
             return f"encoder {name}"
@@ -131,6 +130,7 @@ def _of_checkpoint(output: str, name: str) -> Encoder:
         raise UserError(f"The run at {output} has no checkpoint{'' if name == NEWEST else f' {name}'} yet.")
     progress, described = found.progress, record.encoder
     provenance = {"run_id": record.run_id, "recipe": record.recipe, "samples": progress.samples, "step": progress.step}
+    provenance["training"] = record.training
     encoder = of_weights(described, _within(found.tensors, described["within"]), provenance)
     if "classifier" in described:
         head = described["classifier"]

@@ -4,6 +4,7 @@ The encoder and the labels are facts of the beginning. Later lives read neither 
 command that names others would only make the record of the run wrong.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -42,28 +43,40 @@ class Start:
 def of_begun(output: str, begun: Record, named: str, project: str, labels: str) -> Start:
     """Return the start of the run in an output; refuse a command that names another encoder or other labels.
 
-    An encoder that cannot be opened is gone: the run goes on without it, and its record keeps the first place. named:
-    the encoder in the command. labels: those of the command.
+    An encoder that cannot be opened in its first place is gone: the run goes on without it. named: the encoder in the
+    command. labels: those of the command.
 
     Raises:
-        UserError: the command names an encoder or labels that the run did not begin from.
+        UserError: the command names an encoder that is not there, or an encoder or labels that the run did not begin
+        from.
     """
     source, place = Source(**begun.source), named
+    encoder: Encoder | None = None
+    if launched().restarts:  # the first processes of the job have looked
+        place = source.place or named
+    else:
+        try:
+            encoder = open_encoder(named, project)
+        except UserError as error:
+            if source.place and not _same_place(source.place, named):
+                raise UserError(
+                    f"{error} {output} holds a run that began from the encoder at {source.place}: the run goes on if "
+                    "the command names that, even if it is gone from there."
+                ) from error
+            place = source.place or named
     if source.labels and source.labels != labels:
         raise UserError(
             f"{output} holds a run on other labels ({source.labels}, now {labels}). To continue the run, give its "
             "--labels and --labels-seed; to train on others, give another --output."
         )
-    try:
-        if launched().restarts:  # the first processes of the job have looked
-            place = source.place or named
-        else:
-            _check_same(output, source, named, open_encoder(named, project))
-    except _Another:
-        raise
-    except UserError:
-        place = source.place or named
+    if encoder is not None:
+        _check_same(output, source, named, encoder)
     return Start(source, Form.of(begun.encoder), place, partial(_again, output, source, place, project))
+
+
+def _same_place(one: str, other: str) -> bool:
+    """Return whether two words name the same place, seen from the current folder."""
+    return one == other or os.path.abspath(one) == os.path.abspath(other)
 
 
 def _again(output: str, source: Source, place: str, project: str) -> Encoder:
@@ -73,15 +86,11 @@ def _again(output: str, source: Source, place: str, project: str) -> Encoder:
     return encoder
 
 
-class _Another(UserError):
-    """The encoder is not the one that the run began from."""
-
-
 def _check_same(output: str, source: Source, named: str, encoder: Encoder) -> None:
     if encoder.digest == source.digest:
         return
     first = f" at {source.place}" if source.place and source.place != named else ""
-    raise _Another(
+    raise UserError(
         f"{output} holds a run that began from another encoder{first} ({source.digest[:12]}) than the one that is at "
         f"{named} now ({encoder.digest[:12]}). To continue the run, name its encoder; to fine-tune this one, give "
         "another --output."

@@ -10,11 +10,8 @@ import tyro
 
 from hardviews.arguments import parse
 from hardviews.checked import OPTION, above, at_least, each, require
-from hardviews.data.index import Index, is_dataset
+from hardviews.data.index import Index
 from hardviews.data.label_subset import Labels
-from hardviews.data.pack import pack
-from hardviews.data.packed_source import PackedSource
-from hardviews.data.source import Subset
 from hardviews.elastic.environment import launched
 from hardviews.errors import UserError
 from hardviews.evaluation.subject import Subject
@@ -22,6 +19,7 @@ from hardviews.methods.supervised import SupervisedConfig
 from hardviews.models.encoder import Encoder, Form
 from hardviews.recipes import recipe_named
 from hardviews.recipes.begun import Start, of_begun
+from hardviews.recipes.drawn_labels import Draw
 from hardviews.recipes.finetune_rates import candidates
 from hardviews.recipes.label_division import Division
 from hardviews.recipes.overrides import description, refuse_choice
@@ -38,11 +36,7 @@ from hardviews.train.tuning import Source, Tuning
 
 logger = logging.getLogger(__name__)
 
-LABELLED = "labelled"
-"""Folder in the output with the images that were drawn."""
 Fit = Callable[["Finetuning", Recipe], Recipe]
-
-_PATIENCE = 3600.0  # seconds in which the first process has drawn them
 
 
 @dataclass(frozen=True)
@@ -218,7 +212,9 @@ def read_finetune(words: Sequence[str]) -> Prepared:
         check_swept(finetuning.output)
     index = open_dataset(finetuning.data)
     finetuning.where(finetuning.data).check_apart(index.url)
-    where = finetuning.where(drawn(finetuning, index, recipe.training.batch))
+    drawn = Draw(finetuning.labels, finetuning.labels_list, finetuning.labels_seed, finetuning.output, finetuning.data)
+    division = finetuning.division if finetuning.sweeps else None
+    where = finetuning.where(drawn.packed(index, recipe.training.batch, division))
     labels = Index.load(where.data, patience())
     sweep = None
     if finetuning.sweeps:
@@ -267,38 +263,6 @@ def of_encoder(recipe: Recipe, encoder: Form, classes: int) -> Recipe:
     view = replace(method.view, normalisation=encoder.normalisation, size=encoder.image_size)
     backbone = replace(encoder.backbone, drop_path=recipe.backbone.drop_path)
     return replace(recipe, backbone=backbone, method=replace(method, classes=max(2, classes), view=view))
-
-
-def drawn(finetuning: Finetuning, index: Index, batch: int) -> str:
-    """Return the address of the labelled images: the dataset itself, or those that were drawn into the output.
-
-    The first process draws them, once; the others wait.
-
-    Raises:
-        UserError: they are fewer than a batch; nothing was written then.
-    """
-    labels = Labels.read(finetuning.labels, finetuning.labels_list)
-    if labels.all:
-        if finetuning.sweeps:
-            finetuning.division.check(index, batch)
-        return index.url
-    amount = finetuning.labels.replace("%", "pct")
-    seed = "" if labels.listed is not None else f"-seed{finetuning.labels_seed}"
-    out = f"{finetuning.output.rstrip('/')}/{LABELLED}/{amount}{seed}/train"
-    if launched().rank:
-        wait_for([Dataset(out)], _PATIENCE)
-    rows = () if is_dataset(out, patience()) else tuple(labels.draw(index, finetuning.labels_seed))
-    count = len(rows) or len(Index.head(out, patience()))
-    if count < batch:
-        raise UserError(
-            f"--labels {finetuning.labels} are {count} images, fewer than a batch of {batch}: take more labels, or "
-            "lower --training.batch and --training.group."
-        )
-    if finetuning.sweeps and rows:
-        finetuning.division.check(replace(index, samples=index.samples[list(rows)]), batch)
-    if rows:
-        pack(Subset(PackedSource(index), rows), out)
-    return out
 
 
 def _apart(words: Sequence[str]) -> tuple[list[str], list[str]]:

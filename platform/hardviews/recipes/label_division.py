@@ -7,7 +7,7 @@ Shape suffixes: N images.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +59,10 @@ class Division:
                 f"--sweep holds out {held} of {len(drawn)} labels, and the other {len(drawn) - held} are fewer than a "
                 f"batch of {batch}: take more labels, or lower --training.batch and --training.group. Or {give}"
             )
+
+    def judged(self, drawn: Index) -> Index:
+        """Return the images that are held out."""
+        return replace(drawn, samples=drawn.samples[self._held_N(drawn)])
 
     def packed(self, drawn: Index, folder: str, world: World) -> tuple[Index, Index]:
         """Return the images to train on and those to judge by, packed once into a folder; every rank calls this."""

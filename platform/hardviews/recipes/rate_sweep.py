@@ -1,8 +1,10 @@
 """Learning rates chosen on held-out labels: a training for each candidate, in turn, by all processes.
 
 A trial is a training as any other, on the labels that are not held out, in a folder of its own: it goes on from its
-checkpoints. A trial that was judged leaves its history and one small file, and is not trained again. The test set is
-not read.
+checkpoints. A trial that was judged leaves its history and one small file, and is not trained again: not by a sweep of
+other rates either, if all else is the same. The test set is not read.
+
+If other rates change the choice, the training in the output begins anew.
 
 In the output: `sweep/data/` until the choice is made, `sweep/TRIAL/` with the history of a trial, `sweep/TRIAL.json`
 with its score, and `sweep/choice.json`, which is written last.
@@ -34,6 +36,7 @@ from hardviews.evaluation.probe import top
 from hardviews.models.encoder import load
 from hardviews.recipes.label_division import Division, hint
 from hardviews.runs.record import Record
+from hardviews.runs.rival import await_turn
 from hardviews.runs.where import Where, patience
 from hardviews.storage.store import Store, open_store
 from hardviews.train.epoch import epoch_samples
@@ -50,6 +53,7 @@ SWEEP = "sweep"
 _CHOICE, _DATA = "choice.json", "data"
 _ANEW = "to choose rates, give another --output."
 _LEFT = ("checkpoints", "encoder")  # of a trial, once it was judged
+_RATES = ("optimizer.learning_rate", "optimizer.head_rate")  # the settings that a sweep chooses
 
 
 @dataclass(frozen=True)
@@ -71,19 +75,21 @@ class Sweep:
     division: Division
 
     def check_choice(self, drawn: Index) -> None:
-        """Refuse other trials than those that chose the rates of the run in the output.
+        """Refuse to choose anew for the run in the output, unless the candidates alone are others.
 
         Raises:
-            UserError: a sweep over other candidates, labels or settings chose its rates.
+            UserError: a sweep over other labels or with other settings chose its rates.
         """
         known = _read(open_store(self._folder, patience()), _CHOICE)
-        if known is None or known.get("key") == self._key(drawn) or Record.read(self.where.output, patience()) is None:
+        if known is None or Record.read(self.where.output, patience()) is None:
             return
         table = RateTable.from_dict(known["table"])
+        if known.get("key") == self._key(drawn, [(trial.learning_rate, trial.head_rate) for trial in table.trials]):
+            return
         tried = ", ".join(f"{trial.learning_rate:g} x {trial.head_rate:g}" for trial in table.trials)
         raise UserError(
-            f"{self.where.output} holds a run whose rates another sweep chose (learning rate x head rate: {tried}; "
-            f"hold-out and settings count too). To continue the run, repeat its command; {_ANEW}"
+            f"{self.where.output} holds a run whose rates another sweep chose (learning rate x head rate: {tried}), "
+            f"with another hold-out or other settings. To continue the run, repeat its command; {_ANEW}"
         )
 
     def choose(self, world: World, stop: StopFlag) -> RateTable:
@@ -94,27 +100,37 @@ class Sweep:
         """
         store = open_store(self._folder, patience())
         drawn = Index.load(self.where.data, patience())
-        key = self._key(drawn)
+        key = self._key(drawn, self.candidates)
         known = world.together(partial(_read, store, _CHOICE))[0]
         if known is not None and known.get("key") == key:
             return RateTable.from_dict(known["table"])
         self.division.check(drawn, self.recipe.training.batch)
-        with doing(Phase.EPOCH):
-            fitted, judged = self.division.packed(drawn, store.name(f"{_DATA}/{key[:8]}"), world)
+        judged = self.division.judged(drawn)
+        names = [self._name(pair, drawn) for pair in self.candidates]
+        held = world.together(lambda: [_read(store, f"{name}.json") for name in names])[0]
         trials = f"{len(self.candidates)} trials" if len(self.candidates) > 1 else "1 trial"
+        if any(held):
+            trials += f", {sum(one is not None for one in held)} of them known already,"
         if len(self.candidates) == 1:
             world.say("the sweep has one candidate, so there is nothing to choose: its trial only measures it")
         world.say(
-            f"choosing the learning rates: {trials} on {len(fitted):,} labels, judged on "
+            f"choosing the learning rates: {trials} on {len(drawn) - len(judged):,} labels, judged on "
             f"{len(judged):,} that are held out. {hint(drawn, len(judged))}".rstrip()
         )
-        parts = fitted, judged
-        judgements = [self._trial(store, number, key, parts, world, stop) for number in range(len(self.candidates))]
+        judgements = [Trial(**one) for one in held if one is not None]
+        if None in held:
+            with doing(Phase.EPOCH):
+                parts = self.division.packed(drawn, store.name(f"{_DATA}/{self._of_data(drawn)[:8]}"), world)
+            judgements = [
+                self._trial(store, number, name, parts, world, stop) if known is None else Trial(**known)
+                for number, (name, known) in enumerate(zip(names, held, strict=True))
+            ]
         if all(trial.nll is None for trial in judgements):
             raise UserError(
                 f"--sweep: every trial diverged; give lower --rates. The first one: {judgements[0].diverged}"
             )
-        table = RateTable(tuple(judgements), len(judged), len(fitted), tuple(names_of(judged)))
+        table = RateTable(tuple(judgements), len(judged), len(drawn) - len(judged), tuple(names_of(judged)))
+        world.together(lambda: self._make_room(table, world, stop))
         _write(store, _CHOICE, {"key": key, "table": table.to_dict()}, world)
         if world.leads:
             store.remove_folder(_DATA)
@@ -128,20 +144,56 @@ class Sweep:
     def _folder(self) -> str:
         return f"{self.where.output.rstrip('/')}/{SWEEP}"
 
-    def _key(self, drawn: Index) -> str:
-        """Return a digest of all that the choice depends on."""
-        parts = [self.recipe.digest(), drawn.digest, self.encoder, asdict(self.division), list(self.candidates)]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    def _key(self, drawn: Index, candidates: Sequence[tuple[float, float]]) -> str:
+        """Return a digest of all that the choice among candidates depends on."""
+        return _digest([self._own(pair, drawn) for pair in candidates])
+
+    def _of_data(self, drawn: Index) -> str:
+        """Return a digest of both parts of the labels."""
+        return _digest([drawn.digest, asdict(self.division)])
+
+    def _own(self, pair: tuple[float, float], drawn: Index) -> str:
+        """Return a digest of all that the score of one trial depends on; the other candidates are no part of it."""
+        return _digest([_with_rates(self.recipe, *pair).digest(), self._of_data(drawn), self.encoder])
+
+    def _name(self, pair: tuple[float, float], drawn: Index) -> str:
+        rate, head = pair
+        return f"rate-{rate:g}-head-{head:g}-{self._own(pair, drawn)[:8]}"
+
+    def _make_room(self, table: RateTable, world: World, stop: StopFlag) -> None:
+        """Remove the training in the output if it has other rates than those that are chosen now.
+
+        `run.json` goes last: until then the next life finds what is left to be removed.
+
+        Raises:
+            UserError: another job trains it.
+        """
+        if not world.leads:
+            return
+        output = self.where.output
+        record = Record.read(output, patience())
+        chosen = self.applied(table).settings()
+        if record is None or all(record.settings.get(name) == chosen.get(name) for name in _RATES):
+            return
+        await_turn(output, patience(), lambda: stop.raised)
+        if stop.raised:
+            raise stop.departure()
+        tracked = f" Its run {record.run_id} stays in the tracking." if record.run_id else ""
+        world.say(
+            f"other rates are the best now: {table.chosen.rates}. The training in {output} is removed and begins "
+            f"anew.{tracked}"
+        )
+        store = open_store(output, patience())
+        for folder in ("encoder", "checkpoints", "lives"):
+            store.remove_folder(folder)
+        store.remove("history.jsonl")
+        Record.remove(output)
 
     def _trial(
-        self, store: Store, number: int, key: str, parts: tuple[Index, Index], world: World, stop: StopFlag
+        self, store: Store, number: int, name: str, parts: tuple[Index, Index], world: World, stop: StopFlag
     ) -> Trial:
-        """Return a trial that an earlier life has judged, or train and judge it now."""
+        """Train and judge a trial."""
         rate, head = self.candidates[number]
-        name = f"rate-{rate:g}-head-{head:g}-{key[:8]}"
-        held = world.together(partial(_read, store, f"{name}.json"))[0]
-        if held is not None:
-            return Trial(**held)
         world.say(f"trial {number + 1} of {len(self.candidates)}: learning rate {rate:g}, classifier {rate * head:g}")
         trial = self._trained(f"{self._folder}/{name}", number, parts, world, stop)
         _write(store, f"{name}.json", asdict(trial), world)
@@ -187,6 +239,10 @@ def check_swept(output: str) -> None:
             f"{output} holds a run that was begun without a sweep, so its rates are not chosen any more. To continue "
             f"the run, leave out --sweep, --rates and --head-rates; {_ANEW}"
         )
+
+
+def _digest(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _with_rates(recipe: Recipe, rate: float, head: float) -> Recipe:

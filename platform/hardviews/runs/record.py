@@ -11,6 +11,9 @@ from hardviews.runs.manifest import Progress
 from hardviews.storage.store import open_store
 
 _NAME = "run.json"
+USUAL = "pretrained"
+"""How an encoder was trained if nothing else is known."""
+_SUPERVISED = "SupervisedConfig"  # the method of a training by labels, in the settings
 # They make the order of the samples, which has to stay the same inside an epoch.
 _ORDER = ("training.batch", "training.group", "training.seed", "loader.reader.streams", "loader.reader.window")
 
@@ -38,6 +41,13 @@ class Record:
     data: str = ""
     encoder: Mapping[str, Any] = field(default_factory=dict)
     source: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def training(self) -> str:
+        """Return in one word how the encoder was trained: fine-tuned, supervised or pretrained."""
+        if self.source:
+            return "fine-tuned"
+        return "supervised" if self.settings.get("method") == _SUPERVISED else USUAL
 
     @staticmethod
     def read(output: str, patience: float | None = None) -> "Record | None":

@@ -9,7 +9,7 @@ Everything a user can get wrong is checked before anything is written. The outpu
 One life of a run, from the top to the bottom of this file (arrows lead into other files):
 
     pretrain
-      nursery, joined, StopFlag      a clean process to fork loader workers from; the ranks; SIGTERM
+      nursery, joined, StopFlag      a clean process to fork loader workers from; the ranks; SIGTERM and Ctrl-C
       Pretraining.__init__           every check that needs no step
         await_turn                   -> runs/rival.py: no other job trains the run
         Trainer                      -> trainer.py: network, method, strategy, optimizer
@@ -40,7 +40,7 @@ from hardviews.clock import Calendar, Clock
 from hardviews.data.reader import Reader
 from hardviews.data.shares import check_sizes
 from hardviews.elastic.timeline import mark
-from hardviews.elastic.worker import EVICTED, Phase, doing, last_reached, leaving, reached, written
+from hardviews.elastic.worker import Phase, doing, last_reached, leaving, reached, written
 from hardviews.errors import UserError
 from hardviews.interrupts import GivenUp, ending, listening
 from hardviews.runs.checkpoint import Checkpoints
@@ -96,7 +96,8 @@ def pretrain(recipe: Recipe, where: Where) -> None:
 
     Raises:
         UserError: anything that the user can mend; nothing was written then, or the run goes on from its last
-        checkpoint. SystemExit: with EVICTED, after SIGTERM and a save.
+        checkpoint. SystemExit: with EVICTED, after SIGTERM and a save. KeyboardInterrupt: after Ctrl-C; the steps that
+        were taken are saved.
     """
     wait_for([Dataset(where.data)], where.wait)
     with together(recipe) as (world, stop):
@@ -105,7 +106,7 @@ def pretrain(recipe: Recipe, where: Where) -> None:
 
 @contextmanager
 def together(recipe: Recipe) -> Iterator[tuple[World, StopFlag]]:
-    """Join the processes of a job, for one training or several; yield them, and the flag that SIGTERM raises."""
+    """Join the processes of a job, for one training or several; yield them, and the flag that asks them to leave."""
     # Before anything that a copy must not hold: the guard's thread is all that runs by now.
     workers = nursery(recipe.loader.worker_count())
     with listening(), workers, joined(recipe.precision.choose_device) as world, StopFlag().listening() as stop:
@@ -171,7 +172,7 @@ class Pretraining:
         """Wait until no other job trains the run; return the notes of the life that may begin now."""
         newest = await_turn(self.where.output, patience(), lambda: self.stop.raised)
         if self.stop.raised:
-            raise SystemExit(EVICTED)  # nothing was begun
+            raise self.stop.departure()  # nothing was begun
         return LifeNotes(self.where.output, patience(), lambda: self.stop.raised, after=newest)
 
     def _take_over(self) -> None:
@@ -273,8 +274,8 @@ class Pretraining:
         finally:
             with doing(Phase.END):
                 self._end(run, status, end)
-        if not finished:
-            raise SystemExit(EVICTED)
+        if not finished or self.stop.pressed:
+            raise self.stop.departure()
 
     def _end(self, run: Run, status: Status | None, end: End) -> None:
         """Close what is open; a life that was interrupted makes room for the next one soon."""
@@ -317,7 +318,7 @@ class Pretraining:
         page = RunPage(review, described, history)
         page.begin(self.lasting.progress)
         if not self.lasting.over:
-            with Display(calendar.total, self.lasting.progress, show=self.world.leads) as display:
+            with self.stop.saving(), Display(calendar.total, self.lasting.progress, self.world.leads) as display:
                 if not self._steps(run, history, page, display):
                     page.leave(self.lasting.progress)
                     return False
@@ -416,8 +417,8 @@ class Pretraining:
         return self.lasting.state(history, self.record, self.recipe.digest(), self.life)
 
     def _export(self, run: Run) -> None:
-        provenance = of_encoder(run.run_id, self.lasting.progress, self.recipe, self.reader.index)
-        names = self.reader.index.classes
-        folder = export(self.recipe, self.trainer, names, self.where.output, run, provenance)
+        index, training = self.reader.index, self.record.training
+        provenance = of_encoder(run.run_id, self.lasting.progress, self.recipe, index, training)
+        folder = export(self.recipe, self.trainer, index.classes, self.where.output, run, provenance)
         if not self.task.trial:
             self.world.say(f"the encoder is in {folder}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import hardviews
 from hardviews.data.index import Index
+from hardviews.runs.record import USUAL
 from hardviews.tracking.job import JOB_TAG, USER, job_tags, user
 from hardviews.train.command_line import CommandLine
 from hardviews.train.recipe import Recipe
@@ -41,10 +42,11 @@ def tags(index: Index, recipe: Recipe, world: World, first: bool, command: Comma
     return found
 
 
-def of_encoder(run_id: str, samples: int, recipe: Recipe, index: Index) -> dict[str, Any]:
+def of_encoder(run_id: str, samples: int, recipe: Recipe, index: Index, training: str) -> dict[str, Any]:
     """Return what an encoder's file says of its training, for whoever gets the file alone.
 
-    samples: images seen. Evaluation reads `run_id` and `samples`, the model card all of it.
+    samples: images seen. training: `Record.training`. Evaluation reads `run_id`, `samples` and `training`, the model
+    card all of it.
     """
     commit = (_git() | job_tags()).get("mlflow.source.git.commit")
     return (
@@ -59,6 +61,7 @@ def of_encoder(run_id: str, samples: int, recipe: Recipe, index: Index) -> dict[
         }
         | ({"commit": commit} if commit else {})
         | ({"ema": recipe.training.ema} if recipe.training.ema else {})
+        | ({"training": training} if training != USUAL else {})
     )
 
 

@@ -169,7 +169,7 @@ def _evaluate(config: Classify, announce: Announce, world: World) -> Result:
             run.run_id,
             len(classifier),
             tuple(remarks),
-            encoder=config.called,
+            encoder=config.called(encoder),
             per_class=each,
         )
         if world.leads:
