@@ -9,11 +9,16 @@ import torch
 
 from hardviews.data.reader import ReaderConfig
 from hardviews.elastic.worker import EVICTED
+from hardviews.evaluation.subject import Subject
+from hardviews.methods.supervised import SupervisedConfig
 from hardviews.models.backbones import Backbone
 from hardviews.optim.optimizer import Optimizer
 from hardviews.runs.audit import audit
 from hardviews.runs.checkpoint import Checkpoints
+from hardviews.runs.where import Where
+from hardviews.strategies.strategy import Clean
 from hardviews.train.loader import LoaderConfig
+from hardviews.train.loop import pretrain
 from hardviews.train.monitor_config import MonitorConfig
 from hardviews.train.precision import Precision
 from hardviews.train.recipe import Recipe
@@ -83,6 +88,32 @@ def test_the_average_of_two_processes_is_that_of_one(pair, alone, data: str, tmp
     assert averaged and first.keys() == second.keys()
     for key in averaged:
         torch.testing.assert_close(first[key], second[key], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.laws
+@pytest.mark.parametrize("stages", [2, 4], ids=["a part", "all"])
+def test_two_processes_fine_tune_frozen_stages_as_one(pair, alone, data: str, tmp_path: Path, stages: int):
+    recipe = simclr(batch=20)
+    method = SupervisedConfig(classes=2, view=recipe.method.view)  # type: ignore[attr-defined]
+    training = replace(recipe.training, frozen_stages=stages)
+    recipe = replace(recipe, method=method, strategy=Clean(), training=training, precision=Precision(compute="float64"))
+    one, two = tmp_path / "one", tmp_path / "two"
+    pretrain(recipe, Where(data, str(one), str(tmp_path / "project"), init="timm:test_resnet"))
+    assert {end for end, _ in pair.run(live, recipe, data, two, 4, None, "timm:test_resnet")} == {"killed"}
+    assert {end for end, _ in pair.run(live, recipe, data, two, None, None)} == {"finished"}  # without the encoder
+    first, second = (Checkpoints(str(output)).latest().tensors for output in (one, two))
+    assert first.keys() == second.keys()
+    begun = {f"model.method.backbone.{name}": value for name, value in untrained().items()}
+    for key, value in first.items():
+        stage = next((int(part[-1]) for part in key.split(".") if part.startswith("layer")), 0)
+        if key in begun and stage <= stages and value.is_floating_point():
+            assert torch.equal(value, second[key]) and torch.equal(value, begun[key].to(value)), key
+        elif value.is_floating_point() and key.startswith(("model.", "optimizer.")):
+            torch.testing.assert_close(value, second[key], rtol=1e-7, atol=1e-9)
+
+
+def untrained() -> dict[str, torch.Tensor]:
+    return Subject(encoder="timm:test_resnet").open("project").network.state_dict()
 
 
 def test_where_one_is_asked_to_leave_all_save_and_leave_and_no_step_is_lost(pair, data: str, tmp_path: Path):

@@ -19,10 +19,18 @@ from hardviews.world import World
 from tests.train.runs import Killed
 
 
-def live(recipe: Recipe, data: str, output: Path, dies: int | None = None, leave: int | None = None) -> Any:
+def live(
+    recipe: Recipe,
+    data: str,
+    output: Path,
+    dies: int | None = None,
+    leave: int | None = None,
+    init: str | None = None,
+) -> Any:
     """Train on both ranks; return how it ended and at which step.
 
     dies: the step in which both are killed. leave: the step before which rank 1, and it alone, is asked to leave.
+    init: the encoder that both begin with.
     """
     stop = StopFlag()
     original = Trainer.step
@@ -33,7 +41,7 @@ def live(recipe: Recipe, data: str, output: Path, dies: int | None = None, leave
             raise Killed
         return report
 
-    where = Where(data, str(output), str(output.parent / "project"))
+    where = Where(data, str(output), str(output.parent / "project"), init=init)
     started = lambda *_, run_id=None, **__: NullRun(run_id or "unknown")  # noqa: E731
     with patch.object(Trainer, "step", step), patch.object(Run, "start", started), patch.object(Review, "finish"):
         job = None

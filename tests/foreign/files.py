@@ -22,6 +22,19 @@ def resnet(depth: int = 18, seed: int = 0) -> nn.Module:
     return disturbed(network)
 
 
+def cifar_resnet(depth: int = 18, seed: int = 0) -> nn.Module:
+    """Return torchvision's ResNet as codes for CIFAR change it: a first layer of 3 x 3 at stride 1, and no pooling."""
+    network = resnet(depth, seed)
+    network.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+    network.maxpool = nn.Identity()
+    return network.eval()
+
+
+def with_shortcuts(network: nn.Module) -> State:
+    """Return the weights as kuangliu/pytorch-cifar and SupContrast name them."""
+    return {name.replace("downsample", "shortcut"): value for name, value in network.state_dict().items()}
+
+
 def vit(name: str = "vit_tiny_patch16_224", seed: int = 0, **options: Any) -> nn.Module:
     """Return timm's vision transformer without a classifier, whose names DINO, iBOT and MoCo v3 have too."""
     torch.manual_seed(seed)

@@ -9,6 +9,7 @@ import timm
 import torch
 from torch import nn
 
+from hardviews.errors import UserError
 from hardviews.foreign.contents import read
 from hardviews.foreign.imported import Imported, imported, usual_inputs
 from hardviews.foreign.layouts import LAYOUTS
@@ -153,6 +154,35 @@ def test_a_resnet_50_is_told_from_the_others(tmp_path):
         one = opened(files.save(files.simsiam(network), tmp_path / f"{depth}.pth.tar"))
         assert one.fitted.backbone == Backbone(name)
         check_equal(one, network)
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize(
+    ("layout", "content"),
+    [
+        ("torchvision", lambda n: n.state_dict() | files.linear("fc.")),
+        ("torchvision", lambda n: {"net": 1, "state_dict": files.with_shortcuts(n) | files.linear("linear.")}),
+        ("mmselfsup", lambda n: {"state_dict": files.under("backbone.", n) | files.linear("classifier.")}),
+        ("pycontrast", lambda n: {"model": files.under("encoder.", files.with_shortcuts(n))}),
+    ],
+    ids=["torchvision", "pytorch-cifar", "solo-learn", "SupContrast"],
+)
+def test_a_resnet_with_a_stem_for_small_images_is_told_by_its_first_layer(depth, layout, content, tmp_path):
+    network = files.cifar_resnet(depth)
+    path = files.save(content(network), tmp_path / "cifar.pth")
+    one = opened(path)
+    assert one.found.layout.name == layout
+    assert one.fitted.backbone == Backbone(f"resnet{depth}", small_stem=True)
+    assert encoder(one).image_size == 32
+    check_equal(one, network, side=32)
+    named = opened(path, backbone=f"resnet{depth}")  # the name does not say the stem: the file does
+    assert encoder(named).digest == encoder(one).digest
+
+
+def test_a_small_stem_in_another_network_is_refused(tmp_path):
+    path = files.save(files.cifar_resnet().state_dict(), tmp_path / "cifar.pth")
+    with pytest.raises(UserError, match="Its shapes are those of resnet18"):
+        opened(path, backbone="resnet34")
 
 
 def test_torchvisions_vision_transformer_gets_timms_names(tmp_path):

@@ -49,6 +49,13 @@ def test_the_newest_checkpoint_of_a_training_has_it_too(trained: Where) -> None:
     assert earlier.classifier is not None and earlier.classifier.digest != exported.classifier.digest
 
 
+def test_tables_call_the_encoder_a_supervised_one(trained: Where) -> None:
+    record = Record.read(trained.output)
+    assert record is not None
+    named = (Subject(run=trained.output), Subject(run=trained.output, checkpoint="newest"), Subject(run=record.run_id))
+    assert [one.called(one.open(trained.project)) for one in named] == ["supervised encoder"] * 3
+
+
 def test_the_tracked_model_has_it_too(trained: Where) -> None:
     record = Record.read(trained.output)
     assert record is not None

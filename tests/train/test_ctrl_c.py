@@ -20,8 +20,10 @@ from hardviews.train.loop import Pretraining
 from hardviews.train.monitor import Monitor
 from hardviews.train.stop import StopFlag
 from hardviews.train.trainer import Trainer
+from tests.stores import project
 from tests.train.runs import STEPS, rows, simclr, train, weights
 
+__all__ = ["project"]
 SETTINGS = "--training.batch 16 --training.group 4 --training.checkpoint-steps 0 --training.checkpoint-seconds 0"
 
 
@@ -59,27 +61,65 @@ def press_at(process: subprocess.Popen[str], event: str) -> str:
     return "".join(seen) + rest
 
 
-@pytest.mark.timeout(300)
-def test_a_process_that_is_interrupted_saves_and_says_how_to_go_on(data: str, untracked: Path) -> None:
-    output = untracked / "run"
-    places = ["--data", data, "--output", str(output), "--project", str(untracked)]
-    settings = f"{SETTINGS} --training.epochs 8 --method.view.size 16 --loader.workers 1"
-    words = ["pretrain", "digits_simsiam", *places, *settings.split()]
-    process = start(words, untracked)
-    said = press_at(process, '"event": "first_step"')
+def saved_by(process: subprocess.Popen[str], event: str) -> str:
+    """Press Ctrl-C at an event; return what the process said, which saved and told how to go on."""
+    said = press_at(process, event)
     assert process.returncode == 130, said
     assert "finishing the step, then saving; press Ctrl-C again to end at once" in said
     assert "asked to leave: saved at step" in said and "the same command goes on from there" in said
     assert said.endswith("hardviews: interrupted\n") and "Traceback" not in said
+    return said
+
+
+@pytest.mark.laws
+@pytest.mark.timeout(600)
+def test_a_process_that_is_interrupted_saves_and_goes_on(data: str, project: Path, untracked: Path) -> None:
+    output = untracked / "run"
+    places = ["--data", data, "--output", str(output), "--project", str(project)]
+    settings = f"{SETTINGS} --training.epochs 8 --method.view.size 16 --loader.workers 1"
+    words = ["pretrain", "digits_simsiam", *places, *settings.split()]
+    saved_by(start(words, untracked), '"event": "first_step"')
     (life,) = read_lives(str(output))
     (saved,) = (output / "checkpoints").iterdir()
     step = json.loads((saved / "manifest.json").read_text())["progress"]["step"]
     assert life.end == "evicted" and 1 <= step == life.reached < 8 * STEPS
-
     main(words)
     report = audit(str(output))
     assert (report.lost, report.repeated, report.rolled_back, report.problems) == (0, 0, 0, ())
     assert [life.resumed for life in report.lives] == [0, step] and report.step == 8 * STEPS
+
+
+@pytest.mark.laws
+@pytest.mark.timeout(600)
+def test_a_trial_of_a_sweep_is_saved_too(data: str, project: Path, untracked: Path) -> None:
+    output = untracked / "run"
+    places = ["--recipe", "digits_finetune", "--data", data, "--output", str(output), "--project", str(project)]
+    settings = f"{SETTINGS} --training.epochs 4 --method.view.size 16 --loader.workers 0 --rates 0.01 0.1"
+    words = ["finetune", "timm:test_resnet", *places, *settings.split()]
+    saved_by(start(words, untracked), '"event": "first_step"')
+    (trial,) = (output / "sweep").glob("rate-0.01-*")
+    step = audit(str(trial)).step
+    assert not (output / "run.json").exists() and step >= 1
+    main(words)
+    assert [life.resumed for life in read_lives(str(trial))] == [0, step]
+    report = audit(str(output))
+    assert (report.lost, report.repeated, report.rolled_back, report.problems) == (0, 0, 0, ())
+
+
+@pytest.mark.laws
+@pytest.mark.timeout(600)
+def test_the_second_ends_a_process_at_once(data: str, project: Path, untracked: Path) -> None:
+    places = ["--data", data, "--output", str(untracked / "run"), "--project", str(project)]
+    settings = f"{SETTINGS} --training.epochs 8 --method.view.size 16 --loader.workers 0"
+    process = start(["pretrain", "digits_simsiam", *places, *settings.split()], untracked)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if '"event": "first_step"' in line or "press Ctrl-C again" in line:
+            process.send_signal(signal.SIGINT)
+        if "press Ctrl-C again" in line:
+            break
+    rest = process.stderr.read()
+    assert process.wait(120) == 130 and "Traceback" not in rest
 
 
 def test_the_run_is_the_same_as_one_that_was_not_interrupted(

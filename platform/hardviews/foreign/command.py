@@ -38,7 +38,8 @@ class Import:
         part: which network of the file, for example teacher or student; by default the one that is usually evaluated.
         mean: of red, green and blue pixels in [0, 1]; by default those of the layout's own pretraining.
         std: deviation of these pixels.
-        image_size: pixels a side of the images; by default 224, or what a transformer's position embeddings are for.
+        image_size: pixels a side of the images; by default 224, 32 for a ResNet with a stem for small images, or what a
+            transformer's position embeddings are for.
         interpolation: filter that resizes images in evaluations.
         project: folder of the tracking record, if MLFLOW_TRACKING_URI names no server.
         experiment: MLflow experiment that the import is logged to.

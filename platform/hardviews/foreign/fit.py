@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hardviews.errors import UserError
 from hardviews.foreign.find import Found
-from hardviews.foreign.guess import guess
+from hardviews.foreign.guess import guess, has_small_stem
 from hardviews.models.backbones import Backbone
 from hardviews.models.encoder import exported_state
 
@@ -47,7 +47,7 @@ def fit(file: str, found: Found, wanted: Backbone | None) -> Fitted:
         UserError: the network is not named and not clear, or weights are missing, too many, or of other shapes.
     """
     weights = exported_state(found.weights)
-    backbone = wanted or guess(weights)
+    backbone = guess(weights) if wanted is None else _stemmed(wanted, weights)
     if backbone is None:
         raise UserError(
             f"The shapes of the weights in {file} do not say which network they are of. Name it by --backbone, as timm "
@@ -68,6 +68,14 @@ def fit(file: str, found: Found, wanted: Backbone | None) -> Fitted:
     others.pop("float32", None)
     state |= {name: state[name].float() for name in floats}
     return Fitted(backbone, image_size, state, filled, dict(others))
+
+
+def _stemmed(wanted: Backbone, weights: Mapping[str, Tensor]) -> Backbone:
+    """Return a network by name with the stem of the file, if that is a ResNet's for small images."""
+    first = shapes(wanted).get("conv1.weight")
+    if has_small_stem(weights) and first is not None and tuple(first.shape) == (64, 3, 7, 7):
+        return replace(wanted, small_stem=True)
+    return wanted
 
 
 @lru_cache(maxsize=16)

@@ -26,6 +26,7 @@ _WIDER = {
 # By width and number of blocks.
 _TRANSFORMERS = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large"}
 _USUAL_PATCH = 16
+_SMALL_STEM = (64, 3, 3, 3)
 
 
 def guess(weights: Mapping[str, Tensor]) -> Backbone | None:
@@ -35,14 +36,24 @@ def guess(weights: Mapping[str, Tensor]) -> Backbone | None:
 
 def _resnet(weights: Mapping[str, Tensor]) -> Backbone | None:
     first, inner = weights.get("conv1.weight"), weights.get("layer1.0.conv2.weight")
-    if first is None or inner is None or tuple(first.shape) != (64, 3, 7, 7):
+    if first is None or inner is None or tuple(first.shape) not in ((64, 3, 7, 7), _SMALL_STEM):
         return None
     depths = tuple(_count(weights, rf"layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4))
     name = _RESNETS.get((depths, "layer1.0.conv3.weight" in weights), "")
     if tuple(inner.shape[:2]) != (64, 64):
         name = _WIDER.get((name, *inner.shape[:2]), "")
     # A deep stem and attention between channels have further weights, which the comparison with the network finds.
-    return Backbone(name) if name else None
+    return Backbone(name, small_stem=has_small_stem(weights)) if name else None
+
+
+def has_small_stem(weights: Mapping[str, Tensor]) -> bool:
+    """Return whether weights begin with the first layer of a ResNet for small images.
+
+    Stride and pooling leave no trace in a file: such a layer is taken for one that keeps the resolution, without
+    pooling behind it (SimCLR, appendix B.9), as codes for CIFAR have it.
+    """
+    first = weights.get("conv1.weight")
+    return first is not None and tuple(first.shape) == _SMALL_STEM
 
 
 def _transformer(weights: Mapping[str, Tensor]) -> Backbone | None:

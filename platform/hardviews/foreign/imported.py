@@ -16,6 +16,7 @@ from hardviews.models.encoder import Encoder, Interpolation
 from hardviews.views.augmentation import Normalisation
 
 _SIDE = 224  # pixels a side of the images, of networks that do not say
+_SMALL_SIDE = 32  # of those with a stem for small images
 _FACTS = ("epoch", "arch")
 
 
@@ -80,9 +81,10 @@ def usual_inputs(one: Imported) -> Inputs:
     They are those of the layout; if the network is named with timm's tag of its weights, those of timm.
     """
     name, size = one.fitted.backbone.name, one.fitted.image_size
+    side = _SMALL_SIDE if one.fitted.backbone.small_stem else _SIDE
     if "." in name:
         return inputs_of_timm(name, size)
-    return Inputs(one.found.layout.normalisation, size or _SIDE)
+    return Inputs(one.found.layout.normalisation, size or side)
 
 
 def inputs_of_timm(name: str, image_size: int | None = None) -> Inputs:

@@ -1,4 +1,7 @@
-"""Names of torchvision's vision transformers as timm has them. Those of its ResNets are equal."""
+"""Names of torchvision's vision transformers as timm has them. Those of its ResNets are equal.
+
+ResNets for CIFAR (kuangliu/pytorch-cifar, HobbitLong/SupContrast) call the layers beside a block its shortcut.
+"""
 
 import re
 
@@ -11,6 +14,7 @@ _NAMES = tuple(
         (r"encoder\.pos_embedding$", "pos_embed"),
         (r"encoder\.ln\.", "norm."),
         (r"heads\.", "head."),
+        (r"(layer\d\.\d+)\.shortcut\.", r"\1.downsample."),
         (_BLOCK + r"ln_(\d)\.", r"blocks.\1.norm\2."),
         (_BLOCK + r"self_attention\.in_proj_", r"blocks.\1.attn.qkv."),
         (_BLOCK + r"self_attention\.out_proj\.", r"blocks.\1.attn.proj."),

@@ -47,12 +47,20 @@ class Objective(nn.Module):
             add_adversarial_branch(method)
         self.strategy = strategy
         self.scout: Scout | None = strategy.scout()
+        self.still: list[nn.Module] = []  # modules that stay in evaluation mode
         self.own_plan = method.plan()
         self.plan = strategy.plan(self.own_plan)
         self.pairs = method.pairs()
         # The memory of the step that is going on.
         self._step: Step | None = None
         self._early: CleanLoss | None = None
+
+    def train(self, mode: bool = True) -> "Objective":
+        """Set the mode of all modules but those whose weights are frozen."""
+        super().train(mode)
+        for module in self.still:
+            module.eval()
+        return self
 
     @property
     def device(self) -> torch.device:

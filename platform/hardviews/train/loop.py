@@ -192,6 +192,11 @@ class Pretraining:
             begin_from(self.trainer.objective, encoder, self.where.init)
             self.trainer.begin_average()
             self.parent = str(encoder.provenance.get("run_id", ""))
+        elif self.recipe.training.frozen_stages >= 0:
+            raise UserError(
+                "training.frozen_stages keeps weights as they are, and this training begins with random ones. Begin "
+                "with an encoder (--init RUN), or leave it at -1."
+            )
         every = self.recipe.training.checkpoint_seconds or None
         saved = progress.step if progress else None
         self.saver = Saver(self.checkpoints, every, saved, self.world.leads, self.life.check_newest, self._keep_record)

@@ -60,6 +60,8 @@ class Training:
             rounding.
         ema: decay of a moving average of the weights, which is exported in their place; 0 exports the last weights.
             timm and ConvNeXt fine-tune with 0.9998 and 0.9999, for runs of several ten thousand steps.
+        frozen_stages: keep the stem and so many stages of the backbone as they are (blocks of a transformer): no
+            gradient, BatchNorm by its running statistics. 0 freezes the stem alone, -1 nothing.
     """
 
     epochs: int = 100
@@ -74,6 +76,7 @@ class Training:
     activation_checkpointing: bool = added(False)
     compile: bool = added(False)
     ema: float = added(0.0)
+    frozen_stages: int = added(-1)
 
     def __post_init__(self) -> None:
         """Refuse counts that are none."""
@@ -90,6 +93,7 @@ class Training:
             keep=within(1, _MOST),
             log_steps=within(1, _MOST),
             ema=at_least(0, below=1).note("0 for none"),
+            frozen_stages=within(-1, _MOST).note("-1 for none"),
         )
 
 

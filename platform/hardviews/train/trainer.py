@@ -20,6 +20,7 @@ from hardviews.encoded import Encoded, concatenate
 from hardviews.errors import UserError
 from hardviews.models.activation_checkpointing import checkpoint_activations
 from hardviews.models.average import WeightAverage
+from hardviews.models.frozen_stages import freeze_stages, refuse_copies
 from hardviews.objective.losses import Losses
 from hardviews.objective.objective import Objective
 from hardviews.runs.ledger import digest
@@ -60,11 +61,16 @@ def build_objective(recipe: Recipe) -> Objective:
     """Build a recipe's network, method and strategy.
 
     Raises:
-        UserError: they do not fit each other, or the sizes of groups and batches.
+        UserError: they do not fit each other, or the sizes of groups and batches; or more stages are to be frozen than
+        there are.
     """
     method = recipe.method.build(recipe.backbone.build(), recipe.backbone.num_features)
     check(method, recipe.strategy, recipe.training)
     objective = Objective(method, recipe.strategy)
+    if recipe.training.frozen_stages >= 0:
+        refuse_copies(method)
+        objective.still = freeze_stages(method.backbone, recipe.training.frozen_stages)
+        objective.train(objective.training)
     if recipe.training.activation_checkpointing:
         checkpoint_activations(method.backbone)
     return objective
