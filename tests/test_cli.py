@@ -1,4 +1,4 @@
-"""The command line: what it says, what it sets, and how it answers mistakes."""
+"""The command line: its output, its settings, and its answers to mistakes."""
 
 import errno
 import io
@@ -286,7 +286,7 @@ def test_a_folder_of_this_machine_is_no_address(words: str, capfd: pytest.Captur
 
 
 def test_a_failing_disk_is_one_paragraph(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where nobody but the library that writes knows of it."""
+    """Also if only the library that writes knows of it."""
 
     def fail(self: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/full/file")

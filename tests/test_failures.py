@@ -1,4 +1,4 @@
-"""Failures of disks and packages are told from those that pass by themselves."""
+"""Failures of disks and packages are distinguished from temporary ones."""
 
 import errno
 

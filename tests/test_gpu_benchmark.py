@@ -1,4 +1,4 @@
-"""The GPU benchmark on a CPU, with toys: every part works, and a part that fails is told."""
+"""The GPU benchmark on a CPU, with toys: every part works, and a part that fails is reported."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from hardviews.train.trainer import without_numbers
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = str(ROOT / "benchmarks")
 CARRIED = ("opencv-python-headless", "scipy", "simplejpeg")
-# Runs the program as if nothing was installed but what docs/development.md has one carry, and what comes with torch,
+# Runs the program as if only the packages of docs/development.md were installed, and those that come with torch,
 # torchvision, timm and numpy.
 LEAN = f'''
 import sys

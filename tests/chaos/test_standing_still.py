@@ -1,4 +1,4 @@
-"""Processes of a job are stopped or hang for good: each is noticed, told of, and the job goes on or ends.
+"""Processes of a job are stopped or hang for good: each is noticed and reported, and the job goes on or ends.
 
 The limits of the watchdog are short here; nothing is waited for but events.
 """

@@ -54,7 +54,7 @@ def test_shards_names_every_shard_that_is_read_and_few_others(arguments: dict, d
 
 
 def test_a_small_dataset_is_shuffled_fully() -> None:
-    # Where each sample lands must be uniform over the epoch, whatever its shard.
+    # The place of each sample must be uniform over the epoch, whatever its shard.
     counts = [67] * 22
     n, epochs, bins = sum(counts), 60, 11
     window = default_window(counts)

@@ -225,7 +225,7 @@ def spoiling() -> Callable[[str, int], str]:
 
 @pytest.fixture
 def through(s3: SeaweedFS, remote: tuple[str, Index], monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """What is read goes through a proxy."""
+    """All reads go through a proxy."""
     monkeypatch.setattr(storage, "PART", 50_000)
     monkeypatch.setattr(patience, "FIRST_PAUSE", 0.02)
     with proxy(s3.port) as found:

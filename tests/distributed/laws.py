@@ -22,7 +22,7 @@ EQUAL, UNEQUAL = (1, 1), (2, 1)
 
 @dataclass(frozen=True)
 class Case:
-    """What to run: shares are groups of each rank; a setting is a patch that all processes run under."""
+    """A case to run: shares are groups of each rank; a setting is a patch that all processes run under."""
 
     method: str
     strategy: Strategy
@@ -35,7 +35,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Step:
-    """One step's loss, per-sample losses by term, gradients (None for what it left out), and state after it."""
+    """One step's loss, per-sample losses by term, gradients (None for weights without one), and state after it."""
 
     total: Tensor
     terms: list[tuple[str, float, Tensor]]
@@ -44,7 +44,7 @@ class Step:
 
 
 def take_steps(case: Case, fault: str = "as it is") -> list[Step]:
-    """Take steps on this process's share of the global batch (on all of it where no group runs)."""
+    """Take steps on this process's share of the global batch (on all of it if no group runs)."""
     with SETTINGS[case.setting](), SETTINGS[fault]():
         objective = build(case.method, case.strategy, case.network).to(case.dtype)
         alone = not dist.is_initialized()

@@ -1,4 +1,4 @@
-"""The coordinator over real HTTP: what it answers, what it refuses, and how it ends."""
+"""The coordinator over real HTTP: its answers, its refusals, and its end."""
 
 import http.client
 import json

@@ -1,6 +1,6 @@
 """The laws of membership, on agents that live, fail, leave, freeze and come back as chance has it.
 
-The world here is simulated: a clock that ticks five times a second, agents that do what real ones do with a view, a
+The world here is simulated: a clock that ticks five times a second, agents that treat a view as real ones do, a
 network that loses some of them, a coordinator that may forget everything.
 """
 
@@ -38,7 +38,7 @@ class Node:
     overdue: bool = False
     written: bool = False
     entered: list[int] = field(default_factory=list)
-    heard_by: Membership | None = None  # the coordinator that knows what this one remembers
+    heard_by: Membership | None = None  # the coordinator that has this one's memory
 
     def pulse(self, bounds: Bounds) -> Pulse:
         member = Member(self.name, self.slot, self.name, 1, self.processes)
@@ -63,7 +63,7 @@ class Node:
             self.state, self.failure = AgentState.WAITING, Failure(0, "lost", peer=True)
 
     def act(self, view: JobView) -> None:
-        """Do what the agent does with the coordinator's word."""
+        """React to the coordinator's answer as the agent does."""
         self.view = view
         if self.saving:
             self.saving -= 1
@@ -86,7 +86,7 @@ class Node:
 
 
 class World:
-    """Agents, a coordinator, and what happens to them."""
+    """Agents, a coordinator, and events."""
 
     def __init__(self, bounds: Bounds) -> None:
         self.now = 0.0
@@ -96,7 +96,7 @@ class World:
         self.membership = Membership("c0", self.now)
         self.away_until = -1.0
         self.rounds: dict[int, Round] = {}
-        self.limit: int | None = None  # what the nodes that start know of the training
+        self.limit: int | None = None  # the number that starting nodes know of the training
         self.processes = 2
 
     def start(self, slot: int) -> Node:
@@ -170,7 +170,7 @@ class World:
     def lose_coordinator(self, seconds: float) -> None:
         self.away_until = self.now + seconds
         self.membership = Membership(f"c{self.now}", self.away_until)
-        self.rounds = {}  # what was before, only agents remember
+        self.rounds = {}  # only agents remember the rounds before
 
     def training(self) -> list[Node]:
         """Those that run; the processes of a frozen agent end by themselves, which is the guard's business."""

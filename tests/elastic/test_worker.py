@@ -1,4 +1,4 @@
-"""What a training process says of itself, and when it says nothing."""
+"""Reports of a training process about itself, and when it sends none."""
 
 import json
 

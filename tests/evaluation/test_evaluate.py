@@ -112,14 +112,14 @@ def test_both_protocols_with_baselines_are_children_of_the_pretraining_run(data,
         assert word in text
     head = next(i for i, line in enumerate(text.splitlines()) if "features" in line and "k=60" in line)
     above, below = (text.splitlines()[i].split() for i in (head - 1, head))
-    # The number of classes is below 5, and what was held out is no test: neither has a column.
+    # The number of classes is below 5, and the held-out images are not a test: neither has a column.
     assert above == ["k-NN"] * 4 + ["linear"] and below == ["features", "top-1", "k=10", "k=20", "k=60", "top-1"]
     rows = [line for line in text.splitlines() if "raw pixels" in line]
     assert f"{results[0].metrics['pixels']['knn/top1_k20']:.1f}" in rows[0]
 
 
 def test_from_a_score_one_reaches_encoder_data_recipe_and_commit(data, project, client, tmp_path, encoder):
-    """By model and data set the score is found, and both lead to where they come from."""
+    """By model and data set the score is found, and both lead to their origin."""
     with Run.start("exp", "pretrain", folder=project) as run:
         pass
     origin = {"recipe": "digits", "commit": "c0ffee", "data": "d" * 64}

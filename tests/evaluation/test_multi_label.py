@@ -1,4 +1,4 @@
-"""Evaluations of images that may have several classes: scores, records, and what is refused."""
+"""Evaluations of images that may have several classes: scores, records, and refusals."""
 
 import numpy as np
 import pytest

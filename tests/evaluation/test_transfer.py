@@ -86,7 +86,7 @@ def test_a_set_that_is_not_there_is_told_and_the_others_are_evaluated(sets, proj
 
 
 def test_every_set_has_a_run_and_a_headline_of_its_own_also_in_one_job(sets, project, client, tmp_path, monkeypatch):
-    """A job that is started again goes on in its runs: they are told apart by their test sets."""
+    """A job that is started again goes on in its runs: their test sets distinguish them."""
     monkeypatch.setenv("TORCHX_JOB_ID", "kubernetes://torchx/ns:transfer-abc")
     encoder = Encoder(Backbone("resnet10t", small_stem=True), Normalisation(), None, 16)
     with Run.start("hardviews", "pretrain", folder=project) as run:

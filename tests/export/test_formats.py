@@ -1,4 +1,4 @@
-"""Every format computes what the encoder computes, under names and in files that its library expects."""
+"""Every format computes the same as the encoder, under names and in files that its library expects."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""What `torchx run` does with a job before it is submitted: mistakes of all kinds in one list."""
+"""Checks of `torchx run` before a job is submitted: mistakes of all kinds in one list."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""What DeepCluster remembers, when it clusters, and who gets no label."""
+"""DeepCluster's memory, the time of its clustering, and images without a label."""
 
 from collections.abc import Iterator
 from dataclasses import replace

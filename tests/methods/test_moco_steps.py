@@ -1,4 +1,4 @@
-"""MoCo step by step: the published order, the shuffle, what reaches the queue, every reading under the laws."""
+"""MoCo step by step: the published order, the shuffle, the keys in the queue, every reading under the laws."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -116,7 +116,7 @@ def test_four_steps_of_the_published_order(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def shuffle_of(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the positions in the order that they were encoded in, and what came back for each row."""
+    """Return the positions in the order that they were encoded in, and the result for each row."""
     seen: list[Tensor] = []
 
     def encode(pixels: Tensor) -> Tensor:

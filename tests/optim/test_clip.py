@@ -23,7 +23,7 @@ def lengths(method: Tiny) -> list[float]:
 
 @given(scale=st.floats(0.01, 100), longest=st.floats(0.1, 10))
 def test_each_weights_gradient_is_cut_by_itself(scale: float, longest: float) -> None:
-    """DINO's rule: multiply by clip / (norm + 1e-6) where that is below 1."""
+    """DINO's rule: multiply by clip / (norm + 1e-6) if that is below 1."""
     method = method_with_gradients(scale)
     before = lengths(method)
     Optimizer(clip=longest, clip_per="weight").limit(method)

@@ -1,4 +1,4 @@
-"""timm's optimizers get what they need and nothing that they would misread."""
+"""timm's optimizers get the options that they need and none that they would misread."""
 
 import pytest
 import torch

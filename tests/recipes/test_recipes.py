@@ -1,4 +1,4 @@
-"""Recipes hold the published values, say where they come from, and are listed."""
+"""Recipes hold the published values, name their sources, and are listed."""
 
 import math
 import re

@@ -135,7 +135,7 @@ def test_dead_runs_are_listed_closed_and_go_on_when_they_are_continued(
 
 
 def _older(entry: Entry, run_id: str) -> Entry:
-    """What the store would say of the run that is dead, later."""
+    """The later answer of the store about the dead run."""
     return Entry(**{**asdict(entry), "heard": time.time() - 5000}) if entry.run_id == run_id else entry
 
 

@@ -1,4 +1,4 @@
-"""Saves beside the training write what was there when they began, and a store that is away stops nothing."""
+"""Saves beside the training write the state at their beginning, and a store that is away stops nothing."""
 
 import time
 from dataclasses import replace

@@ -62,7 +62,7 @@ def passes(method: str, strategy: Strategy, step: int = 0) -> dict[str, int]:
 
 HEXA = Sum((1.0, Clean()), (1.0, Adversarial()), (1.0, CutMix()))
 
-# What the step of a method takes: forward passes without gradient, with gradient, of the momentum encoder.
+# Cost of a method's step: forward passes without gradient, with gradient, of the momentum encoder.
 CASES: list[tuple[str, Strategy, tuple[int, int, int]]] = [
     ("simsiam", Clean(), (0, 2, 0)),
     ("simsiam", HardViews(4), (4, 2, 0)),
@@ -92,7 +92,7 @@ CASES: list[tuple[str, Strategy, tuple[int, int, int]]] = [
     ("joint", HardViews(4), (4, 2, 0)),
     ("joint", Chain(HardViews(4, size=8, kinds=("0",)), HEXA), (4, 2 + 2 * 2 + 2, 0)),
     ("joint", Sum((1.0, Clean()), (1.0, AllPairs(4))), (0, 4, 0)),
-    # What one part has encoded is not encoded again by one that looks at more views.
+    # A view that one part has encoded is not encoded again by a part that looks at more views.
     ("simsiam", Sum((1.0, Clean()), (1.0, AllPairs(4))), (0, 4, 0)),
     ("simsiam", Sum((1.0, AllPairs(4)), (1.0, Clean())), (0, 4, 0)),
     ("simsiam", Sum((1.0, HEXA), (1.0, AllPairs(4))), (0, 4 + 2 * 2 + 2, 0)),
@@ -318,7 +318,7 @@ def test_a_network_of_stride_32_rounds_up(published: list[Method]) -> None:
 
 
 def test_state_of_random_views_costs_a_pass_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where boxes choose, or a smaller size scored, the state's encodings of the first views are made apart."""
+    """If boxes choose, or a smaller size is scored, the state's encodings of the first views are made apart."""
 
     class Bank(toys.ToyQueue):
         unselected_state = True
@@ -336,7 +336,7 @@ def test_strategies_that_select_nothing_have_no_such_cost() -> None:
 
 @pytest.mark.parametrize(("attack", "more"), [(Adversarial(), 2), (Adversarial(steps=3), 4)], ids=["fgsm", "pgd"])
 def test_what_measuring_an_attack_costs(attack: Adversarial, more: int) -> None:
-    """A pass over both attacked views, in every twentieth step; and one over the clean ones where none was made."""
+    """A pass over both attacked views, in every twentieth step; and one over the clean ones if none was made."""
     for step in (0, 18, 20):
         assert "forward" not in passes("simsiam", attack, step)
     measured = passes("simsiam", attack, 19)

@@ -1,4 +1,4 @@
-"""What a step of DINO and of iBOT costs: no view twice through a network, no output and no pair made twice."""
+"""Cost of a step of DINO and of iBOT: no view twice through a network, no output and no pair made twice."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from tests.laws.cases import build, make_batch
 
 
 def count(method: str, strategy: Strategy, monkeypatch: pytest.MonkeyPatch, network: str = "vit") -> Counter[str]:
-    """Count a step's passes through networks and heads, and what its losses are made of."""
+    """Count a step's passes through networks and heads, and the parts of its losses."""
     objective = build(method, strategy, network)
     dino = objective.method
     assert isinstance(dino, DINO)
@@ -179,7 +179,7 @@ def test_the_students_head_sees_masked_patches_alone(strategy: Strategy) -> None
 
 
 def test_no_outputs_are_stored_for_the_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a loss over many outputs keeps does not grow with views times outputs."""
+    """The memory of a loss over many outputs does not grow with views times outputs."""
     objective = build("dino", Clean(), "vit")
     dino = objective.method
     assert isinstance(dino, DINO)

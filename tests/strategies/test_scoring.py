@@ -177,7 +177,7 @@ def test_networks_of_a_fixed_size_are_refused(monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_networks_are_asked_whether_they_bear_the_size(name: str, own: int, size: int, bears: bool) -> None:
-    """Before a step, and without a forward pass of numbers, which would move what it touches."""
+    """Before a step, and without a forward pass of numbers, which would change state."""
     backbone = Backbone(name)
     view = Augmentation(size=own)
     method = SimSiamConfig(width=16, layers=2, bottleneck=8, view=view).build(backbone.build(), backbone.num_features)

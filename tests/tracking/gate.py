@@ -1,4 +1,4 @@
-"""A door to a server that can be shut: what a network and a server do to a client, on demand and at once."""
+"""A door to a server that can be shut: faults of a network and a server, on demand and at once."""
 
 import socket
 import threading

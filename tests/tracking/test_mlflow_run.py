@@ -184,7 +184,7 @@ def test_other_ranks_do_nothing_with_the_same_calls(tmp_path):
 
 def test_the_null_run_has_every_call_of_a_run():
     public = {name for name in vars(Run) if not name.startswith("_")} - {"start", "run_id"}
-    # What logs something does so by these two, or writes files before.
+    # All logging goes through these two, or writes files before.
     writing = {name for name in vars(Content) if name.startswith("log_")} - {"log_params", "log_metrics", "log_inputs"}
     assert public | (writing - {"log_dict"}) | {"_put", "_upload"} <= set(vars(NullRun))
 

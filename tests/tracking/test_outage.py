@@ -59,7 +59,7 @@ def short_waits(monkeypatch):
 
 
 def value(step):
-    """What a run of the same recipe logs at a step, whichever life computes it."""
+    """The metrics of a run of the same recipe at a step, whichever life computes it."""
     return {"loss": 1 / step, "hardness": step % 7 / 7}
 
 
@@ -385,7 +385,7 @@ def test_files_that_cannot_be_stored_do_not_hold_up_lines(server, direct, gate, 
     served.mkdir(exist_ok=True)
     run = opened(gate, tmp_path)
     (served / direct.get_run(run.run_id).info.experiment_id).mkdir(exist_ok=True)
-    # A file is where the run's folder would be.
+    # A file has the place of the run's folder.
     (served / direct.get_run(run.run_id).info.experiment_id / run.run_id).write_text("in the way")
     run.log_text("x", "x.txt")
     log(run, 1, 10)

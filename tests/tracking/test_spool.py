@@ -213,7 +213,7 @@ def _put_and_die(path):
         spool.put({"n": n})
     while spool._queue.unfinished_tasks:
         time.sleep(0.01)
-    # What a kill in the middle of a write leaves.
+    # The remains of a kill in the middle of a write.
     with open(path, "ab") as file:
         file.write(b'{"n": 5')
 

@@ -205,7 +205,7 @@ def content() -> dict[str, Any]:
 
 
 def sent(parcel: Parcel) -> Parcel:
-    """What arrives of a parcel."""
+    """The part of a parcel that arrives."""
     made = Parcel.__new__(Parcel)
     made.__setstate__(parcel.__getstate__())
     return made

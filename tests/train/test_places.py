@@ -1,4 +1,4 @@
-"""What the places of a job show before it is submitted."""
+"""Checks of a job's places before it is submitted."""
 
 import json
 import threading

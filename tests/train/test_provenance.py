@@ -1,4 +1,4 @@
-"""Tags that say where a run comes from, and the training data as its input."""
+"""Tags for the origin of a run, and the training data as its input."""
 
 from pathlib import Path
 

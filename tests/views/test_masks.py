@@ -1,4 +1,4 @@
-"""Block masks: how much is masked, in which shapes, and what a mask depends on."""
+"""Block masks: the masked share, the shapes, and the inputs of a mask."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a cluster lacks for a job."""
+"""Objects and rights that a cluster lacks for a job."""
 
 import base64
 import http.server

@@ -1,4 +1,4 @@
-"""What `torchx status` says of states that a real cluster was in: Kubernetes 1.34, Volcano 1.14."""
+"""The output of `torchx status` for recorded states of a real cluster: Kubernetes 1.34, Volcano 1.14."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What a job's objects say; they are written as Volcano 1.14 and Kubernetes 1.34 write them."""
+"""The state that a job's objects show; they are written as Volcano 1.14 and Kubernetes 1.34 write them."""
 
 import json
 from typing import Any
