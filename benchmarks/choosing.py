@@ -4,8 +4,8 @@
     python benchmarks/choosing.py --time [--batch 16] [--size 224] [--small 64] [--rounds 5]
 
 Counts a whole step by torch's flop counter on the meta device: forward, backward, heads and losses. Rendering from
-canvases of 512 pixels is counted apart. The cases are the plain recipe, the exact choice among four candidates and
-the cheap one. iBOT is counted on the CPU, since the number of masked patches is data. Prints the ratio to the plain step.
+canvases of 512 pixels is counted apart. The cases are the plain recipe, the exact choice among four candidates and the
+cheap one. iBOT is counted on the CPU, since the number of masked patches is data. Prints the ratio to the plain step.
 With `--time` it times SimSiam on a ResNet-18, with candidates scored at 64 pixels.
 """
 

@@ -8,8 +8,9 @@ Prints the tables of the stored results. With --run it computes the missing resu
 Trains small networks on real images that packages ship (`comparing/images.py`), by each arm of `comparing/arms.py`. All
 arms have the budget of the plain arm, which decides the number of epochs. The budget is in FLOPs, counted, or in
 processor time, measured in the runs at equal FLOPs. The encoder is scored on images of another origin than its training
-images: by k-NN (k=20), by a linear classifier, and by k-NN on the other kind of images. The tables show all arms
-that have run, losing arms too: means over seeds, and the difference to the plain arm of the same seed with its 95 % interval.
+images: by k-NN (k=20), by a linear classifier, and by k-NN on the other kind of images. The tables show all arms that
+have run, losing arms too: means over seeds, and the difference to the plain arm of the same seed with its 95 %
+interval.
 
 If it was stopped, it continues: a finished run is a file in `--results`, and a killed one continues from its
 checkpoint in `--folder`. With --minutes it ends by itself.

@@ -15,7 +15,8 @@ The parts, in order of their worth:
 
 Every case runs in a process of its own: one that fails or hangs is reported in a line, and the rest goes on. Then the
 exit code is 1. Cases that do not fit into the time are left out. `--toy` does the same on the CPU, with very small
-networks; so it is without a GPU. `--carry` prints the packages that a machine needs besides torch, torchvision, timm and numpy.
+networks; so it is without a GPU. `--carry` prints the packages that a machine needs besides torch, torchvision, timm
+and numpy.
 """
 
 import argparse

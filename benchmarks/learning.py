@@ -9,7 +9,8 @@ neighbours on digits that it has not seen. Tiles of photographs are possible too
 Prints means and standard deviations of the test accuracy of raw pixels, the untrained and the pretrained encoder. The
 gain is in standard deviations of the difference, the root of the sum of both variances. The spread is the variance of
 the directions of the embeddings; it is 0 if all images are one point. The exit code is not 0 if a method gains less
-than 2 standard deviations or collapses. One seed has no deviation: then it is not 0 if a method gains nothing or collapses.
+than 2 standard deviations or collapses. One seed has no deviation: then it is not 0 if a method gains nothing or
+collapses.
 """
 
 import argparse

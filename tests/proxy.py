@@ -13,9 +13,13 @@ Choose = Callable[[str, int], Fault]  # of the request's first line and its numb
 class Proxy:
     """Its `port`, the `requests`, and the bytes of the answers (`sent`).
 
-    `choose` says for each request which fault its answer has:
-    503 (an answer without asking the server), reset (of the connection, in place of an answer), cut (the connection
-    ends in the midst of the body), stall (nothing more comes, and the connection stays), flip (one bit of the body).
+    `choose` returns the fault of the answer to each request:
+
+    * 503: an answer without asking the server;
+    * reset: a reset of the connection in place of an answer;
+    * cut: the connection ends within the body;
+    * stall: nothing more comes, and the connection stays;
+    * flip: one bit of the body is wrong.
     """
 
     def __init__(self, target: int, choose: Choose) -> None:

@@ -88,7 +88,7 @@ ORDER = [16, 54, 15, 50, 42, 22, 25, 48, 58, 11, 14, 10, 29, 45, 40, 43]
 
 
 def test_a_rank_always_reads_the_same_streams() -> None:
-    # 16 groups in a global batch and 8 streams: over an epoch, rank 0 of 4 touches a quarter of the shards
+    # There are 16 groups in a global batch and 8 streams. Over an epoch, rank 0 of 4 touches a quarter of the shards,
     # and the shards that streams share at their borders.
     counts, group, global_batch = [100] * 128, 32, 512
     streams = default_streams(len(counts), 8, global_batch // group)

@@ -209,8 +209,9 @@ FAULTS = ("503", "reset", "cut", "flip")
 
 
 def spoiling() -> Callable[[str, int], str]:
-    """A fault in every third answer that holds a part of a shard; bits are flipped twice, and a third time may be once
-    too often for the same sample.
+    """Return a chooser of faults: one in every third answer that holds a part of a shard.
+
+    Bits are flipped only twice, since a third time might be once too often for the same sample.
     """
     flips = itertools.count()
 

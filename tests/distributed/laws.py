@@ -101,10 +101,9 @@ def two_processes_equal_one(
 ) -> None:
     """Law 8: losses, gradients and the state after the update. A fault is planted in the pair alone.
 
-    Compared in double precision by default, so that FGSM's sign does not hang on a rounding error: no gradient of the
-    tests' pictures is both within 1e-14 of zero and not zero. The tolerance is wider than that because timm resamples
-    position embeddings in single precision, whatever the network's; the gradient of the embeddings themselves adds up
-    rounding errors of that size.
+    The default is double precision, so that FGSM's sign does not depend on a rounding error: no gradient of the tests'
+    pictures is within 1e-14 of zero unless it is zero. The tolerance is wider, because timm always resamples position
+    embeddings in single precision. The gradient of the embeddings sums rounding errors of that size.
     """
     pair.start(take_steps, case, fault)
     alone = take_steps(case)

@@ -1,7 +1,7 @@
 """The laws of membership, on agents that live, fail, leave, freeze and come back as chance has it.
 
-The world here is simulated: a clock that ticks five times a second, agents that treat a view as real ones do, a
-network that loses some of them, a coordinator that may forget everything.
+The world here is simulated. Its clock ticks five times a second. Agents treat a view as real ones do, the network loses
+some of them, and the coordinator may forget everything.
 """
 
 from dataclasses import dataclass, field, replace

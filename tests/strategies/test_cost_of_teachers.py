@@ -60,8 +60,8 @@ def count(method: str, strategy: Strategy, monkeypatch: pytest.MonkeyPatch, netw
 
 HEXA = Sum((1.0, Clean()), (1.0, Adversarial()), (1.0, CutMix()))
 
-# Two full-size views and two small ones: passes of the student without gradient and with it, of the teacher; then
-# views of the student and of the teacher whose outputs are made for a loss, and matrix products.
+# Two full-size views and two small ones. The numbers are passes of the student without and with gradient, and passes of
+# the teacher. Then follow the views of student and teacher whose outputs a loss needs, and the matrix products.
 DINO_CASES: list[tuple[Strategy, tuple[int, ...]]] = [
     (Clean(), (0, 4, 2, 4, 2, 1)),
     # Scoring: all four candidates through both networks, small views through the student. Training: the student alone.
