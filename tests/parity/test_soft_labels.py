@@ -19,7 +19,7 @@ TEMPERATURE = 0.2
 
 
 def soft_label_loss(mixed: Tensor, same: Tensor, other: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
-    """Return the mean loss of mixed anchors. Anchor i is mixed from rows i and partner[i] of `same`.
+    """Return the losses of mixed anchors. Anchor i is mixed from rows i and partner[i] of `same`.
 
     Its labels are the same two rows of `other`, weighted by their shares. The candidates of a label are all rows of
     both, except that label's own row of `same`.
