@@ -19,7 +19,7 @@ def test_a_package_needs_software() -> None:
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(errno.ECONNRESET, "reset"), TimeoutError(), ValueError()])
-def test_what_passes_is_neither(error: Exception) -> None:
+def test_temporary_failures_have_no_remedy(error: Exception) -> None:
     assert of_machine(error, "/out") is None
 
 

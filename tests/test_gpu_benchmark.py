@@ -98,7 +98,7 @@ def course(monkeypatch):
         del sys.modules[name]
 
 
-def test_a_case_that_fails_is_told_and_the_rest_goes_on(course, tmp_path):
+def test_a_case_that_fails_is_reported_and_the_rest_goes_on(course, tmp_path):
     _, case, course, scale, table = course
 
     def raising(scale):

@@ -135,7 +135,7 @@ def test_losses_of_mixed_views_above_their_floor(method: str, mixing: Strategy) 
 
 
 @pytest.mark.parametrize("method", ["simsiam", "dino"])
-def test_no_floor_is_told_where_no_label_is_mixed_by_weights_alone(method: str) -> None:
+def test_no_floor_is_reported_where_no_label_is_mixed_by_weights_alone(method: str) -> None:
     objective = build(method, CutMix())
     assert not any("floor" in name for name in objective(make_batch(objective), 8).measures)
 

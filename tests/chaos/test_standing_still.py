@@ -50,7 +50,7 @@ def stop(pid: int) -> None:
 
 
 @pytest.mark.parametrize("nodes", [1, 2])
-def test_a_stopped_process_is_ended_and_its_node_begins_anew(job, nodes):
+def test_a_stopped_process_is_ended_and_its_node_begins_again(job, nodes):
     one = job(nodes=nodes)
     victim = one.life(f"n{nodes - 1}")
     stop(victim["pid"])

@@ -332,7 +332,7 @@ def test_a_reader_killed_at_any_time_leaves_a_sound_cache(remote: tuple[str, Ind
     assert all(path.suffix == ".tar" for path in files)
 
 
-def test_a_missing_bucket_and_wrong_credentials_are_told(
+def test_a_missing_bucket_and_wrong_credentials_are_reported(
     s3: SeaweedFS, remote: tuple[str, Index], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for command in (lambda: Reader("s3://no-such-bucket/data"), lambda: pack(Noise(1), "s3://no-such-bucket/data")):

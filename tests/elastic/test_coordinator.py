@@ -186,7 +186,7 @@ def test_what_is_no_pulse_is_refused_and_does_no_harm(method, path, body, header
     assert coordinator.pulse("a", AgentState.GONE, failed=Verdict("end")).failed
 
 
-def test_who_asks_is_told_how_the_job_stands():
+def test_status_returns_the_state_of_the_job():
     coordinator = Serving()
     coordinator.pulse("a", AgentState.WAITING, reached=12)
     status, said = coordinator.request("GET", "/status")

@@ -156,7 +156,7 @@ def test_the_end_reaches_all_and_one_that_comes_late(job):
     assert job.coordinator.wait(30) == 0
 
 
-def test_a_coordinator_that_dies_at_the_end_is_told_again(other):
+def test_a_coordinator_that_dies_at_the_end_gets_the_report_again(other):
     job = other(nodes=2)
     job.until(lambda: job.lines("steps"))
     job.coordinator.kill()

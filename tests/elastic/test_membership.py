@@ -491,7 +491,7 @@ def test_the_same_failure_without_a_step_ends_the_job():
     assert "rank 0 failed 3 times in a row without a step between: ValueError: no" in failed.reason
 
 
-def test_a_step_between_two_failures_counts_them_anew():
+def test_a_step_between_two_failures_counts_them_again():
     job = Lives(tolerance=3)
     for life in range(12):
         assert job.life(Failure(0, "ValueError: no"), stepped=life % 3 == 2).failed is None
@@ -509,7 +509,7 @@ def test_steps_that_lead_no_further_end_the_job_in_the_end():
     assert f"{STANDING} rounds in a row failed, and none came further than step 29" in failed.reason
 
 
-def test_failures_are_told_once_with_their_node():
+def test_failures_are_reported_once_with_their_node():
     job = Lives(tolerance=3)
     job.life(Failure(0, "ValueError: no"))
     assert job.membership.news == ["round 1 ends: on n, rank 0 failed: ValueError: no"]
@@ -522,7 +522,7 @@ def test_a_process_that_is_killed_is_given_more_time():
     assert job.life(Failure(0, "killed by SIGKILL", killed=True)).failed is not None
 
 
-def test_when_the_job_is_finished_nobody_is_told_to_stop():
+def test_when_the_job_is_finished_nobody_is_asked_to_stop():
     made = world(2)
     made.run(5)
     made.nodes[0].finished, made.nodes[0].state = True, AgentState.DONE

@@ -175,7 +175,7 @@ def test_a_weight_that_moves_is_noticed(data, project, pretrained, monkeypatch):
         evaluate_knn(Knn(pretrained[0], data=str(data), project=str(project), device="cpu", baselines=False))
 
 
-def test_mistakes_are_told_before_anything_is_computed(data, project, pretrained, tmp_path, monkeypatch):
+def test_mistakes_are_reported_before_anything_is_computed(data, project, pretrained, tmp_path, monkeypatch):
     output = pretrained[0]
     make_images(tmp_path / "other", 2, 9, ("blue", "green", "pink"))
     pack(image_folder(str(tmp_path / "other")), str(tmp_path / "other_packed"))
@@ -225,7 +225,7 @@ def test_the_data_is_the_folder_of_the_parts_or_its_part_for_training(data, monk
 
 
 @pytest.mark.parametrize("evaluation", [Knn, Linear])
-def test_a_crop_that_fits_no_patch_is_told_before_images_are_read(evaluation, data, project, tmp_path, monkeypatch):
+def test_a_crop_that_fits_no_patch_is_reported_before_images_are_read(evaluation, data, project, tmp_path, monkeypatch):
     vit = Encoder(Backbone("test_vit", small_stem=True, image_size=16), Normalisation(), None, 16)
     save(vit, tmp_path / "vit")
     run = {"run": str(tmp_path / "vit"), "data": str(data), "project": str(project), "device": "cpu"}

@@ -128,7 +128,7 @@ def test_every_prediction_is_that_of_brute_force_with_copies_in_the_training_set
 
 
 @pytest.mark.parametrize("copies", [10, 200])
-def test_neighbours_that_the_product_in_single_precision_cannot_tell_apart(copies):
+def test_neighbours_that_the_product_in_single_precision_cannot_separate(copies):
     """Nearer by 1e-9 each: the proposals of single precision are not enough."""
     base = torch.zeros(1, 16)
     base[0, 0] = 1

@@ -75,7 +75,7 @@ def test_the_command_evaluates_all_sets(sets, project, client, capsys):
     assert "cifar10" in said and "pets" in said and "mean per class" in said
 
 
-def test_a_set_that_is_not_there_is_told_and_the_others_are_evaluated(sets, project, tmp_path, capsys):
+def test_a_set_that_is_not_there_is_reported_and_the_others_are_evaluated(sets, project, tmp_path, capsys):
     places = (sets[0], f"{tmp_path}/none")
     config = Transfer(**ENCODER, sets=places, weights_l2=(1.0,), project=str(project))
     with pytest.raises(UserError, match=r"1 of 2 data sets were not evaluated\. none: There is no packed dataset"):

@@ -87,7 +87,7 @@ def test_a_dry_run_looks_at_the_words_alone(checked, monkeypatch):
     assert checked.made[1].job.gpu is None  # this machine's GPUs are there without being asked for
 
 
-def test_what_could_not_be_checked_is_told_and_refuses_nothing(checked, monkeypatch, capsys):
+def test_what_could_not_be_checked_is_reported_and_refuses_nothing(checked, monkeypatch, capsys):
     monkeypatch.setattr(checked, "places_found", ([], ["The job waits."], "nothing listens at http://store:8333"))
     with runner(submits=True) as made:
         made.dryrun(job(), "kubernetes", cfg=CFG)

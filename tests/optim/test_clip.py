@@ -40,7 +40,7 @@ def test_all_gradients_are_cut_by_one_factor(scale: float, longest: float) -> No
     torch.testing.assert_close(torch.tensor(lengths(method)), before * factor)
 
 
-def test_nothing_is_cut_unless_asked_for() -> None:
+def test_nothing_is_clipped_by_default() -> None:
     method = method_with_gradients(100.0)
     before = lengths(method)
     Optimizer().limit(method)

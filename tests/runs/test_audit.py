@@ -175,7 +175,7 @@ def test_a_manifest_that_was_tampered_with_is_found(data: str, run: Path, change
     assert said in audit(str(run), data).verdict
 
 
-def test_a_damaged_checkpoint_is_told_of(data: str, run: Path) -> None:
+def test_a_damaged_checkpoint_is_reported(data: str, run: Path) -> None:
     tampered(run, advance, sealed=False)
     report: Report = audit(str(run), data)
     assert "step-00000010 is damaged: manifest.json contradicts its own checksum" in report.verdict

@@ -164,7 +164,7 @@ def test_a_save_that_is_cut_off_leaves_the_ones_before(s3, monkeypatch) -> None:
     assert checkpoints.names() == ["step-00000003", "step-00000002"]
 
 
-def test_a_restore_waits_for_a_store_that_is_away_instead_of_beginning_anew(s3) -> None:
+def test_a_restore_waits_for_a_store_that_is_away_instead_of_beginning_again(s3) -> None:
     output = f"{s3.bucket()}/run"
     save(output, 1)
     s3.stop()

@@ -158,7 +158,7 @@ def test_leftovers_are_listed_and_sent(project: Path, client: Any, capsys: pytes
     assert client.get_run(run.run_id).info.status == "FINISHED"
 
 
-def test_a_folder_without_a_record_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_a_record_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(UserError, match="no tracking record"):
         run_runs(Runs(project=str(tmp_path / "none")))

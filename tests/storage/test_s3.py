@@ -161,7 +161,7 @@ def _read(url: str, results) -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
-def test_a_child_process_connects_anew(store: Store, method: str) -> None:
+def test_a_child_process_connects_again(store: Store, method: str) -> None:
     store.write("file", b"content")
     context = multiprocessing.get_context(method)
     results = context.SimpleQueue()

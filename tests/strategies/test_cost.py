@@ -181,9 +181,7 @@ class Momentum(toys.ToyQueue):
 
 @pytest.mark.parametrize("strategy", COSTS, ids=str)
 @pytest.mark.parametrize("method", ["simsiam", "simclr", "joint", "momentum"])
-def test_the_cost_that_is_told_is_the_one_counted(
-    method: str, strategy: Strategy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_computed_cost_is_the_counted_one(method: str, strategy: Strategy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over 6 steps, with the square of the resolution, and a backward pass counted as two forward passes."""
     monkeypatch.setitem(METHODS, "momentum", Momentum)
     told = cost_of(build(method, strategy).method, strategy)
@@ -291,7 +289,7 @@ def published() -> list[Method]:
         return [simsiam, momentum, MultiCrop(vit.build(), vit.num_features)]
 
 
-def test_the_page_tells_the_costs(published: list[Method]) -> None:
+def test_the_page_has_the_costs(published: list[Method]) -> None:
     """The table of docs/selection.md."""
     page = (Path(__file__).parents[2] / "docs" / "selection.md").read_text()
     rows = re.findall(r"^\| `(\w+\(.*?\))` \| ([\d.-]+) \| ([\d.-]+) \| ([\d.-]+) \|$", page, re.MULTILINE)
@@ -404,7 +402,7 @@ def test_targets_that_hold_row_by_row_are_made_once(rowwise: str) -> None:
     assert torch.equal(method.queue[:8], losses.encoded.target[key])
 
 
-def test_targets_scored_at_another_size_are_made_anew(rowwise: str) -> None:
+def test_targets_scored_at_another_size_are_made_again(rowwise: str) -> None:
     objective = build(rowwise, HardViews(4, size=8))
     objective(make_batch(objective), 8)
     assert isinstance(objective.method, RowwiseQueue)

@@ -56,7 +56,7 @@ class Disk:
 
 
 @pytest.mark.parametrize("number", DISK)
-def test_a_disk_that_takes_no_checkpoint_is_told_once_and_tried_again(
+def test_a_disk_that_takes_no_checkpoint_is_reported_once_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
     disk = Disk(monkeypatch, number, tmp_path)

@@ -198,7 +198,7 @@ def test_an_output_that_is_removed_while_it_trains_holds_the_run_again(
     assert audit(str(output), data).problems == ()
 
 
-def test_damaged_checkpoints_do_not_begin_the_run_anew(data: str, untracked: Path) -> None:
+def test_damaged_checkpoints_do_not_begin_the_run_again(data: str, untracked: Path) -> None:
     output = train(simclr(1), data, untracked / "run")
     for manifest in output.glob("checkpoints/*/manifest.json"):
         manifest.write_text("{")

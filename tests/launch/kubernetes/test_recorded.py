@@ -51,7 +51,7 @@ def test_every_recorded_state_is_tried():
 
 
 @pytest.mark.parametrize("name", SAID)
-def test_a_recorded_state_is_told_truly(name):
+def test_a_recorded_state_is_reported_truly(name):
     state, text = SAID[name]
     answer = Situation.recorded(name).describe()
     assert answer.state == state
