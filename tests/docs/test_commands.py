@@ -65,7 +65,7 @@ OTHERS |= {
     "--carry",
     "--one-process",
 }
-# Outputs, prefixes of metrics, and names that a house rule forbids.
+# Outputs, prefixes of metrics, and what a house rule forbids.
 NO_PATHS = {"checkpoints/step-XXXXXXXX/", "lives/", "encoder/", "figures/", "pixels/", "untrained/", "utils.py"}
 NO_PATHS |= {"online/", "health/projector/"}
 # Documents whose commands a test runs in order.
