@@ -1,4 +1,4 @@
-"""What the hard terms of HEXA_MoCo cost, counted at the published size, and how strong the cheap attack is.
+"""Cost of the hard terms of HEXA_MoCo, counted at the published size, and strength of the cheap attack.
 
     python benchmarks/attacking.py [--strength] [--steps 60] [--time] [--rounds 5]
 
@@ -50,7 +50,7 @@ from hardviews.views.plan import Slot
 GROUP = 32
 FULL = Adversarial(measure=0)
 CHEAP = Adversarial(branch="main", gradient="clean", measure=0)
-#: Strategies by name, and the most that a step may cost; None where nothing is promised.
+#: Strategies by name, and the most that a step may cost; None if nothing is promised.
 STRATEGIES: dict[str, tuple[Strategy, float | None]] = {
     "MoCo-v2": (Clean(), None),
     "full attack": (Sum((1, Clean()), (1, FULL), (1, CutMix()), average=True), None),

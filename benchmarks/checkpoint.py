@@ -1,14 +1,14 @@
-"""What a checkpoint in an object store costs the training: the steps it holds, and those that it slows.
+"""Cost of a checkpoint in an object store for the training: the steps that it holds and slows.
 
     python benchmarks/checkpoint.py [--network resnet18] [--batch 8] [--size 32] [--rounds 9] [--window 6]
                                     [--device cpu]
 
 SimSiam steps go on without pause, in windows of some seconds, longer than a save lasts. In every other window a
 checkpoint is taken at the first step: the state is copied, and a thread writes it to a real S3 server on this machine
-(SeaweedFS). What a window with a save takes longer for the same number of steps than the windows without one beside it
-is the cost of a save, held and slowed steps together. The server shares the cores here and takes more of them than the
-save itself, so its processor time is counted too: without it is what a save costs where the store is another machine.
-At one save a minute, that share of the time should be at most 2 %.
+(SeaweedFS). Windows with a save and windows without one alternate and have the same number of steps. The difference of
+their times is the cost of a save: held and slowed steps together. Here the server shares the cores, and takes more of
+them than the save itself. So its processor time is counted too: the cost without it is that of a store on another
+machine. With one save a minute, that share of the time should be at most 2 %.
 """
 
 import argparse
@@ -115,7 +115,7 @@ def main() -> int:
 
 
 def measure(options: argparse.Namespace, output: str, served: Callable[[], float]) -> int:
-    """Print what saves cost; `served` tells the server's processor time so far."""
+    """Print the cost of saves; `served` returns the server's processor time so far."""
     job = Job(options, output)
     for _ in range(3):
         job.step()
@@ -159,7 +159,7 @@ def measure(options: argparse.Namespace, output: str, served: Callable[[], float
     print(f"a save lasts {statistics.median(lasted):.3f} s, steps going on; held {statistics.median(holds):.3f} s")
     print(f"a save costs {cost:.3f} s, slowed steps included (rounds: {', '.join(f'{c:.2f}' for c in sorted(costs))})")
     print(f"at one save in {INTERVAL:.0f} s: {cost / INTERVAL:.2%} of the time, with the store on the same cores")
-    # What it took of the cores, the steps did without, as steps take all there are.
+    # The server's share of the cores is missing to the steps, since steps take all cores.
     elsewhere = statistics.median(c - s / (os.cpu_count() or 1) for c, s in zip(costs, served_for, strict=True))
     share = max(0.0, elsewhere) / INTERVAL
     print(

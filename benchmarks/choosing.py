@@ -1,12 +1,12 @@
-"""What choosing hard views costs: operations of a step at the published sizes, and time on this machine.
+"""Cost of choosing hard views: operations of a step at the published sizes, and time on this machine.
 
     python benchmarks/choosing.py
     python benchmarks/choosing.py --time [--batch 16] [--size 224] [--small 64] [--rounds 5]
 
-Counts a whole step (forward, backward, heads and losses; with rendering from canvases of 512 pixels apart) by torch's
-flop counter on the meta device, for the plain recipe, the exact choice among four candidates and the cheap one. iBOT
-is counted on the CPU, since the number of masked patches is data. Prints the ratio to the plain step. With `--time` it
-times SimSiam on a ResNet-18, with candidates scored at 64 pixels.
+Counts a whole step by torch's flop counter on the meta device: forward, backward, heads and losses. Rendering from
+canvases of 512 pixels is counted apart. The cases are the plain recipe, the exact choice among four candidates and the
+cheap one. iBOT is counted on the CPU, since the number of masked patches is data. Prints the ratio to the plain step.
+With `--time` it times SimSiam on a ResNet-18, with candidates scored at 64 pixels.
 """
 
 import argparse

@@ -54,7 +54,7 @@ def main() -> None:
             print(f"step {number}, compile {on}: loss {loss:.6f}, {time.perf_counter() - began:.2f} s", flush=True)
     ratios = []
     for number in range(given.rounds):
-        # Which goes first alternates, so that neither always profits from what the other left.
+        # The order alternates, so that neither always profits from the other's caches.
         took = {on: seconds(steppers[on], given.steps, given.device) for on in (number % 2 == 0, number % 2 == 1)}
         ratios.append(took[True] / took[False])
         print(f"round {number}: {1e3 * took[True]:.1f} ms compiled, {1e3 * took[False]:.1f} ms plain: {ratios[-1]:.3f}")

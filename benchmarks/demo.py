@@ -1,10 +1,10 @@
-"""What pretraining is worth on handwritten digits: the demo over several seeds.
+"""Gain of pretraining on handwritten digits: the demo over several seeds.
 
     python benchmarks/demo.py [--seeds 3] [--epochs 20] [--folder FOLDER]
 
 Runs the very commands of `make demo`, each seed with its own untrained encoder. Prints means and standard deviations of
-test accuracy of raw pixels, the untrained and the pretrained encoder, how many standard deviations (of the difference:
-the root of both variances' sum) pretraining gains, and the time of each part. The exit code is not 0 unless both gains
+the test accuracy of raw pixels, the untrained and the pretrained encoder, and the time of each part. The gain is in
+standard deviations of the difference, the root of the sum of both variances. The exit code is not 0 unless both gains
 exceed 2. Without --folder everything is done in a temporary folder, from the beginning.
 """
 

@@ -3,15 +3,16 @@
     python benchmarks/evidence.py
     python benchmarks/evidence.py --run --packages FOLDER [--images emoji] [--methods simclr] [--minutes 120]
 
-Prints the tables of the results that are there. With --run it makes those that are missing, which takes days for all.
+Prints the tables of the stored results. With --run it computes the missing results, which takes days for all.
 
-Trains small networks on real images that packages ship (`comparing/images.py`), by each arm of `comparing/arms.py`, for
-as many epochs as cost what the plain arm costs: in FLOPs, counted, or in processor time, measured in the runs at equal
-FLOPs. The encoder is scored on images of another origin than those that it was trained on: by k-NN (k=20), by a linear
-classifier, and by k-NN on the other kind of images. The tables show all arms that have run, also those that lose:
-means over seeds, and the difference to the plain arm of the same seed with its 95 % interval.
+Trains small networks on real images that packages ship (`comparing/images.py`), by each arm of `comparing/arms.py`. All
+arms have the budget of the plain arm, which decides the number of epochs. The budget is in FLOPs, counted, or in
+processor time, measured in the runs at equal FLOPs. The encoder is scored on images of another origin than its training
+images: by k-NN (k=20), by a linear classifier, and by k-NN on the other kind of images. The tables show all arms that
+have run, losing arms too: means over seeds, and the difference to the plain arm of the same seed with its 95 %
+interval.
 
-It goes on from where it was ended: a finished run is a file in `--results`, and one that was killed goes on from its
+If it was stopped, it continues: a finished run is a file in `--results`, and a killed one continues from its
 checkpoint in `--folder`. With --minutes it ends by itself.
 """
 
@@ -57,7 +58,7 @@ def jobs(arguments: argparse.Namespace) -> list[Job]:
 
 
 def work(arguments: argparse.Namespace, setting: Setting) -> None:
-    """Run what is missing, some at a time, until all is there or time is up."""
+    """Compute missing results, some at a time, until all are there or time is up."""
     results, folder = arguments.results / setting.name, arguments.folder
     for kind in (setting.images, setting.other):
         pack(kind, arguments.packages, folder)

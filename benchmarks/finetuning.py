@@ -1,10 +1,10 @@
-"""What labels are worth: a fine-tuned encoder, a linear classifier on it, and the same network without pretraining.
+"""Value of labels: a fine-tuned encoder, a linear classifier on it, and the same network without pretraining.
 
     python benchmarks/finetuning.py
     python benchmarks/finetuning.py --run [--seeds 3] [--minutes 20]
 
-Prints the table of the results that are there. With --run it makes those that are missing: about 20 minutes on two free
-cores, in the order of the seeds, so that an early end leaves whole seeds.
+Prints the table of the stored results. With --run it computes the missing results: about 20 minutes on two free cores,
+in the order of the seeds, so that an early end leaves whole seeds.
 
 Pretrains the recipe `digits` once, on scikit-learn's handwritten digits without labels. Then, for two labels of each
 class, for 10 % and for all of them, and for each seed of the draw and of the training:
@@ -17,9 +17,9 @@ Scores are top-1 on the test images, in per cent: means over seeds, differences 
 intervals. The intervals cover the draw of the labels and the training on them. They do not cover the pretraining, of
 which there is one, nor the choice of the 355 test images: one image is 0.3 points.
 
-It goes on from where it was ended: a finished run is a line of --results, and one that was killed goes on from its
-checkpoint in --folder. With --held-out nothing looks at the test images: three tenths of the training images, whose
-labels are not trained on, are scored, and --set tries other settings of the recipe. These results stay in --folder.
+If it was stopped, it continues: a finished run is a line of --results, and a killed one continues from its checkpoint
+in --folder. With --held-out the test images are not used. Three tenths of the training images are scored instead; their
+labels are not trained on. --set tries other settings of the recipe. These results stay in --folder.
 """
 
 import argparse
@@ -88,7 +88,7 @@ def start(job: Job, places: Places, settings: list[str], file: Path) -> subproce
 
 
 def work(waiting: list[Job], places: Places, arguments: argparse.Namespace, results: Path) -> None:
-    """Run what is missing, some at a time, until all is there or time is up."""
+    """Compute missing results, some at a time, until all are there or time is up."""
     settings = shlex.split(arguments.set)
 
     def begin(job: Job) -> Process:

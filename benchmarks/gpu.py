@@ -13,9 +13,10 @@ The parts, in order of their worth:
 * `compile`: with `--training.compile`, against without.
 * `pretrain`: `hardviews pretrain` on made-up images, if all packages are installed.
 
-Every case runs in a process of its own: one that fails or hangs is told in a line, and the rest goes on. Then the exit
-code is 1. Cases that do not fit into the time are left out. `--toy` does the same on the CPU, with very small networks;
-so it is without a GPU. `--carry` prints the packages that a machine needs besides torch, torchvision, timm and numpy.
+Every case runs in a process of its own: one that fails or hangs is reported in a line, and the rest goes on. Then the
+exit code is 1. Cases that do not fit into the time are left out. `--toy` does the same on the CPU, with very small
+networks; so it is without a GPU. `--carry` prints the packages that a machine needs besides torch, torchvision, timm
+and numpy.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Else torch asks the driver whether there is a GPU, and what it then holds survives no fork.
+# Otherwise torch asks the driver whether there is a GPU, and its handles then survive no fork.
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
 import torch

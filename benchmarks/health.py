@@ -44,7 +44,7 @@ KEPT = ("loss", "spread", "health/", "online/")  # metrics of a course
 
 @dataclass(frozen=True)
 class Case:
-    """A run: its recipe, what is set in it, and the verdict that it should get."""
+    """A run: its recipe, its changed settings, and the verdict that it should get."""
 
     recipe: str
     words: tuple[str, ...]

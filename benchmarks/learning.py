@@ -1,15 +1,16 @@
-"""What every method learns on scikit-learn's handwritten digits: k-NN before and after, over several seeds.
+"""Gain of every method on scikit-learn's handwritten digits: k-NN before and after, over several seeds.
 
     python benchmarks/learning.py [--seeds 3] [--only digits_moco] [--epochs N] [--folder FOLDER]
     python benchmarks/learning.py --source photographs --only photos_moco
 
 Pretrains by each recipe for digits (`digits...`, with hard views) and scores the frozen encoder by its nearest
-neighbours on digits that it has not seen. Tiles of photographs can be had instead: from which photograph is a tile?
-Prints means and standard deviations of test accuracy of raw pixels, the untrained and the pretrained encoder, by how
-many standard deviations (of the difference: the root of both variances' sum) pretraining gains, and how far the
-pretrained encoder spreads its embeddings: the variance of their directions, 0 where all images are one point. The exit
-code is not 0 where a method gains less than 2 standard deviations or collapses. One seed has no deviation: then it is
-not 0 where a method gains nothing or collapses.
+neighbours on digits that it has not seen. Tiles of photographs are possible too: from which photograph is a tile?
+
+Prints means and standard deviations of the test accuracy of raw pixels, the untrained and the pretrained encoder. The
+gain is in standard deviations of the difference, the root of the sum of both variances. The spread is the variance of
+the directions of the embeddings; it is 0 if all images are one point. The exit code is not 0 if a method gains less
+than 2 standard deviations or collapses. One seed has no deviation: then it is not 0 if a method gains nothing or
+collapses.
 """
 
 import argparse

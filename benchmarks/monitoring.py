@@ -1,16 +1,17 @@
-"""What monitoring costs a training with its pictures: its share of the time, at the interval that is chosen by default.
+"""Cost of monitoring with its pictures: its share of a training's time, at the default interval.
 
     python benchmarks/monitoring.py [--recipe photos ...] [--epochs 100] [--rounds 5] [--steps 20]
 
-Packs photographs (labelled tiles, train and test), and for each recipe trains in rounds: some steps, then a measurement
-of health, k-NN and few-shot, and its pictures, all timed. A recipe runs twice: with labelled images
-and without. The first measurement decodes its images, the others find them in memory. The share of a whole run is
+Packs photographs (labelled tiles, train and test), and for each recipe trains in rounds. A round is some steps, then a
+measurement of health, k-NN and few-shot, and its pictures, all timed. A recipe runs twice: with labelled images and
+without. The first measurement decodes its images, the others find them in memory. The share of a whole run is
 
-    (first measurement + others x median + pictures x median) / (that + steps x median step),
+    measuring / (measuring + steps x median step),
+    measuring = first measurement + others x median + pictures x median,
 
 with as many measurements, pictures and steps as a run of so many epochs has. Pictures are drawn and written beside the
-steps of a training; here they are waited for, so their time counts in full. Steps and measurements alternate, so what
-else the machine does slows both. Target: below 2 %.
+steps of a training. Here the program waits for them, so their time counts in full. Steps and measurements alternate, so
+other work on the machine slows both. Target: below 2 %.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
     python benchmarks/published_hvs.py [--methods simsiam dino] [--batch 16] [--size 128] [--cheap 48] [--rounds 9]
 
-The published step is written anew by hand (`bare/published.py`). It begins with the weights of ours, sees the same
-candidates (uint8, in memory), and must compute the same losses as our exact step, so both choose the same views. Prints
-the time of each step as a multiple of the bare step on random views: median, least and greatest of the rounds.
+The published step is our own implementation (`bare/published.py`). It begins with the weights of our step and sees the
+same candidates (uint8, in memory). It must compute the same losses as our exact step, so both choose the same views.
+Prints the time of each step as a multiple of the bare step on random views: median, least and greatest of the rounds.
 """
 
 import argparse

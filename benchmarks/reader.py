@@ -2,9 +2,9 @@
 
     python benchmarks/reader.py [--images 6000] [--rounds 7] [--workers 0] [--s3 [--latency 20]]
 
-With --s3 the shards lie in a local S3 server (SeaweedFS): webdataset streams them through `pipe:curl`, ours copies them
-into an empty cache, verifies and reads them, and the first batch and all that it waits for are part of the time. With
---latency a proxy (reading/distance.py) lets each request wait so many milliseconds and a connection carry 85 MB/s.
+With --s3 the shards lie in a local S3 server (SeaweedFS). webdataset streams them through `pipe:curl`; ours copies them
+into an empty cache, verifies and reads them. The time includes the first batch and all waiting. With --latency a proxy
+(reading/distance.py) lets each request wait so many milliseconds, and a connection carry 85 MB/s.
 
 Both deliver every sample's encoded bytes and label, shuffled (webdataset with a buffer of 1,000, ours fully),
 in batches of 256, once from the page cache. Ours checks every sample's CRC-32, which webdataset does not.
@@ -59,7 +59,7 @@ class Photographs:
         return f"photograph_{i:06d}"
 
     def read(self, i: int) -> Item:
-        # Few distinct images: what is timed is reading, and noise compresses like a photograph does not.
+        # Few distinct images: only reading is timed. Noise does not compress like a photograph.
         random = np.random.default_rng(i % 16)
         coarse = random.integers(0, 256, (350 // 10, 470 // 10, 3)).repeat(10, 0).repeat(10, 1)
         noisy = np.clip(coarse + random.normal(0, 9, coarse.shape), 0, 255).astype(np.uint8)
@@ -134,7 +134,7 @@ def compare(pair: list[Callable[[int], float]], rounds: int) -> None:
     """Print each round's rates and the median of their ratios."""
     ratios = []
     for number in range(rounds):
-        # Which goes first alternates, so that neither always profits from what the other left.
+        # The order alternates, so that neither always profits from the other's caches.
         found = {which: pair[which](number) for which in ((0, 1) if number % 2 == 0 else (1, 0))}
         ratios.append(found[0] / found[1])
         print(

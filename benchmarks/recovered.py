@@ -3,9 +3,10 @@
     python benchmarks/recovered.py [--packages FOLDER] [--cases simsiam simclr dino ibot] [--steps 120] [--batch 32]
 
 Trains the published `_hvs_cheap` recipes (views of 224 pixels, candidates scored at 64) on smaller networks of the same
-kind, a ResNet-18 and a ViT-Ti/16, on tiles of photographs. In every audited step the exact choice among the same
-candidates is made too. Recovered is the exact loss of the chosen views less that of all, over that of the hardest less
-that of all. Prints it for the beginning, the middle and the end of the training: an hour or two on two cores.
+kind, on tiles of photographs: a ResNet-18 and a ViT-Ti/16. In every audited step the exact choice among the same
+candidates is made too. The recovered share is a / b. Here a is the exact loss of the chosen views less the mean of all,
+and b is the loss of the hardest views less the mean of all. Prints it for the beginning, the middle and the end of the
+training: an hour or two on two cores.
 """
 
 import argparse

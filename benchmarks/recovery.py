@@ -3,15 +3,15 @@
     python benchmarks/recovery.py [--kills 5] [--only "hardviews launch"] [--folder FOLDER]
     python benchmarks/recovery.py --cluster
 
-Trains by the recipe `digits` on two nodes of this machine, data and checkpoints on a real S3 server (SeaweedFS),
-tracked by a real MLflow server. Kills rank 0's node and the other in turn (agent and processes at once, SIGKILL) and
-measures until the job takes its next step; waits until the killed node is back before the next kill. Beside it
-torchrun with its defaults, and TorchX's dist.ddp: one that dies is started anew for the next kill. The exit code is
-not 0 where the median of `hardviews launch` is above the target.
+Trains by the recipe `digits` on two nodes of this machine, with data and checkpoints on a real S3 server (SeaweedFS),
+tracked by a real MLflow server. Kills rank 0's node and the other one in turn: agent and processes at once, by SIGKILL.
+Measures the time until the job takes its next step, and waits until the killed node is back before the next kill.
+torchrun with its defaults and TorchX's dist.ddp are measured too; if one dies, it is started again for the next kill.
+The exit code is not 0 if the median of `hardviews launch` is above the target.
 
-With --cluster the job runs on the cluster that KUBECONFIG names, at a site as docs/cluster.md makes it (HARDVIEWS_DATA,
-HARDVIEWS_OUTPUT and so on, a dataset packed there, room for two trainers), and pods are force-deleted. The clocks of
-nodes and of this machine must agree.
+With --cluster the job runs on the cluster of KUBECONFIG, and pods are force-deleted. The site is that of
+docs/cluster.md: HARDVIEWS_DATA, HARDVIEWS_OUTPUT and so on, a dataset packed there, room for two trainers. The clocks
+of nodes and of this machine must agree.
 """
 
 import argparse
@@ -44,7 +44,7 @@ RECIPE += ["--training.checkpoint-steps", "0", "--training.checkpoint-seconds", 
 
 
 def disturb(job: Contestant, rank: int) -> Recovery | str:
-    """Kill the node of a rank; return how the job recovered, or what became of it."""
+    """Kill the node of a rank; return how the job recovered, or how it ended."""
     trainers = training(job.events(), job.living)
     killed = time.time()
     doomed = job.kill(trainers[rank].who)
@@ -68,7 +68,7 @@ def at_work(job: Contestant) -> bool:
 
 
 def measure(job: Contestant, kills: int) -> list[Recovery | str]:
-    """Kill node after node; return what became of each kill."""
+    """Kill node after node; return the result of each kill."""
     outcomes: list[Recovery | str] = []
     moments = random.Random(0)
     try:
@@ -167,7 +167,7 @@ def on_cluster(arguments: argparse.Namespace) -> int:
 
 
 def announce() -> None:
-    """Say where and when this is measured."""
+    """Print the machine and the date of the measurement."""
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {datetime.date.today()}")
     print(header(), flush=True)
 

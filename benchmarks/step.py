@@ -2,7 +2,7 @@
 
     python benchmarks/step.py [--methods simsiam simclr ...] [--batch 32] [--size 64] [--steps 2] [--rounds 9]
 
-The bare loops (`bare/`) are what one would write by hand: torch's BatchNorm, one loss, one optimizer. Both begin with
+The bare loops (`bare/`) are written as by hand: torch's BatchNorm, one loss, one optimizer. Both begin with
 the same weights, see the same views (uint8, in memory) and must compute the same losses. Prints the median of the
 rounds' ratios of time for each method (target: at most 1.02). Then it counts the passes of a SimSiam step with hard
 views: scoring takes one forward pass a candidate, training the two views that were chosen.

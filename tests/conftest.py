@@ -19,7 +19,7 @@ torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What passed once passes again: examples are the same every time, and no example fails for being slow. New ones are
+# A test that passed passes again: examples are the same every time, and no example fails for being slow. New ones are
 # looked for with --hypothesis-profile explore.
 hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("explore", deadline=None, derandomize=False, print_blob=True)
@@ -39,9 +39,9 @@ _PAIR = Path(__file__).parent / "distributed"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what a method refuses.
+    """Leave out combinations that a method refuses.
 
-    Keep a file's tests together where files run side by side, and all that share the pair of processes.
+    Keep a file's tests together if files run side by side, and all that share the pair of processes.
     """
     items[:] = [item for item in items if not isinstance(item, pytest.Function) or _applies(item)]
     for item in items:

@@ -1,4 +1,4 @@
-"""A small S3 server in this process, which lacks or refuses what a test names; else it keeps files in memory."""
+"""A small S3 server in this process. It lacks or refuses operations that a test names, and keeps files in memory."""
 
 import http.server
 import os

@@ -11,11 +11,15 @@ Choose = Callable[[str, int], Fault]  # of the request's first line and its numb
 
 
 class Proxy:
-    """Where to connect to (`port`), what was asked (`requests`), what came back in bytes (`sent`).
+    """Its `port`, the `requests`, and the bytes of the answers (`sent`).
 
-    `choose` says for each request which fault its answer has:
-    503 (an answer without asking the server), reset (of the connection, in place of an answer), cut (the connection
-    ends in the midst of the body), stall (nothing more comes, and the connection stays), flip (one bit of the body).
+    `choose` returns the fault of the answer to each request:
+
+    * 503: an answer without asking the server;
+    * reset: a reset of the connection in place of an answer;
+    * cut: the connection ends within the body;
+    * stall: nothing more comes, and the connection stays;
+    * flip: one bit of the body is wrong.
     """
 
     def __init__(self, target: int, choose: Choose) -> None:
@@ -114,7 +118,7 @@ class Proxy:
 
 
 def _head(stream) -> bytes:
-    """Everything up to the empty line; nothing where the connection ended."""
+    """Everything up to the empty line; nothing if the connection ended."""
     lines = []
     while True:
         line = stream.readline()
@@ -150,7 +154,7 @@ def proxy(target: int, choose: Choose = lambda line, number: "") -> Iterator[Pro
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait for a condition; fails where it does not come."""
+    """Wait for a condition; fail if it does not come."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"

@@ -32,7 +32,7 @@ _PORTS = ("master", "volume", "filer", "s3")  # each has one for HTTP and one fo
 
 
 class SeaweedFS:
-    """The server: its `endpoint`, the environment of its clients, and what an outage needs.
+    """The server: its `endpoint`, the environment of its clients, and the tools for an outage.
 
     `stop` and `start` keep the files and the port, `pause` freezes it as a lost machine is, `resume` thaws it.
     """
@@ -73,7 +73,7 @@ class SeaweedFS:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a client needs to be told."""
+        """The variables of a client."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
@@ -106,7 +106,7 @@ class SeaweedFS:
         return f"s3://{name}"
 
     def start(self) -> None:
-        """Serve what was there before; returns when it answers."""
+        """Serve the old files again; return when it answers."""
         ports = [
             f"-{name}.port{kind}={self._ports[2 * number + grpc]}"
             for number, name in enumerate(_PORTS)

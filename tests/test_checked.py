@@ -1,4 +1,4 @@
-"""The rules of configurations: what they admit, and the one form of message for all that they refuse."""
+"""The rules of configurations: the admitted values, and one form of message for all refusals."""
 
 import math
 from argparse import Namespace

@@ -1,4 +1,4 @@
-"""The command line: what it says, what it sets, and how it answers mistakes."""
+"""The command line: its output, its settings, and its answers to mistakes."""
 
 import errno
 import io
@@ -114,7 +114,7 @@ def test_a_reader_who_leaves_early_gets_no_traceback() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_threads_sleep_while_they_wait_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_sleep_while_they_wait_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     for given, expected in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
         monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
         if given:
@@ -286,7 +286,7 @@ def test_a_folder_of_this_machine_is_no_address(words: str, capfd: pytest.Captur
 
 
 def test_a_failing_disk_is_one_paragraph(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where nobody but the library that writes knows of it."""
+    """Also if only the library that writes knows of it."""
 
     def fail(self: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/full/file")
@@ -378,7 +378,7 @@ def test_files_of_the_current_folder_stand_in_for_no_module(
         ("--backbone.image-size 32", "no vision transformer"),
     ],
 )
-def test_what_cannot_be_trained_leaves_nothing(words: str, said: str, data: str, capfd) -> None:
+def test_a_training_that_cannot_begin_leaves_nothing(words: str, said: str, data: str, capfd) -> None:
     assert said in pretrain(capfd, data, *words.split())
 
 
@@ -432,7 +432,7 @@ def test_a_server_that_does_not_answer(data: str, capfd, monkeypatch: pytest.Mon
     assert "http://127.0.0.1:9 cannot be used" in pretrain(capfd, data)
 
 
-def test_the_first_process_of_a_container_leaves_when_it_is_told_to(monkeypatch):
+def test_the_first_process_of_a_container_leaves_on_sigterm(monkeypatch):
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(os, "getpid", lambda: 1)
     try:

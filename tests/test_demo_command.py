@@ -1,4 +1,4 @@
-"""`hardviews demo` on a folder of images such as people have, and what it does the second time."""
+"""`hardviews demo` on a folder of images such as people have, and its second run."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Failures of disks and packages are told from those that pass by themselves."""
+"""Failures of disks and packages are distinguished from temporary ones."""
 
 import errno
 
@@ -19,7 +19,7 @@ def test_a_package_needs_software() -> None:
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(errno.ECONNRESET, "reset"), TimeoutError(), ValueError()])
-def test_what_passes_is_neither(error: Exception) -> None:
+def test_temporary_failures_have_no_remedy(error: Exception) -> None:
     assert of_machine(error, "/out") is None
 
 

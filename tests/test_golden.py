@@ -24,7 +24,7 @@ TOLERANCE = 1e-2
 
 
 def machine() -> dict[str, str]:
-    """Return what the order of additions depends on."""
+    """Return the facts that decide the order of additions."""
     return {
         "torch": torch.__version__.split("+")[0],
         "cpu": torch.backends.cpu.get_cpu_capability(),

@@ -1,4 +1,4 @@
-"""The GPU benchmark on a CPU, with toys: every part works, and a part that fails is told."""
+"""The GPU benchmark on a CPU, with toys: every part works, and a part that fails is reported."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from hardviews.train.trainer import without_numbers
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = str(ROOT / "benchmarks")
 CARRIED = ("opencv-python-headless", "scipy", "simplejpeg")
-# Runs the program as if nothing was installed but what docs/development.md has one carry, and what comes with torch,
+# Runs the program as if only the packages of docs/development.md were installed, and those that come with torch,
 # torchvision, timm and numpy.
 LEAN = f'''
 import sys
@@ -98,7 +98,7 @@ def course(monkeypatch):
         del sys.modules[name]
 
 
-def test_a_case_that_fails_is_told_and_the_rest_goes_on(course, tmp_path):
+def test_a_case_that_fails_is_reported_and_the_rest_goes_on(course, tmp_path):
     _, case, course, scale, table = course
 
     def raising(scale):

@@ -1,4 +1,4 @@
-"""The image: what is installed in it, what it is built from, and who builds it."""
+"""The image: its packages, its sources, and who builds it."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The checkout: source root, lock, versions, and what every file must be."""
+"""The checkout: source root, lock, versions, and the properties of every file."""
 
 import re
 import subprocess
@@ -26,7 +26,7 @@ def python(code: str, *options: str, folder: Path = ROOT) -> str:
 
 
 def locked() -> dict[str, set[str]]:
-    """Versions by name; a name has several where they depend on the Python version."""
+    """Versions by name; a name has several if they depend on the Python version."""
     versions: dict[str, set[str]] = {}
     for name, version in re.findall(r"^([a-z0-9][a-z0-9._-]*)==([^\s;\\]+)", LOCK.read_text(), re.MULTILINE):
         versions.setdefault(canonicalize_name(name), set()).add(version)
@@ -48,7 +48,7 @@ def test_the_source_root_does_not_shadow_the_standard_library(first):
 
 
 def test_an_init_file_in_the_source_root_would_shadow_it(tmp_path):
-    """The rule is needed: this is what it prevents."""
+    """The rule is needed: it prevents this."""
     (tmp_path / "platform").mkdir()
     (tmp_path / "platform" / "__init__.py").touch()
     assert "False" in python("import platform; print(hasattr(platform, 'python_version'))", folder=tmp_path)

@@ -1,4 +1,4 @@
-"""What hard views do to pseudo-labels: margins, flipped labels, and that measuring is right and changes nothing."""
+"""Effect of hard views on pseudo-labels: margins, flipped labels, and that measuring is right and changes nothing."""
 
 from dataclasses import replace
 from math import log
@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 
 
 class ScoredClusters(toys.ToyClusters):
-    """Clusters that tell their scores; a fifth of the images has none."""
+    """Clusters that return their scores; a fifth of the images has none."""
 
     def scores(self, batch: Any, online: Any, target: Any, pair: Any) -> tuple[torch.Tensor, torch.Tensor]:
         return online[pair.online], target[pair.target]
@@ -40,7 +40,7 @@ def clusters(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def telling() -> list[str]:
-    """Return the methods that tell labels apart."""
+    """Return the methods that compare labels."""
     found = []
     for name in METHODS:
         objective = build(name, Clean())
@@ -135,7 +135,7 @@ def test_losses_of_mixed_views_above_their_floor(method: str, mixing: Strategy) 
 
 
 @pytest.mark.parametrize("method", ["simsiam", "dino"])
-def test_no_floor_is_told_where_no_label_is_mixed_by_weights_alone(method: str) -> None:
+def test_no_floor_is_reported_where_no_label_is_mixed_by_weights_alone(method: str) -> None:
     objective = build(method, CutMix())
     assert not any("floor" in name for name in objective(make_batch(objective), 8).measures)
 
@@ -148,7 +148,7 @@ def test_keys_asked_for_one_by_one_have_no_floor(monkeypatch: pytest.MonkeyPatch
 
 
 def shares(objective: Objective, strategy: Strategy, step: int) -> dict[str, float]:
-    """Return what a batch of photographs shows under another strategy than the one trained with."""
+    """Return the measures of a batch of photographs under another strategy than the one trained with."""
     objective.strategy = strategy
     meter = Meter(CPU)
     batch = photographs(objective, step, samples=96)

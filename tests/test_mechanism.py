@@ -1,4 +1,4 @@
-"""What the paper reports (Ferreira et al. 2025, section 5), on photographs that packages ship: hard pairs overlap less.
+"""A finding of the paper (Ferreira et al. 2025, section 5), on photographs that packages ship: hard pairs overlap less.
 
 Chance is one in six: four views make six pairs.
 """
@@ -80,7 +80,7 @@ METHODS = {
 
 
 def measured(method: str, tiles: str, choose: str = "hardest") -> dict[str, torch.Tensor]:
-    """Train a little; return what every image of the last half's steps chose, passed over and hit (N,)."""
+    """Train a little; return the chosen, the other and the hit pairs of every image of the last half's steps (N,)."""
     epochs = EPOCHS[method]
     recipe = Recipe(
         "mechanism",
@@ -107,7 +107,7 @@ def measured(method: str, tiles: str, choose: str = "hardest") -> dict[str, torc
         assert report.taken
         if epoch >= epochs // 2:
             seen = chosen_pairs(report.losses.batch.selection, trainer.objective.pairs)
-            assert seen is not None and (seen.chance >= CHANCE - 1e-6).all()  # more where pairs overlap alike
+            assert seen is not None and (seen.chance >= CHANCE - 1e-6).all()  # more if pairs overlap equally
             found.append((seen.overlap.chosen, seen.overlap.passed_over, seen.least.float(), seen.chance))
     chosen, passed, least, chance = (torch.cat(parts) for parts in zip(*found, strict=True))
     return {"difference": passed - chosen, "least": least - chance}

@@ -11,7 +11,7 @@ from hardviews.progress import progress
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What a notebook would show, one entry a drawing."""
+    """The pictures that a notebook would show, one entry for each drawing."""
     pages: list[str] = []
     shell = ModuleType("IPython")
     shell.get_ipython = lambda: SimpleNamespace(kernel=object())  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""A part of the loss without a value per sample: what contains it and what does not, and at what weight."""
+"""A part of the loss without a value per sample: the terms that contain it, and its weight."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -31,7 +31,7 @@ def run(words: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.parametrize("locale", LOCALES)
-def test_a_path_of_any_bytes_is_told_with_escapes(locale: str, tmp_path: Path) -> None:
+def test_a_path_of_any_bytes_is_printed_with_escapes(locale: str, tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path) + b"/" + NAME
     words = [HARDVIEWS, "pack", "--source", "digits", "--out", folder]
     done = subprocess.run(words, env={**os.environ, **LOCALES[locale]}, capture_output=True, timeout=200)

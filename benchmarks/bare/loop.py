@@ -45,7 +45,7 @@ class Loop(ABC):
         """Return the loss of normalised views."""
 
     def after(self) -> None:
-        """Do what follows the optimizer's step."""
+        """Update state after the optimizer's step."""
         self.steps += 1
 
     def make_optimizer(self) -> torch.optim.Optimizer:

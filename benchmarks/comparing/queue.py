@@ -27,7 +27,7 @@ def run_all(
     processes: int,
     minutes: float,
 ) -> None:
-    """Start the runs in order and call `done` when one has ended; what is left when time is up saves a checkpoint.
+    """Start the runs in order and call `done` when one has ended; runs that are left when time is up save a checkpoint.
 
     start: returns None for a run that cannot be made yet. done: raises SystemExit for a run that failed.
     """

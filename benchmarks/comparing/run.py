@@ -24,7 +24,7 @@ SCORES = ("knn", "linear", "transfer")
 
 @dataclass(frozen=True)
 class Setting:
-    """What all runs of a comparison share.
+    """Settings that all runs of a comparison share.
 
     Attributes:
         images: kind of the images that are trained on.

@@ -52,7 +52,7 @@ AMOUNTS = (Amount("2-per-class", 100, 16), Amount("10%", 50, 32), Amount("100%",
 
 @dataclass(frozen=True)
 class Places:
-    """Where things lie: the dataset, the pretraining's output, and a folder for everything that is made."""
+    """Places of the files: the dataset, the pretraining's output, and a folder for everything that is made."""
 
     shards: Path
     encoder: Path

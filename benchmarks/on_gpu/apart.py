@@ -1,6 +1,6 @@
 """Runs a function in a forked process: a crash, an error that spoils CUDA or a hang costs that process alone.
 
-The parent must not have used CUDA: what it has of it does not survive the fork.
+The parent must not have used CUDA: its CUDA context does not survive the fork.
 """
 
 import multiprocessing
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Broken(Exception):
-    """What the process met, in a line; `details` is its traceback, if it had one."""
+    """The error of the process, in a line; `details` is its traceback, if it had one."""
 
     def __init__(self, line: str, details: str = "") -> None:
         super().__init__(line)
@@ -27,7 +27,7 @@ class Broken(Exception):
 
 
 def apart(work: Callable[[], Iterable[T]], seconds: float) -> Iterator[T]:
-    """Yield what the work yields in a process of its own, as it comes.
+    """Run the work in a process of its own and yield its results at once.
 
     Raises:
         Broken: the work raised, the process died, or it took longer than `seconds` and was stopped.
@@ -62,7 +62,7 @@ def apart(work: Callable[[], Iterable[T]], seconds: float) -> Iterator[T]:
 
 
 def together(work: Callable[[], Iterable[T]], seconds: float) -> Iterator[T]:
-    """Yield what the work yields in this process: nothing stops it.
+    """Run the work in this process and yield its results: nothing stops it.
 
     Raises:
         Broken: the work raised.

@@ -14,7 +14,7 @@ class Row:
     """A result.
 
     Attributes:
-        what: was measured.
+        what: description of the measurement.
         status: `ok` and `differs` compare with a tolerance that `text` states.
         ms: median time of a step, milliseconds.
         ratio: that time as a multiple of the plain step's.
@@ -41,7 +41,7 @@ class Row:
         return self.status in ("differs", "failed")
 
     def plain(self) -> dict[str, Any]:
-        """Return the row as JSON has it, without what was not measured."""
+        """Return the row as JSON has it, without missing measurements."""
         return {key: value for key, value in asdict(self).items() if value not in (None, "", {})}
 
 
@@ -51,7 +51,7 @@ class Case:
 
     Attributes:
         part: of the benchmark that it belongs to.
-        what: in a few words.
+        what: description in a few words.
         run: measures it; yields each row as soon as it is known.
         least: seconds without which it does not begin.
         most: seconds after which it is stopped.

@@ -16,7 +16,7 @@ _TERA = 1e12
 
 
 def machine() -> Iterator[dict[str, Any]]:
-    """Yield what the machine is, and use its GPU for the first time if there is one."""
+    """Yield a description of the machine, and use its GPU for the first time if there is one."""
     facts: dict[str, Any] = {
         "python": platform.python_version(),
         "torch": torch.__version__,

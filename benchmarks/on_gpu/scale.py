@@ -30,7 +30,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Scale:
-    """What is measured, and for how long.
+    """Sizes and durations of the measurements.
 
     Attributes:
         toy: whether networks are very small.

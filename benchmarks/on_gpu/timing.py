@@ -37,7 +37,7 @@ def synchronise(device: torch.device) -> None:
 
 
 def warmed(build: Callable[[], Stepper], scale: Scale, count: bool = True) -> Warm:
-    """Build a stepper, take its first steps, and measure what one step takes besides time."""
+    """Build a stepper, take its first steps, and measure everything but the time of one step."""
     gpu = scale.device.type == "cuda"
     before = torch.cuda.memory_allocated(scale.device) if gpu else 0
     stepper = build()

@@ -29,7 +29,7 @@ def cases() -> list[Case]:
 
 
 def batch_of(scale: Scale, subject: Subject, canvases: bool) -> Callable[[Plan], RawBatch]:
-    """Return what makes a batch of views in the device's memory, or of canvases in the host's."""
+    """Return a function that makes a batch of views in the device's memory, or of canvases in the host's."""
     images = pictures(subject.recipe.training.batch, scale.side)
 
     def make(plan: Plan) -> RawBatch:

@@ -1,1 +1,1 @@
-"""Parts of `benchmarks/recovery.py`: jobs to disturb, the processes of a machine, and what a timeline tells."""
+"""Parts of `benchmarks/recovery.py`: jobs to disturb, the processes of a machine, and how to read a timeline."""

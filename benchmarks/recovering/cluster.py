@@ -33,7 +33,7 @@ class Pods:
         self._thread.start()
 
     def events(self) -> list[Event]:
-        """Return what all processes have noted; `who` is NAME:UID:PID."""
+        """Return the notes of all processes; `who` is NAME:UID:PID."""
         for log in self.folder.glob("*.pod"):
             self._tails.setdefault(log, Tail(log, f"{log.stem}:"))
         return by_time(event for tail in self._tails.values() for event in tail.events())
@@ -111,7 +111,7 @@ class OnCluster(Contestant):
         return self._ended
 
     def events(self) -> list[Event]:
-        """Return what the processes have noted so far."""
+        """Return the notes of the processes so far."""
         return self.pods.events() if self.pods else []
 
     def living(self, who: str) -> bool:

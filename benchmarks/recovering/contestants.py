@@ -39,10 +39,10 @@ class Contestant(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """Start the job, or start it again where it has ended."""
+        """Start the job, or start it again if it has ended."""
 
     def revive(self) -> None:
-        """Start the nodes that were killed, where the job does not do that itself."""
+        """Start the killed nodes, if the job does not do that itself."""
         return
 
     def bosses(self) -> list[int]:
@@ -54,7 +54,7 @@ class Contestant(ABC):
         return all(process.poll() is not None for process in self.processes)
 
     def events(self) -> list[Event]:
-        """Return what the processes have noted so far."""
+        """Return the notes of the processes so far."""
         return by_time(self.tail.events())
 
     def living(self, who: str) -> bool:
@@ -69,7 +69,7 @@ class Contestant(ABC):
     def end(self) -> None:
         """End whatever is left."""
         for process in self.processes:
-            # What it has started may have left its process group, but not its tree.
+            # Its children may have left its process group, but not its tree.
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGSTOP)
             for pid in reversed(tree(process.pid)):
@@ -113,7 +113,7 @@ class Torchrun(Contestant):
             self._start_node()
 
     def revive(self) -> None:
-        """Start what was killed, as a cluster would."""
+        """Start the killed processes again, as a cluster would."""
         self.processes = [process for process in self.processes if process.poll() is None]
         for _ in range(NODES - len(self.processes)):
             self._start_node()

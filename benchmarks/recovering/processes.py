@@ -29,7 +29,7 @@ def tree(root: int) -> list[int]:
 
 
 def below(boss: int, pid: int) -> int | None:
-    """Return the child of `boss` that `pid` is or descends from; None where there is none."""
+    """Return the child of `boss` that `pid` is or descends from; None if there is none."""
     while pid > 1:
         parent = _stat(pid)[1]
         if parent == boss:
@@ -48,7 +48,7 @@ def kill_tree(root: int) -> list[int]:
 
 
 def _stat(pid: int) -> tuple[str, int]:
-    """Return a process's state letter and its parent; ("", 0) where it is gone."""
+    """Return a process's state letter and its parent; ("", 0) if it is gone."""
     try:
         with open(f"/proc/{pid}/stat") as stat:
             state, parent = stat.read().rsplit(")", 1)[1].split()[:2]

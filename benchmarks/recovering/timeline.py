@@ -1,4 +1,4 @@
-"""What the processes of a job noted about themselves (HARDVIEWS_TIMELINE), and the phases of a recovery in it."""
+"""Notes of a job's processes about themselves (HARDVIEWS_TIMELINE), and the phases of a recovery in them."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +25,7 @@ class Event:
 
 
 def parse(lines: Iterable[str], place: str = "") -> list[Event]:
-    """Return the events among lines of text; `place` (a pod) tells equal process ids apart."""
+    """Return the events among lines of text; `place` (a pod) distinguishes equal process ids."""
     found = []
     for line in lines:
         start = line.find('{"time"')
@@ -87,7 +87,7 @@ def training(events: Sequence[Event], living: Callable[[str], bool], steps: int 
 class Recovery:
     """From a kill to the first step afterwards: seconds altogether and by phase, and the steps taken again.
 
-    A phase is None where the job does not tell of it; the next one that is told of includes it.
+    A phase is None if the job does not report it; the next reported phase includes it.
     """
 
     rank: int
@@ -98,7 +98,7 @@ class Recovery:
 
 
 def recovery(events: Sequence[Event], killed: float, rank: int, gone: Callable[[str], bool]) -> Recovery | None:
-    """Return how the job recovered from a kill at a time, None where it has not taken a step since.
+    """Return how the job recovered from a kill at a time, None if it has not taken a step since.
 
     The step counts that a process took which joined after the kill: one that was on its way when a peer was killed
     may still be finished.

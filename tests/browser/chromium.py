@@ -1,4 +1,4 @@
-"""A headless Chromium that a test drives by its own protocol: open a page, wait for what it shows, take a picture."""
+"""A headless Chromium that a test drives by its own protocol: open a page, wait for its content, take a picture."""
 
 import base64
 import itertools

@@ -1,4 +1,4 @@
-"""What people see in a browser: the page of a training, with an evaluation below it."""
+"""Pages as people see them in a browser: the page of a training, with an evaluation below it."""
 
 import sys
 from dataclasses import replace

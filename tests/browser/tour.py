@@ -1,4 +1,4 @@
-"""The pages of a pretraining run, one after the other, with what each has to show; and their pictures for docs/tour.md.
+"""The pages of a pretraining run, one after the other, each with its required content; and pictures for docs/tour.md.
 
 .venv/bin/python -m tests.browser.tour --server http://127.0.0.1:5000 --experiment 1 --run RUN \\
     --evaluation RUN --to docs/images

@@ -22,7 +22,7 @@ def _says(pid: int) -> str:
 
 
 class Job:
-    """The launched job and ways to harm it; each says what it did."""
+    """The launched job and ways to harm it; each returns a description of its harm."""
 
     def __init__(self, folder: Path, words: list[str], environment: dict[str, str], seed: int) -> None:
         self._random = random.Random(seed)

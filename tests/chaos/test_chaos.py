@@ -1,7 +1,7 @@
 """An elastic training on this machine while everything around it is killed, frozen and restarted at random.
 
-`make chaos` runs it; CHAOS_SEED repeats a run's faults and CHAOS_FAULTS says how many there are. What must hold at the
-end is what holds of a run that nothing disturbed: every sample once, one complete MLflow run, the same losses.
+`make chaos` runs it; CHAOS_SEED repeats a run's faults and CHAOS_FAULTS is their number. The same must hold at the
+end as for an undisturbed run: every sample once, one complete MLflow run, the same losses.
 """
 
 import os
@@ -37,7 +37,7 @@ class Training:
     Attributes:
         recipe: its name.
         command: words of `hardviews` before the places; ENCODER stands for an encoder that training begins with.
-        overrides: of the recipe, and of what is trained on.
+        overrides: of the recipe and its data.
         labelled: folder in the output with the images that it is trained on, if they are a part of the dataset.
     """
 

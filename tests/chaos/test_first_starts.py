@@ -80,7 +80,7 @@ def test_several_first_starts_at_once_all_work(tmp_path, older, kind):
     assert (folder / "mlflow.db.lock").read_text() == VERSION
     assert version(folder) == version(empty_store())
     if kind == "older":
-        # The old store is kept, and what was in it is there.
+        # The old store is kept, with its content.
         assert client.get_experiment("7").name == "mine"
         assert (folder / f"mlflow.db.before-{OLDER}").exists()
         assert "were upgraded for MLflow" in "".join(errors)
@@ -97,7 +97,7 @@ def test_a_process_that_is_killed_as_it_makes_tables_leaves_no_lock_and_no_half_
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert not (folder / "mlflow.db").exists() and (folder / "mlflow.db.part").exists()
-    # The same path is opened by another process, as MLflow keeps what it knows of a path.
+    # The same path is opened by another process, as MLflow caches each path.
     after = start(folder, "x")
     assert after.wait(300) == 0
     assert not (folder / "mlflow.db.part").exists()

@@ -1,4 +1,4 @@
-"""Processes of a job are stopped or hang for good: each is noticed, told of, and the job goes on or ends.
+"""Processes of a job are stopped or hang for good: each is noticed and reported, and the job goes on or ends.
 
 The limits of the watchdog are short here; nothing is waited for but events.
 """
@@ -50,7 +50,7 @@ def stop(pid: int) -> None:
 
 
 @pytest.mark.parametrize("nodes", [1, 2])
-def test_a_stopped_process_is_ended_and_its_node_begins_anew(job, nodes):
+def test_a_stopped_process_is_ended_and_its_node_begins_again(job, nodes):
     one = job(nodes=nodes)
     victim = one.life(f"n{nodes - 1}")
     stop(victim["pid"])

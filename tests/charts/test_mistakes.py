@@ -1,4 +1,4 @@
-"""What is refused: one table of mistakes, to which both `torchx run` and the chart are held."""
+"""Refusals: one table of mistakes for both `torchx run` and the chart."""
 
 from pathlib import Path
 from typing import Any

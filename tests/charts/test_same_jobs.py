@@ -18,7 +18,7 @@ LABELS = ("torchx.pytorch.org/", "app.kubernetes.io/", "helm.sh/")
 
 
 def by_torchx(name: str, values: dict[str, Any]) -> dict[str, Any]:
-    """What `torchx run --dryrun` submits for the same values."""
+    """The job that `torchx run --dryrun` prints for the same values."""
     app, cfg = submission(name, values)
     return manifest(app, **cfg)
 

@@ -1,4 +1,4 @@
-"""What an upgrade starts, keeps and ends: a job is named by a digest of its spec."""
+"""Jobs that an upgrade starts, keeps and ends: a job is named by a digest of its spec."""
 
 import re
 
@@ -126,7 +126,7 @@ def test_the_coordinators_budget_finds_its_pod_by_volcanos_labels():
 
 
 def test_nothing_is_left_to_volcano_s_defaults():
-    """Volcano's webhook adds what is missing, Helm would remove it again, and Volcano refuses the change."""
+    """Volcano's webhook adds missing fields, Helm would remove them again, and Volcano refuses the change."""
     for made in of_kind("Job", ALL):
         assert {"maxRetry", "minAvailable", "queue", "schedulerName"} <= made["spec"].keys()
         for task in made["spec"]["tasks"]:

@@ -26,7 +26,7 @@ def wait_for(what: str, look: Callable[[], Found], seconds: float, every: float 
 
 
 def unusable() -> str | None:
-    """Why there is no cluster to test on; None where there is one."""
+    """Why there is no cluster to test on; None if there is one."""
     for variable, what in (("KUBECONFIG", "cluster"), ("HARDVIEWS_IMAGE", "image"), ("OBJECT_STORE_IMAGE", "image")):
         if not os.environ.get(variable):
             return f"{variable} names no {what}"
@@ -45,7 +45,7 @@ class Cluster:
         self.namespace = namespace
 
     def kubectl(self, *words: str, given: str | None = None, check: bool = True, timeout: float = 60) -> str:
-        """Run kubectl in the namespace; returns what it printed."""
+        """Run kubectl in the namespace; return its output."""
         done = subprocess.run(
             ["kubectl", "--namespace", self.namespace, *words],
             input=given,
@@ -87,7 +87,7 @@ class Cluster:
         self.kubectl("apply", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
 
     def get(self, *words: str) -> Any:
-        """An object, or a list's items; None where there is no such object."""
+        """An object, or a list's items; None if there is no such object."""
         text = self.kubectl("get", *words, "--ignore-not-found", "--output", "json")
         found = json.loads(text) if text.strip() else None
         return found["items"] if found and found["kind"].endswith("List") else found
@@ -117,7 +117,7 @@ class Cluster:
         return text
 
     def kill(self, pod: str) -> None:
-        """Delete a pod at once, as if its machine had lost it: nothing in it is told."""
+        """Delete a pod at once, as if its machine had lost it: without notice to its processes."""
         self.kubectl("delete", "pod", pod, "--force", "--grace-period=0", "--wait=false")
 
     def evict(self, pod: str) -> None:
@@ -145,7 +145,7 @@ class Cluster:
 
 
 class PortForward:
-    """`kubectl port-forward` on a port of the loopback interface, begun again where its pod was replaced."""
+    """`kubectl port-forward` on a port of the loopback interface, begun again if its pod was replaced."""
 
     def __init__(self, namespace: str, service: str, port: int, folder: Path) -> None:
         self._words = ["kubectl", "--namespace", namespace, "port-forward", f"service/{service}"]

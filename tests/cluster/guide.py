@@ -20,7 +20,7 @@ def commands(text: str | None = None) -> list[str]:
 
 
 def plain_blocks() -> list[str]:
-    """What is shown but not run."""
+    """Blocks that are shown but not run."""
     return [block for language, block in _BLOCKS.findall(DOCUMENT.read_text()) if language == "text"]
 
 
@@ -32,9 +32,9 @@ class Guide:
         self._left = commands()
 
     def run(self, beginning: str, timeout: float = 120, **variables: str) -> str:
-        """Run the command that begins so; returns what it printed.
+        """Run the command that begins so; return its output.
 
-        What it exports is there for the commands after it. `variables` stand in for some of the environment.
+        Later commands see the variables that it exports. `variables` stand in for some of the environment.
         """
         found = [command for command in commands() if command.startswith(beginning)]
         assert len(found) == 1, f"{len(found)} commands of {DOCUMENT.name} begin with {beginning!r}"
@@ -65,7 +65,7 @@ class Guide:
         return {**os.environ, **self._environment, "PATH": path}
 
     def left(self) -> list[str]:
-        """Commands that were not run, but for the exports of what differs from site to site."""
+        """Commands that were not run, except for the exports of a site's own values."""
         return [command for command in self._left if not re.match(r"export (\w+=[^$]*|POD=.*)$", command)]
 
 

@@ -1,4 +1,4 @@
-"""What a run left behind: its own record in the store, and its MLflow run."""
+"""The files of a run: its own record in the store, and its MLflow run."""
 
 import json
 import re
@@ -73,8 +73,8 @@ def series(client: MlflowClient, run: Run, metric: str) -> list[tuple[int, float
 def check_reports(client: MlflowClient, run: Run, rows: list[dict[str, float]], lives: list[dict[str, Any]]) -> None:
     """Every step's loss was logged once, in order, and is the one that the run's own record has.
 
-    A step that was rolled back keeps the value that was logged first. Where the lives from that report to the record's
-    had other numbers of processes, the two differ by rounding; else by nothing.
+    A step that was rolled back keeps the value that was logged first. If the lives from that report to the
+    record's had other numbers of processes, both values differ by rounding. Otherwise they are equal.
     """
     reports = {step: int(number) for step, number in series(client, run, "restarts")}
     logged = series(client, run, "loss")

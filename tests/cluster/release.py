@@ -55,7 +55,7 @@ class Release:
             self.cluster.kubectl(*words, timeout=310)
 
     def wait_for_job(self, part: str, seconds: float) -> None:
-        """Wait until a job is complete; one that has failed is told with its logs."""
+        """Wait until a job is complete; a failed job is reported with its logs."""
         name = self.jobs()[part][0]
 
         def over() -> bool:

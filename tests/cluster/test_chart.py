@@ -28,7 +28,7 @@ def demo(space: Cluster) -> Release:
 
 
 def test_a_laptop_packs_pretrains_and_evaluates(demo, tmp_path):
-    """The commands of the chart's README, and what they leave."""
+    """The commands of the chart's README, and their results."""
     demo.install(*laptop())
     assert demo.jobs().keys() == {"pack", "pretrain", "knn", "linear", "transfer"}
     demo.wait_for_servers()
@@ -86,7 +86,7 @@ def test_nothing_is_left(demo):
 
 
 def test_an_upgrade_from_the_version_before_leaves_running_jobs_alone(space):
-    """Of what is packaged, to this chart: the waiting jobs and the servers are the same objects afterwards."""
+    """From the packaged chart to this chart: the waiting jobs and the servers are the same objects afterwards."""
     old = Release(space, "old", last_packaged())
     values = laptop("pack.enabled=false", "linear.enabled=false", "transfer.enabled=false")
     old.install(*values)

@@ -1,4 +1,4 @@
-"""Jobs of the Helm chart whose pods are lost, and releases that lack something, whose reason is told in two minutes."""
+"""Jobs of the chart whose pods are lost, and releases that lack something: both are reported within two minutes."""
 
 import re
 from typing import Any
@@ -12,7 +12,7 @@ from tests.cluster.record import Output, check_reports, pretraining_runs
 from tests.cluster.release import STORE, Release, laptop
 
 ALONE = ("knn.enabled=false", "linear.enabled=false", "transfer.enabled=false")
-PATIENCE = 120  # seconds within which a reason is told
+PATIENCE = 120  # seconds within which a reason is reported
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def events(cluster: Cluster, about: str) -> str:
 
 
 def helm_test(made: Release) -> str:
-    """What `helm test` prints of a release that lacks something; it has to come in time."""
+    """The output of `helm test` for a release that lacks something; it has to come in time."""
     words = ("test", made.name, "--logs", "--timeout", f"{PATIENCE}s")
     return made.helm(*words, check=False, timeout=PATIENCE + 10)
 

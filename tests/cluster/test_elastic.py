@@ -15,11 +15,11 @@ from tests.cluster.guide import commands
 from tests.cluster.record import Output, check_reports, children, parting, pretraining_runs, series
 from tests.cluster.reference import undisturbed
 
-TOLERANCE = 1e-3  # of the losses, relative; what is measured is printed
+TOLERANCE = 1e-3  # of the losses, relative; the measured ones are printed
 
 
 def words_after(beginning: str) -> tuple[str, ...]:
-    """What follows `--` in the document's command: arguments of hardviews."""
+    """The words after `--` in the document's command: arguments of hardviews."""
     (command,) = [c.removesuffix(")") for c in commands() if beginning in c]
     words = shlex.split(command)
     return tuple(words[words.index("--") + 1 :]) if "--" in words else ()
@@ -34,7 +34,7 @@ def reference(tmp_path):
 
 
 class Diary:
-    """Says when what happened; pytest shows it with -s and where the test fails."""
+    """Prints events with their times; pytest shows them with -s and if the test fails."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -152,7 +152,7 @@ def test_nothing_is_lost_whatever_is_killed(reference, site):
     assert {1, 2, 3} & worlds >= {2, 3}
     assert restarts == len(output.lives()) - 1 >= 3
 
-    # The cache holds less than the dataset: what was fetched is more than all of it once.
+    # The cache holds less than the dataset: more than the whole dataset was fetched.
     size = sum(shard["size"] for shard in index["shards"])
     fetched = rows[-1]["data/bytes_fetched"]
     (bound,) = re.findall(r"cache-bytes (\d+)", " ".join(commands()))
@@ -165,11 +165,11 @@ def test_nothing_is_lost_whatever_is_killed(reference, site):
     say(f"{len(rows)} steps, {restarts:.0f} restarts; losses part from the undisturbed run by {distances}")
     assert all(math.isfinite(row["loss"]) for row in rows)
     assert max(distances.values()) <= TOLERANCE
-    # The losses depend on what was trained: one that stands still would show nothing.
+    # The losses depend on the trained samples: one that stands still would show nothing.
     assert mean(row["loss"] for row in rows[-5:]) < 0.9 * mean(row["loss"] for row in rows[:5])
 
     guide.run("torchx cancel")
-    # What is left removes the namespace and the queue, after the last test.
+    # The remaining commands remove the namespace and the queue, after the last test.
     assert all(command.startswith("kubectl delete ") for command in guide.left())
 
 

@@ -1,4 +1,4 @@
-"""What can be known of the cluster tests without a cluster: that they run the document's commands."""
+"""Checks of the cluster tests without a cluster: they run the document's commands."""
 
 import re
 import subprocess

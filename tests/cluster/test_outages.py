@@ -161,7 +161,7 @@ def test_a_node_is_switched_off(site: Site, nodes: Room) -> None:
     lives = len(training.output.lives())
     try:
         subprocess.run(os.environ["NODE_OFF"], shell=True, check=True, env=variables, timeout=120)
-        # Nobody tells the other trainer: its pod stays as it is, and it goes on alone.
+        # The other trainer gets no notice: its pod stays as it is, and it goes on alone.
         training.until(training.output.step() + 3, seconds=180)
         assert training.output.lives()[lives]["world"] == 1
     finally:

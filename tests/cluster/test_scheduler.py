@@ -1,4 +1,4 @@
-"""The scheduler on a real cluster: what Volcano makes of the manifest, and what `torchx` says of a job."""
+"""The scheduler on a real cluster: Volcano's objects of the manifest, and the answers of `torchx` about a job."""
 
 import os
 import re
@@ -22,7 +22,7 @@ SITE = {
     "HARDVIEWS_OUTPUT": "s3://nowhere/run",
     "MLFLOW_TRACKING_URI": "http://nowhere:5000",
 }
-# A process that answers SIGTERM as ours do, and ends as it is told to.
+# A process that answers SIGTERM as ours do, and ends with the given code.
 STAND_IN = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -62,7 +62,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def room(cluster: Cluster) -> Iterator[str]:
-    """The options that name our namespace and queue; what a test leaves is removed."""
+    """The options that name our namespace and queue; objects that a test leaves are removed."""
     yield f"namespace={cluster.namespace},queue={cluster.namespace}"
     cluster.kubectl("delete", "jobs.batch.volcano.sh", "--all", "--wait=false")
 
@@ -71,7 +71,7 @@ def submit(room: str, *words: str, **variables: str) -> tuple[str, str]:
     """Submits a job; returns its handle and its name."""
     done = torchx("run", "-s", "kubernetes", "-cfg", room, *words, **variables)
     assert done.returncode == 0, done.stderr
-    assert f"torchx status {done.stdout.strip()}" in done.stderr  # what to do next
+    assert f"torchx status {done.stdout.strip()}" in done.stderr  # the next command
     return done.stdout.strip(), done.stdout.strip().rpartition(":")[2]
 
 

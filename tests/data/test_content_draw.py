@@ -1,4 +1,4 @@
-"""Draws by content: what they have always been, and a different one for each purpose."""
+"""Draws by content: the same as ever, and a different one for each purpose."""
 
 import hashlib
 

@@ -117,7 +117,7 @@ def test_a_table_that_cannot_be_kept_leaves_nothing(tmp_path: Path, monkeypatch:
 def test_what_goes_wrong_for_good_while_reading_ends_it_at_once(
     fake_s3: FakeS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Refusal, words: str
 ) -> None:
-    """A reader waits ten minutes for what may pass."""
+    """A reader waits ten minutes for temporary failures."""
     monkeypatch.setenv("HARDVIEWS_CACHE", str(tmp_path / "cache"))
     write_dataset(str(tmp_path / "data"), [5] * 3)
     fake_s3.files = {f"data/{path.name}": path.read_bytes() for path in (tmp_path / "data").iterdir()}

@@ -1,4 +1,4 @@
-"""The index: what is missing, cut or foreign is refused with what to do."""
+"""The index: missing, cut or foreign files are refused with a remedy."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""Sources: keys, labels, splits, and what is refused."""
+"""Sources: keys, labels, splits, and refusals."""
 
 import inspect
 import io

@@ -1,4 +1,4 @@
-"""Layouts of folders of images, as people and downloads have them: recognised, or refused with what was seen."""
+"""Layouts of folders of images, as people and downloads have them: recognised, or refused with the folders found."""
 
 import pytest
 

@@ -54,7 +54,7 @@ def test_a_loader_resumes_exactly_with_other_workers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [2])
 def test_a_workers_memory_does_not_grow(tmp_path: Path, workers: int) -> None:
-    # 80 MB of samples, each read twice: a worker that kept what it read would grow by 80 MB.
+    # 80 MB of samples, each read twice: a worker that kept its samples would grow by 80 MB.
     index = write_dataset(str(tmp_path), [500] * 8, padding=20_000)
     loader = torch.utils.data.DataLoader(Shares(index, 0, epochs=2), batch_size=None, num_workers=workers)
     resident = [memory for _, _, memory in loader]

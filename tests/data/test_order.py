@@ -54,7 +54,7 @@ def test_shards_names_every_shard_that_is_read_and_few_others(arguments: dict, d
 
 
 def test_a_small_dataset_is_shuffled_fully() -> None:
-    # Where each sample lands must be uniform over the epoch, whatever its shard.
+    # The place of each sample must be uniform over the epoch, whatever its shard.
     counts = [67] * 22
     n, epochs, bins = sum(counts), 60, 11
     window = default_window(counts)
@@ -88,7 +88,7 @@ ORDER = [16, 54, 15, 50, 42, 22, 25, 48, 58, 11, 14, 10, 29, 45, 40, 43]
 
 
 def test_a_rank_always_reads_the_same_streams() -> None:
-    # 16 groups in a global batch and 8 streams: over an epoch, rank 0 of 4 touches a quarter of the shards
+    # There are 16 groups in a global batch and 8 streams. Over an epoch, rank 0 of 4 touches a quarter of the shards,
     # and the shards that streams share at their borders.
     counts, group, global_batch = [100] * 128, 32, 512
     streams = default_streams(len(counts), 8, global_batch // group)

@@ -32,7 +32,7 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> list[Index]:
 
 
 def run(reader: Reader, plan: dict, consumed: int, steps: int | None, world: int, workers: int) -> tuple[list, int]:
-    """What a job of `world` ranks with `workers` loader processes each sees, as a loader would ask for it."""
+    """The samples of a job of `world` ranks with `workers` loader processes each, in the order of a loader."""
     accumulate = plan["accumulate"]
     seen: list[tuple[int, int]] = []
     per_rank: list[list[list[tuple[int, int]]]] = []
@@ -172,7 +172,7 @@ def test_corrupt_samples_are_replaced_by_the_next_of_their_shard(damaged: tuple[
         assert [s.position for s in samples] == [4, 5, 6, 29, 30]
         assert [s.data for s in samples] == [content(i) for i in (4, 7, 7, 0, 30)]
     assert (reader.counters.corrupt, reader.counters.substituted) == (3, 6)
-    # It does not depend on what was read before.
+    # It does not depend on earlier reads.
     assert Reader(damaged[0], SUBSTITUTE).read([29])[0].index == 0
 
 
@@ -253,7 +253,7 @@ def test_a_cut_or_missing_shard_is_an_error_under_any_policy(tmp_path: Path, con
     index = write_dataset(str(tmp_path), [30, 30])
     path = tmp_path / index.shards[1].name
     raw = path.read_bytes()
-    # A cut between two members: what plain readers of tars take for the end.
+    # A cut between two members: plain readers of tars take it for the end.
     path.write_bytes(raw[: int(index.samples["offset"][45]) - 512])
     reader = Reader(index, config)
     assert len(reader.read(range(30))) == 30

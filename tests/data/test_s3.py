@@ -209,8 +209,9 @@ FAULTS = ("503", "reset", "cut", "flip")
 
 
 def spoiling() -> Callable[[str, int], str]:
-    """A fault in every third answer that holds a part of a shard; bits are flipped twice, and a third time may be once
-    too often for the same sample.
+    """Return a chooser of faults: one in every third answer that holds a part of a shard.
+
+    Bits are flipped only twice, since a third time might be once too often for the same sample.
     """
     flips = itertools.count()
 
@@ -225,7 +226,7 @@ def spoiling() -> Callable[[str, int], str]:
 
 @pytest.fixture
 def through(s3: SeaweedFS, remote: tuple[str, Index], monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """What is read goes through a proxy."""
+    """All reads go through a proxy."""
     monkeypatch.setattr(storage, "PART", 50_000)
     monkeypatch.setattr(patience, "FIRST_PAUSE", 0.02)
     with proxy(s3.port) as found:
@@ -331,7 +332,7 @@ def test_a_reader_killed_at_any_time_leaves_a_sound_cache(remote: tuple[str, Ind
     assert all(path.suffix == ".tar" for path in files)
 
 
-def test_a_missing_bucket_and_wrong_credentials_are_told(
+def test_a_missing_bucket_and_wrong_credentials_are_reported(
     s3: SeaweedFS, remote: tuple[str, Index], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for command in (lambda: Reader("s3://no-such-bucket/data"), lambda: pack(Noise(1), "s3://no-such-bucket/data")):

@@ -1,4 +1,4 @@
-"""Open shards: what is let go of is closed, and what was fetched ahead gives way to what is needed."""
+"""Open shards: released ones are closed, and shards fetched ahead give way to needed ones."""
 
 import os
 import time
@@ -63,7 +63,7 @@ def test_what_was_fetched_ahead_gives_way(remote: Index) -> None:
     shards.keep([2], [0, 1])
     arrive(shards)  # which cannot have got 2: both places are taken
     assert os.fstat(shards.descriptor(2)).st_size == remote.shards[2].size
-    # But what is needed at the same time does not.
+    # But shards that are needed at the same time do not.
     shards.keep([2, 3])
     shards.descriptor(3)
     shards.keep([2, 3, 0])

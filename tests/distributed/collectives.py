@@ -1,4 +1,4 @@
-"""What the pair runs to try collectives and BatchNorm by themselves."""
+"""Programs of the pair that try collectives and BatchNorm by themselves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from hardviews.models.batchnorm import BranchedBatchNorm, add_adversarial_branch
 
 
 def own_rows(rows: Tensor, shares: Sequence[int]) -> Tensor:
-    """Cut this rank's share out of the rows of all (all of them where no group runs)."""
+    """Cut this rank's share out of the rows of all (all of them if no group runs)."""
     return rows.split(list(shares))[dist.get_rank()] if dist.is_initialized() else rows
 
 

@@ -1,4 +1,4 @@
-"""What the pair runs to evaluate frozen features together."""
+"""Programs of the pair that evaluate frozen features together."""
 
 import fcntl
 import os
@@ -163,7 +163,7 @@ class Stopped(Exception):
 def swept(url: str, cache: str, stop: int = 0) -> tuple[dict[str, Tensor], int]:
     """Fit a sweep on random crops; return its numbers, of this rank's heads, and how many images this rank encoded.
 
-    stop: step after which both processes end; then there are no numbers, and what they kept stays.
+    stop: step after which both processes end; then there are no numbers, and their files stay.
     """
     os.environ["HARDVIEWS_CACHE"] = cache
     encoded = 0

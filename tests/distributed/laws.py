@@ -22,7 +22,7 @@ EQUAL, UNEQUAL = (1, 1), (2, 1)
 
 @dataclass(frozen=True)
 class Case:
-    """What to run: shares are groups of each rank; a setting is a patch that all processes run under."""
+    """A case to run: shares are groups of each rank; a setting is a patch that all processes run under."""
 
     method: str
     strategy: Strategy
@@ -35,7 +35,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Step:
-    """One step's loss, per-sample losses by term, gradients (None for what it left out), and state after it."""
+    """One step's loss, per-sample losses by term, gradients (None for weights without one), and state after it."""
 
     total: Tensor
     terms: list[tuple[str, float, Tensor]]
@@ -44,7 +44,7 @@ class Step:
 
 
 def take_steps(case: Case, fault: str = "as it is") -> list[Step]:
-    """Take steps on this process's share of the global batch (on all of it where no group runs)."""
+    """Take steps on this process's share of the global batch (on all of it if no group runs)."""
     with SETTINGS[case.setting](), SETTINGS[fault]():
         objective = build(case.method, case.strategy, case.network).to(case.dtype)
         alone = not dist.is_initialized()
@@ -101,10 +101,9 @@ def two_processes_equal_one(
 ) -> None:
     """Law 8: losses, gradients and the state after the update. A fault is planted in the pair alone.
 
-    Compared in double precision by default, so that FGSM's sign does not hang on a rounding error: no gradient of the
-    tests' pictures is both within 1e-14 of zero and not zero. The tolerance is wider than that because timm resamples
-    position embeddings in single precision, whatever the network's; the gradient of the embeddings themselves adds up
-    rounding errors of that size.
+    The default is double precision, so that FGSM's sign does not depend on a rounding error: no gradient of the tests'
+    pictures is within 1e-14 of zero unless it is zero. The tolerance is wider, because timm always resamples position
+    embeddings in single precision. The gradient of the embeddings sums rounding errors of that size.
     """
     pair.start(take_steps, case, fault)
     alone = take_steps(case)

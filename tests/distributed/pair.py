@@ -37,7 +37,7 @@ class Pair:
             pipe.send_bytes(pickle.dumps((function, arguments)))
 
     def results(self) -> list[Any]:
-        """Return what the ranks returned, in order."""
+        """Return the results of the ranks, in order."""
         answers: dict[int, Any] = {}
         while len(answers) < WORLD:
             waiting = [pipe for rank, pipe in enumerate(self.pipes) if rank not in answers]
@@ -74,7 +74,7 @@ class Pair:
             theirs.close()
             self.processes.append(process)
             self.pipes.append(ours)
-        # Imports take long on a busy machine; what is run afterwards has its own patience.
+        # Imports take long on a busy machine; later programs have their own patience.
         for pipe in self.pipes:
             if not pipe.poll(START):
                 self.stop()

@@ -35,7 +35,7 @@ def test_two_processes_equal_one(pair: Pair, name: str) -> None:
         if key.startswith("rows"):
             torch.testing.assert_close(torch.cat([first, second]), wanted, **close)
         elif key.startswith("summed"):
-            # DDP averages what each rank adds; here the shares are summed by hand.
+            # DDP averages the gradients of the ranks; here the shares are summed by hand.
             torch.testing.assert_close(first + second, wanted, **close)
         else:
             assert torch.equal(first, second), f"{key} differs between ranks"

@@ -55,7 +55,7 @@ def begin_with_local_sums() -> dict[str, Tensor]:
         return begin()
 
 
-def test_sums_of_local_rows_are_told(pair: Pair) -> None:
+def test_sums_of_local_rows_are_detected(pair: Pair) -> None:
     both, alone = pair.run(begin_with_local_sums), begin()
     assert not any(torch.equal(found["labels"], alone["labels"]) for found in both)
 

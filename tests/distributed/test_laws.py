@@ -157,7 +157,7 @@ BREAKS = {
 
 @pytest.mark.parametrize("fault", BREAKS)
 def test_faults_break_the_law(pair: Pair, fault: str) -> None:
-    # A tolerance a thousand times wider still tells them.
+    # A tolerance a thousand times wider still detects them.
     with pytest.raises(AssertionError):
         two_processes_equal_one(pair, BREAKS[fault], fault, rtol=1e-3, atol=1e-5)
 

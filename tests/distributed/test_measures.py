@@ -1,4 +1,4 @@
-"""Metrics of hard views are sums over ranks: two processes report what one does."""
+"""Metrics of hard views are sums over ranks: two processes report the same as one."""
 
 from dataclasses import replace
 from unittest.mock import patch
@@ -23,7 +23,7 @@ HEXA = Sum((1.0, Clean()), (0.5, Adversarial(8 / 255, measure=1)), (0.25, CutMix
 
 
 def report(case: Case) -> dict[str, float]:
-    """Return what a meter reports of some steps; of this rank's shares, where a group runs."""
+    """Return the report of a meter on some steps; on this rank's shares, if a group runs."""
     objective = build(case.method, case.strategy, case.network).to(case.dtype)
     meter = Meter(torch.device("cpu"))
     for number in range(case.steps):
@@ -36,7 +36,7 @@ def report(case: Case) -> dict[str, float]:
 
 
 def own_numbers(base: float) -> tuple[dict[str, float], list[list[float]], int]:
-    """Return what a meter reports beside numbers of this rank, those of all ranks, and the number of gathers."""
+    """Return the report of a meter beside numbers of this rank, those of all ranks, and the number of gathers."""
     meter = Meter(torch.device("cpu"))
     meter.add("a", torch.full((2,), base + dist.get_rank()))
     with patch.object(dist, "all_gather", wraps=dist.all_gather) as gathers:

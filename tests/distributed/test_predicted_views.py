@@ -1,4 +1,4 @@
-"""What strategies learn is the same on any number of processes, and of micro-batches."""
+"""The state that strategies learn is the same on any number of processes, and of micro-batches."""
 
 import pytest
 import torch

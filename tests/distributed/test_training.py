@@ -26,7 +26,7 @@ from tests.data.helpers import flip_bit
 from tests.distributed.training import live
 from tests.train.runs import STEPS, dying, everything, packed, rows, simclr, train, weights
 
-# Sums over two ranks are made in another order: some 1e-6 a step, more where two views are equally hard within that.
+# Sums over two ranks are made in another order: some 1e-6 a step, more if two views are equally hard within that.
 TOLERANCE = 2e-3
 
 
@@ -198,7 +198,7 @@ def test_two_processes_measure_what_one_does_and_whoever_goes_on_logs_the_same_p
         assert [row["step"] for row in rows(output)] == [row["step"] for row in rows(whole)]
         for mine, theirs in zip(rows(output), rows(whole), strict=True):
             assert mine == pytest.approx(theirs, rel=0.02, abs=0.02)
-    # Before the first step the weights are equal bit for bit, and so is what two processes measure.
+    # Before the first step the weights are equal bit for bit, and so are the measurements of two processes.
     assert rows(tmp_path / "two")[0] == rows(whole)[0]
     assert "online/knn_top1_k20" in rows(whole)[0] and "health/projector/lidar" in rows(whole)[0]
 

@@ -1,4 +1,4 @@
-"""What each of two ranks does in the tests of training."""
+"""Programs of the two ranks in the tests of training."""
 
 from pathlib import Path
 from typing import Any

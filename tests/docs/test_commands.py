@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 DOCUMENTS += [ROOT / "charts" / "hardviews" / "README.md"]
 
-# Commands that another test runs, and what proves it in that test's file.
+# Commands that another test runs, and the proof in that test's file.
 ELSEWHERE = {
     r"\.venv/bin/torchx run -s local_cwd jobs/pretrain\.py --recipe \w+( -- .*)?": (
         "tests/test_demo_command.py",
@@ -121,7 +121,7 @@ def photos(tmp_path_factory):
 
 
 def hardviews(words: list[str]) -> str:
-    """Run a command as `hardviews` would; return what it printed."""
+    """Run a command as `hardviews` would; return its output."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         try:
@@ -132,7 +132,7 @@ def hardviews(words: list[str]) -> str:
 
 
 def follow(document: Path) -> dict[str, str]:
-    """Run a document's hardviews commands and snippets in order, in the current folder; return what each printed."""
+    """Run a document's hardviews commands and snippets in order, in the current folder; return the output of each."""
     printed, names = {}, {"__name__": "__main__"}
     for block in blocks(document):
         if block.language == "python":

@@ -90,7 +90,7 @@ class Job:
         return self.until(lambda: self.stepping(world, since), seconds)
 
     def make_whole(self) -> None:
-        """Start again what has ended, and wait until all nodes train."""
+        """Start ended nodes again, and wait until all nodes train."""
         if self.coordinator.poll() is not None:
             self.start_coordinator()
         for name, process in list(self.nodes.items()):

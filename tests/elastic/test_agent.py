@@ -14,7 +14,7 @@ from hardviews.elastic.node import configure
 from tests.elastic.test_coordinator import Serving
 
 
-def test_the_coordinator_is_where_the_launcher_says_else_where_torchx_says():
+def test_the_launchers_address_of_the_coordinator_comes_before_torchxs():
     words = ["--job", "j", "--nodes", "1:2", "--host-variable", "VC_COORDINATOR_0_HOSTS"]
     words += ["--", "hardviews.cli", "pretrain", "--", "--lr", "1"]
     config, command = configure(words, {"VC_COORDINATOR_0_HOSTS": "pod-0"})

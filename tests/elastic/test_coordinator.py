@@ -1,4 +1,4 @@
-"""The coordinator over real HTTP: what it answers, what it refuses, and how it ends."""
+"""The coordinator over real HTTP: its answers, its refusals, and its end."""
 
 import http.client
 import json
@@ -186,7 +186,7 @@ def test_what_is_no_pulse_is_refused_and_does_no_harm(method, path, body, header
     assert coordinator.pulse("a", AgentState.GONE, failed=Verdict("end")).failed
 
 
-def test_who_asks_is_told_how_the_job_stands():
+def test_status_returns_the_state_of_the_job():
     coordinator = Serving()
     coordinator.pulse("a", AgentState.WAITING, reached=12)
     status, said = coordinator.request("GET", "/status")

@@ -1,4 +1,4 @@
-"""Real agents and a real coordinator through what happens to a job: kills, a power cut, leaving, joining, the end.
+"""Real agents and a real coordinator through the events of a job: kills, a power cut, leaving, joining, the end.
 
 The tests share three nodes, in the order in which they stand here: each begins with a job that is whole.
 """
@@ -91,7 +91,7 @@ def test_the_process_that_others_are_forked_from_is_killed(job):
 
 
 def test_power_is_cut_and_comes_back(job):
-    """Everything of a node stands still, its connections stay open: only time tells."""
+    """Everything of a node stands still, its connections stay open: only the time limit detects it."""
     stopped = descendants(job.nodes["n0"].pid)
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
@@ -156,7 +156,7 @@ def test_the_end_reaches_all_and_one_that_comes_late(job):
     assert job.coordinator.wait(30) == 0
 
 
-def test_a_coordinator_that_dies_at_the_end_is_told_again(other):
+def test_a_coordinator_that_dies_at_the_end_gets_the_report_again(other):
     job = other(nodes=2)
     job.until(lambda: job.lines("steps"))
     job.coordinator.kill()
@@ -165,7 +165,7 @@ def test_a_coordinator_that_dies_at_the_end_is_told_again(other):
     time.sleep(1)
     assert [node.poll() for node in job.nodes.values()] == [None, None]
     late = job.start_node("late")
-    job.until(lambda: len(descendants(late.pid)) > 1)  # it has started what its processes are forked from
+    job.until(lambda: len(descendants(late.pid)) > 1)  # it has started the process that others are forked from
     job.start_coordinator()
     assert [node.wait(30) for node in job.nodes.values()] == [0, 0, 0]
     assert late.returncode == 0

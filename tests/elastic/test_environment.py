@@ -1,4 +1,4 @@
-"""Variables that describe one of several processes are read in one place, and a mistake in them is told in words."""
+"""Variables that describe one of several processes are read in one place, and a mistake in them is a plain message."""
 
 import pytest
 

@@ -1,7 +1,7 @@
 """The laws of membership, on agents that live, fail, leave, freeze and come back as chance has it.
 
-The world here is simulated: a clock that ticks five times a second, agents that do what real ones do with a view, a
-network that loses some of them, a coordinator that may forget everything.
+The world here is simulated. Its clock ticks five times a second. Agents treat a view as real ones do, the network loses
+some of them, and the coordinator may forget everything.
 """
 
 from dataclasses import dataclass, field, replace
@@ -38,7 +38,7 @@ class Node:
     overdue: bool = False
     written: bool = False
     entered: list[int] = field(default_factory=list)
-    heard_by: Membership | None = None  # the coordinator that knows what this one remembers
+    heard_by: Membership | None = None  # the coordinator that has this one's memory
 
     def pulse(self, bounds: Bounds) -> Pulse:
         member = Member(self.name, self.slot, self.name, 1, self.processes)
@@ -63,7 +63,7 @@ class Node:
             self.state, self.failure = AgentState.WAITING, Failure(0, "lost", peer=True)
 
     def act(self, view: JobView) -> None:
-        """Do what the agent does with the coordinator's word."""
+        """React to the coordinator's answer as the agent does."""
         self.view = view
         if self.saving:
             self.saving -= 1
@@ -86,7 +86,7 @@ class Node:
 
 
 class World:
-    """Agents, a coordinator, and what happens to them."""
+    """Agents, a coordinator, and events."""
 
     def __init__(self, bounds: Bounds) -> None:
         self.now = 0.0
@@ -96,7 +96,7 @@ class World:
         self.membership = Membership("c0", self.now)
         self.away_until = -1.0
         self.rounds: dict[int, Round] = {}
-        self.limit: int | None = None  # what the nodes that start know of the training
+        self.limit: int | None = None  # the number that starting nodes know of the training
         self.processes = 2
 
     def start(self, slot: int) -> Node:
@@ -170,7 +170,7 @@ class World:
     def lose_coordinator(self, seconds: float) -> None:
         self.away_until = self.now + seconds
         self.membership = Membership(f"c{self.now}", self.away_until)
-        self.rounds = {}  # what was before, only agents remember
+        self.rounds = {}  # only agents remember the rounds before
 
     def training(self) -> list[Node]:
         """Those that run; the processes of a frozen agent end by themselves, which is the guard's business."""
@@ -491,7 +491,7 @@ def test_the_same_failure_without_a_step_ends_the_job():
     assert "rank 0 failed 3 times in a row without a step between: ValueError: no" in failed.reason
 
 
-def test_a_step_between_two_failures_counts_them_anew():
+def test_a_step_between_two_failures_counts_them_again():
     job = Lives(tolerance=3)
     for life in range(12):
         assert job.life(Failure(0, "ValueError: no"), stepped=life % 3 == 2).failed is None
@@ -509,7 +509,7 @@ def test_steps_that_lead_no_further_end_the_job_in_the_end():
     assert f"{STANDING} rounds in a row failed, and none came further than step 29" in failed.reason
 
 
-def test_failures_are_told_once_with_their_node():
+def test_failures_are_reported_once_with_their_node():
     job = Lives(tolerance=3)
     job.life(Failure(0, "ValueError: no"))
     assert job.membership.news == ["round 1 ends: on n, rank 0 failed: ValueError: no"]
@@ -522,7 +522,7 @@ def test_a_process_that_is_killed_is_given_more_time():
     assert job.life(Failure(0, "killed by SIGKILL", killed=True)).failed is not None
 
 
-def test_when_the_job_is_finished_nobody_is_told_to_stop():
+def test_when_the_job_is_finished_nobody_is_asked_to_stop():
     made = world(2)
     made.run(5)
     made.nodes[0].finished, made.nodes[0].state = True, AgentState.DONE

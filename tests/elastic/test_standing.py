@@ -1,4 +1,4 @@
-"""The lines on whether a job trains: what they say, how they are read, and when they are due."""
+"""The lines on whether a job trains: their content, how they are read, and when they are due."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The processes' store listens where it is told, on a port that is kept for it."""
+"""The processes' store listens at the given address, on a port that is kept for it."""
 
 import socket
 import time

@@ -74,7 +74,7 @@ def test_slow_steps_have_a_multiple_of_their_usual_time():
     assert process.watch.overdue(process.now)
 
 
-def test_steps_that_were_not_heard_of_count_for_the_usual_time():
+def test_steps_without_a_report_count_for_the_usual_time():
     process = Process()
     process.step(1, times=4)
     process.run(8)
@@ -103,7 +103,7 @@ def test_the_first_steps_of_a_round_have_the_time_of_its_start():
     assert not process.watch.overdue(process.now)
 
 
-def test_progress_within_a_phase_begins_its_time_anew():
+def test_progress_within_a_phase_begins_its_time_again():
     process = Process()
     process.phase = Phase.EPOCH
     for _ in range(3):

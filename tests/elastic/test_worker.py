@@ -1,4 +1,4 @@
-"""What a training process says of itself, and when it says nothing."""
+"""Reports of a training process about itself, and when it sends none."""
 
 import json
 
@@ -49,7 +49,7 @@ def test_without_an_agent_all_of_it_does_nothing(monkeypatch):
         assert last_reached() is None
 
 
-def test_steps_are_told(line):
+def test_steps_are_reported(line):
     reached(3)
     assert line.said == [{"step": 3}]
 
@@ -72,12 +72,12 @@ def test_one_that_leaves_says_that_it_writes_nothing_more(line):
     assert line.said == [{"written": True}]
 
 
-def test_what_earlier_lives_reached(monkeypatch):
+def test_the_furthest_step_of_earlier_lives_is_read(monkeypatch):
     monkeypatch.setenv("HARDVIEWS_REACHED", "17")
     assert last_reached() == 17
 
 
-def test_a_mistake_of_the_user_is_told_as_such(line):
+def test_a_mistake_of_the_user_is_reported_as_such(line):
     with pytest.raises(UserError), supervised():
         raise UserError("no such folder")
     assert line.said == [{"failing": "no such folder", "user": True}]
@@ -107,14 +107,14 @@ GLOO = (
         (ValueError("peer"), False),
     ],
 )
-def test_a_lost_peer_is_told_from_a_mistake(line, error, lost):
+def test_a_lost_peer_is_distinguished_from_a_mistake(line, error, lost):
     assert lost_a_peer(error) == lost
     with pytest.raises(type(error)), supervised():
         raise error
     assert line.said[0]["peer"] == lost
 
 
-def test_what_is_told_of_a_lost_peer_is_short(line):
+def test_the_report_of_a_lost_peer_is_short(line):
     with pytest.raises(RuntimeError), supervised():
         raise RuntimeError(GLOO)
     assert line.said[0]["failing"] == "RuntimeError: Connection closed by peer [127.0.0.1]:36269."

@@ -24,7 +24,7 @@ if os.environ.get("TOY_IS_TOO_LARGE"):
 
 
 def meet(rank: int, world: int) -> Callable[[bool], bool]:
-    """Connect all processes; return what tells them whether any of them was asked to stop."""
+    """Connect all processes; return the object that reports whether any of them was asked to stop."""
     place = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
     if rank > 0:
         while True:

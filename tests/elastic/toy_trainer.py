@@ -1,4 +1,4 @@
-"""A training job of a moment: its processes add ones over all processes and note what they saw, step by step.
+"""A training job of a moment: its processes add ones over all processes and note their values, step by step.
 
 Run by the agent as `tests.elastic.toy_trainer FOLDER [OPTION ...]`. It saves its step to FOLDER/saved every `--save`
 steps, and on SIGTERM, agreed by all; it goes on from there.

@@ -150,7 +150,7 @@ def test_memory_is_that_of_the_tracker_of_torch() -> None:
         trainer.objective(batch, 64).total.backward()
     theirs = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]
     weights = sum(4 * weight.numel() for weight in trainer.objective.parameters())
-    states = own - weights  # of the optimizer: what a step leaves beside the weights is at most two copies
+    states = own - weights  # of the optimizer: after a step at most two copies of the weights
     assert theirs <= own <= theirs + 2.1 * weights and states > 0
 
 

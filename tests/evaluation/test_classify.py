@@ -139,7 +139,7 @@ def test_training_images_in_the_data_are_counted(data, project, client, classifi
     assert client.get_run(result.run_id).data.metrics["overlap/pretrain_test"] == 60
 
 
-def test_mistakes_are_told_before_anything_is_computed(data, project, classified, tmp_path, monkeypatch):
+def test_mistakes_are_reported_before_anything_is_computed(data, project, classified, tmp_path, monkeypatch):
     output = classified[0]
     make_images(tmp_path / "other", 2, 9, ("blue", "mauve"))
     pack(image_folder(str(tmp_path / "other")), str(tmp_path / "other_packed"))

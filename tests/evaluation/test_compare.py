@@ -89,7 +89,7 @@ def test_runs_are_compared_on_every_set_that_all_of_them_have(project, capsys):
     assert "transfer food/test (digest foodfoodfood) is left out" in said
 
 
-def test_what_cannot_be_compared_is_told(evaluated, project, tmp_path):
+def test_runs_that_cannot_be_compared_are_reported(evaluated, project, tmp_path):
     first = evaluated(0.5)
     with Run.start("exp", "pretrain", folder=project) as bare:
         pass

@@ -1,4 +1,4 @@
-"""Batches of random crops: who is in them, and where each image is cut."""
+"""Batches of random crops: their images, and the place of each crop."""
 
 from collections import Counter
 from dataclasses import replace

@@ -112,14 +112,14 @@ def test_both_protocols_with_baselines_are_children_of_the_pretraining_run(data,
         assert word in text
     head = next(i for i, line in enumerate(text.splitlines()) if "features" in line and "k=60" in line)
     above, below = (text.splitlines()[i].split() for i in (head - 1, head))
-    # The number of classes is below 5, and what was held out is no test: neither has a column.
+    # The number of classes is below 5, and the held-out images are not a test: neither has a column.
     assert above == ["k-NN"] * 4 + ["linear"] and below == ["features", "top-1", "k=10", "k=20", "k=60", "top-1"]
     rows = [line for line in text.splitlines() if "raw pixels" in line]
     assert f"{results[0].metrics['pixels']['knn/top1_k20']:.1f}" in rows[0]
 
 
 def test_from_a_score_one_reaches_encoder_data_recipe_and_commit(data, project, client, tmp_path, encoder):
-    """By model and data set the score is found, and both lead to where they come from."""
+    """By model and data set the score is found, and both lead to their origin."""
     with Run.start("exp", "pretrain", folder=project) as run:
         pass
     origin = {"recipe": "digits", "commit": "c0ffee", "data": "d" * 64}
@@ -175,7 +175,7 @@ def test_a_weight_that_moves_is_noticed(data, project, pretrained, monkeypatch):
         evaluate_knn(Knn(pretrained[0], data=str(data), project=str(project), device="cpu", baselines=False))
 
 
-def test_mistakes_are_told_before_anything_is_computed(data, project, pretrained, tmp_path, monkeypatch):
+def test_mistakes_are_reported_before_anything_is_computed(data, project, pretrained, tmp_path, monkeypatch):
     output = pretrained[0]
     make_images(tmp_path / "other", 2, 9, ("blue", "green", "pink"))
     pack(image_folder(str(tmp_path / "other")), str(tmp_path / "other_packed"))
@@ -225,7 +225,7 @@ def test_the_data_is_the_folder_of_the_parts_or_its_part_for_training(data, monk
 
 
 @pytest.mark.parametrize("evaluation", [Knn, Linear])
-def test_a_crop_that_fits_no_patch_is_told_before_images_are_read(evaluation, data, project, tmp_path, monkeypatch):
+def test_a_crop_that_fits_no_patch_is_reported_before_images_are_read(evaluation, data, project, tmp_path, monkeypatch):
     vit = Encoder(Backbone("test_vit", small_stem=True, image_size=16), Normalisation(), None, 16)
     save(vit, tmp_path / "vit")
     run = {"run": str(tmp_path / "vit"), "data": str(data), "project": str(project), "device": "cpu"}

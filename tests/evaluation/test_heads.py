@@ -101,7 +101,7 @@ def test_lars_and_batchnorm_are_maes(decay):
     torch.testing.assert_close(head.classifier().scores(values).double(), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_heads_of_one_reading_begin_alike_and_as_published():
+def test_heads_of_one_reading_begin_equally_and_as_published():
     wide = TrainedHead.begin(HeadSettings(Reading(), 1.0), MOCO, 2048, 100, 0, CPU)
     assert wide.weight_DL.std().item() == pytest.approx(0.01, rel=0.01) and not wide.bias_L.any()
     assert torch.equal(

@@ -1,4 +1,4 @@
-"""`hardviews health`: the verdict on a run from what it left, wherever that is."""
+"""`hardviews health`: the verdict on a run from its files, wherever they are."""
 
 import json
 import shutil

@@ -128,8 +128,8 @@ def test_every_prediction_is_that_of_brute_force_with_copies_in_the_training_set
 
 
 @pytest.mark.parametrize("copies", [10, 200])
-def test_neighbours_that_the_product_in_single_precision_cannot_tell_apart(copies):
-    """Nearer by 1e-9 each: what single precision proposes is not enough."""
+def test_neighbours_that_the_product_in_single_precision_cannot_separate(copies):
+    """Nearer by 1e-9 each: the proposals of single precision are not enough."""
     base = torch.zeros(1, 16)
     base[0, 0] = 1
     train = base.repeat(copies, 1)

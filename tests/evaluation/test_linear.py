@@ -192,7 +192,7 @@ def test_a_rate_that_diverges_is_not_chosen():
     assert fitted.choice.settings["lr"] == 0.1
 
 
-def test_rates_that_all_overflow_are_told():
+def test_rates_that_all_overflow_are_reported():
     with pytest.raises(UserError, match=r"overflow at every learning rate .* lower --rates"):
         fit(problem(noise=0.6)[0], solver="sgd", epochs=10, rates=(2e38, 3e38))
 
@@ -203,7 +203,7 @@ def test_constant_features_do_no_harm():
     assert top(1, scores(fit(wide[0], solver="lbfgs"), wide[1]), test.labels_N) > 97
 
 
-def test_a_best_value_at_the_end_of_its_grid_is_told():
+def test_a_best_value_at_the_end_of_its_grid_is_reported():
     grid = Grid("lr", (0.1, 1.0, 10.0))
     assert grid.remark(10.0, {0.1: 50, 1.0: 60, 10.0: 70}) == [
         "The best lr, 10, is the highest of its grid: a wider grid may give a better one."
@@ -213,7 +213,7 @@ def test_a_best_value_at_the_end_of_its_grid_is_told():
     assert grid.remark(0.1, {0.1: 80, 1.0: 80, 10.0: 70}) == []  # no better than the value beside it
 
 
-def test_mean_per_class_counts_classes_alike():
+def test_mean_per_class_counts_classes_equally():
     labels = torch.tensor([0, 0, 0, 0, 1, 2])
     predictions = torch.tensor([0, 0, 0, 1, 1, 0])
     assert mean_class(predictions, labels, 4) == pytest.approx(100 * (3 / 4 + 1 + 0) / 3)

@@ -1,4 +1,4 @@
-"""Evaluations of images that may have several classes: scores, records, and what is refused."""
+"""Evaluations of images that may have several classes: scores, records, and refusals."""
 
 import numpy as np
 import pytest
@@ -137,7 +137,7 @@ def test_every_protocol_has_its_published_precision(archives, project, client, p
         run_compare(Compare((results[0].run_id, results[0].run_id), project=str(project)))
 
 
-def test_what_does_not_take_them_says_so_before_anything_is_computed(archives, project, pretrained, monkeypatch):
+def test_commands_that_do_not_take_them_refuse_before_anything_is_computed(archives, project, pretrained, monkeypatch):
     where = {**HERE, "project": str(project), "data": f"torchvision:VOCDetection?root={archives}"}
     monkeypatch.setattr(Run, "start", lambda *_, **__: pytest.fail("a run was opened"))
     with pytest.raises(UserError, match=r"several classes each, which this evaluation does not take\. Use hard"):

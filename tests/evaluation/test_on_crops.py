@@ -73,7 +73,7 @@ def test_a_head_of_a_sweep_equals_the_head_alone_bit_for_bit(index, kind, thread
 
 
 @pytest.mark.parametrize("name", sorted(set(PROTOCOLS) - {"cached"}))
-def test_each_protocol_tells_colours_apart_and_draws_no_global_random_number(index, name):
+def test_each_protocol_separates_colours_and_draws_no_global_random_number(index, name):
     published = PROTOCOLS[name]
     scale = published.batch / 20 if published.scaled else 1  # the rate is that of the published batch
     rates = tuple(rate * scale for rate in published.rates[-2:])
@@ -123,26 +123,26 @@ def test_a_protocol_of_one_head_is_trained_on_all_images_and_chooses_nothing(ind
     assert one.choice.held_out_top1 is None and one.choice.settings == {"lr": 0.1, "weight_decay": 0.0}
 
 
-def test_too_few_images_to_choose_on_are_told(index, kind):
+def test_too_few_images_to_choose_on_are_reported(index, kind):
     sweep = sweep_of(index, kind=kind)
     task = replace(task_of(sweep), held_out_N=torch.zeros(len(index), dtype=torch.bool))
     with pytest.raises(UserError, match="too few to hold some out"):
         fit_on_crops(sweep, task, False)
 
 
-def test_weights_that_overflow_are_told(index):
+def test_weights_that_overflow_are_reported(index):
     wide = replace(PIXELS, embed=lambda images: PIXELS.embed(images) * 1e30)
     with pytest.raises(UserError, match="overflow at every learning rate of moco; give lower --rates"):
         fitted(sweep_of(index, replace(MOCO, epochs=2, batch=16, rates=(1e30,)), wide))
 
 
-def test_features_that_are_not_finite_are_told(index):
+def test_features_that_are_not_finite_are_reported(index):
     broken = replace(PIXELS, embed=lambda images: PIXELS.embed(images) / 0)
     with pytest.raises(UserError, match="not finite"):
         fitted(sweep_of(index, replace(MOCO, epochs=1, batch=16), broken))
 
 
-def test_a_best_rate_at_the_end_of_its_grid_is_told(index):
+def test_a_best_rate_at_the_end_of_its_grid_is_reported(index):
     protocol = replace(MOCO, epochs=8, batch=16, rates=(1e-7, 1e-6, 0.3))
     assert "highest of its grid" in fitted(sweep_of(index, protocol, PIXELS)).choice.remarks[0]
 
@@ -239,7 +239,7 @@ def test_kept_heads_of_other_settings_are_not_taken(index):
     assert len(sweep.states._store.folders()) == len(folders) + 1
 
 
-def test_damaged_heads_are_trained_anew(index, caplog):
+def test_damaged_heads_are_trained_again(index, caplog):
     sweep = sweep_of(index, kind=PIXELS)
     one = [sweep.settings[0][0]]
     whole = sweep.train(one, torch.arange(60), "first").mine[0].classifier.weight_DL

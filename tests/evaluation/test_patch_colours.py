@@ -1,4 +1,4 @@
-"""Colours of patches: principal components in an independent formula, and what they do not depend on."""
+"""Colours of patches: principal components in an independent formula, and their invariances."""
 
 import numpy as np
 import pytest

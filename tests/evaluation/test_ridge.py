@@ -51,7 +51,7 @@ def test_float32_features_and_scales_do_not_matter_and_constant_features_divide_
     torch.testing.assert_close(scaled[PENALTY], scores, rtol=1e-3, atol=1e-3)
 
 
-def test_classes_that_lie_apart_are_told_apart():
+def test_separable_classes_are_separated():
     centres = np.eye(4) * 10
     numbers = np.random.default_rng(0)
     labels = np.repeat(np.arange(4), 5)

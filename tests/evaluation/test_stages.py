@@ -1,4 +1,4 @@
-"""Features of a stage: against hooks on the modules of the network, and what a command does with them."""
+"""Features of a stage: against hooks on the modules of the network, and their use in a command."""
 
 import pytest
 import timm

@@ -61,7 +61,7 @@ def network():
         ({"encoder": "timm:resnet18", "image_size": 0}, "--image-size is 0"),
     ],
 )
-def test_mistakes_are_told_at_once(options, words):
+def test_mistakes_are_reported_at_once(options, words):
     with pytest.raises(UserError, match=words):
         Subject(**options)
 

@@ -167,7 +167,7 @@ def test_images_of_one_class_each_are_one_against_the_rest():
     assert fitted.peeks(train) == {}
 
 
-def test_few_images_are_told():
+def test_few_images_are_reported():
     train = multi(40)
     least = fewest(train, CLASSES)
     assert least == int((train.sets_NL == 1).sum(0).min())

@@ -75,7 +75,7 @@ def test_the_command_evaluates_all_sets(sets, project, client, capsys):
     assert "cifar10" in said and "pets" in said and "mean per class" in said
 
 
-def test_a_set_that_is_not_there_is_told_and_the_others_are_evaluated(sets, project, tmp_path, capsys):
+def test_a_set_that_is_not_there_is_reported_and_the_others_are_evaluated(sets, project, tmp_path, capsys):
     places = (sets[0], f"{tmp_path}/none")
     config = Transfer(**ENCODER, sets=places, weights_l2=(1.0,), project=str(project))
     with pytest.raises(UserError, match=r"1 of 2 data sets were not evaluated\. none: There is no packed dataset"):
@@ -86,7 +86,7 @@ def test_a_set_that_is_not_there_is_told_and_the_others_are_evaluated(sets, proj
 
 
 def test_every_set_has_a_run_and_a_headline_of_its_own_also_in_one_job(sets, project, client, tmp_path, monkeypatch):
-    """A job that is started again goes on in its runs: they are told apart by their test sets."""
+    """A job that is started again goes on in its runs: their test sets distinguish them."""
     monkeypatch.setenv("TORCHX_JOB_ID", "kubernetes://torchx/ns:transfer-abc")
     encoder = Encoder(Backbone("resnet10t", small_stem=True), Normalisation(), None, 16)
     with Run.start("hardviews", "pretrain", folder=project) as run:

@@ -1,4 +1,4 @@
-"""The command: what it prints, what it refuses, and that it leaves nothing half-written."""
+"""The command: its output, its refusals, and that it leaves nothing half-written."""
 
 import importlib.util
 import json

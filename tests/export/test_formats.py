@@ -1,4 +1,4 @@
-"""Every format computes what the encoder computes, under names and in files that its library expects."""
+"""Every format computes the same as the encoder, under names and in files that its library expects."""
 
 import json
 import pickle
@@ -82,7 +82,7 @@ def test_timm_loads_the_folder(name, runs, export):
     assert config["input_size"][1:] == (encoder.image_size,) * 2
 
 
-def test_timm_is_told_nothing_of_its_own_weights(export):
+def test_timm_gets_nothing_of_its_own_weights(export):
     config = json.loads((export("resnet18", "timm", license="cc-by-4.0") / "config.json").read_text())
     told = config["pretrained_cfg"]
     assert (

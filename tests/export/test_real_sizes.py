@@ -17,7 +17,7 @@ from tests.export.encoders import make, saved
 
 pytestmark = pytest.mark.exports
 
-# Small images: what a format may get wrong does not depend on their size.
+# Small images: mistakes of a format do not depend on their size.
 NETWORKS = {
     "resnet50": {"side": 64},
     "vit_small_patch16_224": {"side": 64, "image_size": 64},

@@ -14,7 +14,7 @@ from hardviews.export.formats import FORMATS
 
 ALL = [name for name in FORMATS if name != "detectron2"]  # its lines need detectron2
 
-# Runs the printed lines of each format; `features` is what they, or the line after them, compute.
+# Runs the printed lines of each format; `features` is their result, or that of the line after them.
 CHILD = """
 import sys
 

@@ -1,4 +1,4 @@
-"""Files of weights as other codes write them: random networks in each code's names, with what lies beside them."""
+"""Files of weights as other codes write them: random networks in each code's names, with the entries beside them."""
 
 import argparse
 from collections import OrderedDict

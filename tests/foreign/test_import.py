@@ -1,4 +1,4 @@
-"""`hardviews import` writes an encoder that every command takes like a run of ours, and that says where it is from."""
+"""`hardviews import` writes an encoder that every command takes like a run of ours, and that names its origin."""
 
 import contextlib
 import hashlib
@@ -40,7 +40,7 @@ def weights(workplace):
 
 
 def imports(project: Path, file: str, output: str = "runs/theirs", **options: object) -> str:
-    """Import; return what was printed."""
+    """Import; return the output."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         run_import(Import(file, output, project=str(project), **options))
     return printed.getvalue()

@@ -148,7 +148,7 @@ def test_the_momentum_encoder_can_be_chosen(tmp_path):
     check_equal(opened(path, part="encoder_k"), files.resnet(seed=9))
 
 
-def test_a_resnet_50_is_told_from_the_others(tmp_path):
+def test_a_resnet_50_is_distinguished_from_the_others(tmp_path):
     for depth, name in ((34, "resnet34"), (50, "resnet50")):
         network = files.resnet(depth)
         one = opened(files.save(files.simsiam(network), tmp_path / f"{depth}.pth.tar"))

@@ -87,7 +87,7 @@ def test_a_classifier_gives_probabilities(folder: Path, tmp_path: Path) -> None:
         (None, "Image 1 is a NoneType"),
     ],
 )
-def test_what_is_no_image_is_named(folder: Path, image: Any, said: str) -> None:
+def test_things_that_are_not_images_are_named(folder: Path, image: Any, said: str) -> None:
     with pytest.raises(UserError, match=said):
         hardviews.load(folder).embed([picture(), image])
 

@@ -1,4 +1,4 @@
-"""What the commands do, as functions: from images to a comparison, and what a program sees of the package."""
+"""The commands as functions: from images to a comparison, and the public names of the package."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Affinities from files: what is read, and what is refused in words."""
+"""Affinities from files: accepted and refused ones."""
 
 import re
 from pathlib import Path

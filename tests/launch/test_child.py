@@ -1,4 +1,4 @@
-"""What the launcher starts again, how often, and what it is started with."""
+"""Processes that the launcher starts again: how often, and with which environment."""
 
 import os
 import signal
@@ -83,7 +83,7 @@ def test_a_file_of_the_users_stands_in_for_no_module(name, tmp_path, monkeypatch
 
 
 def test_the_file_would_stand_in_for_it_otherwise(tmp_path):
-    """The setting is needed: this is what it prevents."""
+    """The setting is needed: it prevents this."""
     import subprocess
 
     (tmp_path / "random.py").write_text("raise RuntimeError('the wrong module')")

@@ -1,4 +1,4 @@
-"""What is wrong with the command of a job, found by the code that its own processes run."""
+"""Mistakes in the command of a job, found by the code that its own processes run."""
 
 import os
 

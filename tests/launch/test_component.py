@@ -53,7 +53,7 @@ def test_nodes_that_make_no_sense_are_refused(text):
 
 def test_pretraining_has_one_coordinator_first_and_elastic_trainers():
     app = pretrain("--lr", "1", recipe="r", data="d", output="o", j="2:4x8", cpu=16, gpu=8, env={"A": "b"})
-    coordinator, trainer = app.roles  # the first role's host is what TorchX tells the others
+    coordinator, trainer = app.roles  # TorchX gives the first role's host to the others
     assert (coordinator.name, coordinator.num_replicas, coordinator.resource.gpu) == ("coordinator", 1, 0)
     assert (trainer.min_replicas, trainer.num_replicas, trainer.resource.gpu) == (2, 4, 8)
     assert trainer.env["A"] == "b"

@@ -1,4 +1,4 @@
-"""Arguments of components as text: each arrives with its type, and what cannot be read is one sentence."""
+"""Arguments of components as text: each arrives with its type, and an unreadable one is one sentence."""
 
 import inspect
 import typing

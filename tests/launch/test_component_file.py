@@ -1,4 +1,4 @@
-"""`torchx run` finds components in files, and says what is wrong with a file or a name."""
+"""`torchx run` finds components in files, and names the mistake in a file or a name."""
 
 import pytest
 

@@ -108,7 +108,7 @@ def test_joining_where_no_job_is():
 
 
 class Launch:
-    """A launched job, its timeline and what it said."""
+    """A launched job, its timeline and its output."""
 
     def __init__(self, folder: Path, *words: str) -> None:
         self.timeline = folder / "timeline"

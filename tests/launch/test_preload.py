@@ -1,4 +1,4 @@
-"""What processes are forked from: everything imported, and nothing that a fork would break."""
+"""The process that others are forked from: everything imported, and nothing that a fork would break."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What `torchx run` does with a job before it is submitted: mistakes of all kinds in one list."""
+"""Checks of `torchx run` before a job is submitted: mistakes of all kinds in one list."""
 
 from typing import ClassVar
 
@@ -87,7 +87,7 @@ def test_a_dry_run_looks_at_the_words_alone(checked, monkeypatch):
     assert checked.made[1].job.gpu is None  # this machine's GPUs are there without being asked for
 
 
-def test_what_could_not_be_checked_is_told_and_refuses_nothing(checked, monkeypatch, capsys):
+def test_what_could_not_be_checked_is_reported_and_refuses_nothing(checked, monkeypatch, capsys):
     monkeypatch.setattr(checked, "places_found", ([], ["The job waits."], "nothing listens at http://store:8333"))
     with runner(submits=True) as made:
         made.dryrun(job(), "kubernetes", cfg=CFG)

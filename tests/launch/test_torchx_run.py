@@ -1,4 +1,4 @@
-"""`torchx run` takes file names, and refuses what cannot run."""
+"""`torchx run` takes file names, and refuses jobs that cannot run."""
 
 import http.server
 import json
@@ -172,7 +172,7 @@ def test_options_in_the_file_are_read_and_unknown_ones_refused(tmp_path):
 
 
 class Api(http.server.BaseHTTPRequestHandler):
-    """Has everything that a job needs; notes what is created for good."""
+    """Has everything that a job needs; notes the created objects."""
 
     created: ClassVar[list[str]] = []
 

@@ -258,7 +258,7 @@ def test_a_source_to_pack_is_needed(values):
     assert text.startswith("pack: source is empty.")
 
 
-# What is right
+# Correct input
 
 
 def test_a_job_without_mistakes_is_one_line(values, capfd):

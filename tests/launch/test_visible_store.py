@@ -1,4 +1,4 @@
-"""Whether the store of a job can be looked at from where the job is submitted."""
+"""Whether the store of a job is visible from the machine that submits the job."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def no_credentials_file(monkeypatch, tmp_path):
         (StoreOfJob(INSIDE | KEYS), FORWARDED | KEYS, "http://localhost:8333"),
         # Keys alone: the job's endpoint may be reached from here.
         (StoreOfJob(INSIDE | KEYS), KEYS, "http://store:8333"),
-        # Nothing says where the job's store is: then it is the one that is named here.
+        # Nothing names the job's store: then it is the one that is named here.
         (StoreOfJob({}, complete=False), FORWARDED | KEYS, "http://localhost:8333"),
         (StoreOfJob({}), FORWARDED | KEYS, "http://localhost:8333"),
     ],

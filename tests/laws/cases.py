@@ -1,4 +1,4 @@
-"""What the laws are tested on: add a method or a strategy by adding its name here."""
+"""Cases on which the laws are tested: add a method or a strategy by adding its name here."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -165,10 +165,10 @@ METHODS: dict[str, Callable[[nn.Module, int], Method]] = {
     "toy_clusters": toys.ToyClusters,
 }
 
-# Methods whose mixed labels compete in one softmax, where a label without weight is no candidate: law 4 is another.
+# Methods whose mixed labels compete in one softmax. A label without weight is not a candidate: law 4 differs.
 JOINT_LABELS = {"moco", "moco_symmetric"}
 
-#: The networks of methods that do not take all, the first one where none is named.
+#: The networks of methods that do not take all, the first one if none is named.
 SERVED: dict[str, tuple[str, ...]] = {"ibot": ("vit",)}
 
 #: Strategies, by name or kind, that a method refuses.

@@ -1,4 +1,4 @@
-"""The laws, each a function that raises where it is broken, so that a planted fault can be shown to break it."""
+"""The laws, each a function that raises if it is broken, so that a planted fault can be shown to break it."""
 
 import math
 from dataclasses import replace
@@ -83,7 +83,7 @@ def selection_equals_brute_force(method: str, network: str, choose: str = "harde
 
 
 def averaging_equals_brute_force(method: str, network: str, strategy: Strategy) -> None:
-    """Law 2, where nothing is chosen: losses and gradients are the mean of those of every assignment on its own."""
+    """Law 2 without a choice: losses and gradients are the mean of those of every assignment on its own."""
     objective, clean = build(method, strategy, network), build(method, Clean(), network)
     batch = make_batch(objective)
     with without_noise(objective), without_noise(clean):
@@ -166,7 +166,7 @@ def an_unchanged_hard_view_costs_the_same(method: str, network: str) -> None:
 def mixed_loss_is_linear(method: str, network: str) -> None:
     """Law 4: the mixed loss interpolates between those of the two labels.
 
-    Where these compete in one softmax (`JOINT_LABELS`), a label without weight is no candidate. So the loss is linear
+    If these compete in one softmax (`JOINT_LABELS`), a label without weight is no candidate. So the loss is linear
     in the open interval, jumps at its ends down to the losses of the two labels alone, and is never below the entropy
     of the mixed label.
     """
@@ -232,7 +232,7 @@ def attack_keeps_its_bound(method: str, network: str, attack: Adversarial) -> No
         (term,) = objective.strategy(batch, objective)
         with torch.no_grad():
             attacked = objective.pairwise(term.batch, attack=True)[0]
-            # The same views unperturbed through the same BatchNorm branch: what the attack started from.
+            # The same views unperturbed through the same BatchNorm branch: the start of the attack.
             start = {
                 slot: replace(view, source=Crops(batch.views[slot].pixels(), view.normalisation))
                 for slot, view in term.batch.hard.items()

@@ -1,4 +1,4 @@
-"""Five toy methods that use what the real ones will: each leans on another part of the contract."""
+"""Five toy methods: each uses another part of the contract of the real methods."""
 
 from copy import deepcopy
 from math import isqrt

@@ -1,4 +1,4 @@
-"""BYOL's target network: how it follows, what it sees, and that it takes no gradient."""
+"""BYOL's target network: how it follows, its input, and that it takes no gradient."""
 
 from dataclasses import replace
 from math import cos, pi

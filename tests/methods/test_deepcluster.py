@@ -1,4 +1,4 @@
-"""What DeepCluster remembers, when it clusters, and who gets no label."""
+"""DeepCluster's memory, the time of its clustering, and images without a label."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -277,13 +277,13 @@ def test_running_statistics_weigh_sizes_of_views_as_published(method: str) -> No
     assert error < 0.1 * (sizes[0] - sizes[1]).abs().max()
 
 
-def test_a_bank_of_hard_views_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bank_of_hard_views_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DeepCluster, "unselected_state", False)
     with pytest.raises(AssertionError):
         test_the_bank_takes_first_candidates_though_others_are_trained_on("hard_views")
 
 
-def test_running_statistics_moved_by_the_first_pass_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_statistics_moved_by_the_first_pass_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     normalising = deepcluster.normalising
     monkeypatch.setattr(deepcluster, "normalising", lambda module, branch, update: normalising(module, branch, True))
     with pytest.raises(AssertionError):

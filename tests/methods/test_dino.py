@@ -1,4 +1,4 @@
-"""DINO and iBOT refuse what distils nothing."""
+"""DINO and iBOT refuse settings that distil nothing."""
 
 from typing import Any
 

@@ -293,7 +293,7 @@ def test_each_part_is_a_mean_over_its_own_images() -> None:
     wanted = parts_of_the_loss(objective, batch)
     losses = objective(batch, SAMPLES)
     torch.testing.assert_close(losses.total.double(), wanted, rtol=1e-5, atol=1e-6)
-    # Both are told apart.
+    # Both are distinguished.
     measured = {name: values[~values.isnan()] for name, values in losses.measures.items()}
     assert len(measured["0/loss/clean"]) == SAMPLES
     assert len(measured["1/loss/clean"]) == known

@@ -111,7 +111,7 @@ def test_any_number_of_ranks_comes_to_the_same(seed: int, rows: int, clusters: i
         assert torch.equal(labels_N, alone[1])
 
 
-def test_ranks_that_do_not_add_up_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_whose_sums_are_not_added_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     given_ = problem(0, 40, 4)
     alone = spherical_kmeans(*given_, 5, 8)
     monkeypatch.setattr(Ranks, "sum", lambda self, values: values)

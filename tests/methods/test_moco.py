@@ -1,4 +1,4 @@
-"""MoCo: what its mixed labels mean, in which groups it normalises, and what its state does."""
+"""MoCo: the meaning of its mixed labels, the groups of its normalisation, and its state."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""MoCo step by step: the published order, the shuffle, what reaches the queue, every reading under the laws."""
+"""MoCo step by step: the published order, the shuffle, the keys in the queue, every reading under the laws."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -44,7 +44,7 @@ def test_the_defaults_are_the_published_ones() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"queue": 0}, {"temperature": 0.0}, {"momentum": 1.5}, {"hidden": 0}, {"output": 0}])
-def test_settings_that_tell_nothing_apart_are_refused(wrong: dict[str, Any]) -> None:
+def test_settings_that_separate_nothing_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=rf"^method\.{next(iter(wrong))} is "):
         MoCoConfig(**wrong)
 
@@ -116,7 +116,7 @@ def test_four_steps_of_the_published_order(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def shuffle_of(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the positions in the order that they were encoded in, and what came back for each row."""
+    """Return the positions in the order that they were encoded in, and the result for each row."""
     seen: list[Tensor] = []
 
     def encode(pixels: Tensor) -> Tensor:
@@ -287,7 +287,7 @@ def test_every_reading_under_the_laws_of_mixing(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize(("labels", "joint"), [("joint", False), ("separate", True)])
-def test_law_4_tells_the_readings_apart(monkeypatch: pytest.MonkeyPatch, labels: Any, joint: bool) -> None:
+def test_law_4_distinguishes_the_readings(monkeypatch: pytest.MonkeyPatch, labels: Any, joint: bool) -> None:
     monkeypatch.setitem(METHODS, "other", MoCoConfig(16, 8, 12, 0.9, mixed_labels=labels, view=VIEW).build)
     monkeypatch.setattr(laws, "JOINT_LABELS", {"other"} if joint else set())
     with pytest.raises(AssertionError):

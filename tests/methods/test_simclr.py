@@ -1,4 +1,4 @@
-"""SimCLR: its head, and the precision of its similarities; what it, SimSiam and BYOL refuse."""
+"""SimCLR: its head, and the precision of its similarities; refusals of SimCLR, SimSiam and BYOL."""
 
 from collections.abc import Callable
 

@@ -95,7 +95,7 @@ def test_takes_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("iterations", [1, 3])
-def test_a_fault_is_told(iterations: int) -> None:
+def test_a_fault_is_detected(iterations: int) -> None:
     """Rows before columns is another algorithm."""
     scores = cosines(7, 4, 1)
     transposed = sinkhorn(scores.T, 0.05, iterations).T

@@ -232,7 +232,7 @@ def test_hardness_is_the_swapped_prediction_of_the_candidates() -> None:
             torch.testing.assert_close(hardness, wanted)
 
 
-def test_scores_tell_which_prototype() -> None:
+def test_scores_give_the_prototype() -> None:
     objective, method = swav()
     batch = make_batch(objective)
     pair = objective.pairs[0]

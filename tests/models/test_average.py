@@ -60,7 +60,7 @@ def test_it_is_the_weighted_sum_of_all_states(decay: float, steps: int) -> None:
     assert found["1.num_batches_tracked"] == steps
 
 
-def test_the_copies_take_no_gradient_and_may_begin_anew() -> None:
+def test_the_copies_take_no_gradient_and_may_begin_again() -> None:
     net = network()
     average = WeightAverage({"network": net, "classifier": nn.Linear(2, 2)}, 0.5)
     assert not any(parameter.requires_grad for parameter in average.parameters())

@@ -82,7 +82,7 @@ def test_one_group_is_torch_bit_for_bit() -> None:
 
 
 def test_several_rows_a_sample_stay_together() -> None:
-    """Where a network makes several rows of each image (patches, say), a group holds those of its images."""
+    """If a network makes several rows of each image, such as patches, a group holds the rows of its images."""
     torch.manual_seed(0)
     norm = BranchedBatchNorm(nn.BatchNorm1d(3))
     x = torch.randn(4 * 5, 3)

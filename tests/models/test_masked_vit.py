@@ -1,4 +1,4 @@
-"""The masked vision transformer is timm's own where nothing is masked, else another implementation's."""
+"""The masked vision transformer equals timm's if nothing is masked, and otherwise another implementation."""
 
 import pytest
 import timm
@@ -71,7 +71,7 @@ def test_masked_patches_show_the_token(name: str) -> None:
     images, mask = torch.randn(4, 3, 32, 32), torch.rand(4, 16) < 0.4
     made = tokens(vit, images, token[0], mask)
     with torch.no_grad():
-        # What lies under the mask does not matter, and the rest does.
+        # Patches under the mask do not matter, and the rest does.
         covered = mask.view(4, 1, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
         other = tokens(vit, torch.where(covered, 5.0, images), token[0], mask)
         assert torch.equal(other.features, made.features)

@@ -23,7 +23,7 @@ def lengths(method: Tiny) -> list[float]:
 
 @given(scale=st.floats(0.01, 100), longest=st.floats(0.1, 10))
 def test_each_weights_gradient_is_cut_by_itself(scale: float, longest: float) -> None:
-    """DINO's rule: multiply by clip / (norm + 1e-6) where that is below 1."""
+    """DINO's rule: multiply by clip / (norm + 1e-6) if that is below 1."""
     method = method_with_gradients(scale)
     before = lengths(method)
     Optimizer(clip=longest, clip_per="weight").limit(method)
@@ -40,7 +40,7 @@ def test_all_gradients_are_cut_by_one_factor(scale: float, longest: float) -> No
     torch.testing.assert_close(torch.tensor(lengths(method)), before * factor)
 
 
-def test_nothing_is_cut_unless_asked_for() -> None:
+def test_nothing_is_clipped_by_default() -> None:
     method = method_with_gradients(100.0)
     before = lengths(method)
     Optimizer().limit(method)

@@ -12,7 +12,7 @@ from tests.optim.tiny import Tiny
 
 Array = NDArray[np.float64]
 TRUST, MOMENTUM, DECAY = 1e-3, 0.9, 0.01
-RATES = (0.5, 2.0, 4.8, 3.0)  # the rate changes, or the places where momentum meets it would look alike
+RATES = (0.5, 2.0, 4.8, 3.0)  # the rate changes, or the places at which momentum meets it would look the same
 
 
 def length(x: Array) -> float:

@@ -1,4 +1,4 @@
-"""timm's optimizers get what they need and nothing that they would misread."""
+"""timm's optimizers get the options that they need and none that they would misread."""
 
 import pytest
 import torch
@@ -76,7 +76,7 @@ def test_the_rate_follows_the_global_batch_or_not() -> None:
         ({"momentum": -0.9}, "optimizer.momentum is -0.9"),
     ],
 )
-def test_what_cannot_train_is_refused(bad: dict, said: str) -> None:
+def test_settings_that_cannot_train_are_refused(bad: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
         Optimizer(**bad)
 

@@ -72,7 +72,7 @@ def test_step(samples: int, heads: int, clusters: int, locals_: int, temperature
             prototypes.weight.data.copy_(method.centroids[head])
             theirs = theirs + criterion(prototypes(crops) / temperature, targets) / heads
         else:
-            theirs = theirs + 0 * crops.sum()  # where the authors' mean over nothing is not a number
+            theirs = theirs + 0 * crops.sum()  # the authors' mean over nothing is not a number
     assert_equal_step(ours, theirs, leaves, logit=1 / temperature)
 
 

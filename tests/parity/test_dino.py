@@ -58,7 +58,7 @@ def batch_of(pixels: list[Tensor], epoch: int = 0) -> Batch:
 
 
 def outputs(method: DINO, pixels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """Return what the teacher and the student put out."""
+    """Return the outputs of the teacher and the student."""
     rows = [normalize(view.flatten(1), dim=1) for view in pixels]
     student, teacher = method.head.last, method._teachers_head().last
     lengths = 1.0 if student.length is None else student.length

@@ -141,7 +141,7 @@ def test_the_floor(labels: Any, weight: float, sharpness: float, seed: int) -> N
 
 
 def test_separate_labels_have_no_such_floor() -> None:
-    """Where both keys are alike, each of the two problems is solved; one softmax cannot tell them apart."""
+    """If both keys are equal, each of the two problems is solved; one softmax cannot separate them."""
     key = normalize(torch.randn(1, WIDTH), dim=1).view(1, 3, 4, 4).expand(4, -1, -1, -1)
     mix = Mix(torch.tensor([1, 2, 3, 0]), torch.full((4,), 0.5))
     found = {}

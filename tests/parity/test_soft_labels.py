@@ -19,8 +19,10 @@ TEMPERATURE = 0.2
 
 
 def soft_label_loss(mixed: Tensor, same: Tensor, other: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
-    """Anchor i is mixed from rows i and partner[i] of `same`; its labels are those rows of `other`, each by its share
-    and among all rows but the one of `same` that it is a view of.
+    """Return the losses of mixed anchors. Anchor i is mixed from rows i and partner[i] of `same`.
+
+    Its labels are the same two rows of `other`, weighted by their shares. The candidates of a label are all rows of
+    both, except that label's own row of `same`.
     """
     losses = []
     for i, anchor in enumerate(mixed):

@@ -1,6 +1,6 @@
-"""What was published, value by value, with its source: a recipe is held against these lines.
+"""Published values, each with its source: recipes are compared with these lines.
 
-Each line names what a value is of the resolved recipe (`resolved.py`): learning rates as they are at the recipe's
+Each line names a value of the resolved recipe (`resolved.py`): learning rates as they are at the recipe's
 batch, warm-ups in epochs, views as they are drawn. Sources: a repository means the defaults or the script that its
 README names for that model; (paper) means the publication.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Published:
-    """Values and where they stand."""
+    """Values and their sources."""
 
     source: str
     values: dict[str, Any]
@@ -343,7 +343,7 @@ MOCO = Published(
         "fixed_rate": [],
     },
 )
-# What HEXA's publication leaves open is not held against it; its base is.
+# Values that HEXA's publication leaves open are not compared; those of its base are.
 HEXA = {"attack": (2 / 255, 1, "adversarial"), "parts": ["Clean", "Adversarial", "CutMix"]}
 CHEAP = {"attack": (2 / 255, 1, "main"), "parts": ["Clean", "Adversarial", "CutMix"]}
 TURNS = {"attack": (2 / 255, 1, "main"), "parts": ["Clean", "InTurn"]}

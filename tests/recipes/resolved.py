@@ -1,4 +1,4 @@
-"""A recipe as the numbers that train: what its values come to."""
+"""A recipe as the numbers that train: its resolved values."""
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -44,7 +44,7 @@ def strategies(strategy: Strategy) -> Iterator[Strategy]:
 
 
 def look(number: int, view: Augmentation) -> tuple[Any, ...]:
-    """Return what views are drawn from, as the published table writes it."""
+    """Return the distribution of views, as the published table writes it."""
     jitter = view.jitter
     colours = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue, jitter.probability)
     rest = (view.grayscale, view.blur, view.solarise, view.interpolation)
@@ -52,7 +52,7 @@ def look(number: int, view: Augmentation) -> tuple[Any, ...]:
 
 
 def resolved(name: str) -> dict[str, Any]:
-    """Return a recipe's numbers by what they are."""
+    """Return a recipe's numbers by name."""
     recipe: Recipe = recipe_named(name)
     training, optimizer, schedule = recipe.training, recipe.optimizer, recipe.schedule
     method = method_of(name)

@@ -356,7 +356,7 @@ def test_a_killed_sweep_goes_on_from_its_finished_trials(
     assert load(str(tmp_path / "cut")).digest == load(str(whole)).digest
 
 
-def test_a_rate_that_diverges_is_not_chosen_and_is_told(place: Path, tmp_path: Path) -> None:
+def test_a_rate_that_diverges_is_not_chosen_and_is_reported(place: Path, tmp_path: Path) -> None:
     output = tmp_path / "tuned"
     read_finetune(words(place, output, "--labels", "30-per-class", "--rates", "0.01", "1e18")).run()
     table = table_of(output)

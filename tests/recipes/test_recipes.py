@@ -1,4 +1,4 @@
-"""Recipes hold the published values, say where they come from, and are listed."""
+"""Recipes hold the published values, name their sources, and are listed."""
 
 import math
 import re
@@ -80,7 +80,7 @@ def test_headers_say_how_to_run_it_and_what_to_expect(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES + CHEAPLY)
-def test_hours_and_minutes_are_what_their_formula_comes_to(name: str) -> None:
+def test_hours_and_minutes_equal_their_formula(name: str) -> None:
     """Minutes are stated if they are fewer than 60."""
     told, minutes, formula = re.match(r"(\d+) (minutes )?\(([^;)]+)", duration(name)).groups()  # type: ignore[union-attr]
     if formula == "published":
@@ -138,7 +138,7 @@ def test_the_passes_of_cheap_headers_are_those_counted(name: str) -> None:
     assert recipe.strategy.passes(method).units == pytest.approx(told, abs=0.051)
 
 
-def test_names_tell_strategy_and_epochs() -> None:
+def test_names_contain_strategy_and_epochs() -> None:
     for name in NAMES:
         recipe = RECIPES[name]()
         assert f"_{recipe.training.epochs}" in name
@@ -229,7 +229,7 @@ def family() -> None:
     """
 
 
-def test_facts_and_prose_are_told_apart() -> None:
+def test_facts_and_prose_are_separated() -> None:
     head = header(family)
     assert head.title == "A title over two lines."
     assert head.facts == {"hours": "3 (as long as it takes)", "open": "nothing"}

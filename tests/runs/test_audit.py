@@ -31,7 +31,7 @@ def test_a_run_that_died_twice_lost_and_repeated_nothing(data: str, run: Path) -
     assert not report.problems and (report.lost, report.repeated) == (0, 0)
     assert report.step == 2 * STEPS and report.verdict.startswith("0 samples lost, 0 repeated: ")
     assert [(epoch.expected, len(epoch.left_out)) for epoch in report.epochs] == [(STEPS * BATCH, 10)] * 2
-    # What an epoch leaves out and what it trained on are all samples.
+    # The samples that an epoch leaves out and those that it trained on are all samples.
     order = Reader(data).order(0, 1, BATCH, 4)
     used = set(order.indices(0, STEPS * BATCH).tolist())
     assert used | set(report.epochs[1].left_out) == set(range(SAMPLES)) and len(used) == STEPS * BATCH
@@ -81,7 +81,7 @@ def faulty(change: Callable[[list[RawBatch]], Iterator[RawBatch]]) -> Callable[.
 
 
 def skipped(made: list[RawBatch]) -> Iterator[RawBatch]:
-    # The one after is trained on in its place, so that the counters do not tell.
+    # The one after is trained on in its place, so that the counters do not show it.
     yield from [*made[:2], *made[3:], made[4]]
 
 
@@ -175,7 +175,7 @@ def test_a_manifest_that_was_tampered_with_is_found(data: str, run: Path, change
     assert said in audit(str(run), data).verdict
 
 
-def test_a_damaged_checkpoint_is_told_of(data: str, run: Path) -> None:
+def test_a_damaged_checkpoint_is_reported(data: str, run: Path) -> None:
     tampered(run, advance, sealed=False)
     report: Report = audit(str(run), data)
     assert "step-00000010 is damaged: manifest.json contradicts its own checksum" in report.verdict

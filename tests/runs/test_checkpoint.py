@@ -91,13 +91,13 @@ def test_a_damaged_one_falls_back_to_the_one_before(output: str, damage: Callabl
     with caplog.at_level(logging.WARNING, "hardviews"):
         found = latest(checkpoints)
     assert found.progress.step == 1 and torch.equal(found.tensors["weight"], TENSORS["weight"] + 1)
-    # The step is saved again over what is left of it.
+    # The step is saved again over its remains.
     write(checkpoints, 2)
     assert latest(checkpoints).progress.step == 2
 
 
 def test_without_a_whole_one_the_run_is_refused_and_nothing_is_lost(output: str) -> None:
-    """A mount that fails looks the same as damage: what is there may be whole again later."""
+    """A mount that fails looks the same as damage: the checkpoint may be whole again later."""
     checkpoints = save(output, 2)
     flip(checkpoints.store, f"step-00000001/{DATA}")
     checkpoints.store.write(f"step-00000002/{MANIFEST}", b"{")
@@ -164,7 +164,7 @@ def test_a_save_that_is_cut_off_leaves_the_ones_before(s3, monkeypatch) -> None:
     assert checkpoints.names() == ["step-00000003", "step-00000002"]
 
 
-def test_a_restore_waits_for_a_store_that_is_away_instead_of_beginning_anew(s3) -> None:
+def test_a_restore_waits_for_a_store_that_is_away_instead_of_beginning_again(s3) -> None:
     output = f"{s3.bucket()}/run"
     save(output, 1)
     s3.stop()

@@ -1,4 +1,4 @@
-"""Ranges merge without losing what they say, and a digest tells one use of the samples from any other."""
+"""Ranges merge without a loss of content, and different uses of the samples have different digests."""
 
 import random
 
@@ -34,7 +34,7 @@ def test_merging_keeps_positions_steps_digests_and_counts(lived: list[int], per_
     ledger = Ledger()
     for entry in made[:cut]:
         ledger.add(entry)
-    # A life that goes on from what a checkpoint carried.
+    # A life that goes on from a checkpoint's ranges.
     ledger = Ledger(from_json(ledger.to_json()))
     for entry in made[cut:]:
         ledger.add(entry)

@@ -135,7 +135,7 @@ def test_dead_runs_are_listed_closed_and_go_on_when_they_are_continued(
 
 
 def _older(entry: Entry, run_id: str) -> Entry:
-    """What the store would say of the run that is dead, later."""
+    """The later answer of the store about the dead run."""
     return Entry(**{**asdict(entry), "heard": time.time() - 5000}) if entry.run_id == run_id else entry
 
 
@@ -158,7 +158,7 @@ def test_leftovers_are_listed_and_sent(project: Path, client: Any, capsys: pytes
     assert client.get_run(run.run_id).info.status == "FINISHED"
 
 
-def test_a_folder_without_a_record_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_a_record_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(UserError, match="no tracking record"):
         run_runs(Runs(project=str(tmp_path / "none")))

@@ -53,7 +53,7 @@ def test_a_run_is_alive_while_its_life_is_kept_up_to_date(output: str) -> None:
     with begun(output, "one"):
         found = living(output)  # no step is taken: the first sign of life is enough
         assert found is not None and (found.job, found.number, found.end) == ("one", 1, None)
-    # Without notice: its processes run on, so that only the silence tells.
+    # Without notice: its processes run on, so that only the silence shows it.
     began = time.monotonic()
     assert living(output, silence=SOON) is None
     assert time.monotonic() - began >= SOON

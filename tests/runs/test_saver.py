@@ -1,4 +1,4 @@
-"""Saves beside the training write what was there when they began, and a store that is away stops nothing."""
+"""Saves beside the training write the state at their beginning, and a store that is away stops nothing."""
 
 import time
 from dataclasses import replace
@@ -68,7 +68,7 @@ def test_a_step_that_is_saved_already_is_not_written_again(tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_store_does_not_take_is_told_and_tried_again(s3, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_store_does_not_take_is_reported_and_tried_again(s3, caplog: pytest.LogCaptureFixture) -> None:
     checkpoints = Checkpoints(f"{s3.bucket()}/run", patience=0.2)
     saver = Saver(checkpoints, None, None, active=True)
     s3.stop()

@@ -63,7 +63,9 @@ def test_another_networks_state_is_refused() -> None:
         (Optimizer("momentum"), Optimizer("momentum", momentum=0, decay_biases=False), None),
     ],
 )
-def test_a_state_that_other_settings_cannot_follow_is_told(before: Optimizer, now: Optimizer, said: str | None) -> None:
+def test_a_state_that_other_settings_cannot_follow_is_reported(
+    before: Optimizer, now: Optimizer, said: str | None
+) -> None:
     method, other = Tiny(), Tiny()
     optimizer = before.build(method, 256)
     step(method, optimizer, 0)
@@ -72,7 +74,7 @@ def test_a_state_that_other_settings_cannot_follow_is_told(before: Optimizer, no
     assert told is None if said is None else said in str(told), told
 
 
-def test_a_frozen_weights_state_is_told() -> None:
+def test_a_frozen_weights_state_is_reported() -> None:
     method, other = Tiny(), Tiny()
     optimizer = Optimizer("momentum").build(method, 256)
     step(method, optimizer, 0)

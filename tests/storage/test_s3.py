@@ -1,4 +1,4 @@
-"""The store on a real S3 server: what it keeps, what it refuses in words, and outages."""
+"""The store on a real S3 server: its files, its refusals, and outages."""
 
 import multiprocessing
 import os
@@ -131,7 +131,7 @@ def test_a_restarted_server_only_delays(s3: SeaweedFS, caplog: pytest.LogCapture
     store = open_store(f"{s3.bucket()}/folder")
     store.write("file", b"content")
     s3.stop()
-    # What the server answers while it starts must not be taken for a missing file or wrong credentials.
+    # Answers of a starting server must not be taken for a missing file or wrong credentials.
     stopped = threading.Event()
     answers: set[object] = set()
 
@@ -161,7 +161,7 @@ def _read(url: str, results) -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
-def test_a_child_process_connects_anew(store: Store, method: str) -> None:
+def test_a_child_process_connects_again(store: Store, method: str) -> None:
     store.write("file", b"content")
     context = multiprocessing.get_context(method)
     results = context.SimpleQueue()

@@ -1,4 +1,4 @@
-"""Servers that speak a part of S3, and rights that cover a part of it: told at once, and what to do."""
+"""Servers that speak a part of S3, and rights that cover a part of it: reported at once, with the remedy."""
 
 import socket
 from collections.abc import Callable
@@ -144,7 +144,7 @@ def test_whether_a_file_is_there_needs_no_list(fake_s3: FakeS3, store: Store) ->
 
 
 def without_list(fake: FakeS3) -> None:
-    """Deny to list, and as S3 does then, what is not there."""
+    """Deny to list, and then deny missing files too, as S3 does."""
     fake.rule = lambda operation, key, headers: (
         DENIED
         if operation == "ListObjectsV2" or (operation in ("GetObject", "HeadObject") and key not in fake.files)
@@ -187,7 +187,7 @@ def test_what_is_denied_may_not_be_there(fake_s3: FakeS3, monkeypatch: pytest.Mo
 
 
 def test_the_reader_pays(fake_s3: FakeS3, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What fsspec makes of FSSPEC_S3_REQUESTER_PAYS, which it reads when it is imported."""
+    """fsspec's value of FSSPEC_S3_REQUESTER_PAYS, which it reads when it is imported."""
     fake_s3.rule = lambda operation, key, headers: None if "x-amz-request-payer" in headers else DENIED
     fake_s3.files = {"folder/file": b"content"}
     with pytest.raises(Denied, match="FSSPEC_S3_REQUESTER_PAYS=true"):

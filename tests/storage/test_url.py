@@ -1,4 +1,4 @@
-"""The form of an address: what is one, and what only looks like a folder of this machine."""
+"""The form of an address: valid ones, and those that only look like a folder of this machine."""
 
 from collections.abc import Callable
 

@@ -198,7 +198,7 @@ def test_running_statistics_raise_the_loss_that_evaluation_sees() -> None:
 
 
 def test_a_gradient_through_the_batchs_statistics_lowers_the_loss_of_many() -> None:
-    """What held statistics are for: the fault that breaks the test above."""
+    """The purpose of held statistics: the fault that breaks the test above."""
     attack = Adversarial(8 / 255, statistics="batch")
     objective = trained("simsiam", "batchnorm", attack)
     assert (gain(objective, attack, photographs(objective, 10)) > 0).double().mean() < 0.95

@@ -102,7 +102,7 @@ def test_the_exact_choice_agrees_and_recovers_all() -> None:
     "strategy",
     [HardViews(4, audit=1), HardViews(4, size=8, choose="easiest", audit=1), RandomViews(4, audit=1), Clean()],
 )
-def test_what_does_not_look_for_the_hardest_by_a_guess_is_not_audited(strategy: Strategy) -> None:
+def test_choices_that_are_not_guesses_are_not_audited(strategy: Strategy) -> None:
     assert AGREEMENT not in audited(strategy)[1].measures
 
 

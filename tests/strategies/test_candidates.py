@@ -148,7 +148,7 @@ def test_listing_is_quick() -> None:
     assert best < 0.1
 
 
-# What a limit leaves out
+# Effect of a limit
 
 
 class Rowwise(toys.ToyCentre):
@@ -171,7 +171,7 @@ def draw_without_the_first(objective: Objective, batch: Batch) -> Batch:
 
 
 def test_targets_and_state_of_a_draw_that_leaves_candidates_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Targets scored with are kept where the candidates drawn have them; the first views are encoded for the state."""
+    """Targets of the scoring are kept if the drawn candidates have them; the first views are encoded for the state."""
     from tests.laws.cases import METHODS
 
     monkeypatch.setitem(METHODS, "rowwise", Rowwise)

@@ -1,4 +1,4 @@
-"""Attacks along the gradient of the clean term: what they perturb, what is trained, and what it costs."""
+"""Attacks along the gradient of the clean term: the perturbed views, the training, and the cost."""
 
 from collections import Counter
 from collections.abc import Mapping

@@ -42,7 +42,7 @@ REFUSED = {
     "inside chains": ((Chain(SELECT, CUT), Chain(ATTACK), Chain(Clean(), CUT)), "two labels already"),
 }
 
-# No order of the links helps where two do the same.
+# No order of the links helps if two do the same.
 TWICE = {"select twice", "average, select", "mix twice", "attack twice", "across a sum", "inside chains"}
 
 
@@ -171,7 +171,7 @@ def test_hard_views_are_online_only_and_locals_stay() -> None:
         assert term.batch.views[slot] is view
 
 
-# What depends on the method
+# Refusals that depend on the method
 
 
 class Blends(toys.ToyMasked):
@@ -268,7 +268,7 @@ def test_a_weight_begins_late_and_grows_linearly() -> None:
 
 
 def test_the_average_is_over_the_weights_that_count() -> None:
-    """Also where a step leaves out an attack, so that every step of plain SGD has one length."""
+    """Also if a step leaves out an attack, so that every step of plain SGD has one length."""
     hexa = Sum(
         (1.0, Clean()),
         Weighted(1.0, Adversarial(4 / 255, every=2), ramp=0.1),
@@ -346,7 +346,7 @@ def test_views_that_the_network_does_not_bear_are_refused(method: str, name: str
 
 
 def test_networks_that_cannot_be_asked_are_not_judged() -> None:
-    """Those that timm tells no size of, and those that fail at it too."""
+    """Those whose size timm does not give, and those that fail at it too."""
 
     class Fails(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -95,7 +95,7 @@ def test_views_of_a_method_with_one_view_are_not_compared(strategy: Strategy) ->
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "supervised"])
 def test_least_overlap_equals_brute_force(method: str) -> None:
-    """The mean over the pairs of two views, or over all two global views where targets come from a table."""
+    """The mean over the pairs of two views, or over all two global views if targets come from a table."""
     objective = build(method, LeastOverlap(4))
     batch = make_batch(objective)
     selection = selection_of(objective, batch)
@@ -137,7 +137,7 @@ def after_a_step(method: str, strategy: Strategy) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("strategy", [AllPairs(4), MoreViews(2)], ids=["all pairs", "more views"])
 @pytest.mark.parametrize("method", METHODS)
 def test_state_reads_the_first_views(method: str, strategy: Strategy) -> None:
-    """With weights that stand still, what update writes is what the method alone would have written."""
+    """With weights that stand still, update writes the same as the method alone."""
     alone, averaged = after_a_step(method, Clean()), after_a_step(method, strategy)
     assert alone.keys() == averaged.keys()
     for name, tensor in alone.items():
@@ -237,7 +237,7 @@ def test_sets_that_are_none(sets: float) -> None:
         MoreViews(sets)
 
 
-# What is logged
+# Logging
 
 
 @pytest.mark.parametrize(

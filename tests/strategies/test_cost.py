@@ -62,7 +62,7 @@ def passes(method: str, strategy: Strategy, step: int = 0) -> dict[str, int]:
 
 HEXA = Sum((1.0, Clean()), (1.0, Adversarial()), (1.0, CutMix()))
 
-# What the step of a method takes: forward passes without gradient, with gradient, of the momentum encoder.
+# Cost of a method's step: forward passes without gradient, with gradient, of the momentum encoder.
 CASES: list[tuple[str, Strategy, tuple[int, int, int]]] = [
     ("simsiam", Clean(), (0, 2, 0)),
     ("simsiam", HardViews(4), (4, 2, 0)),
@@ -92,7 +92,7 @@ CASES: list[tuple[str, Strategy, tuple[int, int, int]]] = [
     ("joint", HardViews(4), (4, 2, 0)),
     ("joint", Chain(HardViews(4, size=8, kinds=("0",)), HEXA), (4, 2 + 2 * 2 + 2, 0)),
     ("joint", Sum((1.0, Clean()), (1.0, AllPairs(4))), (0, 4, 0)),
-    # What one part has encoded is not encoded again by one that looks at more views.
+    # A view that one part has encoded is not encoded again by a part that looks at more views.
     ("simsiam", Sum((1.0, Clean()), (1.0, AllPairs(4))), (0, 4, 0)),
     ("simsiam", Sum((1.0, AllPairs(4)), (1.0, Clean())), (0, 4, 0)),
     ("simsiam", Sum((1.0, HEXA), (1.0, AllPairs(4))), (0, 4 + 2 * 2 + 2, 0)),
@@ -181,9 +181,7 @@ class Momentum(toys.ToyQueue):
 
 @pytest.mark.parametrize("strategy", COSTS, ids=str)
 @pytest.mark.parametrize("method", ["simsiam", "simclr", "joint", "momentum"])
-def test_the_cost_that_is_told_is_the_one_counted(
-    method: str, strategy: Strategy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_computed_cost_is_the_counted_one(method: str, strategy: Strategy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over 6 steps, with the square of the resolution, and a backward pass counted as two forward passes."""
     monkeypatch.setitem(METHODS, "momentum", Momentum)
     told = cost_of(build(method, strategy).method, strategy)
@@ -291,7 +289,7 @@ def published() -> list[Method]:
         return [simsiam, momentum, MultiCrop(vit.build(), vit.num_features)]
 
 
-def test_the_page_tells_the_costs(published: list[Method]) -> None:
+def test_the_page_has_the_costs(published: list[Method]) -> None:
     """The table of docs/selection.md."""
     page = (Path(__file__).parents[2] / "docs" / "selection.md").read_text()
     rows = re.findall(r"^\| `(\w+\(.*?\))` \| ([\d.-]+) \| ([\d.-]+) \| ([\d.-]+) \|$", page, re.MULTILINE)
@@ -318,7 +316,7 @@ def test_a_network_of_stride_32_rounds_up(published: list[Method]) -> None:
 
 
 def test_state_of_random_views_costs_a_pass_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where boxes choose, or a smaller size scored, the state's encodings of the first views are made apart."""
+    """If boxes choose, or a smaller size is scored, the state's encodings of the first views are made apart."""
 
     class Bank(toys.ToyQueue):
         unselected_state = True
@@ -336,7 +334,7 @@ def test_strategies_that_select_nothing_have_no_such_cost() -> None:
 
 @pytest.mark.parametrize(("attack", "more"), [(Adversarial(), 2), (Adversarial(steps=3), 4)], ids=["fgsm", "pgd"])
 def test_what_measuring_an_attack_costs(attack: Adversarial, more: int) -> None:
-    """A pass over both attacked views, in every twentieth step; and one over the clean ones where none was made."""
+    """A pass over both attacked views, in every twentieth step; and one over the clean ones if none was made."""
     for step in (0, 18, 20):
         assert "forward" not in passes("simsiam", attack, step)
     measured = passes("simsiam", attack, 19)
@@ -404,7 +402,7 @@ def test_targets_that_hold_row_by_row_are_made_once(rowwise: str) -> None:
     assert torch.equal(method.queue[:8], losses.encoded.target[key])
 
 
-def test_targets_scored_at_another_size_are_made_anew(rowwise: str) -> None:
+def test_targets_scored_at_another_size_are_made_again(rowwise: str) -> None:
     objective = build(rowwise, HardViews(4, size=8))
     objective(make_batch(objective), 8)
     assert isinstance(objective.method, RowwiseQueue)

@@ -1,4 +1,4 @@
-"""What a step of DeepCluster costs: passes of the network, and products with the centroids."""
+"""Cost of a step of DeepCluster: passes of the network, and products with the centroids."""
 
 import pytest
 import torch

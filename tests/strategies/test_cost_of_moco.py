@@ -1,4 +1,4 @@
-"""What a step of MoCo costs: every view once through its encoder, and one product with the queue for each query."""
+"""Cost of a step of MoCo: every view once through its encoder, and one product with the queue for each query."""
 
 from collections import Counter
 from typing import Any

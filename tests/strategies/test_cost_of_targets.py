@@ -1,4 +1,4 @@
-"""What a step of BYOL and of SwAV costs: each view once through a network, each assignment and each softmax once."""
+"""Cost of a step of BYOL and of SwAV: each view once through a network, each assignment and each softmax once."""
 
 from collections import Counter
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a step of DINO and of iBOT costs: no view twice through a network, no output and no pair made twice."""
+"""Cost of a step of DINO and of iBOT: no view twice through a network, no output and no pair made twice."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from tests.laws.cases import build, make_batch
 
 
 def count(method: str, strategy: Strategy, monkeypatch: pytest.MonkeyPatch, network: str = "vit") -> Counter[str]:
-    """Count a step's passes through networks and heads, and what its losses are made of."""
+    """Count a step's passes through networks and heads, and the parts of its losses."""
     objective = build(method, strategy, network)
     dino = objective.method
     assert isinstance(dino, DINO)
@@ -60,8 +60,8 @@ def count(method: str, strategy: Strategy, monkeypatch: pytest.MonkeyPatch, netw
 
 HEXA = Sum((1.0, Clean()), (1.0, Adversarial()), (1.0, CutMix()))
 
-# Two full-size views and two small ones: passes of the student without gradient and with it, of the teacher; then
-# views of the student and of the teacher whose outputs are made for a loss, and matrix products.
+# Two full-size views and two small ones. The numbers are passes of the student without and with gradient, and passes of
+# the teacher. Then follow the views of student and teacher whose outputs a loss needs, and the matrix products.
 DINO_CASES: list[tuple[Strategy, tuple[int, ...]]] = [
     (Clean(), (0, 4, 2, 4, 2, 1)),
     # Scoring: all four candidates through both networks, small views through the student. Training: the student alone.
@@ -179,7 +179,7 @@ def test_the_students_head_sees_masked_patches_alone(strategy: Strategy) -> None
 
 
 def test_no_outputs_are_stored_for_the_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a loss over many outputs keeps does not grow with views times outputs."""
+    """The memory of a loss over many outputs does not grow with views times outputs."""
     objective = build("dino", Clean(), "vit")
     dino = objective.method
     assert isinstance(dino, DINO)

@@ -67,7 +67,7 @@ def test_hardness_is_that_of_views_without_colours(method: str, pools: set[str],
     assert torch.equal(found.selection.choice, wanted.selection.choice)
     colourful = selection(exact, batch).selection
     assert not torch.allclose(found.selection.hardness, colourful.hardness, rtol=1e-3)
-    # What is trained on has its colours, and its targets are made from it.
+    # The trained views have their colours, and targets are made from them.
     for s, slot in enumerate(plain.plan.slots):
         view = found.views[slot]
         numbers = found.selection.table[found.selection.choice][:, s].tolist()

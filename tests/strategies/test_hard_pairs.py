@@ -1,4 +1,4 @@
-"""Terms of hard views alone: what they add, and that methods without local views see no difference."""
+"""Terms of hard views alone: their effect, and that methods without local views see no difference."""
 
 from dataclasses import replace
 from typing import Literal
@@ -99,7 +99,7 @@ def test_an_attack_climbs_the_loss_that_its_term_adds(pairs: Literal["all", "har
         normalisation = batch.views[slot].normalisation
         wanted = (normalisation.denormalise(leaf.detach()) + 4 / 255 * grad.sign()).clamp(0, 1)
         found = normalisation.denormalise(term.batch.hard[slot].pixels())
-        # Where the gradient all but vanishes, rounding decides its sign.
+        # If the gradient almost vanishes, rounding decides its sign.
         assert ((found - wanted).abs() > 1e-5).float().mean() < 1e-3
 
 

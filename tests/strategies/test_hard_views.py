@@ -1,4 +1,4 @@
-"""Selection: which assignments are tried, the same ones on every rank, and what is recorded of them."""
+"""Selection: which assignments are tried, the same ones on every rank, and their record."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def test_limit_is_drawn_by_seed_and_step_alone() -> None:
     tables = {step: table_of(objective, at_step(whole, step)) for step in range(6)}
     for step, table in tables.items():
         assert len(table) == len({tuple(row) for row in table}) == 5
-        # Another share of the batch, in another place: what another rank holds.
+        # Another share of the batch, in another place: that of another rank.
         assert table_of(objective, rows_of(at_step(whole, step), slice(4, 8))) == table
         assert table_of(objective, at_step(make_batch(objective, first=40), step)) == table
     assert len({str(table) for table in tables.values()}) > 3, "the same assignments every step"

@@ -56,7 +56,7 @@ def test_the_choice_is_bit_for_bit_that_of_scoring_alone(method: str, network: s
 
 
 @every_case
-def test_noise_of_its_own_is_drawn_unless_told(method: str, network: str) -> None:
+def test_noise_of_its_own_is_drawn_by_default(method: str, network: str) -> None:
     if network == "batchnorm":
         pytest.skip("draws nothing")
     batch = make_batch(build(method, HardViews(4), network))

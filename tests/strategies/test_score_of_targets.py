@@ -55,7 +55,7 @@ def test_the_student_looks_at_no_candidate(
     assert tuple(counts[name] for name in names) == expected
 
 
-def test_the_cost_that_is_told() -> None:
+def test_the_computed_cost() -> None:
     method = build("dino", HardViews(4), "vit").method
     plain = cost_of(method, HardViews(2)).units
     # Two of four targets serve training; small views cost a share.

@@ -90,7 +90,7 @@ def test_view_by_view_is_another_hardness() -> None:
 
 @pytest.mark.parametrize("normalise", ["view", "together"])
 @pytest.mark.parametrize("move", [False, True])
-def test_statistics_move_only_when_told(normalise: str, move: bool) -> None:
+def test_statistics_move_only_with_the_setting(normalise: str, move: bool) -> None:
     objective = build("simsiam", HardViews(4, normalise=normalise, move_statistics=move))  # type: ignore[arg-type]
     before = state(objective)
     hardness(objective)
@@ -176,8 +176,8 @@ def test_networks_of_a_fixed_size_are_refused(monkeypatch: pytest.MonkeyPatch) -
         ("sequencer2d_s", 64, 32, True),  # patches of 7 that leave some pixels over
     ],
 )
-def test_networks_are_asked_whether_they_bear_the_size(name: str, own: int, size: int, bears: bool) -> None:
-    """Before a step, and without a forward pass of numbers, which would move what it touches."""
+def test_networks_are_tried_at_the_size(name: str, own: int, size: int, bears: bool) -> None:
+    """Before a step, and without a forward pass of numbers, which would change state."""
     backbone = Backbone(name)
     view = Augmentation(size=own)
     method = SimSiamConfig(width=16, layers=2, bottleneck=8, view=view).build(backbone.build(), backbone.num_features)

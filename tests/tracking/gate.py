@@ -1,4 +1,4 @@
-"""A door to a server that can be shut: what a network and a server do to a client, on demand and at once."""
+"""A door to a server that can be shut: faults of a network and a server, on demand and at once."""
 
 import socket
 import threading
@@ -8,8 +8,10 @@ from contextlib import suppress
 class Gate:
     """Relays a port of the loopback interface to a server's, in one of four ways.
 
-    `open`; `shut` (connections are refused); `black_hole` (accepted, never answered); `deaf` (requests reach the
-    server, answers are cut off).
+    * `open`;
+    * `shut`: connections are refused;
+    * `black_hole`: connections are accepted and never answered;
+    * `deaf`: requests reach the server, answers are cut off.
     """
 
     def __init__(self, server_port, host="127.0.0.1"):

@@ -227,7 +227,7 @@ bodies = st.lists(st.sampled_from(["text", "```\n### no title\n```", "| a | b |"
 
 @given(st.lists(st.tuples(titles | st.just(notes.HEAD), bodies, st.booleans())))
 def test_a_section_changes_no_other(writes):
-    """Against a plain mapping: a section holds what was written last, whatever came between."""
+    """Against a plain mapping: a section holds its last text, whatever came between."""
     note, expected = "", {}
     for title, body, first in writes:
         note = notes.with_section(note, title, body, first)

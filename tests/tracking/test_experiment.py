@@ -63,7 +63,7 @@ def test_a_server_that_refuses_tags_of_the_experiment_is_left_alone():
 
 
 @pytest.mark.parametrize("name", ["photos seed 0", "odd ' and % name"])
-def test_runs_of_one_name_are_told_apart(project, client, name):
+def test_runs_of_one_name_are_distinguished(project, client, name):
     runs = [Run.start("exp", name, folder=project, aside="runs/7") for _ in range(4)]
     for run in runs:
         run.close()

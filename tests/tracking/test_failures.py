@@ -261,7 +261,7 @@ def test_an_address_of_a_right_form_stays(uri):
     assert check_uri(uri) == uri
 
 
-def test_a_scheme_that_mlflow_does_not_know_is_told_the_forms(tmp_path):
+def test_an_unknown_scheme_is_refused_with_the_possible_forms(tmp_path):
     with pytest.raises(UserError, match=r"postgresql://USER@HOST/DATABASE"):
         Server.connect("htpp://mlflow:5000", tmp_path).create_run("e", "x", None, {})
 

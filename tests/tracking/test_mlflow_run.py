@@ -65,7 +65,7 @@ def test_everything_that_is_logged_is_in_the_store(project, client, tmp_path):
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
-def test_how_it_ended_is_told(project, client, error, status):
+def test_how_it_ended_is_reported(project, client, error, status):
     with pytest.raises(error), Run.start("exp", "x", folder=project) as run:
         raise error
     assert client.get_run(run.run_id).info.status == status
@@ -134,7 +134,7 @@ def test_child_run_is_in_its_parents_experiment(project, client):
     assert got.info.experiment_id == client.get_run(parent.run_id).info.experiment_id
 
 
-def test_missing_and_deleted_runs_are_told(project, client):
+def test_missing_and_deleted_runs_are_reported(project, client):
     with pytest.raises(MissingRun, match="not in the tracking store"):
         Run.start("exp", "x", "0" * 32, folder=project)
     with pytest.raises(MissingRun, match="not in the tracking store"):
@@ -146,13 +146,13 @@ def test_missing_and_deleted_runs_are_told(project, client):
         Run.start("exp", "x", run.run_id, folder=project)
 
 
-def test_deleted_experiment_is_told(project, client):
+def test_deleted_experiment_is_reported(project, client):
     client.delete_experiment(client.create_experiment("gone"))
     with pytest.raises(UserError, match="deleted"):
         Run.start("gone", "x", folder=project)
 
 
-def test_server_that_is_not_there_is_told_without_its_password(tmp_path, monkeypatch):
+def test_server_that_is_not_there_is_reported_without_its_password(tmp_path, monkeypatch):
     monkeypatch.setattr("hardviews.tracking.server._PATIENCE", 1.0)
     with pytest.raises(UserError, match=r"http://\*\*\*@127.0.0.1:9 cannot be used") as caught:
         Run.start("exp", "x", uri="http://user:secret@127.0.0.1:9", folder=tmp_path)
@@ -184,7 +184,7 @@ def test_other_ranks_do_nothing_with_the_same_calls(tmp_path):
 
 def test_the_null_run_has_every_call_of_a_run():
     public = {name for name in vars(Run) if not name.startswith("_")} - {"start", "run_id"}
-    # What logs something does so by these two, or writes files before.
+    # All logging goes through these two, or writes files before.
     writing = {name for name in vars(Content) if name.startswith("log_")} - {"log_params", "log_metrics", "log_inputs"}
     assert public | (writing - {"log_dict"}) | {"_put", "_upload"} <= set(vars(NullRun))
 
@@ -229,7 +229,7 @@ print(is_telemetry_disabled())
 """
 
 
-def test_nothing_is_told_to_mlflows_authors(project):
+def test_nothing_is_reported_to_mlflows_authors(project):
     # Neither this test's own settings nor those of a build machine, which silence MLflow anyway.
     silencing = ("MLFLOW", "PYTEST", "CI", "GITHUB", "GITLAB", "JENKINS", "BUILDKITE", "DO_NOT_TRACK")
     env = {key: value for key, value in os.environ.items() if not key.startswith(silencing)}

@@ -59,7 +59,7 @@ def short_waits(monkeypatch):
 
 
 def value(step):
-    """What a run of the same recipe logs at a step, whichever life computes it."""
+    """The metrics of a run of the same recipe at a step, whichever life computes it."""
     return {"loss": 1 / step, "hardness": step % 7 / 7}
 
 
@@ -309,7 +309,7 @@ def test_a_server_that_lost_an_answer_makes_one_run(direct, gate, tmp_path, monk
     assert [found.info.run_id for found in direct.search_runs([experiment])] == [run.run_id]
 
 
-def test_a_run_that_the_server_does_not_know_is_told_early_or_late(gate, tmp_path, caplog):
+def test_a_run_that_the_server_does_not_know_is_reported_early_or_late(gate, tmp_path, caplog):
     with pytest.raises(MissingRun, match="not in the tracking store"):
         opened(gate, tmp_path, "0" * 32)
     assert list((tmp_path / "spool").iterdir()) == []
@@ -322,7 +322,7 @@ def test_a_run_that_the_server_does_not_know_is_told_early_or_late(gate, tmp_pat
     assert "not in the tracking store" in caplog.text
 
 
-def test_a_server_that_does_not_know_its_name_is_told_in_words(server, direct, gate, tmp_path, caplog):
+def test_a_server_that_does_not_know_its_name_is_reported_in_words(server, direct, gate, tmp_path, caplog):
     other = Gate(server["port"], host="127.0.0.2")
     try:
         name = f"127.0.0.2:{other.port}"
@@ -339,7 +339,7 @@ def test_a_server_that_does_not_know_its_name_is_told_in_words(server, direct, g
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_refused_credentials_are_told_in_words_and_not_shown(tmp_path, monkeypatch, status):
+def test_refused_credentials_are_reported_in_words_and_not_shown(tmp_path, monkeypatch, status):
     class Denies(http.server.BaseHTTPRequestHandler):
         asked = 0
 
@@ -385,7 +385,7 @@ def test_files_that_cannot_be_stored_do_not_hold_up_lines(server, direct, gate, 
     served.mkdir(exist_ok=True)
     run = opened(gate, tmp_path)
     (served / direct.get_run(run.run_id).info.experiment_id).mkdir(exist_ok=True)
-    # A file is where the run's folder would be.
+    # A file has the place of the run's folder.
     (served / direct.get_run(run.run_id).info.experiment_id / run.run_id).write_text("in the way")
     run.log_text("x", "x.txt")
     log(run, 1, 10)
@@ -418,7 +418,7 @@ def test_a_process_that_others_wait_for_ends_soon_though_the_server_is_away(dire
     check(direct, run.run_id, 10)
 
 
-def test_a_token_that_is_refused_for_a_while_is_told_and_costs_nothing(direct, gate, tmp_path, monkeypatch, caplog):
+def test_a_token_that_is_refused_for_a_while_is_reported_and_costs_nothing(direct, gate, tmp_path, monkeypatch, caplog):
     run = opened(gate, tmp_path)
     log(run, 1, 5)
     assert run.drain(20)

@@ -91,7 +91,7 @@ def test_files_in_s3_wait_for_the_package_and_are_sent_later(project, client, s3
     assert got.data.tags["hardviews.encoder"] == encoder().digest and got.info.status == "FINISHED"
 
 
-def test_a_bucket_that_is_not_there_is_told_at_once(project, client, s3, caplog):
+def test_a_bucket_that_is_not_there_is_reported_at_once(project, client, s3, caplog):
     client.create_experiment("nowhere", artifact_location="s3://no-such-bucket/mlflow")
     run = Run.start("nowhere", "x", folder=project)
     run.log_text("hello", "notes.txt")
@@ -99,7 +99,9 @@ def test_a_bucket_that_is_not_there_is_told_at_once(project, client, s3, caplog)
     assert run.close() == 1 and "no bucket" in run.undelivered
 
 
-def test_a_folder_for_artifacts_that_cannot_be_written_is_told_and_costs_no_lines(project, client, tmp_path, caplog):
+def test_a_folder_for_artifacts_that_cannot_be_written_is_reported_and_costs_no_lines(
+    project, client, tmp_path, caplog
+):
     (tmp_path / "file").write_text("in the way")
     client.create_experiment("in the way", artifact_location=(tmp_path / "file" / "artifacts").as_uri())
     run = Run.start("in the way", "x", folder=project)

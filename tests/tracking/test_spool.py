@@ -213,7 +213,7 @@ def _put_and_die(path):
         spool.put({"n": n})
     while spool._queue.unfinished_tasks:
         time.sleep(0.01)
-    # What a kill in the middle of a write leaves.
+    # The remains of a kill in the middle of a write.
     with open(path, "ab") as file:
         file.write(b'{"n": 5')
 
@@ -328,7 +328,7 @@ def wait_for(condition):
         time.sleep(0.01)
 
 
-def test_on_a_full_disk_everything_arrives_from_memory_and_it_is_told_once(tmp_path, disk, caplog):
+def test_on_a_full_disk_everything_arrives_from_memory_and_it_is_reported_once(tmp_path, disk, caplog):
     receiver = Receiver()
     spool = opened(tmp_path / "run.jsonl", receiver)
     for n in range(1000):
@@ -422,7 +422,7 @@ def test_lines_that_a_disk_has_damaged_are_counted_and_left_out(tmp_path):
     assert receiver.got == [0, 1] and spool.lost() == 2
 
 
-def test_a_failure_that_somebody_has_to_end_is_told_once_and_not_waited_for(tmp_path, caplog):
+def test_a_failure_that_somebody_has_to_end_is_reported_once_and_not_waited_for(tmp_path, caplog):
     receiver = Receiver()
     reasons = ["renew the token"]
 

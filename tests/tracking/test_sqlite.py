@@ -39,7 +39,7 @@ def test_of_several_first_starts_one_makes_the_tables(tmp_path, monkeypatch):
     assert (tmp_path / "store" / "mlflow.db.lock").read_text() == VERSION
 
 
-def test_a_store_of_a_newer_mlflow_is_told_in_words(tmp_path):
+def test_a_store_of_a_newer_mlflow_is_reported_in_words(tmp_path):
     folder = tmp_path / "store"
     shutil.copytree(empty_store(), folder)
     (folder / "mlflow.db.lock").unlink()
@@ -83,7 +83,7 @@ def test_other_stores_are_opened_without_a_lock(uri):
 @pytest.mark.parametrize(
     ("content", "words"), [(b"not a database, but long enough to be read as one" * 50, "not a database"), (None, "")]
 )
-def test_a_file_that_is_no_store_is_told_in_words(tmp_path, content, words):
+def test_a_file_that_is_no_store_is_reported_in_words(tmp_path, content, words):
     if content is None:
         (tmp_path / "mlflow.db").mkdir()
     else:
@@ -92,7 +92,7 @@ def test_a_file_that_is_no_store_is_told_in_words(tmp_path, content, words):
         Run.start("exp", "x", folder=tmp_path)
 
 
-def test_a_database_that_cannot_be_written_is_told_at_once(project, monkeypatch):
+def test_a_database_that_cannot_be_written_is_reported_at_once(project, monkeypatch):
     monkeypatch.chdir(project)  # MLflow takes such an address for a path, and makes its folders here
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///file:{project}/mlflow.db?mode=ro&uri=true")
     begun = time.monotonic()

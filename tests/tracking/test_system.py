@@ -18,7 +18,7 @@ def test_work_and_memory_are_seen():
         sum(range(1000))
     busy = metrics.sample()
     assert idle["system/process_cpu_percentage"] < 0.5 * busy["system/process_cpu_percentage"]
-    # Straight from the kernel: an allocator may hand out what the process holds already.
+    # Straight from the kernel: an allocator may reuse memory of the process.
     with mmap.mmap(-1, HELD) as held:
         for page in range(0, HELD, mmap.PAGESIZE):
             held[page] = 1

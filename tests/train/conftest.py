@@ -1,4 +1,4 @@
-"""What the tests of training share."""
+"""Shared parts of the tests of training."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def untracked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Runs begin, but tell nobody and draw nothing: seconds that have nothing to do with the weights."""
+    """Runs begin, but log nothing and draw nothing: seconds that have nothing to do with the weights."""
     monkeypatch.setattr(Run, "start", lambda *_, run_id=None, **__: NullRun(run_id or "unknown"))
     monkeypatch.setattr(Review, "finish", lambda *_: None)
     return tmp_path

@@ -1,4 +1,4 @@
-"""A process that trains on what one loader worker makes; run by `test_nursery`."""
+"""A process that trains on the batches of one loader worker; run by `test_nursery`."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ told: list[str] = []  # filled by this process alone: a worker that is no copy o
 
 
 class Endless(IterableDataset[tuple[int, int, str, bool]]):
-    """Yields for ever: process ids of worker and nursery, what was told before, and whether an inode is open here."""
+    """Yields for ever: process ids of worker and nursery, the message before, and whether an inode is open here."""
 
     def __init__(self, inode: int) -> None:
         self.inode = inode

@@ -32,7 +32,7 @@ from tests.data.helpers import Noise
 SAMPLES, BATCH, GROUP = 90, 16, 4
 STEPS = SAMPLES // BATCH  # an epoch; ten samples fill no batch
 
-# Metrics that tell how fast a run was and how often it was started, not what it computed.
+# Metrics of the speed and the starts of a run, not of its computation.
 TIMES = (
     *("images_per_second", "data_wait", "restarts", "world_size"),
     *("checkpoint_stall", "checkpoint_seconds", "checkpoint_failures", "monitor_stall"),
@@ -117,7 +117,7 @@ def train(recipe: Recipe, data: str, folder: Path, dies: tuple[int, ...] = (), a
 
 
 def rows(output: Path) -> list[dict[str, Any]]:
-    """Return the history, less what depends on the clock."""
+    """Return the history without metrics that depend on the clock."""
     lines = (output / "history.jsonl").read_text().splitlines()
     return [{key: value for key, value in json.loads(line).items() if key not in TIMES} for line in lines]
 

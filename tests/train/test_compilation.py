@@ -1,4 +1,4 @@
-"""Compiled networks compute what they compute without torch.compile, and are compiled in the first step alone.
+"""Compiled networks compute the same as without torch.compile, and are compiled in the first step alone.
 
 In double precision, since a choice (the hardest pair, the sign of a gradient) makes large differences of small ones.
 """

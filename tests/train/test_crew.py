@@ -150,7 +150,7 @@ def test_over_an_epochs_end_the_rest_is_the_same(data: str) -> None:
         ("memory", "The memory of a loader worker ran out"),
     ],
 )
-def test_a_cause_that_stays_is_told_in_words(data: str, doom: str, words: str) -> None:
+def test_a_cause_that_stays_is_reported_in_words(data: str, doom: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         list(load(LOADER, dataset(data, doom), CPU))
     assert not workers()
@@ -205,7 +205,7 @@ def content() -> dict[str, Any]:
 
 
 def sent(parcel: Parcel) -> Parcel:
-    """What arrives of a parcel."""
+    """The part of a parcel that arrives."""
     made = Parcel.__new__(Parcel)
     made.__setstate__(parcel.__getstate__())
     return made

@@ -1,4 +1,4 @@
-"""A disk that is full, over its quota, read-only or broken: told once, in words, and training goes on while it can."""
+"""A disk that is full, over its quota, read-only or broken: reported once, and training goes on while it can."""
 
 import errno
 import logging
@@ -56,7 +56,7 @@ class Disk:
 
 
 @pytest.mark.parametrize("number", DISK)
-def test_a_disk_that_takes_no_checkpoint_is_told_once_and_tried_again(
+def test_a_disk_that_takes_no_checkpoint_is_reported_once_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
     disk = Disk(monkeypatch, number, tmp_path)
@@ -73,7 +73,7 @@ def test_a_disk_that_takes_no_checkpoint_is_told_once_and_tried_again(
     assert len(told) == 1 and DISK[number] in told[0] and str(tmp_path) in told[0]
     # Nothing is left of them: it would take the room that the next one needs.
     assert not list((tmp_path / "checkpoints").iterdir())
-    disk.number = errno.EIO if number != errno.EIO else errno.ENOSPC  # another cause is told
+    disk.number = errno.EIO if number != errno.EIO else errno.ENOSPC  # another cause is reported
     save(4)
     assert len(caplog.records) == 2
     disk.number = 0

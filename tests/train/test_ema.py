@@ -125,7 +125,7 @@ def test_it_may_begin_in_the_middle_of_a_run(data: str, untracked: Path) -> None
     assert losses(untracked / "run")
 
 
-def test_a_run_too_short_for_it_is_told(data: str, untracked: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_too_short_for_it_is_reported(data: str, untracked: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(averaged(1, ema=0.9999), data, untracked / "run")
     assert "training.ema 0.9999 averages over about 10,000 steps, and the run has 5" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, pressed again while a life or an evaluation ends: it ends in order, or says what stays open."""
+"""Ctrl-C, pressed again while a life or an evaluation ends: it ends in order, or reports what stays open."""
 
 import signal
 from collections.abc import Callable

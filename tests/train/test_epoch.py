@@ -21,7 +21,7 @@ from tests.data.helpers import Noise
         (50, 45, 45, 1, ""),  # a tenth, not more
     ],
 )
-def test_images_that_sit_out_are_told(
+def test_images_that_sit_out_are_reported(
     tmp_path: Path, images: int, batch: int, group: int, processes: int, remark: str
 ) -> None:
     pack(Noise(images), str(tmp_path))

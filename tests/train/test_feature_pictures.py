@@ -1,4 +1,4 @@
-"""Pictures of the representation: what is in them, when they come, and that they move nothing."""
+"""Pictures of the representation: their content, their steps, and that they change nothing."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +44,7 @@ class Kept(NullRun):
 
 
 def seen(recipe: Any, data: str) -> Sight:
-    """Measure once, and return what was seen."""
+    """Measure once, and return the record."""
     _, monitor = made(recipe, data)
     found: list[Sight] = []
     monitor.measure(found.append)
@@ -100,7 +100,7 @@ def test_a_network_without_heads_or_a_map_has_the_other_pictures(data: str) -> N
     assert set(pictures(seen(monitored(larger), data))) == {NEIGHBOURS, COLOURS, SPECTRUM}
 
 
-# What
+# Content
 
 
 def test_looking_moves_nothing_and_repeats_itself(data: str, labelled: str) -> None:

@@ -1,4 +1,4 @@
-"""What is said of parts of a recipe that take no part in a run."""
+"""Messages about parts of a recipe that have no effect on a run."""
 
 import pytest
 

@@ -34,7 +34,7 @@ def begin(data: str, folder: Path, *words: str) -> subprocess.Popen:
 
 def steps(folder: Path) -> int:
     history = folder / "run" / "history.jsonl"
-    # What is measured before the first step has a row without a loss.
+    # Measurements before the first step have a row without a loss.
     return history.read_text().count('"loss"') if history.exists() else 0
 
 

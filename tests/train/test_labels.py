@@ -68,7 +68,7 @@ def test_a_supervised_run_reports_its_accuracy_and_uses_every_sample_once(data: 
     assert not audit(str(output)).problems
 
 
-def test_too_few_classes_are_told_before_anything_is_written(untracked: Path) -> None:
+def test_too_few_classes_are_reported_before_anything_is_written(untracked: Path) -> None:
     pack(Noise(SAMPLES, classes=("even", "odd", "neither")), str(untracked / "data"), shard_bytes=40_000)
     with pytest.raises(UserError, match=r"has 3 classes, more than the 2 .*--method\.classes 3"):
         train(supervised(), str(untracked / "data"), untracked / "run")
@@ -115,7 +115,7 @@ def test_partly_labelled_data_trains_each_part_on_its_images(untracked: Path) ->
     assert classifier is not None and len(classifier) == 2
 
 
-def test_too_few_classes_of_a_part_are_told_with_the_place_of_the_setting(untracked: Path) -> None:
+def test_too_few_classes_of_a_part_are_reported_with_the_place_of_the_setting(untracked: Path) -> None:
     pack(Noise(SAMPLES, classes=("even", "odd", "neither")), str(untracked / "data"), shard_bytes=40_000)
     with pytest.raises(UserError, match=r"more than the 2 that Supervised .*--method\.parts\.1\.method\.classes 3"):
         train(joint(), str(untracked / "data"), untracked / "run")

@@ -156,7 +156,7 @@ def test_the_host_renders_candidates_without_colours_too(photographs: str, size:
 
 
 @pytest.mark.parametrize("size", [None, 16])
-def test_either_renderer_chooses_alike_without_colours(photographs: str, size: int | None) -> None:
+def test_both_renderers_choose_equally_without_colours(photographs: str, size: int | None) -> None:
     view = replace(simclr().method.view, size=32)
     method, strategy = replace(simclr().method, view=view), HardViews(4, colours=False, size=size)
     found = {}
@@ -193,7 +193,7 @@ def test_micro_batches_add_up_to_the_batch(data: str) -> None:
     assert any((a - b).abs().max() > 1e-3 for a, b in zip(moved, one.objective.parameters(), strict=True))
 
 
-def test_either_renderer_trains_alike(photographs: str) -> None:
+def test_both_renderers_train_equally(photographs: str) -> None:
     """On pictures of the canvas's size both see the same crops; resizing, blur and hue differ in the last digits."""
     view = replace(simclr().method.view, size=32, blur=0.5, sigma=(0.1, 1.0))
     recipe = replace(simclr(), method=replace(simclr().method, view=view))

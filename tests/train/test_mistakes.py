@@ -1,4 +1,4 @@
-"""What only a run can find out: another run in the output, corrupt samples, a loss that is no number."""
+"""Mistakes that only a run can find: another run in the output, corrupt samples, a loss that is not a number."""
 
 import json
 import shutil
@@ -100,7 +100,7 @@ def test_another_method_or_optimizer_is_refused_before_the_record_changes(data: 
             assert str(refusal.value).count("projector") <= 2, "all weights are listed"
             assert "method." not in str(refusal.value).partition("Its checkpoint")[0], "a method's settings are listed"
     assert snapshot(output) == before
-    # Also where nothing but the checkpoint tells which optimizer it was.
+    # Also if only the checkpoint shows which optimizer it was.
     (output / "run.json").unlink()
     with pytest.raises(UserError, match="has kept momentum_buffer of each weight and not exp_avg"):
         train(replace(longer, optimizer=Optimizer("adamw")), data, output, accept=True)
@@ -198,7 +198,7 @@ def test_an_output_that_is_removed_while_it_trains_holds_the_run_again(
     assert audit(str(output), data).problems == ()
 
 
-def test_damaged_checkpoints_do_not_begin_the_run_anew(data: str, untracked: Path) -> None:
+def test_damaged_checkpoints_do_not_begin_the_run_again(data: str, untracked: Path) -> None:
     output = train(simclr(1), data, untracked / "run")
     for manifest in output.glob("checkpoints/*/manifest.json"):
         manifest.write_text("{")

@@ -65,12 +65,12 @@ def measured(output: Path) -> dict[int, dict[str, float]]:
 
 
 def without(output: Path) -> list[dict[str, float]]:
-    """Return the history less what the monitor added."""
+    """Return the history without the monitor's metrics."""
     kept = [{k: v for k, v in row.items() if not k.startswith(("health/", "online/"))} for row in rows(output)]
     return [row for row in kept if set(row) != {"step", "samples"}]
 
 
-# What it moves: nothing
+# It moves nothing
 
 
 @pytest.mark.parametrize("recipe", [simclr, everything], ids=lambda recipe: recipe.__name__)
@@ -154,7 +154,7 @@ def test_the_interval_by_default_keeps_the_cost_of_all_measurements(epochs, step
     assert measurements == 2 or cost <= 0.01 * training
 
 
-# What
+# Content
 
 
 def test_the_figures_are_those_of_the_exported_encoder(data: str, labelled: str, untracked: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the places of a job show before it is submitted."""
+"""Checks of a job's places before it is submitted."""
 
 import json
 import threading
@@ -136,7 +136,7 @@ def test_a_life_that_ended_without_notice_is_over(bucket, data, monkeypatch):
     assert found(data, f"{bucket}/run") == []
 
 
-def test_what_cannot_be_seen_from_here_is_no_mistake(bucket, data, s3, monkeypatch):
+def test_a_place_that_cannot_be_seen_from_here_is_not_a_mistake(bucket, data, s3, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(Unseen, match="signature"):
         found(data, f"{bucket}/run")

@@ -1,4 +1,4 @@
-"""Double precision is what makes runs of different numbers of processes comparable."""
+"""Double precision makes runs of different numbers of processes comparable."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tags that say where a run comes from, and the training data as its input."""
+"""Tags for the origin of a run, and the training data as its input."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ WORLD = World(0, 1, torch.device("cpu"))
 COMMAND = CommandLine("digits", ("--data", "d", "--output", "s3://u:secret@bucket/o"), True)
 
 
-def test_a_run_says_who_began_it_by_what(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_has_its_user_and_its_command(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARDVIEWS_USER", "ada")
     monkeypatch.setenv("HARDVIEWS_COMMIT", "abc")
     monkeypatch.delenv("TORCHX_JOB_ID", raising=False)
@@ -35,7 +35,7 @@ def test_a_run_says_who_began_it_by_what(data: str, monkeypatch: pytest.MonkeyPa
     assert not {"mlflow.user", "hardviews.command"} & later.keys()  # MLflow lets nobody change the user
 
 
-def test_the_user_is_the_most_telling_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_user_is_the_most_specific_name(monkeypatch: pytest.MonkeyPatch) -> None:
     def nameless() -> str:
         raise KeyError("no such user")
 

@@ -16,7 +16,7 @@ def test_a_setting_that_came_later_is_no_part_of_a_run_that_does_as_before(key: 
     assert key not in replace(digits(), strategy=HardViews(4)).settings()
 
 
-def test_another_value_is_told_and_is_another_run() -> None:
+def test_another_value_is_reported_and_is_another_run() -> None:
     plain = replace(digits(), strategy=HardViews(4))
     changed = replace(plain, strategy=HardViews(4, colours=False))
     assert changed.settings()["strategy.colours"] == "False"

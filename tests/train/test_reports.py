@@ -1,4 +1,4 @@
-"""What a run says of itself: means, overlaps, history, pace, progress."""
+"""Reports of a run about itself: means, overlaps, history, pace, progress."""
 
 import io
 import json
@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 
 
 class Clock:
-    """Time that passes when told to."""
+    """Time that passes on demand."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
@@ -157,7 +157,7 @@ def test_history_takes_over_what_was_saved_and_forgets_the_rest(tmp_path: Path) 
             saved = history.so_far()
     with history.path.open("a") as stream:
         stream.write('{"step": 6, "sam')  # killed while it wrote
-    # What a save beside the training writes later is what there was when it began.
+    # A save beside the training later writes the state at its beginning.
     again = History(str(tmp_path), saved(), write=True)
     again.add({"step": 4, "samples": 64, "loss": 9.0})
     assert [json.loads(line)["loss"] for line in history.path.read_text().splitlines()] == [1, 1 / 2, 1 / 3, 9]

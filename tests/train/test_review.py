@@ -25,7 +25,7 @@ from tests.train.test_loader import steps
 
 
 class Kept(NullRun):
-    """Remembers what was drawn."""
+    """Remembers the drawn pictures."""
 
     def __init__(self) -> None:
         super().__init__("run")

@@ -1,4 +1,4 @@
-"""Training on a dataset in a bucket: what came from there is counted, through restarts, over workers and ranks."""
+"""Training on a dataset in a bucket: the fetched data is counted, through restarts, over workers and ranks."""
 
 import multiprocessing
 import threading

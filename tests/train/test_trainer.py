@@ -1,4 +1,4 @@
-"""What a step does with gradients between backward and the optimizer."""
+"""Treatment of gradients between backward and the optimizer."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_frozen_weights_stay_and_do_not_shorten_others(
     assert [frozen for _, frozen, _ in seen] == [True] * THAWS + [False] * (len(seen) - THAWS)
     still = [bool((weight == seen[0][0]).all()) for weight, _, _ in seen]
     assert still == [True] * (THAWS + 1) + [False] * (len(seen) - THAWS - 1)
-    # What is left of the gradients has the whole length that was asked for: frozen ones took no share of it.
+    # The remaining gradients have the whole requested length: frozen ones took no share of it.
     assert all(left == pytest.approx(1e-3, rel=1e-3) for _, _, left in seen)
 
 

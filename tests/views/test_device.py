@@ -187,7 +187,7 @@ def test_format_and_range():
     torch.testing.assert_close(alone, pixels, rtol=0, atol=2e-5)
 
 
-def test_host_crops_are_normalised_alike():
+def test_host_crops_are_normalised_equally():
     crops = torch.randint(0, 256, (2, 3, 4, 4), dtype=torch.uint8)
     normalisation = Normalisation()
     pixels = Crops(crops, normalisation).pixels()

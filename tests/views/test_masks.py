@@ -1,4 +1,4 @@
-"""Block masks: how much is masked, in which shapes, and what a mask depends on."""
+"""Block masks: the masked share, the shapes, and the inputs of a mask."""
 
 import numpy as np
 import pytest
@@ -99,6 +99,6 @@ def test_a_rectangle_has_its_area_and_shape() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"probability": 1.5}, {"share": (0.5, 0.1)}, {"share": (0.1, 1.2)}, {"aspect": 0.0}])
-def test_what_masks_nothing_sensible_is_refused(wrong) -> None:
+def test_settings_that_mask_nothing_sensible_are_refused(wrong) -> None:
     with pytest.raises(UserError, match=rf"^method\.masks\.{next(iter(wrong))} is "):
         BlockMasks(**wrong)

@@ -111,7 +111,7 @@ def test_colours_are_distributed_like_torchvisions():
     assert len(ORDERS) == len(counts) == 24 and scipy.stats.chisquare(counts).pvalue > 1e-3
 
 
-def test_each_operation_happens_as_often_as_told():
+def test_each_operation_happens_as_often_as_its_probability():
     n = 4000
     augmentation = Augmentation(
         flip=0.5, grayscale=0.2, blur=0.3, solarise=0.1, sigma=(0.5, 1.5), jitter=Jitter(probability=0.6)

@@ -1,4 +1,4 @@
-"""A cluster of a few objects, for what is pure but for reading them; behaviour is tested on a real one."""
+"""A cluster of a few objects, for code that only reads them; behaviour is tested on a real one."""
 
 from typing import Any
 

@@ -51,7 +51,7 @@ class Situation(Cluster):
         self.logs: dict[str, str | Exception] = {}
         self.forbidden: set[str] = set()  # kinds of objects, as a role names them
 
-    # What there is
+    # Objects of the cluster
 
     def pod(self, name: str, phase: str = "Running", node: str | None = "node-a", **state: Any) -> dict[str, Any]:
         """Add a pod made of its task's template.
@@ -136,7 +136,7 @@ class Situation(Cluster):
         """Let the node of a pod not answer when its log is read."""
         self.logs[f"{self.job['metadata']['name']}-{pod}"] = Silent("The cluster does not answer (Read timed out.).")
 
-    # What is read
+    # Reading
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         kind = next((k for k in ("events", "nodes", "queues", "podgroups") if f"/{k}" in path), "")
@@ -175,10 +175,10 @@ class Situation(Cluster):
             raise found
         return found.encode()
 
-    # What is said
+    # Messages
 
     def describe(self) -> DescribeAppResponse:
-        """What TorchX is answered about the job."""
+        """The answer to TorchX about the job."""
         scheduler = ElasticKubernetesScheduler("test")
         scheduler._cluster = self
         before = surroundings.now
@@ -244,7 +244,7 @@ def record(cluster: Cluster, namespace: str, name: str) -> dict[str, Any]:
 
 
 def _lean(said: Any) -> Any:
-    """Without what nobody reads."""
+    """Without fields that nobody reads."""
     if isinstance(said, dict):
         return {key: _lean(value) for key, value in said.items() if key not in _DROPPED}
     return [_lean(value) for value in said] if isinstance(said, list) else said

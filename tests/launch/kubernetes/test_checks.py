@@ -1,4 +1,4 @@
-"""What a cluster lacks for a job."""
+"""Objects and rights that a cluster lacks for a job."""
 
 import base64
 import http.server
@@ -178,7 +178,7 @@ def test_a_folder_of_a_node_is_refused_by_a_namespace_of_a_strict_level(level):
         (None, {"AWS_SHARED_CREDENTIALS_FILE": "/file"}, 0),
     ],
 )
-def test_pods_without_keys_and_without_a_web_identity_are_told_of(account, env, remarks):
+def test_pods_without_keys_and_without_a_web_identity_are_reported(account, env, remarks):
     cluster = Few()
     if account is not None:
         cluster.objects[f"{HOME}/serviceaccounts/default"] = account

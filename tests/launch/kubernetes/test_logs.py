@@ -25,7 +25,7 @@ class Pieces:
 
 
 class Pod(Few):
-    """A pod whose log is what `logs` says, one entry a look."""
+    """A pod whose log is `logs`, one entry for each look."""
 
     def __init__(self, *looks) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The manifests of jobs, compared with what was written down and with what they must hold."""
+"""The manifests of jobs, compared with recorded ones, and their required properties."""
 
 import json
 import os

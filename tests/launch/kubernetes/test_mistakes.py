@@ -1,4 +1,4 @@
-"""What is refused before any cluster is asked, each mistake with its remedy."""
+"""Mistakes that are refused before any cluster is asked, each with its remedy."""
 
 import pytest
 import torchx.specs as specs

@@ -1,4 +1,4 @@
-"""What `torchx status` says of states that a real cluster was in: Kubernetes 1.34, Volcano 1.14."""
+"""The output of `torchx status` for recorded states of a real cluster: Kubernetes 1.34, Volcano 1.14."""
 
 import re
 
@@ -51,7 +51,7 @@ def test_every_recorded_state_is_tried():
 
 
 @pytest.mark.parametrize("name", SAID)
-def test_a_recorded_state_is_told_truly(name):
+def test_a_recorded_state_is_reported_truly(name):
     state, text = SAID[name]
     answer = Situation.recorded(name).describe()
     assert answer.state == state

@@ -21,7 +21,7 @@ Right = tuple[str, str, str, bool]
 
 
 def right(method: str, path: str) -> Right | None:
-    """The right that a request needs; None for what everybody may ask."""
+    """The right that a request needs; None for requests that everybody may make."""
     match = re.fullmatch(r"/api/v1(?P<core>)(?P<rest>/.*)|/apis/(?P<group>[^/]+)/[^/]+(?P<rest2>/.*)?", path)
     assert match, path
     rest = match["rest"] or match["rest2"]

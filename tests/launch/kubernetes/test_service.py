@@ -18,7 +18,7 @@ class Accepting(Few):
 
 
 def submitted(cluster, app=None):
-    """Submit a job; returns what was created, by kind."""
+    """Submit a job; return the created objects, by kind."""
     scheduler = ElasticKubernetesScheduler("test")
     scheduler._cluster = cluster
     info = scheduler.submit_dryrun(app or job(), CFG | {"namespace": "n"})

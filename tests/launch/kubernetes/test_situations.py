@@ -295,7 +295,7 @@ def test_a_job_that_trains_says_so():
     assert (answer.state, answer.msg) == (AppState.RUNNING, "2 nodes train with 2 processes; step 165.")
 
 
-def test_whoever_may_not_read_logs_is_told_nothing_of_training():
+def test_a_user_who_may_not_read_logs_sees_no_state_of_training():
     made = training()
     made.forbidden = {"pods/log"}
     assert made.message == ""

@@ -1,4 +1,4 @@
-"""What a job's objects say; they are written as Volcano 1.14 and Kubernetes 1.34 write them."""
+"""The state that a job's objects show; they are written as Volcano 1.14 and Kubernetes 1.34 write them."""
 
 import json
 from typing import Any
@@ -111,7 +111,7 @@ def test_an_image_that_cannot_be_pulled_is_named_with_the_registrys_answer():
     assert "image_pull_secrets" in text
 
 
-def test_a_container_that_cannot_be_made_is_told_of():
+def test_a_container_that_cannot_be_made_is_reported():
     waiting = {"reason": "CreateContainerConfigError", "message": 'secret "s3" not found'}
     assert 'trainer/0 cannot start: secret "s3" not found' in message("Running", [pod("trainer-0", waiting=waiting)])
 
@@ -193,7 +193,7 @@ def test_a_job_without_pods_waits_in_its_queue():
     assert "queue resource quota insufficient" in message("Pending", [], events=told)
 
 
-def test_pods_that_the_api_refuses_are_told_of():
+def test_pods_that_the_api_refuses_are_reported():
     text = (
         'Error creating pods: [failed to create pod x, err: &errors.StatusError{Message:"pods \\"x\\" is forbidden"}]'
     )
