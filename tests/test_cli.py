@@ -97,6 +97,8 @@ def test_help_starts_at_once_and_names_every_command(here: Path) -> None:
         ("recipes show digits", "method.temperature = 0.2"),
         ("estimate --help", "h100"),
         ("estimate digits --help", "--share"),
+        ("doctor --help", "--tracking-uri"),
+        ("bug-report --help", "--logs"),
     ],
 )
 def test_every_command_explains_itself(words: str, said: str, capfd: pytest.CaptureFixture) -> None:

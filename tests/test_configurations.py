@@ -15,6 +15,7 @@ import hardviews.methods
 import hardviews.strategies
 from hardviews.data.pack_command import Packing
 from hardviews.demo import Demo
+from hardviews.doctor.settings import Doctor
 from hardviews.errors import UserError
 from hardviews.evaluation.features.preprocess import Preprocess
 from hardviews.evaluation.monitoring.health import Health
@@ -37,6 +38,7 @@ COMMANDS = (
     Preprocess(),
     Health(("run",)),
     Runs(),
+    Doctor(),
     Demo(),
 )
 

@@ -37,6 +37,8 @@ commands:
   runs      list the tracking's runs; close those that are dead, send records that were left
   recipes   list the recipes, or show one: hardviews recipes show NAME
   estimate  passes, FLOPs, memory and hours of a recipe, plain and on hard views, before it is run
+  doctor    what this machine, its stores and its cluster have and lack, with a remedy for each
+  bug-report  pack a run's records and this machine's versions into a file, without secrets
 
 next:
   hardviews demo                                             what it does, in minutes
@@ -275,6 +277,24 @@ def _estimate(words: list[str]) -> None:
     run_estimate(words)
 
 
+def _doctor(words: list[str]) -> None:
+    from hardviews.arguments import parse
+    from hardviews.doctor.command import run_doctor
+    from hardviews.doctor.settings import Doctor
+
+    _end_in_order()
+    if not run_doctor(parse(Doctor, words, "doctor")):
+        raise SystemExit(1)
+
+
+def _bug_report(words: list[str]) -> None:
+    from hardviews.arguments import parse
+    from hardviews.doctor.bug_report.command import BugReport, run_bug_report
+
+    _end_in_order()
+    run_bug_report(parse(BugReport, words, "bug-report"))
+
+
 def _demo(words: list[str]) -> None:
     from hardviews.arguments import parse
     from hardviews.demo import Demo, run_demo
@@ -302,6 +322,8 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "runs": _runs,
     "recipes": _recipes,
     "estimate": _estimate,
+    "doctor": _doctor,
+    "bug-report": _bug_report,
 }
 
 if __name__ == "__main__":

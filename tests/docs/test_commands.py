@@ -70,7 +70,7 @@ NO_PATHS = {"checkpoints/step-XXXXXXXX/", "lives/", "encoder/", "figures/", "pix
 NO_PATHS |= {"online/", "health/projector/"}
 # Documents whose commands a test runs in order.
 FOLLOWED = ("README.md", "recipes.md", "data.md", "evaluation.md", "export.md", "health.md")
-FOLLOWED += ("finetuning.md", "import.md", "own_loop.md")
+FOLLOWED += ("finetuning.md", "import.md", "own_loop.md", "doctor.md")
 VARIABLES = {"HARDVIEWS_DATA", "HARDVIEWS_OUTPUT", "MLFLOW_TRACKING_URI"}
 
 
@@ -247,6 +247,11 @@ def test_import(workplace):
     assert "hardviews did not train it" in (workplace / "export-card" / "README.md").read_text()
 
 
+def test_doctor(workplace):
+    printed = follow(ROOT / "docs" / "doctor.md")
+    assert "Nothing that was asked for is missing" in printed[".venv/bin/hardviews doctor"]
+
+
 def test_own_loop(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     plain, lightly, lightning = follow(ROOT / "docs" / "own_loop.md").values()
@@ -403,6 +408,8 @@ def help_texts() -> str:
         ["launch"],
         ["validate"],
         ["runs"],
+        ["doctor"],
+        ["bug-report"],
     ]
     return "\n".join(hardviews([*page, "--help"]) for page in pages)
 

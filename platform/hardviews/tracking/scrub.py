@@ -5,7 +5,7 @@ import re
 from hardviews.tracking.text import encodable
 
 # user:password@ or token@ in a URI, up to the last @ before the path.
-_CREDENTIALS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/\s]+@")
+_CREDENTIALS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,30}://)[^/\s]+@")
 # Query parameters of signed URLs.
 _SIGNED = re.compile(r"(?i)([?&](?:x-amz-[a-z-]*|sig|signature|token|awsaccesskeyid|password)=)[^&\s]+")
 # A key id of AWS, wherever it stands.

@@ -71,8 +71,12 @@ class ApiRefused(Exception):
         super().__init__(self.message)
 
 
-def open_client() -> tuple[Any, str | None]:
+def open_client(file: str | None = None, context: str | None = None) -> tuple[Any, str | None]:
     """Reads the kubeconfig, or inside a pod the service account.
+
+    Args:
+        file: the kubeconfig; None for the one that KUBECONFIG names, else ~/.kube/config.
+        context: of the kubeconfig; None for its current one.
 
     Returns:
         The client, and the namespace that the kubeconfig's context names, if it does.
@@ -84,10 +88,16 @@ def open_client() -> tuple[Any, str | None]:
     settings.retries = False
     namespace = None
     try:
-        config.load_kube_config(client_configuration=settings)
-        _, context = config.list_kube_config_contexts()
-        namespace = context["context"].get("namespace")
+        config.load_kube_config(config_file=file, context=context, client_configuration=settings)
+        contexts, current = config.list_kube_config_contexts(config_file=file)
+        used = current if context is None else next(entry for entry in contexts if entry["name"] == context)
+        namespace = used["context"].get("namespace")
     except ConfigException as error:
+        if file is not None or context is not None:
+            raise UserError(
+                f"The kubeconfig cannot be used: {str(error).rstrip('.')}. Correct --kubeconfig and --context; "
+                "`kubectl config get-contexts` lists the contexts."
+            ) from error
         try:
             config.load_incluster_config(client_configuration=settings)
         except ConfigException:
@@ -106,9 +116,17 @@ class Cluster:
         ApiRefused: any other answer than success.
     """
 
-    def __init__(self, api: Any = None, namespace: str | None = None) -> None:
+    def __init__(self, api: Any = None, namespace: str | None = None, timeout: tuple[float, float] = _TIMEOUT) -> None:
+        """Keep a client, or make one when it is needed.
+
+        Args:
+            api: the client of the kubernetes package.
+            namespace: that its context names.
+            timeout: seconds to connect, and between two pieces of an answer.
+        """
         self._api = api
         self._namespace = namespace
+        self._timeout = timeout
 
     def client(self) -> Any:
         """The client of the kubernetes package."""
@@ -124,6 +142,11 @@ class Cluster:
     def get(self, path: str, **query: str) -> dict[str, Any]:
         """Reads an object or a list."""
         return self._object("GET", path, query)
+
+    def get_with_date(self, path: str) -> tuple[dict[str, Any], str | None]:
+        """Read an object, and the time of the server as its answer's header has it."""
+        answer, _, headers = self._call("GET", path, {}, headers=True)
+        return self._checked(answer), headers.get("Date")
 
     def find(self, path: str) -> dict[str, Any] | None:
         """Reads an object; None where there is none."""
@@ -166,7 +189,10 @@ class Cluster:
     def _object(
         self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        answer = self._call(method, path, query, body)
+        return self._checked(self._call(method, path, query, body))
+
+    def _checked(self, answer: Any) -> dict[str, Any]:
+        """Return an answer that is an object; raises NotKubernetes if it is anything else."""
         if not isinstance(answer, Mapping):
             text = " ".join(re.sub(r"<[^>]*>", " ", str(answer)).split())[:_LONGEST_ANSWER]
             raise NotKubernetes(str(self.client().configuration.host), text or "nothing")
@@ -179,7 +205,8 @@ class Cluster:
         query: Mapping[str, str],
         body: Mapping[str, Any] | None = None,
         preload: bool = True,
-        timeout: tuple[float, float] = _TIMEOUT,
+        timeout: tuple[float, float] | None = None,
+        headers: bool = False,
     ) -> Any:
         api = self.client()
         logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -196,9 +223,9 @@ class Cluster:
                 body=body,
                 response_types_map=dict.fromkeys((200, 201, 202), "object"),
                 auth_settings=["BearerToken"],
-                _return_http_data_only=True,
+                _return_http_data_only=not headers,
                 _preload_content=preload,
-                _request_timeout=timeout,
+                _request_timeout=timeout or self._timeout,
             )
         except ApiException as error:
             if error.status == 401:

@@ -1,0 +1,1 @@
+"""`hardviews bug-report`: what a run and its machine hold, in one file without secrets."""

@@ -1,0 +1,84 @@
+"""The process in which probes look: `python -m hardviews.doctor.child PROBE ...`, with the settings on stdin.
+
+It writes a line of JSON for each probe. Whatever libraries print goes to stderr.
+"""
+
+import importlib.metadata
+import json
+import os
+import re
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+
+from hardviews.doctor.finding import Finding, missing, mistake
+from hardviews.doctor.probe import Probe
+from hardviews.doctor.probes import PROBES
+from hardviews.doctor.settings import Doctor
+from hardviews.elastic.processes import end_with_parent
+from hardviews.errors import UserError
+
+_TRAINING = ("torch", "torchvision", "timm")
+_OTHER_NAMES = {"pynvml": "nvidia-ml-py", "yaml": "pyyaml"}  # of packages, by the module that they hold
+
+
+def look(probe: Probe, settings: Doctor) -> list[Finding]:
+    """Return what a probe finds; a failure of the probe is a finding too."""
+    found: list[Finding] = []
+    try:
+        for finding in probe.run(settings):
+            found.append(finding)
+    except UserError as error:
+        found.append(mistake(probe.name, error))
+    except ImportError as error:
+        found.append(lacking(probe.name, error))
+    except Exception as error:
+        text = f"the look at it failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        found.append(missing(probe.name, text, "Mend what the message names, and run hardviews doctor again."))
+    return [finding.without_secrets() for finding in found]
+
+
+def lacking(what: str, error: ImportError) -> Finding:
+    """Return a Python package that cannot be imported as a finding."""
+    package = (error.name or str(error)).partition(".")[0]
+    package = _OTHER_NAMES.get(package, package)
+    if isinstance(error, ModuleNotFoundError):
+        return missing(what, f"the Python package {package} is not installed", install(package))
+    words = " ".join(str(error).split())[:300]
+    return missing(what, f"the Python package {package} cannot be imported: {words}", install(package))
+
+
+def install(package: str) -> str:
+    """Return the command that installs a package, with the extra of hardviews that has it if there is one."""
+    try:
+        needed = importlib.metadata.requires("hardviews") or []
+    except importlib.metadata.PackageNotFoundError:
+        needed = []
+    for line in needed:
+        name = re.match(r"[A-Za-z0-9._-]+", line)
+        extra = re.search(r"extra == ['\"]([^'\"]+)['\"]", line)
+        if name and extra and name[0].lower() == package.lower():
+            return f"pip install 'hardviews[{extra[1]}]'"
+    return "pip install 'hardviews[train]'" if package in _TRAINING else f"pip install {package}"
+
+
+def main(names: Sequence[str]) -> None:
+    """Look with the named probes, one after the other."""
+    end_with_parent()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # a probe then removes what it has written
+    # Libraries print to stdout now and then; the findings have a way of their own.
+    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    warnings.simplefilter("ignore")
+    settings = Doctor(**json.loads(sys.stdin.read()))
+    probes = {probe.name: probe for probe in PROBES}
+    for name in names:
+        found = look(probes[name], settings)
+        stream.write(json.dumps({"probe": name, "findings": [finding.to_json() for finding in found]}) + "\n")
+        stream.flush()
+    os._exit(0)  # a library's thread that still waits for a server must not hold the process
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

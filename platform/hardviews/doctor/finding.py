@@ -1,0 +1,70 @@
+"""The result of looking at one thing, and its remedy."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from hardviews.doctor.masking import masked
+from hardviews.errors import UserError
+
+State = Literal["ok", "missing", "warning", "skipped"]
+
+# The end of a sentence: a full stop before a blank and a capital letter.
+_SENTENCE = re.compile(r"(?<=[^.][.!?])\s+(?=[A-Z])")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        what: the thing, in a few words.
+        state: `missing` is a failure, `warning` is not; `skipped` was not looked at.
+        text: the finding.
+        remedy: command or setting that helps, or that checks what was skipped; empty if nothing is to be done.
+    """
+
+    what: str
+    state: State
+    text: str
+    remedy: str = ""
+
+    def without_secrets(self) -> "Finding":
+        """Return the finding with secrets replaced."""
+        return Finding(self.what, self.state, masked(self.text), masked(self.remedy))
+
+    def to_json(self) -> dict[str, str]:
+        """Return the finding as JSON takes it."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(entry: Mapping[str, Any]) -> "Finding":
+        """Return the finding that `to_json` returned."""
+        return Finding(entry["what"], entry["state"], entry["text"], entry["remedy"])
+
+
+def ok(what: str, text: str) -> Finding:
+    """Return a finding of a thing that is as it must be."""
+    return Finding(what, "ok", text)
+
+
+def missing(what: str, text: str, remedy: str) -> Finding:
+    """Return a finding of a thing that is needed, and not there."""
+    return Finding(what, "missing", text, remedy)
+
+
+def warning(what: str, text: str, remedy: str) -> Finding:
+    """Return a finding of a thing that may make trouble."""
+    return Finding(what, "warning", text, remedy)
+
+
+def skipped(what: str, text: str, remedy: str = "") -> Finding:
+    """Return a finding of a thing that was not looked at; `remedy` is the option that would."""
+    return Finding(what, "skipped", text, remedy)
+
+
+def mistake(what: str, error: UserError) -> Finding:
+    """Return a user's mistake as a finding: its first sentence is the finding, the others are the remedy."""
+    text, *rest = _SENTENCE.split(" ".join(str(error).split()), maxsplit=1)
+    return missing(what, text.rstrip("."), rest[0] if rest else "Correct it, and run hardviews doctor again.")
