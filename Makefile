@@ -52,10 +52,10 @@ endif
 
 .PHONY: lock
 lock: $(UV)  ## compile the dependencies of pyproject.toml into requirements/
-	$(UV) pip compile --quiet --universal --generate-hashes --extra export --extra test --extra dev --python-version 3.11 \
-	  --custom-compile-command 'make lock' --output-file $(LOCK) pyproject.toml
-	$(UV) pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11 --constraint $(LOCK) \
-	  --custom-compile-command 'make lock' --output-file .venv/runtime.txt pyproject.toml
+	$(UV) pip compile --quiet --universal --generate-hashes --extra export --extra test --extra dev \
+	  --python-version 3.11 --custom-compile-command 'make lock' --output-file $(LOCK) pyproject.toml
+	$(UV) pip compile --quiet --universal --generate-hashes --no-annotate --extra train --python-version 3.11 \
+	  --constraint $(LOCK) --custom-compile-command 'make lock' --output-file .venv/runtime.txt pyproject.toml
 	awk '/^[a-z]/ { keep = $$0 ~ /$(FROM_TORCH)/ } keep || /^#/' .venv/runtime.txt > requirements/torch.txt
 	awk '/^[a-z]/ { keep = $$0 !~ /$(FROM_TORCH)/ } keep || /^#/' .venv/runtime.txt > requirements/runtime.txt
 	$(UV) pip compile --quiet --universal --generate-hashes --custom-compile-command 'make lock' --python-version 3.11 \

@@ -27,7 +27,8 @@ def test_the_image_holds_what_the_lock_says_and_all_that_the_package_needs():
     assert not pins("torch").keys() & pins("runtime").keys()
     assert {name: pin for name, pin in installed.items() if lock.get(name) != pin} == {}
     assert all(hashes for _, hashes in installed.values())
-    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["train"]]
     assert {canonicalize_name(Requirement(word).name) for word in needed} <= installed.keys()
     assert not {"pytest", "ruff", "lightly"} & installed.keys()
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from hardviews import interrupts, streams
 from hardviews.errors import UserError
+from hardviews.extras import in_one_sentence, need_torch
 from hardviews.failures import of_machine
 from hardviews.launch.address_space import check_address_space
 
@@ -97,8 +98,11 @@ def _run(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help"):
         print(_GUIDE)
     elif words[0] in _COMMANDS:
+        if words[0] not in _WITHOUT_TORCH:
+            need_torch(f"hardviews {words[0]}")
         check_address_space(words[0])
-        _COMMANDS[words[0]](words[1:])
+        with in_one_sentence(f"hardviews {words[0]}"):
+            _COMMANDS[words[0]](words[1:])
     elif words[0].startswith("-"):
         raise UserError(
             f"The command comes first, before {words[0]}: hardviews COMMAND {words[0]} ... Choose one of "
@@ -256,6 +260,9 @@ def _runs(words: list[str]) -> None:
 
 
 def _recipes(words: list[str]) -> None:
+    from hardviews.settings_only import read_settings_only
+
+    read_settings_only()
     from hardviews.recipes.table import shown, table
 
     if "-h" in words or "--help" in words:
@@ -325,6 +332,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "doctor": _doctor,
     "bug-report": _bug_report,
 }
+_WITHOUT_TORCH = ("pack", "validate", "recipes")  # commands of a client
 
 if __name__ == "__main__":
     main()

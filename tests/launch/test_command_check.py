@@ -197,15 +197,15 @@ def test_a_process_of_its_own_checks_words_and_places(s3):
     words = ["pack", "--source", "photographs", "--out"]
     flight = Preflight(Job([*words, f"{bucket}/taken"]))
     try:
-        assert flight.words() == ([], None)
+        assert flight.words() == ([], [], None)
         (mistake,), remarks, failure = flight.places(s3.environment)
         assert f"'{bucket}/taken/train' already holds a packed dataset" in mistake
         assert (remarks, failure) == ([], None)
         flight.begin(Job([*words, f"{bucket}/free", "--shard-bites", "1"]))
-        (mistake,), failure = flight.words()
+        (mistake,), _, failure = flight.words()
         assert ("--shard-bytes" in mistake, failure) == (True, None)
         flight.begin(Job([*words, f"{bucket}/free"]))
-        assert flight.words() == ([], None)
+        assert flight.words() == ([], [], None)
         assert flight.places(s3.environment) == ([], [], None)
     finally:
         flight.close()
@@ -216,7 +216,7 @@ def test_a_check_that_cannot_run_says_why(monkeypatch):
     monkeypatch.setattr("hardviews.launch.preflight._CHECK", "hardviews.launch.nothing")
     flight = Preflight(Job(["pretrain"]))
     try:
-        mistakes, failure = flight.words()
+        mistakes, _, failure = flight.words()
         assert mistakes == []
         assert "No module named hardviews.launch.nothing" in failure
         assert flight.places({})[0] == []

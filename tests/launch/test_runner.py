@@ -17,7 +17,7 @@ class Checked:
     """Stands for the process that checks a command."""
 
     made: ClassVar[list["Checked"]] = []
-    words_found: tuple[list[str], str | None] = ([], None)
+    words_found: tuple[list[str], list[str], str | None] = ([], [], None)
     places_found: tuple[list[str], list[str], str | None] = ([], [], None)
 
     def __init__(self, asked):
@@ -67,7 +67,7 @@ def test_a_submission_looks_at_words_and_places(checked):
 
 
 def test_every_kind_of_mistake_is_in_one_list(checked, monkeypatch):
-    monkeypatch.setattr(checked, "words_found", (["The recipe is none."], None))
+    monkeypatch.setattr(checked, "words_found", (["The recipe is none."], [], None))
     monkeypatch.setattr(checked, "places_found", (["The output holds another run.", "The recipe is none."], [], None))
     with runner(submits=True) as made, pytest.raises(UserError) as error:
         made.refuse_later(["-cfg queues is no run option."])
@@ -79,7 +79,7 @@ def test_every_kind_of_mistake_is_in_one_list(checked, monkeypatch):
 
 
 def test_a_dry_run_looks_at_the_words_alone(checked, monkeypatch):
-    monkeypatch.setattr(checked, "words_found", (["The recipe is none."], None))
+    monkeypatch.setattr(checked, "words_found", (["The recipe is none."], [], None))
     for scheduler in ("kubernetes", "local_cwd"):
         with JobRunner(1234, submits=False) as made, pytest.raises(UserError, match="The recipe is none"):
             made.dryrun(job(), scheduler, cfg=CFG)
@@ -93,7 +93,7 @@ def test_what_could_not_be_checked_is_reported_and_refuses_nothing(checked, monk
         made.dryrun(job(), "kubernetes", cfg=CFG)
     said = capsys.readouterr().err
     assert "not checked from here (nothing listens at http://store:8333)" in said and "The job waits.\n" in said
-    monkeypatch.setattr(checked, "words_found", ([], "No module named torch"))
+    monkeypatch.setattr(checked, "words_found", ([], [], "No module named torch"))
     with runner(submits=True) as made:
         made.dryrun(job(), "kubernetes", cfg=CFG)
     assert "not checked here (No module named torch)" in capsys.readouterr().err

@@ -43,7 +43,7 @@ class Reader:
         self.jobs.append(job)
 
     def words(self):
-        return ([] if self.failure else check(self.jobs[-1])[0]), self.failure
+        return ([] if self.failure else check(self.jobs[-1])[0]), [], self.failure
 
     def places(self, store):
         return [], [], None

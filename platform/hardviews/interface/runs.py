@@ -1,14 +1,13 @@
 """A training and its outcome."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hardviews.data.pack_command import Packing
 from hardviews.errors import UserError
 from hardviews.interface.encoders import LoadedEncoder, load
+from hardviews.interface.packing import Place
 from hardviews.interface.words import words
 from hardviews.recipes.command import read_pretrain
 from hardviews.recipes.finetuning import read_finetune
@@ -16,8 +15,6 @@ from hardviews.runs.where import Where
 from hardviews.storage.store import open_store
 from hardviews.train.loop import pretrain as train
 from hardviews.train.recipe import Recipe
-
-Place = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -38,15 +35,6 @@ class Run:
     def encoder(self) -> LoadedEncoder:
         """Return the encoder of a finished training."""
         return load(self.output)
-
-
-def pack(source: Place, out: Place, **settings: Any) -> dict[str, int]:
-    """Pack images into shards, as `hardviews pack` does; return how many images each part has.
-
-    source: a folder with one sub-folder for each class, or `digits`, or `photographs`. settings: those of the command,
-    such as hold_out=0.1.
-    """
-    return {part: len(index) for part, index in Packing(str(source), str(out), **settings).run().items()}
 
 
 def pretrain(

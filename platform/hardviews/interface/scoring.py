@@ -14,7 +14,8 @@ from hardviews.evaluation.probes.knn import Knn, evaluate_knn
 from hardviews.evaluation.probes.linear import Linear, evaluate_linear
 from hardviews.evaluation.report import markdown_rows, table
 from hardviews.evaluation.result import Result
-from hardviews.interface.runs import Place, Run
+from hardviews.interface.packing import Place
+from hardviews.interface.runs import Run
 
 Protocol = Literal["knn", "linear", "fewshot", "classify"]
 

@@ -3,7 +3,7 @@
 `python -m hardviews.launch.command_check` is started before a job is submitted: reading a recipe takes seconds of
 imports, which the submission itself does without. It reads lines of JSON, and answers each with one:
 
-1. `Job` -> {"mistakes": [...]}: what the words of the command say.
+1. `Job` -> {"mistakes": [...], "unchecked": [...]}: what the words of the command say.
 2. {"store": variables or null} -> {"mistakes": [...], "remarks": [...], "unseen": reason or null}: what the places
    of the last job hold.
 """
@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from hardviews.elastic.watchdog import Limits
 from hardviews.errors import UserError
+from hardviews.extras import TRAIN, MissingExtra, install, need_torch
 from hardviews.launch import EVALUATIONS
 from hardviews.launch.address_space import check_address_space
 from hardviews.launch.invited import Invited
 from hardviews.launch.run_options import misplaced
+from hardviews.settings_only import read_settings_only
 from hardviews.storage.patience import VARIABLE, usual
 from hardviews.storage.sight import Remark
 from hardviews.storage.url import cache_room, protocol_of
@@ -84,8 +86,13 @@ def check_words(words: Sequence[str], nodes: Invited, form: str) -> None:
 def check(job: Job) -> tuple[list[str], Look | None]:
     """Return the mistakes in a command, and a function that looks at its places if it can be read."""
     command, words = job.words[0], job.words[1:]
-    if job.here and (small := _said(lambda: check_address_space(command))):
-        return small, None  # the libraries that read the words cannot be loaded either
+    if job.here:
+        try:
+            check_address_space(command)
+            if command != "pack":
+                need_torch(f"hardviews {command}")
+        except UserError as error:
+            return [str(error)], None  # the libraries that read the words cannot be loaded either
     found = list(_environment(job))
     look: Look | None = None
     try:
@@ -212,12 +219,24 @@ def _packing(job: Job, words: Sequence[str]) -> tuple[list[str], Look | None]:
 
 
 def _said(call: Callable[[], object]) -> list[str]:
-    """Return the message of a user's mistake that a call raises, if any."""
+    """Return the message of a user's mistake that a call raises, if any; see `unchecked` for a check without torch."""
     try:
         call()
+    except MissingExtra:
+        return []
     except UserError as error:
         return [str(error)]
     return []
+
+
+def unchecked(words: Sequence[str]) -> list[str]:
+    """Return what of a command is not checked in an installation without torch."""
+    things = {
+        "pretrain": "the names of network and optimizer, and whether the network can be built",
+        "finetune": "the name of the optimizer",
+    }
+    thing = "the name of the torchvision data set" if "--torchvision" in words else things.get(words[0])
+    return [f"{thing} (this needs torch, {install(TRAIN)})"] if thing else []
 
 
 def _gpu(job: Job, setting: str, device: str, who: str) -> list[str]:
@@ -264,6 +283,7 @@ def main() -> None:
     """Answer questions until there are no more."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     places: Look | None = None
+    client = read_settings_only()
     # Whatever a library or a help text prints is no answer.
     with contextlib.redirect_stdout(sys.stderr):
         for line in sys.stdin:
@@ -271,8 +291,9 @@ def main() -> None:
             if "store" in question:
                 answer = look_at(places, question["store"])
             else:
-                mistakes, places = check(Job(**question))
-                answer = {"mistakes": mistakes}
+                job = Job(**question)
+                mistakes, places = check(job)
+                answer = {"mistakes": mistakes, "unchecked": unchecked(job.words) if client else []}
             print(json.dumps(answer), file=answers, flush=True)
     # A thread that still waits for a store holds nothing up.
     os._exit(0)

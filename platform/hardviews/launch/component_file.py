@@ -6,14 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torchx.specs import AppDef
-from torchx.specs.finder import (
-    ComponentNotFoundException,
-    ComponentValidationException,
-    get_component,
-    get_components,
-)
+from torchx.specs.finder import ComponentNotFoundException, ComponentValidationException, get_component
 
 from hardviews.errors import UserError, did_you_mean
+from hardviews.launch import builtin
 
 
 def name_function(words: Sequence[str]) -> list[str]:
@@ -35,7 +31,7 @@ def name_function(words: Sequence[str]) -> list[str]:
 
 
 def find_component(name: str) -> Callable[..., AppDef]:
-    """Return the component of a name: `FILE.py:FUNCTION`, or one of TorchX's own, such as `dist.ddp`.
+    """Return the component of a name: `FILE.py:FUNCTION`, or a builtin, such as `hardviews.pretrain` or `dist.ddp`.
 
     Raises:
         UserError: there is none, its file cannot be loaded, or TorchX cannot read its arguments.
@@ -44,15 +40,15 @@ def find_component(name: str) -> Callable[..., AppDef]:
     if colon:
         _check_file(Path(file), function)
     try:
-        found: Callable[..., AppDef] = get_component(name).fn
+        found: Callable[..., AppDef] = get_component(builtin.full(name)).fn
         return found
     except ComponentValidationException as error:
         reason = " ".join(str(error).split())
         raise UserError(f"The component {name} cannot be used: {reason}. Mend its signature.") from error
     except ComponentNotFoundException as error:
         raise UserError(
-            f"There is no component {name}.{did_you_mean(name, get_components())} `torchx builtins` lists TorchX's "
-            "own; the jobs of this project are files in jobs/, for example jobs/pretrain.py."
+            f"There is no component {name}.{did_you_mean(name, builtin.names())} `torchx builtins` lists them; in a "
+            "checkout the jobs of this project are files in jobs/ too, for example jobs/pretrain.py."
         ) from error
     except Exception as error:
         if not colon:
@@ -68,8 +64,8 @@ def find_component(name: str) -> Callable[..., AppDef]:
 def _check_exists(file: Path) -> None:
     if not file.is_file():
         raise UserError(
-            f"There is no component file {file} in {Path.cwd()}. Give the path from where you are; this "
-            "project's jobs are in the folder jobs/ of the checkout."
+            f"There is no component file {file} in {Path.cwd()}. Give the path from where you are; this project's "
+            "jobs are in the folder jobs/ of the checkout. Without one, name a builtin such as hardviews.pretrain."
         )
 
 

@@ -110,7 +110,7 @@ class Examiner:
         cfg: Mapping[str, CfgVal],
         here: bool,
     ) -> Findings:
-        mistakes, failure = reader.words()
+        mistakes, unchecked, failure = reader.words()
         if failure is not None:
             self._reader = None  # its answer may still come, and would be taken for the answer of the next job
             reader.close()
@@ -119,6 +119,7 @@ class Examiner:
             found.remarks.append(f"The command was not checked here ({failure}); the job's own processes check it.")
             return found
         found.checked.append("the words of the command")
+        found.unchecked += unchecked
         if self.online and not site.missing(app, local=True):
             of_job = StoreOfJob({}) if cluster is None else cluster.store_of(app, cfg)
             store = local.store_of(app) if here else visible_store(of_job)

@@ -75,10 +75,10 @@ class Preflight:
         """Begin the check of a job; `words` and `places` are asked of the one before no more."""
         self._send(asdict(job))
 
-    def words(self) -> tuple[list[str], str | None]:
-        """Returns the mistakes in the command's words, and why they could not be checked, if so."""
+    def words(self) -> tuple[list[str], list[str], str | None]:
+        """Return the mistakes in the words, what an installation without torch leaves out, and why all was left out."""
         answer = self._receive(READING)
-        return (answer["mistakes"], None) if answer else ([], self._failure())
+        return (answer["mistakes"], answer["unchecked"], None) if answer else ([], [], self._failure())
 
     def places(self, store: Mapping[str, str]) -> tuple[list[str], list[str], str | None]:
         """Returns the mistakes that the job's places show, remarks on them, and why some could not be seen, if so.

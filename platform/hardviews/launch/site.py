@@ -4,13 +4,14 @@ The options of the Kubernetes scheduler that differ from site to site may stand 
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from torchx.runner.config import get_configs
 from torchx.specs import AppDef
 
 from hardviews.errors import did_you_mean
+from hardviews.launch.released import released_image
 
 SECTION = "hardviews:site"
 """Section of .torchxconfig."""
@@ -21,12 +22,14 @@ class SiteValue:
     """One value that differs from site to site.
 
     It comes from the component's argument, else from the environment variable, else from the section
-    `[hardviews:site]` of .torchxconfig. Else it is a placeholder: a dry run shows it, a submission refuses it.
+    `[hardviews:site]` of .torchxconfig, else from `default`. Else it is a placeholder: a dry run shows it, a submission
+    refuses it.
     """
 
     argument: str
     variable: str
     meaning: str
+    default: Callable[[], str | None] = lambda: None
 
     @property
     def placeholder(self) -> str:
@@ -38,10 +41,11 @@ class SiteValue:
             return given
         if value := os.environ.get(self.variable):
             return value
-        return get_configs(prefix="hardviews", name="site").get(self.argument) or self.placeholder
+        configured = get_configs(prefix="hardviews", name="site").get(self.argument)
+        return configured or self.default() or self.placeholder
 
 
-IMAGE = SiteValue("image", "HARDVIEWS_IMAGE", "container image with hardviews in it")
+IMAGE = SiteValue("image", "HARDVIEWS_IMAGE", "container image with hardviews in it", released_image)
 DATA = SiteValue("data", "HARDVIEWS_DATA", "URL of a packed dataset")
 OUTPUT = SiteValue("output", "HARDVIEWS_OUTPUT", "URL under which checkpoints are kept")
 TRACKING = SiteValue("tracking", "MLFLOW_TRACKING_URI", "address of the MLflow server")
@@ -90,6 +94,6 @@ def unsaid(app: AppDef, local: bool) -> list[str]:
         return []
     names = "; ".join(f"--{v.argument} ({v.meaning}), or {v.variable} in the environment" for v in values)
     return [
-        f"The job {app.name} lacks {names}. Give them after the component's file name, export the "
+        f"The job {app.name} lacks {names}. Give them after the component, export the "
         "variables, or write them once under [hardviews:site] in .torchxconfig."
     ]

@@ -139,7 +139,8 @@ def run_validate(words: Sequence[str]) -> None:
 def _subject(config: Validate) -> str:
     if config.words is None:
         return " and ".join(config.files)
-    return next((word for word in config.words if word.partition(":")[0].endswith(".py")), "the job")
+    jobs = (word for word in config.words if word.partition(":")[0].endswith(".py") or word.startswith("hardviews."))
+    return next(jobs, "the job")
 
 
 def _further(config: Validate) -> str:

@@ -15,6 +15,7 @@ from torch import nn
 
 from hardviews.checked import at_least, require
 from hardviews.errors import UserError
+from hardviews.extras import left_to_the_job
 
 # timm modules whose networks accept `img_size`, `patch_size` and `dynamic_img_size`.
 _TRANSFORMERS = ("vision_transformer", "deit", "eva")
@@ -56,6 +57,10 @@ class Backbone:
             image_size=at_least(1).note("pixels").or_none(),
             patch_size=at_least(1).note("pixels").or_none(),
         )
+        with left_to_the_job():
+            self._check_network()
+
+    def _check_network(self) -> None:
         if not timm.is_model(self.name):
             raise UserError(_unknown(self.name))
         if not self.is_transformer:

@@ -14,6 +14,7 @@ from torch import nn
 
 from hardviews.checked import above, added, at_least, require
 from hardviews.errors import UserError
+from hardviews.extras import left_to_the_job
 from hardviews.methods.method import Method
 from hardviews.optim.clip import Per, clip_gradients
 from hardviews.optim.lars import Lars
@@ -68,16 +69,10 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         """Refuse names that nobody knows, and numbers that train nothing."""
-        names = [*map(str, list_optimizers()), *OWN]
         if self.name in _UNSUITABLE:
             raise UserError(f"The optimizer {self.name!r} cannot be used here: it {_UNSUITABLE[self.name]}.")
-        if self.name not in names:
-            close = difflib.get_close_matches(self.name, names, n=5)
-            hint = f"Close: {', '.join(close)}." if close else "For example: momentum, sgd, adamw, lars, lamb."
-            raise UserError(
-                f"There is no optimizer {self.name!r}. {hint} All: "
-                "python -c 'import timm.optim; print(timm.optim.list_optimizers())'."
-            )
+        with left_to_the_job():
+            self._check_name()
         require(
             self,
             "optimizer",
@@ -90,6 +85,16 @@ class Optimizer:
             layer_decay=above(0, at_most=1),
             bias_rate=above(0),
         )
+
+    def _check_name(self) -> None:
+        names = [*map(str, list_optimizers()), *OWN]
+        if self.name not in names:
+            close = difflib.get_close_matches(self.name, names, n=5)
+            hint = f"Close: {', '.join(close)}." if close else "For example: momentum, sgd, adamw, lars, lamb."
+            raise UserError(
+                f"There is no optimizer {self.name!r}. {hint} All: "
+                "python -c 'import timm.optim; print(timm.optim.list_optimizers())'."
+            )
 
     def peak(self, global_batch: int) -> float:
         """Return the learning rate at the top of the schedule."""

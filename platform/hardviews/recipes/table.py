@@ -3,6 +3,7 @@
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
+from hardviews.extras import TRAIN, MissingExtra, install
 from hardviews.methods.joint import JointConfig
 from hardviews.methods.method import MethodConfig
 from hardviews.recipes import RECIPES, recipe_named
@@ -79,14 +80,21 @@ def shown(name: str) -> str:
     """
     recipe = recipe_named(name)
     training, schedule = recipe.training, recipe.schedule
-    ratio = _ratio(recipe)
     follows = [
         f"learning rate  {recipe.optimizer.peak(training.batch):g} at its peak, with {training.batch} images a step",
         f"warm-up        {schedule.warmup * training.epochs:g} of {training.epochs} epochs",
-        *([f"passes         {ratio:.2f} times those of a step without a choice of views"] if ratio else []),
+        *_passes(recipe),
     ]
     values = [f"{key} = {value}" for key, value in flatten(recipe).items()]
     return "\n".join([f"{name}: {header(RECIPES[name]).text()}", "", *follows, "", *values])
+
+
+def _passes(recipe: Recipe) -> list[str]:
+    try:
+        ratio = _ratio(recipe)
+    except MissingExtra:
+        return [f"passes         not counted: this needs torch, {install(TRAIN)}"]
+    return [f"passes         {ratio:.2f} times those of a step without a choice of views"] if ratio else []
 
 
 def _ratio(recipe: Recipe) -> float | None:

@@ -37,7 +37,7 @@ MEAN_CLASS = ("aircraft", "fgvcaircraft", "pets", "oxfordiiitpet", "caltech101",
 
 _NAMES = {"top1": "top-1", "mean_class": "mean per class", "map11": "11-point mAP"}
 
-_LAMBDAS = tuple(float(value) for value in torch.logspace(-6, 5, 45, dtype=torch.double))
+_LAMBDAS = tuple(10.0 ** (number / 4 - 6) for number in range(45))
 """Weights of the squared length beside the sum of losses: 45 values from 1e-6 to 1e5, as published."""
 
 _CHOOSING = 1e-4

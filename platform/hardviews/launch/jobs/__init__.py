@@ -1,0 +1,1 @@
+"""The jobs as TorchX components, one a file: `hardviews.NAME` everywhere, `jobs/NAME.py` in a checkout."""

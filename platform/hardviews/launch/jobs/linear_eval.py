@@ -1,0 +1,1 @@
+../../../../jobs/linear_eval.py

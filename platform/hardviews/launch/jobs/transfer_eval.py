@@ -1,0 +1,1 @@
+../../../../jobs/transfer_eval.py

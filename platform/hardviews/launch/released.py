@@ -1,0 +1,14 @@
+"""The container image that was released together with this version of the package."""
+
+from pathlib import Path
+
+import hardviews
+
+NAME = "ghcr.io/hardviews/hardviews"
+"""Name of the released image, to which .github/workflows/release.yml pushes."""
+
+
+def released_image() -> str | None:
+    """Return the image of this version, or None in a checkout: its code may differ from that of every release."""
+    checkout = Path(hardviews.__file__).parents[2]
+    return None if (checkout / "pyproject.toml").is_file() else f"{NAME}:{hardviews.__version__}"
