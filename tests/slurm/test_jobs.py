@@ -124,6 +124,10 @@ def test_a_trainer_that_is_killed_comes_back_and_nothing_is_lost(cluster, data, 
     before = agents(job)
     os.kill(before[0], signal.SIGKILL)
     until(lambda: len(now := agents(job)) == 2 and before[0] not in now, "the trainer's return")
+    port = re.search(r"the coordinator is at \S+:(\d+);", cluster.logs(job))[1]
+    (coordinator,) = processes("hardviews.elastic.coordinator", port)
+    os.kill(coordinator, signal.SIGKILL)
+    until(lambda: processes("hardviews.elastic.coordinator", port).keys() - {coordinator}, "the coordinator's return")
     cluster.await_state(job, "COMPLETED")
     assert "was killed by SIGKILL; starting it again" in cluster.logs(job)
     audit(cluster, tmp_path / "run")

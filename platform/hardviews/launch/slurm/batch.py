@@ -164,7 +164,7 @@ class Batch:
                 continue
             if all(one in LEFT for one in codes):
                 say(f"every {self.config.role} was asked to leave")
-                self.asked.append(signal.SIGTERM)
+                self.asked.append(signal.SIGUSR2)
             alone = alone or time.monotonic()
             if time.monotonic() - alone > LINGER:
                 say(f"no {self.config.role} can run: the job fails")
