@@ -97,6 +97,10 @@ walkthroughs: $(STAMP)  ## follow the documents from top to bottom, run the demo
 test-cluster: $(STAMP)  ## pods killed on a real cluster: KUBECONFIG, HARDVIEWS_IMAGE and OBJECT_STORE_IMAGE say which
 	.venv/bin/python -m pytest -m cluster tests/cluster $(PYTEST)
 
+.PHONY: test-slurm
+test-slurm: $(STAMP)  ## jobs on a Slurm that is started here, if its packages are installed (slurm-wlm, munge)
+	.venv/bin/python -m pytest -m slurm tests/slurm $(PYTEST)
+
 .PHONY: chaos
 chaos: $(STAMP)  ## kill, freeze and restart everything at random while it trains (CHAOS_SEED, CHAOS_FAULTS)
 	.venv/bin/python -m pytest -m chaos tests/chaos -s $(PYTEST)

@@ -65,6 +65,7 @@ OTHERS |= {
     "--carry",
     "--one-process",
 }
+OTHERS |= {"--signal", "--no-kill", "--container-image"}  # of Slurm's programs
 # Outputs, prefixes of metrics, and what a house rule forbids.
 NO_PATHS = {"checkpoints/step-XXXXXXXX/", "lives/", "encoder/", "figures/", "pixels/", "untrained/", "utils.py"}
 NO_PATHS |= {"online/", "health/projector/"}

@@ -15,6 +15,7 @@ from hardviews.launch.findings import Findings
 from hardviews.launch.kubernetes.scheduler import ElasticKubernetesScheduler
 from hardviews.launch.kubernetes.submitter import TORCHX, Submitter
 from hardviews.launch.preflight import Preflight, job_of
+from hardviews.launch.slurm.scheduler import ElasticSlurmScheduler
 from hardviews.launch.visible_store import StoreOfJob, visible_store
 
 
@@ -81,8 +82,9 @@ class Examiner:
             submitter: tool that submits the job.
         """
         found = Findings()
+        slurm = isinstance(backend, ElasticSlurmScheduler)
         if self.complete:
-            found.mistakes += site.unsaid(app, local=here)
+            found.mistakes += site.unsaid(app, local=here or slurm)
         cluster = backend if isinstance(backend, ElasticKubernetesScheduler) else None
         command = job_of(app, None if cluster is None else cluster.cache_disk(app, cfg), here)
         reader = None
@@ -91,6 +93,9 @@ class Examiner:
         if cluster is not None:
             found.add(cluster.examine(app, cfg, online=self.online, submitter=submitter))
             found.checked += ["the settings of the pods", *(["the cluster"] if self.online else [])]
+        if slurm:
+            found.add(backend.examine(app, cfg, online=self.online))
+            found.checked += ["the options of the job", *(["Slurm"] if self.online else [])]
         if reader is not None:
             found.add(self._end_reading(reader, app, cluster, cfg, here))
         return found

@@ -277,7 +277,7 @@ class Launcher:
         return 128 + number
 
     def _join(self, host: str, port: int) -> int:
-        job, bounds, command = _ask_job(host, port)
+        job, bounds, command = ask_job(host, port)
         if command != digest(self.config.command):
             raise UserError(
                 f"The job at {host}:{port} runs another command. A node that joins must be given the same words after "
@@ -291,7 +291,7 @@ class Launcher:
         return self._stop([node], None) if self.asked and code is None else code or 0
 
 
-def _ask_job(host: str, port: int) -> tuple[str, str, str]:
+def ask_job(host: str, port: int) -> tuple[str, str, str]:
     """Ask a coordinator for its job: name, bounds, digest of the command."""
     connection = http.client.HTTPConnection(host, port, timeout=10)
     try:

@@ -33,8 +33,10 @@ from hardviews.launch.findings import Findings, listed
 from hardviews.launch.kubernetes.cluster import patiently
 from hardviews.launch.kubernetes.mistakes import unknown_options
 from hardviews.launch.kubernetes.scheduler import ElasticKubernetesScheduler
+from hardviews.launch.slurm.scheduler import ElasticSlurmScheduler
 from hardviews.launch.torchx_commands import in_words, keep_default_scheduler, refuse_in_words
 
+_OURS = (ElasticKubernetesScheduler, ElasticSlurmScheduler)
 _NOTHING = ", and nothing was submitted"
 _LOG_LAG = 0.5  # seconds; five looks of the thread that writes a local job's log
 
@@ -147,7 +149,7 @@ class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
 
     def schedule(self, dryrun_info: AppDryRunInfo) -> AppHandle:
         handle = super().schedule(dryrun_info)
-        if isinstance(self._scheduler(dryrun_info._scheduler), ElasticKubernetesScheduler):
+        if isinstance(self._scheduler(dryrun_info._scheduler), _OURS):
             # The handle alone goes to stdout, where scripts read it.
             print(
                 f"Submitted. What becomes of it: torchx status {handle}\nWhat it says:       torchx log -f {handle}\n"
@@ -243,7 +245,7 @@ def _misread(message: str) -> NoReturn:
 
 
 def unreadable_options(runner: Runner, scheduler: str, text: str | None) -> list[str]:
-    """Lists what of `-cfg` and, for our scheduler, of .torchxconfig TorchX would drop.
+    """Lists what of `-cfg` and, for our schedulers, of .torchxconfig TorchX would drop.
 
     Raises:
         UserError: they have no form that TorchX could read.
@@ -261,7 +263,7 @@ def unreadable_options(runner: Runner, scheduler: str, text: str | None) -> list
             f"-cfg {text} cannot be read: {error}. Write KEY=VALUE,KEY=VALUE, lists as A;B and pairs as NAME:VALUE. "
             f"What has a '=' in itself can be written under [{scheduler}] in .torchxconfig."
         ) from error
-    ours = isinstance(runner._scheduler(scheduler), ElasticKubernetesScheduler)
+    ours = isinstance(runner._scheduler(scheduler), _OURS)
     for file in find_configs():
         sections = ConfigParser()
         sections.optionxform = str  # type: ignore[assignment,method-assign]

@@ -1,0 +1,192 @@
+"""The mistakes of a job on Slurm, found before it is submitted."""
+
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from torchx.specs import AppDef, Role
+
+from hardviews.errors import UserError, did_you_mean
+from hardviews.launch.findings import Findings
+from hardviews.launch.pod_options import PodOptions
+from hardviews.launch.site import TRACKING
+from hardviews.launch.slurm.client import Refused, confidential, rows, slurm
+from hardviews.launch.slurm.meeting import place_of
+from hardviews.launch.slurm.options import SlurmOptions
+from hardviews.launch.slurm.script import elastic
+from hardviews.launch.slurm.secrets import read_secrets
+from hardviews.storage.sight import remote
+
+_PLACES = ("--data", "--output", "--run", "--out", "--source")
+_MADE = {"digits", "photographs"}  # sources that are no folders: hardviews.data.pack_command
+_OWN = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # folders that every machine has for itself
+_LOOPBACK = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
+_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/@\s]*:[^/@\s]+@", re.IGNORECASE)
+
+
+def examine(app: AppDef, options: SlurmOptions, folder: str, online: bool) -> Findings:
+    """Find what is wrong with a job of ours.
+
+    Args:
+        app: the job.
+        options: of the scheduler.
+        folder: for its logs.
+        online: whether Slurm is asked.
+    """
+    found = Findings()
+    work = elastic(app)
+    least, most, grace = (work.least, work.most, work.grace) if work else (1, 1, 0)
+    found.mistakes += options.mistakes(least, most, grace)
+    if work is None and (options.join or options.start):
+        found.mistakes.append("join and start are for jobs of several nodes; this one has one process. Leave them out.")
+    for role in app.roles:
+        found.mistakes += _amounts(role)
+        found.mistakes += _credentials(role)
+        found.mistakes += _of_kubernetes(role)
+        found.mistakes += _relative(role)
+    if options.secrets:
+        try:
+            read_secrets(options.secrets)
+        except UserError as error:
+            found.mistakes.append(str(error))
+    elif left := _left_out(app):
+        found.remarks.append(
+            f"{', '.join(left)} of this environment are not given to the job. Its processes read ~/.aws, or a file "
+            "that only you may read: -cfg secrets=FILE."
+        )
+    if online:
+        try:
+            _ask(app, options, folder, found)
+        except UserError as error:
+            found.mistakes.append(str(error))
+    found.mistakes[:] = dict.fromkeys(found.mistakes)
+    return found
+
+
+def _ask(app: AppDef, options: SlurmOptions, folder: str, found: Findings) -> None:
+    """Ask Slurm for what the job names, and compare the job's places with its machines."""
+    slurm("sbatch", "--version")
+    try:
+        known = rows(slurm("sinfo", "--noheader", "--Node", "--format", "%R|%n"), ("partition", "host"))
+    except Refused as error:
+        raise UserError(f"Slurm does not tell its partitions: {error}. Try again once it does: sinfo.") from error
+    partitions = {row["partition"] for row in known}
+    wanted = [options.passed_on.get("partition", ""), options.coordinator_partition or ""]
+    for name in [name for text in wanted for name in text.split(",") if name]:
+        if name not in partitions:
+            found.mistakes.append(
+                f"Slurm has no partition {name}.{did_you_mean(name, partitions)} Choose from "
+                f"{', '.join(sorted(partitions))}: -cfg partition=NAME."
+            )
+    if options.join and options.join.isdecimal():
+        place_of(options.join)
+    hosts = {
+        row["host"].partition(".")[0] for row in known if not wanted[0] or row["partition"] in wanted[0].split(",")
+    }
+    if hosts - {socket.gethostname().partition(".")[0]}:
+        found.mistakes += _not_shared(app, folder, options)
+        found.mistakes += [text for role in app.roles for text in _servers(role)]
+
+
+def _amounts(role: Role) -> Iterator[str]:
+    if role.resource.cpu <= 0:
+        yield f"The role {role.name} asks for {role.resource.cpu} CPU. Give at least one core: --cpu 1."
+    if role.resource.memMB <= 0:
+        yield f"The role {role.name} asks for {role.resource.memMB} MB of memory. Give --memMB, for example 4096."
+    if role.resource.gpu < 0:
+        yield f"The role {role.name} asks for {role.resource.gpu} GPUs. Give 0 or more."
+
+
+def _credentials(role: Role) -> Iterator[str]:
+    for name, value in role.env.items():
+        if value and (confidential(name) or _PASSWORD.search(value)):
+            yield (
+                f"The variable {name} holds a credential, and what is given by --env stands in the job's script, which "
+                "Slurm keeps. Write it into a file that only you may read: -cfg secrets=FILE."
+            )
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            yield (
+                f"{name!r} is not the name of an environment variable: those have letters, digits and '_', and no "
+                "digit first. Write --env NAME=VALUE,NAME=VALUE."
+            )
+    for word in role.args:
+        if _PASSWORD.search(word):
+            yield (
+                f"An argument of the role {role.name} holds an address with a password in it, and Slurm keeps the "
+                "job's script. Give the address without it, and the password by -cfg secrets=FILE."
+            )
+
+
+def _of_kubernetes(role: Role) -> Iterator[str]:
+    said = PodOptions.of_role(role)
+    if said.secrets:
+        yield "--secret names Secrets of Kubernetes, and this job goes to Slurm. Give a file: -cfg secrets=FILE."
+    if role.mounts:
+        yield "--mount is for pods. On Slurm the processes see the folders of their nodes: leave it out."
+
+
+def _relative(role: Role) -> Iterator[str]:
+    for flag, path in _folders(role):
+        if not Path(path).is_absolute():
+            yield (
+                f"{flag} {path} is not a full path, and the job runs in a folder of its own. Give one that all nodes "
+                f"see, such as {Path(path).absolute()}."
+            )
+
+
+def _not_shared(app: AppDef, folder: str, options: SlurmOptions) -> Iterator[str]:
+    """Yield a sentence for each folder that every machine has for itself."""
+    for flag, path in [found for role in app.roles for found in _folders(role)]:
+        if _own(path):
+            yield (
+                f"{flag} {path} lies in a folder that every node has for itself. Give one on a file system that all "
+                "nodes share, or s3://BUCKET/FOLDER."
+            )
+    if _own(folder):
+        yield f"The logs would lie in {folder}, which every node has for itself. Give another: -cfg job_dir=FOLDER."
+    if options.secrets and _own(options.secrets):
+        yield f"secrets={options.secrets} lies in a folder that every node has for itself. Keep it in your home."
+    if _own(sys.prefix):
+        yield (
+            f"hardviews is installed in {sys.prefix}, which every node has for itself. Install it on a file system "
+            "that all nodes share."
+        )
+
+
+def _servers(role: Role) -> Iterator[str]:
+    for name in (TRACKING.variable, "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        value = role.env.get(name, "") or (os.environ.get(name, "") if name != TRACKING.variable else "")
+        if urlsplit(value).hostname in _LOOPBACK:
+            yield f"{name} is {value}, which means each node itself. Give an address that all nodes reach."
+
+
+def _own(path: str) -> bool:
+    full = os.path.realpath(path)
+    return any(full == one or full.startswith(f"{one}/") for one in _OWN)
+
+
+def _folders(role: Role) -> Iterator[tuple[str, str]]:
+    """Yield the places of a role that are folders, with their options."""
+    for flag, value in _pairs(role.args):
+        if value.startswith("<") or (flag == "--source" and value in _MADE) or value.startswith("torchvision:"):
+            continue
+        if not remote(value) and ("://" not in value or value.startswith(("file://", "local://"))):
+            yield flag, value.split("://", 1)[-1]
+
+
+def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for place, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if flag in _PLACES and (equals or place + 1 < len(words)):
+            yield flag, value if equals else words[place + 1]
+
+
+def _left_out(app: AppDef) -> list[str]:
+    """Return the names of credentials of this environment, if the job may need them."""
+    stores = any(remote(value) for role in app.roles for _, value in _pairs(role.args))
+    names = [name for name in sorted(os.environ) if confidential(name) and name.startswith(("AWS_", "MLFLOW_"))]
+    return [name for name in names if stores or name.startswith("MLFLOW_")]

@@ -1,0 +1,28 @@
+#!/bin/bash
+#SBATCH --job-name=knn-coordinator
+#SBATCH --requeue
+#SBATCH --output=/shared/jobs/slurm-%j-coordinator-0.log
+#SBATCH --open-mode=append
+#SBATCH --chdir=/shared/jobs
+#SBATCH --signal=B:USR1@90
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=1
+#SBATCH --mem=272
+#SBATCH hetjob
+#SBATCH --job-name=knn-evaluation
+#SBATCH --requeue
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=2
+#SBATCH --mem=4096
+
+# Signals before the job is there to take them shall not end it.
+trap '' USR1 USR2
+export LOGLEVEL=WARNING
+export PYTHONSAFEPATH=1
+export TORCH_CPP_LOG_LEVEL=ERROR
+exec PYTHON -P -m hardviews.launch.slurm.batch --role evaluation --nodes 1:1 \
+  --group 1 --cpus 2 --gpus 0 --grace 30 --requeue -- --processes 1 --cpus 2 --grace 30 --prepare \
+  hardviews.launch.preload -- hardviews.cli knn --run '/shared/runs/a run' --data /shared/digits/train \
+  --wait 86400

@@ -1,0 +1,22 @@
+#!/bin/bash
+#SBATCH --job-name=pretrain-trainer
+#SBATCH --requeue
+#SBATCH --output=/shared/jobs/slurm-%j-coordinator-0.log
+#SBATCH --open-mode=append
+#SBATCH --chdir=/shared/jobs
+#SBATCH --signal=B:USR1@120
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --no-kill
+#SBATCH --cpus-per-task=2
+#SBATCH --mem=4096
+
+# Signals before the job is there to take them shall not end it.
+trap '' USR1 USR2
+export LOGLEVEL=WARNING
+export PYTHONSAFEPATH=1
+export TORCH_CPP_LOG_LEVEL=ERROR
+exec PYTHON -P -m hardviews.launch.slurm.batch --role trainer --nodes 1:2 --cpus \
+  2 --gpus 0 --grace 60 --requeue --join 12 -- --processes 1 --cpus 2 --grace 60 --prepare \
+  hardviews.launch.preload -- hardviews.cli pretrain digits --data /shared/digits/train --output \
+  '/shared/runs/a run'
