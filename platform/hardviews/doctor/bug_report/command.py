@@ -1,5 +1,6 @@
 """`hardviews bug-report`: packs a run's records and this machine's versions into one file, to be read and sent."""
 
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,7 @@ def run_bug_report(config: BugReport) -> Path:
     path = Path(name).expanduser().absolute()
     archive = Archive()
     archive.check(path)
+    print("reading the run, auditing it, looking at this machine: up to some minutes", file=sys.stderr, flush=True)
     add_run(archive, config.run, config.data)
     add_files(archive, config.logs)
     if config.job is not None:
