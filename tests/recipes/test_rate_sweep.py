@@ -269,6 +269,21 @@ def test_a_removal_that_was_cut_is_finished(
     assert not audit(str(output)).problems
 
 
+def test_nothing_is_removed_if_the_encoder_is_gone(place: Path, tmp_path: Path, trained: list[str]) -> None:
+    output = tmp_path / "tuned"
+    given = ("--labels", "30-per-class", "--rates")
+    read_finetune(words(place, output, *given, "0.02", "0.07")).run()
+    digest = load(str(output)).digest
+    trained.clear()
+    (place / "run").rename(place / "elsewhere")
+    try:
+        with pytest.raises(UserError, match="There is no encoder"):
+            read_finetune(words(place, output, *given, "0.02")).run()  # the choice would change
+    finally:
+        (place / "elsewhere").rename(place / "run")
+    assert load(str(output)).digest == digest and not trained and (output / "run.json").exists()
+
+
 def test_ctrl_c_in_a_trial_saves_it(
     place: Path, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,6 +40,7 @@ from hardviews.runs.rival import await_turn
 from hardviews.runs.where import Where, patience
 from hardviews.storage.store import Store, open_store
 from hardviews.train.epoch import epoch_samples
+from hardviews.train.init import open_encoder
 from hardviews.train.loop import live
 from hardviews.train.nonfinite import Diverged
 from hardviews.train.rate_table import RateTable, Trial
@@ -166,7 +167,7 @@ class Sweep:
         `run.json` goes last: until then the next life finds what is left to be removed.
 
         Raises:
-            UserError: another job trains it.
+            UserError: another job trains it; or the encoder is gone, so that nothing could take its place.
         """
         if not world.leads:
             return
@@ -175,6 +176,8 @@ class Sweep:
         chosen = self.applied(table).settings()
         if record is None or all(record.settings.get(name) == chosen.get(name) for name in _RATES):
             return
+        assert self.where.init is not None  # the encoder of a fine-tuning
+        open_encoder(self.where.init, self.where.project)
         await_turn(output, patience(), lambda: stop.raised)
         if stop.raised:
             raise stop.departure()
