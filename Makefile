@@ -60,6 +60,8 @@ lock: $(UV)  ## compile the dependencies of pyproject.toml into requirements/
 	awk '/^[a-z]/ { keep = $$0 !~ /$(FROM_TORCH)/ } keep || /^#/' .venv/runtime.txt > requirements/runtime.txt
 	$(UV) pip compile --quiet --universal --generate-hashes --custom-compile-command 'make lock' --python-version 3.11 \
 	  --output-file requirements/uv.txt requirements/uv.in
+	$(UV) pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11 \
+	  --custom-compile-command 'make lock' --output-file requirements/package.txt requirements/package.in
 
 .PHONY: lint
 lint: $(STAMP)  ## check style, types and the rooms of the package
@@ -100,6 +102,17 @@ test-cluster: $(STAMP)  ## pods killed on a real cluster: KUBECONFIG, HARDVIEWS_
 .PHONY: test-slurm
 test-slurm: $(STAMP)  ## jobs on a Slurm that is started here, if its packages are installed (slurm-wlm, munge)
 	.venv/bin/python -m pytest -m slurm tests/slurm $(PYTEST)
+
+# The programs that build and check a release, in an environment of their own.
+RELEASE := .venv/release
+$(RELEASE)/installed: $(UV) requirements/package.txt
+	$(UV) venv --quiet --clear --python .venv/bin/python $(RELEASE)
+	$(UV) pip install --quiet --python $(RELEASE)/bin/python --no-deps --require-hashes -r requirements/package.txt
+	touch $@
+
+.PHONY: package
+package: $(STAMP) $(RELEASE)/installed  ## build the wheel, install it into empty environments, check the release: needs a package index
+	.venv/bin/python -m pytest -m package tests/package $(PYTEST)
 
 .PHONY: chaos
 chaos: $(STAMP)  ## kill, freeze and restart everything at random while it trains (CHAOS_SEED, CHAOS_FAULTS)

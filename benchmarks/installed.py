@@ -6,6 +6,7 @@ default one brings CUDA.
     python benchmarks/installed.py
 """
 
+import argparse
 import importlib.metadata
 import resource
 import statistics
@@ -59,6 +60,7 @@ def seconds(code: str) -> float:
 
 def main() -> None:
     """Print both tables."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print(f"{'installation':22}{'packages':>10}{'MB':>8}")
     before: set[str] = set()
     for extra in ("", "train", "export"):

@@ -1,12 +1,13 @@
-"""An installation without extras: what a client needs works, and all else asks for the extra in one sentence."""
+"""An installation without extras: what a client needs can be imported, and all else asks for the extra in a sentence.
+
+`tests/package` runs the commands of a client in a real one.
+"""
 
 import json
 import tomllib
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import hardviews
 from hardviews.cli import _COMMANDS, _WITHOUT_TORCH
@@ -47,20 +48,15 @@ def test_every_module_that_the_package_imports_is_named_by_an_extra_or_comes_wit
 
 
 def test_every_command_that_needs_torch_says_so_in_one_sentence(tmp_path):
+    needing = sorted(set(_COMMANDS) - set(_WITHOUT_TORCH))
     code = (
-        "import sys\nfrom hardviews.cli import _COMMANDS, main\n"
-        "for name in _COMMANDS:\n"
+        f"import sys\nfrom hardviews.cli import main\nfor name in {needing!r}:\n"
         "    for words in ([name], [name, '--help']):\n"
         "        try:\n            main(words)\n"
-        "        except SystemExit as end:\n            print('end', *words, end.code, file=sys.stderr)\n"
+        "        except SystemExit as end:\n            print(end.code, file=sys.stderr)\n"
     )
-    said = run_light(tmp_path, "-c", code).stderr.splitlines()
-    assert not [line for line in said if "Traceback" in line]
-    for name in set(_COMMANDS) - set(_WITHOUT_TORCH):
-        for words in (name, f"{name} --help"):
-            place = said.index(f"end {words} 2")
-            assert said[place - 1] == f"hardviews: hardviews {name} {SENTENCE.format('torch')}"
-    assert {f"end {name} --help 0" for name in ("pack", "validate")} <= set(said)
+    said = run_light(tmp_path, "-c", code).stderr
+    assert said == "".join(f"hardviews: hardviews {name} {SENTENCE.format('torch')}\n2\n" * 2 for name in needing)
 
 
 def test_every_public_name_that_needs_torch_says_so_when_it_is_used(tmp_path):
@@ -73,30 +69,15 @@ def test_every_public_name_that_needs_torch_says_so_when_it_is_used(tmp_path):
     assert python(tmp_path, code) == ["pack True", *expected]
 
 
-def test_images_are_packed_and_what_is_not_there_to_be_packed_asks_for_the_extra(tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / "images" / name).mkdir(parents=True)
-        for number in range(3):
-            noise = np.random.default_rng(number).integers(0, 255, (16, 16, 3), np.uint8)
-            Image.fromarray(noise).save(tmp_path / "images" / name / f"{number}.png")
-    packed = run_light(tmp_path, "-m", "hardviews.cli", "pack", "--source", "images", "--out", "shards")
-    assert (packed.returncode, "of 2 classes" in packed.stdout) == (0, True), packed.stderr
-    for source in ("digits", "photographs"):
-        refused = run_light(tmp_path, "-m", "hardviews.cli", "pack", "--source", source, "--out", "other")
-        assert (refused.returncode, refused.stdout) == (2, "")
-        assert refused.stderr == f"hardviews: hardviews pack {SENTENCE.format('sklearn')}\n"
-    assert not (tmp_path / "other").exists()
-
-
 def test_recipes_are_the_same_without_torch(tmp_path):
     code = (
         "import json\nfrom hardviews.settings_only import read_settings_only\nassert read_settings_only()\n"
         "from hardviews.recipes import RECIPES, recipe_named\nfrom hardviews.recipes.table import shown, table\n"
-        "print(json.dumps([table(), shown('photos'), {n: recipe_named(n).digest() for n in RECIPES}]))\n"
+        "print(json.dumps([table(), shown('photos'), {n: recipe_named(n).digest() for n in list(RECIPES)[::8]}]))\n"
     )
     all_of_them, one, digests = json.loads(python(tmp_path, code)[0])
     assert all_of_them == table()
-    assert digests == {name: recipe_named(name).digest() for name in RECIPES}
+    assert digests == {name: recipe_named(name).digest() for name in list(RECIPES)[::8]}
     other = [line for line in one.splitlines() if not line.startswith("passes ")]
     assert other == [line for line in shown("photos").splitlines() if not line.startswith("passes ")]
     assert "passes         not counted: this needs torch, pip install 'hardviews[train]'" in one
@@ -142,29 +123,3 @@ def test_all_entry_points_load_without_torch(tmp_path):
         "assert 'torch' not in sys.modules\nprint('all')\n"
     )
     assert python(tmp_path, code) == ["all"]
-
-
-TORCHX = ["-c", "from torchx.cli.main import main; main()", "run"]
-
-
-def test_a_job_is_shown_for_a_cluster_and_refused_on_this_machine(tmp_path):
-    config = tmp_path / ".torchxconfig"
-    config.write_text("[kubernetes]\nqueue = default\n")
-    job = [f"{ROOT}/jobs/pretrain.py", "--recipe", "smoke", "--data", "s3://b/d", "--output", "s3://b/o"]
-    shown = run_light(tmp_path, *TORCHX, "-s", "kubernetes", "--dryrun", *job)
-    assert shown.returncode == 0, shown.stderr
-    assert "hardviews.elastic.coordinator" in shown.stdout
-    wrong = run_light(tmp_path, *TORCHX, "-s", "kubernetes", "--dryrun", *job, "--", "--training.epoch", "3")
-    assert (wrong.returncode, "Perhaps you meant: --training.epochs" in wrong.stderr) == (2, True), wrong.stderr
-    refused = run_light(tmp_path, *TORCHX, "-s", "local_cwd", *job)
-    assert refused.returncode == 2
-    assert refused.stderr == f"torchx run: hardviews pretrain {SENTENCE.format('torch')}\n"
-
-
-def test_a_check_says_what_it_leaves_to_the_job(tmp_path):
-    places = ["--image", "i", "--data", "s3://b/d", "--output", "s3://b/o", "--tracking", "http://m"]
-    words = ["validate", "--", "-cfg", "queue=q", f"{ROOT}/jobs/pretrain.py", "--recipe", "smoke", *places]
-    read = run_light(tmp_path, "-m", "hardviews.cli", *words)
-    assert read.returncode == 0, read.stderr
-    assert "not checked: the names of network and optimizer, and whether the network can be built" in read.stderr
-    assert "Nothing is wrong" in read.stdout

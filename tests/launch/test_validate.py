@@ -289,7 +289,7 @@ def test_values_without_a_job_are_right_and_said_to_hold_none(values, capfd):
 
 
 def test_a_command_that_could_not_be_read_is_not_called_checked(values, capfd, monkeypatch):
-    monkeypatch.setattr(Reader, "words", lambda self: ([], "it took too long"))
+    monkeypatch.setattr(Reader, "words", lambda self: ([], [], "it took too long"))
     cli.main(["validate", values({"pretrain": {"enabled": True}, "knn": {"enabled": True}})])
     printed = capfd.readouterr()
     assert "The command was not checked here (it took too long)" in printed.err
