@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -176,7 +176,9 @@ def running(folder: Path) -> Iterator[Cluster]:
                 one.kill()
                 one.wait()
         for pid in left(folder):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        until(lambda: not left(folder), "the end of all processes")
 
 
 def _idle(cluster: Cluster) -> bool:
