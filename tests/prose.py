@@ -1,7 +1,8 @@
 """Count the words of the project's prose that readers stumble over: `python -m tests.prose`.
 
 The prose of a Python file is its docstrings, its comments, and its messages: texts of at least four words, mostly
-errors, help and logs. Blocks of code in a Markdown file are left out. Code in backticks counts as one word.
+errors, help and logs. Blocks of code in a Markdown file are left out. Code in backticks, and one
+or two words in quotes, count as one word. A bad example, an item of a list that begins with "not:", is left out.
 
     python -m tests.prose                                    a table, one line a folder
     python -m tests.prose --worst 20 platform/hardviews/data   the sentences that are hardest to read, the worst first
@@ -101,7 +102,7 @@ class Block:
         for number, line in self.lines:
             starts.append((len(text), number))
             text += line.strip() + " "
-        text = re.sub(r"`+[^`]*`+", lambda match: "X" + " " * (len(match[0]) - 1), text)
+        text = re.sub(r"`+[^`]*`+|\"[^\" ]+( [^\" ]+)?\"", lambda match: "X" + " " * (len(match[0]) - 1), text)
         begin = 0
         ends = [match.end(1) for match in re.finditer(r"([.!?])[\"')*_]*\s+(?=[\"'(*_A-Z0-9`]|[a-z_]+: )", text)]
         for end in [*(end for end in ends if not abbreviation(text[:end])), len(text)]:
@@ -198,7 +199,7 @@ def of_markdown(text: str) -> Iterator[tuple[str, Block]]:
                 kept += [(number, ""), (number, re.sub(r"^[\s:-]+$", "", cell))]
         elif line.startswith("#"):
             kept += [(number, ""), (number, line.lstrip("#")), (number, "")]
-        elif not fenced:
+        elif not fenced and not line.lstrip().startswith('* not: "'):
             kept.append((number, re.sub(r"\]\([^)]*\)", "]", line)))
     yield from (("prose", block) for block in blocks(iter(kept)))
 

@@ -1,7 +1,8 @@
-"""Importing this has a process end with the one that started it, in whatever state it is.
+"""An import of this module ends the process together with the process that started it, in any state.
 
-It is the first import of the process that training processes are forked from. That one ends by itself once nobody can
-ask it any more; but a training process that is stopped holds the channel open, and both would stay for ever.
+It is the first import of the prepared process, from which training processes are forked. The prepared process ends by
+itself once nobody can send it requests. But a stopped training process holds the channel open, and both would stay for
+ever.
 """
 
 from hardviews.elastic.processes import end_with_parent

@@ -45,7 +45,7 @@ class Evaluation(Scoring):
         require(self, OPTION, held_out=above(0, below=1), seed=within(0, 2**32 - 1), stage=at_least(1).or_none())
 
     def urls(self) -> tuple[str, str]:
-        """The addresses of the training and the test dataset."""
+        """Return the addresses of the training and the test dataset."""
         found = []
         for name, given in (("train", self.train), ("test", self.test)):
             if given is None and self.data is None:

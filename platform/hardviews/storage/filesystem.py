@@ -36,7 +36,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def file_system(protocol: str) -> Any:
-    """The fsspec file system of a protocol, for S3 with the endpoint and credentials of the AWS environment.
+    """Return the fsspec file system of a protocol, for S3 with the endpoint and credentials of the AWS environment.
 
     Raises UserError where fsspec knows no such protocol.
     """
@@ -49,7 +49,7 @@ def file_system(protocol: str) -> Any:
 
 
 def endpoint() -> str:
-    """The address of the S3 server that this process talks to, for messages."""
+    """Return the address of the S3 server that this process talks to, for messages."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "Amazon S3"
 
 

@@ -25,12 +25,12 @@ _OTHER_SIGN = re.compile(rf"({_KNOWN})\s*[;:.,]*[/\\]{{2}}", re.IGNORECASE)
 
 
 def protocol_of(url: str) -> str:
-    """The fsspec protocol of a URL; "file" for a plain path."""
+    """Return the fsspec protocol of a URL; "file" for a plain path."""
     return url.split("://", 1)[0] if "://" in url else "file"
 
 
 def local_path(url: str) -> str | None:
-    """The path that a URL names on this machine, or None where it names another place."""
+    """Return the path that a URL names on this machine, or None where it names another place."""
     if protocol_of(url) in ("file", "local"):
         return os.path.abspath(os.path.expanduser(url.split("://", 1)[-1]))
     return None
@@ -145,7 +145,7 @@ def cache_bound() -> int | None:
 
 
 def cache_room(disk: int) -> int:
-    """The most bytes that a cache of shards may take on a disk of so many bytes that is removed with its process.
+    """Return the most bytes for a cache of shards on a disk of `disk` bytes that is removed with its process.
 
     The rest is for tables of datasets and for the tracking record.
     """

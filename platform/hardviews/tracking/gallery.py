@@ -93,7 +93,7 @@ def amplified(clean: Image, attacked: Image, factor: float) -> Image:
 
 
 def _amplification(examples: Sequence[Example]) -> float:
-    """The factor that makes the largest perturbation of all just fit, a power of two at most 64."""
+    """Return the factor that makes the largest perturbation of all just fit, a power of two at most 64."""
     largest = max(
         (
             float(np.abs(attacked.pixels.astype(np.float32) - clean.pixels.astype(np.float32)).max())

@@ -84,7 +84,7 @@ class LineSender:
             self.tried.set()
 
     def known(self) -> Mapping[str, int] | None:
-        """The last step of each metric in the server; None before it was asked."""
+        """Return the last step of each metric in the server; None before it was asked."""
         steps = self._steps
         return None if steps is None else dict(steps)
 

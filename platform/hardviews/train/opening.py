@@ -1,4 +1,4 @@
-"""Opening the tracking run that a training belongs to: made once, found again by every later life."""
+"""Opens the tracking run of a training: created once, found again by every later life."""
 
 import contextlib
 import logging
@@ -31,7 +31,7 @@ from hardviews.world import World
 
 logger = logging.getLogger(__name__)
 
-_REPORTING = 2.0  # seconds
+_REPORTING = 2.0  # seconds to report a failure
 
 
 def open_run(
@@ -48,9 +48,9 @@ def open_run(
 ) -> tuple[Run, Record]:
     """Start the run, or go on with it, and write the output's record of it; return both.
 
-    record: what is known of the run. new: the output held no record before; where no run can be made, none stays.
-    labelled: the datasets of the monitor. parent: the tracking run of the encoder that a new run begins from. tuning:
-    the facts of a fine-tuning.
+    `record` is the known part of the run's record. With `new`, the output held no record before; if no run can be made,
+    none stays. `labelled` are the datasets of the monitor. `parent` is the tracking run of the encoder that a new run
+    begins from. `tuning` are the facts of a fine-tuning.
     """
     first = world.rank == 0 and not record.run_id
     output = absolute(where.output)
@@ -96,7 +96,7 @@ def open_run(
 
 
 def command_of(recipe: Recipe, tuning: Tuning | None) -> CommandLine:
-    """Return the command of this process; it names the encoder of a fine-tuning as the record of the run does."""
+    """Return the command of this process; its encoder of a fine-tuning has the name in the record of the run."""
     command = CommandLine.of_this_process(recipe.name)
     return command if tuning is None else command.of_encoder(tuning.encoder)
 
@@ -113,7 +113,7 @@ def _start(start: Callable[..., Run], told: Mapping[str, str], parent: str) -> R
 
 
 def report_failure(where: Where) -> None:
-    """Set the run in the output to FAILED if a restart inside its own job met a mistake; gives up after 2 s.
+    """Set the run in the output to FAILED if a restart inside its own job met a mistake; give up after 2 s.
 
     A first start may be meant for another output: it changes nothing.
     """
@@ -133,12 +133,12 @@ def report_failure(where: Where) -> None:
 
 
 def absolute(output: str) -> str:
-    """Return an output's address as it is known from everywhere on this machine."""
+    """Return an output's address in a form that holds everywhere on this machine."""
     return output if "://" in output else os.path.abspath(output)
 
 
 def training_data(index: Index) -> DatasetUse:
-    """Return a dataset as the input of a training; its name has the part of the address that is not `train` alone."""
+    """Return a dataset as the input of a training; its name is taken from the address, with more than `train`."""
     return _use(index, "training")
 
 

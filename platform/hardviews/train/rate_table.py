@@ -1,4 +1,4 @@
-"""What was tried before rates were chosen: a table of trials, each judged on held-out labels."""
+"""The table of trials from which rates are chosen, each judged on held-out labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,8 +17,8 @@ class Trial:
         head_rate: `optimizer.head_rate`.
         top1: held-out accuracy in per cent.
         nll: held-out negative log-likelihood in nats; None if the training diverged.
-        steps: of the training.
-        diverged: in which number, if it did.
+        steps: number of steps of the training.
+        diverged: number that was not finite, if the training diverged.
     """
 
     learning_rate: float
@@ -35,7 +35,7 @@ class Trial:
 
     @property
     def worth(self) -> tuple[float, float, float, float]:
-        """Return what the best trial has the largest of: top-1, then likelihood, then the smaller rates."""
+        """Return the key by which the best trial is the largest: top-1, then likelihood, then smaller rates."""
         likelihood = -self.nll if self.nll is not None else float("-inf")
         return self.top1, likelihood, -self.learning_rate, -self.head_rate
 
@@ -45,7 +45,7 @@ class RateTable:
     """All trials of a sweep.
 
     Attributes:
-        trials: in the order in which they were trained.
+        trials: all trials in the order of their training.
         held_out: number of images that they were judged on.
         fitted: number of images that they were trained on.
         names: checksum and size of each held-out image.
@@ -107,7 +107,7 @@ class RateTable:
         return "\n".join([*lines, "", *(f"* {remark}" for remark in self.remarks)])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `from_dict` reads."""
+        """Return a mapping that `from_dict` reads."""
         return asdict(self)
 
     @staticmethod
@@ -115,7 +115,7 @@ class RateTable:
         """Read a table.
 
         Raises:
-            KeyError, TypeError: it is none.
+            KeyError, TypeError: it is not a table.
         """
         trials: Sequence[Mapping[str, Any]] = held["trials"]
         return RateTable(

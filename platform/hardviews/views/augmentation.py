@@ -40,15 +40,15 @@ class Normalisation:
         return pixels * _channels(tuple(self.std), pixels.device) + _channels(tuple(self.mean), pixels.device)
 
     def low(self, like: torch.Tensor) -> torch.Tensor:
-        """The normalised value of a black pixel, (3, 1, 1), on the device of `like`."""
+        """Return the normalised value of a black pixel, (3, 1, 1), on the device of `like`."""
         return self.normalise(torch.zeros(3, 1, 1, device=like.device))
 
     def high(self, like: torch.Tensor) -> torch.Tensor:
-        """The normalised value of a white pixel, (3, 1, 1), on the device of `like`."""
+        """Return the normalised value of a white pixel, (3, 1, 1), on the device of `like`."""
         return self.normalise(torch.ones(3, 1, 1, device=like.device))
 
     def radius(self, epsilon: float, like: torch.Tensor) -> torch.Tensor:
-        """The distance epsilon of pixels in [0, 1] as one of normalised pixels: epsilon / std, (3, 1, 1)."""
+        """Return the distance epsilon of pixels in [0, 1] as one of normalised pixels: epsilon / std, (3, 1, 1)."""
         return epsilon / _channels(tuple(self.std), like.device)
 
 

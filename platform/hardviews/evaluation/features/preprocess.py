@@ -50,7 +50,7 @@ class Preprocess:
         crop: int | None = None,
         interpolation: Literal["bilinear", "bicubic"] = "bicubic",
     ) -> "Preprocess":
-        """The usual one for an encoder of that size (224: resize 256), where not given otherwise."""
+        """Return the usual one for an encoder of that size (224: resize 256), where not given otherwise."""
         crop = image_size if crop is None else crop
         if resize is None:
             resize = crop if crop <= _SMALL_SIDE else round(crop * 8 / 7)
