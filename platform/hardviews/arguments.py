@@ -49,7 +49,7 @@ def parse(kind: Callable[..., T], words: Sequence[str], command: str, descriptio
 def paragraph(box: str) -> str:
     """Return the text of a framed message as sentences: its title goes, its sections end with a full stop.
 
-    Of options that are suggested the names stay alone: their help is long, and `--help` has it.
+    Only the names of suggested options stay: their help is long, and `--help` has it.
     """
     sections: list[list[str]] = [[]]
     for line in box.splitlines():

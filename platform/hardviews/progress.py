@@ -1,4 +1,4 @@
-"""How far a long command is and how long it will take."""
+"""The progress of a long command and its remaining time."""
 
 import sys
 import time
@@ -12,7 +12,7 @@ from hardviews.notebook import NotebookBar, in_notebook
 
 T = TypeVar("T")
 
-_EVERY = 30.0  # seconds between lines where there is no terminal
+_EVERY = 30.0  # seconds between lines without a terminal
 
 
 def progress(items: Iterable[T], total: int, title: str, show: bool = True) -> Iterator[T]:

@@ -21,7 +21,7 @@ _TIMEOUT = timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class World:
-    """This process among all: rank of size, on a device."""
+    """The place of this process among all: rank of size, on a device."""
 
     rank: int
     size: int
