@@ -1,4 +1,4 @@
-"""At which sizes in pixels a network can look at a view."""
+"""The sizes in pixels of views that a network can take."""
 
 import math
 from typing import Any
@@ -10,16 +10,16 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.func import functional_call
 
-_CELLS, _PATCHES = 2, 4  # a side, that leave enough to compare: of a last map, and of a vision transformer
+_CELLS, _PATCHES = 2, 4  # least number a side that is enough to compare: of a last map, and of a vision transformer
 
 
 def why_not(network: nn.Module, size: int, setting: str = "") -> str | None:
-    """Return why a network cannot take square views of `size` pixels, and what to do; None where it can.
+    """Return why a network cannot take square views of `size` pixels, and the remedy; None if it can.
 
-    `setting` says, with {} for the size in pixels, how to give a network the views that it was built for.
+    `setting` is the setting of the size of views, with {} for the number of pixels.
     """
     for module in network.modules():
-        # Without a size of its own it looks at whatever comes, and leaves over what fills no patch.
+        # Without a size of its own it accepts any size, and drops pixels that do not fill a patch.
         if not isinstance(module, PatchEmbed) or module.img_size is None:
             continue
         if module.strict_img_size and tuple(module.img_size) != (size, size):
