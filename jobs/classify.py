@@ -35,7 +35,7 @@ def classify(
 ) -> specs.AppDef:
     """Evaluate the classifier of a training by labels.
 
-    image, data, output and tracking may also be said once, in the environment (HARDVIEWS_IMAGE,
+    image, data, output and tracking may also be given once, in the environment (HARDVIEWS_IMAGE,
     HARDVIEWS_DATA, HARDVIEWS_OUTPUT, MLFLOW_TRACKING_URI) or under [hardviews:site] in .torchxconfig.
 
     Args:

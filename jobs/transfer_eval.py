@@ -35,7 +35,7 @@ def transfer_eval(
 ) -> specs.AppDef:
     """Evaluate a pretrained encoder by linear classifiers on other data sets.
 
-    image, data, output and tracking may also be said once, in the environment (HARDVIEWS_IMAGE,
+    image, data, output and tracking may also be given once, in the environment (HARDVIEWS_IMAGE,
     HARDVIEWS_DATA, HARDVIEWS_OUTPUT, MLFLOW_TRACKING_URI) or under [hardviews:site] in .torchxconfig.
 
     Args:

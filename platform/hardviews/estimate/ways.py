@@ -36,7 +36,7 @@ def ways(method: Method, recipe: Recipe, candidates: int) -> dict[str, Strategy]
 
 
 def steps(strategy: Strategy) -> range:
-    """Return the numbers of steps whose mean is that of the whole run: of one period, at most 12."""
+    """Return numbers of steps with the same mean as the whole run: one period, at most 12."""
     return range(min(_MOST_STEPS, math.lcm(*_periods(strategy))))
 
 

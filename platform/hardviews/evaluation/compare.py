@@ -1,6 +1,6 @@
 """`hardviews compare RUN...`: evaluations side by side, with the uncertainty of each difference.
 
-The first run, or group of runs that differ in their seed alone, is what the others are compared with.
+The others are compared with the first run, or the first group of runs that differ only in their seed.
 """
 
 import re

@@ -56,7 +56,7 @@ def most_confident(scores: Scores, labels_M: Tensor, most: int = _ROWS) -> list[
 def confused(scores: Scores, labels_M: Tensor, most: int = _ROWS) -> list[tuple[int, int, int, int]]:
     """Return true and predicted class, the number of such mistakes, and the place of the most confident one.
 
-    The most frequent come first, and of equals those of the lower classes.
+    The most frequent come first; of equal numbers the lower classes come first.
     """
     found: dict[tuple[int, int], tuple[int, int]] = {}
     for place in most_confident(scores, labels_M, len(labels_M)):

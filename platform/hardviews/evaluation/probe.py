@@ -78,7 +78,7 @@ class Fitted(Protocol):
 
 @runtime_checkable
 class Peeks(Protocol):
-    """A fitted protocol that can also say what its candidates score on the test set, as several papers choose."""
+    """A fitted protocol that can also return the candidates' scores on the test set, by which several papers choose."""
 
     def peek(self, test: Features) -> float:
         """Return the accuracy in per cent of the candidate that is the best on the test set itself."""
@@ -87,7 +87,7 @@ class Peeks(Protocol):
 
 @runtime_checkable
 class PeeksEach(Protocol):
-    """A fitted protocol that can say, for several numbers, what a choice on the test set itself would give."""
+    """A fitted protocol that can return, for several numbers, the result of a choice on the test set itself."""
 
     def peeks(self, test: Features) -> Mapping[str, float]:
         """Return numbers in per cent by the ends of their names, such as `map_k4`."""

@@ -29,7 +29,7 @@ WITHOUT_COPIES = "top1_without_copies"
 
 @dataclass(frozen=True)
 class About:
-    """What the numbers of an evaluation are of, and on which data; no model for those of a baseline."""
+    """The model and the data of an evaluation's numbers; a baseline has no model."""
 
     model: ModelUse | None
     dataset: DatasetUse
@@ -40,7 +40,7 @@ class About:
 
 
 def log_inputs(run: Run, place: str, encoder: Encoder, test: Index, others: Sequence[DatasetUse] = ()) -> About:
-    """Log the data sets and the encoder that an evaluation reads; return what its numbers are of.
+    """Log the data sets and the encoder that an evaluation reads; return the subject of its numbers.
 
     place: of the encoder. others: data sets beside the test images.
     """

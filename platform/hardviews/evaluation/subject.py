@@ -81,7 +81,7 @@ class Subject:
 
     @property
     def called(self) -> str:
-        """What tables call the encoder: that of a run is the pretrained one."""
+        """The encoder's name in tables: a run's encoder is the pretrained one."""
         if self.run is not None:
             return "pretrained encoder"
         name = self.place.removeprefix(_TIMM).rstrip("/").rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""The model card: what an encoder is, where it comes from, what it is worth, and how to load it."""
+"""The model card: description, origin and scores of an encoder, and the way to load it."""
 
 import json
 from collections.abc import Sequence

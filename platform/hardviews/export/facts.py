@@ -1,4 +1,4 @@
-"""What is known about an encoder: from its file, the output of its run, and the tracking record."""
+"""The known facts about an encoder: from its file, the output of its run, and the tracking record."""
 
 import logging
 import re
@@ -43,7 +43,7 @@ class Facts:
 
     Attributes:
         recipe: name of the recipe.
-        imported: where the weights come from, in a sentence, if they are those of others.
+        imported: origin of the weights in a sentence, if they were imported.
         settings: settings of the recipe, by name on the command line.
         data_name: last part of the dataset's address.
         data_digest: of the dataset.

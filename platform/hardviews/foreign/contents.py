@@ -1,4 +1,4 @@
-"""What a file of weights holds, read without running code that is in it."""
+"""The content of a file of weights, read without running code in it."""
 
 import hashlib
 import io
@@ -115,7 +115,7 @@ def _pickled(data: bytes, named: str) -> Any:
 
 
 def _refused(message: str) -> str | None:
-    """Return what the safe reader refused, None if the file is broken instead."""
+    """Return the object that the safe reader refused, None if the file is broken instead."""
     found = re.search(r"GLOBAL (\S+)", message)
     if found:
         return f"an object of {found[1]}"

@@ -1,4 +1,4 @@
-"""Where the encoder lies in a file: by the layout that is named, or by the layout that fits."""
+"""The place of the encoder in a file: by the given layout, or by the layout that fits."""
 
 import re
 from collections import Counter
@@ -137,7 +137,7 @@ def states(held: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tupl
 
 
 def _outline(contents: Contents) -> str:
-    """Return what a file holds, in a few words: its state dicts, and their names by the first two words."""
+    """Return a file's content in a few words: its state dicts, and their names by the first two words."""
     parts = []
     for path, state in states(contents.held):
         heads = Counter(_head(str(name)) for name, value in state.items() if isinstance(value, Tensor))

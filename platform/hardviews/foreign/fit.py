@@ -39,9 +39,9 @@ class Fitted:
 
 
 def fit(file: str, found: Found, wanted: Backbone | None) -> Fitted:
-    """Return the weights of an encoder in a file as those of a network.
+    """Return the weights of an encoder in a file as weights of a network.
 
-    wanted: the network; None to tell it by the shapes.
+    wanted: the network; None recognises it by the shapes.
 
     Raises:
         UserError: the network is not named and not clear, or weights are missing, too many, or of other shapes.
@@ -112,7 +112,7 @@ def _check(
     weights: Mapping[str, Tensor],
     expected: Mapping[str, Tensor],
 ) -> None:
-    """Refuse weights that are not those of the network."""
+    """Refuse weights that do not belong to the network."""
     missing = [name for name in expected if name not in weights and not name.endswith(_COUNTER)]
     wrong = [name for name in expected if name in weights and weights[name].shape != expected[name].shape]
     whole = [name for name, value in expected.items() if value.is_floating_point() and name in weights]

@@ -25,7 +25,7 @@ class Imported:
 
     Attributes:
         contents: of the file.
-        found: where the encoder lies.
+        found: place of the encoder.
         fitted: its weights.
         groups: everything else in the file.
     """
@@ -37,7 +37,7 @@ class Imported:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What the file says of its training: epoch and architecture, if it does."""
+        """The file's facts about its training: epoch and architecture, if present."""
         held = self.contents.held
         return {name: held[name] for name in _FACTS if isinstance(held.get(name), int | str)}
 

@@ -1,4 +1,4 @@
-"""What a file holds besides the encoder, in groups: expected things such as heads, and unexpected ones."""
+"""The content of a file besides the encoder, in groups: expected things such as heads, and unexpected ones."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +34,7 @@ class Group:
     Attributes:
         prefix: of their names.
         count: how many they are.
-        meaning: what they are, if they were expected; else empty.
+        meaning: meaning of expected things; else empty.
         names: in the file, of those in the encoder's own state dict.
     """
 

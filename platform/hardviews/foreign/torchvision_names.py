@@ -1,4 +1,4 @@
-"""Names of torchvision's vision transformers as timm has them. Those of its ResNets are equal."""
+"""Names of torchvision's vision transformers as timm has them. The names of its ResNets are equal."""
 
 import re
 

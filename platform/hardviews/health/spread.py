@@ -1,4 +1,4 @@
-"""Spread: the standard deviation of normalised features, against that of evenly spread ones.
+"""Spread: the standard deviation of normalised features, as a share of the value for evenly spread ones.
 
 Chen & He, "Exploring Simple Siamese Representation Learning" (CVPR 2021), figure 2: features of length 1 that are
 evenly spread have the standard deviation 1 / sqrt(D) in each of D dimensions, and 0 after a collapse.

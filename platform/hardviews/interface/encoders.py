@@ -38,7 +38,7 @@ class LoadedEncoder:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes that its classifier tells apart; none without a classifier."""
+        """Names of the classes of its classifier; empty without a classifier."""
         classifier = self.encoder.classifier
         return () if classifier is None else tuple(classifier.names)
 

@@ -61,7 +61,7 @@ class Lars(Optimizer):
 
 
 def _trust(weight: Tensor, change: Tensor, eta: float) -> Tensor:
-    """Return eta |w| / |change|, and 1 where either is zero."""
+    """Return eta |w| / |change|, and 1 if either is zero."""
     length, force = weight.norm(), change.norm()
     # Not by a question to the device: the answer would be waited for.
     return torch.where((length > 0) & (force > 0), eta * length / force, torch.ones_like(length))

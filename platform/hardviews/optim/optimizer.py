@@ -41,16 +41,17 @@ class Optimizer:
         learning_rate: at a global batch of `reference_batch`, scaled with the global batch.
         reference_batch: see `learning_rate`; 0 for no scaling.
         scaling: in proportion to the batch (linear: Goyal et al. 2017, section 2.1) or to its root (sqrt).
-        weight_decay: L2, or decoupled where the optimizer does so.
+        weight_decay: weight decay; L2, or decoupled if the optimizer does so.
         momentum: of SGD and its kin; Adam's kin take no notice of it.
         decay_biases: treat biases and norms (tensors of one dimension) as all weights; otherwise they are not decayed,
             and no optimizer of LARS's kind adapts their learning rate.
         clip: longest gradient, measured before the step and without frozen weights; 0 for any length.
         clip_per: the length of all gradients together (all), or of each weight's gradient (weight).
         head_rate: learning rate of all weights outside of the backbone, as a multiple of the backbone's.
-        layer_decay: learning rate of each layer of the backbone, as a share of that of the layer after it; behind the
-            last one stands the head, at 1.
-        bias_rate: learning rate of biases and norms, as a multiple of that of weights at the same place (Barlow Twins).
+        layer_decay: learning rate of each layer of the backbone, as a share of the rate of the layer after it; the head
+            after the last layer has 1.
+        bias_rate: learning rate of biases and norms, as a multiple of the rate of weights at the same place (Barlow
+            Twins).
     """
 
     name: str = "sgd"
@@ -116,7 +117,7 @@ class Optimizer:
             ]
             decay = self.weight_decay if decays else 0.0
             if chosen:
-                # timm's LARS, LARC and LAMB would adapt no weight where the weight decay is 0.
+                # timm's LARS, LARC and LAMB would not adapt a weight without weight decay.
                 kind = {"fixed": fixed, "decay": decay, "adapts": decays, "always_adapt": decays, "scale": scale}
                 groups.append({"params": chosen, "weight_decay": decay, **kind})
         if self.name in OWN:
@@ -137,7 +138,7 @@ class Optimizer:
         return built
 
     def limit(self, method: Method) -> None:
-        """Shorten the gradients of a method's weights, where that is asked for."""
+        """Shorten the gradients of a method's weights, if this is configured."""
         if self.clip:
             clip_gradients(method.parameters(), self.clip, self.clip_per)
 

@@ -56,7 +56,8 @@ def hard_views(
     Each candidate is encoded once, without gradient, and each pair of candidates costs one loss. Nothing of the network
     changes: weights, running statistics and random streams stay.
 
-    network: what is trained, as a whole. candidates: N batches of views, each (B, C, H, W), image i in row i of each.
+    network: the trained network, as a whole. candidates: N batches of views, each (B, C, H, W), image i in row i of
+        each.
     encode: what `pair_loss` needs of a view. pair_loss: the loss (B,) of training on two encoded views. size: score at
     a lower resolution, in pixels. ordered: the loss differs if the views change places (MoCo's query and key), so that
     both orders are compared.

@@ -8,7 +8,7 @@ differs   the gradient is that of the loss of the whole batch (published: divide
           With --optimizer.bias-rate 0.0015 these take the steps published on 16 GPUs); bfloat16 on a GPU (published:
           fp16), and the loss in float32 (published: products of it in fp16); docs/methods/barlowtwins.md
 
-Values are those of facebookresearch/barlowtwins: lambda 0.0051, a projector of three layers of 8192, a batch of 2048,
+Values come from facebookresearch/barlowtwins: lambda 0.0051, a projector of three layers of 8192, a batch of 2048,
 LARS without adaptation and decay of biases and norms, 10 epochs of warm-up, a cosine by steps that ends at a thousandth
 of the peak. For every 256 images the learning rate is 0.2, and 0.0048 for biases and norms. The `_hvs` recipes add four
 candidates, two for each kind of view, and change nothing else; no number of hard views on Barlow Twins was published.

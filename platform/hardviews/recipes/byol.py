@@ -7,7 +7,7 @@ differs   the target network begins as a copy of the online one (published: draw
           factor and contrast about the mean grey (published: by an addend, about each channel's mean);
           docs/methods/byol.md
 
-Values are those of deepmind-research/byol: a batch of 4096, LARS without adaptation and decay of biases and norms, 10
+Values come from deepmind-research/byol: a batch of 4096, LARS without adaptation and decay of biases and norms, 10
 epochs of warm-up, a cosine by steps; learning rate, weight decay and momentum of the target network go with the
 number of epochs. It was published without hard views: the `_hvs` recipes add four candidates, two for each kind of
 view, and change nothing else.

@@ -8,7 +8,7 @@ differs   as timm has it, position embeddings are antialiased where small views 
           `vits16_800` and `vitb16_400` float32). `_hvs` at 100 and 300 epochs: the gradient of the last layer does not
           count in the epoch in which it is frozen (published: it does); docs/methods/dino.md
 
-Values are those of facebookresearch/dino: AdamW after 10 epochs of warm-up, half a cosine by steps, weight decay from
+Values come from facebookresearch/dino: AdamW after 10 epochs of warm-up, half a cosine by steps, weight decay from
 0.04 to 0.4, neither on biases and norms, stochastic depth of 0.1. A ViT-S learns at 5e-4 for every 256 images.
 `vits16_100` and `vits16_300` are the README's vanilla run: two views of 224 pixels and eight of 96, a teacher's
 temperature of 0.04, each weight's gradient cut to 3, a last rate of 1e-6. `_boosted` is its run of 300 epochs with a
@@ -18,7 +18,7 @@ the released models: crops of 25 to 100 %, ten small views of 5 to 25 %, a teach
 every 256 images down to 2e-6, cuts each weight's gradient to 0.3, leaves the last layer as it is for 3 epochs (all
 others for 1), and its teacher warms up in 50.
 
-The `_hvs` recipes are those of automl/hvp (Ferreira et al., ICLR 2025): each full-size view is chosen among two of its
+The `_hvs` recipes come from automl/hvp (Ferreira et al., ICLR 2025): each full-size view is chosen among two of its
 kind. In those of 100 and 300 epochs the gradients of all weights together are cut to 3, as in its code; at 800 epochs
 none is cut, and for the ViT-B each weight's to 0.3, as without hard views. At 800 epochs ten of 16 small views are
 chosen too, by 64 combinations a step.

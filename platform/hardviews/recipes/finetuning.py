@@ -47,7 +47,7 @@ _PATIENCE = 3600.0  # seconds in which the first process has drawn them
 
 @dataclass(frozen=True)
 class Finetuning:
-    """What is fine-tuned, and on which labels.
+    """The encoder to fine-tune, and the labels.
 
     Attributes:
         run: the encoder: the output of a pretraining, an MLflow run id, an encoder's file, or `timm:NAME`.
@@ -60,11 +60,11 @@ class Finetuning:
         labels_list: path or URL of the file of the published list, or of its folder; without it the file is fetched.
         sweep: choose the learning rates on held-out labels: train each candidate on the other labels, and with the best
             one on all of them.
-        rates: values of optimizer.learning_rate to choose from, by default those of the recipe's publication, or three
-            around the recipe's own; given, they ask for a sweep.
+        rates: values of optimizer.learning_rate to choose from; if given, they start a sweep. By default the values of
+            the recipe's publication, or three around the recipe's own.
         head_rates: values of optimizer.head_rate to choose from, with each of the rates; given, they ask for a sweep.
         hold_out: share of the labels of each class that a sweep holds out, one at least.
-        project: folder of the tracking record, where MLFLOW_TRACKING_URI names no server.
+        project: folder of the tracking record, if MLFLOW_TRACKING_URI does not name a server.
         accept_changes: go on with the run in the output although settings of its recipe are others now.
         wait: seconds to wait for a dataset that is still being packed, and for an encoder that is still trained.
     """
@@ -130,7 +130,7 @@ class Finetuning:
 
 
 def read_words(words: Sequence[str], fitted: Fit | None = None) -> tuple[Finetuning, Recipe]:
-    """Return what the words name; if they ask for help, print it and end the process.
+    """Return the configuration in the words; if they ask for help, print it and end the process.
 
     fitted: makes the recipe that the settings are read for; by default it is as it is named.
 
@@ -159,7 +159,7 @@ class Prepared:
     """A fine-tuning whose images were drawn.
 
     Attributes:
-        where: its places.
+        where: places of the training.
         recipe: for the encoder's network and the classes of the data.
         tuning: its facts.
         sweep: that it begins with, if rates are to be chosen.
@@ -173,7 +173,7 @@ class Prepared:
     opened: Callable[[], Encoder]
 
     def run(self) -> None:
-        """Choose the rates if that is asked for, then train; from where an earlier life was ended.
+        """Choose the rates if requested, then train, from the end of an earlier life.
 
         Raises:
             As `pretrain`.
@@ -190,7 +190,7 @@ class Prepared:
 
 
 def read_finetune(words: Sequence[str]) -> Prepared:
-    """Return what the words name, after the images were drawn.
+    """Return the configuration in the words, after the images were drawn.
 
     Raises:
         UserError: the encoder, the dataset or the recipe is not there, or they do not fit.

@@ -1,6 +1,6 @@
 """Learning rates chosen on held-out labels: a training for each candidate, in turn, by all processes.
 
-A trial is a training as any other, on the labels that are not held out, in a folder of its own: it goes on from its
+A trial is an ordinary training on the labels that are not held out, in a folder of its own: it goes on from its
 checkpoints. A trial that was judged leaves its history and one small file, and is not trained again. The test set is
 not read.
 
@@ -54,7 +54,7 @@ _LEFT = ("checkpoints", "encoder")  # of a trial, once it was judged
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is tried.
+    """The settings of a sweep.
 
     Attributes:
         recipe: with everything but the rates.
@@ -87,7 +87,7 @@ class Sweep:
         )
 
     def choose(self, world: World, stop: StopFlag) -> RateTable:
-        """Train and judge what no earlier life has; every rank calls this.
+        """Train and judge trials that no earlier life has judged; every rank calls this.
 
         Raises:
             UserError: labels cannot be divided, or every trial diverged. SystemExit: asked to leave, after a save.
@@ -211,7 +211,7 @@ def _judged(output: str, judged: Index, world: World) -> tuple[float, float]:
 
 
 def _read(store: Store, file: str) -> dict[str, Any] | None:
-    """Return what a file of the sweep holds, None if there is none."""
+    """Return the content of a file of the sweep, None if there is none."""
     try:
         held: dict[str, Any] = json.loads(store.read(file))
     except (FileNotFoundError, NotADirectoryError):

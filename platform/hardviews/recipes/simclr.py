@@ -10,9 +10,9 @@ differs   each view is normalised by its own batch (published: both as one batch
           (published: all candidates as one batch, which moves them, as with --strategy.normalise together
           --strategy.move-statistics); docs/methods/simclr.md
 
-Values are those of the paper and of google-research/simclr: a batch of 4096, LARS at 0.3 for every 256 images (4.8)
+Values come from the paper and google-research/simclr: a batch of 4096, LARS at 0.3 for every 256 images (4.8)
 with a weight decay of 1e-6, neither on biases and norms, 10 epochs of warm-up, a cosine by steps, temperature 0.1, a
-head of two layers. The `_hvs` recipes are that of automl/hvp (Ferreira et al., ICLR 2025), with a weight decay of 1e-4
+head of two layers. The `_hvs` recipes come from automl/hvp (Ferreira et al., ICLR 2025), with a weight decay of 1e-4
 and a final rate of 1e-6.
 
 Hours on 32 V100 are a quarter of those of MoCo-v2 (53 for 200 epochs on 8 V100, its README) times the passes through

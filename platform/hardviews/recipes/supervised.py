@@ -16,7 +16,7 @@ epochs are of CutMix (Yun et al., ICCV 2019): a tenth of the rate from the epoch
 25 to 100 %: compare `--strategy.choose easiest`. `_advprop` attacks views by one step of 4/255 through a BatchNorm of
 their own (Xie et al., CVPR 2020). Neither was published with these settings.
 
-Hours are those of MoCo-v2 (53 for 200 epochs on 8 V100, its README) times the passes through the network: a forward
+Hours come from MoCo-v2 (53 for 200 epochs on 8 V100, its README) times the passes through the network: a forward
 pass is 1, a backward pass 2; MoCo-v2 takes 4, supervised training 3, choosing among four crops 4 more, an attack 6
 more. They are of float32 on V100; newer GPUs in bfloat16 take less.
 """

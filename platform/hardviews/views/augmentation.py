@@ -180,8 +180,8 @@ def byol_second(size: int = 224, scale: Interval = (0.08, 1.0)) -> Augmentation:
 
 
 def swav_global(size: int = 224, scale: Interval = (0.14, 1.0)) -> Augmentation:
-    """Return SwAV's full-size views (Caron et al. 2020, arXiv 2006.09882, appendix A): SimCLR's colours, larger crops.
-    """ return Augmentation(size=size, scale=scale, jitter=Jitter(0.8, 0.8, 0.8, 0.2))
+    """Return SwAV's full-size views (Caron et al. 2020, arXiv 2006.09882, appendix A): SimCLR's colours."""
+    return Augmentation(size=size, scale=scale, jitter=Jitter(0.8, 0.8, 0.8, 0.2))
 
 
 def swav_local(size: int = 96, scale: Interval = (0.05, 0.14)) -> Augmentation:

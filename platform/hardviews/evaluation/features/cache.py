@@ -1,7 +1,7 @@
 """Features on the local disk, shared by the processes that see its folder and by later evaluations.
 
-A file holds the rows of one dataset under one map and one preprocessing. It is filled by micro-batches; each is
-checked by its CRC-32 whenever the file is opened, so a killed process loses at most the one that it was writing.
+A file holds the rows of one dataset under one map and one preprocessing. It is filled by micro-batches; each is checked
+by its CRC-32 whenever the file is opened, so a killed process loses at most the present micro-batch.
 
 Shape suffixes: N samples, D features, M micro-batches.
 """
@@ -186,7 +186,7 @@ def _writer(folder: Path, world: World) -> bool:
 
 
 def _lock(path: Path, writes: bool, stack: ExitStack, world: World) -> None:
-    """Take the locks of all writers, or none and again later: two evaluations never hold what the other waits for."""
+    """Take the locks of all writers, or none and try again later: so two evaluations never wait for each other."""
     told = False
     while True:
         with ExitStack() as tries:

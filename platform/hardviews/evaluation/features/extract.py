@@ -94,7 +94,7 @@ def extract(
         interpolation=preprocess.interpolation,
     )
     with ExitStack() as stack:
-        # One process of all that share a folder writes; the others read what it wrote.
+        # One of all processes that share a folder writes; the others read its files.
         file = stack.enter_context(locked(key, len(index), _WIDEST, world))
         missing = _missing(file, world)
         if missing:

@@ -1,4 +1,4 @@
-"""Heads in training, kept so that an evaluation that was killed goes on from where it was.
+"""Stored heads in training, from which a killed evaluation goes on.
 
 A folder for each training: `step-N/part-R-of-W.safetensors`, the heads of each of W processes at a step, and
 `state.json`, which is written last and names the step. With `--peek` also `epoch-N/...`: the heads after each epoch.
@@ -141,7 +141,7 @@ class Training:
 
 
 def open_states(output: str, world: World, every: float) -> HeadStates:
-    """Return where an evaluation keeps its heads; every rank calls this.
+    """Return the folder in which an evaluation keeps its heads; every rank calls this.
 
     In a job of a cluster that is the folder `linear-heads` of the run's output, if it can be written: the disk of a pod
     goes with it. Otherwise it is the cache of this machine.

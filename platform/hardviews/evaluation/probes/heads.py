@@ -25,7 +25,7 @@ _TRUNCATED = 2.0  # deviations at which Haiku cuts
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """What sets one head apart: its features, its learning rate at the top of the schedule, its weight decay."""
+    """The settings of one head: its features, its learning rate at the top of the schedule, its weight decay."""
 
     reading: Reading
     rate: float

@@ -44,7 +44,7 @@ _REFITTED = 100_000
 class Linear(Evaluation):
     """How to score an encoder by a linear classifier on its frozen features.
 
-    Options that are left out are those of the protocol.
+    Missing options are taken from the protocol.
 
     Attributes:
         protocol: `cached` computes features of the central crop once; the others are published ones on random crops, by

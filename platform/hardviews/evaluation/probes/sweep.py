@@ -100,7 +100,7 @@ class Classifier:
 
 @dataclass(eq=False)
 class _Trained:
-    """A head in training; its tensors are its own, so that their place in memory is that of a head alone."""
+    """A head in training; it has its own tensors, so that their layout in memory is the same as for a single head."""
 
     head: Head
     weight_DL: Tensor
