@@ -29,9 +29,9 @@ def parse(kind: Callable[..., T], words: Sequence[str], command: str, descriptio
     Raises:
         UserError: a word is unknown (the message suggests the nearest), a value is of the wrong kind or missing.
     """
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with redirect_stderr(said):
+        with redirect_stderr(output):
             read: T = tyro.cli(
                 kind,
                 args=list(words),
@@ -43,7 +43,7 @@ def parse(kind: Callable[..., T], words: Sequence[str], command: str, descriptio
     except SystemExit as end:
         if not end.code:  # --help
             raise
-    raise UserError(paragraph(said.getvalue()))
+    raise UserError(paragraph(output.getvalue()))
 
 
 def paragraph(box: str) -> str:

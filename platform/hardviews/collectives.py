@@ -89,12 +89,12 @@ def broadcast_tensors(tensors: Mapping[str, Tensor] | None, device: torch.device
     """
     if world_size() == 1:
         return dict(tensors or {})
-    told: list[list[tuple[str, torch.dtype, torch.Size]] | None] = [None]
+    layouts: list[list[tuple[str, torch.dtype, torch.Size]] | None] = [None]
     if tensors is not None:
-        told = [[(name, tensor.dtype, tensor.shape) for name, tensor in tensors.items()]]
-    dist.broadcast_object_list(told, src=0, device=device)
+        layouts = [[(name, tensor.dtype, tensor.shape) for name, tensor in tensors.items()]]
+    dist.broadcast_object_list(layouts, src=0, device=device)
     received: dict[str, Tensor] = {}
-    for portion in _portions(told[0] or []):
+    for portion in _portions(layouts[0] or []):
         sizes = [shape.numel() * dtype.itemsize for _, dtype, shape in portion]
         if tensors is not None:
             parts = [tensors[name].detach().contiguous().reshape(-1).view(torch.uint8) for name, _, _ in portion]

@@ -241,7 +241,7 @@ def _accuracy(output: Path, folder: Path) -> tuple[dict[str, dict[Source, float]
     if not neighbours or "linear/top1" not in metrics:
         raise UserError(
             f"The tracking server does not have the accuracies of run {run_id}: it did not answer when the evaluations "
-            "ended. Run the demo again when it does; what was trained is kept."
+            "ended. Run the demo again when it does; finished trainings are kept."
         )
     nearest = min(neighbours, key=lambda k: abs(k - 20))
     headings = {

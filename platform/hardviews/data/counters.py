@@ -44,7 +44,7 @@ class Counters:
         return Counters(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
 
 
-def told(shards: OpenShards) -> Counters:
+def cost_of(shards: OpenShards) -> Counters:
     """Return the cost of opening shards and reading ranges."""
     cost = Counters(direct=shards.ranges.count)
     if shards.cache is not None:

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, overload
 import numpy as np
 
 from hardviews.checked import at_least, one_of, require, within
-from hardviews.data.counters import Counters, told
+from hardviews.data.counters import Counters, cost_of
 from hardviews.data.index import Index
 from hardviews.data.order import Order, default_streams, default_window
 from hardviews.data.sample import CorruptSample, Sample, Share
@@ -111,7 +111,7 @@ class Reader:
     def counters(self) -> Counters:
         """Return the totals of this process since the reader was made."""
         shards = self._opened if self._pid == os.getpid() else None
-        return self._counters + told(shards) if shards is not None else self._counters + Counters()
+        return self._counters + cost_of(shards) if shards is not None else self._counters + Counters()
 
     def check(self) -> None:
         """Raise UserError if a shard is missing or its size differs from the index; no sample is read."""
@@ -121,7 +121,7 @@ class Reader:
         """Close every shard and stop fetching ahead; the reader may be used again."""
         if self._opened is not None and self._pid == os.getpid():
             self._opened.close()
-            self._counters += told(self._opened)
+            self._counters += cost_of(self._opened)
             self._opened = None
 
     # Reading by index
@@ -205,7 +205,7 @@ class Reader:
         shard = self.index.shards[int(self.index.samples["shard"][index])]
         self.bad[index] = f"sample {index} (key {key!r}, shard {shard.name}): {error}"
         self._counters.corrupt += 1
-        advice = "Copy the shard again from where it is whole, or pack the dataset again."
+        advice = "Copy the shard again from a good copy, or pack the dataset again."
         if self.config.on_corrupt == "raise":
             raise UserError(
                 f"A sample of {self.index.url!r} is corrupt: {self.bad[index]}. {advice} To train on "

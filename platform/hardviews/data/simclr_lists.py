@@ -87,7 +87,7 @@ def _difference(published: PublishedList, data: bytes, found: str) -> str:
     if other is not None:
         return f"it is {other}"
     if b"\r" in data and hashlib.sha256(data.replace(b"\r", b"")).hexdigest() == published.sha256:
-        return "its lines end as those of Windows"
+        return "its lines end in the way of Windows"
     if lines < published.images:
         return f"it has {lines:,} lines and the list {published.images:,}, so it may be cut"
     return f"it has {lines:,} lines and the list {published.images:,}"

@@ -265,7 +265,7 @@ class Agent:
     def _watch(self, workers: Workers, round: Round) -> None:
         """Watch the processes of a round until all have ended, or must end."""
         deadline: float | None = None  # until which the processes may end by themselves
-        stopping = told = False
+        stopping = informed = False
         beaten = 0.0
         while workers.alive:
             view = self._look()
@@ -287,8 +287,8 @@ class Agent:
                 self.rendezvous.tell(AgentState.LEAVING, written=workers.written)
                 if self.hasty:
                     deadline = now
-            if not told and view and view.ends(round):
-                told = True
+            if not informed and view and view.ends(round):
+                informed = True
                 if workers.failure is None:
                     mark("peer_lost", round=round.number, lost=list(view.lost) if view else [])
                 workers.tell_broken()

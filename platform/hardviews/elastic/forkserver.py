@@ -91,14 +91,14 @@ class ForkServer:
             return ""
         if found.si_code == os.CLD_EXITED:
             return f"it ended with exit code {found.si_status}: see its output"
-        said = f"it was killed by signal {found.si_status} ({signal.Signals(found.si_status).name})"
+        ending = f"it was killed by signal {found.si_status} ({signal.Signals(found.si_status).name})"
         if found.si_status == signal.SIGKILL:
             limit, whose = processes.memory_limit()
-            said += (
+            ending += (
                 f", as happens when memory runs out: {whose} is {limit / 1e6:.0f} MB. Give more memory "
                 "(on a cluster: --memMB)"
             )
-        return said
+        return ending
 
     def warm_up(self) -> None:
         """Load in the background; `ready` becomes true when it is done."""
@@ -175,8 +175,8 @@ class ForkServer:
             first.start()
             theirs.close()
             with suppress(EOFError):
-                if ours.poll(_REPORT) and (told := ours.recv()) is not None:
-                    self.capacity = Capacity(*told)
+                if ours.poll(_REPORT) and (limit := ours.recv()) is not None:
+                    self.capacity = Capacity(*limit)
             ours.close()
             first.join()
             self.reason = self._ending()
@@ -192,9 +192,9 @@ class ForkServer:
 
 def _first(answer: Connection, module: str, words: Sequence[str] | None) -> None:
     """Send the number of processes that the command can use; the training process reports mistakes in the command."""
-    told: tuple[int, str] | None = None
+    limit: tuple[int, str] | None = None
     ask = getattr(importlib.import_module(module), "capacity", None) if words is not None else None
     if ask is not None:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), suppress(BaseException):
-            told = ask(words)
-    answer.send(told)
+            limit = ask(words)
+    answer.send(limit)

@@ -112,7 +112,7 @@ class Workers:
         self._prefixed: list[threading.Thread] = []
         self.all: list[Worker] = []
         for local in range(member.processes):
-            told = {
+            variables_of_rank = {
                 **variables,
                 "RANK": str(first + local),
                 "ROLE_RANK": str(first + local),
@@ -131,7 +131,7 @@ class Workers:
             ours, theirs = multiprocessing.Pipe()
             outputs = self._prefixes(first + local) if member.processes > 1 else ()
             process = server.context.Process(
-                target=run_worker, args=(theirs, told, outputs, command[0], tuple(command[1:]))
+                target=run_worker, args=(theirs, variables_of_rank, outputs, command[0], tuple(command[1:]))
             )
             try:
                 server.start(process)

@@ -157,15 +157,15 @@ class Membership:
 
     def _adopt(self, pulse: Pulse, now: float) -> None:
         """Take over a round that an earlier coordinator formed: the agents have gone on with it meanwhile."""
-        told = pulse.round
-        if told is None or (self._present and self._present.round.number >= told.number):
+        reported = pulse.round
+        if reported is None or (self._present and self._present.round.number >= reported.number):
             return
-        self._present = _Present(told, now)
+        self._present = _Present(reported, now)
         self.adopted = True
         self._enough = None
-        for member in told.members:
+        for member in reported.members:
             if member.agent not in self._agents:
-                believed = Pulse(pulse.job, pulse.command, member, pulse.bounds, AgentState.RUNNING, told)
+                believed = Pulse(pulse.job, pulse.command, member, pulse.bounds, AgentState.RUNNING, reported)
                 self._agents[member.agent] = _Agent(believed, now, now, believed=True)
             self._present.taken_up.add(member.agent)
 

@@ -113,23 +113,23 @@ class Pulse:
             ValueError: it is not one.
         """
         try:
-            said = json.loads(body)
+            fields = json.loads(body)
             return cls(
-                job=str(said["job"]),
-                command=str(said["command"]),
-                member=_member(said["member"]),
-                bounds=Bounds(**said["bounds"]),
-                state=AgentState(said["state"]),
-                round=_round(said.get("round")),
-                stepped=bool(said.get("stepped")),
-                reached=None if said.get("reached") is None else int(said["reached"]),
-                failure=Failure(**_cut(said["failure"])) if said.get("failure") else None,
-                finished=bool(said.get("finished")),
-                failed=Verdict(**_cut(said["failed"])) if said.get("failed") else None,
-                limit=None if said.get("limit") is None else int(said["limit"]),
-                overdue=bool(said.get("overdue")),
-                written=bool(said.get("written")),
-                batch=None if said.get("batch") is None else int(said["batch"]),
+                job=str(fields["job"]),
+                command=str(fields["command"]),
+                member=_member(fields["member"]),
+                bounds=Bounds(**fields["bounds"]),
+                state=AgentState(fields["state"]),
+                round=_round(fields.get("round")),
+                stepped=bool(fields.get("stepped")),
+                reached=None if fields.get("reached") is None else int(fields["reached"]),
+                failure=Failure(**_cut(fields["failure"])) if fields.get("failure") else None,
+                finished=bool(fields.get("finished")),
+                failed=Verdict(**_cut(fields["failed"])) if fields.get("failed") else None,
+                limit=None if fields.get("limit") is None else int(fields["limit"]),
+                overdue=bool(fields.get("overdue")),
+                written=bool(fields.get("written")),
+                batch=None if fields.get("batch") is None else int(fields["batch"]),
             )
         except (TypeError, KeyError, AttributeError, ValueError, RecursionError) as error:
             raise ValueError(f"not a pulse: {error!r}") from None
@@ -180,29 +180,29 @@ class JobView:
             ValueError: it is not one.
         """
         try:
-            said = json.loads(body)
-            said["round"] = _round(said["round"])
-            said["lost"] = tuple(said["lost"])
-            said["failed"] = Verdict(**said["failed"]) if said["failed"] else None
-            said["bounds"] = Bounds(**said["bounds"])
-            return cls(**said)
+            fields = json.loads(body)
+            fields["round"] = _round(fields["round"])
+            fields["lost"] = tuple(fields["lost"])
+            fields["failed"] = Verdict(**fields["failed"]) if fields["failed"] else None
+            fields["bounds"] = Bounds(**fields["bounds"])
+            return cls(**fields)
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise ValueError(f"not a view: {error!r}") from None
 
 
-def _member(said: Mapping[str, Any]) -> Member:
+def _member(fields: Mapping[str, Any]) -> Member:
     return Member(
-        agent=str(said["agent"]),
-        node=str(said["node"]),
-        address=str(said["address"]),
-        port=int(said["port"]),
-        processes=int(said["processes"]),
+        agent=str(fields["agent"]),
+        node=str(fields["node"]),
+        address=str(fields["address"]),
+        port=int(fields["port"]),
+        processes=int(fields["processes"]),
     )
 
 
-def _round(said: Mapping[str, Any] | None) -> Round | None:
-    return Round(int(said["number"]), tuple(_member(member) for member in said["members"])) if said else None
+def _round(fields: Mapping[str, Any] | None) -> Round | None:
+    return Round(int(fields["number"]), tuple(_member(member) for member in fields["members"])) if fields else None
 
 
-def _cut(said: Mapping[str, Any]) -> dict[str, Any]:
-    return {**said, "reason": str(said["reason"])[:_LONGEST_TEXT]}
+def _cut(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {**fields, "reason": str(fields["reason"])[:_LONGEST_TEXT]}

@@ -77,7 +77,7 @@ class Rendezvous(threading.Thread):
             pulse = self._pulse
             if round is not None and round != pulse.round:
                 pulse = replace(pulse, round=round, stepped=False, failure=None, overdue=False, written=False)
-            told = replace(
+            next_pulse = replace(
                 pulse,
                 state=state or pulse.state,
                 stepped=stepped or pulse.stepped,
@@ -89,10 +89,10 @@ class Rendezvous(threading.Thread):
                 written=written or pulse.written,
                 batch=pulse.batch if batch is None else batch,
             )
-            unchanged = told == self._pulse
+            unchanged = next_pulse == self._pulse
             if reached is not None:
-                told = replace(told, reached=max(reached, pulse.reached or 0))
-            self._pulse = told
+                next_pulse = replace(next_pulse, reached=max(reached, pulse.reached or 0))
+            self._pulse = next_pulse
             if unchanged:  # except for the step, which can wait
                 return self._serial
             if state == AgentState.WAITING and pulse.state != AgentState.WAITING:

@@ -119,7 +119,7 @@ def _gather(store: Store, me: Launched) -> None:
     store.set(f"here/{me.rank}", "")
     keys = [f"here/{rank}" for rank in range(me.size)]
     deadline = time.monotonic() + _PATIENCE
-    said = False
+    reported = False
     while True:
         try:
             store.wait(keys, timedelta(seconds=_WORD))
@@ -131,8 +131,8 @@ def _gather(store: Store, me: Launched) -> None:
             text = f"of {me.size} processes, {len(missing)} have not come: rank {', '.join(missing[:8])}"
             if time.monotonic() >= deadline:
                 raise DistError(text) from error
-            if not said:
-                said = True
+            if not reported:
+                reported = True
                 print(
                     f"process {me.rank} waits at {me.host}:{me.port}, at most {_PATIENCE:.0f} s: {text}",
                     file=sys.stderr,

@@ -14,11 +14,11 @@ def mark(event: str, **fields: object) -> None:
     target = os.environ.get(VARIABLE)
     if not target:
         return
-    told = {"time": round(time.time(), 4), "event": event, "pid": os.getpid()}
+    entry = {"time": round(time.time(), 4), "event": event, "pid": os.getpid()}
     for name, variable in (("node", "HARDVIEWS_NODE"), ("rank", "RANK"), ("round", "HARDVIEWS_ROUND")):
         if value := os.environ.get(variable):
-            told[name] = int(value) if name != "node" and value.isdecimal() else value
-    line = json.dumps(told | fields) + "\n"
+            entry[name] = int(value) if name != "node" and value.isdecimal() else value
+    line = json.dumps(entry | fields) + "\n"
     if target == "-":
         sys.stderr.write(line)
         sys.stderr.flush()

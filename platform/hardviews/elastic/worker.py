@@ -135,8 +135,8 @@ def written() -> None:
 
 def last_reached() -> int | None:
     """Return the furthest step that earlier lives of the job had reported when this one began."""
-    told = os.environ.get(REACHED_VARIABLE)
-    return int(number(REACHED_VARIABLE, told, at_least(0), "steps")) if told else None
+    text = os.environ.get(REACHED_VARIABLE)
+    return int(number(REACHED_VARIABLE, text, at_least(0), "steps")) if text else None
 
 
 def leaving() -> AbstractContextManager[None]:

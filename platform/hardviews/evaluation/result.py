@@ -16,9 +16,9 @@ from hardviews.evaluation.per_class import ClassScore
 class Scores:
     """A protocol's metrics of one kind of features, and its predictions.
 
-    headings: by metric, the heading of its column in a table; only test accuracies, in per cent, have one, and the
-    other metrics are only logged. predictions_M: the predicted class of each test sample. confidence_M: of each
-    prediction, 0 to 1.
+    `headings` are the headings of columns in a table, by metric. Only test accuracies, in per cent, have one; the other
+    metrics are only logged. `predictions_M` is the predicted class of each test sample, `confidence_M` its confidence
+    from 0 to 1.
     """
 
     metrics: Mapping[str, float]

@@ -60,7 +60,7 @@ def _summary(encoder: Encoder, facts: Facts) -> str:
     elif facts.imported:
         origin = f"hardviews did not train it. {facts.imported}"
     else:
-        origin = "hardviews has no record of its training: where the weights come from is unknown."
+        origin = "hardviews has no record of its training: the origin of the weights is unknown."
     return f"An image encoder: {encoder.num_features} features of an image. {origin}"
 
 

@@ -173,13 +173,13 @@ def _lines(encoder: Encoder, one: Imported) -> list[str]:
 
 
 def _report(config: Import, encoder: Encoder, one: Imported) -> None:
-    told = "" if config.layout else ", by the names in it"
+    reason = "" if config.layout else ", by the names in it"
     print(
         f"{printable(config.output)}: {encoder.backbone.name}, {encoder.num_features} features, digest "
         f"{encoder.digest[:12]}"
     )
     print(f"  from {printable(one.contents.file)}, SHA-256 {one.contents.sha256}")
-    print(f"  layout {one.found.layout.name}, part {one.found.place.part}{told}")
+    print(f"  layout {one.found.layout.name}, part {one.found.place.part}{reason}")
     for line in _lines(encoder, one):
         print(f"  {printable(line)}")
     print(f"\nTo score it: hardviews knn --run {printable(config.output)} --data DATA")

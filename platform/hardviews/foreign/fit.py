@@ -134,10 +134,12 @@ def _check(
         problem = f"has {found.names[whole[0]]} in whole numbers ({weights[whole[0]].dtype}), as quantised weights are"
     else:
         problem = f"holds {found.names[further[0]]}{_and_more(further)} that the network does not have"
-    told = None if wanted is None else guess(weights)
-    other = told is not None and (told.name, told.patch_size) != (backbone.name, backbone.patch_size)
+    guessed = None if wanted is None else guess(weights)
+    other = guessed is not None and (guessed.name, guessed.patch_size) != (backbone.name, backbone.patch_size)
     remedy = (
-        f"Its shapes are those of {told.name}." if told and other else "Give --backbone with the network of the file."
+        f"Its shapes are those of {guessed.name}."
+        if guessed and other
+        else "Give --backbone with the network of the file."
     )
     raise UserError(f"The weights in {file} are not of {backbone.name}: the file {problem}. {remedy}")
 

@@ -51,8 +51,9 @@ def too_coarse(network: nn.Module, size: int, own: int) -> str | None:
 
     own: the size at which views are trained on.
 
-    Measured on small networks: a ResNet whose last map has one pixel ranks views little better than their colours do,
-    one of 2x2 keeps most of the ranking at full size, and a transformer of 16 patches nearly all.
+    This was measured on small networks. A ResNet whose last map has one pixel ranks views little better than their
+    colours do. With a map of 2x2 it keeps most of the ranking at full size. A transformer of 16 patches keeps nearly
+    all of it.
     """
     patch = _patch(network)
     if patch is not None:

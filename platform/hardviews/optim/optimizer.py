@@ -35,18 +35,18 @@ class Optimizer:
     """An optimizer by name, with a learning rate for a reference batch.
 
     Attributes:
-        name: timm's, e.g. momentum (SGD with momentum), sgd (with Nesterov's), adamw, lamb (which cuts gradients longer
-            than 1 itself), lars (which is LARC without clipping, as in SwAV), larc (with it); or lars_simclr and
-            lars_byol.
-        learning_rate: at a global batch of `reference_batch`, scaled with the global batch.
-        reference_batch: see `learning_rate`; 0 for no scaling.
-        scaling: in proportion to the batch (linear: Goyal et al. 2017, section 2.1) or to its root (sqrt).
+        name: timm's name of the optimizer, e.g. momentum (SGD with momentum), sgd (with Nesterov's), adamw, lamb, lars,
+            larc; or lars_simclr and lars_byol. lamb itself cuts gradients longer than 1. lars is LARC without clipping,
+            as in SwAV; larc clips.
+        learning_rate: learning rate at a global batch of `reference_batch`, scaled with the global batch.
+        reference_batch: batch of `learning_rate`; 0 for no scaling.
+        scaling: scaling in proportion to the batch (linear: Goyal et al. 2017, section 2.1) or to its root (sqrt).
         weight_decay: weight decay; L2, or decoupled if the optimizer does so.
-        momentum: of SGD and its kin; Adam's kin take no notice of it.
-        decay_biases: treat biases and norms (tensors of one dimension) as all weights; otherwise they are not decayed,
-            and no optimizer of LARS's kind adapts their learning rate.
+        momentum: momentum of SGD and similar optimizers; Adam and similar ones ignore it.
+        decay_biases: whether biases and norms (tensors of one dimension) are treated like all weights; otherwise they
+            are not decayed, and optimizers like LARS do not adapt their learning rate.
         clip: longest gradient, measured before the step and without frozen weights; 0 for any length.
-        clip_per: the length of all gradients together (all), or of each weight's gradient (weight).
+        clip_per: scope of the clipped length: all gradients together (all), or each weight's gradient (weight).
         head_rate: learning rate of all weights outside of the backbone, as a multiple of the backbone's.
         layer_decay: learning rate of each layer of the backbone, as a share of the rate of the layer after it; the head
             after the last layer has 1.
@@ -100,9 +100,9 @@ class Optimizer:
     def build(self, method: Method, global_batch: int) -> torch.optim.Optimizer:
         """Build the optimizer over a method's trainable weights.
 
-        Parameters that the method exempts from the schedule form groups of their own, marked `fixed`; `decay` is what a
-        group's weight decay starts from, `adapts` (timm: `always_adapt`) whether optimizers of LARS's kind adapt its
-        learning rate, `scale` what it multiplies the schedule's learning rate by.
+        Parameters that the method exempts from the schedule form groups of their own, marked `fixed`. `decay` is the
+        initial weight decay of a group. `adapts` (timm: `always_adapt`) is whether optimizers like LARS adapt its
+        learning rate. `scale` is its factor of the schedule's learning rate.
         """
         scales = rate_scales(method, self.head_rate, self.layer_decay, self.bias_rate)
         exempt = {id(p) for module in method.fixed_learning_rate() for p in module.parameters()}
@@ -132,7 +132,7 @@ class Optimizer:
             )
         except (AssertionError, ImportError) as error:
             raise UserError(
-                f"timm cannot make the optimizer {self.name!r} on this machine ({error}). Install what it needs, or "
+                f"timm cannot make the optimizer {self.name!r} on this machine ({error}). Install its package, or "
                 "choose another --optimizer.name."
             ) from error
         return built

@@ -139,9 +139,9 @@ def read_words(words: Sequence[str], fitted: Fit | None = None) -> tuple[Finetun
     """
     given = ["--run", words[0], *words[1:]] if words and not words[0].startswith("-") else list(words)
     own, rest = _apart(given)
-    told = next((own[i + 1] for i, word in enumerate(own[:-1]) if word == "--recipe"), None)
-    if told is None or {"-h", "--help"} & set(rest):
-        return _help(own, rest, told)
+    recipe_name = next((own[i + 1] for i, word in enumerate(own[:-1]) if word == "--recipe"), None)
+    if recipe_name is None or {"-h", "--help"} & set(rest):
+        return _help(own, rest, recipe_name)
     finetuning = parse(Finetuning, own, "finetune")
     _check_rates(finetuning, rest)
     named = with_classifier(recipe_named(finetuning.recipe))

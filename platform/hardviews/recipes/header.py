@@ -47,10 +47,10 @@ def header(function: Callable[[], Any]) -> Header:
     """Read the header of a recipe's function, and the facts of the family's file."""
     module = inspect.getmodule(function)
     title, facts, prose = _read(inspect.getdoc(function) or function.__name__)
-    _, shared, said = _read(inspect.getdoc(module) or "")
+    _, shared, shared_prose = _read(inspect.getdoc(module) or "")
     both = {key: value.replace("NAME", function.__name__) for key, value in (shared | facts).items()}
     ordered = {key: both[key] for key in sorted(both, key=_ORDER.index)}
-    text = "\n\n".join(part for part in (prose, said) if part)
+    text = "\n\n".join(part for part in (prose, shared_prose) if part)
     return Header(title, ordered, text, Path(inspect.getsourcefile(function) or ""))
 
 

@@ -262,8 +262,10 @@ def _newest_whole(checkpoints: Checkpoints) -> tuple[str, Manifest, list[str]]:
             return name, manifest, problems
         except Damaged as error:
             problems.append(f"the checkpoint {name} is damaged: {error}")
-    told = f" ({'; '.join(problems)})" if problems else ""
-    raise UserError(f"There is no whole checkpoint in {checkpoints.store.url}{told}, so there is nothing to audit yet.")
+    damage = f" ({'; '.join(problems)})" if problems else ""
+    raise UserError(
+        f"There is no whole checkpoint in {checkpoints.store.url}{damage}, so there is nothing to audit yet."
+    )
 
 
 def show(report: Report) -> None:

@@ -161,21 +161,21 @@ class Checkpoints:
                 checkpoint has another version. Or on one rank, if it does not see the folder that rank 0 read.
         """
         found: Checkpoint | None = None
-        told: list[Any] = [None]
+        message: list[Any] = [None]
         if rank() == 0:
             try:
                 found = self._newest_whole()
-                told = [None if found is None else (found.progress, found.ranges, found.history)]
+                message = [None if found is None else (found.progress, found.ranges, found.history)]
             except UserError as error:
-                told = [error]
+                message = [error]
         if world_size() > 1:
             # One rank looks, so that all begin at the same step.
-            dist.broadcast_object_list(told, src=0, device=device)
-        if isinstance(told[0], UserError):
-            raise told[0]
-        if told[0] is None:
+            dist.broadcast_object_list(message, src=0, device=device)
+        if isinstance(message[0], UserError):
+            raise message[0]
+        if message[0] is None:
             return None
-        progress, ranges, history = told[0]
+        progress, ranges, history = message[0]
         name = _name_of(progress.step)
         if self.store.local and self.store.size(f"{name}/{MANIFEST}") is None:
             raise UserError(

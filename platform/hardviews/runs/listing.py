@@ -91,7 +91,7 @@ def _send(server: Server, project: Path) -> str:
         if reason:
             left.append(f"Records of run {leftover.run_id} stay in {leftover.folder}: {reason.rstrip('.')}.")
         else:
-            print(f"sent what was left of run {leftover.run_id}")
+            print(f"sent the remaining records of run {leftover.run_id}")
     return " ".join(left)
 
 

@@ -122,11 +122,11 @@ def check_same_run(
     changed = {} if before is None else _changes(before.settings, now.settings)
     if not changed and (progress is None or progress.recipe == digest):
         return
-    told = "; ".join(f"{key} was {old}, now {new}" for key, (old, new) in changed.items()) or "its record is missing"
+    diff = "; ".join(f"{key} was {old}, now {new}" for key, (old, new) in changed.items()) or "its record is missing"
     fixed = [key for key in changed if key in _ORDER]
     if progress is not None and fixed:
         raise UserError(
-            f"{output} holds a run that began with other settings: {told}. {', '.join(fixed)} cannot change inside a "
+            f"{output} holds a run that began with other settings: {diff}. {', '.join(fixed)} cannot change inside a "
             f"run, since the order of the samples depends on it. To continue the run, set it as it was; {anew}"
         )
     if progress is not None and "optimizer.name" in changed:
@@ -134,12 +134,12 @@ def check_same_run(
         misfit = misfit or "another optimizer"
     if misfit:
         raise UserError(
-            f"{output} holds a run of another recipe or other settings: {told}. Its checkpoint is of {misfit}: "
+            f"{output} holds a run of another recipe or other settings: {diff}. Its checkpoint is of {misfit}: "
             f"no run can go on from it with these settings. To continue it, use those that it was begun with; {anew}"
         )
     if not accept:
         raise UserError(
-            f"{output} holds a run of another recipe or other settings: {told}. To continue it, use the settings that "
+            f"{output} holds a run of another recipe or other settings: {diff}. To continue it, use the settings that "
             f"it was begun with, or say --accept-changes to go on with these; {anew}"
         )
 

@@ -173,7 +173,7 @@ class Saver:
         if cause != self._cause:
             logger.warning(
                 "step %d could not be saved: %s Training goes on; every save tries again, and a failure for this cause "
-                "is not told again.",
+                "is not logged again.",
                 *(step, self.reason if self.reason.endswith(".") else f"{self.reason}."),
             )
         self._cause = cause

@@ -107,7 +107,7 @@ def _other_network(tensors: Mapping[str, Tensor], module: nn.Module) -> str | No
     """Return the weights that belong to another network or method, in words; None if there are none."""
     theirs = {name[len(MODEL) :]: tensor.shape for name, tensor in tensors.items() if name.startswith(MODEL)}
     ours = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    said = [
+    sentences = [
         f"{verb} {next(iter(names))}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
         for verb, names in (
             ("it has no", [name for name in ours if name not in theirs]),
@@ -116,7 +116,7 @@ def _other_network(tensors: Mapping[str, Tensor], module: nn.Module) -> str | No
         )
         if names
     ]
-    return f"another network or method ({'; '.join(said)})" if said else None
+    return f"another network or method ({'; '.join(sentences)})" if sentences else None
 
 
 def _entries(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, set[str]]:

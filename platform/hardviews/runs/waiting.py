@@ -132,7 +132,7 @@ def wait_for(things: Sequence[Awaited], seconds: float) -> None:
     Raises:
         UserError: one will never exist, or the time is over.
     """
-    began, said = time.monotonic(), -EVERY
+    began, reported = time.monotonic(), -EVERY
     left = list(things) if seconds else []
     while left := [thing for thing in left if not thing.there()]:
         advanced()
@@ -140,8 +140,8 @@ def wait_for(things: Sequence[Awaited], seconds: float) -> None:
         waited = time.monotonic() - began
         if waited >= seconds:
             raise UserError(" ".join(thing.missed(seconds) for thing in left))
-        if waited - said >= EVERY:
-            said = waited
+        if waited - reported >= EVERY:
+            reported = waited
             for thing, state in zip(left, states, strict=True):
                 logger.warning("waiting for %s since %.0f s, at most %.0f s: %s", thing.name, waited, seconds, state)
         time.sleep(min(POLL, seconds - waited))

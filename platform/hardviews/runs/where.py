@@ -111,15 +111,15 @@ class Where:
         store = open_store(self.output)
         if world == 1 or not store.local:
             return
-        told = [f".shared-{uuid.uuid4().hex}"]
-        dist.broadcast_object_list(told, src=0, device=device)
+        probe = [f".shared-{uuid.uuid4().hex}"]
+        dist.broadcast_object_list(probe, src=0, device=device)
         if rank == 0:
-            store.write(told[0], b"")
+            store.write(probe[0], b"")
         dist.barrier()
-        seen = store.size(told[0]) is not None
+        seen = store.size(probe[0]) is not None
         dist.barrier()
         if rank == 0:
-            store.remove(told[0])
+            store.remove(probe[0])
         if not seen:
             raise UserError(
                 f"--output {self.output} is a folder of each machine's own: rank {rank} does not see what rank 0 "

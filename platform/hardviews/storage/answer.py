@@ -68,10 +68,10 @@ def answer_of(error: BaseException) -> Answer:
 def _answer(link: BaseException) -> Answer | None:
     response = getattr(link, "response", None)
     if isinstance(response, dict):  # botocore's
-        said = response.get("Error", {})
+        details = response.get("Error", {})
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        message = " ".join(str(said.get("Message") or "").split())[:300]
-        return Answer(said.get("Code"), status, getattr(link, "operation_name", ""), message)
+        message = " ".join(str(details.get("Message") or "").split())[:300]
+        return Answer(details.get("Code"), status, getattr(link, "operation_name", ""), message)
     status = getattr(link, "status", None)  # aiohttp's
     if isinstance(status, int) and status >= 300:
         return Answer(None, status, "", str(getattr(link, "message", ""))[:300])

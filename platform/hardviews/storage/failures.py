@@ -100,8 +100,8 @@ def verdict(error: Exception, url: str, name: str, tries: int = 1) -> UserError 
         )
     if code == "SignatureDoesNotMatch":
         return Refused(
-            f"{endpoint()} refused the signature of a request for {name}: the secret key is not that of the access "
-            f"key. Correct {_KEYS}."
+            f"{endpoint()} refused the signature of a request for {name}: the secret key does not belong to the "
+            f"access key. Correct {_KEYS}."
         )
     if code in ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"):
         return Refused(f"The session token for {url} has expired. Renew AWS_SESSION_TOKEN and start again.")
@@ -120,7 +120,7 @@ def verdict(error: Exception, url: str, name: str, tries: int = 1) -> UserError 
     if "CERTIFICATE_VERIFY_FAILED" in text or "WRONG_VERSION_NUMBER" in text:
         return Refused(
             f"{endpoint()} cannot be talked to over TLS ({_short(error)}). Give an endpoint that begins with http:// "
-            "where the server has no TLS; name the authority that signed its certificate with AWS_CA_BUNDLE."
+            "if the server has no TLS; name the authority that signed its certificate with AWS_CA_BUNDLE."
         )
     if s3 and (isinstance(error, ValueError) or aws.is_of_address(error)) and "ResponseParserError" not in kinds:
         return Refused(f"{url} is not an address of a file store ({_short(error)}). Write s3://bucket/folder.")

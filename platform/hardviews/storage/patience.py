@@ -68,9 +68,9 @@ class Patience:
                 result = function()
             except Exception as error:
                 tries += 1
-                told = verdict(error, url, name, tries)
-                if told is not None:
-                    raise told from error
+                refusal = verdict(error, url, name, tries)
+                if refusal is not None:
+                    raise refusal from error
                 if isinstance(error, FileNotFoundError | FileExistsError | IsADirectoryError | NotADirectoryError):
                     raise
                 # A mistake in our own code: clients never raise these for a broken connection.

@@ -89,7 +89,7 @@ class Candidates(Strategy):
         if self.local_candidates is not None and all(pool.target for pool in method.plan().pools):
             return (
                 f"it is asked for {self.local_candidates} candidates of local views, and the method draws none: leave "
-                "local_candidates away. SwAV, DINO, iBOT and DeepCluster draw some, where their `locals` is above 0."
+                "local_candidates away. SwAV, DINO, iBOT and DeepCluster draw some, if their `locals` is above 0."
             )
         total = self.listed(self.plan(method.plan())).count(method.pairs())
         if total > _MOST and (self.limit is None or self.limit > _MOST):

@@ -196,7 +196,7 @@ class Run(Content):
         """Print the command that ends the run, if this process gives up before."""
         if not self._over:
             logger.warning(
-                "tracking: given up. Run %s stays RUNNING in %s, and what was not sent stays in %s. Send that and "
+                "tracking: given up. Run %s stays RUNNING in %s, and unsent records stay in %s. Send that and "
                 "close the run with `hardviews runs --send --close%s`.",
                 *(self.run_id, scrub(self._server.uri), self._folder, self._project()),
             )

@@ -85,7 +85,7 @@ def _locked(path: Path) -> Iterator[io.TextIOWrapper | None]:
 
 
 def _wait_for(file: io.TextIOWrapper, path: Path) -> bool:
-    began, told = time.monotonic(), False
+    began, reported = time.monotonic(), False
     while True:
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,8 +99,8 @@ def _wait_for(file: io.TextIOWrapper, path: Path) -> bool:
                 f"Another process has held {path} for {_PATIENCE:.0f} s: it makes or upgrades the tables of the "
                 "tracking store. Look for a process that hangs and end it; the lock goes with it."
             )
-        if waited > _REMARK and not told:
-            told = True
+        if waited > _REMARK and not reported:
+            reported = True
             logger.warning("tracking: waiting for another process, which makes the tables beside %s", path)
         time.sleep(0.05)
 

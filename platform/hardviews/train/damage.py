@@ -43,8 +43,8 @@ class Damage:
             raise UserError(
                 f"{len(self.found)} samples of {self.index.url!r} are corrupt, more than the {self.allowed} allowed "
                 f"(loader.reader.most_corrupt = {self.most_corrupt:g} of {len(self.index)}): {listed}"
-                f"{', ...' if len(self.found) > _SHOWN else ''}. Copy the shards again from where they are whole, or "
-                "pack the dataset again."
+                f"{', ...' if len(self.found) > _SHOWN else ''}. Copy the shards again from a good copy, or pack the "
+                "dataset again."
             )
 
     def _name(self, i: int) -> str:

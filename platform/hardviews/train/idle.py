@@ -15,7 +15,7 @@ _LEAST = 0.5  # a lower decay averages over two steps or fewer
 
 def idle(objective: Objective, training: Training, calendar: Calendar) -> list[str]:
     """Return a sentence for each part of a strategy that begins after the run, and each module that no step trains."""
-    said = [
+    remarks = [
         f"{name} begins in epoch {begin} (counted from 0), and the run has {training.epochs}: it takes no part."
         for name, begin in (*objective.method.beginnings(), *_beginnings(objective.strategy))
         if begin >= training.epochs
@@ -25,15 +25,15 @@ def idle(objective: Objective, training: Training, calendar: Calendar) -> list[s
         # An average over fewer steps has little use.
         highest = 1 - _TIMES / steps
         remedy = f"Take {highest:.2g} or less." if highest >= _LEAST else "Leave --training.ema out."
-        said.append(
+        remarks.append(
             f"training.ema {training.ema:g} averages over about {1 / (1 - training.ema):,.0f} steps, and the run has "
             f"{steps:,}: the exported weights stay near the first ones. {remedy}"
         )
     frozen = objective.method.frozen(calendar.at(calendar.total - training.batch))  # in the last step
     for name, module in objective.method.named_modules():
         if any(module is one for one in frozen):
-            said.append(f"{name} is frozen at first (--method.freeze), to the end of this run: it stays random.")
-    return said
+            remarks.append(f"{name} is frozen at first (--method.freeze), to the end of this run: it stays random.")
+    return remarks
 
 
 def _beginnings(strategy: Strategy) -> Iterator[tuple[str, int]]:

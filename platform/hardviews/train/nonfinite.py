@@ -25,7 +25,7 @@ from hardviews.views.plan import Slot
 logger = logging.getLogger(__name__)
 
 _ADVICE = (
-    "What was saved before is intact. Lower --optimizer.learning-rate or lengthen --schedule.warmup, and start again: "
+    "Earlier checkpoints are intact. Lower --optimizer.learning-rate or lengthen --schedule.warmup, and start again: "
     "with --accept-changes the run goes on from its last checkpoint, with another --output it begins anew."
 )
 
@@ -73,9 +73,9 @@ def dump(output: str, left: Sequence[Trace], clock: Clock, reader: Reader, rank:
     if not found:
         return None
     store, file = open_store(output), record_name(clock.step, rank)
-    told = {"step": clock.step, "epoch": clock.epoch, "samples": found}
+    content = {"step": clock.step, "epoch": clock.epoch, "samples": found}
     try:
-        store.write(file, json.dumps(told, indent=1).encode())
+        store.write(file, json.dumps(content, indent=1).encode())
     except (OSError, UserError) as error:
         # The error of the loss is more important for the user.
         logger.warning("which samples had a loss that is not finite could not be written: %s", error)

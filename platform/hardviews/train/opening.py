@@ -59,7 +59,7 @@ def open_run(
     if first:
         record = replace(record, key=record.key or uuid.uuid4().hex)
         record.write(where.output)
-    told = tags(index, recipe, world, first, command_of(recipe, tuning)) | {OUTPUT: output} | begun
+    run_tags = tags(index, recipe, world, first, command_of(recipe, tuning)) | {OUTPUT: output} | begun
     start = partial(
         Run.start,
         recipe.experiment,
@@ -72,7 +72,7 @@ def open_run(
         aside="/".join(output.rstrip("/").split("/")[-2:]),
     )
     try:
-        run = _start(start, told, parent if first else "")
+        run = _start(start, run_tags, parent if first else "")
     except UserError:
         if first and new:
             Record.remove(where.output)
@@ -101,15 +101,15 @@ def command_of(recipe: Recipe, tuning: Tuning | None) -> CommandLine:
     return command if tuning is None else command.of_encoder(tuning.encoder)
 
 
-def _start(start: Callable[..., Run], told: Mapping[str, str], parent: str) -> Run:
+def _start(start: Callable[..., Run], run_tags: Mapping[str, str], parent: str) -> Run:
     """Start a run below another one, or by itself if the tracking server does not know that one."""
     if not parent:
-        return start(tags=told)
+        return start(tags=run_tags)
     try:
-        return start(tags=told, parent=parent)
+        return start(tags=run_tags, parent=parent)
     except MissingRun as error:
         logger.warning("%s The training is logged as a run of its own.", error)
-        return start(tags={**told, "hardviews.pretraining_run": parent})
+        return start(tags={**run_tags, "hardviews.pretraining_run": parent})
 
 
 def report_failure(where: Where) -> None:

@@ -48,11 +48,11 @@ class Pace:
     def report(self) -> dict[str, float]:
         """Return images per second, and the shares of time for data, checkpoints and the monitor; start again."""
         elapsed = max(time.monotonic() - self.began, 1e-9)
-        told = {
+        metrics = {
             "images_per_second": self.samples / elapsed,
             "data_wait": self.waited / elapsed,
             "checkpoint_stall": self.saving / elapsed,
             "monitor_stall": self.monitoring / elapsed,
         }
         self._restart()
-        return told
+        return metrics

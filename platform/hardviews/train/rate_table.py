@@ -71,7 +71,7 @@ class RateTable:
         """Return sentences on how far the choice can be trusted."""
         best, interval = self.chosen, self.interval
         others = [trial for trial in self.trials if trial is not best and trial.top1 >= interval.low]
-        said = [
+        sentences = [
             f"The choice rests on {self.held_out:,} held-out images, one of which is {100 / self.held_out:.2g} points. "
             f"The 95 % interval of the best trial is {interval.low:.1f} to {interval.high:.1f} %; other trials in it: "
             f"{len(others)} of {len(self.trials) - 1}."
@@ -79,8 +79,8 @@ class RateTable:
         settings = [{"learning_rate": one.learning_rate, "head_rate": one.head_rate} for one in self.trials]
         accuracy = {number: one.top1 for number, one in enumerate(self.trials)}
         number = self.trials.index(best)
-        said += [remark for name in settings[0] for remark in ends_of(name, settings, accuracy, number)]
-        return said
+        sentences += [remark for name in settings[0] for remark in ends_of(name, settings, accuracy, number)]
+        return sentences
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the table, a row for each trial."""

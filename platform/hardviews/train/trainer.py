@@ -179,8 +179,8 @@ class Trainer:
             trained_on += digest(clock.epoch, raw.position.numpy(), raw.named.numpy())
         # One small all-reduce a step sums the loss, the counts, and the requests to stop. In double precision sums of
         # digests stay exact: below 2^53 for batches of up to 2^21 samples.
-        told = torch.tensor([stop, due, corrupt, substituted, trained_on], dtype=torch.float64, device=total.device)
-        shared = sum_over_ranks(torch.cat([(total / self.world.size).reshape(1), told]))
+        counts = torch.tensor([stop, due, corrupt, substituted, trained_on], dtype=torch.float64, device=total.device)
+        shared = sum_over_ranks(torch.cat([(total / self.world.size).reshape(1), counts]))
         loss, asked, wanted, corrupt, substituted, trained_on = shared.tolist()
         taken = loss == loss and abs(loss) != float("inf")
         if taken:

@@ -9,9 +9,9 @@ over photographs (tests/views/test_host.py has these bounds):
 * crop and resize (the same kernel), flip, solarise: 0; blur: 0.1, nowhere above 1;
 * brightness, contrast, saturation or grayscale alone: 0.6, nowhere above 1 (torchvision truncates, this rounds);
 * hue alone: 0.6 (OpenCV's 8-bit HSV);
-* a whole view of MoCo v2 or DINO: 2.2, of SimCLR with its strong colours: 3.5. The linear colour operations
-  before the hue shift are one matrix, and so are those after it, without torchvision's clamps in between; a view
-  that a strong contrast or brightness drives into the clamps differs by up to 25.
+* a whole view of MoCo v2 or DINO: 2.2, of SimCLR with its strong colours: 3.5. The linear colour operations before the
+  hue shift are one matrix, and so are the operations after it, without torchvision's clamps in between. If a strong
+  contrast or brightness drives a view into the clamps, it differs by up to 25.
 """
 
 import math

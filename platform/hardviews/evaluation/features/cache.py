@@ -187,7 +187,7 @@ def _writer(folder: Path, world: World) -> bool:
 
 def _lock(path: Path, writes: bool, stack: ExitStack, world: World) -> None:
     """Take the locks of all writers, or none and try again later: so two evaluations never wait for each other."""
-    told = False
+    reported = False
     while True:
         with ExitStack() as tries:
 
@@ -205,8 +205,8 @@ def _lock(path: Path, writes: bool, stack: ExitStack, world: World) -> None:
             if all(world.together(take)):
                 stack.push(tries.pop_all())
                 return
-        if not told and world.leads:
-            told = True
+        if not reported and world.leads:
+            reported = True
             logger.warning("another evaluation computes the same features: waiting for it")
         advanced()
         time.sleep(_AGAIN * (1 + random.SystemRandom().random()))

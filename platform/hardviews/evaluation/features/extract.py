@@ -174,8 +174,8 @@ def gathered(encoded: Iterator[Tensor], count: int, world: World) -> list[np.nda
 def undecodable(key: str, error: DecodeError) -> UserError:
     """Return the answer to an image that cannot be decoded."""
     return UserError(
-        f"The image {key!r} cannot be decoded ({error}). Pack the dataset again: packing leaves out what it cannot "
-        "decode."
+        f"The image {key!r} cannot be decoded ({error}). Pack the dataset again: packing leaves out images that it "
+        "cannot decode."
     )
 
 

@@ -159,7 +159,7 @@ class Specimens:
         except DecodeError as error:
             raise UserError(
                 f"The image {sample.key!r} of {part.reader.index.url} cannot be decoded ({error}). Pack the dataset "
-                "again: packing leaves out what it cannot decode."
+                "again: packing leaves out images that it cannot decode."
             ) from error
         height, width = (np.array([length]) for length in image.shape[:2])
         place = np.array([int(part.rows[row])])
