@@ -14,9 +14,9 @@ and six of 96. At a batch of 256 the rate is 0.6 without warm-up, with a queue o
 prototypes wait for an epoch. It was published without hard views: the `_hvs` recipes choose two of four full-size
 views and change nothing else.
 
-Hours come from the README: 3 min 40 s an epoch on 64 V100 in half precision, 52 min 10 s at a batch of 256 on 4.
-Others are in proportion to the passes through the network: a forward pass at 224 pixels is 1, at 96 pixels 0.18, a
-backward pass twice that; a step takes 9.3, two views alone 6, and choosing among four 4 more.
+Hours come from the README: 3 min 40 s an epoch on 64 V100 in half precision, 52 min 10 s at a batch of 256 on 4. Other
+hours are in proportion to the passes through the network. A forward pass at 224 pixels counts 1, at 96 pixels 0.18, a
+backward pass twice that. A step takes 9.3, two views alone 6, and a choice among four 4 more.
 """
 
 from dataclasses import replace

@@ -11,9 +11,9 @@ without adaptation and decay of biases and norms, 10 epochs of warm-up, a cosine
 the peak. The learning rate is 0.2 for every 256 images at a batch of 2048, and 0.3 at 512. VICReg was published without
 hard views: the `_hvs` recipes add four candidates, two for each kind of view, and change nothing else.
 
-Hours come from MoCo-v2 (53 for 200 epochs on 8 V100, its README) times the passes through the network: a forward
-pass is 1, a backward pass 2; MoCo-v2 takes 4, VICReg 6, and choosing among four views 4 more. The expander and its loss
-are not counted.
+Hours are estimated from MoCo-v2's 53 for 200 epochs on 8 V100 (its README), in proportion to the passes through the
+network. A forward pass counts 1, a backward pass 2. MoCo-v2 takes 4, VICReg 6, and a choice among four views 4 more.
+The expander and its loss are not counted.
 """
 
 from hardviews.methods.vicreg import VICRegConfig
