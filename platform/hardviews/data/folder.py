@@ -17,7 +17,7 @@ from hardviews.errors import UserError
 from hardviews.storage.url import local_path
 from hardviews.views.formats import usual_extension
 
-_MOST_BYTES = 2**31  # of a file; larger than any picture that is decoded
+_MOST_BYTES = 2**31  # largest size of a file; larger than any picture that is decoded
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ class Given:
             UserError: naming it.
         """
         if self.labels is not None:
-            return  # of a packed dataset, which may lie anywhere
+            return  # a packed dataset may lie anywhere
         for place in (self.path, self.test):
             if self.torchvision is None and not self.shipped and place is not None and not is_list(place):
                 check_folder(os.path.expanduser(place))

@@ -86,7 +86,7 @@ def _packed(address: str, parts: Mapping[Split, Source]) -> Path:
         found = folder / key
         if not found.exists():
             partial = folder / f"{key}{_PARTIAL}"
-            shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+            shutil.rmtree(partial, ignore_errors=True)  # left by a killed process
             try:
                 for split, source in parts.items():
                     print(f"packing {printable(address)}, {split}, once, into {found}", file=sys.stderr)

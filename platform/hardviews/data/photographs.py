@@ -18,7 +18,7 @@ _PHOTOGRAPHS = {
     "flower": ("sklearn.datasets.images", "flower.jpg"),
     "hopper": ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
 }
-_TRAINED_ON = 0.8  # of each photograph's width: the right fifth is the test part, and no pixel is in both
+_TRAINED_ON = 0.8  # share of each photograph's width: the right fifth is the test part, and no pixel is in both
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from hardviews.views.decode import DecodeError
 T = TypeVar("T")
 
 _HEADER = 512  # bytes of the tar header that precedes a sample
-_NAME = 100  # of these, the first hold the member's name
+_NAME = 100  # the first bytes of the header, which hold the member's name
 _READS = 3  # tries to read bytes, which may be damaged on their way
 
 

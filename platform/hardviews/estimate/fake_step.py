@@ -71,7 +71,7 @@ class FakeTrainer:
     def step(self, samples: int, number: int, copies: bool) -> StepCost:
         """Return the cost of a step on a micro-batch of so many samples, late in the run.
 
-        number: of the step, by which strategies that act only in some steps decide. copies: whether gradients have a
+        `number`: number of the step, used by strategies that act only in some steps. `copies`: whether gradients have a
         second copy, from which they are added over processes.
 
         Raises:
@@ -96,7 +96,7 @@ class FakeTrainer:
                 states = tally.live - before
         except UserError:
             raise
-        except Exception as error:  # of whatever network
+        except Exception as error:  # any error of any network
             line = (str(error).strip().splitlines() or [""])[0]
             raise UserError(
                 f"The step of {self.recipe.name} cannot be estimated, since something in it looks at numbers "

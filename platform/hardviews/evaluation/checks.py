@@ -48,7 +48,7 @@ def check_labels(index: Index, label_sets: bool = False) -> None:
 def check_datasets(train: Index, test: Index, label_sets: bool = False) -> None:
     """Raise UserError unless both datasets have labels, of the same two or more classes, and differ.
 
-    label_sets: see `check_labels`.
+    `label_sets`: see `check_labels`.
     """
     for index in (train, test):
         check_labels(index, label_sets)

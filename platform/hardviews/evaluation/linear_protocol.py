@@ -19,7 +19,7 @@ class Crops:
     Attributes:
         scale: smallest and largest area of a crop, as a share of the image's.
         flip: probability.
-        interpolation: of the resize to the encoder's image size.
+        interpolation: interpolation of the resize to the encoder's image size.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -61,11 +61,11 @@ class LinearProtocol:
         pooled_rates: rates for networks without a class token, if they differ.
         optimizer: sgd, and sgd with Nesterov's momentum; larc, SGD with apex's LARC without clipping, which adapts
             biases too; lars, MAE's, which does not. Both adapt by a trust coefficient of 0.001.
-        momentum: of the optimizer.
+        momentum: momentum of the optimizer.
         weight_decays: L2 weights; several are chosen from on held-out images.
         decays_bias: the weight decay applies to biases too.
         schedule: half a cosine to zero, or a tenth at each milestone.
-        milestones: of the schedule, as shares of the training.
+        milestones: milestones of the schedule, as shares of the training.
         per: the rate changes at every step, or stays for an epoch.
         warmup: linear, as a share of the training.
         first: weights begin at N(0, 0.01), or as Haiku's: a truncated normal of deviation 1 / sqrt(features).

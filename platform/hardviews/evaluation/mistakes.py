@@ -25,7 +25,7 @@ from hardviews.world import World
 MISTAKES, CONFUSIONS = "tables/mistakes.json", "tables/confusions.json"
 """Artifacts."""
 
-_ROWS = 32  # of each table: MLflow's page loads every thumbnail of it
+_ROWS = 32  # most rows of a table: MLflow's page loads every thumbnail of it
 _SIDE = 96  # pixels of a thumbnail's longer side
 _CHEAP = 10**9  # numbers in the features of a training set in which the nearest images are looked for
 

@@ -58,8 +58,8 @@ class Overlap:
 def find_overlaps(test: Index, train: Index | None, place: str, look: Look, workers: int) -> list[Overlap]:
     """Compare the test images with the training set, and with the data that the encoder was pretrained on.
 
-    train: None if nothing is fitted. `place` is the place of the encoder; a run's output contains the place of its
-    data. workers: threads that decode images.
+    `train`: None if nothing is fitted. `place` is the place of the encoder; a run's output contains the place of its
+    data. `workers`: threads that decode images.
     """
     if look == "off":
         return []

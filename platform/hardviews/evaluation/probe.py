@@ -24,8 +24,11 @@ T = TypeVar("T")
 class Task:
     """A labelled training set, and the part of it on which settings are chosen.
 
-    train: without features, if the protocol reads the images itself. held_out_N: a mask. names: of the samples, each
-    the same for the same content. images: of the training set.
+    Attributes:
+        train: without features, if the protocol reads the images itself.
+        held_out_N: a mask.
+        names: names of the samples, each the same for the same content.
+        images: images of the training set.
     """
 
     train: Features
@@ -50,9 +53,11 @@ class Task:
 class Choice:
     """The settings that the held-out samples chose.
 
-    settings: by name, numbers. held_out_top1: accuracy of the choice on them, in per cent; the mean average precision
-    if images may have several classes. remarks: sentences, for example that the best setting lies at the end of its
-    grid.
+    Attributes:
+        settings: by name, numbers.
+        held_out_top1: accuracy of the choice on them, in per cent; the mean average
+            precision if images may have several classes.
+        remarks: sentences, for example that the best setting lies at the end of its grid.
     """
 
     settings: Mapping[str, float] = field(default_factory=dict)
@@ -105,7 +110,7 @@ class Grid:
     def remark(self, chosen: float, accuracy: Mapping[float, float]) -> list[str]:
         """Say that the best value lies at an end of the grid and is better than the one beside it, if so.
 
-        accuracy: of each value, on the held-out samples.
+        `accuracy`: accuracy of each value, on the held-out samples.
         """
         order = sorted(self.values)
         if len(order) < 3 or chosen not in (order[0], order[-1]) or chosen == self.least:
@@ -119,7 +124,7 @@ class Grid:
 def ends_of(name: str, settings: Sequence[Mapping[str, float]], accuracy: Mapping[int, float], best: int) -> list[str]:
     """Look along the axis of one setting through the best of a grid; return `Grid.remark` of it.
 
-    settings: of all candidates. accuracy: of each, by its number, on the held-out samples.
+    `settings`: settings of all candidates. `accuracy`: accuracy of each, by its number, on the held-out samples.
     """
     along = {
         one[name]: accuracy[number]

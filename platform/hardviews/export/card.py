@@ -18,8 +18,8 @@ _SHOWN = ("method", "strategy", "optimizer.name", "optimizer.learning_rate", "tr
 def card(encoder: Encoder, facts: Facts, license: str, written: Format | None = None, folder: str = "") -> str:
     """Return the card as Markdown, with the header that the Hugging Face Hub reads.
 
-    license: licence of the weights, as a tag of the Hub. written: the format beside the card, if any, and its folder;
-    the folders of other formats have their default names.
+    `license`: licence of the weights, as a tag of the Hub. `written`: the format beside the card, if any, and its
+    folder; the folders of other formats have their default names.
     """
     parts = [
         _header(license),

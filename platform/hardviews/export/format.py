@@ -55,7 +55,7 @@ class Format(ABC):
     def features(self, encoder: Encoder, folder: Path, images_BCHW: Tensor) -> Tensor:
         """Load the files as a user would, and return features (B, D) of uint8 images.
 
-        encoder: only its sizes are used, never its weights.
+        `encoder`: only its sizes are used, never its weights.
         """
 
     @abstractmethod

@@ -27,7 +27,7 @@ _CHUNK = 1 << 20  # bytes
 def published(out: str, encoder: Encoder, about: dict[str, str]) -> Iterator[Path]:
     """Yield an empty folder; after the block it becomes the folder `out`, with `encoder.json` added.
 
-    about: facts about the export in that file besides the encoder's description, for example the format.
+    `about`: facts about the export in that file besides the encoder's description, for example the format.
 
     Raises:
         UserError: `out` is in use, or cannot be written. If the block fails, nothing is left.

@@ -35,7 +35,7 @@ class Import:
         output: new folder for the encoder, at a path or an S3 address; evaluations take it as --run.
         layout: how that code names its weights; by default the layout that fits the names in the file.
         backbone: network of timm, for example resnet50 or vit_small_patch16_224; by default recognised by the shapes.
-        part: which network of the file, for example teacher or student; by default the one that is usually evaluated.
+        part: network of the file, for example teacher or student; by default the one that is usually evaluated.
         mean: mean of red, green and blue pixels in [0, 1]; by default as in the layout's own pretraining.
         std: deviation of these pixels.
         image_size: pixels a side of the images; by default 224, or the size of a transformer's position embeddings.

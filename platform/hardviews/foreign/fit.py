@@ -41,7 +41,7 @@ class Fitted:
 def fit(file: str, found: Found, wanted: Backbone | None) -> Fitted:
     """Return the weights of an encoder in a file as weights of a network.
 
-    wanted: the network; None recognises it by the shapes.
+    `wanted`: the network; None recognises it by the shapes.
 
     Raises:
         UserError: the network is not named and not clear, or weights are missing, too many, or of other shapes.

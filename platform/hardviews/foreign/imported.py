@@ -24,7 +24,7 @@ class Imported:
     """An encoder in a file.
 
     Attributes:
-        contents: of the file.
+        contents: contents of the file.
         found: place of the encoder.
         fitted: its weights.
         groups: everything else in the file.
@@ -63,7 +63,7 @@ class Inputs:
 def imported(contents: Contents, layout: str | None, part: str | None, backbone: Backbone | None) -> Imported:
     """Return the encoder in a file.
 
-    layout, part, backbone: None for those that the file's names and shapes determine.
+    `layout`, `part`, `backbone`: None for those that the file's names and shapes determine.
 
     Raises:
         UserError: there is none, or it does not fit the network.

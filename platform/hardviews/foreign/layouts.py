@@ -35,7 +35,7 @@ class Place:
     Attributes:
         part: word by which `--part` names it.
         entry: path to its state dict.
-        prefix: of the names of its weights there.
+        prefix: prefix of the names of its weights there.
     """
 
     part: str
@@ -49,10 +49,10 @@ class Layout:
 
     Attributes:
         name: as `--layout` takes it.
-        places: of encoders; the first one that is there is taken.
+        places: places of encoders; the first one that is there is taken.
         heads: pairs of a regular expression and its meaning, for weights in the same state dict that are no encoder's.
         sign: regular expression of a name that only this layout has. A name has its entry before it.
-        normalisation: of the pixels in that code's pretraining.
+        normalisation: normalisation of the pixels in that code's pretraining.
     """
 
     name: Name

@@ -32,10 +32,10 @@ class Group:
     """Things in a file that are no weights of the encoder.
 
     Attributes:
-        prefix: of their names.
+        prefix: prefix of their names.
         count: how many they are.
         meaning: meaning of expected things; else empty.
-        names: in the file, of those in the encoder's own state dict.
+        names: names in the file that belong to the encoder's own state dict.
     """
 
     prefix: str

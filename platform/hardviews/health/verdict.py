@@ -18,15 +18,15 @@ Kind = Literal["ok", "unfinished", "collapsing", "collapsed", "diverged"]
 _ENOUGH = 3  # measurements after the start until a run that goes on is judged
 # Of evenly spread features the spread is 1. Healthy small runs had 0.4 to 0.7, and 0.7 to 0.95 behind the projector.
 _FLAT, _LOW = 0.05, 0.3
-_FALLEN = 0.6  # of the highest value before
+_FALLEN = 0.6  # share of the highest value before
 _NO_HIGHER = 1.25  # times the rank of the untrained network
-_WORSE = 0.8  # of the accuracy of the untrained network
-_KEPT = 0.95  # of the highest accuracy
-_GAINED, _AT_BEST = 1.05, 0.98  # of the accuracy of the untrained network, and of the highest one
+_WORSE = 0.8  # share of the accuracy of the untrained network
+_KEPT = 0.95  # share of the highest accuracy
+_GAINED, _AT_BEST = 1.05, 0.98  # shares of the accuracy of the untrained network, and of the highest one
 _TRAINED_FLAT, _ALONE = 0.1, 0.05  # spread in training, beside another sign and if nothing else is measured
 _SETTLED = 20  # reports until it counts
 _RECOVERING = 1.5  # times the lowest value: a method with a predictor begins with a low spread in training
-_RISE, _LEAST_RISE = 0.5, 0.3  # of how far the loss had fallen, or of its size; at least by so much
+_RISE, _LEAST_RISE = 0.5, 0.3  # rise as a share of the loss's fall, or of its size; and the least rise
 _SMOOTH = 3  # reports whose median counts
 
 _PROJECTOR = "health/projector/"
@@ -81,8 +81,8 @@ class _Sign:
 def verdict(course: Course, finished: bool, not_finite: str = "") -> Verdict:
     """Return the verdict on a run.
 
-    finished: whether it was trained to its end. not_finite: a sentence that says which number was not finite, if the
-    run stopped for that reason.
+    `finished`: whether it was trained to its end. `not_finite`: a sentence that says which number was not finite, if
+    the run stopped for that reason.
     """
     signs = [*_spread(course, finished), *_rank(course, finished), *_accuracy(course, finished)]
     signs += _in_training(course, bool(signs))

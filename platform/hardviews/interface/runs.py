@@ -43,8 +43,8 @@ class Run:
 def pack(source: Place, out: Place, **settings: Any) -> dict[str, int]:
     """Pack images into shards, as `hardviews pack` does; return how many images each part has.
 
-    source: a folder with one sub-folder for each class, or `digits`, or `photographs`. settings: settings of the
-        command, such as hold_out=0.1.
+    `source`: a folder with one sub-folder for each class, or `digits`, or `photographs`. `settings`: settings of the
+    command, such as hold_out=0.1.
     """
     return {part: len(index) for part, index in Packing(str(source), str(out), **settings).run().items()}
 
@@ -60,9 +60,13 @@ def pretrain(
 ) -> Run:
     """Train an encoder in this process, as `hardviews pretrain` does; a training that is in the output goes on.
 
-    recipe: its name, or a `Recipe`. data: a packed dataset. output: a folder or URL. settings: values of the recipe
-    that are to be others, such as {"training.epochs": 5}. project: folder of the tracking record, if
-    MLFLOW_TRACKING_URI names no server. where: other settings of places, such as init="runs/first".
+    Args:
+        recipe: its name, or a `Recipe`.
+        data: a packed dataset.
+        output: a folder or URL.
+        settings: values of the recipe that are to be others, such as {"training.epochs": 5}.
+        project: folder of the tracking record, if MLFLOW_TRACKING_URI names no server.
+        where: other settings of places, such as init="runs/first".
 
     Raises:
         UserError: something cannot work; nothing was trained.
@@ -91,8 +95,8 @@ def finetune(
 ) -> Run:
     """Train an encoder further on labels, as `hardviews finetune` does.
 
-    run: the training whose encoder it begins from. labels: how many of them, such as "10%" or "16-per-class". where:
-        other settings of the command, such as sweep=True.
+    `run`: the training whose encoder it begins from. `labels`: how many of them, such as "10%" or "16-per-class".
+    `where`: other settings of the command, such as sweep=True.
 
     Raises:
         UserError: something cannot work; nothing was trained.

@@ -49,7 +49,7 @@ def fails(network: nn.Module, size: int, own: int) -> str | None:
 def too_coarse(network: nn.Module, size: int, own: int) -> str | None:
     """Return why views of `size` pixels leave too little to compare, and a better size; None if they leave enough.
 
-    own: the size at which views are trained on.
+    `own`: the size at which views are trained on.
 
     This was measured on small networks. A ResNet whose last map has one pixel ranks views little better than their
     colours do. With a map of 2x2 it keeps most of the ranking at full size. A transformer of 16 patches keeps nearly

@@ -9,15 +9,15 @@ from torch import nn
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
 
-_BRANCH = "adversarial."  # of a BatchNorm
+_BRANCH = "adversarial."  # prefix of a BatchNorm's branch
 
 
 def rate_scales(method: Method, head: float, decay: float, bias: float = 1.0) -> dict[int, float]:
     """Return by the id of each weight the factor of the learning rate.
 
-    head: the scale of all weights outside of the backbone. decay: what each layer of the backbone has of the scale of
-    the layer after it. Layers are defined by timm; the last one has `decay`, as if a head of scale 1 came after it.
-    bias: biases and norms (tensors of one dimension) have this multiple of the scale of weights at their place.
+    `head`: the scale of all weights outside of the backbone. `decay`: what each layer of the backbone has of the scale
+    of the layer after it. Layers are defined by timm; the last one has `decay`, as if a head of scale 1 came after it.
+    `bias`: biases and norms (tensors of one dimension) have this multiple of the scale of weights at their place.
 
     Raises:
         UserError: layers decay, and the network is none whose layers timm knows.

@@ -22,7 +22,7 @@ class Start:
 
     Attributes:
         source: for the record.
-        form: of its network and images.
+        form: form of its network and images.
         place: for the record: as the command names it, or as the first one did if it is gone from there.
         opened: gives away the encoder.
     """

@@ -56,7 +56,7 @@ class Finetuning:
         recipe: how: one of the recipes with a classifier, such as finetune_swav_r50_20_10pct or digits_finetune.
         labels: how many labels: 100%, 10%, 1% or 16-per-class, as many of each class; or simclr-1% or simclr-10%, the
             images in SimCLR's published lists of ImageNet.
-        labels_seed: of their draw.
+        labels_seed: seed of their draw.
         labels_list: path or URL of the file of the published list, or of its folder; without it the file is fetched.
         sweep: choose the learning rates on held-out labels: train each candidate on the other labels, and with the best
             one on all of them.
@@ -132,7 +132,7 @@ class Finetuning:
 def read_words(words: Sequence[str], fitted: Fit | None = None) -> tuple[Finetuning, Recipe]:
     """Return the configuration in the words; if they ask for help, print it and end the process.
 
-    fitted: makes the recipe that the settings are read for; by default it is as it is named.
+    `fitted`: makes the recipe that the settings are read for; by default it is as it is named.
 
     Raises:
         UserError: they name no recipe, or something that it does not have.
@@ -162,7 +162,7 @@ class Prepared:
         where: places of the training.
         recipe: for the encoder's network and the classes of the data.
         tuning: its facts.
-        sweep: that it begins with, if rates are to be chosen.
+        sweep: sweep before it, if rates are to be chosen.
         opened: gives away the encoder; a run that has a checkpoint does not call it.
     """
 

@@ -45,7 +45,7 @@ def description(recipe: Recipe) -> str:
 def refuse_choice(recipe: Recipe, words: Sequence[str], command: str) -> None:
     """Refuse words that choose a method or a strategy: recipes do that.
 
-    command: the beginning of the command line, up to the recipe.
+    `command`: the beginning of the command line, up to the recipe.
 
     Raises:
         UserError: there is such a word; the message says how to choose.

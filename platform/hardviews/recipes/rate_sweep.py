@@ -49,7 +49,7 @@ SWEEP = "sweep"
 """Folder in the output."""
 _CHOICE, _DATA = "choice.json", "data"
 _ANEW = "to choose rates, give another --output."
-_LEFT = ("checkpoints", "encoder")  # of a trial, once it was judged
+_LEFT = ("checkpoints", "encoder")  # folders of a trial that are removed once it was judged
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Sweep:
         where: the places of the training that follows; `data` are the labels that were drawn.
         encoder: digest of the encoder that all trainings begin from.
         candidates: pairs of learning rate and the classifier's multiple of it.
-        division: of the labels.
+        division: division of the labels.
     """
 
     recipe: Recipe

@@ -46,7 +46,7 @@ class FeatureKey:
         data: digest of the dataset.
         resize: see `Preprocess`.
         crop: see `Preprocess`.
-        precision: of the network.
+        precision: precision of the network.
         device: kind of device, since kinds round differently.
         micro_batch: images encoded at once, for the same reason.
         interpolation: see `Preprocess`.

@@ -75,7 +75,8 @@ def extract(
 ) -> Features:
     """Return the features of all samples of a dataset, from this machine's cache as far as they are there.
 
-    batch_size: of a micro-batch. workers: threads that decode images. Every rank calls this and gets all features.
+    `batch_size`: size of a micro-batch. `workers`: threads that decode images. Every rank calls this and
+    gets all features.
 
     Raises:
         UserError: the dataset is empty; a sample cannot be read or decoded; a feature is not finite; or another process

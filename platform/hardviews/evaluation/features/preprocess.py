@@ -86,7 +86,7 @@ def _resized_crop(
     window, box = [], []
     for length, resized, start in zip(pixels_HWC.shape[:2], size, (top, left), strict=True):
         step = length / resized  # pixels of the image for a pixel of the result
-        reach = math.ceil(2 * max(step, 1.0)) + 1  # of the filter, which must not end at the window's edges
+        reach = math.ceil(2 * max(step, 1.0)) + 1  # reach of the filter, which must not end at the window's edges
         first = max(0, math.floor(start * step) - reach)
         window.append(slice(first, min(length, math.ceil((start + crop) * step) + reach)))
         box.append((start * step - first, min((start + crop) * step, length) - first))

@@ -71,7 +71,7 @@ class Report:
     Attributes:
         run: its output.
         verdict: on it; None for an encoder without the run that it came from.
-        step: of the last report.
+        step: step of the last report.
         first, last: figures by name, as first and as last measured.
         measured: figures of the exported encoder on data that was given.
     """

@@ -46,8 +46,8 @@ class Part:
 
     Attributes:
         name: `images`, `views`, `bank` or `test`.
-        reader: of the dataset.
-        rows: of its index, one for each image of the part; an image has as many rows as views.
+        reader: reader of the dataset.
+        rows: rows of its index, one for each image of the part; an image has as many rows as views.
         views: the number of the view that each row is seen as; None for the transform of evaluations.
     """
 

@@ -30,7 +30,7 @@ class Knn(Evaluation):
 
     Attributes:
         neighbours: the numbers of neighbours to report, cut to the number of training samples.
-        temperature: of the votes that are reported for each number of neighbours.
+        temperature: temperature of the votes that are reported for each number of neighbours.
         candidates: numbers of neighbours to choose from on held-out training samples.
         temperatures: to choose from, with each of the candidates.
     """

@@ -60,12 +60,12 @@ class Sweep:
 
     Attributes:
         protocol: as published, or changed.
-        readings: of the network.
-        images: of the training set.
+        readings: readings of the network.
+        images: images of the training set.
         classes: their number.
         world: the processes that work together.
         states: the stored heads.
-        seed: of first weights, crops and order.
+        seed: seed of first weights, crops and order.
         peek: keep the heads after each epoch.
     """
 
@@ -246,7 +246,7 @@ def fit_on_crops(sweep: Sweep, task: Task, refit: bool) -> FittedOnCrops:
     Of equals the one of fewer blocks, then of the smaller rate, is chosen. A protocol of one head has no choice: it is
     trained on all samples.
 
-    refit: train the chosen head again, on all samples.
+    `refit`: train the chosen head again, on all samples.
     """
     heads, numbers = [list(part) for part in zip(*sweep.settings, strict=True)]
     every = torch.arange(len(task.train))
