@@ -21,7 +21,7 @@ NAMES = {"pixels": "raw pixels", "untrained": "untrained encoder", "pretrained":
 
 
 def gain(before: list[float], after: list[float]) -> float:
-    """The difference of two means in standard deviations of the difference."""
+    """Return the difference of two means in standard deviations of the difference."""
     spread = (statistics.variance(before) + statistics.variance(after)) ** 0.5
     return (statistics.mean(after) - statistics.mean(before)) / max(spread, 1e-9)
 

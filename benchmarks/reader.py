@@ -81,7 +81,7 @@ class Ours(torch.utils.data.IterableDataset[Any]):
 
 
 def theirs(names: list[str], epoch: int) -> Any:
-    """The pipeline of webdataset's documentation, without decoding."""
+    """Return the pipeline of webdataset's documentation, without decoding."""
     data = webdataset.WebDataset(names, shardshuffle=100, seed=epoch, workersplitter=webdataset.split_by_worker)
     return data.shuffle(1000).to_tuple("jpg", "cls").batched(BATCH, partial=True)
 

@@ -38,7 +38,7 @@ def finetune(
 ) -> specs.AppDef:
     """Trains a pretrained encoder further, on all or some labels: one coordinator and as many trainers as -j allows.
 
-    image, data, output and tracking may also be said once, in the environment (HARDVIEWS_IMAGE,
+    image, data, output and tracking may also be given once, in the environment (HARDVIEWS_IMAGE,
     HARDVIEWS_DATA, HARDVIEWS_OUTPUT, MLFLOW_TRACKING_URI) or under [hardviews:site] in .torchxconfig.
 
     Args:

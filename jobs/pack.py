@@ -28,7 +28,7 @@ def pack(
 ) -> specs.AppDef:
     """Packs images into WebDataset shards with an index beside them.
 
-    image and data may also be said once, in the environment (HARDVIEWS_IMAGE, HARDVIEWS_DATA) or under
+    image and data may also be given once, in the environment (HARDVIEWS_IMAGE, HARDVIEWS_DATA) or under
     [hardviews:site] in .torchxconfig.
 
     Args:

@@ -35,14 +35,14 @@ def pretrain(
     devices: Optional[Dict[str, str]] = None,
     capabilities: Optional[List[str]] = None,
 ) -> specs.AppDef:
-    """Pretrains an encoder on hard views: one coordinator and as many trainers as -j allows.
+    """Pretrain an encoder on hard views: one coordinator and as many trainers as -j allows.
 
-    image, data, output and tracking may also be said once, in the environment (HARDVIEWS_IMAGE,
+    image, data, output and tracking may also be given once, in the environment (HARDVIEWS_IMAGE,
     HARDVIEWS_DATA, HARDVIEWS_OUTPUT, MLFLOW_TRACKING_URI) or under [hardviews:site] in .torchxconfig.
 
     Args:
         script_args: overrides of the recipe, after `--`: see `hardviews pretrain RECIPE --help`
-        recipe: what to train and how: see `hardviews recipes`
+        recipe: name of a recipe, see `hardviews recipes`
         image: container image with hardviews in it (not used on this machine)
         data: URL of the packed dataset
         output: URL under which checkpoints are kept

@@ -33,9 +33,9 @@ def transfer_eval(
     devices: Optional[Dict[str, str]] = None,
     capabilities: Optional[List[str]] = None,
 ) -> specs.AppDef:
-    """Evaluates a pretrained encoder by linear classifiers on other data sets.
+    """Evaluate a pretrained encoder by linear classifiers on other data sets.
 
-    image, data, output and tracking may also be said once, in the environment (HARDVIEWS_IMAGE,
+    image, data, output and tracking may also be given once, in the environment (HARDVIEWS_IMAGE,
     HARDVIEWS_DATA, HARDVIEWS_OUTPUT, MLFLOW_TRACKING_URI) or under [hardviews:site] in .torchxconfig.
 
     Args:

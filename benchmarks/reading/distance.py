@@ -1,5 +1,4 @@
-"""A proxy that makes a server on this machine as far away as an object store is: each request waits, and a connection
-carries only so much.
+"""A proxy that makes a server on this machine as slow as a distant object store: in latency and in bandwidth.
 
     python benchmarks/reading/distance.py --target 8333 --port 9000 [--latency 20] [--rate 85]
 

@@ -29,9 +29,9 @@ def parse(kind: Callable[..., T], words: Sequence[str], command: str, descriptio
     Raises:
         UserError: a word is unknown (the message suggests the nearest), a value is of the wrong kind or missing.
     """
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with redirect_stderr(said):
+        with redirect_stderr(output):
             read: T = tyro.cli(
                 kind,
                 args=list(words),
@@ -43,13 +43,13 @@ def parse(kind: Callable[..., T], words: Sequence[str], command: str, descriptio
     except SystemExit as end:
         if not end.code:  # --help
             raise
-    raise UserError(paragraph(said.getvalue()))
+    raise UserError(paragraph(output.getvalue()))
 
 
 def paragraph(box: str) -> str:
     """Return the text of a framed message as sentences: its title goes, its sections end with a full stop.
 
-    Of options that are suggested the names stay alone: their help is long, and `--help` has it.
+    Only the names of suggested options stay: their help is long, and `--help` has it.
     """
     sections: list[list[str]] = [[]]
     for line in box.splitlines():

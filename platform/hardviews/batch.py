@@ -1,4 +1,4 @@
-"""What flows through a step: View, Mix, Batch, Term.
+"""The data types of a step: View, Mix, Batch, Term.
 
 Shape legend: B samples of this rank's share, C channels, H height, W width.
 """
@@ -24,10 +24,10 @@ from hardviews.views.plan import Slot
 class View:
     """A batch of views of one slot; two views are the same only if they are the same object.
 
-    `rows` are the parameters the views were rendered from (B, Column), None for made-up pixels. `branch`
-    names the BatchNorm statistics that normalise the view. `mask` (B, patches) travels with its view (iBOT).
-    `size` shows the view at another resolution than it was made for (None: its own). `statistics` are those that an
-    attack on the view holds constant.
+    `rows` are the rendering parameters of the views (B, Column), None for artificial pixels. `branch` names the
+    BatchNorm statistics that normalise the view. `mask` (B, patches) belongs to its view (iBOT). `size` is another
+    resolution than the view's own, None for its own. `statistics` are the BatchNorm statistics that an attack on the
+    view holds constant.
     """
 
     slot: Slot
@@ -41,7 +41,7 @@ class View:
     statistics: HeldStatistics | None = None
 
     def pixels(self, size: int | None = None) -> Tensor:
-        """Return normalised pixels (B, 3, H, W), at the view's size unless told."""
+        """Return normalised pixels (B, 3, H, W), at the view's size by default."""
         return self.source.pixels(size or self.size)
 
     def at(self, size: int, own: int) -> "View":
@@ -90,8 +90,7 @@ def _resized(mask: Tensor, own: int, size: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Mix:
-    """How the online view of a slot was mixed: row i holds weight[i] of itself and the rest of row
-    partner[i].
+    """The mixture of a slot's online view: row i holds weight[i] of itself and the rest of row partner[i].
 
     partner (B,) int64, weight (B,) float, box (B, 4) int64 top, left, bottom, right of the pasted part; None
     for MixUp.
@@ -103,7 +102,7 @@ class Mix:
 
 
 def entropy(mix: Mix) -> Tensor:
-    """Return the entropy (B,) in nats of each row's two shares, 0 where a row was mixed with itself."""
+    """Return the entropy (B,) in nats of each row's two shares, 0 for a row that is mixed with itself."""
     entropy_B = torch.special.entr(mix.weight) + torch.special.entr(1 - mix.weight)
     itself_B = mix.partner == torch.arange(len(mix.partner), device=mix.partner.device)
     return torch.where(itself_B, 0.0, entropy_B)
@@ -111,13 +110,13 @@ def entropy(mix: Mix) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """What a selection saw and chose, for the record.
+    """The candidates and the choice of a selection, for the record.
 
-    table (A, S) candidates per slot, hardness (A, B) by the method's loss (None where no loss was asked for), choice
-    (B,) rows of the table, views: every candidate. `shared` is false if samples chose from tables of their own,
-    whose best rows the table lists. `random` is true if chance chose, so that the chosen views are like any others.
-    `scores` (A, B) decided in place of hardness, if a strategy has others. `audited` asks for a comparison with exact
-    scores (`strategies/audit.py`).
+    table (A, S) candidates per slot, hardness (A, B) by the method's loss (None without a loss), choice (B,) rows of
+    the table, views: every candidate. `shared` is false if samples chose from tables of their own, whose best rows the
+    table lists. `random` is true if chance chose, so that the chosen views are like any others. `scores` (A, B) decided
+    in place of hardness, if a strategy has others. `audited` asks for a comparison with exact scores
+    (`strategies/audit.py`).
     """
 
     slots: tuple[Slot, ...]
@@ -133,9 +132,9 @@ class Selection:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Which samples a batch has: their rows of the data set, and their places in the epoch's order (B,), both int64.
+    """The samples of a batch: their rows of the data set, and their places in the epoch's order (B,), both int64.
 
-    A row may come twice, where a sample stands in for a corrupt one; a place comes once.
+    A row may occur twice, if a sample replaces a corrupt one; a place occurs once.
     """
 
     index: Tensor
@@ -153,8 +152,7 @@ class Samples:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Clean views by slot (by candidate before a selection), and the hard views that replace some on the
-    online side.
+    """Clean views by slot, before a selection by candidate, and the hard views that replace some online views.
 
     `samples` are on the CPU; their positions come in whole groups of `group`. `together` asks the method to
     normalise views of one size as one batch; `by_view` asks it to forward them in one call, and to normalise each by
@@ -188,7 +186,7 @@ class Batch:
         return self.samples.position
 
     def online(self, slot: Slot) -> View:
-        """Return the view that the online side sees: the hard one where there is one."""
+        """Return the view of the online side: the hard one if there is one."""
         return self.hard.get(slot, self.views[slot])
 
 
@@ -196,11 +194,10 @@ class Batch:
 class Term:
     """One summand of the objective: the method's whole loss on this batch, times a weight.
 
-    With `assignments` (A, S) of candidates to slots the loss is the mean over them, and not that of the first one.
-    `raised` (B,) tells whose loss an attack raised, where that was measured. `strength` (B,) is the loss raised by an
+    With `assignments` (A, S) of candidates to slots the loss is the mean over them, not the first one's loss. `raised`
+    (B,) marks the samples whose loss an attack raised, if that was measured. `strength` (B,) is the loss raised by an
     attack along the clean gradient, over the mean loss raised by the full attack, if that was measured. With
-    `hard_only` the loss is that of the pairs of hard views, with `kinds` that of pairs of some kinds
-    (`Objective.pairs_of`).
+    `hard_only` the loss is of the pairs of hard views, with `kinds` of pairs of some kinds (`Objective.pairs_of`).
     """
 
     batch: Batch

@@ -14,15 +14,15 @@ OPTION = "--"
 
 
 def added(default: Any) -> Any:
-    """Make a field that an earlier version did not have, with the value that does as it did.
+    """Make a field that an earlier version did not have, with the value that keeps the earlier behaviour.
 
-    With this value it is no part of a run's identity, so that runs of the earlier version go on.
+    With this value it is not a part of a run's identity, so runs of the earlier version go on.
     """
     return field(default=default, metadata={_ADDED: True})
 
 
 def as_before(config: Any) -> frozenset[str]:
-    """Return the names of the fields of a configuration that were added, and have the value of before."""
+    """Return the names of a configuration's added fields that have the value of the earlier behaviour."""
     return frozenset(
         part.name for part in fields(config) if part.metadata.get(_ADDED) and getattr(config, part.name) == part.default
     )
@@ -102,11 +102,12 @@ def interval(rule: Rule) -> Rule:
 def require(config: object, place: str | None = None, /, **rules: Rule) -> None:
     """Check fields of a configuration, each by its rule.
 
-    config: any object with these attributes. place: the words before a field's name on the command line, for example
-    `loader.reader`, or `OPTION`; the name of the class if the same class has several places.
+    `config` is any object with these attributes. `place` is the prefix of a field's name on the command line, for
+    example `loader.reader`, or `OPTION`; the name of the class if the same class has several places.
 
     Raises:
-        UserError: naming all wrong fields, their values, and the values that they may have.
+        UserError: a field is wrong; the message names all wrong fields, their values, and the values that they may
+            have.
     """
     place = type(config).__name__ if place is None else place
     values = {field: getattr(config, field) for field in rules}
@@ -122,7 +123,7 @@ def require(config: object, place: str | None = None, /, **rules: Rule) -> None:
 def number(variable: str, text: str, rule: Rule, unit: str) -> float:
     """Return the number in the text of an environment variable.
 
-    unit: the words after "a number of".
+    `unit` are the words after "a number of".
 
     Raises:
         UserError: the text is not a number, or the rule does not admit it.

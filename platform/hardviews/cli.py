@@ -23,7 +23,7 @@ commands:
   pack      turn a folder of images into shards
   pretrain  pretrain an encoder by a recipe
   finetune  train an encoder further, on all labels of a data set or on some
-  validate  say all mistakes of a job on Kubernetes before it is submitted, by TorchX or by Helm
+  validate list all mistakes of a job on Kubernetes before it is submitted, by TorchX or by Helm
   launch    pretrain or evaluate on several nodes that come and go, all of them processes of this machine
   knn       score an encoder by its nearest neighbours
   linear    score an encoder by a linear probe
@@ -55,16 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; the exit code is 0, or 2 for a user's mistake."""
     streams.prepare()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    # Torch's threads, which are not loaded yet, shall sleep and not spin where others use the cores too: on two busy
-    # cores that was 210 images a second instead of 13.
+    # Torch is not loaded yet: make its threads sleep and not spin if others use the cores too. On two busy cores this
+    # gave 210 images a second instead of 13.
     os.environ["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY") or "PASSIVE"
     if arguments is None:
-        # Python's helper processes look for modules in the current folder first: a file random.py of the user's there
-        # must not stand in for Python's own.
+        # Python's helper processes look for modules in the current folder first: a user's file random.py there must not
+        # replace Python's own.
         os.environ["PYTHONSAFEPATH"] = os.environ.get("PYTHONSAFEPATH") or "1"
     if os.getpid() == 1:
-        # The first process of a container is spared the signals that it does not handle: it would be killed only
-        # when the grace period is over.
+        # The first process of a container does not get signals that it does not handle: it would be killed only at the
+        # end of the grace period.
         _end_in_order()
     try:
         try:
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("hardviews: interrupted", file=sys.stderr)
         if arguments is None:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left to be ended in order
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing remains to be ended in order
         raise SystemExit(130) from None
     except BrokenPipeError:
         if not streams.reader_left():
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         streams.abandon("stdout", "stderr")
         raise SystemExit(141) from None
     except OSError as error:
-        # What writes to a disk says where it was; this is for the rest, libraries among them.
+        # Code that writes to a disk names the place; this is for the rest, such as libraries.
         remedy = of_machine(error, "A disk of this machine")
         if remedy is None:
             raise
@@ -201,7 +201,7 @@ def _classify(words: list[str]) -> None:
 
 @contextmanager
 def _evaluating() -> Iterator[None]:
-    """Run an evaluation, as one process of its job if an agent of ours has started it."""
+    """Run an evaluation, as one process of its job if our agent has started it."""
     from hardviews.elastic.worker import supervised
 
     _end_in_order()
@@ -233,7 +233,7 @@ def _health(words: list[str]) -> None:
 
 
 def _end_in_order() -> None:
-    """Let SIGTERM end this process by an exception, so that the tracking learns that it was killed."""
+    """Let SIGTERM end this process by an exception, so that the tracking records that it was killed."""
     signal.signal(signal.SIGTERM, interrupts.terminate)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Clock:
-    """Where the run stands: everything that schedules and random draws may depend on.
+    """The place of a step in the run: everything that schedules and random draws may depend on.
 
     `step` counts optimizer steps and `progress` samples since the run began, `total` all samples the run will
     see.
@@ -19,7 +19,7 @@ class Clock:
 
     @property
     def fraction(self) -> float:
-        """Return the share of the run that lies behind, in [0, 1]."""
+        """Return the finished share of the run, in [0, 1]."""
         return min(1.0, self.progress / max(1, self.total))
 
     def grown(self, weight: float, ramp: float, begin: int) -> float:
@@ -43,17 +43,17 @@ class Calendar:
 
     @property
     def total(self) -> int:
-        """All samples that the run will see."""
+        """Number of samples that the run will see."""
         return self.per_epoch * self.epochs
 
     def at(self, progress: int) -> Clock:
-        """Return the clock of the step that begins after so many samples."""
+        """Return the clock of the step that begins after `progress` samples."""
         return Clock(self.seed, progress // self.per_epoch, self.step(progress), progress, self.total)
 
     def step(self, progress: int) -> int:
-        """Return the number of steps that so many samples make."""
+        """Return the number of steps that `progress` samples make."""
         return progress // self.batch
 
     def consumed(self, progress: int) -> int:
-        """Return how many of these samples belong to the epoch under way."""
+        """Return the number of these samples that belong to the present epoch."""
         return progress % self.per_epoch

@@ -14,16 +14,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-_MESSAGE = 64 * 2**20  # bytes of a broadcast
+_MESSAGE = 64 * 2**20  # most bytes of a broadcast
 
 
 def world_size() -> int:
-    """Return the number of processes, 1 where no process group runs."""
+    """Return the number of processes, 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Return this process's rank, 0 where no process group runs."""
+    """Return this process's rank, 0 without a process group."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
@@ -37,7 +37,7 @@ def sum_over_ranks(values: Tensor) -> Tensor:
 
 
 def row_counts(rows: int, device: torch.device) -> list[int]:
-    """Return how many rows each rank holds."""
+    """Return the number of rows of each rank."""
     counts = torch.zeros(world_size(), dtype=torch.int64, device=device)
     counts[rank()] = rows
     return [int(count) for count in sum_over_ranks(counts)]
@@ -46,7 +46,7 @@ def row_counts(rows: int, device: torch.device) -> list[int]:
 def gather_rows(rows_BD: Tensor) -> tuple[Tensor, int]:
     """Gather the rows of all ranks, in rank order, differentiably; shares may differ in size.
 
-    Returns the rows (G, ...) and the place of this rank's first row among them.
+    Return the rows (G, ...) and the place of this rank's first row among them.
     """
     if world_size() == 1:
         return rows_BD, 0
@@ -58,7 +58,7 @@ def gather_rows(rows_BD: Tensor) -> tuple[Tensor, int]:
 def order_of_rows(position_B: Tensor, device: torch.device) -> Tensor:
     """Return the order (G,) that sorts the gathered rows of all ranks by their samples' places in the epoch's order.
 
-    Where it matters which rows come first, as in a queue that is full, ranks and micro-batches must not decide it.
+    If the order of rows matters, as in a full queue, it must not depend on ranks and micro-batches.
     """
     position_G, _ = gather_rows(position_B.to(device, non_blocking=True))
     return position_G.argsort(stable=True)
@@ -85,16 +85,16 @@ class _Gather(torch.autograd.Function):
 def broadcast_tensors(tensors: Mapping[str, Tensor] | None, device: torch.device) -> dict[str, Tensor]:
     """Give every rank the named CPU tensors that rank 0 holds; the others pass None.
 
-    They travel as bytes by way of `device`, many at a time, so that many small ones cost few messages.
+    They are sent as bytes through `device`, many at a time, so that many small tensors cost few messages.
     """
     if world_size() == 1:
         return dict(tensors or {})
-    told: list[list[tuple[str, torch.dtype, torch.Size]] | None] = [None]
+    layouts: list[list[tuple[str, torch.dtype, torch.Size]] | None] = [None]
     if tensors is not None:
-        told = [[(name, tensor.dtype, tensor.shape) for name, tensor in tensors.items()]]
-    dist.broadcast_object_list(told, src=0, device=device)
+        layouts = [[(name, tensor.dtype, tensor.shape) for name, tensor in tensors.items()]]
+    dist.broadcast_object_list(layouts, src=0, device=device)
     received: dict[str, Tensor] = {}
-    for portion in _portions(told[0] or []):
+    for portion in _portions(layouts[0] or []):
         sizes = [shape.numel() * dtype.itemsize for _, dtype, shape in portion]
         if tensors is not None:
             parts = [tensors[name].detach().contiguous().reshape(-1).view(torch.uint8) for name, _, _ in portion]
@@ -103,7 +103,7 @@ def broadcast_tensors(tensors: Mapping[str, Tensor] | None, device: torch.device
             message = torch.empty(sum(sizes), dtype=torch.uint8, device=device)
         dist.broadcast(message, src=0)
         for (name, dtype, shape), part in zip(portion, message.cpu().split(sizes), strict=True):
-            # A copy starts where its type may start, which a place inside the message need not be.
+            # A copy is aligned for its type; a place inside the message need not be.
             received[name] = part.clone().view(dtype).reshape(shape)
     return received
 

@@ -30,19 +30,19 @@ from hardviews.tracking.settings import TRACKING_URI, setting
 _CHECKOUT = Path(hardviews.__file__).parents[2]
 _PROJECT = ".hardviews"
 _SOURCES: tuple[Source, ...] = ("pixels", "untrained", "pretrained")
-_SHORT = 192  # pixels of a packed photograph's shorter side: a 64-pixel view of it is never enlarged
-_SEEN = 20_000  # images that a run on photographs sees: a few minutes on two cores
+_SHORT = 192  # shorter side of a packed photograph in pixels: a 64-pixel view of it is never enlarged
+_SEEN = 20_000  # number of images that a run on photographs sees: a few minutes on two cores
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Packs images, pretrains on hard views in two processes, evaluates, and shows what pretraining was worth.
+    """Packs images, pretrains on hard views in two processes, evaluates, and shows the gain of pretraining.
 
     Attributes:
         data: a folder with one sub-folder of images per class; without it, scikit-learn's handwritten digits.
-        folder: where data, runs and the tracking record go.
-        seed: of the run.
-        epochs: instead of the recipe's own number.
+        folder: folder of data, runs and the tracking record.
+        seed: seed of the run.
+        epochs: number of epochs in place of the recipe's own.
     """
 
     data: str | None = None
@@ -60,8 +60,8 @@ class Demo:
 class Outcome:
     """Test accuracies in per cent, by metric (one of k-NN, one linear) and source of features.
 
-    headings: the metrics' headings in a table. run: its page, below the tracking server's address. epochs: how long it
-    trained. seconds: what each part took.
+    `headings` are the metrics' headings in a table. `run` is its page, below the tracking server's address. `epochs` is
+    the length of the training, and `seconds` the duration of each part.
     """
 
     accuracy: dict[str, dict[Source, float]]
@@ -111,8 +111,8 @@ def run_demo(demo: Demo) -> None:
 def measure(demo: Demo) -> Outcome:
     """Pack, pretrain and evaluate; return the accuracies that the evaluation jobs logged.
 
-    What was done before is not done again: packed images are used, an interrupted run goes on, a finished one is
-    evaluated. Other images or settings get a folder of their own.
+    Finished parts are not repeated: packed images are used, an interrupted run goes on, a finished run is evaluated.
+    Other images or settings get a folder of their own.
     """
     if not (_CHECKOUT / "jobs" / "pretrain.py").exists():
         raise UserError(
@@ -162,14 +162,14 @@ def _packed(demo: Demo, shards: Path) -> Index:
     index = Index.load(str(shards / "train"))
     if len(index.classes) < 2:
         raise UserError(
-            f"{demo.data} has one class only, {index.classes[0]}, so there is nothing to tell apart. Add another class "
+            f"{demo.data} has one class only, {index.classes[0]}, so there is nothing to learn. Add another class "
             "folder; to pretrain without classes, use hardviews pack and hardviews pretrain."
         )
     return index
 
 
 def _name_rejects(shards: Path) -> None:
-    """Say which images were skipped and why, ten of them at most."""
+    """Print the skipped images and the reasons, ten of them at most."""
     lists = [part / "rejects.jsonl" for part in (shards / "train", shards / "test")]
     rejects = [json.loads(line) for file in lists if file.exists() for line in file.read_text().splitlines()]
     for reject in rejects[:10]:
@@ -179,7 +179,7 @@ def _name_rejects(shards: Path) -> None:
 
 
 def _epochs(recipe: str, samples: int) -> int:
-    """Return the recipe's own length; on photographs, what takes a few minutes unless there are very many."""
+    """Return the recipe's own length; on photographs, a length of a few minutes unless there are very many."""
     if recipe == "digits":
         return recipe_named(recipe).training.epochs
     return max(2, min(100, _SEEN // max(1, samples)))
@@ -190,7 +190,7 @@ def _fitted(demo: Demo, recipe: str, samples: int, epochs: int) -> list[str]:
     own = recipe_named(recipe).training
     fitted = [] if demo.seed == own.seed else ["--training.seed", str(demo.seed)]
     if recipe == "photos":
-        # Whole groups for each of two processes; small collections take smaller batches.
+        # Each of two processes needs whole groups; small collections need smaller batches.
         group = 32 if samples >= 64 else 8
         if samples < 2 * group:
             raise UserError(f"{demo.data} has {samples} training images after hold-out; the demo needs at least 16.")
@@ -209,13 +209,13 @@ def _torchx(job: str, component: list[str], overrides: list[str], environment: d
     words = ["run", "-s", "local_cwd", f"jobs/{job}", *component, *(["--", *overrides] if overrides else [])]
     print("$ torchx", shlex.join(words), flush=True)
     began = time.monotonic()
-    # Of TorchX's own remarks, warnings are enough.
+    # Only warnings among TorchX's own remarks are useful.
     variables = os.environ | {"LOGLEVEL": os.environ.get("LOGLEVEL") or "WARNING"} | environment
     with subprocess.Popen([str(_program("torchx")), *words], cwd=_CHECKOUT, env=variables) as running:
         try:
             failed = running.wait()
         except KeyboardInterrupt:
-            running.wait()  # the terminal has told it too, and it stops its processes
+            running.wait()  # the terminal has signalled it too, and it stops its processes
             raise
     if failed:
         raise UserError(
@@ -227,7 +227,7 @@ def _torchx(job: str, component: list[str], overrides: list[str], environment: d
 def _accuracy(output: Path, folder: Path) -> tuple[dict[str, dict[Source, float]], dict[str, str], str]:
     """Read the evaluations' metrics from the children of the pretraining run.
 
-    Returns accuracies by metric and source, the headings of the metrics, and the run's page.
+    Return accuracies by metric and source, the headings of the metrics, and the run's page.
     """
     from mlflow import MlflowClient
 
@@ -241,7 +241,7 @@ def _accuracy(output: Path, folder: Path) -> tuple[dict[str, dict[Source, float]
     if not neighbours or "linear/top1" not in metrics:
         raise UserError(
             f"The tracking server does not have the accuracies of run {run_id}: it did not answer when the evaluations "
-            "ended. Run the demo again when it does; what was trained is kept."
+            "ended. Run the demo again when it does; finished trainings are kept."
         )
     nearest = min(neighbours, key=lambda k: abs(k - 20))
     headings = {
@@ -258,7 +258,7 @@ def _program(name: str) -> Path:
 
 
 def _shown(path: Path) -> str:
-    """Return a path as one types it in the checkout, where the demo is run from there."""
+    """Return a path in the form to type, relative to the checkout if the demo is run from there."""
     return os.path.relpath(path) if Path.cwd() == _CHECKOUT and path.is_relative_to(_CHECKOUT) else str(path)
 
 
@@ -272,7 +272,7 @@ def _plain(path: str) -> str:
 
 
 def _state(folder: str) -> str:
-    """Return a digest of where a folder lies and of the names, sizes and times of what is in it."""
+    """Return a digest of a folder's path and of the names, sizes and times of its files."""
     root = Path(folder).resolve()
     files = [Path(place) / name for place, _, names in os.walk(root, followlinks=False) for name in names]
     stats = [(str(file.relative_to(root)), file.lstat()) for file in sorted(files)]

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake in what the user gave: the message says what was wrong, where, and what to do.
+    """A mistake of the user: the message names the mistake, its place, and the remedy.
 
     The command line prints the message as one paragraph, without a traceback, and exits with code 2.
     """

@@ -20,14 +20,14 @@ class Remedy:
 
     Attributes:
         needs: time, the user, or other software.
-        words: what failed, where, and what to do, as sentences for the log.
+        words: sentences for the log about the failure, its place, and the remedy.
     """
 
     needs: Needs
     words: str
 
 
-# A full disk may be emptied and a file handle may be closed, but only by somebody: waiting alone does not help.
+# Somebody must free a full disk or close a file handle: waiting alone does not help.
 _DISK = {
     errno.ENOSPC: "the disk is full. Free some space, or choose a folder on another disk",
     errno.EDQUOT: "the disk quota is used up. Free some space, or have the quota raised",
@@ -58,11 +58,11 @@ def links(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(link))
         yield link
-        # botocore's errors hold the client's as an argument of their message.
+        # botocore's errors hold the client's error as an argument of their message.
         inner = getattr(link, "kwargs", {})
         held = inner.get("error") if isinstance(inner, dict) else None
         waiting += [link.__cause__, link.__context__, held if isinstance(held, BaseException) else None]
-        # torch's of a checkpoint holds one of each process, with its traceback.
+        # torch's error of a checkpoint holds the error of each process, with its traceback.
         failures = getattr(link, "failures", {})
         waiting += [each[0] for each in failures.values()] if isinstance(failures, dict) else []
 
@@ -71,11 +71,11 @@ def of_machine(error: BaseException, place: str) -> Remedy | None:
     """Return the remedy for a failure of this machine's disks or Python packages, or None if it is neither.
 
     Args:
-        error: any exception; the errors that caused it are looked at too.
+        error: any exception; the errors that caused it are checked too.
         place: file or folder in use, for the message.
     """
     found = list(links(error))
-    # Clients of S3 translate a server's answers into errors with the numbers of a disk's.
+    # Clients of S3 translate a server's answers into errors with the error numbers of disks.
     answered = any(isinstance(getattr(link, "response", None), dict) for link in found)
     for link in found:
         if isinstance(link, ImportError):
@@ -89,9 +89,7 @@ def of_machine(error: BaseException, place: str) -> Remedy | None:
 
 
 def kind_of(error: BaseException) -> str:
-    """Return a text that is the same for failures of one cause: type, number and server's code, without their numbers
-    and names.
-    """
+    """Return a text that is equal for failures of one cause: types, error numbers and codes of servers."""
     found = list(links(error))
     parts = [type(link).__name__ for link in found]
     parts += [str(link.errno) for link in found if isinstance(link, OSError) and link.errno]

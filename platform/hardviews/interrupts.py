@@ -1,9 +1,9 @@
-"""Requests to end a process: Ctrl-C and SIGTERM begin an end in order, which further ones do not cut.
+"""Requests to end a process: Ctrl-C and SIGTERM begin an orderly end, which further requests do not cut.
 
-The first request raises an exception. What follows runs to its end, within seconds. A further Ctrl-C is noted and says
-so. One more gives up: the process ends at once, and an end that is under way says what it leaves behind.
+The first request raises an exception. The orderly end then runs to completion, within seconds. A further Ctrl-C is only
+noted, with a message. One more gives up: the process ends at once, and the interrupted end reports what it leaves.
 
-Inside `answered_by` a function answers the first Ctrl-C: a training saves. The next one is the first request.
+Inside `answered_by` a function answers the first Ctrl-C: a training saves. The next Ctrl-C is then the first request.
 """
 
 import math
@@ -16,28 +16,28 @@ from contextlib import contextmanager
 from types import FrameType
 
 HURRY = 5.0
-"""Seconds that an end still waits for anybody else after it was asked to hurry."""
+"""Seconds that an orderly end still waits for others after a request to hurry."""
 
 
 class GivenUp(KeyboardInterrupt):
-    """Ctrl-C was pressed once more while the process ended in order."""
+    """Ctrl-C was pressed once more during the orderly end."""
 
 
 class _Requests:
     """The requests of this process: signals belong to a process, so there is one such object."""
 
     def __init__(self) -> None:
-        self.ends = 0  # blocks under way that are not to be cut
-        self.answer: Callable[[], None] | None = None  # to the first Ctrl-C
+        self.ends = 0  # number of running blocks that must not be cut
+        self.answer: Callable[[], None] | None = None  # answers the first Ctrl-C
         self.forget()
 
     def forget(self) -> None:
         """Begin without a request."""
-        self.leaving = False  # an exception has begun the end
-        self.seconds = 0.0  # that the innermost of them takes at most
-        self.noted: float | None = None  # when an end was asked to hurry
-        self.answered = False  # the first Ctrl-C, by a function
-        self.pressed = False  # Ctrl-C, while the process ended
+        self.leaving = False  # an exception has begun the orderly end
+        self.seconds = 0.0  # longest duration of the innermost block
+        self.noted: float | None = None  # time of the request to hurry
+        self.answered = False  # a function has answered the first Ctrl-C
+        self.pressed = False  # Ctrl-C was pressed during the orderly end
         self.given_up = False
         self.pending: BaseException | None = None  # to be raised after the end
 
@@ -47,9 +47,9 @@ _requests = _Requests()
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Inside, only the first Ctrl-C interrupts, unless it has another meaning; outside, nothing of a request is left.
+    """Let only the first Ctrl-C interrupt the block, unless it has another meaning; forget requests after the block.
 
-    Does nothing in a thread, and inside itself.
+    Nothing is changed in a thread, or if this context is active already.
     """
     before = signal.getsignal(signal.SIGINT)
     if _in_thread() or before is _interrupt:
@@ -78,7 +78,7 @@ def answered_by(act: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def leaving_on_sigterm() -> Iterator[None]:
-    """Inside, the first SIGTERM ends the process by SystemExit, as an error would; later ones change nothing."""
+    """Let the first SIGTERM in the block end the process by SystemExit, like an error; later ones have no effect."""
     if _in_thread():
         yield
         return
@@ -91,17 +91,17 @@ def leaving_on_sigterm() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGTERM, before)
         if outermost:
-            _requests.forget()  # what this process does next is not in a hurry
+            _requests.forget()  # later work of this process need not hurry
 
 
 @contextmanager
 def ending(seconds: float) -> Iterator[None]:
-    """Run a block that no request cuts, unless Ctrl-C is pressed again; then raise what was asked for meanwhile.
+    """Run a block that no request cuts, unless Ctrl-C is pressed again; then raise the request that came meanwhile.
 
-    seconds: that the block takes at most, for the message.
+    `seconds` is the longest duration of the block, for the message.
 
     Raises:
-        GivenUp: at once if the process gives up already.
+        GivenUp: at once, if the process gives up already.
     """
     if _requests.given_up:
         raise GivenUp
@@ -117,12 +117,12 @@ def ending(seconds: float) -> Iterator[None]:
 
 
 def hurry_until() -> float:
-    """Return when an end stops to wait, in seconds of the monotonic clock: infinite until it is asked to hurry."""
+    """Return the time at which an end stops to wait, by the monotonic clock: infinite before a request to hurry."""
     return math.inf if _requests.noted is None else _requests.noted + HURRY
 
 
 def hurry() -> None:
-    """Have an end that is under way stop to wait soon."""
+    """Ask a running orderly end to stop its waits soon."""
     if _requests.ends and _requests.noted is None:
         _requests.noted = time.monotonic()
 

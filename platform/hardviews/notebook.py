@@ -1,4 +1,4 @@
-"""Progress in a notebook: one line with a bar that is drawn anew in its place."""
+"""Progress in a notebook: one line with a bar that is drawn again in its place."""
 
 import sys
 import time

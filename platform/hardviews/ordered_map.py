@@ -12,8 +12,8 @@ U = TypeVar("U")
 def ordered_map(function: Callable[[T], U], items: Iterable[T], workers: int, ahead: int) -> Iterator[U]:
     """Yield the results of the items in their order, computed by that many threads.
 
-    At most `ahead` results or items wait beside the one that is yielded, so a slow consumer does not fill the memory.
-    When the iteration ends early, calls that have not begun are cancelled and those that run are awaited.
+    At most `ahead` results or items wait besides the yielded one, so a slow consumer does not fill the memory. If the
+    iteration ends early, calls that have not begun are cancelled, and running calls are awaited.
     """
     waiting: deque[Future[U]] = deque()
     with ThreadPoolExecutor(workers) as pool:

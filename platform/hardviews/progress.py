@@ -1,4 +1,4 @@
-"""How far a long command is and how long it will take."""
+"""The progress of a long command and its remaining time."""
 
 import sys
 import time
@@ -12,7 +12,7 @@ from hardviews.notebook import NotebookBar, in_notebook
 
 T = TypeVar("T")
 
-_EVERY = 30.0  # seconds between lines where there is no terminal
+_EVERY = 30.0  # seconds between lines without a terminal
 
 
 def progress(items: Iterable[T], total: int, title: str, show: bool = True) -> Iterator[T]:
@@ -26,7 +26,7 @@ def progress(items: Iterable[T], total: int, title: str, show: bool = True) -> I
         with Progress(*columns, *left, console=Console(stderr=True), transient=True) as bar:
             yield from bar.track(items, total=total, description=title)
         return
-    began = said = time.monotonic()
+    began = printed = time.monotonic()
     page = NotebookBar() if in_notebook() else None
     for count, item in enumerate(items, 1):
         yield item
@@ -34,7 +34,7 @@ def progress(items: Iterable[T], total: int, title: str, show: bool = True) -> I
             page.update(count, total, title)
             continue
         now = time.monotonic()
-        if now - said > _EVERY:
-            said = now
+        if now - printed > _EVERY:
+            printed = now
             seconds = (now - began) / count * (total - count)
             print(f"{title}: {count} of {total}, {seconds:.0f} s left", file=sys.stderr, flush=True)

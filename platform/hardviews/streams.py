@@ -1,4 +1,4 @@
-"""Standard output and error that any text can be written to, whatever the locale and whoever reads them."""
+"""Standard output and error that accept any text, with any locale and any reader."""
 
 import os
 import select
@@ -7,9 +7,9 @@ from contextlib import suppress
 
 
 def prepare() -> None:
-    """Make both streams take every text; each entry point of the package calls this first.
+    """Make both streams accept every text; each entry point of the package calls this first.
 
-    A character that the stream's encoding lacks is written as an escape: names of files may hold any byte. A
+    A character that the stream's encoding lacks is written as an escape, because names of files may hold any byte. A
     descriptor that was closed (`>&-`) is replaced by the null device, so that no file gets its number.
     """
     for descriptor in (0, 1, 2):
@@ -27,7 +27,7 @@ def prepare() -> None:
 
 
 def reader_left() -> bool:
-    """Return whether nobody reads our output or our messages any more, as behind `| head`."""
+    """Return whether nobody reads our output or our messages any more, for example after `| head`."""
     poll = select.poll()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):

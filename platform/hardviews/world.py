@@ -21,7 +21,7 @@ _TIMEOUT = timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class World:
-    """This process among all: rank of size, on a device."""
+    """The place of this process among all: rank of size, on a device."""
 
     rank: int
     size: int
@@ -75,7 +75,8 @@ ALONE = World(0, 1, torch.device("cpu"))
 def joined(choose_device: Callable[[int], torch.device]) -> Iterator[World]:
     """Join the process group that the environment describes; alone if it describes none.
 
-    choose_device: maps the rank on this node to a device.
+    Args:
+        choose_device: maps the rank on this node to a device.
 
     Raises:
         UserError: the environment's variables do not fit together; or, if no agent of ours started this process, the

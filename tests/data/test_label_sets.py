@@ -143,7 +143,7 @@ def test_annotations_that_are_not_those_of_voc_are_refused(tmp_path: Path) -> No
     for text in (None, "<annotation>", "no xml"):
         if text is not None:
             (root / "VOCdevkit/VOC2007/Annotations/000001.xml").write_text(text)
-        with pytest.raises(UserError, match=r"000001\.xml' are not those of Pascal VOC"):
+        with pytest.raises(UserError, match=r"000001\.xml' are not annotations of Pascal VOC"):
             read_address(f"torchvision:VOCDetection?root={root}").parts(lambda _: None)
 
 

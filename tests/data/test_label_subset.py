@@ -63,7 +63,7 @@ def test_all_labels_and_images_without_one() -> None:
     index.samples["label"][:5] = -1
     assert Labels.read("100%").draw(index, 0) == list(range(5, 12))
     index.samples["label"] = -1
-    with pytest.raises(UserError, match="no single one each"):
+    with pytest.raises(UserError, match="none, or several each"):
         Labels.read("1-per-class").draw(index, 0)
 
 

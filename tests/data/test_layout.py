@@ -144,7 +144,7 @@ def test_a_flat_folder():
         (labelled("train", "val", "valid"), "two folders for one part of the data: val and valid"),
         (labelled("train", "extra"), "the folder train.*beside extra.*--source photos/train"),
         (labelled("train") + labelled("test")[:1] + ["test/bird"], "class 'bird' is in 'photos/test'"),
-        (["images", "masks", "previews"], "images, masks, previews: which of them.*--source photos/images"),
+        (["images", "masks", "previews"], "images, masks, previews, and it is not clear.*--source photos/images"),
     ],
 )
 def test_unclear_layouts_are_refused(folders, seen):

@@ -78,7 +78,7 @@ def test_a_list_is_fetched_if_no_place_is_given(publish: Make, tmp_path: Path, m
     ("change", "told"),
     [
         (lambda data: data[:-20], "it has 2 lines and the list 4, so it may be cut"),
-        (lambda data: data.replace(b"\n", b"\r\n"), "its lines end as those of Windows"),
+        (lambda data: data.replace(b"\n", b"\r\n"), "its lines end in the way of Windows"),
         (
             lambda data: data.replace(b"_3", b"_4"),
             "it has 4 lines and the list 4. The SHA-256",

@@ -183,7 +183,7 @@ def test_one_part_with_several_classes_and_one_without_are_refused(project, pret
     train, test = listed(tmp_path, "train"), tmp_path / "of_one.txt"
     colours(tmp_path / "a.png", 1, [0])
     test.write_text("a.png\tcar\n")
-    with pytest.raises(UserError, match="have one class each, those of the other may have several"):
+    with pytest.raises(UserError, match="have one class each, the other's images may have several"):
         evaluate_knn(Knn(pretrained[0], train=train, test=str(test), project=str(project), **HERE))
 
 

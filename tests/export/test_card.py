@@ -29,7 +29,7 @@ def test_an_encoder_that_was_not_trained_by_us_is_described_by_what_is_known():
     told = rows(text)
     unknown = ("recipe", "dataset", "epochs", "images seen", "end of the run", "health of the features")
     assert {told[name] for name in unknown} == {"unknown"}
-    assert "where the weights come from is unknown" in text
+    assert "the origin of the weights is unknown" in text
     assert "Not in the record: recipe, dataset, digest of the dataset" in text
     assert "with a small stem" in told["backbone"] and told["output"] == "512 features, float32"
     assert "Unknown: the tracking record was not at hand" in text

@@ -319,7 +319,7 @@ def test_every_job_of_the_chart_is_the_job_of_torchx(values):
         ({}, "finetune: finetune.output is empty. Give a URL"),
         ({"output": "s3://b/o"}, "finetune: --output s3://b/o is the run that is fine-tuned"),
         ({"output": "s3://b/t", "recipe": "digits"}, "finetune: The recipe digits does not train by labels alone"),
-        ({"output": "s3://b/t", "args": ["--labels", "few"]}, "finetune: --labels few is no number of labels"),
+        ({"output": "s3://b/t", "args": ["--labels", "few"]}, "finetune: --labels few is not a number of labels"),
     ],
 )
 def test_mistakes_of_a_fine_tuning_are_found(values, given, message):

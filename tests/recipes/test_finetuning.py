@@ -99,7 +99,7 @@ def test_a_tuned_run_is_exact_and_lies_below_its_pretraining(
     ("more", "told"),
     [
         (("--labels", "10%"), "--labels 10% are 9 images, fewer than a batch of 32"),
-        (("--labels", "a few"), "is no number of labels"),
+        (("--labels", "a few"), "is not a number of labels"),
         (("--recipe", "digits"), "does not train by labels alone"),
         (("--recipe", "digits_fine"), "Did you mean digits_finetune"),
         (("--run", "nowhere"), "There is no encoder at nowhere"),

@@ -153,7 +153,7 @@ def test_leftovers_are_listed_and_sent(project: Path, client: Any, capsys: pytes
         run_runs(Runs(project=str(project), send=True))
     Path(location).unlink()
     run_runs(Runs(project=str(project), send=True))
-    assert f"sent what was left of run {run.run_id}" in capsys.readouterr().out
+    assert f"sent the remaining records of run {run.run_id}" in capsys.readouterr().out
     assert [item.path for item in client.list_artifacts(run.run_id)] == ["notes.txt"]
     assert client.get_run(run.run_id).info.status == "FINISHED"
 

@@ -232,8 +232,8 @@ def test_groups_of_one_image_are_refused_before_a_step() -> None:
 @pytest.mark.parametrize(
     ("method", "network", "words"),
     [
-        ("simclr", "batchnorm", "SimCLR tells an image from the others"),
-        ("simclr", "vit", "SimCLR tells an image from the others"),
+        ("simclr", "batchnorm", "SimCLR compares an image with the others"),
+        ("simclr", "vit", "SimCLR compares an image with the others"),
         ("simsiam", "vit", r"SimSiam normalises .* \(BatchNorm\)"),
         ("dino", "batchnorm", r"DINO normalises .* \(BatchNorm\)"),
     ],

@@ -15,7 +15,8 @@ from hardviews.storage.store import Store
 _PART = ".part"
 _LOCK = ".lock"
 _TRIES = 3
-# Looks for room, and seconds between them: a process that this one starts has copies of its locks for a moment.
+# Number of looks for room, and seconds between them: a process that this one starts holds copies of its locks for a
+# moment.
 _LOOKS, _BETWEEN = 10, 0.02
 
 
@@ -25,7 +26,7 @@ class CacheFull(UserError):
 
 @dataclass
 class CacheCounts:
-    """What a cache did: shards served from disk, fetched, evicted; fetches that brought other bytes than promised."""
+    """Counts of a cache: shards served from disk, fetched and evicted; fetches whose bytes were wrong."""
 
     hits: int = 0
     fetched: int = 0
@@ -36,16 +37,16 @@ class CacheCounts:
 class ShardCache:
     """A folder of verified shards, at most `limit` bytes of them.
 
-    A file is named by its content's SHA-256 and published under that name only after the content was hashed,
-    so one dataset's bytes are never served as another's. `open` returns a descriptor that pins its shard by a
-    shared lock: pinned shards are never evicted. Processes that want the same shard fetch it once. If the
-    bound cannot hold the pinned ones, `open` raises UserError: the first time after a fraction of a second, and at
-    once as long as there is no room.
+    A file is named by the SHA-256 of its content, and published under that name only after the content was hashed. So
+    the bytes of one dataset are never served for another. `open` returns a descriptor that pins its shard by a shared
+    lock: pinned shards are never evicted. Processes that want the same shard fetch it once. If the bound cannot hold
+    the pinned shards, `open` raises UserError. The first time it does so after a fraction of a second, later at once
+    while there is no room.
     """
 
     def __init__(self, folder: str, limit: int) -> None:
         self.folder, self.limit = folder, limit
-        self._full = False  # as seen last: one that stays full is not looked at for longer
+        self._full = False  # at the last look: if the cache stays full, later looks are not repeated
         self.counts = CacheCounts()
         try:
             os.makedirs(folder, exist_ok=True)
@@ -56,10 +57,12 @@ class ShardCache:
             ) from error
 
     def open(self, store: Store, shard: Shard) -> int:
-        """A read-only descriptor of the shard's bytes, pinned until it is closed.
+        """Return a read-only descriptor of the shard's bytes, pinned until it is closed.
 
-        Raises CacheFull where the bound is too small or the disk takes no more; UserError where the store's file is not
-        the shard of the index; OSError where it cannot be fetched.
+        Raises:
+            CacheFull: the bound is too small, or the disk is full.
+            UserError: the store's file is not the shard of the index.
+            OSError: the shard cannot be fetched.
         """
         name = f"{shard.sha256}.tar"
         try:
@@ -97,7 +100,7 @@ class ShardCache:
                 if os.path.getsize(path) != size:
                     os.unlink(path)
             return None
-        os.utime(path)  # the time of last use, by which eviction goes
+        os.utime(path)  # the time of last use, which decides on eviction
         return descriptor
 
     def _fetch(self, store: Store, shard: Shard, name: str) -> int:
@@ -113,8 +116,8 @@ class ShardCache:
                 if attempt == _TRIES - 1:
                     raise UserError(
                         f"The shard {store.name(shard.name)} does not hold the bytes that its index names "
-                        f"(fetched {_TRIES} times). It was damaged or replaced: copy it again from where it "
-                        "is whole, or pack the dataset again."
+                        f"(fetched {_TRIES} times). It was damaged or replaced: copy it again from a good "
+                        "copy, or pack the dataset again."
                     )
             with self._locked("cache" + _LOCK):
                 # Nobody counts files or evicts meanwhile: the shard is pinned from its first moment on.
@@ -129,9 +132,7 @@ class ShardCache:
             raise
 
     def _reserve(self, part: str, size: int) -> int:
-        """Evict least recently used shards until `size` more bytes fit, and take the room with a file of that
-        size.
-        """
+        """Evict least recently used shards until `size` more bytes fit; reserve the room with a file of that size."""
         looks, self._full = 1 if self._full else _LOOKS, True
         for _ in range(looks - 1):
             with contextlib.suppress(CacheFull):
@@ -150,7 +151,7 @@ class ShardCache:
                     continue
                 try:
                     stat = entry.stat()
-                except FileNotFoundError:  # what failed, or was damaged, goes without asking
+                except FileNotFoundError:  # a failed or damaged file is removed already
                     continue
                 used += stat.st_size
                 files.append((stat.st_mtime, stat.st_size, entry.path))
@@ -174,7 +175,7 @@ class ShardCache:
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:
-        """Hold a lock file among all processes of this machine."""
+        """Hold a lock file that all processes of this machine share."""
         descriptor = os.open(os.path.join(self.folder, name), os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -190,7 +191,7 @@ def _size(count: int) -> str:
 
 
 def _unlink_unused(path: str) -> bool:
-    """Remove a file that nobody holds a lock on; whether it was removed."""
+    """Remove a file that nobody has locked; return whether it was removed."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

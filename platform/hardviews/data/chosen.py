@@ -13,7 +13,7 @@ def read_keys(path: str, option: str = "keys") -> list[str]:
     """Return the lines of a file of keys, without empty ones.
 
     Raises:
-        UserError: it cannot be read, or holds none.
+        UserError: the file cannot be read, or is empty.
     """
     try:
         with open(os.path.expanduser(path), encoding="utf-8", errors="surrogateescape") as stream:
@@ -28,11 +28,11 @@ def read_keys(path: str, option: str = "keys") -> list[str]:
 def chosen(source: Source, keys: Sequence[str], where: str) -> Subset:
     """Return the images that keys name, in the order of the source.
 
-    A key is that of the packed data set, or the end of the path of the image's file: `a/abbey/sun_1.jpg` or only
-    `sun_1.jpg`. where: the file of the keys, for the message.
+    A key is the key in the packed data set, or the end of the path of the image's file: `a/abbey/sun_1.jpg` or only
+    `sun_1.jpg`. `where` is the file of the keys, for the message.
 
     Raises:
-        UserError: a key names no image, or several.
+        UserError: a key does not name exactly one image.
     """
     return Subset(source, tuple(sorted(_places(source, keys, where))))
 

@@ -1,4 +1,4 @@
-"""A mark in a remote folder that says who is packing into it: object stores have no locks."""
+"""A mark in a remote folder, by the process that packs into it: object stores have no locks."""
 
 import uuid
 
@@ -9,10 +9,10 @@ CLAIM_NAME = ".packing"
 
 
 class Claim:
-    """A claim to a remote folder: the last process that claims it has it.
+    """A claim to a remote folder, which belongs to the last process that claims it.
 
-    A claim that a killed process left is taken over by the next one, which could not tell it from one that is alive;
-    whoever lost its claim notices before it writes, and leaves everything to the other.
+    The next process takes over the claim of a killed one, which looks like the claim of a living one. A process that
+    lost its claim notices before it writes, and leaves everything to the other.
     """
 
     def __init__(self, store: Store) -> None:
@@ -20,7 +20,7 @@ class Claim:
         self._token = uuid.uuid4().hex.encode()
 
     def take(self) -> None:
-        """Claim the folder; raises UserError where it cannot be written."""
+        """Claim the folder; raise UserError if it cannot be written."""
         self.store.write(CLAIM_NAME, self._token)
 
     def holds(self) -> bool:
@@ -31,7 +31,7 @@ class Claim:
             return False
 
     def check(self) -> None:
-        """Raise UserError where somebody else has claimed the folder since."""
+        """Raise UserError if somebody else has claimed the folder since."""
         if not self.holds():
             raise UserError(
                 f"Another process began to pack into {self.store.url!r} in the meantime; this one leaves the folder to "

@@ -1,4 +1,4 @@
-"""Draws of images by a hash of seed and content: neither their order nor the shards matter, and copies draw alike."""
+"""Draws of images by a hash of seed and content: order and shards do not matter, and copies draw the same number."""
 
 import hashlib
 from typing import Literal
@@ -7,15 +7,15 @@ import numpy as np
 
 Purpose = Literal["held out", "labelled"]
 
-# Without words of its own each purpose would draw the same images: those with labels would be those held out.
+# Without a word of its own each purpose would draw the same images: the labelled images would be the held-out ones.
 _WORDS: dict[Purpose, str] = {"held out": "", "labelled": "label "}
 
 
 def lot(purpose: Purpose, seed: int, row: np.void) -> bytes:
-    """Return the lot of an image, given its row in an index: a draw takes the images of the lowest lots."""
+    """Return the number that an image draws, given its row in an index; the lowest numbers win."""
     return hashed(seed, f"{_WORDS[purpose]}{row['crc32']} {row['size']}")
 
 
 def hashed(seed: int, text: str) -> bytes:
-    """Return eight bytes that a seed and a text decide."""
+    """Return eight bytes that depend on a seed and a text alone."""
     return hashlib.blake2b(f"{seed} {text}".encode(), digest_size=8).digest()

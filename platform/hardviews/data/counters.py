@@ -1,4 +1,4 @@
-"""What reading a dataset costs, counted."""
+"""Counts of the cost of reading a dataset."""
 
 from dataclasses import dataclass, fields
 
@@ -7,20 +7,20 @@ from hardviews.data.shards import OpenShards
 
 @dataclass
 class Counters:
-    """What reading cost.
+    """The cost of reading.
 
     Attributes:
-        samples: that were read.
-        bytes: of these samples.
-        requests: at a remote store, those that were repeated included.
-        retries: requests that were repeated, and answers that held other bytes than those that were packed.
+        samples: number of samples read.
+        bytes: size of these samples.
+        requests: requests to a remote store, repeated ones included.
+        retries: requests that were repeated, and answers with other bytes than the packed ones.
         received: bytes that came from a remote store.
-        hits: shards that lay in the cache.
+        hits: shards found in the cache.
         fetched: shards that were copied into it.
         evicted: shards that made room there.
-        direct: samples read from the store by themselves, since the cache had no room for their shard.
+        direct: samples read one by one from the store, because the cache had no room for their shard.
         corrupt: samples newly found bad.
-        substituted: samples that others stood in for.
+        substituted: samples replaced by others.
         wait: seconds waited for bytes.
     """
 
@@ -44,8 +44,8 @@ class Counters:
         return Counters(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
 
 
-def told(shards: OpenShards) -> Counters:
-    """What opening shards and reading ranges cost."""
+def cost_of(shards: OpenShards) -> Counters:
+    """Return the cost of opening shards and reading ranges."""
     cost = Counters(direct=shards.ranges.count)
     if shards.cache is not None:
         counts = shards.cache.counts

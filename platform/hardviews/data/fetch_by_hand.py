@@ -1,10 +1,10 @@
-"""Where the archives of torchvision's data sets come from, for machines that cannot download them."""
+"""Addresses of the archives of torchvision's data sets, for machines that cannot download them."""
 
 from typing import NamedTuple
 
 
 class Archive(NamedTuple):
-    """What to fetch, and the file or folder below the root that has to be there once it is unpacked."""
+    """An archive, and the file or folder below the root that must exist once it is unpacked."""
 
     fetch: str
     place: str
@@ -59,7 +59,7 @@ _ARCHIVES = {
 
 
 def by_hand(name: str, root: str) -> str:
-    """Return a sentence: what to fetch and where it belongs; empty for a dataset that is not listed."""
+    """Return a sentence about the archive and its place; empty for a dataset that is not listed."""
     archive = _ARCHIVES.get(name)
     if archive is None:
         return ""

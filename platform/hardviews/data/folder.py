@@ -17,7 +17,7 @@ from hardviews.errors import UserError
 from hardviews.storage.url import local_path
 from hardviews.views.formats import usual_extension
 
-_MOST_BYTES = 2**31  # of a file; larger than any picture that is decoded
+_MOST_BYTES = 2**31  # largest size of a file; larger than any picture that is decoded
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Folder:
         return (path for path, _ in self.files)
 
     def held_out_by(self, i: int) -> str:
-        """Return the name that decides on which side of a hold-out an image is."""
+        """Return the name that decides whether an image is held out."""
         return held_out_by(self.files[i][0])
 
     def read(self, i: int) -> Item:
@@ -77,7 +77,8 @@ class ImageFolder:
     def open(path: str) -> "ImageFolder":
         """Walk through a folder and recognise its layout.
 
-        Raises UserError if it holds no images, or if its layout is none of the known ones.
+        Raises:
+            UserError: the folder holds no images, or its layout is not a known one.
         """
         path = check_folder(path)
         found = scan(path)
@@ -91,7 +92,7 @@ class ImageFolder:
         return bool(self.layout.train.classes)
 
     def remarks(self) -> list[str]:
-        """Return one sentence for each thing that the user should know: what was recognised, and what is left out."""
+        """Return one sentence for each remark to the user: on the recognised layout, and on files that are left out."""
         remarks = [*self.layout.remarks, *(f"left out: {what}" for what in self.found.left_out())]
         if len(self.layout.train.classes) == 1:
             name = printable(self.layout.train.classes[0])
@@ -138,18 +139,18 @@ class ImageFolder:
 
 
 def image_folder(path: str, split: Split | None = None, hold_out_share: float = 0.0) -> Source:
-    """Images of a folder of class folders, or of a flat folder (labels -1).
+    """Return the images of a folder of class folders, or of a flat folder (labels -1).
 
-    Classes are the folders that hold images, at any depth, in alphabetical order. `split` chooses between
-    folders for training and testing inside; if there are none, between the images that `hold_out` leaves and
-    takes. Every key and every decision of a hold-out depends on the image's own path alone. Files that are not
-    images by their extension, hidden ones and folders made by machines are left out.
+    Classes are the folders that hold images, at any depth, in alphabetical order. `split` chooses between folders for
+    training and testing inside. If there are no such folders, it chooses between the images that `hold_out` leaves and
+    takes. Every key and every hold-out decision depends on the path of the image alone. Left out are files without the
+    extension of an image, hidden files, and folders made by machines.
     """
     return ImageFolder.open(path).part(split, hold_out_share)
 
 
 def check_folder(source: str) -> str:
-    """Return the local folder that a source names; raises UserError, with the way to make one, if there is none."""
+    """Return the local folder that a source names; if there is none, raise UserError with the way to make one."""
     path = local_path(source) if "://" in source else source
     if path is None:
         raise UserError(
@@ -178,8 +179,8 @@ def _is_packed(folder: str) -> bool:
 
 
 def read_file(path: str) -> bytes:
-    """Return a file's bytes; raises OSError, and ValueError for anything that is not a file of a picture's size."""
-    # A named pipe would block for ever: without blocking it opens, and is refused.
+    """Return a file's bytes; raise OSError, and ValueError for anything that is not a file of a picture's size."""
+    # A named pipe would block for ever. Without blocking it opens, and is refused below.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with open(descriptor, "rb") as stream:
         state = os.fstat(descriptor)

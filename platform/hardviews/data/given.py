@@ -30,21 +30,22 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Given:
-    """Where images come from, and how they are divided.
+    """The origin of images, and their division into parts.
 
     Attributes:
         place: a folder, a list file, the root of a torchvision dataset, `digits` or `photographs`.
         torchvision: class name of a torchvision dataset.
-        options: of its class; those that name a part are for the training part.
-        test_options: of its class, for the test part.
+        options: options of its class; an option that names a part is for the training part.
+        test_options: options of its class, for the test part.
         test: folder or list file of the test images.
         keys: file of the keys of the training images.
         test_keys: file of the keys of the test images.
         download: let torchvision fetch the dataset.
-        hold_out: share of the images set aside for testing, if nothing else says which ones are.
+        hold_out: share of the images set aside for testing, if nothing else names the test images.
         remedy: how the user has a dataset downloaded.
-        labels: which labelled training images, of a packed dataset unless a published list names them; None for all.
-        seed: of their draw.
+        labels: choice of labelled training images; the dataset must be packed, unless a published list names them. None
+            for all.
+        seed: seed of the draw of these labels.
     """
 
     place: str
@@ -67,7 +68,7 @@ class Given:
 
     @property
     def path(self) -> str:
-        """The place on this machine."""
+        """Return the place on this machine."""
         return os.path.expanduser(self.place)
 
     @property
@@ -82,15 +83,15 @@ class Given:
             UserError: naming it.
         """
         if self.labels is not None:
-            return  # of a packed dataset, which may lie anywhere
+            return  # a packed dataset may lie anywhere
         for place in (self.path, self.test):
             if self.torchvision is None and not self.shipped and place is not None and not is_list(place):
                 check_folder(os.path.expanduser(place))
 
     def parts(self, say: Say) -> Parts:
-        """Open the parts: the source's own, or those that are chosen by keys, or held out; without labels all train.
+        """Open the parts: the source's own parts, parts chosen by keys, or a held-out part.
 
-        say: is called with sentences about what was recognised.
+        `say` is called with sentences about the recognised layout. Without labels all images are for training.
 
         Raises:
             UserError: there are no images, or a class of the test images is not one of the training images.
@@ -115,7 +116,7 @@ class Given:
         return parts if "test" not in parts else parts | {"test": renumbered(parts["test"], parts["train"].classes)}
 
     def _packed(self) -> Parts | None:
-        """Open a packed dataset if labels are drawn from it: a draw of the training part, and all of the other."""
+        """Open a packed dataset if labels are drawn from it: a draw of the training part, and the whole test part."""
         if self.labels is None or self.torchvision is not None or self.shipped or is_list(self.place):
             return None
         folder = self.place.rstrip("/")
@@ -171,7 +172,7 @@ class Given:
         return torchvision_dataset(str(self.torchvision), self.path, split, self.download, options, self.remedy)
 
     def _own_of_folder(self, say: Say) -> Parts:
-        """Open the parts of a folder, which is walked through once; say what was recognised and what is left out."""
+        """Open the parts of a folder in one walk; report the recognised layout and the files that are left out."""
         images = ImageFolder.open(self.path)
         layout = images.layout
         for remark in images.remarks():
@@ -195,7 +196,7 @@ class Given:
         return images.part(None)
 
     def _by_keys(self, own: Parts) -> Parts:
-        """Choose by keys among the images of each own part; without own parts the other part is the rest."""
+        """Choose by keys among the images of each part of the source; without such parts the other part is the rest."""
         found: Parts = dict(own)
         whole = own["train"]
         first = None if self.keys is None else chosen(whole, read_keys(self.keys), self.keys)

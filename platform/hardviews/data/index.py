@@ -1,4 +1,4 @@
-"""The index of a packed dataset: where each sample lies, its checksum and its label."""
+"""The index of a packed dataset: place, checksum and label of each sample."""
 
 import hashlib
 import io
@@ -22,15 +22,15 @@ from hardviews.storage.url import cache_folder, local_path
 FORMAT = "hardviews-shards"
 VERSION = 1
 VERSION_WITH_LABEL_SETS = 2
-"""Of the index of a dataset whose images may have several classes: older readers refuse it."""
+"""Version of the index if images may have several classes: older readers refuse it."""
 INDEX_NAME = "index.json"
 SAMPLES_NAME = "samples.npy"
 LABEL_SETS_NAME = "label_sets.npy"
 
-_READS = 3  # of a remote table whose bytes may have been damaged on their way
+_READS = 3  # tries to read a remote table, whose bytes may be damaged on their way
 
-# One row a sample, ordered by shard, then offset. `offset` and `size` are those of the image's bytes inside
-# the shard; its tar header is the 512 bytes before. `label` is -1 where there is none. 28 bytes.
+# One row a sample, ordered by shard, then offset. `offset` and `size` locate the image's bytes inside the shard; its
+# tar header is the 512 bytes before. `label` is -1 if there is none. 28 bytes.
 SAMPLE = np.dtype(
     [
         ("shard", "<u4"),
@@ -44,7 +44,7 @@ SAMPLE = np.dtype(
 )
 
 
-# A row of label sets has a number for each class: it is in the image, it is not, or it is not to be judged there.
+# A row of label sets has one number a class: the class is in the image, is not, or is not to be judged there.
 PRESENT, ABSENT, IGNORED = 1, 0, -1
 
 
@@ -67,10 +67,9 @@ class NoDataset(UserError):
 class Index:
     """A packed dataset without its images.
 
-    `samples` has dtype `SAMPLE`, shape (n,). `digest` (hexadecimal SHA-256) identifies the dataset: two
-    datasets with equal digests hold the same bytes in the same places, wherever they lie. `label_sets`, int8 of shape
-    (n, number of classes), says of each image and class whether it is PRESENT, ABSENT or IGNORED; None if an image has
-    one class at most.
+    `samples` has dtype `SAMPLE`, shape (n,). `digest` (hexadecimal SHA-256) identifies the dataset: two datasets with
+    equal digests hold the same bytes in the same places, on any store. `label_sets`, int8 of shape (n, number of
+    classes), holds PRESENT, ABSENT or IGNORED for each image and class. It is None if an image has one class at most.
     """
 
     url: str
@@ -86,12 +85,12 @@ class Index:
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
-        """Samples in each shard, shape (number of shards,)."""
+        """Number of samples in each shard, shape (number of shards,)."""
         return np.array([shard.count for shard in self.shards], dtype=np.int64)
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
-        """Label of each sample, -1 where there is none, shape (n,)."""
+        """Label of each sample, -1 if there is none, shape (n,)."""
         return self.samples["label"].astype(np.int64)
 
     @property
@@ -105,15 +104,16 @@ class Index:
         return self.label_sets is not None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A worker gets the address and maps the table itself: pickling 28 bytes a sample would copy it per
-        # worker.
+        # A worker gets the address and maps the table itself: a pickled table would be copied to each worker, 28 bytes
+        # a sample.
         return (_reload, (self.url, self.digest))
 
     @staticmethod
     def load(url: str, patience: float | None = None) -> "Index":
-        """Read the index of the dataset at a URL; raises UserError where there is none or it is damaged.
+        """Read the index of the dataset at a URL; `patience` is as in `open_store`.
 
-        `patience`: as of `open_store`.
+        Raises:
+            UserError: there is no index, or it is damaged.
         """
         store = open_store(url, patience)
         index, table_sha256, sets_sha256 = _head(url, store)
@@ -129,13 +129,15 @@ class Index:
         """Read the index without its tables: every row of `samples` and of `label_sets` is zero.
 
         Raises:
-            UserError: as `load`; `NoDataset` if there is none.
+            UserError: as `load` does; `NoDataset` if there is no index.
         """
         return _head(url, open_store(url, patience))[0]
 
 
 def is_dataset(url: str, patience: float | None = None) -> bool:
-    """Return whether an index lies at a URL; no if reading is denied, as S3 denies missing files to who may not list.
+    """Return whether an index lies at a URL.
+
+    The answer is no if reading is denied: S3 denies access to missing files if the caller may not list.
 
     Raises:
         UserError: a store does not answer.
@@ -147,7 +149,7 @@ def is_dataset(url: str, patience: float | None = None) -> bool:
 
 
 def dataset_around(url: str, patience: float | None = None) -> str | None:
-    """Return the address of the packed dataset that a place is, or lies in; None if there is none.
+    """Return the address of the packed dataset at or above a place; None if there is none.
 
     Links on this machine are followed. A folder that may not be read counts as no dataset.
 
@@ -162,7 +164,7 @@ def dataset_around(url: str, patience: float | None = None) -> str | None:
             if isinstance(content, dict) and content.get("format") == FORMAT:
                 return place
         except (OSError, ValueError, Refused, DiskFailure):
-            pass  # no file, or one of another program
+            pass  # no file, or a file of another program
         above = place.rpartition("/")[0] or "/"
         if above == place or above.endswith(("://", ":/")):
             return None
@@ -173,7 +175,7 @@ def check_apart(option: str, url: str, patience: float | None = None) -> None:
     """Refuse a place for new files that is a packed dataset, or lies in one.
 
     Raises:
-        UserError: naming the option and the dataset.
+        UserError: the place lies in a dataset; the message names the option and the dataset.
     """
     dataset = dataset_around(url, patience)
     if dataset is not None:
@@ -224,7 +226,7 @@ def _head(url: str, store: Store) -> tuple[Index, str, str | None]:
 def dataset_digest(
     classes: tuple[str, ...], shards: tuple[Shard, ...], samples_sha256: str, label_sets_sha256: str | None = None
 ) -> str:
-    """SHA-256 (hexadecimal) over the classes, the shards' checksums, the table of samples and the label sets."""
+    """Return the SHA-256 (hexadecimal) of classes, checksums of shards, table of samples and label sets."""
     content: list[Any] = [FORMAT, VERSION, list(classes), [vars(shard) for shard in shards], samples_sha256]
     if label_sets_sha256 is not None:
         content = [FORMAT, VERSION_WITH_LABEL_SETS, *content[2:], label_sets_sha256]
@@ -232,14 +234,17 @@ def dataset_digest(
 
 
 def encode_table(samples: npt.NDArray[Any]) -> bytes:
-    """The bytes of `samples.npy`, equal for equal tables."""
+    """Return the bytes of `samples.npy`, equal for equal tables."""
     stream = io.BytesIO()
     np.lib.format.write_array(stream, np.ascontiguousarray(samples, dtype=SAMPLE), version=(1, 0))
     return stream.getvalue()
 
 
 def encode_label_sets(sets: Sequence[LabelSet], classes: int) -> bytes:
-    """The bytes of `label_sets.npy`, equal for equal sets; a class that is in both halves of a set is present."""
+    """Return the bytes of `label_sets.npy`, equal for equal sets.
+
+    A class that is in both halves of a set is present.
+    """
     rows = np.full((len(sets), classes), ABSENT, np.int8)
     for row, one in zip(rows, sets, strict=True):
         row[list(one.ignored)] = IGNORED
@@ -257,7 +262,7 @@ def encode_index(
     rejected: int,
     label_sets: bytes | None = None,
 ) -> bytes:
-    """The bytes of `index.json`, equal for equal datasets."""
+    """Return the bytes of `index.json`, equal for equal datasets."""
     table_sha256 = hashlib.sha256(table).hexdigest()
     sets_sha256 = None if label_sets is None else hashlib.sha256(label_sets).hexdigest()
     head = {
@@ -275,7 +280,7 @@ def encode_index(
 
 
 def _load_array(store: Store, name: str, sha256: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """A verified table, mapped from a file: a remote one's is copied into the cache folder once."""
+    """Return a verified table, mapped from a file; a remote table is first copied into the cache folder, once."""
     path = store.name(name)
     if store.local:
         if not os.path.isfile(path):
@@ -299,7 +304,7 @@ def file_sha256(path: str) -> str:
 
 
 def _cache_table(store: Store, name: str, path: str, sha256: str) -> bool:
-    """Copy a remote table to a local path that is named by its content; whether the content is right."""
+    """Copy a remote table to a local path named by its content; return whether the content is right."""
     if os.path.exists(path) and file_sha256(path) == sha256:
         return True
     for _ in range(_READS):
@@ -331,13 +336,13 @@ def _cache_table(store: Store, name: str, path: str, sha256: str) -> bool:
 
 def _damaged(url: str, what: str) -> UserError:
     return UserError(
-        f"The dataset at {url!r} is damaged: {what}. Copy it again from where it is whole, or pack it again "
+        f"The dataset at {url!r} is damaged: {what}. Copy it again from a good copy, or pack it again "
         f"with: hardviews pack --source IMAGES --out FOLDER --overwrite"
     )
 
 
 def _reload(url: str, digest: str) -> Index:
-    """Unpickle: load again, and insist on the same dataset."""
+    """Unpickle: load again, and require the same dataset."""
     index = Index.load(url, TRAINING)
     if index.digest != digest:
         raise UserError(

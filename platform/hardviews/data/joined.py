@@ -55,7 +55,7 @@ class Joined:
 
 @dataclass(frozen=True)
 class Renumbered:
-    """A source whose classes have the numbers of another one. numbers: the new number of each class."""
+    """A source whose classes have the numbers of another one; `numbers` holds the new number of each class."""
 
     source: Source
     classes: tuple[str, ...]

@@ -33,10 +33,10 @@ class Digits:
 
 
 def digits(split: Split | None = None, size: int = 32) -> Source:
-    """scikit-learn's 1,797 handwritten digits; every fifth image of each digit (355 in all) is the test part.
+    """Return scikit-learn's 1,797 handwritten digits; every fifth image of each digit (355 in all) is the test part.
 
-    The collection is ordered by writer and cycles through the digits: every fifth image of the whole would
-    hold twice as many of some digits as of others.
+    The collection is ordered by writer and cycles through the digits. If every fifth image of the whole were taken,
+    some digits would be twice as frequent as others.
     """
     from sklearn.datasets import load_digits
 

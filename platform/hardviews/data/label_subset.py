@@ -1,7 +1,7 @@
-"""Some of the labelled images of a dataset: as many of each class, drawn by a seed, smaller draws inside larger ones.
+"""A draw of labelled images by a seed: equal numbers of each class; larger draws contain smaller ones.
 
-SimCLR's published subsets of ImageNet are balanced like this (Chen et al. 2020, section 4): 12 or 13 images of each
-class are its 1 %. Which images they are stands in its lists (`simclr_lists.py`).
+SimCLR's published subsets of ImageNet are balanced like this (Chen et al. 2020, section 4): their 1 % has 12 or 13
+images of each class. The images are named in published lists (`simclr_lists.py`).
 """
 
 import re
@@ -19,9 +19,9 @@ _PER_CLASS = "-per-class"
 
 @dataclass(frozen=True)
 class Labels:
-    """Which labels: a share of all of them in per cent, so many of each class, or those of a published list.
+    """A choice of labels: a share of all in per cent, a number of each class, or a published list.
 
-    place: of the file of the list, or of its folder; None fetches it.
+    `place` is the file of the list, or its folder; None fetches the file.
     """
 
     per_cent: float | None = None
@@ -34,7 +34,7 @@ class Labels:
         """Read `1%`, `10%`, `100%`, `16-per-class`, `simclr-1%` or `simclr-10%`. place: `--labels-list`.
 
         Raises:
-            UserError: it is none of these, or a list is given and none is named.
+            UserError: the text has another form, or `place` is given without the name of a list.
         """
         if text in LISTS:
             return cls(listed=LISTS[text], place=place)
@@ -48,8 +48,8 @@ class Labels:
         if re.fullmatch(r"[1-9]\d*-per-class", text):
             return cls(per_class=int(text.removesuffix(_PER_CLASS)))
         raise UserError(
-            f"--labels {text} is no number of labels. Give a share of them, such as 1% or 10%, so many of each class, "
-            f"such as 16-per-class, or a published list of ImageNet: {' or '.join(LISTS)}."
+            f"--labels {text} is not a number of labels. Give a share of them, such as 1% or 10%, a number of "
+            f"each class, such as 16-per-class, or a published list of ImageNet: {' or '.join(LISTS)}."
         )
 
     @property
@@ -58,26 +58,28 @@ class Labels:
         return self.per_cent == 100
 
     def __str__(self) -> str:
-        """Return how records name them."""
+        """Return the name of the choice in records."""
         if self.listed is not None:
             return self.listed.called
         return f"{self.per_cent:g}%" if self.per_class is None else f"{self.per_class}{_PER_CLASS}"
 
     def draw(self, index: Index, seed: int) -> list[int]:
-        """Return the rows that are drawn from a dataset, or that a list names, in its order.
+        """Return the rows drawn from a dataset, or named by a list, in the dataset's order.
 
-        Of a share, each class gets the same number; what is left over goes to one image each of some classes, which
-        the seed puts in an order. A class that has fewer images gives all of them. Rows of lowest hashes of (seed,
-        content) are taken, so neither shards nor order matter.
+        A share is divided equally among the classes. The remainder goes to some classes, one image each, in an order
+        drawn by the seed. A class with fewer images gives all of them. The rows with the lowest hashes of (seed,
+        content) are taken, so shards and order do not matter.
 
         Raises:
-            UserError: the dataset has no labels, or fewer images are asked for than classes; or the list cannot be had,
-            or the dataset has not all of its images.
+            UserError: the dataset has no labels, or there are more classes than images to draw; or the list cannot be
+                read, or the dataset lacks some of its images.
         """
         if self.listed is not None:
             return rows_of(index, self.listed, self.place)
         if index.multi_label or not (index.labels >= 0).any():
-            raise UserError(f"--labels draws images by their class, and those of {index.url} have no single one each.")
+            raise UserError(
+                f"--labels draws images by their class, and the images of {index.url} have none, or several each."
+            )
         by_class: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
         for place, (row, label) in enumerate(zip(index.samples, index.labels.tolist(), strict=True)):
             if label >= 0:

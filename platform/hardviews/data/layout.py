@@ -19,7 +19,7 @@ _ROLES: dict[str, Role] = {
 }
 # Words beside the role in the name of a part: "training_set", "train images", "ILSVRC2012_img_val".
 _FILLERS = frozenset({"set", "split", "part", "data", "dataset", "image", "images", "img", "imgs", "folder"})
-# Folders that hold images of every kind, and what annotates these beside them; the latter may be images too.
+# Folders that hold images of every kind, and folders of annotations beside them, which may be images too.
 _CONTAINERS = frozenset(
     {"image", "images", "img", "imgs", "jpegimages", "jpg", "jpegs", "photo", "photos", "picture", "pictures"}
     | {"data", "dataset", "raw", "all"}
@@ -62,7 +62,7 @@ class Part:
     """Images for training, or for testing.
 
     Attributes:
-        folder: that holds the class folders, or the images themselves; relative to the root, "" for the root.
+        folder: the folder of the class folders, or of the images; relative to the root, "" for the root.
         classes: names of the class folders in it; empty if the images have no labels.
     """
 
@@ -72,7 +72,7 @@ class Part:
 
 @dataclass
 class Layout:
-    """A folder of images, as it was recognised.
+    """The recognised layout of a folder of images.
 
     Attributes:
         train: training images, or all images if there are no parts.
@@ -88,7 +88,7 @@ class Layout:
 
 
 def recognise(tree: Tree, root: str) -> Layout:
-    """Return the layout of a folder; raises UserError, with what was seen, if it is none of the known ones."""
+    """Return the layout of a folder; if it is not a known one, raise UserError with the folders found."""
     remarks: list[str] = []
     at = ""
     while True:
@@ -173,7 +173,7 @@ def _content(tree: Tree, root: str, at: str, remarks: list[str], known: Collecti
 def _inside(tree: Tree, at: str, remarks: list[str], root: str) -> str | None:
     """Return the one folder in a folder that holds the images, or None if there is no such folder.
 
-    It is the only one and holds class folders, or it is named for it and holds images of all classes.
+    It is the only folder and holds class folders; or its name is one for images, and it holds images of all classes.
     """
     names = tree.names(at)
     if tree.loose[at] or not names:
@@ -183,8 +183,8 @@ def _inside(tree: Tree, at: str, remarks: list[str], root: str) -> str | None:
     if annotations and containers:
         if len(containers) > 1 or len(annotations) + 1 < len(names):
             raise UserError(
-                f"{_at(root, at)!r} holds the folders {_listed(names)}: which of them holds the images cannot be told. "
-                f"Give the one that does, for example --source {_at(root, at, containers[0])}"
+                f"{_at(root, at)!r} holds the folders {_listed(names)}, and it is not clear which of them holds the "
+                f"images. Give that one, for example --source {_at(root, at, containers[0])}"
             )
         number = sum(tree.total[os.path.join(at, name)] for name in annotations)
         remarks.append(f"left out: {_listed(annotations)} ({number} images) beside {printable(containers[0])}")
@@ -198,7 +198,7 @@ def _inside(tree: Tree, at: str, remarks: list[str], root: str) -> str | None:
 
 
 def _refuse_mixed(tree: Tree, root: str, at: str, roles: dict[str, Role]) -> None:
-    """Raise UserError for a folder that is a part by its name and content, but whose neighbours are not."""
+    """Raise UserError for a folder that is a part by its name and content, if its neighbours are not."""
     for name in roles:
         folder = os.path.join(at, name)
         if tree.names(folder) and not tree.loose[folder]:
@@ -228,9 +228,9 @@ def _part(tree: Tree, root: str, at: str, remarks: list[str]) -> Part:
 
 
 def _roles(names: Iterable[str]) -> dict[str, Role]:
-    """Return the role of each folder that is named for one, "seg_train" and "seg_test" too.
+    """Return the role of each folder whose name holds one, such as "seg_train" and "seg_test".
 
-    Beside the role their names are the same: a "train station" beside a "test tube" is a class.
+    Apart from the role their names are the same: a "train station" beside a "test tube" is a class.
     """
     found: dict[str, tuple[Role, tuple[str, ...]]] = {}
     for name in names:

@@ -1,7 +1,7 @@
 """A file that lists images and their classes, as a source: `path<TAB or blank>label` on each line.
 
-A label with commas names several classes, `?name` one that is not to be judged in the image. If one line has such a
-label, all images have sets of classes; a path and a tab alone are an image of none of the classes.
+A label with commas names several classes. `?name` is a class that is not to be judged in the image. If one line has
+such a label, all images have sets of classes; a path and a tab alone are an image without any of the classes.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ _IGNORED = "?"
 
 @dataclass(frozen=True)
 class ListFile:
-    """Images that a file lists. `files`: path relative to `root`, the list's folder, and label or labels of each."""
+    """Images that a file lists; `files` holds the path of each relative to the list's folder, and its labels."""
 
     root: str
     classes: tuple[str, ...]
@@ -60,7 +60,7 @@ class ListFile:
         return self.files[i][0]
 
     def held_out_by(self, i: int) -> str:
-        """Return the name that decides on which side of a hold-out an image is."""
+        """Return the name that decides whether an image is held out."""
         return held_out_by(self.files[i][0])
 
     def stamp(self) -> str:
@@ -78,7 +78,7 @@ class ListFile:
 
 
 def is_list(place: str) -> bool:
-    """Return whether a place is a file of this machine, as lists are."""
+    """Return whether a place is a file on this machine, and so a list."""
     return os.path.isfile(os.path.expanduser(place)) and ".tar" not in os.path.basename(place)
 
 
@@ -107,7 +107,7 @@ def _lines(path: str) -> list[tuple[str, str]]:
 
 
 def _names(label: str) -> list[str]:
-    """Return the classes in a label of several, also those that are not to be judged."""
+    """Return the classes in a label of several, also the classes that are not to be judged."""
     return [name.strip().removeprefix(_IGNORED).strip() for name in label.split(",") if name.strip()]
 
 

@@ -1,4 +1,4 @@
-"""What a folder holds, as one digest of names, sizes and times: whether it changed is seen without reading it."""
+"""A digest of the names, sizes and times in a folder: it shows a change without reading the files."""
 
 import hashlib
 import os

@@ -5,7 +5,7 @@ import os
 import re
 
 _LONGEST = 80  # bytes; a tar member's name, extension included, must fit into 100
-_HASH = 16  # hexadecimal digits: 64 bits tell any number of files apart
+_HASH = 16  # hexadecimal digits: 64 bits distinguish any number of files
 
 
 def key(path: str) -> str:
@@ -16,15 +16,15 @@ def key(path: str) -> str:
 def held_out_by(path: str) -> str:
     """Return the name whose hash decides whether the image at a relative path is held out for testing.
 
-    The extension is not part of it: one picture in two formats is not divided among both parts. Only of a path of
-    more than 80 characters, the hash of the whole path is a part of the name.
+    The extension is not part of the name, so that one picture in two formats lies on one side. Only if a path has more
+    than 80 characters, the name holds a hash of the whole path.
     """
     plain = _plain(path)
     return plain if len(plain) <= _LONGEST else key(path)
 
 
 def printable(path: str) -> str:
-    """Return a path or a name as text that every output takes: bytes that are not UTF-8 become escapes."""
+    """Return a path or a name as text for any output: bytes that are not UTF-8 become escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 

@@ -1,7 +1,7 @@
 """Packs a data set that is named in another form, once, into the cache of this machine.
 
-All who want it at the same time wait for the one that packs. Its place is named by a digest of what it is made of, so
-a changed folder is packed again, and equal images have the digest that `hardviews pack` gives them.
+Processes that want it at the same time wait for the one that packs. Its place is named by a digest of its images, so
+a changed folder is packed again. Equal images get the same digest as from `hardviews pack`.
 """
 
 import fcntl
@@ -25,7 +25,7 @@ from hardviews.errors import UserError
 from hardviews.storage.disk import in_words
 from hardviews.storage.url import cache_folder
 
-_VERSION = 1  # of how images become a packed data set here
+_VERSION = 1  # version of the way in which images become a packed data set here
 _ELSEWHERE = "HARDVIEWS_CACHE names another folder for packed data sets."
 _PARTIAL = ".partial"
 
@@ -34,7 +34,7 @@ def packed_parts(address: str) -> tuple[str, str]:
     """Return the folders of the packed training and test part of a data set that is not packed.
 
     Raises:
-        UserError: it is not there, or it has no labels, and so no test part.
+        UserError: the data set does not exist, or it has no labels and so no test part.
     """
     parts = read_address(address).parts(_say)
     if "test" not in parts:
@@ -49,10 +49,10 @@ def packed_parts(address: str) -> tuple[str, str]:
 def packed_part(address: str, split: Split, classes: tuple[str, ...] | None = None) -> str:
     """Return the address of a packed part; a data set that is packed already keeps its address.
 
-    classes: by which labels are numbered, those of the training part.
+    `classes` are the classes of the training part, which number the labels.
 
     Raises:
-        UserError: it is not there, or has a class that is not among `classes`.
+        UserError: the data set does not exist, or has a class that is not among `classes`.
     """
     if not is_unpacked(address):
         return address
@@ -65,7 +65,7 @@ def packed_part(address: str, split: Split, classes: tuple[str, ...] | None = No
 
 
 def packed_pair(train: str, test: str) -> tuple[str, str]:
-    """Return the addresses of two packed parts that are named by themselves, each in any form.
+    """Return the addresses of two packed parts, each given in any form.
 
     Classes are matched by name, and numbered as in the training part.
     """
@@ -80,13 +80,13 @@ def _packed(address: str, parts: Mapping[Split, Source]) -> Path:
     made_of = {split: stamp_of(source) for split, source in parts.items()}
     key = hashlib.sha256(json.dumps([_VERSION, made_of], sort_keys=True).encode()).hexdigest()[:32]
     folder = Path(cache_folder()) / "packed"
-    # Its last parts are the name of the data set for people, as everywhere.
+    # Its last parts are the readable name of the data set, as everywhere.
     name = re.sub(r"[^A-Za-z0-9._-]", "_", name_of_address(address)).lstrip(".") or "data"
     with _locked(folder, key):
         found = folder / key
         if not found.exists():
             partial = folder / f"{key}{_PARTIAL}"
-            shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+            shutil.rmtree(partial, ignore_errors=True)  # left by a killed process
             try:
                 for split, source in parts.items():
                     print(f"packing {printable(address)}, {split}, once, into {found}", file=sys.stderr)
@@ -94,7 +94,7 @@ def _packed(address: str, parts: Mapping[Split, Source]) -> Path:
                 os.rename(partial, found)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-        return next(found.iterdir())  # another name, if the same images were packed under it
+        return next(found.iterdir())  # under another name, if the same images were packed before
 
 
 @contextmanager

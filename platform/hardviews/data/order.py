@@ -1,11 +1,10 @@
 """The order of an epoch: a pure function from positions to samples, seekable and free of state.
 
-Shards are permuted and laid end to end on a line. The line is cut at sample granularity into C streams of
-equal length; a stream walks its run W shards at a time and permutes the samples inside such a window fully.
-Positions take `block` consecutive samples from stream 0, then from stream 1, and so on, round and round. With
-the block a whole number of groups and C of them a global batch, each rank always reads the same few streams,
-so a shard is fetched by one node and not by all. Nothing is buffered: to resume is to start at another
-position.
+Shards are permuted and laid end to end on a line. The line is cut at sample granularity into C streams of equal length;
+a stream takes W shards at a time, a window, and permutes the samples inside the window fully. Positions take `block`
+consecutive samples from stream 0, then from stream 1, and so on, in a circle. If a block is a whole number of groups,
+and C blocks are a global batch, each rank always reads the same few streams. Then one node fetches a shard, and not all
+of them. Nothing is buffered: to resume is to start at another position.
 """
 
 import itertools
@@ -23,14 +22,14 @@ WINDOW = 8  # shards: 1 GiB at the default shard size
 WINDOW_SAMPLES = 2**13  # datasets up to this size are shuffled fully, whatever their number of shards
 STREAMS = 32  # at most, by default: a machine that reads them all holds STREAMS * WINDOW shards
 
-_SHARDS = 2**64 - 1  # stands where a stream's number would: the permutation of the shards themselves
+_SHARDS = 2**64 - 1  # in place of a stream's number: the permutation of the shards themselves
 
 
 def permutation(n: int, seed: int, epoch: int, stream: int, window: int) -> Ints:
-    """A permutation of range(n), a function of its arguments alone.
+    """Return a permutation of range(n), a function of its arguments alone.
 
-    Made by sorting raw words of Philox 4x64-10 (Salmon et al. 2011), whose stream, unlike numpy's own
-    `permutation`, is the same in every numpy version.
+    It is made by sorting raw words of Philox 4x64-10 (Salmon et al. 2011). Unlike numpy's own `permutation`, they are
+    the same in every numpy version.
     """
     mask = 2**64 - 1
     counter = np.array([0, epoch & mask, stream & mask, window & mask], dtype=np.uint64)
@@ -39,15 +38,13 @@ def permutation(n: int, seed: int, epoch: int, stream: int, window: int) -> Ints
 
 
 def default_window(counts: Sequence[int] | npt.NDArray[np.integer]) -> int:
-    """Shards in a shuffle window: WINDOW of them, or more where they are small."""
+    """Return the number of shards in a shuffle window: WINDOW, or more if shards are small."""
     total, shards = int(np.sum(counts)), max(1, len(counts))
     return max(WINDOW, -(-WINDOW_SAMPLES * shards // max(1, total)))
 
 
 def default_streams(shards: int, window: int, groups: int) -> int:
-    """Number of streams: as many as leave each two windows of shards, and divide the groups of a global
-    batch.
-    """
+    """Return the largest number of streams that divides the groups of a global batch and leaves each two windows."""
     most = min(STREAMS, max(1, shards // (2 * window)))
     return max(c for c in range(1, most + 1) if groups % c == 0)
 
@@ -55,9 +52,9 @@ def default_streams(shards: int, window: int, groups: int) -> int:
 class Order:
     """The order in which an epoch visits a dataset.
 
-    `counts`: samples in each shard, in the order of the dataset's index. `streams`, `window`, `block`: see
-    above. Equal arguments give equal orders on every machine. `length` positions are visited; the `tail`
-    (fewer than `streams` samples, others each epoch) is left out.
+    `counts`: samples in each shard, in the order of the dataset's index. `streams`, `window` and `block` are explained
+    at the top of the file. Equal arguments give equal orders on every machine. `length` positions are visited. The
+    `tail` is left out: fewer than `streams` samples, different ones in each epoch.
     """
 
     def __init__(
@@ -90,18 +87,18 @@ class Order:
 
     @property
     def tail(self) -> Ints:
-        """Indices of the samples that this epoch's order leaves out."""
+        """Return the indices of the samples that this epoch's order leaves out."""
         return self._samples(np.arange(self.length, self.total, dtype=np.int64))
 
     def indices(self, start: int, stop: int) -> Ints:
-        """Sample indices at positions [start, stop), shape (stop - start,)."""
+        """Return the sample indices at positions [start, stop), shape (stop - start,)."""
         if not 0 <= start <= stop <= self.length:
             raise IndexError(f"positions [{start}, {stop}) lie outside the epoch's {self.length}")
         stream, row = self._stream_and_row(np.arange(start, stop, dtype=np.int64))
         line = stream * self.rows + row
         out = np.empty_like(line)
         low, high, number = self._windows(stream, line)
-        # A batch touches few windows, so a loop over them is cheaper than anything per sample.
+        # A batch touches few windows, so a loop over windows is cheaper than work on each sample.
         _, first, inverse = np.unique(low, return_index=True, return_inverse=True)
         for which, at in enumerate(first):
             inside = inverse == which
@@ -110,14 +107,14 @@ class Order:
         return self._samples(out)
 
     def segments(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """Positions [start, stop) cut where the window that they draw from changes."""
+        """Return positions [start, stop), divided at changes of the window that they draw from."""
         stream, row = self._stream_and_row(np.arange(start, stop, dtype=np.int64))
         low, _, _ = self._windows(stream, stream * self.rows + row)
         cuts = [start, *(int(at) + start + 1 for at in np.flatnonzero(np.diff(low))), stop]
         return list(itertools.pairwise(cuts))
 
     def shards(self, start: int, stop: int) -> list[int]:
-        """Shards whose samples lie in the windows that positions [start, stop) draw from, soonest first."""
+        """Return the shards in the windows that positions [start, stop) draw from, soonest first."""
         start, stop = max(0, start), min(stop, self.length)
         if start >= stop:
             return []
@@ -132,7 +129,7 @@ class Order:
         return list(found)
 
     def _stream_and_row(self, position: Ints) -> tuple[Ints, Ints]:
-        """Stream of each position and its row, the place within the stream."""
+        """Return the stream of each position and its row, the place within the stream."""
         whole = self.rows // self.block * self.block * self.streams  # positions before the last, shorter round
         block = np.where(position < whole, self.block, max(1, self.rows % self.block))
         offset = np.where(position < whole, position, position - whole)
@@ -142,7 +139,7 @@ class Order:
         return stream, base + turn // self.streams * block + inside
 
     def _windows(self, stream: Ints, line: Ints) -> tuple[Ints, Ints, Ints]:
-        """Line range [low, high) and number of the window that holds each line coordinate of a stream."""
+        """Return line range [low, high) and number of the window that holds each line coordinate of a stream."""
         begin = stream * self.rows
         first_shard = np.searchsorted(self._bound, begin, side="right") - 1
         shard = np.searchsorted(self._bound, line, side="right") - 1
@@ -153,7 +150,7 @@ class Order:
         return np.maximum(low, begin), np.minimum(high, begin + self.rows), number
 
     def _permutation(self, stream: int, window: int, n: int) -> Ints:
-        """The permutation inside one window, kept while its stream is there."""
+        """Return the permutation inside one window, kept until its stream goes to the next window."""
         key = (stream, window)
         if key not in self._permutations:
             self._permutations[key] = permutation(n, self.seed, self.epoch, stream, window)
@@ -163,6 +160,6 @@ class Order:
         return self._permutations[key]
 
     def _samples(self, line: Ints) -> Ints:
-        """Sample indices at line coordinates."""
+        """Return the sample indices at line coordinates."""
         k = np.searchsorted(self._bound, line, side="right") - 1
         return np.asarray(self._first[k] + line - self._bound[k], dtype=np.int64)

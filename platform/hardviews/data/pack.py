@@ -29,17 +29,16 @@ def pack(
     threads: int | None = None,
     progress: bool = True,
 ) -> Index:
-    """Write a source as shuffled shards and an index to a local folder or any fsspec URL, and return the
-    index.
+    """Write a source as shuffled shards and an index to a folder or an fsspec URL; return the index.
 
-    Images are shuffled once, by `seed`, so that every shard is a random sample. Each is decoded once: one
-    that cannot be read is never packed, but listed in `rejects.jsonl`. Bytes are kept as they are, except
-    that images whose shorter side exceeds `short` pixels are reduced to it and stored as JPEG of `quality`. A
-    shard is closed before it would exceed `shard_bytes` (one image at least).
+    Images are shuffled once, by `seed`, so that every shard is a random sample. Each image is decoded once; an
+    unreadable one is not packed, but listed in `rejects.jsonl`. Bytes are kept as they are, with one exception. An
+    image whose shorter side exceeds `short` pixels is reduced to it and stored as JPEG of `quality`. A shard is closed
+    before it would exceed `shard_bytes`, but holds at least one image. A failure leaves nothing behind. In a local
+    folder, an overwritten dataset stays until the new one is complete.
 
-    Raises UserError where the target already holds a dataset (unless `overwrite`), or no image could be read.
-    A failure leaves nothing behind; when packing to a local folder, an overwritten dataset stays until the
-    new one is complete.
+    Raises:
+        UserError: the target already holds a dataset and `overwrite` is not set, or no image could be read.
     """
     if len(source) == 0:
         raise UserError("The source holds no images. Give one that does.")
@@ -57,7 +56,7 @@ def pack(
 
 
 def refuse_packed(out_url: str) -> None:
-    """Raise UserError where a folder or URL already holds a packed dataset."""
+    """Raise UserError if a folder or URL already holds a packed dataset."""
     if INDEX_NAME in open_store(out_url).files():
         raise UserError(
             f"{out_url!r} already holds a packed dataset. Choose another folder, or replace it with --overwrite."
@@ -65,7 +64,7 @@ def refuse_packed(out_url: str) -> None:
 
 
 def refuse_unwritable(out_url: str) -> None:
-    """Raise UserError where a URL cannot be written to; of a local folder, only filling it tells."""
+    """Raise UserError if a URL cannot be written to; a local folder is not checked before it is filled."""
     store = open_store(out_url)
     if not store.local:
         store.check_writable()

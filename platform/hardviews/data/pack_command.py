@@ -1,4 +1,4 @@
-"""`hardviews pack`: a source becomes a packed training part and, where it can be had, a test part."""
+"""`hardviews pack`: turns a source into a packed training part and, if possible, a test part."""
 
 import os
 import re
@@ -22,7 +22,7 @@ from hardviews.storage.url import check_given, check_here, lies_in, local_path
 
 @contextmanager
 def _in_order(out: str) -> Iterator[None]:
-    """Inside, SIGTERM and Ctrl-C end the process as an error does: what was published is taken back."""
+    """Let SIGTERM and Ctrl-C end the process like an error, inside: published files are removed again."""
     try:
         with leaving_on_sigterm():
             yield
@@ -37,33 +37,33 @@ def _in_order(out: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Packing:
-    """Packs images into shards with an index: OUT/train, and OUT/test where the source has or yields one.
+    """Packs images into shards with an index: OUT/train, and OUT/test if there is a test part.
 
     Attributes:
-        source: a folder with one sub-folder per class (or with folders of such for training and testing), a flat
-            folder of unlabelled images, a file that lists images and their labels, `digits` for scikit-learn's
-            handwritten digits, `photographs` for tiles of three photographs that Python packages ship, or a packed
-            dataset, of which `labels` draws a part.
-        out: folder or URL.
+        source: a folder with one sub-folder per class, or with a folder of such for training and one for testing. Or a
+            flat folder of unlabelled images. Or a file that lists images and their labels. Or `digits` for
+            scikit-learn's handwritten digits, `photographs` for tiles of three photographs in Python packages. Or a
+            packed dataset, from which `labels` draws a part.
+        out: folder or URL to write to.
         test: folder or list file of the test images, if they are not in `source`.
         torchvision: class name of a torchvision dataset that lies in the folder `source`, e.g. CIFAR10.
-        options: of the torchvision dataset, as KEY=VALUE, e.g. partition=2; `split` names the training part, or several
-            that are joined: split=train+val.
-        test_options: those of the test part that differ, e.g. split=test.
+        options: options of the torchvision dataset, as KEY=VALUE, e.g. partition=2; `split` names the training part, or
+            several to join: split=train+val.
+        test_options: options of the test part that differ, e.g. split=test.
         keys: file with the key of a training image on each line; the others are for testing.
         test_keys: file with the key of a test image on each line.
-        labels: of a packed dataset, how many of the labelled training images: 1%, 10% or 16-per-class, as many of each
-            class, drawn by the seed. Smaller draws lie inside larger ones. Or simclr-1% or simclr-10%: the training
-            images in SimCLR's published lists of ImageNet, of a source in any form.
+        labels: number of labelled training images to draw from a packed dataset: 1%, 10% or 16-per-class, equal numbers
+            of each class, drawn by the seed. Larger draws contain smaller ones. Or simclr-1% or simclr-10%: the
+            training images in SimCLR's published lists of ImageNet, from a source in any form.
         labels_list: path or URL of the file of that list, or of its folder; without it the file is fetched.
-        download: let torchvision fetch the dataset where it can.
-        hold_out: share of the images set aside as OUT/test where the source has labels and no test part of its
-            own; 0 for none.
+        download: let torchvision fetch the dataset if it can.
+        hold_out: share of the images set aside as OUT/test if the source has labels and no test part of its own; 0 for
+            none.
         shard_bytes: size of a shard.
-        seed: of the order in which images are packed.
+        seed: seed of the order in which images are packed.
         short: reduce images whose shorter side is longer than this many pixels, stored as JPEG.
-        quality: of those JPEGs, 1 to 100.
-        overwrite: replace what is there.
+        quality: quality of these JPEGs, 1 to 100.
+        overwrite: replace an existing dataset.
     """
 
     source: str
@@ -91,9 +91,7 @@ class Packing:
         if self.torchvision is not None:
             check_here(source=self.source)
         elif self.options or self.test_options:
-            raise UserError(
-                "--options and --test-options are those of a torchvision dataset: name it by --torchvision."
-            )
+            raise UserError("--options and --test-options belong to a torchvision dataset: name it by --torchvision.")
         if self.test is not None and (self.torchvision is not None or self.given.shipped):
             raise UserError("--test is for a folder or a list file; the test part of this source is its own.")
         if self.labels is not None:
@@ -118,7 +116,7 @@ class Packing:
 
     @property
     def given(self) -> Given:
-        """The source, in whatever form it is."""
+        """Return the source, given in any form."""
         return Given(
             self.source,
             self.torchvision,
@@ -142,7 +140,7 @@ class Packing:
         self.given.check()
 
     def run(self) -> dict[Split, Index]:
-        """Pack and return the index of each part; say what was packed and what was rejected."""
+        """Pack and return the index of each part; report the packed and the rejected images."""
         check_apart("out", self.out)
         parts = self.given.parts(print)
         outs = {split: f"{self.out.rstrip('/')}/{split}" for split in parts}
@@ -179,7 +177,7 @@ class Packing:
         place = os.path.expanduser(self.source)
         for out in outs:
             below = os.path.relpath(os.path.realpath(local_path(out) or ""), os.path.realpath(place))
-            # What is hidden is never taken for a part of the source.
+            # A hidden folder is never taken for a part of the source.
             if lies_in(out, place) and not any(re.match(r"\.[^.]", part) for part in below.split(os.sep)):
                 raise UserError(
                     f"--out {self.out}: {out} lies in --source {self.source}, so the next pack would take the shards "

@@ -9,11 +9,11 @@ from hardviews.data.index import Index
 from hardviews.data.reader import Reader, ReaderConfig
 from hardviews.data.source import Item
 
-_EXTENSIONS = {"JPEG": "jpg"}  # where they differ from the format's name
+_EXTENSIONS = {"JPEG": "jpg"}  # if different from the format's name
 
 
 class PackedSource:
-    """The images of a packed dataset, in its order; of a remote one each is fetched by itself."""
+    """The images of a packed dataset, in its order; from a remote dataset each is fetched by itself."""
 
     def __init__(self, index: Index) -> None:
         self.index = index
@@ -28,7 +28,7 @@ class PackedSource:
         return len(self.index)
 
     def key(self, i: int) -> str:
-        """A name by number: the key itself is known when the image is read."""
+        """Return a name made of the number: the key itself is known only when the image is read."""
         return f"row-{i:09d}"
 
     def read(self, i: int) -> Item:

@@ -1,7 +1,7 @@
-"""A hash of what an image looks like: equal or near for copies that were resized, re-encoded or slightly changed.
+"""A hash of an image's appearance: equal or near for copies that were resized, re-encoded or slightly changed.
 
-The signs of the 64 lowest frequencies of the image at 32 x 32 grey pixels, against their median (the DCT hash of
-Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010). Distances are numbers of bits.
+It holds the signs of the 64 lowest frequencies of the image at 32 x 32 grey pixels, against their median (the DCT hash
+of Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010). Distances are numbers of bits.
 
 Shape suffixes: N images, M others, H rows, W columns, C channels.
 """
@@ -15,7 +15,7 @@ _SIDE, _LOW = 32, 8
 NEAR = 2
 """Bits by which two copies of an image may differ."""
 _BLOCKS = ((0, 22), (22, 43), (43, 64))
-"""Bits [first, last) of NEAR + 1 blocks: of two hashes that differ in NEAR bits at most, one block is equal."""
+"""Bits [first, last) of NEAR + 1 blocks: if two hashes differ in NEAR bits at most, one block is equal."""
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -32,12 +32,12 @@ def perceptual_hash(pixels_HWC: npt.NDArray[np.uint8]) -> tuple[int, int]:
 
 def _bits(frequencies: npt.NDArray[np.float64]) -> int:
     flat = frequencies.reshape(-1)
-    ahead = flat[1:] > np.median(flat[1:])  # the mean brightness says nothing
+    ahead = flat[1:] > np.median(flat[1:])  # the mean brightness does not count
     return int(np.packbits(np.concatenate(([False], ahead))).view(">u8")[0])
 
 
 def near(first_N: Hashes, second_M: Hashes, distance: int = NEAR) -> npt.NDArray[np.bool_]:
-    """Return which of the first hashes (N,) have one among the second that differs in so many bits at most.
+    """Return which of the first hashes (N,) differ from one of the second in `distance` bits at most.
 
     Every pair with an equal block is compared; no other pair can be near.
     """

@@ -12,20 +12,20 @@ from PIL import Image
 
 from hardviews.data.source import Item, Split
 
-# Package and file; the packages say under which licences they may be used.
+# Package and file; the packages state the licences.
 _PHOTOGRAPHS = {
     "china": ("sklearn.datasets.images", "china.jpg"),
     "flower": ("sklearn.datasets.images", "flower.jpg"),
     "hopper": ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
 }
-_TRAINED_ON = 0.8  # of each photograph's width: the right fifth is the test part, and no pixel is in both
+_TRAINED_ON = 0.8  # share of each photograph's width: the right fifth is the test part, and no pixel is in both
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """Square tiles of photographs, `size` pixels a side, one every so many; labels name the photograph.
+    """Square tiles of photographs, `size` pixels a side, at equal distances; labels name the photograph.
 
-    Neighbours overlap, as crops of an image do. Each tile is a PNG of what the photograph's JPEG decodes to.
+    Neighbours overlap, as crops of an image do. Each tile is a PNG of the decoded JPEG of the photograph.
     """
 
     places: tuple[tuple[int, int, int], ...]  # photograph, top, left
@@ -50,10 +50,11 @@ class Tiles:
 
 
 def photographs(split: Split | None = None, size: int = 48, down: int = 16, right: int = 8) -> Tiles:
-    """Tiles of three photographs: 4,442 to train on, 773 to test on, and without a split those across the border too.
+    """Return tiles of three photographs: 4,442 to train on, 773 to test on.
 
     Args:
-        split: `train` is cut from the left four fifths of each photograph, `test` from the rest.
+        split: None adds the tiles across the border; `train` is cut from the left four fifths of each photograph,
+            `test` from the rest.
         size: pixels a side.
         down: pixels from one row of tiles to the next.
         right: pixels from one tile of a row to the next.

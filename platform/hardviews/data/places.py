@@ -1,7 +1,7 @@
 """Looks at the places of packed datasets before a job that uses them starts.
 
-`here`: whether the job's processes run on this machine, so that its folders are theirs. Every function raises `Unseen`
-if a place cannot be seen from here.
+`here`: whether the processes of the job run on this machine and use its folders. Every function raises `Unseen` if a
+place cannot be seen from here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from hardviews.storage.store import open_store
 
 
 def look_at_packing(packing: Packing, here: bool = False) -> Iterator[str]:
-    """Yield the reasons for which a dataset cannot be packed to its place."""
+    """Yield the reasons why a dataset cannot be packed to its place."""
 
     def look() -> None:
         open_store(packing.out, PATIENCE).files()
@@ -34,10 +34,10 @@ def look_at_packing(packing: Packing, here: bool = False) -> Iterator[str]:
 def look_at_evaluation(
     datasets: Sequence[str], run: str | None, here: bool = False, wait: float = 0.0
 ) -> Iterator[str]:
-    """Yield the reasons for which an evaluation cannot find its datasets or its run; the encoder may come later.
+    """Yield the reasons why an evaluation cannot find its datasets or its run; the encoder may come later.
 
-    run: None for an encoder that is none of a run. wait: seconds that a dataset may still take to come; on this
-    machine nothing else is known to pack it, and a missing one is a mistake.
+    `run` is None for an encoder without a run. `wait` is the number of seconds to wait for a dataset. On this machine
+    nothing else packs it, so a missing one is a mistake.
     """
     for url in datasets:
         if here and is_unpacked(url):

@@ -41,7 +41,7 @@ class Reject:
 def prepared(
     source: Source, order: npt.NDArray[np.int64], short: int | None, quality: int, threads: int | None
 ) -> Iterator[Ready | Reject]:
-    """Images read and decoded by a few threads, in the given order, not far ahead of the writer."""
+    """Read and decode images in a few threads; yield them in the given order, not far ahead of the writer."""
     workers = threads or min(16, os.cpu_count() or 1)
     return ordered_map(lambda i: _prepare(source, int(i), short, quality), order, workers, ahead=4 * workers)
 
@@ -60,7 +60,7 @@ def _prepare(source: Source, i: int, short: int | None, quality: int) -> Ready |
 
 
 def _reduced(item: Item, short: int | None, quality: int) -> Ready:
-    """Decode an image, and reduce it if its shorter side is longer than `short`; raises what makes it a reject."""
+    """Decode an image, and reduce it if its shorter side is longer than `short`; raise the error that rejects it."""
     pixels = decode(item.data)
     height, width = pixels.shape[:2]
     if short is not None and min(height, width) > short:
@@ -77,7 +77,7 @@ def _reduced(item: Item, short: int | None, quality: int) -> Ready:
 
 
 def _reason(error: Exception) -> str:
-    """Return why an image was left out, the same on every machine: no path of this one is in it."""
+    """Return why an image was left out, in the same words on every machine: without a path of this one."""
     if isinstance(error, OSError):
         if error.errno in (errno.EMFILE, errno.ENFILE):
             remedy = of_machine(error, "pack")

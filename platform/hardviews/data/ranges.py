@@ -1,19 +1,19 @@
-"""Ranges of a store's files asked for one by one, a few at a time, ahead of their use."""
+"""Ranges of a store's files, requested one by one, a few at a time, ahead of their use."""
 
 import concurrent.futures
 from collections.abc import Iterable
 
 from hardviews.storage.store import Store
 
-_IN_FLIGHT = 8  # requests at once: a range is a sample, so waiting for the server is what takes the time
+_IN_FLIGHT = 8  # requests at once: a range is a sample, so most of the time is spent waiting for the server
 
 Range = tuple[str, int, int]  # file, offset, size
 
 
 class Ranges:
-    """What is read of files that are not on this machine.
+    """Ranges read from files that are not on this machine.
 
-    Belongs to one process, like the store's connections. `count` ranges were read so far.
+    An instance belongs to one process, like the store's connections. `count` is the number of ranges read so far.
     """
 
     def __init__(self, store: Store) -> None:
@@ -23,7 +23,7 @@ class Ranges:
         self._asked: dict[Range, concurrent.futures.Future[bytes]] = {}
 
     def expect(self, wanted: Iterable[Range]) -> None:
-        """Ask for these now; what was expected before and not read is forgotten."""
+        """Request these ranges now; earlier ones that were not read are forgotten."""
         self._forget()
         for each in wanted:
             if self._pool is None:
@@ -32,13 +32,13 @@ class Ranges:
                 self._asked[each] = self._pool.submit(self._fetch, each)
 
     def read(self, wanted: Range) -> bytes:
-        """The bytes of a range; raises as `Store.read`."""
+        """Return the bytes of a range; raise the errors of `Store.read`."""
         self.count += 1
         asked = self._asked.pop(wanted, None)
         return self._fetch(wanted) if asked is None else asked.result()
 
     def close(self) -> None:
-        """Stop asking; the store was closed before, where nothing may be waited for."""
+        """Stop requests; if nothing may be waited for, the store was closed before."""
         self._forget()
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,6 +1,4 @@
-"""Read samples of a packed dataset, checked, in the order of an epoch; the state is one integer,
-`consumed`.
-"""
+"""Read and check samples of a packed dataset in the order of an epoch; the state is one integer, `consumed`."""
 
 import itertools
 import os
@@ -13,7 +11,7 @@ from typing import Any, Literal, TypeVar, overload
 import numpy as np
 
 from hardviews.checked import at_least, one_of, require, within
-from hardviews.data.counters import Counters, told
+from hardviews.data.counters import Counters, cost_of
 from hardviews.data.index import Index
 from hardviews.data.order import Order, default_streams, default_window
 from hardviews.data.sample import CorruptSample, Sample, Share
@@ -25,14 +23,14 @@ from hardviews.views.decode import DecodeError
 
 T = TypeVar("T")
 
-_HEADER = 512  # bytes of the tar header before a sample's bytes
-_NAME = 100  # of these, the first hold the member's name
-_READS = 3  # of bytes that may have been damaged on their way
+_HEADER = 512  # bytes of the tar header that precedes a sample
+_NAME = 100  # the first bytes of the header, which hold the member's name
+_READS = 3  # tries to read bytes, which may be damaged on their way
 
 
 @dataclass(frozen=True)
 class ReaderConfig:
-    """How a dataset is read.
+    """Settings of reading a dataset.
 
     Attributes:
         on_corrupt: `raise`, or `substitute` the next valid sample of the same shard, cyclically.
@@ -74,9 +72,8 @@ def _itself(sample: Sample) -> Sample:
 class Reader:
     """Reads a packed dataset, given by its URL or index.
 
-    Cheap to build and to pickle; it opens nothing before the first read, and nothing that it opened crosses
-    to another process. Every sample's CRC-32 is checked. A shard that is missing or of another size raises
-    UserError.
+    It is cheap to build and to pickle. It opens nothing before the first read, and open files never pass to another
+    process. The CRC-32 of every sample is checked. A missing shard, or one of another size, raises UserError.
     """
 
     def __init__(self, data: str | Index, config: ReaderConfig = ReaderConfig()) -> None:
@@ -95,7 +92,7 @@ class Reader:
     @property
     def _shards(self) -> OpenShards:
         if self._pid != os.getpid():
-            self._reset()  # after a fork: the parent's descriptors, threads and connections are not ours
+            self._reset()  # after a fork: this process must not use the parent's descriptors, threads and connections
         if self._opened is None:
             config = self.config
             self._opened = OpenShards(self.index, config.cache_folder, config.cache_bytes, config.ahead)
@@ -112,21 +109,19 @@ class Reader:
 
     @property
     def counters(self) -> Counters:
-        """Totals of this process since the reader was made."""
+        """Return the totals of this process since the reader was made."""
         shards = self._opened if self._pid == os.getpid() else None
-        return self._counters + told(shards) if shards is not None else self._counters + Counters()
+        return self._counters + cost_of(shards) if shards is not None else self._counters + Counters()
 
     def check(self) -> None:
-        """Raise UserError where a shard is missing or of another size than the index says; reads no
-        sample.
-        """
+        """Raise UserError if a shard is missing or its size differs from the index; no sample is read."""
         self._shards.check()
 
     def close(self) -> None:
-        """Let go of every open shard and stop fetching ahead; the reader may be used again."""
+        """Close every shard and stop fetching ahead; the reader may be used again."""
         if self._opened is not None and self._pid == os.getpid():
             self._opened.close()
-            self._counters += told(self._opened)
+            self._counters += cost_of(self._opened)
             self._opened = None
 
     # Reading by index
@@ -144,10 +139,10 @@ class Reader:
         *,
         fn: Callable[[Sample], Any] = _itself,
     ) -> list[Any]:
-        """The samples with these indices, in order, or `fn` of each; positions default to the indices.
+        """Return the samples with these indices, in order, or `fn` of each; positions default to the indices.
 
-        Where the bytes are corrupt, or `fn` raises DecodeError, the configured policy applies: UserError, or
-        `fn` of the sample that stands in, with the position kept.
+        If the bytes are corrupt, or `fn` raises DecodeError, the configured policy applies: UserError, or `fn` of a
+        substitute with the same position.
         """
         wanted = [int(index) for index in indices]
         at = wanted if positions is None else [int(position) for position in positions]
@@ -178,13 +173,13 @@ class Reader:
         )
 
     def _candidates(self, index: int) -> Iterator[int]:
-        """The sample itself, then those after it in its shard, cyclically."""
+        """Yield the sample itself, then the samples after it in its shard, cyclically."""
         shard = int(self.index.samples["shard"][index])
         first, count = int(self._first[shard]), int(self._first[shard + 1] - self._first[shard])
         return (first + (index - first + step) % count for step in range(count))
 
     def _fetch(self, index: int, position: int) -> Sample:
-        """One sample's bytes, verified."""
+        """Return a sample with verified bytes."""
         began = time.perf_counter()
         row = self.index.samples[index]
         shard, offset, size, crc32 = int(row["shard"]), int(row["offset"]), int(row["size"]), int(row["crc32"])
@@ -201,16 +196,16 @@ class Reader:
         return Sample(index, position, key, data, int(row["label"]))
 
     def _range(self, index: int) -> tuple[int, int, int]:
-        """Shard, offset and bytes of a sample and the tar header before it, which holds its key."""
+        """Return shard, offset and size of a sample together with the tar header before it, which holds its key."""
         row = self.index.samples[index]
         return int(row["shard"]), int(row["offset"]) - _HEADER, int(row["size"]) + _HEADER
 
     def _note(self, index: int, key: str, error: Exception) -> None:
-        """Count a bad sample, and stop where there are too many or the policy says so."""
+        """Count a bad sample; raise UserError if there are too many, or if the policy is to raise."""
         shard = self.index.shards[int(self.index.samples["shard"][index])]
         self.bad[index] = f"sample {index} (key {key!r}, shard {shard.name}): {error}"
         self._counters.corrupt += 1
-        advice = "Copy the shard again from where it is whole, or pack the dataset again."
+        advice = "Copy the shard again from a good copy, or pack the dataset again."
         if self.config.on_corrupt == "raise":
             raise UserError(
                 f"A sample of {self.index.url!r} is corrupt: {self.bad[index]}. {advice} To train on "
@@ -227,9 +222,7 @@ class Reader:
     # Reading an epoch
 
     def order(self, seed: int, epoch: int, global_batch: int, group: int = GROUP) -> Order:
-        """The order of an epoch: a function of the dataset, these arguments and the configured streams and
-        window.
-        """
+        """Return the order of an epoch: a function of dataset, arguments, and configured streams and window."""
         counts = self.index.counts
         window = default_window(counts) if self.config.window is None else self.config.window
         streams = self.config.streams or default_streams(len(counts), window, max(1, global_batch // group))
@@ -247,12 +240,14 @@ class Reader:
     def iterate(
         self, portion: Portion, *, worker: int = 0, workers: int = 1, fn: Callable[[Sample], Any] = _itself
     ) -> Iterator[Share[Any]]:
-        """A portion's share of every micro-batch, of samples or of `fn` of them (see `read`).
+        """Yield a portion's share of every micro-batch: samples, or `fn` of each (see `read`).
 
-        Worker w of W takes every W-th micro-batch, counted from `consumed`: read round robin, the workers'
-        shares are in order. Which samples make a micro-batch depends on neither ranks nor workers. Positions
-        at the end of the epoch that fill no global batch are left out. Raises UserError for sizes that cannot
-        be shared out, and where the dataset is smaller than a global batch.
+        Worker w of W takes every W-th micro-batch, counted from `consumed`. If the workers are read in turn, their
+        shares are in order. The samples of a micro-batch depend on neither ranks nor workers. Positions at the end of
+        the epoch that do not fill a global batch are left out.
+
+        Raises:
+            UserError: the sizes cannot be shared out, or the dataset is smaller than a global batch.
         """
         global_batch, group, accumulate = portion.global_batch, portion.group, portion.accumulate
         check_sizes(global_batch, group, accumulate, portion.world)
@@ -284,9 +279,7 @@ class Reader:
             before = now
 
     def iterate_all(self, rank: int = 0, world: int = 1, worker: int = 0, workers: int = 1) -> Iterator[Sample]:
-        """Every sample once, in the order of the index; ranks, then their workers, take consecutive ranges of
-        it.
-        """
+        """Yield every sample once, in the order of the index; ranks, then their workers, take consecutive ranges."""
         part, parts = rank * workers + worker, world * workers
         n = len(self.index)
         return self.iterate_ranges([range(part * n // parts, (part + 1) * n // parts)])
@@ -302,7 +295,7 @@ class Reader:
             yield _key(self._shards.read(shard, int(row["offset"]) - _HEADER, _HEADER, 0)[0])
 
     def iterate_ranges(self, ranges: Iterable[range]) -> Iterator[Sample]:
-        """The samples of some ranges of the index, in order; while one shard is read, the next is fetched."""
+        """Yield the samples of some ranges of the index, in order; while one shard is read, the next is fetched."""
         held = -1
         for index in (index for some in ranges for index in some):
             shard = int(self.index.samples["shard"][index])
@@ -312,7 +305,7 @@ class Reader:
             yield self._one(_itself, index, index)
 
     def iterate_lists(self, lists: Iterable[Sequence[int]]) -> Iterator[Sample]:
-        """The samples of some lists of indices, in order; while one list is read, shards of the next are fetched."""
+        """Yield the samples of some lists of indices, in order; shards of the next list are fetched meanwhile."""
         number_of = self.index.samples["shard"]
         waiting: Sequence[int] | None = None
         for following in itertools.chain(lists, [None]):

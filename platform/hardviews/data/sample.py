@@ -1,4 +1,4 @@
-"""What reading a dataset yields: samples, and a rank's share of a micro-batch."""
+"""The results of reading a dataset: samples, and a rank's share of a micro-batch."""
 
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -12,7 +12,7 @@ T = TypeVar("T")
 class Sample:
     """One sample: its row in the index, its position in the epoch, and its encoded image.
 
-    `index` names the sample that `data` is of, also where it stands in for a corrupt one.
+    `index` belongs to the image in `data`, even if it is the substitute of a corrupt sample.
     """
 
     index: int
@@ -26,9 +26,9 @@ class Sample:
 class Share(Generic[T]):
     """One rank's share of one micro-batch.
 
-    The micro-batch is at positions [start, stop) of the epoch, the share at [first, last); `samples[i]`
-    belongs to position first + i. `counters` is what this share added. Once every share up to it is used,
-    `stop` is `consumed`.
+    The micro-batch is at positions [start, stop) of the epoch, the share at [first, last); `samples[i]` belongs to
+    position first + i. `counters` holds the cost of this share. Once every share up to this one is used, `consumed` is
+    `stop`.
     """
 
     start: int
@@ -40,7 +40,7 @@ class Share(Generic[T]):
 
 
 class CorruptSample(Exception):
-    """A sample's bytes are not those that were packed; the message is the reason."""
+    """The bytes of a sample differ from the packed ones; the message is the reason."""
 
     def __init__(self, reason: str, key: str) -> None:
         super().__init__(reason)

@@ -30,12 +30,12 @@ class Scan:
 
     Attributes:
         root: the folder.
-        paths: of images, relative to it, in alphabetical order.
+        paths: paths of images, relative to `root`, in alphabetical order.
         others: number of other files by extension.
         hidden: number of files whose names begin with a dot.
         machines: number of folders made by machines, by name.
         unreadable: folders that cannot be read, and why.
-        repeated: links to folders that are read at another place, or that lead back to where they are.
+        repeated: links to folders that are read at another place, or that contain the link.
         empty: folders without an image.
     """
 
@@ -88,7 +88,7 @@ class Scan:
 
 
 def scan(root: str) -> Scan:
-    """Walk through a folder; raises UserError if it cannot be read.
+    """Walk through a folder; raise UserError if it cannot be read.
 
     Links to folders are followed, since subsets are often made of them.
     """

@@ -1,6 +1,4 @@
-"""The shards of a dataset as open files of this machine: local ones directly, remote ones through the
-cache.
-"""
+"""The shards of a dataset as open files: local shards directly, remote ones through the cache."""
 
 import concurrent.futures
 import contextlib
@@ -23,18 +21,18 @@ from hardviews.storage.url import cache_bound, cache_folder
 
 logger = logging.getLogger(__name__)
 
-_MUCH = 0.25  # share of a shard's bytes from which on the whole of it is fetched
-_CHECKS = 16  # shards whose size is asked for at once
+_MUCH = 0.25  # a shard is fetched as a whole if at least this share of its bytes is needed
+_CHECKS = 16  # sizes of shards requested at once
 _AGAIN = 5.0  # seconds after which a shard that the cache had no room for is tried again
 
 
 class OpenShards:
-    """Descriptors of shards by number, opened when first needed; those needed soon are fetched in the
-    background.
+    """Descriptors of shards by number, opened when first needed; shards needed soon are fetched ahead.
 
-    What the cache has no room for is read range by range from the store: how much a process needs at once depends on
-    how many there are, and a job that loses one must not end for it. A store that does not answer is waited for as long
-    as a restart of it may take. Belongs to one process: descriptors, threads and connections do not survive a fork.
+    Shards without room in the cache are read range by range from the store. The number of shards that a process needs
+    depends on the number of processes, and a job that loses one must not end because of the cache. If a store does not
+    answer, reading waits for the time of a restart. An instance belongs to one process: descriptors, threads and
+    connections do not survive a fork.
     """
 
     def __init__(self, index: Index, folder: str | None, limit: int, ahead: int) -> None:
@@ -46,7 +44,7 @@ class OpenShards:
         self.cache = None if self.store.local else ShardCache(folder or cache_folder(), limit)
         self._open: dict[int, int] = {}
         self._live: set[int] = set()
-        self._kept: set[int] = set()  # the live ones and those needed soon
+        self._kept: set[int] = set()  # live shards and shards needed soon
         self._fetching: dict[int, concurrent.futures.Future[int]] = {}
         self._leaving: list[concurrent.futures.Future[int]] = []
         self._pool: concurrent.futures.ThreadPoolExecutor | None = None
@@ -56,9 +54,10 @@ class OpenShards:
         self._warned = False
 
     def read(self, number: int, offset: int, head: int, size: int) -> tuple[bytes, bytes]:
-        """The first `head` and the last bytes of `head + size` at an offset of a shard; fewer where it ends before.
+        """Return `head` bytes at an offset of a shard, and the `size` bytes after them; fewer at the end of the shard.
 
-        Raises UserError where the shard is missing, cut or replaced, or cannot be reached.
+        Raises:
+            UserError: the shard is missing, cut or replaced, or cannot be reached.
         """
         if self._inside(number):
             try:
@@ -74,7 +73,7 @@ class OpenShards:
 
     def _read_opened(self, number: int, offset: int, head: int, size: int) -> tuple[bytes, bytes]:
         descriptor = self._open[number]
-        # Two calls are cheaper than to cut, and copy, what one would bring.
+        # Two calls are cheaper than one whose result is divided and copied.
         return os.pread(descriptor, head, offset), os.pread(descriptor, size, offset + head)
 
     def _forget(self, number: int) -> None:
@@ -85,10 +84,9 @@ class OpenShards:
             self.cache.discard(self._index.shards[number])
 
     def expect(self, wanted: Iterable[tuple[int, int, int]]) -> None:
-        """Say what is read next, as ranges (shard, offset, size): of shards that are not on this machine they are
-        asked for now.
+        """Announce the next reads as ranges (shard, offset, size); ranges of shards elsewhere are requested now.
 
-        A shard that nobody said to keep is copied where much of it is wanted, and else read by these ranges.
+        A shard that is not among the kept ones is copied if much of it is needed, and else read by these ranges.
         """
         if self.cache is None:
             return
@@ -100,7 +98,7 @@ class OpenShards:
         self.ranges.expect([(shards[n].name, offset, size) for n, offset, size in wanted if not self._inside(n)])
 
     def again(self, number: int) -> bool:
-        """Whether damaged bytes of a shard may be read again with another outcome: not those of a local one.
+        """Return whether a second read of damaged bytes may succeed: not for a local shard.
 
         A cached copy that turned out damaged is fetched again, once.
         """
@@ -117,7 +115,7 @@ class OpenShards:
         return True
 
     def _inside(self, number: int) -> bool:
-        """Whether a shard lies on this machine, opened now if need be."""
+        """Return whether a shard lies on this machine; open it if necessary."""
         if number in self._open:
             return True
         if number in self._probed - self._kept and self.cache is not None:
@@ -136,9 +134,11 @@ class OpenShards:
         return True
 
     def descriptor(self, number: int) -> int:
-        """An open descriptor of a shard's bytes on this machine.
+        """Return an open descriptor of a shard's bytes on this machine.
 
-        Raises UserError where the shard is missing, cut or replaced; CacheFull where there is no room for it.
+        Raises:
+            UserError: the shard is missing, cut or replaced.
+            CacheFull: the cache has no room for it.
         """
         if number not in self._open:
             future = self._fetching.pop(number, None)
@@ -149,9 +149,9 @@ class OpenShards:
         return self._open[number]
 
     def keep(self, live: Iterable[int], soon: Iterable[int] = ()) -> None:
-        """Let go of all other shards; fetch or read ahead these, the live ones first.
+        """Release all other shards; fetch or read ahead these, the live ones first.
 
-        Where the cache cannot hold them all, those needed soon give way.
+        If the cache cannot hold all of them, the shards needed soon give way.
         """
         live, soon = list(live), list(soon)
         self._live, self._kept = set(live), {*live, *soon}
@@ -162,10 +162,10 @@ class OpenShards:
             if number in self._open or number in self._fetching or number in self._outside:
                 continue
             if self._outside and number not in self._live:
-                break  # no room for what is needed now: the less for what comes after
+                break  # without room for the live shards there is none for later ones
             if self.cache is None:
                 # The kernel reads the shard ahead, since samples are then asked for in random order.
-                with contextlib.suppress(OSError):  # reading tells
+                with contextlib.suppress(OSError):  # reading would fail too, with a message
                     os.posix_fadvise(self.descriptor(number), 0, 0, os.POSIX_FADV_WILLNEED)
                 continue
             if self._pool is None:
@@ -173,7 +173,7 @@ class OpenShards:
             self._fetching[number] = self._pool.submit(self._open_shard, number)
 
     def close(self) -> None:
-        """Let go of every shard, stop fetching, and wait for no store any more."""
+        """Release every shard, stop fetching, and wait for no store any more."""
         self.store.close()
         self.ranges.close()
         if self._pool is not None:
@@ -183,11 +183,9 @@ class OpenShards:
         self._close_leaving(wait=True)
 
     def check(self) -> None:
-        """Raise UserError where a shard is missing or of another size than the index says; reads no
-        sample.
-        """
+        """Raise UserError if a shard is missing or its size differs from the index; no sample is read."""
         store = open_store(self._index.url)
-        # One listing and not one request a shard, where the store has listings.
+        # One listing instead of one request a shard, if the store has listings.
         sizes = _listed(store)
         with concurrent.futures.ThreadPoolExecutor(_CHECKS, "check") as pool:
             found = pool.map(
@@ -200,8 +198,7 @@ class OpenShards:
         try:
             return self._open_shard(number)
         except CacheFull:
-            # What was fetched ahead may be what fills the cache: let go of it, and wait for what still
-            # arrives.
+            # Shards fetched ahead may fill the cache: release them, and wait for fetches that still run.
             self._release(self._live | {number})
             self._close_leaving(wait=True)
             return self._open_shard(number)
@@ -216,7 +213,7 @@ class OpenShards:
         self._close_leaving(wait=False)
 
     def _close_leaving(self, wait: bool) -> None:
-        """Close what was being fetched when it was let go of."""
+        """Close shards that were still being fetched when they were released."""
         staying = []
         for future in self._leaving:
             if not (wait or future.done()):
@@ -252,13 +249,13 @@ class OpenShards:
 
     def _wrong(self, shard: Shard, what: str) -> UserError:
         return UserError(
-            f"The shard {self.store.name(shard.name)} {what}. Copy it again from where it is whole, or pack "
+            f"The shard {self.store.name(shard.name)} {what}. Copy it again from a good copy, or pack "
             f"the dataset again with: hardviews pack --source IMAGES --out FOLDER --overwrite"
         )
 
 
 def _listed(store: Store) -> Mapping[str, int]:
-    """Return the sizes that a listing gives; none without the right to list, which reading does not need."""
+    """Return the sizes in a listing; empty without the right to list, which reading does not need."""
     try:
         return store.sizes()
     except Denied:

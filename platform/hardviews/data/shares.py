@@ -1,4 +1,4 @@
-"""Who reads what: a rank's share of a global batch, in whole groups of consecutive positions."""
+"""A rank's share of a global batch, in whole groups of consecutive positions."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ GROUP = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Portion:
-    """Which samples a rank reads: from position `consumed` of an epoch on, its share of every micro-batch.
+    """The samples that a rank reads: its share of every micro-batch, from position `consumed` of an epoch on.
 
     A global batch is `accumulate` micro-batches; `rank` of `world` takes its share in whole groups of `group` samples.
     """
@@ -25,7 +25,7 @@ class Portion:
 
 
 def check_sizes(global_batch: int, group: int, accumulate: int, world: int) -> None:
-    """Raise UserError, naming the nearest possible sizes, where a global batch cannot be shared out.
+    """Raise UserError, with the nearest possible sizes, if a global batch cannot be shared out.
 
     A global batch must be `accumulate` micro-batches of whole groups, each with at least one group a rank.
     """
@@ -51,12 +51,12 @@ def check_sizes(global_batch: int, group: int, accumulate: int, world: int) -> N
 
 
 def _possible(batch: int, group: int, accumulate: int) -> str:
-    """Return which sizes near those that do not fit do, as a sentence."""
+    """Return the nearest sizes that fit, as a sentence."""
     unit = group * accumulate
     if batch > unit or accumulate == 1:
         sizes = [size for size in (batch // unit * unit, -(-batch // unit) * unit) if size]
         return f"The nearest possible size{'s are' if len(sizes) > 1 else ' is'} {' or '.join(map(str, sizes))}."
-    # So many micro-batches want a batch many times as large, which the dataset may not fill.
+    # So many micro-batches need a much larger batch, which the dataset may not fill.
     size = max(group, batch // group * group)
     fewer = min(accumulate, size // group)
     while size // group % fewer:
@@ -66,9 +66,10 @@ def _possible(batch: int, group: int, accumulate: int) -> str:
 
 
 def most_processes(global_batch: int, group: int, accumulate: int) -> tuple[int, str]:
-    """Return how many processes a global batch can be shared out to at most, and why.
+    """Return the largest number of processes that can share a global batch, and the reason.
 
-    Raises UserError for sizes that cannot be shared out at all (see `check_sizes`).
+    Raises:
+        UserError: the sizes cannot be shared out at all (see `check_sizes`).
     """
     check_sizes(global_batch, group, accumulate, 1)
     groups = global_batch // (group * accumulate)
@@ -80,10 +81,12 @@ def most_processes(global_batch: int, group: int, accumulate: int) -> tuple[int,
 
 
 def share(start: int, global_batch: int, group: int, rank: int, world: int) -> tuple[int, int]:
-    """Positions [first, last) of one rank's share of the batch at positions [start, start + global_batch).
+    """Return positions [first, last) of one rank's share of the batch at positions [start, start + global_batch).
 
-    Shares are consecutive, hold whole groups, and differ by at most one group. Raises UserError for sizes
-    that cannot be shared out (see `check_sizes`).
+    Shares are consecutive, hold whole groups, and differ by at most one group.
+
+    Raises:
+        UserError: the sizes cannot be shared out (see `check_sizes`).
     """
     check_sizes(global_batch, group, 1, world)
     groups = global_batch // group
@@ -91,6 +94,6 @@ def share(start: int, global_batch: int, group: int, rank: int, world: int) -> t
 
 
 def micro_batches(start: int, global_batch: int, accumulate: int) -> list[tuple[int, int]]:
-    """Start and size of each micro-batch of a global batch: fixed positions, whatever the world size."""
+    """Return start and size of each micro-batch of a global batch; they do not depend on the world size."""
     size = global_batch // accumulate
     return [(start + number * size, size) for number in range(accumulate)]

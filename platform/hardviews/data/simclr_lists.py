@@ -1,7 +1,7 @@
 """SimCLR's published lists of labelled images of ImageNet: 1 and 10 % (Chen et al. 2020, section 4).
 
 Files of google-research/simclr (Apache-2.0), folder `imagenet_subsets`: one file name a line, without a folder. They
-are not shipped: the user gives a file, or it is fetched. It is refused unless its SHA-256 is the published one's.
+are not shipped: the user gives a file, or it is fetched. A file with another SHA-256 than the published one is refused.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ from hardviews.progress import progress
 from hardviews.storage.store import open_store
 
 PLACE = "https://raw.githubusercontent.com/google-research/simclr/master/imagenet_subsets"
-"""Where the lists are fetched from."""
-_PATIENCE = 10.0  # seconds that a fetch is tried for
+"""Address from which the lists are fetched."""
+_PATIENCE = 10.0  # seconds until a fetch is given up
 _SHOWN = 3
 
 
@@ -34,7 +34,7 @@ class PublishedList:
 
     @property
     def called(self) -> str:
-        """What records call it: the name, and the first digits of the checksum."""
+        """Return its name in records: the name, and the first digits of the checksum."""
         return f"{self.name} (SHA-256 {self.sha256[:8]})"
 
 
@@ -54,10 +54,10 @@ LISTS = {
 def read_names(published: PublishedList, place: str | None = None) -> list[str]:
     """Return the names of the images in a list.
 
-    place: path or URL of the file, or of the folder that it lies in; None fetches it.
+    `place` is path or URL of the file, or of its folder; None fetches the file.
 
     Raises:
-        UserError: it cannot be read, or is not the published one.
+        UserError: the file cannot be read, or is not the published one.
     """
     address = PLACE if place is None else os.path.expanduser(place)
     folder, _, file = address.rpartition("/") if address.endswith(".txt") else (address.rstrip("/"), "", published.file)
@@ -81,23 +81,23 @@ def read_names(published: PublishedList, place: str | None = None) -> list[str]:
 
 
 def _difference(published: PublishedList, data: bytes, found: str) -> str:
-    """Return in which way a file differs from a published list."""
+    """Return the difference between a file and a published list, in words."""
     other = next((one.name for one in LISTS.values() if one.sha256 == found), None)
     lines = data.count(b"\n")
     if other is not None:
         return f"it is {other}"
     if b"\r" in data and hashlib.sha256(data.replace(b"\r", b"")).hexdigest() == published.sha256:
-        return "its lines end as those of Windows"
+        return "its lines end in the way of Windows"
     if lines < published.images:
         return f"it has {lines:,} lines and the list {published.images:,}, so it may be cut"
     return f"it has {lines:,} lines and the list {published.images:,}"
 
 
 def rows_of(index: Index, published: PublishedList, place: str | None) -> list[int]:
-    """Return the rows of a packed dataset that a list names, in its order; the keys of all images are read.
+    """Return the rows of a packed dataset that a list names, in the dataset's order; the keys of all images are read.
 
     Raises:
-        UserError: as `read_names`; or an image of the list is not in the dataset, or is there twice.
+        UserError: as `read_names` does; or an image of the list is not in the dataset, or is there twice.
     """
     wanted = {stem_of(name): name for name in read_names(published, place)}
     parts = {name.count("_") + 1 for name in wanted}

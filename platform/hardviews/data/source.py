@@ -1,4 +1,4 @@
-"""The contract of a source of images, what is left of one when a part is held out."""
+"""The contract of a source of images, and the division of a source into held-out images and the rest."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -12,9 +12,9 @@ Split = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The classes of an image that may have several: those in it, and those that are not to be judged in it.
+    """The classes of an image that may have several: classes in it, and classes that are not to be judged.
 
-    `ignored` are classes of which there are only objects that are too difficult to see. All other classes are absent.
+    `ignored` are classes whose objects in the image are all too difficult to see. All other classes are absent.
     """
 
     present: tuple[int, ...] = ()
@@ -27,9 +27,9 @@ class LabelSet:
 
 @dataclass(frozen=True)
 class Item:
-    """One image as it will be stored: `label` is -1 where there is none, `name` says where it came from.
+    """One image as it will be stored: `label` is -1 if there is none, `name` is its origin.
 
-    labels: of an image that may have several; then `label` is -1.
+    `labels` are the classes of an image that may have several; then `label` is -1.
     """
 
     key: str
@@ -43,8 +43,8 @@ class Item:
 class Source(Protocol):
     """A finite collection of images.
 
-    `read` is called from several threads. It raises OSError or ValueError for an image that cannot be had, and
-    UserError if no image can be had any more.
+    `read` is called from several threads. It raises OSError or ValueError if one image cannot be read, and UserError if
+    no image can be read any more.
     """
 
     @property
@@ -53,7 +53,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def key(self, i: int) -> str:
-        """A name without "." and "/", unique in the source."""
+        """Return a name without "." and "/", unique in the source."""
         ...
 
     def read(self, i: int) -> Item: ...
@@ -61,23 +61,23 @@ class Source(Protocol):
 
 @runtime_checkable
 class Named(Protocol):
-    """A source that knows where an image comes from without reading it."""
+    """A source that returns the origin of an image without reading it."""
 
     def name(self, i: int) -> str: ...
 
 
 @runtime_checkable
 class Pathed(Protocol):
-    """A source that knows the file of an image."""
+    """A source that returns the file of an image."""
 
     def path(self, i: int) -> str: ...
 
 
 @runtime_checkable
 class Stamped(Protocol):
-    """A source that knows, without reading its images, whether they are those of another day.
+    """A source that notices a change of its images without reading them.
 
-    `stamp` returns equal texts for equal images, labels and keys: names, sizes and times of change of files decide.
+    `stamp` returns equal texts for equal images, labels and keys. It depends on names, sizes and times of files.
     """
 
     def stamp(self) -> str: ...
@@ -85,23 +85,23 @@ class Stamped(Protocol):
 
 @runtime_checkable
 class HeldOutBy(Protocol):
-    """A source that knows which name of an image decides on which side of a hold-out it is."""
+    """A source that returns the name of an image that decides whether it is held out."""
 
     def held_out_by(self, i: int) -> str: ...
 
 
 def name_of(source: Source, i: int) -> str:
-    """Return where an image comes from, or its key if the source does not know."""
+    """Return the origin of an image, or its key if the source does not return an origin."""
     return source.name(i) if isinstance(source, Named) else source.key(i)
 
 
 def path_of(source: Source, i: int) -> str:
-    """Return the path of an image's file, or what `name_of` returns if the source does not know it."""
+    """Return the path of an image's file, or the result of `name_of` if the source does not return paths."""
     return (source.path(i) if isinstance(source, Pathed) else "") or name_of(source, i)
 
 
 def stamp_of(source: Source) -> str:
-    """Return the stamp of a source; of one without, that of its keys."""
+    """Return the stamp of a source; if it has none, a stamp of its keys."""
     if isinstance(source, Stamped):
         return source.stamp()
     return _digest(" ".join(source.key(i) for i in range(len(source))))
@@ -112,7 +112,7 @@ def _digest(text: str) -> str:
 
 
 def iterate(source: Source) -> Iterator[Item]:
-    """Every image of a source, in its order."""
+    """Yield every image of a source, in its order."""
     return (source.read(i) for i in range(len(source)))
 
 
@@ -147,11 +147,11 @@ class Subset:
 
 
 def hold_out(source: Source, split: Split, share: float, name: Callable[[int], str] | None = None) -> Source:
-    """The part of a source that is held out for testing, or the rest.
+    """Return the part of a source that is held out for testing, or the rest.
 
-    An image is held out if a hash of its name falls below `share`, in (0, 1). `name` must depend on the image alone.
-    By default it is the name that the source holds out by, or the key. So adding, removing or renaming other images
-    never moves an image across: a test set packed later cannot hold an image that was trained on.
+    An image is held out if a hash of its name falls below `share`, in (0, 1). `name` must depend on the image alone. By
+    default it is the source's own name for this purpose, or the key. So adding, removing or renaming other images never
+    moves an image to the other side. A test set packed later cannot hold a training image.
     """
     if not 0.0 < share < 1.0:
         raise UserError(f"hold_out={share} is not a share: give a number between 0 and 1, for example 0.2.")

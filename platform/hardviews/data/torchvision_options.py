@@ -1,4 +1,4 @@
-"""Options of torchvision's data sets, given as text: which part, which partition, which version."""
+"""Options of torchvision's data sets, given as text: part, partition, version."""
 
 import inspect
 import re
@@ -14,10 +14,10 @@ CLASSIFICATION = (
     *("ImageFolder", "ImageNet", "Imagenette", "KMNIST", "LFWPeople", "MNIST", "Omniglot", "OxfordIIITPet", "PCAM"),
     *("Places365", "QMNIST", "RenderedSST2", "SEMEION", "STL10", "SUN397", "SVHN", "StanfordCars", "USPS"),
 )
-"""Torchvision's datasets of images with one class label each, which need no other argument than their folder."""
+"""Torchvision's datasets of images with one class label each that need no argument but their folder."""
 
 MULTI_LABEL = ("VOCDetection",)
-"""Torchvision's datasets of which classes of images can be made: an image may have several."""
+"""Torchvision's datasets whose annotations yield classes of images; an image may have several."""
 
 SUPPORTED = CLASSIFICATION + MULTI_LABEL
 
@@ -29,7 +29,7 @@ _PARTS = {
     "Places365": ("train-standard", "val"),
     "VOCDetection": ("trainval", "test"),
 }
-"""Torchvision's names of a dataset's training and test part, if they are not `train` and `test`."""
+"""Torchvision's names of the training and test part, if they are not `train` and `test`."""
 
 _PART_PARAMETER = {"INaturalist": "version", "VOCDetection": "image_set"}
 """The parameter that names a part, if it is neither `train` nor `split`."""
@@ -50,7 +50,7 @@ def torchvision_class(name: str) -> Any:
     """Return a class of torchvision by its name.
 
     Raises:
-        UserError: it is not a classification dataset; with the names that are supported.
+        UserError: it is not a classification dataset; the message lists the supported names.
     """
     from torchvision import datasets
 
@@ -69,7 +69,7 @@ def check_torchvision(name: str) -> None:
     """Refuse the name of a class of torchvision that is not a classification dataset.
 
     Raises:
-        UserError: with the names that are supported.
+        UserError: the name is refused; the message lists the supported names.
     """
     torchvision_class(name)
 
@@ -80,12 +80,10 @@ def has_test_part(name: str) -> bool:
 
 
 def read_options(texts: Sequence[str], option: str) -> dict[str, str]:
-    """Return options given as `key=value`.
-
-    option: the words before them, for the message.
+    """Return options given as `key=value`; `option` is the word before them, for the message.
 
     Raises:
-        UserError: one has another form.
+        UserError: an option has another form.
     """
     found = {}
     for text in texts:
@@ -97,7 +95,7 @@ def read_options(texts: Sequence[str], option: str) -> dict[str, str]:
 
 
 def for_test(name: str, options: Mapping[str, str], test_options: Mapping[str, str]) -> dict[str, str]:
-    """Return the options of the test part: those of the training part except its name, and its own."""
+    """Return the options of the test part: the training part's options except its name, and its own options."""
     names = _names_of_part(name)
     return {key: value for key, value in options.items() if key not in names} | dict(test_options)
 
@@ -110,7 +108,7 @@ def names_part(name: str, options: Mapping[str, str]) -> bool:
 def arguments(name: str, split: Split | None, options: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Return the arguments of a dataset's class for each part that is joined, by the part's name.
 
-    split: our name of the part; `options` may name another one, or several, as in `train+val`.
+    `split` is our name of the part; `options` may name another one, or several, as in `train+val`.
 
     Raises:
         UserError: an option that the class does not have, or a value that it cannot have.
@@ -161,7 +159,7 @@ def _part_parameter(name: str) -> str | None:
 
 
 def _names_of_part(name: str) -> set[str]:
-    """Return the options that name a part; `split` does for every dataset that has parts."""
+    """Return the options that name a part; `split` works for every dataset that has parts."""
     parameter = _part_parameter(name)
     return set() if parameter is None else {"split"} | ({parameter} - {"train"})
 
@@ -171,7 +169,7 @@ def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
 
 
 def _value(name: str, key: str, text: str, default: Any) -> Any:
-    """Return the value that a text means, of the type of the parameter's default."""
+    """Return the value of a text, in the type of the parameter's default."""
     try:
         if isinstance(default, bool):
             return _BOOLEANS[text.lower()]

@@ -29,7 +29,8 @@ _FOLDERS = ("_base_folder", "base_folder", "_data_dir", "_data_path", "raw_folde
 class TorchvisionDataset:
     """A torchvision classification dataset, its images re-encoded as PNG (lossless).
 
-    part: a word of the keys, if several parts of one dataset are joined. made_of: all that decides on its content.
+    `part` is a word in the keys, if several parts of one dataset are joined. `made_of` is all that its content depends
+    on.
     """
 
     def __init__(self, dataset: Any, name: str, part: str = "", made_of: str = "") -> None:
@@ -88,11 +89,11 @@ def torchvision_dataset(
 ) -> Source:
     """Open a dataset of torchvision by its class name, for example CIFAR10, from the folder that holds it.
 
-    options: further ones of its class, as text: `partition`, `version`; `split` names one part, or several that are
-    joined, as in `train+val`. remedy: how the user has it downloaded.
+    `options` are further options of its class, as text: `partition`, `version`; `split` names one part, or several that
+    are joined, as in `train+val`. `remedy` is the user's way to download it.
 
     Raises:
-        UserError: the dataset is not there, with what to fetch and where to put it; an option is unknown.
+        UserError: the dataset is not there; the message names the archive and its place. Or an option is unknown.
     """
     kind = torchvision_class(name)
     parts = arguments(name, split, options or {})
@@ -151,7 +152,7 @@ def _folder(dataset: Any, root: str) -> str:
             folder = os.path.join(root, os.fspath(name))
             if os.path.isdir(folder):
                 return os.path.abspath(folder)
-    own = getattr(dataset, "root", root)  # of Caltech101 it is a folder in the root
+    own = getattr(dataset, "root", root)  # for Caltech101 a folder in the root
     return os.path.abspath(os.fspath(own) if isinstance(own, str | os.PathLike) else root)
 
 

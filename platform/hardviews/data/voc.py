@@ -1,7 +1,7 @@
 """Pascal VOC as a source of images with several classes each, from the boxes of torchvision's VOCDetection.
 
 A class is present in an image if it has an object that is not marked as difficult there. It is ignored if all of its
-objects are difficult (Everingham et al. 2010, section 4.1; VISSL's `create_voc_data_files.py` has the same rule).
+objects are difficult (Everingham et al. 2010, section 4.1; the same rule as in VISSL's `create_voc_data_files.py`).
 """
 
 import hashlib
@@ -25,7 +25,7 @@ _NUMBERS = {name: number for number, name in enumerate(CLASSES)}
 
 @dataclass(frozen=True)
 class Voc:
-    """Images of one part of one year. `files`: path relative to `root` and classes of each."""
+    """Images of one part of one year; `files` holds the path of each relative to `root`, and its classes."""
 
     root: str
     year: str
@@ -81,6 +81,6 @@ def label_set(path: str) -> LabelSet:
     except (OSError, ElementTree.ParseError, KeyError) as error:
         reason = f"class {error}" if isinstance(error, KeyError) else error
         raise UserError(
-            f"The annotations {path!r} are not those of Pascal VOC ({reason}). Unpack them again."
+            f"The annotations {path!r} are not annotations of Pascal VOC ({reason}). Unpack them again."
         ) from error
     return LabelSet(tuple(sorted(seen)), tuple(sorted(difficult - seen)))

@@ -40,25 +40,25 @@ REJECTS_NAME = "rejects.jsonl"
 
 _HEADER = 512  # bytes of a tar header and of a tar block
 _STAGING = ".packing-"
-_LEAVING = 10.0  # seconds that taking back waits for a store that does not answer
+_LEAVING = 10.0  # seconds to wait for a silent store while published files are removed
 _KEY = re.compile(r"[^./]{1,90}")
 _OURS = re.compile(r"shard-\d{6}\.tar")
 
 
 class Writer:
-    """Collects samples into shards, publishes them, and takes back what it published where packing fails.
+    """Collects samples into shards, publishes them, and removes the published files if packing fails.
 
-    A local target is filled at the end, from a hidden folder inside it. A remote one gets each shard when it
-    is full, while the next is being filled: two shards of local disk are all that is needed. Killed outright, it leaves
-    shards without an index, which are no dataset and which the next pack into the folder replaces.
+    A local target is filled at the end, from a hidden folder inside it. A remote target gets each shard once it is
+    full, while the next is being filled, so local disk must hold two shards. A killed process leaves shards without an
+    index. They are not a dataset, and the next pack into the folder replaces them.
     """
 
     def __init__(self, target: Store, shard_bytes: int, stale: list[str]) -> None:
         self._target, self._shard_bytes, self._stale = target, shard_bytes, stale
         self._shards: list[Shard] = []
-        self._rows: list[tuple[int, ...]] = []  # of the open shard
-        self._tables: list[npt.NDArray[Any]] = []  # of the closed ones: a tenth of the memory
-        self._label_sets: list[LabelSet] = []  # of all samples, or of none
+        self._rows: list[tuple[int, ...]] = []  # rows of the open shard
+        self._tables: list[npt.NDArray[Any]] = []  # rows of the closed shards, in a tenth of the memory
+        self._label_sets: list[LabelSet] = []  # one a sample, or none at all
         self._rejects: list[Reject] = []
         self._keys: set[str] = set()
         self._published: list[str] = []
@@ -100,7 +100,7 @@ class Writer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if self._tar is not None:
-            # A full disk does not take what is left in their buffers.
+            # If the disk is full, the rest of their buffers cannot be written.
             for closing in (self._tar, self._stream):
                 with contextlib.suppress(OSError) if kind is not None else contextlib.nullcontext():
                     closing.close()
@@ -109,7 +109,7 @@ class Writer:
         shutil.rmtree(self._folder, ignore_errors=True)
         os.close(self._lock)
         if self._claim is not None:
-            # A store that is away was waited for already.
+            # If the store is away, packing has waited for it already.
             with contextlib.suppress(UserError) if kind is not None else contextlib.nullcontext():
                 self._leave_remote(self._target.patient(_LEAVING), failed=kind is not None)
         elif kind is not None:
@@ -119,7 +119,7 @@ class Writer:
             self._target.remove_if_empty()
 
     def _leave_remote(self, target: Store, failed: bool) -> None:
-        """Take back what was published where packing failed, unless the folder is somebody else's by now."""
+        """Remove the published files if packing failed, unless another process has claimed the folder."""
         assert self._claim is not None
         self._claim.store = target
         if self._claim.holds():
@@ -148,7 +148,7 @@ class Writer:
         if self._tar is None:
             self._open_shard()
         offset = self._tar.tarstream.offset + _HEADER
-        for member in members:  # one call each: the writer sorts by extension, and the image comes first
+        for member in members:  # one call each: the writer sorts by extension, and the image must come first
             self._tar.write(member)
         row = (
             len(self._shards),
@@ -164,7 +164,7 @@ class Writer:
             self._label_sets.append(item.labels)
 
     def commit(self, classes: tuple[str, ...]) -> Index:
-        """Publish what is left, the index last, and load it."""
+        """Publish the remaining files, the index last, and load the index."""
         self._close_shard()
         if not self._tables:
             first = self._rejects[0]
@@ -198,7 +198,7 @@ class Writer:
         return Index.load(self._target.url)
 
     def _start(self) -> None:
-        """Make an earlier dataset no dataset before its first file is replaced."""
+        """Remove the index of an earlier dataset before its first file is replaced."""
         if not self._started:
             self._started = True
             if INDEX_NAME in self._stale:
@@ -227,7 +227,7 @@ class Writer:
             self._publish(self._name)
 
     def _publish(self, name: str) -> None:
-        """Move a file of the hidden folder to the target; of a remote one, in the background."""
+        """Move a file of the hidden folder to the target; to a remote target in the background."""
         source = os.path.join(self._folder, name)
         if self._claim is None or self._uploads is None:
             self._published.append(name)
@@ -239,12 +239,12 @@ class Writer:
         self._uploading = self._uploads.submit(self._target.put, source, name)
 
     def _uploaded(self) -> None:
-        """Wait for the shard that is being uploaded; raises what prevented it."""
+        """Wait for the upload of a shard; raise the error that prevented it."""
         if self._uploading is not None:
             self._uploading.result()
 
     def _send(self, name: str, content: bytes) -> None:
-        """Write a small file to a remote target; the index only where there is none."""
+        """Write a small file to a remote target; the index only if there is none."""
         assert self._claim is not None
         self._uploaded()
         self._claim.check()
@@ -259,7 +259,7 @@ class Writer:
 
 
 def _clear_interrupted(folder: str) -> None:
-    """Remove what a killed pack left in a folder; raises UserError where a pack into it is still running."""
+    """Remove the leftovers of a killed pack from a folder; raise UserError if a pack into it is still running."""
     for entry in os.scandir(folder):
         if not entry.name.startswith(_STAGING):
             continue
@@ -276,7 +276,7 @@ def _clear_interrupted(folder: str) -> None:
 
 
 def checksums(path: str) -> tuple[int, str]:
-    """CRC-32 and SHA-256 (hexadecimal) of a file."""
+    """Return CRC-32 and SHA-256 (hexadecimal) of a file."""
     crc32, sha256 = 0, hashlib.sha256()
     with open(path, "rb") as stream:
         for part in _parts(stream):

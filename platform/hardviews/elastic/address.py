@@ -1,4 +1,4 @@
-"""Addresses: where the coordinator of a job is, and what of this machine its peers reach."""
+"""Addresses: of the coordinator of a job, and of this machine for its peers."""
 
 import fcntl
 import socket
@@ -12,7 +12,7 @@ RENDEZVOUS_VARIABLE = "HARDVIEWS_RENDEZVOUS"
 """Environment variable: `host:port` of the coordinator of a job whose processes all run on this machine."""
 
 NODE_VARIABLE = "HARDVIEWS_NODE"
-"""Environment variable: a node's name, where several are on one machine; else the host's name is the node's."""
+"""Environment variable: a node's name, if several nodes are on one machine; else it is the host's name."""
 
 LAST_PORT = 65535
 
@@ -20,7 +20,7 @@ _SIOCGIFADDR = 0x8915  # linux/sockios.h
 
 
 def address(variables: Mapping[str, str]) -> tuple[str, int] | None:
-    """Reads the coordinator's host and port from environment variables; None if they are not set.
+    """Read the coordinator's host and port from environment variables; None if they are not set.
 
     Raises:
         UserError: the variable is not an address.
@@ -38,7 +38,7 @@ def address(variables: Mapping[str, str]) -> tuple[str, int] | None:
 
 
 def reserve(host: str, port: int = 0) -> socket.socket:
-    """Keeps a port of an address of this machine, 0 for a free one, from all others but the processes that share it.
+    """Reserve a port of an address of this machine, 0 for a free one, for the processes that share it.
 
     The socket is bound but does not listen, so connections reach only the process that binds it as well, with
     SO_REUSEPORT.
@@ -50,14 +50,14 @@ def reserve(host: str, port: int = 0) -> socket.socket:
 
 
 def check_free(host: str, port: int) -> None:
-    """Raises OSError where a port is taken, also by a process that would share it, as `reserve` lets all of a user."""
+    """Raise OSError if a port is taken, also if its owner would share it, as `reserve` does with all of a user."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended hold no port
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ports of ended connections count as free
         probe.bind((host, port))
 
 
 def interface(host: str) -> str | None:
-    """Returns the name of the network interface that has an IPv4 address; None where it cannot be told."""
+    """Return the name of the network interface that has an IPv4 address; None if it cannot be determined."""
     if host.startswith("127.") or host == "::1":
         return "lo0" if sys.platform == "darwin" else "lo"
     if not sys.platform.startswith("linux") or ":" in host:

@@ -1,4 +1,4 @@
-"""The agent: one a node, started once; it takes its node's processes from round to round until the job is over.
+"""The agent: one a node, started once; it leads its node's processes from round to round until the job is over.
 
 `python -m hardviews.elastic.agent --job NAME --nodes 1:2 -- hardviews.cli pretrain ...` finds the coordinator and waits
 for a round. Then it runs `python -m hardviews.cli pretrain ...` in the round's number of processes, with
@@ -33,19 +33,20 @@ from hardviews.elastic.worker import EVICTED, GRACE_VARIABLE, MISTAKE
 from hardviews.errors import UserError
 
 TICK = 0.05  # seconds between two looks at everything
-BEAT = 0.5  # seconds between two words to the processes
+BEAT = 0.5  # seconds between two messages to the processes
 
 STRAGGLE = 2.0
-"""Seconds that the other processes of a node, or one that has said that it fails, get to end by themselves."""
+"""Seconds for processes to end by themselves, if another process of the node failed or they reported a failure."""
 
 PREPARATIONS = 3
-"""Times in a row that the libraries may fail to load."""
+"""Number of times in a row that the libraries may fail to load."""
 
 AWAY = 120.0
-"""Seconds without a word from the coordinator of this machine until its job is over for a node that does not train."""
+"""Seconds of silence of this machine's coordinator after which the job is over for a node that does not train."""
 
 LAST_WAIT = 60.0
-"""Seconds that the agent of a failed job waits for its pod's end; if it ended at once, the kubelet would restart it."""
+"""Seconds that the agent of a failed job waits for the end of its pod: if it ended first, the kubelet would restart it.
+"""
 
 
 class _Over(Exception):
@@ -57,7 +58,7 @@ class _Over(Exception):
 
 
 class Agent:
-    """Takes a node's processes from round to round."""
+    """Leads a node's processes from round to round."""
 
     def __init__(self, config: AgentConfig, command: Sequence[str]) -> None:
         """Prepare; `run` does the work."""
@@ -66,7 +67,7 @@ class Agent:
         self.asked: int | None = None  # the signal that asked to leave
         self.hasty = False  # asked twice: no grace
         self.launcher = os.getppid()
-        self.running = 0  # processes of this node
+        self.running = 0  # number of processes of this node
         self.reporter = Reporter(time.monotonic())
         self.reached: int | None = None
         self.server = ForkServer(config.prepare or command[0], config.limits, command[1:])
@@ -107,7 +108,7 @@ class Agent:
         return code
 
     def _await_pods_end(self) -> None:
-        """The job has failed for good, and Volcano deletes its pods once the coordinator has ended: wait for that."""
+        """Wait for the end of the pod: Volcano deletes the pods of a failed job once the coordinator has ended."""
         deadline = time.monotonic() + LAST_WAIT
         while self.asked is None and time.monotonic() < deadline:
             time.sleep(TICK)
@@ -118,10 +119,10 @@ class Agent:
         self.asked = number
 
     def _look(self) -> JobView | None:
-        """Let a moment pass; return how the job stands.
+        """Wait a moment; return the state of the job.
 
         Raises:
-            _Over: nothing is left to do for this agent.
+            _Over: this agent has nothing left to do.
         """
         time.sleep(TICK)
         reap()
@@ -146,7 +147,7 @@ class Agent:
         return view
 
     def _await_server(self) -> None:
-        """Wait until processes can be forked at once; the other nodes do not wait for this one until it asks."""
+        """Wait until processes can be forked at once; other nodes do not wait for this one before it asks."""
         if self.server.ready and self.server.lost:
             self._say("the prepared process has ended; loading anew")
             self._reload()
@@ -170,7 +171,7 @@ class Agent:
         self.server.warm_up()
 
     def _give_up(self, reason: str) -> None:
-        """End the job, if this node is needed for it; else this node alone: the others train."""
+        """End the job if this node is needed for it; else end this node alone, and the others go on."""
         view = self.rendezvous.view
         if view and view.round and not view.broken and view.round.place(self.me) is None:
             leave_word(reason)
@@ -183,7 +184,7 @@ class Agent:
     def _await_round(self) -> Round | None:
         """Wait until the coordinator has chosen this agent for a round that it has not yet been in.
 
-        None is returned if the prepared process ends meanwhile: it is to be made anew first.
+        Return None if the prepared process ends meanwhile: another one must be made first.
         """
         mark("rendezvous_began")
         serial = self.rendezvous.tell(AgentState.WAITING, reached=self.reached)
@@ -201,7 +202,7 @@ class Agent:
                 if not view.broken:
                     mark("rendezvous_done", round=view.round.number, nodes=len(view.round.members))
                     return view.round
-                # Another member is lost already: take the round up and be through with it.
+                # Another member is lost already: take the round up and end it at once.
                 serial = self.rendezvous.tell(AgentState.WAITING, view.round)
             if view and view.full_without(self.me):
                 if not surplus:
@@ -219,7 +220,7 @@ class Agent:
                 )
 
     def _is_new(self, round: Round) -> bool:
-        """Whether this agent was chosen for a round and has not yet been in it."""
+        """Return whether this agent was chosen for a round and has not yet been in it."""
         last = self.rendezvous.round
         return round.place(self.me) is not None and (last is None or round.number > last.number)
 
@@ -229,7 +230,7 @@ class Agent:
         assert place is not None  # the round was chosen for it
         variables = {GRACE_VARIABLE: str(self.config.grace)}
         if name := interface(round.members[place].address):
-            # Else gloo takes the interface of whatever address the host's name has.
+            # Otherwise gloo takes the interface of the address that the host's name resolves to.
             variables |= {key: name for key in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME") if not os.environ.get(key)}
         self.rendezvous.tell(AgentState.RUNNING, round)
         try:
@@ -255,16 +256,16 @@ class Agent:
             self.running = 0
 
     def _await_end(self, workers: Workers) -> None:
-        """The training is complete: let the processes end by themselves, for as long as a save may take."""
+        """Let the processes of a complete training end by themselves, for as long as a save may take."""
         deadline = time.monotonic() + self.config.grace
         while workers.alive and time.monotonic() < deadline and not self.hasty:
             workers.beat()
             time.sleep(TICK)
 
     def _watch(self, workers: Workers, round: Round) -> None:
-        """Watch the processes of a round until all have ended, or have to."""
-        deadline: float | None = None  # for the processes to end by themselves
-        stopping = told = False
+        """Watch the processes of a round until all have ended, or must end."""
+        deadline: float | None = None  # until which the processes may end by themselves
+        stopping = informed = False
         beaten = 0.0
         while workers.alive:
             view = self._look()
@@ -286,8 +287,8 @@ class Agent:
                 self.rendezvous.tell(AgentState.LEAVING, written=workers.written)
                 if self.hasty:
                     deadline = now
-            if not told and view and view.ends(round):
-                told = True
+            if not informed and view and view.ends(round):
+                informed = True
                 if workers.failure is None:
                     mark("peer_lost", round=round.number, lost=list(view.lost) if view else [])
                 workers.tell_broken()
@@ -300,7 +301,7 @@ class Agent:
         self._conclude(workers, round, stopping)
 
     def _end_standing(self, workers: Workers, worker: Worker, words: str) -> None:
-        """End the processes of this node, one of which stands still: the next round begins with new ones."""
+        """End the processes of this node, one of which is stuck: the next round begins with new ones."""
         self._say(f"{words}: the processes of this node are ended, and the next round begins with new ones")
         mark("stands_still", failed=worker.rank)
         worker.failing = words
@@ -321,7 +322,7 @@ class Agent:
             self.rendezvous.tell(stepped=True, reached=self.reached, batch=workers.batch)
 
     def _after_an_end(self, workers: Workers, deadline: float | None, stopping: bool, now: float) -> float | None:
-        """When one process has ended, or says that it fails, limit the time of the others of this node."""
+        """Limit the time of this node's other processes once one has ended, or has reported a failure."""
         codes = {worker.code for worker in workers.all}
         if any(worker.rank == 0 and worker.code == 0 for worker in workers.all):
             self.rendezvous.tell(finished=True)
@@ -335,7 +336,7 @@ class Agent:
         return deadline
 
     def _conclude(self, workers: Workers, round: Round, stopping: bool) -> None:
-        """Draw the consequence of how the processes have ended."""
+        """Report the end of the processes to the coordinator, or end the job."""
         codes = [worker.code for worker in workers.all]
         failure = workers.failure
         mistake = next((worker for worker in workers.all if worker.user or worker.code == MISTAKE), None)
@@ -353,7 +354,7 @@ class Agent:
         return None
 
     def _await_finish(self, round: Round, finished: bool) -> None:
-        """This node is done: wait for the others, unless the round breaks before rank 0 is done as well."""
+        """Wait for the other nodes after this one is done, unless the round breaks before rank 0 is done too."""
         self.rendezvous.tell(AgentState.DONE, finished=finished)
         while not ((view := self._look()) and view.ends(round)):
             if self.asked is not None and not finished:
@@ -362,7 +363,7 @@ class Agent:
                 raise _Over(0 if finished else FAILED)
 
     def _fail(self, verdict: Verdict) -> None:
-        """End the job on all nodes: tell the coordinator, as long as it takes."""
+        """End the job on all nodes: report to the coordinator until it answers."""
         self.rendezvous.tell(failed=verdict)
         while True:
             self._look()

@@ -1,7 +1,7 @@
-"""The coordinator: a tiny process that decides who trains with whom and knows when the job is over.
+"""The coordinator: a tiny process that forms the rounds of training nodes and notices the end of the job.
 
-It trains nothing and holds nothing that its agents do not know as well. So a job survives the loss of any process that
-trains; and it trains on while the coordinator itself is away: a new one learns from the agents how things stand.
+It does not train, and its agents have all of its state too. So a job survives the loss of any training process. The job
+also trains on while the coordinator itself is away: a new coordinator takes the state from the agents.
 
 It exits with 0 when the training is complete and with 3 when the job has failed for good. Any other end is a crash.
 """
@@ -35,26 +35,28 @@ FAILED = 3
 """Exit code: the job has failed for good."""
 
 TERMINATION_LOG = Path("/dev/termination-log")
-"""Kubernetes shows what a container wrote there before it ended."""
+"""File whose content Kubernetes shows after the end of a container."""
 
 
-_SETTLE = 5.0  # seconds
+_SETTLE = 5.0  # seconds for the agents' processes to end
 _PLACES = "there is /pulse, /status and /metrics"
 
 
 @dataclass(frozen=True)
 class CoordinatorConfig:
-    """What the coordinator listens on and how long it waits; times in seconds."""
+    """The address and the waiting times of the coordinator; times in seconds."""
 
     host: str = "127.0.0.1"
     port: int = 29500
-    shared: bool = False  # the port is reserved for us by the process that launched us
-    alone: float = 0.0  # without any living agent for so long the job has failed; 0: wait for ever
-    linger: float = 30.0  # after the end, at most so long for the agents to hear of it
-    settle: float = 0.0  # then for their processes to end: with the job, Volcano ends pods and forgets their logs
-    search: float = 5.0  # one that replaces another ends no sooner after its start: agents still look for it
+    shared: bool = False  # the process that launched this one has reserved the port
+    alone: float = 0.0  # the job has failed after this time without a living agent; 0: wait for ever
+    linger: float = 30.0  # longest wait after the end until the agents have received it
+    settle: float = (
+        0.0  # further wait for their processes to end: with the job, Volcano ends pods and deletes their logs
+    )
+    search: float = 5.0  # a replacement runs at least so long after its start, since agents still look for it
     interval: float = 0.1
-    report: float = 0.0  # between two lines on how the job stands; 0: none
+    report: float = 0.0  # between two lines on the state of the job; 0: none
     patience: Deadlines = field(default_factory=Deadlines)
 
 
@@ -75,7 +77,7 @@ class Coordinator(ThreadingHTTPServer):
         self.membership = Membership(uuid.uuid4().hex, time.monotonic(), config.patience)
         self.job: str | None = None
         self.command = ""
-        self.began = self.moved = time.monotonic()  # `moved`: when an agent was last heard of
+        self.began = self.moved = time.monotonic()  # `moved`: time of the last message of an agent
         self.reporter = Reporter(self.began, config.report)
         self.pace = Pace()
         self.allow_reuse_port = config.shared
@@ -84,12 +86,12 @@ class Coordinator(ThreadingHTTPServer):
         super().__init__((config.host, config.port), _Handler)
 
     def server_bind(self) -> None:
-        """Bind without looking up the host's name, which nobody needs and a cluster's name server may delay."""
+        """Bind without a look-up of the host's name: nobody needs it, and a cluster's name server may delay it."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = self.config.host, self.server_address[1]
 
     def hear(self, pulse: Pulse) -> tuple[int, bytes]:
-        """Take in a pulse; return the answer's status and body."""
+        """Process a pulse; return the answer's status and body."""
         with self.lock:
             self.job = self.job or pulse.job
             self.command = self.command or pulse.command
@@ -103,18 +105,18 @@ class Coordinator(ThreadingHTTPServer):
             return 200, self.membership.hear(pulse, now).to_json()
 
     def disconnected(self, agent: str) -> None:
-        """Take in that the connection of an agent was closed."""
+        """Note that the connection of an agent was closed."""
         with self.lock:
             self.membership.disconnected(agent, time.monotonic())
 
     def status(self) -> bytes:
-        """Say how the job stands, for who only asks."""
+        """Return the state of the job, for a reader that is not an agent."""
         with self.lock:
             view = self.membership.view(time.monotonic())
             return json.dumps({"job": self.job, "command": self.command, **asdict(view)}).encode()
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
-        """Say how the job stands, for Prometheus.
+        """Return the state of the job, for Prometheus.
 
         Args:
             accept: the header of the request.
@@ -122,7 +124,10 @@ class Coordinator(ThreadingHTTPServer):
         Returns:
             The text, and its content type.
         """
-        from hardviews.elastic.metrics import Figures, exposition  # a coordinator that nobody scrapes stays smaller
+        from hardviews.elastic.metrics import (
+            Figures,
+            exposition,
+        )  # imported late: a coordinator without such readers stays smaller
 
         with self.lock:
             now = time.monotonic()
@@ -145,7 +150,7 @@ class Coordinator(ThreadingHTTPServer):
                     news, self.membership.news = self.membership.news, []
                     view = self.membership.view(now)
                     self.pace.note(view.reached, now)
-                # On one machine the agents' own words stand in the same log.
+                # On one machine the agents' own messages are in the same log.
                 for sentence in () if self.config.shared else news:
                     print(sentence, file=sys.stderr, flush=True)
                 if self.config.report and (line := self.reporter.job(view, now)):
@@ -161,7 +166,7 @@ class Coordinator(ThreadingHTTPServer):
             self.server_close()
 
     def _linger(self) -> str | None:
-        """Wait until the agents know of the end; one that replaces another does not know yet who they all are."""
+        """Wait until the agents have received the end; a replacement may not have heard of all agents yet."""
         deadline = time.monotonic() + self.config.linger
         found = self.began + self.config.search if self.membership.adopted else 0.0
         while time.monotonic() < deadline:
@@ -217,11 +222,11 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             super().handle()
         except OSError:
-            self.close_connection = True  # reset by the other side: it is dead, or comes again
+            self.close_connection = True  # reset by the other side, which has ended or will connect again
 
     def _answer(self, status: int, body: bytes, content: str = "application/json") -> None:
         if status >= 400:
-            self.close_connection = True  # what is left of the request is not read
+            self.close_connection = True  # the rest of the request is not read
         self.send_response(status)
         self.send_header("Content-Type", content)
         self.send_header("Content-Length", str(len(body)))
@@ -231,7 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing of single requests."""
+        """Log no single requests."""
 
 
 def _refusal(reason: str) -> bytes:
@@ -244,12 +249,12 @@ def _announce(reason: str) -> None:
 
 
 def leave_word(reason: str) -> None:
-    """Leave the reason of an end where `torchx status` finds it."""
+    """Write the reason of an end to the file that `torchx status` reads."""
     try:
         if TERMINATION_LOG.exists():
             TERMINATION_LOG.write_text(reason)
     except OSError:
-        return  # not in a container that may write it
+        return  # not in a container, or the container may not write it
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -259,7 +264,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the coordinator: `python -m hardviews.elastic.coordinator`.
 
-    Where HARDVIEWS_RENDEZVOUS is set (all processes on one machine), it overrides the address.
+    If all processes run on one machine, HARDVIEWS_RENDEZVOUS is set and overrides the address.
     """
     default = CoordinatorConfig()
     parser = argparse.ArgumentParser(description="Host the rendezvous of one job until it is over.")

@@ -1,6 +1,6 @@
-"""The variables by which torchrun, our agents and others say which of several processes this one is.
+"""The variables of torchrun, our agents and others that hold the rank of this process among several.
 
-Every such variable is read here. One that is set and empty counts as unset.
+Every such variable is read here. An empty variable counts as unset.
 """
 
 import os
@@ -23,15 +23,15 @@ _NAMES = (
 
 @dataclass(frozen=True)
 class Launched:
-    """This process among those that train together.
+    """The place of this process among the processes that train together.
 
     Attributes:
-        rank: from 0, among `size` processes.
-        local_rank: from 0, among the `local_size` processes of this node.
-        host: of rank 0, empty if this process is alone and no agent of ours started it.
-        port: of rank 0.
-        restarts: how often the job began again.
-        ours: whether an agent of ours started this process.
+        rank: rank from 0, among `size` processes.
+        local_rank: rank from 0, among the `local_size` processes of this node.
+        host: host of rank 0, empty if this process is alone and was not started by our agent.
+        port: port of rank 0.
+        restarts: number of restarts of the job.
+        ours: whether our agent started this process.
         agent_store: whether torchrun's agent serves the processes' store itself.
     """
 
@@ -50,7 +50,7 @@ def launched(variables: Mapping[str, str] = os.environ) -> Launched:
     """Read the variables.
 
     Raises:
-        UserError: they contradict each other, or one is missing or not a number; it says which are set.
+        UserError: they contradict each other, or one is missing or not a number; the message lists the set ones.
     """
     given = {name: variables[name].strip() for name in _NAMES if variables.get(name, "").strip()}
     size = _number(given, "WORLD_SIZE", 1, least=1)
@@ -62,14 +62,14 @@ def launched(variables: Mapping[str, str] = os.environ) -> Launched:
     if rank >= size:
         raise _mistake(given, f"RANK must be below WORLD_SIZE, {size}")
     alone = "WORLD_SIZE" not in given
-    # What is left over of another start means nothing to a process that is alone.
+    # Leftover variables of another start do not matter to a process that is alone.
     local_size = 1 if alone else _number(given, "LOCAL_WORLD_SIZE", 1, least=1)
     local_rank = 0 if alone else _number(given, "LOCAL_RANK", 0)
     if local_size > size:
         raise _mistake(given, f"LOCAL_WORLD_SIZE, the processes of one node, must be at most WORLD_SIZE, {size}")
     if "LOCAL_WORLD_SIZE" in given and local_rank >= local_size:
         raise _mistake(given, f"LOCAL_RANK must be below LOCAL_WORLD_SIZE, {local_size}")
-    # An agent of ours names the place also to a process that is alone in its round.
+    # Our agent sets the place also for a process that is alone in its round.
     ours = bool(variables.get(ROUND_VARIABLE))
     placed = size > 1 or (ours and "MASTER_ADDR" in given)
     return Launched(

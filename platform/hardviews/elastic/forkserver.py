@@ -1,10 +1,9 @@
-"""The process that training processes are forked from, with all libraries loaded.
+"""The prepared process, from which training processes are forked: it has loaded all libraries.
 
-A process that imports torch, timm, mlflow and the rest takes seconds before its first own line. The fork server does
-that once, while the node waits for its first round; a process forked from it begins at once.
-
-Everything that waits for it is done by one thread, for two reasons. The agent itself must never wait without a bound:
-the fork server may be stopped. And the kernel ends the fork server with the thread that started it.
+A process that imports torch, timm, mlflow and the rest takes seconds before its first own line. The fork server imports
+them once, while the node waits for its first round; a process forked from it begins at once. One thread does all waits
+for it, for two reasons. The agent itself must never wait without a bound, and the fork server may be stopped. And the
+kernel ends the fork server together with the thread that started it.
 """
 
 import importlib
@@ -36,7 +35,7 @@ _REPORT = 60.0  # seconds for the first forked process to end, once it has answe
 
 @dataclass(frozen=True)
 class Capacity:
-    """How many processes a command can use at most, and why, in a few words."""
+    """The most processes that a command can use, and the reason in a few words."""
 
     processes: int
     reason: str
@@ -46,29 +45,29 @@ class ForkServer:
     """The prepared process that workers are forked from."""
 
     def __init__(self, preload: str, limits: Limits, words: Sequence[str] = ()) -> None:
-        """Name the module whose import loads what workers need.
+        """Name the module whose import loads the workers' libraries.
 
         Args:
-            preload: the module; if it has a function `capacity`, this is asked for the most processes.
-            limits: how long the process may be stopped, or load.
+            preload: name of the module; if it has a function `capacity`, it returns the most processes.
+            limits: limits of its time stopped, or of its loading.
             words: arguments of the command.
 
         Raises:
-            UserError: no folder takes the sockets of processes.
+            UserError: no folder can hold the sockets of processes.
         """
         use_short_folder()
         self.context: ForkServerContext = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload([LEASH, preload])
         self.ready = False
         self.capacity: Capacity | None = None
-        self.failures = 0  # preparations in a row that did not end well
-        self.reason = ""  # of the last one that did not
+        self.failures = 0  # preparations in a row that failed
+        self.reason = ""  # reason of the last failed preparation
         self._preload, self._limits, self._words = preload, limits, tuple(words)
         self._asked: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, daemon=True, name="forks")
         self._began = self._looked = 0.0
-        self._stopped: float | None = None  # since when it is stopped
-        self._killed = ""  # why it was ended by us
+        self._stopped: float | None = None  # time at which it was stopped
+        self._killed = ""  # reason why this agent ended it
 
     @property
     def pid(self) -> int | None:
@@ -80,11 +79,11 @@ class ForkServer:
         return self.pid is not None and self._ending() != ""
 
     def _ending(self) -> str:
-        """Say how the prepared process has ended; empty if it has not."""
+        """Return the end of the prepared process in words; empty if it has not ended."""
         if self.pid is None:
             return "it could not be started"
         try:
-            # It is our child: asked for without reaping it, which is for the one who starts the next.
+            # It is our child; it is not reaped here, but when the next one is started.
             found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return "it has ended"
@@ -92,17 +91,17 @@ class ForkServer:
             return ""
         if found.si_code == os.CLD_EXITED:
             return f"it ended with exit code {found.si_status}: see its output"
-        said = f"it was killed by signal {found.si_status} ({signal.Signals(found.si_status).name})"
+        ending = f"it was killed by signal {found.si_status} ({signal.Signals(found.si_status).name})"
         if found.si_status == signal.SIGKILL:
             limit, whose = processes.memory_limit()
-            said += (
+            ending += (
                 f", as happens when memory runs out: {whose} is {limit / 1e6:.0f} MB. Give more memory "
                 "(on a cluster: --memMB)"
             )
-        return said
+        return ending
 
     def warm_up(self) -> None:
-        """Load in the background; `ready` says when it is done."""
+        """Load in the background; `ready` becomes true when it is done."""
         self.ready, self._killed = False, ""
         self._stopped, self._began = None, time.monotonic()
         if not self._thread.is_alive():
@@ -137,11 +136,11 @@ class ForkServer:
 
     @property
     def _answers(self) -> bool:
-        """Whether it has loaded its libraries: from then on it answers at once."""
+        """Return whether it has loaded its libraries: from then on it answers at once."""
         return self.ready and not self.lost
 
     def end_if_stopped(self) -> None:
-        """End the prepared process if it was stopped, or has been loading, for too long: another one can do better."""
+        """End the prepared process if it was stopped, or has been loading, for too long: another one may succeed."""
         now = time.monotonic()
         if now - self._looked < _LOOK or self.pid is None:
             return
@@ -168,7 +167,7 @@ class ForkServer:
             self._asked.get()()
 
     def _prepare(self) -> None:
-        """Have a first process forked: it starts when everything is loaded."""
+        """Request a first process: it starts when everything is loaded."""
         try:
             ours, theirs = multiprocessing.Pipe(duplex=False)
             words = self._words if self.capacity is None else None
@@ -176,13 +175,13 @@ class ForkServer:
             first.start()
             theirs.close()
             with suppress(EOFError):
-                if ours.poll(_REPORT) and (told := ours.recv()) is not None:
-                    self.capacity = Capacity(*told)
+                if ours.poll(_REPORT) and (limit := ours.recv()) is not None:
+                    self.capacity = Capacity(*limit)
             ours.close()
             first.join()
             self.reason = self._ending()
         except (OSError, EOFError) as error:
-            # Its channel ends a moment before the kernel tells how it ended.
+            # Its channel ends a moment before the kernel reports its end.
             deadline = time.monotonic() + _DYING
             while not (reason := self._ending()) and time.monotonic() < deadline:
                 time.sleep(0.05)
@@ -192,10 +191,10 @@ class ForkServer:
 
 
 def _first(answer: Connection, module: str, words: Sequence[str] | None) -> None:
-    """Tell how many processes the command can use; what is wrong with it is for the training process to say."""
-    told: tuple[int, str] | None = None
+    """Send the number of processes that the command can use; the training process reports mistakes in the command."""
+    limit: tuple[int, str] | None = None
     ask = getattr(importlib.import_module(module), "capacity", None) if words is not None else None
     if ask is not None:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), suppress(BaseException):
-            told = ask(words)
-    answer.send(told)
+            limit = ask(words)
+    answer.send(limit)

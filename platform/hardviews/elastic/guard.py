@@ -1,4 +1,4 @@
-"""Ends a training process that cannot train on: its agent is dead, or its peers are lost."""
+"""Ends a training process that cannot train any more: its agent is dead, or its peers are lost."""
 
 import os
 import signal
@@ -14,26 +14,26 @@ BROKEN = b"x"
 """The round is broken: a peer is lost, or has failed."""
 
 DELAY = 1.0
-"""Seconds between that word and the end: most processes notice themselves and end in an orderly way."""
+"""Seconds between that message and the end: most processes notice by themselves and end in an orderly way."""
 
 SILENCE = 8.0
-"""Seconds without a word from the agent until it counts as frozen; less than the coordinator gives it."""
+"""Seconds of silence after which the agent counts as frozen; less than the coordinator's limit."""
 
 INTERVAL = 1.0
-"""Seconds between two words to the agent that this process lives."""
+"""Seconds between two messages to the agent that this process lives."""
 
 
 def end_now() -> None:
-    """Ends this process, whatever it is stuck in."""
+    """End this process in any state."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Guard(threading.Thread):
-    """Reads what the agent says, and kills this process when it cannot train on.
+    """Reads the agent's messages, and kills this process when it cannot train any more.
 
-    The agent holds the other end of the channel: when it dies, by whatever cause, the channel ends. A process that
-    leaves in an orderly way (`spare`) is left alone while its agent lives: it saves, and the agent limits the time.
-    Every second it says, by `beat`, that this process lives.
+    The agent holds the other end of the channel: when it dies for any reason, the channel ends. A process that leaves
+    in an orderly way (`spare`) is left alone while its agent lives: it saves, and the agent limits the time. Every
+    second the guard calls `beat` to report that this process lives.
     """
 
     def __init__(self, channel: Connection, beat: Callable[[], None] | None = None) -> None:
@@ -64,7 +64,7 @@ class Guard(threading.Thread):
             except (EOFError, OSError):
                 end_now()
             if now - heard > SILENCE:
-                # This thread may have been the one that stood still, with a machine that slept.
+                # This thread may have been stopped itself, if the machine slept.
                 if not self._channel.poll(1.0):
                     end_now()
                 continue

@@ -10,14 +10,14 @@ from pathlib import Path
 from hardviews.elastic.worker import ROUND_VARIABLE
 
 KEEPER_VARIABLE = "HARDVIEWS_KEEPER"
-"""Environment variable: the process that starts a job's nodes again on this machine, as `processes` writes it."""
+"""Environment variable: the process that restarts a job's nodes on this machine, in the form of `processes`."""
 
 
 def job_name(variables: Mapping[str, str] = os.environ) -> str:
-    """Return the name of the job that this process belongs to, equal in all its lives and in no other job.
+    """Return the name of this process's job, which is the same in all its lives and differs from all other jobs.
 
-    An agent's job has the id that the agent puts into the environment. A process that was started by hand is a job of
-    its own.
+    An agent's job has the id that the agent sets in the environment. A process that was started by hand is a job by
+    itself.
     """
     run = variables.get("TORCHELASTIC_RUN_ID", "")
     if not run or not variables.get("RANK") or not variables.get("WORLD_SIZE"):
@@ -26,7 +26,7 @@ def job_name(variables: Mapping[str, str] = os.environ) -> str:
         return run
     # torchrun's id is `none` unless it is given, and people copy the id from an example.
     place = f"{variables.get('MASTER_ADDR', '')}:{variables.get('MASTER_PORT', '')}"
-    if variables.get("TORCHELASTIC_USE_AGENT_STORE") != "True":  # the port may be another one in each life
+    if variables.get("TORCHELASTIC_USE_AGENT_STORE") != "True":  # the port may differ in each life
         place = f"process {os.getppid()}" if run == "none" else ""
     return "-".join(part for part in ("torchrun", "" if run == "none" else run, socket.gethostname(), place) if part)
 
@@ -48,7 +48,7 @@ def job_processes(variables: Mapping[str, str] = os.environ) -> str:
 
 
 def processes(*pids: int) -> str:
-    """Return a text that stands for processes of this machine, empty if this system cannot tell them from later ones.
+    """Return a text that identifies processes of this machine, empty if it would not distinguish them from later ones.
 
     It has the machine's boot and namespace of process ids, then for each process its id and its start.
     """
@@ -59,7 +59,7 @@ def processes(*pids: int) -> str:
 
 
 def have_ended(text: str) -> bool:
-    """Return whether processes have all ended for sure; never true of the processes of another machine."""
+    """Return whether processes have certainly all ended; never true for processes of another machine."""
     place, *named = text.split(" ")
     if not named or place != _place():
         return False
@@ -68,7 +68,7 @@ def have_ended(text: str) -> bool:
 
 @functools.cache
 def _place() -> str:
-    """Return what stands for this machine since its last boot, and for the process ids that we see."""
+    """Return a text that identifies this machine since its last boot, and its namespace of process ids."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{socket.gethostname()}/{boot}/{os.readlink('/proc/self/ns/pid')}".replace(" ", "_")

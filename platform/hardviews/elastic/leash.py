@@ -1,10 +1,11 @@
-"""Importing this has a process end with the one that started it, in whatever state it is, and not by SIGTERM.
+"""An import of this module ends the process with the process that started it, in any state, and not by SIGTERM.
 
-It is the first import of the process that training processes are forked from. That one ends by itself once nobody can
-ask it any more; but a training process that is stopped holds the channel open, and both would stay for ever.
+It is the first import of the prepared process, from which training processes are forked. The prepared process ends by
+itself once nobody can send it requests. But a stopped training process holds the channel open, and both would stay for
+ever.
 
-SIGTERM is for the agent. A batch system may send it to all processes of a job at once; if this process ended by it, the
-training processes would end with it before they had saved.
+SIGTERM is for the agent. A batch system may send it to all processes of a job at once. If the prepared process ended by
+it, the training processes would end too, before they had saved.
 """
 
 import signal

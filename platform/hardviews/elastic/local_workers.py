@@ -1,4 +1,4 @@
-"""The training processes of one node in one round, as their agent sees them."""
+"""The training processes of one node in one round, from the side of their agent."""
 
 import contextlib
 import json
@@ -21,27 +21,27 @@ from hardviews.elastic.messages import Failure, Round
 from hardviews.elastic.watchdog import Limits, Watch
 from hardviews.elastic.worker import EVICTED, REACHED_VARIABLE, ROUND_VARIABLE, STACKS, Phase, run_worker
 
-_UNTOLD = 255  # exit code of a process whose own is lost with the process that it was forked from
-_TELLING = 5.0  # seconds that the exit code of a process that has ended may take to arrive
-_MEASURE = 1.0  # seconds between two looks at what the kernel says of the processes
+_UNTOLD = 255  # exit code of a process whose own code is lost with the process that it was forked from
+_TELLING = 5.0  # seconds that the exit code of an ended process may take to arrive
+_MEASURE = 1.0  # seconds between two looks at the kernel's figures of the processes
 _WRITING = 0.5  # seconds for a process to write its stacks
 
 
 @dataclass
 class Worker:
-    """One process, as its agent sees it."""
+    """One process, from the side of its agent."""
 
     rank: int
     process: ForkServerProcess
     channel: Connection
     watch: Watch
-    failing: str | None = None  # why, in its own words
-    user: bool = False  # it is the user's mistake
-    peer: bool = False  # it lost another
+    failing: str | None = None  # reason of its failure, in its own words
+    user: bool = False  # whether the failure is the user's mistake
+    peer: bool = False  # it lost another process
     silent: bool = False  # its channel has ended
-    written: bool = False  # it leaves, and writes nothing more to the run
-    handle: int | None = None  # to signal it by, also where the process it was forked from is gone
-    ended: float | None = None  # when its end was noticed
+    written: bool = False  # it leaves, and does not write to the run any more
+    handle: int | None = None  # for signals, also if the process that it was forked from is gone
+    ended: float | None = None  # time at which its end was noticed
 
     def __post_init__(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -55,14 +55,14 @@ class Worker:
     def code(self) -> int | None:
         code = self.process.exitcode
         if code is None and self.gone:
-            # The process that it was forked from tells the code; that one may be stopped.
+            # The process that it was forked from reports the code, but may be stopped.
             self.ended = self.ended or time.monotonic()
             return _UNTOLD if time.monotonic() - self.ended > _TELLING else None
         return code
 
     @property
     def gone(self) -> bool:
-        """Whether the process has ended, whoever knows its exit code."""
+        """Return whether the process has ended, even if its exit code is unknown."""
         return self.handle is None or bool(select.select([self.handle], [], [], 0)[0])
 
     def signal(self, number: int) -> None:
@@ -71,13 +71,13 @@ class Worker:
                 signal.pidfd_send_signal(self.handle, number)
 
     def join(self, seconds: float) -> None:
-        """Wait until the process has ended, whoever it was that it was forked from."""
+        """Wait until the process has ended, also if the process that it was forked from is gone."""
         if self.handle is not None:
             select.select([self.handle], [], [], seconds)
         self.process.join(seconds)
 
     def close(self) -> None:
-        """Let go of a process that has ended."""
+        """Release the resources of an ended process."""
         self.channel.close()
         self.silent = True
         if self.handle is not None and self.gone:
@@ -106,13 +106,13 @@ class Workers:
         member, master = round.members[place], round.members[0]
         first = round.first_rank(place)
         self.reached: int | None = None
-        self.batch: int | None = None  # samples of a step, those of all processes of the job
+        self.batch: int | None = None  # samples of a step, over all processes of the job
         self._broken = False
         self._measured = 0.0
         self._prefixed: list[threading.Thread] = []
         self.all: list[Worker] = []
         for local in range(member.processes):
-            told = {
+            variables_of_rank = {
                 **variables,
                 "RANK": str(first + local),
                 "ROLE_RANK": str(first + local),
@@ -131,7 +131,7 @@ class Workers:
             ours, theirs = multiprocessing.Pipe()
             outputs = self._prefixes(first + local) if member.processes > 1 else ()
             process = server.context.Process(
-                target=run_worker, args=(theirs, told, outputs, command[0], tuple(command[1:]))
+                target=run_worker, args=(theirs, variables_of_rank, outputs, command[0], tuple(command[1:]))
             )
             try:
                 server.start(process)
@@ -145,7 +145,7 @@ class Workers:
             self.all.append(Worker(first + local, process, ours, Watch(limits, time.monotonic())))
 
     def _prefixes(self, rank: int) -> tuple[Connection, ...]:
-        """Make ends for stdout and stderr of a process whose lines are to be told from the others'."""
+        """Make pipes for stdout and stderr of a process, to prefix its lines."""
         ends = []
         for stream in (sys.stdout, sys.stderr):
             reader, writer = multiprocessing.Pipe(duplex=False)
@@ -156,7 +156,7 @@ class Workers:
         return tuple(ends)
 
     def listen(self) -> None:
-        """Take in what the processes say, and what the kernel says of them."""
+        """Read the messages of the processes, and the kernel's figures of them."""
         now = time.monotonic()
         measure = now - self._measured >= _MEASURE
         if measure:
@@ -165,7 +165,7 @@ class Workers:
             worker.watch.look(now)
             if measure and worker.code is None:
                 used = processes.seconds_used(worker.pid)
-                # Looking for what it has started is for a process that may stand still.
+                # Its children are looked for only if it may be stuck.
                 its = [worker.pid, *processes.descendants(worker.pid)] if worker.watch.idle(now) >= _MEASURE else []
                 stopped = [pid for pid in its if processes.state(pid) in processes.STOPPED]
                 worker.watch.measure(used, stopped, now)
@@ -190,19 +190,19 @@ class Workers:
                 worker.watch.step(step, now)
 
     def tell(self, word: bytes) -> None:
-        """Say a word to every process."""
+        """Send a message to every process."""
         for worker in self.all:
-            # A process that does not read for so long that its channel is full will not miss a word.
+            # A process that leaves its channel full does not need one more message.
             if worker.code is None and select.select([], [worker.channel], [], 0)[1]:
                 with contextlib.suppress(OSError):
                     worker.channel.send_bytes(word)
 
     def beat(self) -> None:
-        """Tell the processes that their agent lives."""
+        """Report to the processes that their agent lives."""
         self.tell(BEAT)
 
     def tell_broken(self) -> None:
-        """Tell the processes that the round is broken."""
+        """Report to the processes that the round is broken."""
         self._broken = True
         self.tell(BROKEN)
 
@@ -218,7 +218,7 @@ class Workers:
 
     @property
     def written(self) -> bool:
-        """Whether no process writes to the run any more: each has said so, or has ended."""
+        """Whether no process writes to the run any more: each has reported it, or has ended."""
         return all(worker.written or worker.code is not None for worker in self.all)
 
     @property
@@ -229,11 +229,11 @@ class Workers:
         return bool(running) and all(worker.failing is None and worker.watch.overdue(now) for worker in running)
 
     def standing(self, node: str, stuck: bool) -> tuple[Worker, str] | None:
-        """Return a process that stands still, and a sentence about it; None while all is well.
+        """Return a process that is stuck, and a sentence about it; None if there is none.
 
         Args:
-            node: the name of this node.
-            stuck: all processes of the round have made no progress for longer than they may.
+            node: name of this node.
+            stuck: whether all processes of the round have made no progress for longer than the limit.
         """
         now = time.monotonic()
         for worker in self.all:
@@ -253,7 +253,7 @@ class Workers:
         return None
 
     def write_stacks(self) -> None:
-        """Have every process, and those of its data loader, write the stacks of their threads to stderr."""
+        """Make every process and its loader workers write the stacks of their threads to stderr."""
         for worker in self.all:
             for pid in [worker.pid, *processes.descendants(worker.pid)] if worker.code is None else []:
                 print(f"rank {worker.rank}, process {pid}: {processes.described(pid)}", file=sys.stderr, flush=True)
@@ -264,12 +264,12 @@ class Workers:
 
     @property
     def unkillable(self) -> list[Worker]:
-        """Those that still run after they were killed: they wait in the kernel."""
+        """Return the processes that still run after they were killed: they wait in the kernel."""
         return [worker for worker in self.all if not worker.gone]
 
     @property
     def failure(self) -> Failure | None:
-        """The first failure that counts, said or seen; None while all is well."""
+        """Return the first failure that counts, reported or observed; None if there is none."""
         found = [
             Failure(
                 worker.rank,
@@ -283,7 +283,7 @@ class Workers:
         return min(found, key=lambda failure: failure.peer, default=None)
 
     def close(self, grace: float) -> None:
-        """End what still runs: SIGTERM, and after `grace` seconds SIGKILL."""
+        """End the remaining processes: SIGTERM, and after `grace` seconds SIGKILL."""
         self.signal(signal.SIGTERM)
         deadline = time.monotonic() + grace
         while self.alive and time.monotonic() < deadline:
@@ -292,7 +292,7 @@ class Workers:
         self.kill()
 
     def kill(self) -> None:
-        """End at once, and let go of everything."""
+        """End all processes at once, and release everything."""
         self.signal(signal.SIGKILL)
         for worker in self.all:
             worker.join(_TELLING)

@@ -1,8 +1,8 @@
-"""Who trains with whom: the coordinator's decisions, without clock and without network.
+"""The membership of rounds: the coordinator's decisions, without clock and without network.
 
-A *round* is a set of agents whose processes train together. Decided here is when a new one begins and with whom,
-who is dead, when those who run are told to let others in, and when the job is over. Times are seconds of any clock
-that only moves forward.
+A *round* is a set of agents whose processes train together. The decisions are: when a new round begins and with whom,
+which agents are dead, when a running round stops to admit others, and when the job is over. Times are seconds of any
+clock that only moves forward.
 """
 
 from dataclasses import dataclass, field
@@ -10,54 +10,54 @@ from dataclasses import dataclass, field
 from hardviews.elastic.messages import AgentState, Bounds, Failure, JobView, Pulse, Round, Verdict
 
 STANDING = 20
-"""Rounds in a row that may fail although each takes steps, if none comes further than those before it."""
+"""Number of rounds in a row that may fail although each takes steps, if none comes further than the rounds before."""
 
 
 @dataclass(frozen=True)
 class Deadlines:
-    """How long what is waited for; seconds."""
+    """Limits of all waits, in seconds."""
 
-    dead: float = 10.0  # without a pulse: a machine under load may be slow
-    suspect: float = 1.5  # the same, where another member has failed already
-    cut: float = 0.7  # the same, where its connection was closed: a process that lives opens another
-    silent: float = 3.0  # a member that was chosen but does not take up the round
-    stale: float = 1.5  # a waiting agent that is not heard of for so long is not chosen
-    settle: float = 0.5  # without an arrival, before the first round begins with fewer than the most
-    join: float = 2.0  # without an arrival, before those who run are interrupted for the waiting
-    join_at_most: float = 10.0  # from the first arrival on
-    work: float = 20.0  # a round without a step is not interrupted for so long
-    takeover: float = 5.0  # a new coordinator waits for the members of a round that it is told of
-    leave: float = 10.0  # the others wait for one that leaves to end its processes
+    dead: float = 10.0  # time without a pulse until an agent is dead: a machine under load may be slow
+    suspect: float = 1.5  # the same, if another member has failed already
+    cut: float = 0.7  # the same, if its connection was closed: a living process opens another one
+    silent: float = 3.0  # time for a chosen member to take up the round
+    stale: float = 1.5  # a waiting agent is not chosen after this time without a pulse
+    settle: float = 0.5  # time without an arrival until the first round begins with fewer nodes than the most
+    join: float = 2.0  # time without an arrival until a running round is interrupted for waiting agents
+    join_at_most: float = 10.0  # the same at most, counted from the first arrival
+    work: float = 20.0  # a round without a step is not interrupted before this time
+    takeover: float = 5.0  # wait of a new coordinator for the members of a round that an agent reports
+    leave: float = 10.0  # time for a leaving agent to end its processes
 
 
 @dataclass
 class _Agent:
-    """What is known of one agent."""
+    """The state of one agent."""
 
     pulse: Pulse
     heard: float
-    arrived: float  # when it began to wait for a round
-    left: float = 0.0  # when it began to leave
-    cut: float | None = None  # when its connection was closed
-    believed: bool = False  # another told of it
+    arrived: float  # time at which it began to wait for a round
+    left: float = 0.0  # time at which it began to leave
+    cut: float | None = None  # time at which its connection was closed
+    believed: bool = False  # known from another agent only
 
 
 @dataclass
 class _Present:
-    """The newest round and what happened in it."""
+    """The newest round and its events."""
 
     round: Round
     formed: float
     stepped: bool = False  # a step was taken in it
-    taken_up: set[str] = field(default_factory=set)  # agents that have said so
-    lost: list[str] = field(default_factory=list)  # agents
+    taken_up: set[str] = field(default_factory=set)  # agents that have reported it
+    lost: list[str] = field(default_factory=list)  # lost agents
     failures: list[Failure] = field(default_factory=list)
-    troubled: float | None = None  # since when it cannot go on
+    troubled: float | None = None  # time since which it cannot go on
     over: bool = False
 
 
 class Membership:
-    """The state of one job: hears pulses, answers with views."""
+    """The state of one job: receives pulses, answers with views."""
 
     def __init__(self, coordinator: str, now: float, patience: Deadlines | None = None) -> None:
         self.patience = patience or Deadlines()
@@ -66,19 +66,19 @@ class Membership:
         self.adopted = False  # an earlier coordinator has formed a round
         self.bounds = Bounds(1, 1)
         self.reached: int | None = None
-        self.limit: int | None = None  # processes that the training can use at most
+        self.limit: int | None = None  # most processes that the training can use
         self.batch: int | None = None  # samples of a step
         self.news: list[str] = []  # sentences for the log
         self._coordinator = coordinator
         self._agents: dict[str, _Agent] = {}
         self._present: _Present | None = None
-        self._enough: float | None = None  # since when the least number waits for the first round
+        self._enough: float | None = None  # time since which enough agents wait for the first round
         self._streak = 0  # rounds in a row that failed without a step
-        self._standing = 0  # rounds in a row that failed without a step beyond those of the rounds before
-        self._furthest = -1  # step
+        self._standing = 0  # rounds in a row that failed without a step beyond the earlier rounds
+        self._furthest = -1  # furthest step
 
     def hear(self, pulse: Pulse, now: float) -> JobView:
-        """Take in an agent's news; return how the job stands."""
+        """Process an agent's pulse; return the state of the job."""
         name = pulse.member.agent
         known = self._agents.get(name)
         self.bounds = pulse.bounds
@@ -104,12 +104,12 @@ class Membership:
         return self.view(now)
 
     def disconnected(self, agent: str, now: float) -> None:
-        """Take in that an agent's connection was closed from the other side."""
+        """Note that an agent's connection was closed from the other side."""
         if agent in self._agents and self._agents[agent].cut is None:
             self._agents[agent].cut = now
 
     def tick(self, now: float) -> None:
-        """Decide what time alone decides."""
+        """Make the decisions that depend on time alone."""
         self._bury(now)
         present = self._present
         if present and not present.over:
@@ -122,7 +122,7 @@ class Membership:
             self._form(now)
 
     def view(self, now: float) -> JobView:
-        """Say how the job stands."""
+        """Return the state of the job."""
         present = self._present
         waiting = self._waiting(now)
         return JobView(
@@ -141,7 +141,7 @@ class Membership:
         )
 
     def heard(self, now: float, within: float) -> int:
-        """Count the agents that were heard of lately and have not gone."""
+        """Return the number of agents with a recent pulse that have not gone."""
         return sum(now - agent.heard <= within for agent in self._agents.values())
 
     @property
@@ -149,28 +149,28 @@ class Membership:
         return self.finished or self.failed is not None
 
     def _supersede(self, pulse: Pulse, now: float) -> None:
-        """An agent that starts on a node takes the place of the one that died there."""
+        """Replace a dead agent of a node by the one that starts there."""
         for name, other in list(self._agents.items()):
             same = other.pulse.member.node == pulse.member.node and name != pulse.member.agent
             if same and (other.cut is not None or now - other.heard > self.patience.cut):
                 self._lose(name)
 
     def _adopt(self, pulse: Pulse, now: float) -> None:
-        """Learn of a round that an earlier coordinator formed: the agents have gone on with it meanwhile."""
-        told = pulse.round
-        if told is None or (self._present and self._present.round.number >= told.number):
+        """Take over a round that an earlier coordinator formed: the agents have gone on with it meanwhile."""
+        reported = pulse.round
+        if reported is None or (self._present and self._present.round.number >= reported.number):
             return
-        self._present = _Present(told, now)
+        self._present = _Present(reported, now)
         self.adopted = True
         self._enough = None
-        for member in told.members:
+        for member in reported.members:
             if member.agent not in self._agents:
-                believed = Pulse(pulse.job, pulse.command, member, pulse.bounds, AgentState.RUNNING, told)
+                believed = Pulse(pulse.job, pulse.command, member, pulse.bounds, AgentState.RUNNING, reported)
                 self._agents[member.agent] = _Agent(believed, now, now, believed=True)
             self._present.taken_up.add(member.agent)
 
     def _note(self, pulse: Pulse) -> None:
-        """Note what a member says of the present round."""
+        """Note a member's report about the present round."""
         present = self._present
         if present is None or pulse.round is None or pulse.round.number != present.round.number:
             return
@@ -185,7 +185,7 @@ class Membership:
                 )
 
     def _bury(self, now: float) -> None:
-        """Lose the agents that are dead; forget the news of those that only waited."""
+        """Drop the dead agents; those that only waited leave no news."""
         present = self._present
         suspicion = present is not None and not present.over and self._trouble(present)
         for name, agent in list(self._agents.items()):
@@ -217,7 +217,7 @@ class Membership:
         self._agents.pop(name, None)
 
     def _out(self, present: _Present, name: str) -> bool:
-        """Whether a member has no process left in the round."""
+        """Return whether a member has no process left in the round."""
         agent = self._agents.get(name)
         if agent is None:
             return True
@@ -226,19 +226,19 @@ class Membership:
         return idle and pulse.round is not None and pulse.round.number >= present.round.number
 
     def _trouble(self, present: _Present) -> bool:
-        """Whether a member has failed, or been lost, or gone: those that are silent now are suspect."""
+        """Return whether a member has failed, been lost, or gone: members that are silent now are suspect."""
         return bool(present.failures or present.lost) or any(
             self._out(present, member.agent) for member in present.round.members
         )
 
     def _broken(self, present: _Present) -> bool:
-        """Whether a member that runs cannot go on: it misses one that was there."""
+        """Return whether a running member cannot go on, because another member is missing."""
         if self.over:
             return False
         return present.over or self._trouble(present)
 
     def _is_over(self, present: _Present, now: float) -> bool:
-        """Whether no member has a process in the round any more that the next one would have to fear."""
+        """Return whether no member has a process in the round any more that could disturb the next round."""
         for member in present.round.members:
             if self._out(present, member.agent):
                 continue
@@ -249,9 +249,9 @@ class Membership:
         return True
 
     def _stuck(self, present: _Present) -> bool:
-        """Whether nobody in a round makes progress any more, though nobody has failed.
+        """Return whether no member makes progress any more, although none has failed.
 
-        One that waits for its data makes the others wait in the middle of a step. So all must be overdue.
+        A member that waits for its data makes the others wait in the middle of a step. So all must be overdue.
         """
         if present.over or self._broken(present):
             return False
@@ -260,7 +260,7 @@ class Membership:
         return bool(running) and all(pulse.state == AgentState.RUNNING and pulse.overdue for pulse in running)
 
     def _judge(self, present: _Present) -> None:
-        """After a round: give up when one failure follows the other and nothing is reached."""
+        """Give up after a round, if failures follow each other without progress."""
         if self.over:
             return
         if present.stepped:
@@ -273,7 +273,7 @@ class Membership:
         self._standing = 1 if reached > self._furthest else self._standing + 1
         self._furthest = max(reached, self._furthest)
         own = [failure for failure in present.failures if not failure.peer] or present.failures
-        # One that is killed (memory) may do better later, or elsewhere; a mistake in the code will not.
+        # A killed process, for example by lack of memory, may succeed later or elsewhere; a mistake in the code stays.
         limit = max(self.bounds.tolerance, 10) if own[0].killed else self.bounds.tolerance
         if self._streak >= limit:
             self.failed = Verdict(
@@ -286,7 +286,7 @@ class Membership:
             )
 
     def _waiting(self, now: float) -> list[_Agent]:
-        """Return the agents that want into a round and were heard of lately, members of the last one first."""
+        """Return the agents that ask for a round and had a recent pulse, members of the last round first."""
         present = self._present
         found = [
             agent
@@ -305,9 +305,9 @@ class Membership:
         return sorted(found, key=order)
 
     def _room(self) -> int:
-        """Return how many nodes a round may have: no more than the training can use, but at least the least.
+        """Return the number of nodes that a round may have: as many as the training can use, but at least the least.
 
-        If even the least are too many, the training process says so, and the job ends with its words.
+        If even the least number is too large, the training process reports it, and the job ends with its message.
         """
         if self.limit is None:
             return self.bounds.most
@@ -315,14 +315,14 @@ class Membership:
         return max(self.bounds.least, min(self.bounds.most, self.limit // processes))
 
     def _preparing(self, now: float) -> bool:
-        """Whether an agent is about to come."""
+        """Return whether an agent is about to come."""
         return any(
             agent.pulse.state == AgentState.PREPARING and now - agent.heard <= self.patience.stale
             for agent in self._agents.values()
         )
 
     def _form(self, now: float) -> None:
-        """Begin a round, if enough want in and nothing is to be waited for."""
+        """Begin a round, if enough agents ask for one and there is nothing to wait for."""
         waiting = self._waiting(now)
         least, most = self.bounds.least, self._room()
         if len(waiting) < least:
@@ -330,7 +330,7 @@ class Membership:
             return
         if self._enough is None:
             self._enough = now
-        # Later rounds begin at once: all that were in the last one and live are here by then.
+        # Later rounds begin at once: all living members of the last round are here by then.
         if self._present is None and len(waiting) < most:
             last = max(agent.arrived for agent in waiting)
             waited = now - self._enough
@@ -343,7 +343,7 @@ class Membership:
         self._enough = None
 
     def _joining(self, waiting: list[_Agent], now: float) -> int:
-        """Return how many agents those who run shall let in now."""
+        """Return the number of agents that the running round must admit now."""
         present = self._present
         if present is None or present.over or self.over or not waiting or self._broken(present):
             return 0

@@ -1,7 +1,7 @@
 """The metrics of a job, as text in the formats that Prometheus reads.
 
-They are made for each reader from how the job stands at that moment; nothing is counted beside it. The coordinator
-imports this file for its first reader: prometheus_client takes 3 MB and a tenth of a second. Agents never import it.
+They are made for each reader from the present state of the job; there are no other counters. The coordinator imports
+this file for its first reader: prometheus_client takes 3 MB and a tenth of a second. Agents never import it.
 """
 
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ from hardviews.elastic.messages import JobView
 
 @dataclass(frozen=True)
 class Figures:
-    """What a coordinator knows of its job at one moment; None if it does not know.
+    """A coordinator's figures of its job at one moment; None if unknown.
 
     Attributes:
         job: name of the job.
-        view: how the job stands.
+        view: state of the job.
         steps_per_second: mean of the last minutes.
-        idle: seconds since the job came to the step that it has reached.
-        batch: number of samples of a step, those of all processes.
+        idle: seconds since the job reached its furthest step.
+        batch: number of samples of a step, over all processes.
     """
 
     job: str | None
@@ -39,7 +39,7 @@ def exposition(figures: Figures, accept: str) -> tuple[bytes, str]:
 
     Args:
         figures: the values.
-        accept: header of the request, by which a reader says which formats it reads; may be empty.
+        accept: header of the request with the formats that the reader accepts; may be empty.
 
     Returns:
         The text, and its content type.
@@ -48,7 +48,7 @@ def exposition(figures: Figures, accept: str) -> tuple[bytes, str]:
     registry.register(_Job(figures))
     try:
         encode, content = choose_encoder(accept)
-    except (ValueError, TypeError):  # a header that is not one
+    except (ValueError, TypeError):  # not a valid header
         encode, content = choose_encoder("")
     return encode(registry), content
 

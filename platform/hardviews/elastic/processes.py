@@ -1,4 +1,4 @@
-"""What the kernel says of processes of this machine, through /proc; nothing is known where there is none."""
+"""The kernel's figures of processes on this machine, from /proc; without /proc nothing is known."""
 
 import contextlib
 import ctypes
@@ -16,7 +16,7 @@ STATES = {
     "Z": "it has ended",
     "I": "it is idle",
 }
-"""The states of a process by their letters in /proc/PID/stat."""
+"""Descriptions of states of a process by their letters in /proc/PID/stat."""
 
 STOPPED = ("T", "t")
 
@@ -45,7 +45,7 @@ def seconds_used(pid: int) -> float | None:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the processes that descend from one, without it, parents first."""
+    """Return the descendants of a process, without itself, parents first."""
     children: dict[int, list[int]] = {}
     try:
         listed = [int(name) for name in os.listdir("/proc") if name.isdigit()]
@@ -63,7 +63,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def catches(pid: int, number: int) -> bool:
-    """Return whether a process has a handler of its own for a signal: one that has none would be killed by it."""
+    """Return whether a process has its own handler for a signal; without one the signal would kill it."""
     return bool(_mask(pid, "SigCgt") >> (number - 1) & 1)
 
 
@@ -76,7 +76,7 @@ def _mask(pid: int, name: str) -> int:
 
 
 def described(pid: int) -> str:
-    """Say in a few words what a process does, as far as the kernel tells it."""
+    """Return a description of a process's state from the kernel, in a few words."""
     letter = state(pid)
     if not letter:
         return "gone"
@@ -89,7 +89,7 @@ def described(pid: int) -> str:
 
 
 def memory_limit() -> tuple[int, str]:
-    """Return how much memory the processes of this container, else of this machine, may use: bytes, and whose."""
+    """Return the memory limit of this container, else of this machine: bytes, and the owner in words."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
@@ -102,13 +102,13 @@ def memory_limit() -> tuple[int, str]:
 
 
 def end_with_parent() -> None:
-    """Have this process killed when the thread that started it ends, also while it is stopped."""
+    """Let the kernel kill this process when the thread that started it ends, also while it is stopped."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def reap() -> None:
-    """Take note of ended processes that were handed to this one, as to every first process of a container."""
+    """Reap ended orphans, which the first process of a container inherits."""
     if os.getpid() != 1:
         return
     from multiprocessing import forkserver, resource_tracker

@@ -1,7 +1,7 @@
-"""An agent's side of the rendezvous: a thread that tells the coordinator how the agent is and hears how the job stands.
+"""An agent's side of the rendezvous: a thread that sends the agent's state and receives the state of the job.
 
-The agent itself never waits for the network. While the coordinator is away the last view stays, and the thread looks
-for it afresh, by name, until it is back.
+The agent itself never waits for the network. While the coordinator is away, the last view stays, and the thread looks
+up its name again and again until it is back.
 """
 
 import http.client
@@ -18,31 +18,31 @@ from hardviews.elastic.messages import AgentState, Bounds, Failure, JobView, Mem
 
 @dataclass(frozen=True)
 class RendezvousConfig:
-    """Where the coordinator is and who asks; times in seconds."""
+    """The address of the coordinator and the name of the agent; times in seconds."""
 
     host: str
     port: int
     job: str
     command: str
-    agent: str  # a name that nobody else ever has
+    agent: str  # a unique name, never used again
     node: str
     processes: int
     bounds: Bounds
     interval: float = 0.3  # between two pulses
-    urgent: float = 0.1  # the same, while waiting for a round
-    timeout: float = 3.0  # of one request
+    urgent: float = 0.1  # the same during the wait for a round
+    timeout: float = 3.0  # limit of one request
     remind: float = 30.0  # between two remarks that the coordinator is away
 
 
 class Rendezvous(threading.Thread):
-    """Pulses until it is closed. `tell` changes what is told, `view` is what was heard last."""
+    """Sends pulses until it is closed; `tell` changes their content, `view` is the last answer."""
 
     def __init__(self, config: RendezvousConfig) -> None:
         """Prepare; `start` begins."""
         super().__init__(daemon=True, name="pulse")
         self.view: JobView | None = None
         self.refusal: str | None = None
-        self.address: str | None = None  # of this node, as it reaches the coordinator
+        self.address: str | None = None  # address of this node on the way to the coordinator
         self._config = config
         self._connection: http.client.HTTPConnection | None = None
         self._port: socket.socket | None = None
@@ -68,16 +68,16 @@ class Rendezvous(threading.Thread):
         written: bool = False,
         batch: int | None = None,
     ) -> int:
-        """Change what is told, and tell it at once; what is not given stays as it is.
+        """Change the content of the pulses, and send one at once; omitted values stay.
 
         Returns:
-            A number to ask `acknowledged` with.
+            A number for `acknowledged`.
         """
         with self._changed:
             pulse = self._pulse
             if round is not None and round != pulse.round:
                 pulse = replace(pulse, round=round, stepped=False, failure=None, overdue=False, written=False)
-            told = replace(
+            next_pulse = replace(
                 pulse,
                 state=state or pulse.state,
                 stepped=stepped or pulse.stepped,
@@ -89,11 +89,11 @@ class Rendezvous(threading.Thread):
                 written=written or pulse.written,
                 batch=pulse.batch if batch is None else batch,
             )
-            unchanged = told == self._pulse
+            unchanged = next_pulse == self._pulse
             if reached is not None:
-                told = replace(told, reached=max(reached, pulse.reached or 0))
-            self._pulse = told
-            if unchanged:  # but for the step, which can wait
+                next_pulse = replace(next_pulse, reached=max(reached, pulse.reached or 0))
+            self._pulse = next_pulse
+            if unchanged:  # except for the step, which can wait
                 return self._serial
             if state == AgentState.WAITING and pulse.state != AgentState.WAITING:
                 self._new_port()
@@ -102,17 +102,17 @@ class Rendezvous(threading.Thread):
             return self._serial
 
     def acknowledged(self, serial: int) -> bool:
-        """Whether the coordinator has heard what `tell` was given."""
+        """Return whether the coordinator has received this call of `tell`."""
         return self._acknowledged >= serial
 
     @property
     def round(self) -> Round | None:
-        """The last round that the agent has taken up."""
+        """Return the last round that the agent has taken up."""
         return self._pulse.round
 
     @property
     def away(self) -> float:
-        """Seconds since the coordinator was last heard, 0 while it answers."""
+        """Return the seconds since the last answer of the coordinator, 0 while it answers."""
         since = self._away_since
         return 0.0 if since is None else time.monotonic() - since
 
@@ -127,7 +127,7 @@ class Rendezvous(threading.Thread):
                 break
             heard = connected and self._exchange(pulse, serial)
             with self._changed:
-                # What has changed is told at once, but for a coordinator that does not answer.
+                # Changes are sent at once, unless the coordinator does not answer.
                 if self._closed or (heard and self._serial != serial):
                     continue
                 interval = self._config.urgent if pulse.state == AgentState.WAITING and heard else self._config.interval
@@ -135,7 +135,7 @@ class Rendezvous(threading.Thread):
         self._disconnect()
 
     def close(self, patience: float = 1.0) -> None:
-        """Say goodbye, if the coordinator can be reached in time, and end the thread."""
+        """Report the end, if the coordinator can be reached in time, and end the thread."""
         if self.is_alive():
             serial = self.tell(AgentState.GONE)
             deadline = time.monotonic() + patience
@@ -149,7 +149,7 @@ class Rendezvous(threading.Thread):
             self._port.close()
 
     def _new_port(self) -> None:
-        """Reserve a port for the store of the next round; the last round's may have its stragglers."""
+        """Reserve a port for the store of the next round; late processes may still use the last round's port."""
         if self._port:
             self._port.close()
             self._port = None
@@ -159,7 +159,7 @@ class Rendezvous(threading.Thread):
             self._pulse = replace(self._pulse, member=member)
 
     def _connect(self) -> bool:
-        """Connect afresh, name and all, where there is no connection; return whether there is one now."""
+        """Connect again, with a new look-up of the name, if there is no connection; return whether there is one now."""
         if self._connection:
             return True
         config = self._config
@@ -178,7 +178,7 @@ class Rendezvous(threading.Thread):
         return True
 
     def _exchange(self, pulse: Pulse, serial: int) -> bool:
-        """Tell and hear once; return whether the coordinator answered."""
+        """Send one pulse and read the answer; return whether the coordinator answered."""
         connection = self._connection
         if connection is None:
             return False

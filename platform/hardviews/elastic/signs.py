@@ -1,6 +1,6 @@
-"""Signs that a process of `hardviews launch` gives to the launcher: how far it has come since it was started.
+"""Signs of a process of `hardviews launch` to the launcher: its progress since it was started.
 
-The launcher starts again what dies. By these signs it tells a process that is killed now and then from one that can
+The launcher restarts processes that die. The signs distinguish a process that is killed now and then from one that can
 never work.
 """
 
@@ -13,7 +13,7 @@ VARIABLE = "HARDVIEWS_SIGNS"
 
 
 class Sign(Enum):
-    """How far a process has come."""
+    """The progress of a process."""
 
     JOINED = b"j"  # the coordinator listens, or has answered this agent
     STEPPED = b"s"  # a step of the training was taken

@@ -12,15 +12,16 @@ from multiprocessing import process, util
 from hardviews.errors import UserError
 
 LONGEST = 103
-"""Bytes of a socket's path that every system takes (`sun_path`): Linux 107, macOS 103."""
+"""Longest path of a socket in bytes on every system (`sun_path`): Linux 107, macOS 103."""
 
-_TAIL = len("/pymp-xxxxxxxx/listener-xxxxxxxx")  # what Python adds to the folder for temporary files
+_TAIL = len("/pymp-xxxxxxxx/listener-xxxxxxxx")  # added by Python to the folder for temporary files
 
 
 def use_short_folder() -> None:
-    """Give multiprocessing, here and in all processes started from here, a folder whose sockets can be bound.
+    """Give multiprocessing a folder whose sockets can be bound, here and in all processes started from here.
 
-    It does nothing if the folder for temporary files is short enough. The folder is removed when this process ends.
+    Nothing is done if the path of the folder for temporary files is short enough. The folder is removed when this
+    process ends.
 
     Raises:
         UserError: no folder with a short path can be written.
@@ -35,8 +36,8 @@ def use_short_folder() -> None:
         try:
             folder = tempfile.mkdtemp(prefix="pymp-", dir=place)
         except OSError:
-            continue  # not there, or not ours to write
-        # As multiprocessing itself does for the folder that it makes below TMPDIR.
+            continue  # it does not exist, or this process may not write it
+        # multiprocessing itself removes its own folder below TMPDIR in the same way.
         util.Finalize(None, shutil.rmtree, args=(folder, True), exitpriority=-100)
         config["tempdir"] = folder
         return

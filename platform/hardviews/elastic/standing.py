@@ -1,7 +1,7 @@
-"""One line now and then on whether a job trains: a process of the job prints it, `torchx status` reads it.
+"""One line now and then on the state of a job: a process of the job prints it, `torchx status` reads it.
 
-The coordinator prints how many nodes train. An agent prints one only while the coordinator is away: then nobody else
-knows. Whoever may read the log of a pod may know how the job stands; no other right is needed.
+The coordinator prints the number of nodes that train. An agent prints a line only while the coordinator is away. The
+right to read the log of a pod is enough to see the state of the job.
 """
 
 import re
@@ -25,16 +25,16 @@ _LINE = re.compile(
 
 @dataclass(frozen=True)
 class Standing:
-    """How a job stands.
+    """The state of a job.
 
     Attributes:
-        nodes: that train; 0 if nothing trains.
-        processes: on these nodes.
-        waiting: number of nodes that want to train.
+        nodes: number of nodes that train; 0 if nothing trains.
+        processes: number of processes on these nodes.
+        waiting: number of nodes that wait to train.
         least: number of nodes that are needed.
         step: the furthest step of the job.
-        idle: seconds since the job came to that step, or since the process that says it began.
-        alone: an agent says it, of its own node, and the coordinator is away.
+        idle: seconds since the job reached that step, or since the begin of the process that prints the line.
+        alone: whether an agent prints it about its own node while the coordinator is away.
     """
 
     nodes: int
@@ -60,7 +60,7 @@ class Standing:
 
     @classmethod
     def parse(cls, line: str) -> "Standing | None":
-        """Read a line; None if it is another one."""
+        """Read a line; return None if it is not such a line."""
         match = _LINE.search(line.strip())
         if match is None:
             return None
@@ -87,7 +87,7 @@ class Reporter:
         self._stepped = now
 
     def stepped(self, step: int | None, now: float) -> None:
-        """Take note of the step that the processes are at."""
+        """Record the present step of the processes."""
         if step is not None and step != self._step:
             self._step, self._stepped = step, now
 
@@ -103,8 +103,8 @@ class Reporter:
         """Return an agent's line, if one is due.
 
         Args:
-            processes: that this node runs.
-            away: seconds since the coordinator was last heard.
+            processes: number of processes on this node.
+            away: seconds since the last answer of the coordinator.
             now: the time.
         """
         if away < AWAY:

@@ -11,17 +11,17 @@ from hardviews.elastic.environment import Launched
 from hardviews.errors import UserError
 
 _PATIENCE = 300.0  # seconds that processes wait for each other
-_WORD = 15.0  # seconds after which one that waits says so
+_WORD = 15.0  # seconds of a wait until it is reported
 
 
 def listen(host: str, port: int, shared: bool = False) -> TCPStore:
-    """Serves a store on exactly `host:port`.
+    """Serve a store on exactly `host:port`.
 
     TCPStore alone would bind every interface of the machine, so the socket is bound here and handed over.
 
     Args:
-        host: a name or an address of this machine.
-        port: 0 takes a free one; read it from the store's `port`.
+        host: name or address of this machine.
+        port: port to listen on; 0 takes a free one, which the store's `port` holds.
         shared: whether another process of this user holds the port reserved with SO_REUSEPORT.
 
     Raises:
@@ -48,7 +48,7 @@ def listen(host: str, port: int, shared: bool = False) -> TCPStore:
 
 
 def connect(host: str, port: int, patience: float, timeout: float = 60.0) -> TCPStore:
-    """Connects to the store at `host:port`, trying for `patience` seconds until it is there.
+    """Connect to the store at `host:port`, trying for `patience` seconds until it is there.
 
     Args:
         host: name or address; a name that does not resolve yet (a pod that starts) is tried again.
@@ -57,7 +57,7 @@ def connect(host: str, port: int, patience: float, timeout: float = 60.0) -> TCP
         timeout: seconds that an operation on the store may take afterwards.
 
     Raises:
-        DistError: nobody answered in time.
+        DistError: there was no answer in time.
     """
     deadline = time.monotonic() + patience
     while True:
@@ -78,18 +78,18 @@ def connect(host: str, port: int, patience: float, timeout: float = 60.0) -> TCP
 
 
 def worker_store(me: Launched) -> Store:
-    """Builds the store of a process group.
+    """Build the store of a process group.
 
     Use it as `init_process_group(..., store=worker_store(me), rank=me.rank, world_size=me.size)`. `init_method="env://"`
     does the same, but there rank 0 listens on every interface.
 
     Raises:
-        UserError: the processes do not find each other, and no agent of ours started them.
-        OSError, DistError: the same, and an agent tries again.
+        UserError: the processes do not find each other, and were not started by our agent.
+        OSError, DistError: the same for processes of an agent, which tries again.
     """
     try:
         if me.agent_store:
-            # torchrun's agent serves the store itself, as it does unless it is told not to share it.
+            # torchrun's agent serves the store itself, unless it is configured not to share it.
             return connect(me.host, me.port, patience=_PATIENCE, timeout=_PATIENCE)
         # Our agent keeps the port for us; torchrun's has only looked for a free one.
         if me.rank == 0:
@@ -111,15 +111,15 @@ def worker_store(me: Launched) -> Store:
 
 
 def _gather(store: Store, me: Launched) -> None:
-    """Waits for all processes, and says so: variables that are left over describe some that never come.
+    """Wait for all processes, and report the wait: leftover variables may name processes that never come.
 
     Raises:
-        DistError: not all came in time.
+        DistError: not all processes came in time.
     """
     store.set(f"here/{me.rank}", "")
     keys = [f"here/{rank}" for rank in range(me.size)]
     deadline = time.monotonic() + _PATIENCE
-    said = False
+    reported = False
     while True:
         try:
             store.wait(keys, timedelta(seconds=_WORD))
@@ -131,8 +131,8 @@ def _gather(store: Store, me: Launched) -> None:
             text = f"of {me.size} processes, {len(missing)} have not come: rank {', '.join(missing[:8])}"
             if time.monotonic() >= deadline:
                 raise DistError(text) from error
-            if not said:
-                said = True
+            if not reported:
+                reported = True
                 print(
                     f"process {me.rank} waits at {me.host}:{me.port}, at most {_PATIENCE:.0f} s: {text}",
                     file=sys.stderr,

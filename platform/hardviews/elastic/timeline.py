@@ -1,4 +1,4 @@
-"""When what happened in a job's processes: lines of JSON, for measuring how long a recovery takes."""
+"""The times of events in a job's processes, as lines of JSON: they measure the duration of a recovery."""
 
 import json
 import os
@@ -6,19 +6,19 @@ import sys
 import time
 
 VARIABLE = "HARDVIEWS_TIMELINE"
-"""Environment variable: the file that lines are appended to, `-` for stderr; unset, nothing is written."""
+"""Environment variable: file to append lines to, `-` for stderr; if unset, nothing is written."""
 
 
 def mark(event: str, **fields: object) -> None:
-    """Notes an event with the wall-clock time, this process, its rank and what else is told of it."""
+    """Write an event with the wall-clock time, this process, its rank and the given fields."""
     target = os.environ.get(VARIABLE)
     if not target:
         return
-    told = {"time": round(time.time(), 4), "event": event, "pid": os.getpid()}
+    entry = {"time": round(time.time(), 4), "event": event, "pid": os.getpid()}
     for name, variable in (("node", "HARDVIEWS_NODE"), ("rank", "RANK"), ("round", "HARDVIEWS_ROUND")):
         if value := os.environ.get(variable):
-            told[name] = int(value) if name != "node" and value.isdecimal() else value
-    line = json.dumps(told | fields) + "\n"
+            entry[name] = int(value) if name != "node" and value.isdecimal() else value
+    line = json.dumps(entry | fields) + "\n"
     if target == "-":
         sys.stderr.write(line)
         sys.stderr.flush()

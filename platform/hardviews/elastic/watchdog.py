@@ -1,7 +1,7 @@
-"""When a training process counts as standing still: by its own words, by its steps, and by the processor time it uses.
+"""Decides whether a training process is stuck: by its messages, by its steps, and by its processor time.
 
-A process *beats*: a thread of it says every second that it lives, and in which phase it is. A process that is stopped
-says nothing. A process that waits for ever beats on, but takes no step and enters no other phase.
+A process *beats*: one of its threads reports every second that it lives, and its phase. A stopped process is silent. A
+process that waits for ever beats on, but takes no step and enters no other phase.
 """
 
 import statistics
@@ -15,27 +15,27 @@ from hardviews.elastic.worker import Phase
 from hardviews.errors import UserError
 
 VARIABLE = "HARDVIEWS_WATCHDOG"
-"""Environment variable: limits in place of the usual ones, as in `silent=60,step=300`; `off`: no limit."""
+"""Environment variable: limits in place of the usual ones, such as `silent=60,step=300`; `off`: no limit."""
 
-_KNOWN = 3  # steps of a round from which on the usual time of a step is known
-_REMEMBERED = 64  # steps
-_GAP = 5.0  # seconds between two looks after which it was the agent that stood still
+_KNOWN = 3  # steps of a round after which the usual time of a step is known
+_REMEMBERED = 64  # number of steps that are remembered
+_GAP = 5.0  # seconds between two looks that prove that the agent itself was stopped
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a training process may stand still; seconds, 0 for ever.
+    """Longest times without progress of a training process; seconds, 0 for ever.
 
     Attributes:
-        silent: it says nothing and uses no processor time, or it or a process of its is stopped.
-        step: between two steps, at least.
-        times: between two steps, at least so many times the usual step.
-        data: it waits for its next batch: a minute longer than a store that is away is waited for (HARDVIEWS_PATIENCE).
-        start: from its beginning to its first steps.
-        epoch: between two batches that a method looks at before an epoch, or the monitor between two steps.
-        compile: torch.compile makes one graph.
-        save: it saves before it leaves or ends.
-        end: after the last save.
+        silent: time without a message and without processor time, or time that it or one of its processes is stopped.
+        step: smallest limit between two steps.
+        times: smallest limit between two steps, as a multiple of the usual step.
+        data: wait for the next batch; a minute longer than the wait for a store (HARDVIEWS_PATIENCE).
+        start: time from its beginning to its first steps.
+        epoch: time between two batches that a method reads before an epoch, or the monitor between two steps.
+        compile: time of torch.compile for one graph.
+        save: time of the save before it leaves or ends.
+        end: time after the last save.
     """
 
     silent: float = 30.0
@@ -60,7 +60,7 @@ class Limits:
         if text == "off":
             return cls(**dict.fromkeys(names, 0.0))
         given: dict[str, float] = {}
-        with suppress(UserError):  # whoever waits for the store reports it
+        with suppress(UserError):  # the code that waits for the store reports it
             patience = number("HARDVIEWS_PATIENCE", variables.get("HARDVIEWS_PATIENCE") or "0", at_least(0), "seconds")
             given["data"] = max(cls.data, patience + 60.0)
         for word in filter(None, text.split(",")):
@@ -77,27 +77,27 @@ class Limits:
         return cls(**given)
 
     def of(self, phase: Phase) -> float:
-        """Return how long a phase may last."""
+        """Return the longest duration of a phase."""
         return float(getattr(self, phase.value))
 
 
 class Watch:
-    """One process as its agent hears it; the caller gives the time, in seconds of a clock that moves forward."""
+    """The beats of one process at its agent; the caller passes the time, in seconds of a clock that moves forward."""
 
     def __init__(self, limits: Limits, now: float) -> None:
         """Begin with a process that was just started."""
         self.limits = limits
         self.phase = Phase.START
-        self.steps = 0  # of this round
+        self.steps = 0  # steps of this round
         self._heard = self._moved = self._stepped = self._looked = self._busy = now
         self._used: float | None = None
-        self._count = -1  # of its signs of progress
-        self._last: int | None = None  # step
+        self._count = -1  # number of its signs of progress
+        self._last: int | None = None  # last step
         self._intervals: deque[float] = deque(maxlen=_REMEMBERED)
-        self._stopped: dict[int, float] = {}  # processes that are stopped, and since when
+        self._stopped: dict[int, float] = {}  # stopped processes, and the times of their stops
 
     def look(self, now: float) -> None:
-        """Note the time; if the agent has stood still itself, with the machine perhaps, nothing is to blame for it."""
+        """Note the time; if the agent itself was stopped, perhaps with the machine, the process is not at fault."""
         gap = now - self._looked
         self._looked = now
         if gap > _GAP:
@@ -106,14 +106,14 @@ class Watch:
             self._stopped = {pid: since + gap for pid, since in self._stopped.items()}
 
     def hear(self, phase: Phase, count: int, now: float) -> None:
-        """Take in a beat: the phase, and how many signs of progress there were so far."""
+        """Process a beat: the phase, and the number of signs of progress so far."""
         self._heard = now
         if count != self._count or phase != self.phase:
             self._moved = now
         self._count, self.phase = count, phase
 
     def step(self, step: int, now: float) -> None:
-        """Take in that a step was taken; some may not have been heard of."""
+        """Process the report of a step; earlier reports may be missing."""
         if self._last is None or step > self._last:
             taken = 1 if self._last is None else step - self._last
             if self.steps:
@@ -123,7 +123,7 @@ class Watch:
         self._heard = self._moved = now
 
     def measure(self, used: float | None, stopped: list[int], now: float) -> None:
-        """Take in the processor time that it has used so far, and which of its processes are stopped."""
+        """Process the processor time that it has used so far, and the list of its stopped processes."""
         if used is None or used != self._used:
             self._busy = now
         self._used = used
@@ -131,7 +131,7 @@ class Watch:
 
     @property
     def usual(self) -> float | None:
-        """Seconds that a step usually takes, None while that is not known."""
+        """Return the usual seconds of a step, None if unknown."""
         return statistics.median(self._intervals) if self.steps >= _KNOWN else None
 
     def idle(self, now: float) -> float:
@@ -139,12 +139,12 @@ class Watch:
         return now - self._moved
 
     def frozen(self, now: float) -> bool:
-        """Return whether it does not answer: nothing was heard of it for too long, and it did nothing meanwhile."""
+        """Return whether it does not answer: it was silent for too long, and used no processor time."""
         limit = self.limits.silent
         return limit > 0 and now - max(self._heard, self._busy) >= limit
 
     def stopped(self, now: float) -> int | None:
-        """Return a process of its that was stopped for too long while it made no progress."""
+        """Return one of its processes that was stopped for too long without progress."""
         limit = self.limits.silent
         if limit <= 0 or self.idle(now) < limit:
             return None
@@ -152,7 +152,7 @@ class Watch:
 
     @property
     def limit(self) -> float:
-        """Seconds that it may be without a sign of progress now; 0 for ever."""
+        """Return the longest time without a sign of progress now, in seconds; 0 for ever."""
         if self.phase != Phase.STEP:
             return self.limits.of(self.phase)
         usual = self.usual
@@ -161,11 +161,11 @@ class Watch:
         return max(self.limits.step, self.limits.times * usual) if self.limits.step else 0.0
 
     def overdue(self, now: float) -> bool:
-        """Return whether it has made no progress for longer than it may."""
+        """Return whether it has made no progress for longer than the limit."""
         return 0 < self.limit <= self.idle(now)
 
     def standing(self, now: float) -> str:
-        """Say how long no step was taken, and how long one takes usually."""
+        """Return the time without a step and the usual time of a step, in words."""
         usual = self.usual
         known = "none was taken in this round" if not self.steps else "only a few were taken in this round"
         return f"no step for {now - self._stepped:.0f} s ({known if usual is None else f'usual: {usual:.1f} s'})"

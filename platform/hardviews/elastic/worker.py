@@ -1,6 +1,6 @@
-"""What a training process owes its job: to say how it goes, and to end when it must.
+"""The duties of a training process in its job: to report its progress, and to end when it must.
 
-All of it does nothing in a process that no agent of ours has started.
+Nothing here has an effect in a process that was not started by our agent.
 """
 
 import faulthandler
@@ -28,57 +28,57 @@ EVICTED = 75
 """Exit code (EX_TEMPFAIL): saved and left on request."""
 
 MISTAKE = 2
-"""Exit code: a mistake of the user; a restart would meet it again."""
+"""Exit code: a mistake of the user, which a restart would meet again."""
 
 ROUND_VARIABLE = "HARDVIEWS_ROUND"
 """Environment variable: the number of this round; a later life of the job has a higher one."""
 
 REACHED_VARIABLE = "HARDVIEWS_REACHED"
-"""Environment variable: the last step that any life of the job has told of."""
+"""Environment variable: the last step that any life of the job has reported."""
 
 GRACE_VARIABLE = "HARDVIEWS_GRACE"
-"""Environment variable: seconds that a process has to save and leave in after SIGTERM."""
+"""Environment variable: seconds for a process to save and leave after SIGTERM."""
 
 STACKS = signal.SIGUSR2
-"""Signal on which a training process and its loader's processes write the stacks of all their threads to stderr."""
+"""Signal that makes a training process and its loader workers write the stacks of all their threads to stderr."""
 
 _PEER_LOST = ("connection", "gloo", "peer", "socket", "timed out", "broken pipe", "store", "nccl")
 
 
 class Phase(StrEnum):
-    """Part of a training process's life, for which the watchdog has a limit of its own."""
+    """Part of a training process's life with its own limit in the watchdog."""
 
     START = "start"  # before the first step
     STEP = "step"  # between two steps
     DATA = "data"  # waiting for a batch
-    EPOCH = "epoch"  # a method looks at all images before an epoch, or the monitor at its own
+    EPOCH = "epoch"  # a method reads all images before an epoch, or the monitor reads its own
     COMPILE = "compile"  # torch.compile makes a graph that is first needed in the middle of a run
     SAVE = "save"  # the last save
     END = "end"  # after it
 
 
 class _Line:
-    """The channel to the agent; several threads may speak."""
+    """The channel to the agent; several threads may use it."""
 
     def __init__(self, channel: Connection) -> None:
         self.guard = Guard(channel, self.beat)
         self.phase = Phase.START
-        self.count = 0  # of signs of progress
+        self.count = 0  # number of signs of progress
         self._channel = channel
         self._lock = threading.Lock()
 
     def say(self, **message: object) -> None:
         try:
             with self._lock:
-                # An agent that stands still for a moment must not hold up the steps; it will hear of a later one.
+                # If the agent is stopped for a moment, the steps must not wait for it; it will get a later report.
                 if "step" in message and not select.select([], [self._channel], [], 0)[1]:
                     return
                 self._channel.send_bytes(json.dumps(message).encode())
         except OSError:
-            return  # the agent is gone: the guard ends this process
+            return  # the agent is gone, and the guard ends this process
 
     def beat(self) -> None:
-        """Say that this process lives, and in which phase; the guard, which says it, must wait for nobody."""
+        """Report that this process lives, and its phase; the guard calls this and must not wait."""
         if not self._lock.acquire(blocking=False):
             return
         try:
@@ -94,11 +94,11 @@ _line: _Line | None = None
 
 
 def reached(step: int, batch: int | None = None) -> None:
-    """Tells the coordinator that this life of the job has come as far as `step`.
+    """Report to the coordinator that this life of the job has reached `step`.
 
     Args:
         step: number of steps.
-        batch: samples of a step, those of all processes; for the coordinator's metrics.
+        batch: samples of a step, over all processes; for the coordinator's metrics.
     """
     if _line:
         _line.phase = Phase.STEP
@@ -107,14 +107,14 @@ def reached(step: int, batch: int | None = None) -> None:
 
 
 def advanced() -> None:
-    """Notes a sign of progress within a phase, for the watchdog."""
+    """Note a sign of progress within a phase, for the watchdog."""
     if _line:
         _line.count += 1
 
 
 @contextmanager
 def doing(phase: Phase) -> Iterator[None]:
-    """Declares, for the watchdog, that the process is in this phase inside of the block."""
+    """Report to the watchdog that the process is in this phase during the block."""
     if _line is None:
         yield
         return
@@ -128,21 +128,21 @@ def doing(phase: Phase) -> Iterator[None]:
 
 
 def written() -> None:
-    """Says that this process, which leaves, writes nothing more to the run: the others need not wait for its end."""
+    """Report that this process leaves and does not write to the run any more: others need not wait for its end."""
     if _line:
         _line.say(written=True)
 
 
 def last_reached() -> int | None:
-    """Returns the furthest step that earlier lives of the job told of, as known when this one began."""
-    told = os.environ.get(REACHED_VARIABLE)
-    return int(number(REACHED_VARIABLE, told, at_least(0), "steps")) if told else None
+    """Return the furthest step that earlier lives of the job had reported when this one began."""
+    text = os.environ.get(REACHED_VARIABLE)
+    return int(number(REACHED_VARIABLE, text, at_least(0), "steps")) if text else None
 
 
 def leaving() -> AbstractContextManager[None]:
-    """Says that this process is leaving in an orderly way and is not to be shot when its peers go; call it once.
+    """Report that this process leaves in an orderly way and must not be killed when its peers go; call it once.
 
-    It holds until the process ends, so the context that is returned is for the eye alone.
+    It holds until the process ends, so the returned context only marks the block for a reader.
     """
     if _line:
         _line.guard.spare()
@@ -151,11 +151,11 @@ def leaving() -> AbstractContextManager[None]:
 
 @contextmanager
 def supervised() -> Iterator[None]:
-    """Runs the training of one process as a part of its job.
+    """Run the training of one process as a part of its job.
 
-    Leaving the block normally means that training is complete; rank 0's word counts. A `UserError` ends the job on
-    all nodes, since a restart would meet it again. Anything else that is raised (a lost peer, or `SystemExit` after
-    a save on eviction) leads to another round.
+    A normal end of the block means that training is complete; rank 0 decides. A `UserError` ends the job on all nodes,
+    since a restart would meet it again. Any other exception, such as a lost peer or `SystemExit` after a save on
+    eviction, leads to another round.
     """
     mark("imported")
     try:
@@ -173,14 +173,14 @@ def supervised() -> Iterator[None]:
 
 
 def lost_a_peer(error: BaseException) -> bool:
-    """Whether an error says no more than that another process is gone."""
+    """Return whether an error only means that another process is gone."""
     torch = sys.modules.get("torch")
     if torch is None:
         return False
     distributed = torch.distributed
     if isinstance(error, distributed.DistError):
         return True
-    # gloo's errors, and those that DDP makes of them, are RuntimeErrors that only their words tell apart.
+    # gloo's errors, also inside DDP, are RuntimeErrors that differ only in their words.
     text = str(error).lower()
     return type(error) is RuntimeError and any(word in text for word in _PEER_LOST)
 
@@ -192,13 +192,13 @@ def run_worker(
     module: str,
     words: Sequence[str],
 ) -> None:
-    """Runs `python -m module words...` in this process, which an agent has forked from a prepared one.
+    """Run `python -m module words...` in this process, which an agent has forked from a prepared one.
 
     Args:
-        channel: to the agent.
-        variables: of the environment, as torchrun sets them.
-        outputs: where stdout and stderr go, if not where the agent's go.
-        module: with a `__main__` part.
+        channel: channel to the agent.
+        variables: environment variables, as torchrun sets them.
+        outputs: descriptors for stdout and stderr, if they differ from the agent's.
+        module: module with a `__main__` part.
         words: its arguments.
     """
     global _line
@@ -206,14 +206,14 @@ def run_worker(
     end_with_parent()
     os.environ.update(variables)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who launched the job: it stops us in good order
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the launcher of the job, which stops this process
     for descriptor, output in enumerate(outputs, start=1):
         os.dup2(output.fileno(), descriptor)
     faulthandler.register(STACKS, file=2, all_threads=True)
     _line = _Line(channel)
     _line.guard.start()
     sys.argv = [module, *words]
-    sys.modules.pop(module, None)  # as it was loaded before the fork; runpy would warn of it
+    sys.modules.pop(module, None)  # it was loaded before the fork; runpy would warn about it
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except Exception as error:

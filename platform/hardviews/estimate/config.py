@@ -22,7 +22,7 @@ class Estimate:
         share: share of the GPU's peak that the training reaches; by default 0.05, and 0.09 for vision transformers.
             Published runs of the recipes reached about that on V100.
         images: number of images in the data set, by default ImageNet's.
-        bytes_per_image: mean size of an image in the shards, by default that of ImageNet's JPEG files.
+        bytes_per_image: mean size of an image in the shards, by default of ImageNet's JPEG files.
         candidates: number of views among which hard ones are chosen.
         json: print the estimate as JSON.
     """

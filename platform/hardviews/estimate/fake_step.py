@@ -27,8 +27,8 @@ class StepCost:
     """Cost of a step.
 
     forward, backward: passes of a view through a network, per image; a view counts by its share of the largest view's
-    area. flops: per image. parameters: numbers that are trained, and those of a momentum encoder. memory: bytes on one
-    GPU, with a micro-batch of its share.
+    area. flops: per image. parameters: number of trained parameters, and of a momentum encoder's parameters. memory:
+    bytes on one GPU, with a micro-batch of its share.
     """
 
     forward: float
@@ -71,7 +71,7 @@ class FakeTrainer:
     def step(self, samples: int, number: int, copies: bool) -> StepCost:
         """Return the cost of a step on a micro-batch of so many samples, late in the run.
 
-        number: of the step, by which strategies that act only in some steps decide. copies: whether gradients have a
+        `number`: number of the step, used by strategies that act only in some steps. `copies`: whether gradients have a
         second copy, from which they are added over processes.
 
         Raises:
@@ -96,7 +96,7 @@ class FakeTrainer:
                 states = tally.live - before
         except UserError:
             raise
-        except Exception as error:  # of whatever network
+        except Exception as error:  # any error of any network
             line = (str(error).strip().splitlines() or [""])[0]
             raise UserError(
                 f"The step of {self.recipe.name} cannot be estimated, since something in it looks at numbers "
@@ -151,7 +151,7 @@ class FakeTrainer:
                 module._buffers[name] = self._fake(buffer)
 
     def _fake(self, tensor: Tensor) -> Tensor:
-        """Return a fake tensor of the same shape on the CPU: those of a GPU need a driver."""
+        """Return a fake tensor of the same shape on the CPU: on a GPU it would need a driver."""
         if id(tensor) not in self._fakes:  # the tensor is kept, so that its number stays its own
             self._fakes[id(tensor)] = FakeTensor(self._mode, tensor.detach(), torch.device("cpu")), tensor
         return self._fakes[id(tensor)][0]
@@ -165,7 +165,7 @@ class Passes:
     """Counts the passes of views through the networks of an objective, in views of the largest size."""
 
     def __init__(self, objective: Objective) -> None:
-        """Hook the backbone and its momentum copy."""
+        """Register hooks on the backbone and its momentum copy."""
         self.forward, self.backward = 0.0, 0.0
         self._full = max(pool.augmentation.size for pool in objective.plan.pools) ** 2
         objective.method.backbone.register_forward_hook(self._passed)

@@ -10,8 +10,10 @@ from hardviews.errors import UserError
 class Gpu:
     """A GPU.
 
-    tflops: dense peak of matrix products in bfloat16, in fp16 if the GPU lacks bfloat16; 10^12 operations per second.
-    gigabytes: memory, of 10^9 bytes.
+    Attributes:
+        tflops: dense peak of matrix products in bfloat16, in fp16 if the GPU lacks bfloat16; 10^12 operations per
+            second.
+        gigabytes: memory, of 10^9 bytes.
     """
 
     tflops: float

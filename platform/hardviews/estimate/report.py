@@ -32,7 +32,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Report:
-    """What a recipe costs under each way, by the name of its column; `samples` are the largest micro-batch of a GPU."""
+    """The cost of a recipe under each way, by its column; `samples` are the largest micro-batch of a GPU."""
 
     recipe: Recipe
     config: Estimate

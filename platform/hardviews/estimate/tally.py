@@ -1,6 +1,6 @@
 """FLOPs and memory of operations on fake tensors, which have shapes and no numbers.
 
-The formulas are those of `torch.utils.flop_counter`. Its own counter, and torch's memory tracker
+The formulas come from `torch.utils.flop_counter`. Its own counter, and torch's memory tracker
 (`torch.distributed._tools.mem_tracker`), hook the parameters of every module. Neither bears the gradient that an attack
 asks for inside a forward pass, and the memory tracker bears no frozen parameter either. Here are no hooks.
 """

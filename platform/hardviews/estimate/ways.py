@@ -22,7 +22,7 @@ _MOST_STEPS = 12
 def ways(method: Method, recipe: Recipe, candidates: int) -> dict[str, Strategy]:
     """Return strategies by the name of their column: plain, exact, cheap, HEXA, and a recipe's own if it is another.
 
-    method: the recipe's, without numbers.
+    `method`: the recipe's, without numbers.
     """
     largest = max(pool.augmentation.size for pool in method.plan().pools)
     cheap = cheap_size(method.backbone, largest)
@@ -36,7 +36,7 @@ def ways(method: Method, recipe: Recipe, candidates: int) -> dict[str, Strategy]
 
 
 def steps(strategy: Strategy) -> range:
-    """Return the numbers of steps whose mean is that of the whole run: of one period, at most 12."""
+    """Return numbers of steps with the same mean as the whole run: one period, at most 12."""
     return range(min(_MOST_STEPS, math.lcm(*_periods(strategy))))
 
 

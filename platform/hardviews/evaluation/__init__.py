@@ -1,1 +1,1 @@
-"""What a frozen encoder is worth: features, k-NN, linear probe."""
+"""The quality of a frozen encoder: features, k-NN, linear probe."""

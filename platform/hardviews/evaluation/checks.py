@@ -48,13 +48,13 @@ def check_labels(index: Index, label_sets: bool = False) -> None:
 def check_datasets(train: Index, test: Index, label_sets: bool = False) -> None:
     """Raise UserError unless both datasets have labels, of the same two or more classes, and differ.
 
-    label_sets: see `check_labels`.
+    `label_sets`: see `check_labels`.
     """
     for index in (train, test):
         check_labels(index, label_sets)
     if train.multi_label != test.multi_label:
         raise UserError(
-            f"Evaluation: the images of one of {train.url} and {test.url} have one class each, those of the other may "
+            f"Evaluation: the images of one of {train.url} and {test.url} have one class each, the other's images may "
             "have several. Pack both from lists of one kind."
         )
     if train.classes != test.classes:
@@ -78,7 +78,7 @@ def check_datasets(train: Index, test: Index, label_sets: bool = False) -> None:
 
 
 def check_crop(encoder: Encoder, crop: int) -> None:
-    """Raise UserError where the network cannot take images of that size; it is asked with an empty one."""
+    """Raise UserError if the network cannot take images of that size; an empty image is the test."""
     if crop == encoder.image_size:
         return
     device = next(encoder.parameters()).device

@@ -67,6 +67,6 @@ def open_run(config: Scoring, name: str, encoder: Encoder, test: Index, world: W
 
 
 def _command_key(config: Scoring, name: str, encoder: Encoder, test: Index) -> str:
-    """Return what is equal in all starts of one command that belongs to no job, on the same encoder and data."""
+    """Return a text that is equal in all starts of one command without a job, on the same encoder and data."""
     words = json.dumps([name, asdict(config), encoder.digest, test.digest], sort_keys=True, default=str)
     return hashlib.sha256(words.encode()).hexdigest()

@@ -18,7 +18,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """The classes of a dataset among those of a classifier.
+    """The classes of a dataset among the classes of a classifier.
 
     numbers_C: the classifier's number of each class of the dataset. names: of the classifier's classes, for people.
     remarks: sentences, for example that the dataset lacks some classes.
@@ -30,7 +30,7 @@ class Matched:
 
 
 def matched(classifier: Classifier, index: Index) -> Matched:
-    """Match the classes of a dataset with those of a classifier.
+    """Match the classes of a dataset with the classes of a classifier.
 
     Raises:
         UserError: the classifier does not know a class of the dataset.

@@ -1,6 +1,6 @@
 """`hardviews compare RUN...`: evaluations side by side, with the uncertainty of each difference.
 
-The first run, or group of runs that differ in their seed alone, is what the others are compared with.
+The others are compared with the first run, or the first group of runs that differ only in their seed.
 """
 
 import re
@@ -43,9 +43,9 @@ class Compare:
 
     Attributes:
         runs: outputs of pretrainings or imports (paths or URLs), or ids of MLflow runs: of these or of evaluations.
-        protocol: which evaluation, for example knn or linear; by default every one that all runs have.
+        protocol: name of an evaluation, for example knn or linear; by default all evaluations that all runs have.
         project: folder of the tracking record, if MLFLOW_TRACKING_URI names no server.
-        seed: of the permutation test.
+        seed: seed of the permutation test.
     """
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -129,7 +129,7 @@ def title(evaluation: "MlflowRun") -> str:
 def table(name: str, judged: Sequence[Judged], seed: int = 0) -> Table:
     """Return a row for each group of runs; the others are compared with the first.
 
-    name: of the evaluation, for the title.
+    `name`: name of the evaluation, for the title.
     """
     groups: dict[tuple[tuple[str, str], ...], list[Judged]] = {}
     for one in judged:

@@ -24,9 +24,9 @@ class Evaluation(Scoring):
         train: the training dataset, instead of the one in `data`; all forms of `data` are taken.
         baselines: score raw pixels and the same network with random weights too.
         held_out: the share of the training set to choose settings on, of each class, at most 10,000 samples.
-        seed: of the random weights and of what the protocol draws.
-        stage: which stage of the network the features come from, pooled: 1 is the first (of a ResNet the stem; of a
-            vision transformer the first block). By default they are those of the whole network.
+        seed: seed of the random weights and of the protocol's draws.
+        stage: stage of the network whose pooled features are used. Stage 1 is the stem of a ResNet, or the first block
+            of a vision transformer. By default the features of the whole network are used.
     """
 
     train: str | None = None
@@ -45,7 +45,7 @@ class Evaluation(Scoring):
         require(self, OPTION, held_out=above(0, below=1), seed=within(0, 2**32 - 1), stage=at_least(1).or_none())
 
     def urls(self) -> tuple[str, str]:
-        """The addresses of the training and the test dataset."""
+        """Return the addresses of the training and the test dataset."""
         found = []
         for name, given in (("train", self.train), ("test", self.test)):
             if given is None and self.data is None:
@@ -57,7 +57,7 @@ class Evaluation(Scoring):
         return found[0], found[1]
 
     def awaited(self) -> list[Awaited]:
-        """Return what other jobs may still be making: packed datasets, the encoder of a run."""
+        """Return the things that other jobs may still be making: packed datasets, the encoder of a run."""
         if self.data is not None and (self.train is None or self.test is None):
             sets = [Dataset(self.data, ("train", "test"))] if may_come(self.data) else []
         else:
@@ -69,7 +69,7 @@ class Evaluation(Scoring):
         """Refuse data that these settings cannot evaluate on; by default none.
 
         Raises:
-            UserError: saying what to do.
+            UserError: a place is missing; the message has the remedy.
         """
 
     def places_of_data(self) -> tuple[str, ...]:
@@ -78,7 +78,7 @@ class Evaluation(Scoring):
         return (self.data,) if self.data is not None and alone and is_unpacked(self.data) else self.urls()
 
     def packed(self) -> tuple[str, str]:
-        """Return the addresses of the packed training and test dataset; pack into the cache what is not packed yet.
+        """Return the addresses of the packed training and test dataset; pack unpacked ones into the cache.
 
         Raises:
             UserError: a data set is not there, has no labels, or a class of its test part is not in the training part.

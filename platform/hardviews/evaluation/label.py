@@ -9,7 +9,7 @@ class Label:
 
     Attributes:
         name: for example "simsiam", "simsiam, changed", or "stage 4".
-        version: of its values; 0 for a stage.
+        version: version of its values; 0 for a stage.
         changes: the options that differ from the published ones, for example "epochs 2".
     """
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 Interpolation = Literal["bilinear", "bicubic"]
 WIDE = 768
-"""Features from which on a vision transformer counts as wide: those of a ViT-B."""
+"""Number of features from which on a vision transformer counts as wide: the width of a ViT-B."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Crops:
     Attributes:
         scale: smallest and largest area of a crop, as a share of the image's.
         flip: probability.
-        interpolation: of the resize to the encoder's image size.
+        interpolation: interpolation of the resize to the encoder's image size.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -32,8 +32,8 @@ class Reading:
     """The features that a head reads.
 
     Attributes:
-        blocks: class tokens of so many last blocks of a vision transformer, each after the final norm, side by side; 0
-            for the features that the encoder itself returns (a ResNet's average pool, a transformer's class token).
+        blocks: number of last blocks of a vision transformer whose class tokens are used, each after the final norm,
+            side by side. 0 uses the encoder's own features: a ResNet's average pool, a transformer's class token.
         patches: the mean patch token of the last block as well.
     """
 
@@ -47,7 +47,7 @@ class LinearProtocol:
 
     Attributes:
         name: as the field names it.
-        version: raised whenever a value changes, so that an old number stays what it was.
+        version: version of the protocol, raised whenever a value changes, so that an old number keeps its meaning.
         source: code or paper that the values come from.
         rates: learning rates; several are chosen from on held-out images.
         scaled: rates are for a batch of 256 and grow in proportion to the batch (Goyal et al. 2017).
@@ -61,17 +61,17 @@ class LinearProtocol:
         pooled_rates: rates for networks without a class token, if they differ.
         optimizer: sgd, and sgd with Nesterov's momentum; larc, SGD with apex's LARC without clipping, which adapts
             biases too; lars, MAE's, which does not. Both adapt by a trust coefficient of 0.001.
-        momentum: of the optimizer.
+        momentum: momentum of the optimizer.
         weight_decays: L2 weights; several are chosen from on held-out images.
         decays_bias: the weight decay applies to biases too.
         schedule: half a cosine to zero, or a tenth at each milestone.
-        milestones: of the schedule, as shares of the training.
+        milestones: milestones of the schedule, as shares of the training.
         per: the rate changes at every step, or stays for an epoch.
         warmup: linear, as a share of the training.
         first: weights begin at N(0, 0.01), or as Haiku's: a truncated normal of deviation 1 / sqrt(features).
         batchnorm: normalise features by BatchNorm without weights before the head.
-        partial: the last images of an epoch that fill no batch are kept as a smaller batch, dropped, or joined with the
-            first images of the next epoch.
+        partial: use of an epoch's last images that do not fill a batch: kept as a smaller batch, dropped, or joined
+            with the first images of the next epoch.
     """
 
     name: str

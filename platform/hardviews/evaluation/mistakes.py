@@ -25,7 +25,7 @@ from hardviews.world import World
 MISTAKES, CONFUSIONS = "tables/mistakes.json", "tables/confusions.json"
 """Artifacts."""
 
-_ROWS = 32  # of each table: MLflow's page loads every thumbnail of it
+_ROWS = 32  # most rows of a table: MLflow's page loads every thumbnail of it
 _SIDE = 96  # pixels of a thumbnail's longer side
 _CHEAP = 10**9  # numbers in the features of a training set in which the nearest images are looked for
 
@@ -56,7 +56,7 @@ def most_confident(scores: Scores, labels_M: Tensor, most: int = _ROWS) -> list[
 def confused(scores: Scores, labels_M: Tensor, most: int = _ROWS) -> list[tuple[int, int, int, int]]:
     """Return true and predicted class, the number of such mistakes, and the place of the most confident one.
 
-    The most frequent come first, and of equals those of the lower classes.
+    The most frequent come first; of equal numbers the lower classes come first.
     """
     found: dict[tuple[int, int], tuple[int, int]] = {}
     for place in most_confident(scores, labels_M, len(labels_M)):

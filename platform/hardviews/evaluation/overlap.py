@@ -36,8 +36,8 @@ _AHEAD = 64
 class Overlap:
     """Which test images have a copy elsewhere.
 
-    where: the other data, for people. same_M: of equal bytes. alike_M: that look the same, these included; equal to
-    `same_M` if only bytes were compared.
+    `where` is the readable place of the other data. `same_M` marks images with equal bytes. `alike_M` marks images that
+    look the same, including these; it equals `same_M` if only bytes were compared.
     """
 
     where: str
@@ -58,8 +58,8 @@ class Overlap:
 def find_overlaps(test: Index, train: Index | None, place: str, look: Look, workers: int) -> list[Overlap]:
     """Compare the test images with the training set, and with the data that the encoder was pretrained on.
 
-    train: None if nothing is fitted. place: of the encoder; a run's output says where its data lay. workers: threads
-    that decode images.
+    `train`: None if nothing is fitted. `place` is the place of the encoder; a run's output contains the place of its
+    data. `workers`: threads that decode images.
     """
     if look == "off":
         return []

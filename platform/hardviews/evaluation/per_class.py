@@ -23,7 +23,9 @@ _SHOWN = 20  # classes in the terminal's table
 class ClassScore:
     """One class: its number of images, its accuracy in per cent, and its most frequent mistake.
 
-    mistaken_for: name of a class, empty if there is no mistake. share: of the images that are mistaken so, in per cent.
+    Attributes:
+        mistaken_for: name of a class, empty if there is no mistake.
+        share: share of the images that are mistaken so, in per cent.
     """
 
     name: str

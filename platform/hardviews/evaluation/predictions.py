@@ -34,7 +34,7 @@ def correct_of(text: str) -> Correct:
     """
     rows = list(csv.reader(io.StringIO(text)))
     if not rows or tuple(rows[0]) != _COLUMNS:
-        raise ValueError("its columns are not those of predictions")
+        raise ValueError("its columns are not columns of predictions")
     places = [int(row[0]) for row in rows[1:]]
     if places != list(range(len(places))):
         raise ValueError("samples are missing")

@@ -24,8 +24,11 @@ T = TypeVar("T")
 class Task:
     """A labelled training set, and the part of it on which settings are chosen.
 
-    train: without features, if the protocol reads the images itself. held_out_N: a mask. names: of the samples, each
-    the same for the same content. images: of the training set.
+    Attributes:
+        train: without features, if the protocol reads the images itself.
+        held_out_N: a mask.
+        names: names of the samples, each the same for the same content.
+        images: images of the training set.
     """
 
     train: Features
@@ -50,9 +53,11 @@ class Task:
 class Choice:
     """The settings that the held-out samples chose.
 
-    settings: by name, numbers. held_out_top1: accuracy of the choice on them, in per cent; the mean average precision
-    if images may have several classes. remarks: sentences, for example that the best setting lies at the end of its
-    grid.
+    Attributes:
+        settings: by name, numbers.
+        held_out_top1: accuracy of the choice on them, in per cent; the mean average
+            precision if images may have several classes.
+        remarks: sentences, for example that the best setting lies at the end of its grid.
     """
 
     settings: Mapping[str, float] = field(default_factory=dict)
@@ -78,7 +83,7 @@ class Fitted(Protocol):
 
 @runtime_checkable
 class Peeks(Protocol):
-    """A fitted protocol that can also say what its candidates score on the test set, as several papers choose."""
+    """A fitted protocol that can also return the candidates' scores on the test set, by which several papers choose."""
 
     def peek(self, test: Features) -> float:
         """Return the accuracy in per cent of the candidate that is the best on the test set itself."""
@@ -87,7 +92,7 @@ class Peeks(Protocol):
 
 @runtime_checkable
 class PeeksEach(Protocol):
-    """A fitted protocol that can say, for several numbers, what a choice on the test set itself would give."""
+    """A fitted protocol that can return, for several numbers, the result of a choice on the test set itself."""
 
     def peeks(self, test: Features) -> Mapping[str, float]:
         """Return numbers in per cent by the ends of their names, such as `map_k4`."""
@@ -105,7 +110,7 @@ class Grid:
     def remark(self, chosen: float, accuracy: Mapping[float, float]) -> list[str]:
         """Say that the best value lies at an end of the grid and is better than the one beside it, if so.
 
-        accuracy: of each value, on the held-out samples.
+        `accuracy`: accuracy of each value, on the held-out samples.
         """
         order = sorted(self.values)
         if len(order) < 3 or chosen not in (order[0], order[-1]) or chosen == self.least:
@@ -119,7 +124,7 @@ class Grid:
 def ends_of(name: str, settings: Sequence[Mapping[str, float]], accuracy: Mapping[int, float], best: int) -> list[str]:
     """Look along the axis of one setting through the best of a grid; return `Grid.remark` of it.
 
-    settings: of all candidates. accuracy: of each, by its number, on the held-out samples.
+    `settings`: settings of all candidates. `accuracy`: accuracy of each, by its number, on the held-out samples.
     """
     along = {
         one[name]: accuracy[number]

@@ -134,7 +134,7 @@ def _evaluate(config: Evaluation, name: str, fit: Fit, announce: Announce, world
         if encoder.digest != digest:
             raise RuntimeError("a weight of the frozen encoder moved during the evaluation")
         metrics = {source: scores.metrics for source, scores in outcome.items()}
-        # Chance is not known where an image may have several classes.
+        # Chance is unknown if an image may have several classes.
         classes = 0 if train.multi_label else len(train.classes)
         result = Result(name, metrics, scores.headings, digest, run.run_id, classes, tuple(remarks))
         result = replace(result, label=label.name, encoder=called)

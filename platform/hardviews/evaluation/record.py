@@ -29,7 +29,7 @@ WITHOUT_COPIES = "top1_without_copies"
 
 @dataclass(frozen=True)
 class About:
-    """What the numbers of an evaluation are of, and on which data; no model for those of a baseline."""
+    """The model and the data of an evaluation's numbers; a baseline has no model."""
 
     model: ModelUse | None
     dataset: DatasetUse
@@ -40,9 +40,9 @@ class About:
 
 
 def log_inputs(run: Run, place: str, encoder: Encoder, test: Index, others: Sequence[DatasetUse] = ()) -> About:
-    """Log the data sets and the encoder that an evaluation reads; return what its numbers are of.
+    """Log the data sets and the encoder that an evaluation reads; return the subject of its numbers.
 
-    place: of the encoder. others: data sets beside the test images.
+    `place`: place of the encoder. `others`: data sets beside the test images.
     """
     used = dataset_use(test, "test")
     provenance = encoder.provenance
@@ -102,7 +102,7 @@ def without_copies(name: str, overlaps: Sequence[Overlap], scores: Scores, label
 def log_scores(run: Run, parent: str | None, result: Result, test: Index, samples: int) -> None:
     """Log the table in the description; on the run of the training too, with the headline: `eval/knn_top1`.
 
-    samples: that the encoder was trained on.
+    `samples`: number of samples that the encoder was trained on.
     """
     run.set_note(as_markdown(result, test, samples))
     if parent is None:
@@ -118,7 +118,7 @@ def log_scores(run: Run, parent: str | None, result: Result, test: Index, sample
 def headline_name(protocol: str, test: Index, kind: str = "top1", label: str = "") -> str:
     """Return the name of a headline on the training's run; transfer has one for each of its data sets.
 
-    label: the name of the published protocol: `eval/linear_simsiam_changed_top1`.
+    `label`: the name of the published protocol: `eval/linear_simsiam_changed_top1`.
     """
     protocol += "".join(f"_{word}" for word in label.replace(",", "").split())
     of_set = f"_{data_name(test).split('/')[0]}" if protocol == "transfer" else ""

@@ -1,4 +1,4 @@
-"""Evaluations as a table for people: what raw pixels, an untrained and a trained encoder are worth."""
+"""Evaluations as a table for people: scores of raw pixels, an untrained and a trained encoder."""
 
 import math
 import sys
@@ -79,7 +79,7 @@ def show(results: Sequence[Result]) -> None:
 
 
 def announce(*results: Result) -> None:
-    """Print the table at once, and what is to be said of it."""
+    """Print the table at once, and the remarks on it."""
     console = Console()
     console.print(table(results))
     for result in results:

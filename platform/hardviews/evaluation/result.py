@@ -16,9 +16,9 @@ from hardviews.evaluation.per_class import ClassScore
 class Scores:
     """A protocol's metrics of one kind of features, and its predictions.
 
-    headings: by metric, the heading of its column in a table; only test accuracies, in per cent, have one, and the
-    other metrics are only logged. predictions_M: the predicted class of each test sample. confidence_M: of each
-    prediction, 0 to 1.
+    `headings` are the headings of columns in a table, by metric. Only test accuracies, in per cent, have one; the other
+    metrics are only logged. `predictions_M` is the predicted class of each test sample, `confidence_M` its confidence
+    from 0 to 1.
     """
 
     metrics: Mapping[str, float]
@@ -31,10 +31,19 @@ class Scores:
 class Result:
     """An evaluation's outcome: metrics by source of features, the encoder's digest, and the run it is logged to.
 
-    headings: as those of `Scores`. classes: their number, 0 if chance is not known. remarks: sentences for people, for
-    example of a grid that is too narrow. logged: whether all of it arrived there; undelivered: if not, why, and what
-    to do. label: the name of the published protocol, if there are several. encoder: its name in a table. per_class: the
-    accuracy of each class, if the evaluation says it.
+    Attributes:
+        name: name of the evaluation.
+        metrics: metrics by source of features.
+        headings: headings of columns, as in `Scores`.
+        digest: digest of the encoder.
+        run_id: id of the run that the result is logged to.
+        classes: number of classes, 0 if chance is unknown.
+        remarks: sentences for people, for example about a grid that is too narrow.
+        logged: whether the whole result arrived in the run.
+        undelivered: reason and remedy if it did not.
+        label: name of the published protocol, if there are several.
+        encoder: name of the encoder in a table.
+        per_class: accuracy of each class, if the evaluation has it.
     """
 
     name: str

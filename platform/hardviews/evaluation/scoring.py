@@ -22,14 +22,14 @@ class Scoring(Subject, ABC):
         data: the folder with packed `train` and `test` datasets (path or URL), or its dataset `train`; or a folder of
             class folders, a list file, or `torchvision:NAME?root=FOLDER`, each of which is packed into the cache.
         test: the test dataset, instead of the one in `data`; all forms of `data` are taken.
-        overlap: look for test images that are copies of training or pretraining images: by their bytes, or fully, by
-            what they look like; `auto` is full for sets of up to 200,000 images.
-        resize: pixels of the shorter side; by default what the encoder was trained at.
-        crop: pixels of the central crop; by default what the encoder was trained at.
+        overlap: search for test images that are copies of training or pretraining images: by their bytes, or fully, by
+            their appearance; `auto` is full for sets of up to 200,000 images.
+        resize: pixels of the shorter side; by default the size of the encoder's training.
+        crop: pixels of the central crop; by default the size of the encoder's training.
         batch_size: images encoded at once.
         workers: threads that decode images; 0 is taken for 1.
-        device: `auto` takes a GPU where there is one.
-        project: folder of the tracking record, where MLFLOW_TRACKING_URI names no server.
+        device: device of the encoder; `auto` takes a GPU if there is one.
+        project: folder of the tracking record, if MLFLOW_TRACKING_URI does not name a server.
         experiment: MLflow experiment that the evaluation is logged to.
         wait: seconds to wait for data that are still being packed, and for the encoder of a run that is still trained.
     """

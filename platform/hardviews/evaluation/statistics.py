@@ -13,7 +13,7 @@ from scipy import stats
 
 DRAWS = 10_000
 """Draws of a permutation test (SimCLR took 100,000, Chen et al. 2020, appendix B.8)."""
-_Z = 1.959963984540054  # of the 95 % interval
+_Z = 1.959963984540054  # quantile of the 95 % interval
 
 Correct = npt.NDArray[np.bool_]
 

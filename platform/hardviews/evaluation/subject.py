@@ -80,7 +80,7 @@ class Subject:
         return str(self.encoder if self.run is None else self.run)
 
     def called(self, encoder: Encoder) -> str:
-        """Return what tables call the encoder: that of a run by how it was trained, such as `fine-tuned encoder`."""
+        """Return the encoder's name in tables; for a run it states the kind of training: `fine-tuned encoder`."""
         if self.run is not None:
             return f"{encoder.provenance.get('training', USUAL)} encoder"
         name = self.place.removeprefix(_TIMM).rstrip("/").rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""The model card: what an encoder is, where it comes from, what it is worth, and how to load it."""
+"""The model card: description, origin and scores of an encoder, and the way to load it."""
 
 import json
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ _SHOWN = ("method", "strategy", "optimizer.name", "optimizer.learning_rate", "tr
 def card(encoder: Encoder, facts: Facts, license: str, written: Format | None = None, folder: str = "") -> str:
     """Return the card as Markdown, with the header that the Hugging Face Hub reads.
 
-    license: licence of the weights, as a tag of the Hub. written: the format beside the card, if any, and its folder;
-    the folders of other formats have their default names.
+    `license`: licence of the weights, as a tag of the Hub. `written`: the format beside the card, if any, and its
+    folder; the folders of other formats have their default names.
     """
     parts = [
         _header(license),
@@ -60,7 +60,7 @@ def _summary(encoder: Encoder, facts: Facts) -> str:
     elif facts.imported:
         origin = f"hardviews did not train it. {facts.imported}"
     else:
-        origin = "hardviews has no record of its training: where the weights come from is unknown."
+        origin = "hardviews has no record of its training: the origin of the weights is unknown."
     return f"An image encoder: {encoder.num_features} features of an image. {origin}"
 
 

@@ -111,7 +111,7 @@ def check(form: Format, encoder: Encoder, folder: Path) -> float:
 
 
 def _report(encoder: Encoder, form: Format | None, out: str, measured: float | None) -> None:
-    """Print what was written, the result of the check, and how to load it."""
+    """Print the written files, the result of the check, and the lines to load them."""
     print(f"{printable(out)}: {encoder.backbone.name}, {encoder.num_features} features, digest {encoder.digest[:12]}")
     for path in sorted(Path(out).expanduser().iterdir()):
         print(f"  {path.name:24} {_size(path.stat().st_size):>9}")

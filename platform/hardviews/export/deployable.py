@@ -36,7 +36,7 @@ def fixed_size(encoder: Encoder) -> nn.Module:
     """Return the encoder's network for images of its own size alone.
 
     A transformer that takes images of any size resamples its position embeddings in every pass. This would stay in a
-    traced graph, where it costs time, and some runtimes do not have it. So they are resampled here, once.
+    traced graph, where it costs time, and some runtimes lack it. So they are resampled here, once.
 
     Raises:
         UserError: the network cannot be laid out for one size.

@@ -29,7 +29,8 @@ _SAFE, _PICKLED = "detectron2.safetensors", "detectron2.pkl"
 class Detectron2(Format):
     """A ResNet's weights for `MODEL.WEIGHTS` of detectron2.
 
-    pickled: whether the file is the pickle that detectron2 reads, and not safetensors.
+    Attributes:
+        pickled: whether the file is the pickle that detectron2 reads, and not safetensors.
     """
 
     pickled: bool = False

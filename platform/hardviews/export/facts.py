@@ -1,4 +1,4 @@
-"""What is known about an encoder: from its file, the output of its run, and the tracking record."""
+"""The known facts about an encoder: from its file, the output of its run, and the tracking record."""
 
 import logging
 import re
@@ -43,19 +43,19 @@ class Facts:
 
     Attributes:
         recipe: name of the recipe.
-        imported: where the weights come from, in a sentence, if they are those of others.
+        imported: origin of the weights in a sentence, if they were imported.
         settings: settings of the recipe, by name on the command line.
         data_name: last part of the dataset's address.
-        data_digest: of the dataset.
+        data_digest: digest of the dataset.
         images: number of images in the dataset.
         samples: number of images seen, repeated ones counted again.
         epochs: passes over the dataset.
-        commit: of the code that trained.
-        versions: of packages that trained, by name.
-        run_id: of the tracking run.
+        commit: commit of the code that trained.
+        versions: versions of packages that trained, by name.
+        run_id: id of the tracking run.
         verdict: how the run ended, in a sentence.
         health: the verdict on its representation, with the evidence.
-        scores: of evaluations of this very encoder.
+        scores: scores of evaluations of this very encoder.
         looked: whether the tracking record was read; without it, evaluations are unknown.
     """
 
@@ -79,7 +79,8 @@ class Facts:
 def collect(encoder: Encoder, run: str, project: str) -> Facts:
     """Return the facts about an encoder.
 
-    run: as `models.encoder.load` takes it. project: folder of the tracking record, if MLFLOW_TRACKING_URI is not set.
+    `run`: as `models.encoder.load` takes it. `project`: folder of the tracking record, if MLFLOW_TRACKING_URI is not
+    set.
     """
     source = encoder.provenance
     record = _read_record(run)

@@ -55,7 +55,7 @@ class Format(ABC):
     def features(self, encoder: Encoder, folder: Path, images_BCHW: Tensor) -> Tensor:
         """Load the files as a user would, and return features (B, D) of uint8 images.
 
-        encoder: only its sizes are used, never its weights.
+        `encoder`: only its sizes are used, never its weights.
         """
 
     @abstractmethod
@@ -67,7 +67,7 @@ def check_packages(form: Format) -> None:
     """Refuse a format whose packages are not installed.
 
     Raises:
-        UserError: naming what is missing, and how to install it.
+        UserError: something is missing; the message names it and the way to install it.
     """
     missing = [name for name in form.packages if importlib.util.find_spec(name) is None]
     if missing:

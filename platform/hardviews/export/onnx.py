@@ -38,7 +38,7 @@ class Onnx(Format):
         model = Deployable(encoder)
         logging.getLogger("onnxscript").setLevel(logging.ERROR)  # its optimizer names every step that it leaves out
         with warnings.catch_warnings(), torch.no_grad(), refused(self.name, encoder):
-            warnings.simplefilter("ignore")  # of the exporter, about its own parts
+            warnings.simplefilter("ignore")  # warnings of the exporter about its own parts
             program: Any = torch.onnx.export(
                 model,
                 (example(encoder),),

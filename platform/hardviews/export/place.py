@@ -27,7 +27,7 @@ _CHUNK = 1 << 20  # bytes
 def published(out: str, encoder: Encoder, about: dict[str, str]) -> Iterator[Path]:
     """Yield an empty folder; after the block it becomes the folder `out`, with `encoder.json` added.
 
-    about: what that file says of the export beside the encoder's description, for example the format.
+    `about`: facts about the export in that file besides the encoder's description, for example the format.
 
     Raises:
         UserError: `out` is in use, or cannot be written. If the block fails, nothing is left.
@@ -68,7 +68,7 @@ def check_free(target: Path, digest: str) -> None:
     """Refuse a folder that holds anything but an untouched export of the encoder with this digest.
 
     Raises:
-        UserError: naming the folder, and what is in it.
+        UserError: the folder is refused; the message names it and its content.
     """
     if not os.path.lexists(target) or (target.is_dir() and not any(target.iterdir())):
         return

@@ -88,7 +88,7 @@ def save(subject: Subject, folder: Path) -> None:
 
 
 def preprocessing(encoder: Encoder) -> dict[str, Any]:
-    """Return the preprocessing of an image in timm's words: that of our evaluation."""
+    """Return the preprocessing of our evaluation in timm's terms."""
     side = encoder.image_size
     resize = Preprocess.of(side).resize
     return {

@@ -140,7 +140,7 @@ def _sizes(encoder: Encoder, source: Any) -> dict[str, Any]:
 
 
 def _computes_alike(source: Any) -> bool:
-    """Return whether what has no weights is as torchvision has it: the pooling, the activation, the normalisation."""
+    """Return whether the parts without weights equal torchvision's: the pooling, the activation, the normalisation."""
     norms = [module for module in source.modules() if isinstance(module, nn.LayerNorm)]
     return (
         source.global_pool == "token"

@@ -1,4 +1,4 @@
-"""What the traced formats have in common: the example that is traced, and failures of the tracer in words."""
+"""The common part of the traced formats: the traced example, and failures of the tracer in words."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -34,12 +34,12 @@ class Import:
         file: file of weights (.pth, .pth.tar, .torch or .safetensors), at a path or an S3 address.
         output: new folder for the encoder, at a path or an S3 address; evaluations take it as --run.
         layout: how that code names its weights; by default the layout that fits the names in the file.
-        backbone: network of timm, for example resnet50 or vit_small_patch16_224; by default told by the shapes.
-        part: which network of the file, for example teacher or student; by default the one that is usually evaluated.
-        mean: of red, green and blue pixels in [0, 1]; by default those of the layout's own pretraining.
+        backbone: network of timm, for example resnet50 or vit_small_patch16_224; by default recognised by the shapes.
+        part: network of the file, for example teacher or student; by default the one that is usually evaluated.
+        mean: mean of red, green and blue pixels in [0, 1]; by default as in the layout's own pretraining.
         std: deviation of these pixels.
-        image_size: pixels a side of the images; by default 224, 32 for a ResNet with a stem for small images, or what a
-            transformer's position embeddings are for.
+        image_size: pixels a side of the images; by default 224, or 32 for a ResNet with a stem for small images, or the
+            size of a transformer's position embeddings.
         interpolation: filter that resizes images in evaluations.
         project: folder of the tracking record, if MLFLOW_TRACKING_URI names no server.
         experiment: MLflow experiment that the import is logged to.
@@ -78,7 +78,7 @@ class Import:
 
 
 def run_import(config: Import) -> None:
-    """Read the file, write the encoder, log both as a run, and print what was found.
+    """Read the file, write the encoder, log both as a run, and print the findings.
 
     Raises:
         UserError: the file cannot be read, is of another layout or network, or the output is in use. Nothing is left.
@@ -152,7 +152,7 @@ def _note(encoder: Encoder, one: Imported) -> str:
 
 
 def _lines(encoder: Encoder, one: Imported) -> list[str]:
-    """Return what was read, by which pixels, and what was left over or missing."""
+    """Return lines about the weights read, the pixels, and left-over or missing parts."""
     fitted, pixels = one.fitted, encoder.normalisation
     expected = listed([group for group in one.groups if group.expected])
     unexpected = listed([group for group in one.groups if not group.expected])
@@ -174,13 +174,13 @@ def _lines(encoder: Encoder, one: Imported) -> list[str]:
 
 
 def _report(config: Import, encoder: Encoder, one: Imported) -> None:
-    told = "" if config.layout else ", by the names in it"
+    reason = "" if config.layout else ", by the names in it"
     print(
         f"{printable(config.output)}: {encoder.backbone.name}, {encoder.num_features} features, digest "
         f"{encoder.digest[:12]}"
     )
     print(f"  from {printable(one.contents.file)}, SHA-256 {one.contents.sha256}")
-    print(f"  layout {one.found.layout.name}, part {one.found.place.part}{told}")
+    print(f"  layout {one.found.layout.name}, part {one.found.place.part}{reason}")
     for line in _lines(encoder, one):
         print(f"  {printable(line)}")
     print(f"\nTo score it: hardviews knn --run {printable(config.output)} --data DATA")

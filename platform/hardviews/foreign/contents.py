@@ -1,4 +1,4 @@
-"""What a file of weights holds, read without running code that is in it."""
+"""The content of a file of weights, read without running code in it."""
 
 import hashlib
 import io
@@ -53,7 +53,7 @@ class Contents:
 def read(address: str, option: str = "") -> Contents:
     """Read a file of this machine or of an object store.
 
-    option: words before the address in messages, for example "--weights ".
+    `option`: words before the address in messages, for example "--weights ".
 
     Raises:
         UserError: it is not there, is cut short, holds no tensors, or holds objects that may run code.
@@ -100,7 +100,7 @@ def _pickled(data: bytes, named: str) -> Any:
         with warnings.catch_warnings(), torch.serialization.safe_globals(STAND_INS):
             warnings.filterwarnings("ignore", "Detected pickle protocol|.*TorchScript archive")
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # of a damaged file the reader raises errors of many kinds
+    except Exception as error:  # the reader raises errors of many kinds for a damaged file
         kind = _refused(str(error))
         if kind is None:
             raise UserError(
@@ -115,7 +115,7 @@ def _pickled(data: bytes, named: str) -> Any:
 
 
 def _refused(message: str) -> str | None:
-    """Return what the safe reader refused, None if the file is broken instead."""
+    """Return the object that the safe reader refused, None if the file is broken instead."""
     found = re.search(r"GLOBAL (\S+)", message)
     if found:
         return f"an object of {found[1]}"

@@ -1,4 +1,4 @@
-"""Where the encoder lies in a file: by the layout that is named, or by the layout that fits."""
+"""The place of the encoder in a file: by the given layout, or by the layout that fits."""
 
 import re
 from collections import Counter
@@ -23,8 +23,8 @@ class Found:
     """An encoder in a file.
 
     Attributes:
-        layout: of the file.
-        place: of the encoder.
+        layout: layout of the file.
+        place: place of the encoder.
         weights: tensors by timm's names.
         names: names in the file by timm's names.
     """
@@ -43,8 +43,8 @@ def plain(name: str) -> str:
 def find(contents: Contents, layout: str | None, part: str | None, known: Container[str] = ()) -> Found:
     """Return the encoder in a file.
 
-    layout, part: names; None for those that fit. known: names of the weights of the network that is wanted, if it is
-    named; without it a ResNet or a vision transformer is expected.
+    `layout`, `part`: names; None for those that fit. `known`: names of the weights of the network that is wanted, if it
+    is named; without it a ResNet or a vision transformer is expected.
 
     Raises:
         UserError: there is none. The message names the layouts that fit.
@@ -137,7 +137,7 @@ def states(held: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tupl
 
 
 def _outline(contents: Contents) -> str:
-    """Return what a file holds, in a few words: its state dicts, and their names by the first two words."""
+    """Return a file's content in a few words: its state dicts, and their names by the first two words."""
     parts = []
     for path, state in states(contents.held):
         heads = Counter(_head(str(name)) for name, value in state.items() if isinstance(value, Tensor))

@@ -39,9 +39,9 @@ class Fitted:
 
 
 def fit(file: str, found: Found, wanted: Backbone | None) -> Fitted:
-    """Return the weights of an encoder in a file as those of a network.
+    """Return the weights of an encoder in a file as weights of a network.
 
-    wanted: the network; None to tell it by the shapes.
+    `wanted`: the network; None recognises it by the shapes.
 
     Raises:
         UserError: the network is not named and not clear, or weights are missing, too many, or of other shapes.
@@ -120,7 +120,7 @@ def _check(
     weights: Mapping[str, Tensor],
     expected: Mapping[str, Tensor],
 ) -> None:
-    """Refuse weights that are not those of the network."""
+    """Refuse weights that do not belong to the network."""
     missing = [name for name in expected if name not in weights and not name.endswith(_COUNTER)]
     wrong = [name for name in expected if name in weights and weights[name].shape != expected[name].shape]
     whole = [name for name, value in expected.items() if value.is_floating_point() and name in weights]
@@ -142,10 +142,12 @@ def _check(
         problem = f"has {found.names[whole[0]]} in whole numbers ({weights[whole[0]].dtype}), as quantised weights are"
     else:
         problem = f"holds {found.names[further[0]]}{_and_more(further)} that the network does not have"
-    told = None if wanted is None else guess(weights)
-    other = told is not None and (told.name, told.patch_size) != (backbone.name, backbone.patch_size)
+    guessed = None if wanted is None else guess(weights)
+    other = guessed is not None and (guessed.name, guessed.patch_size) != (backbone.name, backbone.patch_size)
     remedy = (
-        f"Its shapes are those of {told.name}." if told and other else "Give --backbone with the network of the file."
+        f"Its shapes are those of {guessed.name}."
+        if guessed and other
+        else "Give --backbone with the network of the file."
     )
     raise UserError(f"The weights in {file} are not of {backbone.name}: the file {problem}. {remedy}")
 

@@ -25,8 +25,8 @@ class Imported:
     """An encoder in a file.
 
     Attributes:
-        contents: of the file.
-        found: where the encoder lies.
+        contents: contents of the file.
+        found: place of the encoder.
         fitted: its weights.
         groups: everything else in the file.
     """
@@ -38,7 +38,7 @@ class Imported:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What the file says of its training: epoch and architecture, if it does."""
+        """The file's facts about its training: epoch and architecture, if present."""
         held = self.contents.held
         return {name: held[name] for name in _FACTS if isinstance(held.get(name), int | str)}
 
@@ -64,7 +64,7 @@ class Inputs:
 def imported(contents: Contents, layout: str | None, part: str | None, backbone: Backbone | None) -> Imported:
     """Return the encoder in a file.
 
-    layout, part, backbone: None for those that the file's names and shapes determine.
+    `layout`, `part`, `backbone`: None for those that the file's names and shapes determine.
 
     Raises:
         UserError: there is none, or it does not fit the network.

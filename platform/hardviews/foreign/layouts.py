@@ -1,7 +1,7 @@
 """How other codes name the weights of an encoder in their files.
 
-Names are written without `module.`, which DataParallel puts before them. The facts are those of the codes that are
-named beside each layout. `hvp` and `wrapped` have names that other layouts have too.
+Names are written without `module.`, which DataParallel puts before them. The facts come from the codes that are named
+beside each layout. `hvp` and `wrapped` have names that other layouts have too.
 """
 
 from dataclasses import dataclass
@@ -30,12 +30,12 @@ _IMAGENET = Normalisation()
 
 @dataclass(frozen=True)
 class Place:
-    """Where an encoder lies in a file.
+    """The place of an encoder in a file.
 
     Attributes:
         part: word by which `--part` names it.
         entry: path to its state dict.
-        prefix: of the names of its weights there.
+        prefix: prefix of the names of its weights there.
     """
 
     part: str
@@ -49,10 +49,10 @@ class Layout:
 
     Attributes:
         name: as `--layout` takes it.
-        places: of encoders; the first one that is there is taken.
+        places: places of encoders; the first one that is there is taken.
         heads: pairs of a regular expression and its meaning, for weights in the same state dict that are no encoder's.
-        sign: regular expression of a name that tells this layout from the others. A name has its entry before it.
-        normalisation: of the pixels in that code's pretraining.
+        sign: regular expression of a name that only this layout has. A name has its entry before it.
+        normalisation: normalisation of the pixels in that code's pretraining.
     """
 
     name: Name

@@ -1,4 +1,4 @@
-"""What a file holds besides the encoder, in groups: expected things such as heads, and unexpected ones."""
+"""The content of a file besides the encoder, in groups: expected things such as heads, and unexpected ones."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,10 +32,10 @@ class Group:
     """Things in a file that are no weights of the encoder.
 
     Attributes:
-        prefix: of their names.
+        prefix: prefix of their names.
         count: how many they are.
-        meaning: what they are, if they were expected; else empty.
-        names: in the file, of those in the encoder's own state dict.
+        meaning: meaning of expected things; else empty.
+        names: names in the file that belong to the encoder's own state dict.
     """
 
     prefix: str

@@ -1,4 +1,4 @@
-"""What is known about the origin of an imported encoder: in its description, in `import.json`, and in words."""
+"""The origin of an imported encoder: in its description, in `import.json`, and in words."""
 
 import json
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ def read_account(output: str) -> Mapping[str, Any] | None:
 
 
 def sentence(provenance: Mapping[str, Any]) -> str:
-    """Return where the weights of an imported encoder come from, empty for other encoders."""
+    """Return the origin of the weights of an imported encoder, empty for other encoders."""
     known = provenance.get(KEY)
     if not isinstance(known, Mapping):
         return ""

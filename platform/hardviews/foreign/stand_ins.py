@@ -8,7 +8,7 @@ from typing import Any
 
 
 class StandIn:
-    """An empty object that takes the place of another one, and forgets what it is made of."""
+    """An empty object that takes the place of another one, without its content."""
 
     def __new__(cls, *_content: Any) -> "StandIn":
         """Forget the arguments."""

@@ -1,4 +1,4 @@
-"""Names of torchvision's vision transformers as timm has them. Those of its ResNets are equal.
+"""Names of torchvision's vision transformers as timm has them. The names of its ResNets are equal.
 
 ResNets for CIFAR (kuangliu/pytorch-cifar, HobbitLong/SupContrast) call the layers beside a block its shortcut.
 """

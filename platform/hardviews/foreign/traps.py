@@ -8,7 +8,7 @@ _SMALL = 384  # width of a ViT-S
 
 
 def check_traps(file: str, found: Found) -> None:
-    """Refuse files whose features would be others than those of their own code.
+    """Refuse files whose features would differ from the features of their own code.
 
     Raises:
         UserError: saying why.

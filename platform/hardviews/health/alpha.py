@@ -16,7 +16,7 @@ from hardviews.health.spectrum import covariance_eigenvalues
 
 _FIRST, _LAST = 11, 100  # ranks that the line is fitted to
 _LEAST = 3  # ranks: two always lie on a line
-_ROUNDING = 1e-12  # of the largest eigenvalue; smaller ones are not fitted
+_ROUNDING = 1e-12  # share of the largest eigenvalue; smaller ones are not fitted
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Decay:
     """The power law of a spectrum: eigenvalue k is proportional to k^-alpha.
 
     Attributes:
-        alpha: near 1 is said to be good; a large one means that few directions carry everything.
+        alpha: values near 1 are considered good; a large one means that few directions carry everything.
         r2: share of the variance that the line explains; near 1 if the spectrum is a power law.
     """
 

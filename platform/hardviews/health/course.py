@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Point:
-    """A value of a metric, and where it was measured."""
+    """A value of a metric, and the step of its measurement."""
 
     step: int
     value: float

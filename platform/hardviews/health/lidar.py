@@ -1,4 +1,4 @@
-"""LiDAR: how many directions tell images apart, against the differences between views of one image.
+"""LiDAR: the number of directions that separate images, against the differences between views of one image.
 
 Thilak et al., "LiDAR: Sensing Linear Probing Performance in Joint Embedding SSL Architectures" (ICLR 2024, arXiv
 2312.04000): the rank of a linear discriminant analysis whose classes are images and whose samples are their views.

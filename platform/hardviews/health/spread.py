@@ -1,7 +1,7 @@
-"""Spread: the standard deviation of normalised features, against that of evenly spread ones.
+"""Spread: the standard deviation of normalised features, as a share of the value for evenly spread ones.
 
-Chen & He, "Exploring Simple Siamese Representation Learning" (CVPR 2021), figure 2: features of length 1 that are
-evenly spread have the standard deviation 1 / sqrt(D) in each of D dimensions, and 0 after a collapse.
+Chen & He, "Exploring Simple Siamese Representation Learning" (CVPR 2021), figure 2. Evenly spread features of length 1
+have the standard deviation 1 / sqrt(D) in each of D dimensions; after a collapse it is 0.
 
 Shape legend: N samples, D features.
 """

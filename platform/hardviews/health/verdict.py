@@ -18,15 +18,15 @@ Kind = Literal["ok", "unfinished", "collapsing", "collapsed", "diverged"]
 _ENOUGH = 3  # measurements after the start until a run that goes on is judged
 # Of evenly spread features the spread is 1. Healthy small runs had 0.4 to 0.7, and 0.7 to 0.95 behind the projector.
 _FLAT, _LOW = 0.05, 0.3
-_FALLEN = 0.6  # of the highest value before
+_FALLEN = 0.6  # share of the highest value before
 _NO_HIGHER = 1.25  # times the rank of the untrained network
-_WORSE = 0.8  # of the accuracy of the untrained network
-_KEPT = 0.95  # of the highest accuracy
-_GAINED, _AT_BEST = 1.05, 0.98  # of the accuracy of the untrained network, and of the highest one
+_WORSE = 0.8  # share of the accuracy of the untrained network
+_KEPT = 0.95  # share of the highest accuracy
+_GAINED, _AT_BEST = 1.05, 0.98  # shares of the accuracy of the untrained network, and of the highest one
 _TRAINED_FLAT, _ALONE = 0.1, 0.05  # spread in training, beside another sign and if nothing else is measured
 _SETTLED = 20  # reports until it counts
 _RECOVERING = 1.5  # times the lowest value: a method with a predictor begins with a low spread in training
-_RISE, _LEAST_RISE = 0.5, 0.3  # of how far the loss had fallen, or of its size; at least by so much
+_RISE, _LEAST_RISE = 0.5, 0.3  # rise as a share of the loss's fall, or of its size; and the least rise
 _SMOOTH = 3  # reports whose median counts
 
 _PROJECTOR = "health/projector/"
@@ -40,7 +40,7 @@ _BY_LABELS = "accuracy/top1"  # reported by trainings on labels alone
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a run, or becomes of it.
+    """The state of a run, or its end.
 
     Attributes:
         kind: `ok` is trained to its end, `unfinished` is not yet, both without a sign of trouble.
@@ -81,8 +81,8 @@ class _Sign:
 def verdict(course: Course, finished: bool, not_finite: str = "") -> Verdict:
     """Return the verdict on a run.
 
-    finished: whether it was trained to its end. not_finite: a sentence that says which number was not finite, if the
-    run stopped for that reason.
+    `finished`: whether it was trained to its end. `not_finite`: a sentence that says which number was not finite, if
+    the run stopped for that reason.
     """
     signs = [*_spread(course, finished), *_rank(course, finished), *_accuracy(course, finished)]
     signs += _in_training(course, bool(signs))
@@ -108,14 +108,14 @@ def verdict(course: Course, finished: bool, not_finite: str = "") -> Verdict:
 
 
 def _not_finite(course: Course) -> Iterator[str]:
-    """Say where the loss was not finite first."""
+    """Return the step at which the loss was not finite first, in words."""
     broken = [point for point in course.of("loss") if not math.isfinite(point.value)]
     if broken:
         yield f"The loss is {broken[0].value} at step {broken[0].step}."
 
 
 def _risen(course: Course) -> Iterator[str]:
-    """Say by how much the loss rose, if by much. Losses have different zeros: what counts is how far it had fallen."""
+    """Say by how much the loss rose, if by much. Losses have different zeros: only the fall of the loss counts."""
     points = course.of("loss")
     if len(points) <= 2 * _SMOOTH:
         return
@@ -162,7 +162,7 @@ def _rank(course: Course, finished: bool) -> Iterator[_Sign]:
 
 
 def _accuracy(course: Course, finished: bool) -> Iterator[_Sign]:
-    """Look for features that say less of the images than those of the untrained network."""
+    """Look for features with less information about the images than the untrained network's."""
     if _accuracy_kept(course):
         return  # they disagree: a few test images make one of them fall
     for name in _ACCURACIES:
@@ -176,7 +176,7 @@ def _accuracy(course: Course, finished: bool) -> Iterator[_Sign]:
 
 
 def _accuracy_kept(course: Course) -> str:
-    """Say that the features are still worth more than those of the untrained network and hardly less than ever.
+    """Return a sentence if the features are still better than the untrained network's and hardly worse than ever.
 
     Empty if they are not, or if it is not known. Features may contract and still say more about the images.
     """
@@ -240,7 +240,7 @@ def _number(point: Point) -> str:
 
 
 def _fine(course: Course) -> str:
-    """Say what shows that a run is well, or that nothing is known."""
+    """Return the evidence that a run is healthy, or that nothing is known."""
     names = {"loss": "loss", "spread": "spread", "health/spread": "health/spread", "health/rankme": "health/rankme"}
     known = [f"{words} {point.value:.3g}" for name, words in names.items() if (point := course.last(name))]
     if not known:

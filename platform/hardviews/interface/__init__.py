@@ -1,1 +1,1 @@
-"""The Python interface: what the commands do, as functions for a notebook or a program."""
+"""The Python interface: the commands as functions for a notebook or a program."""

@@ -38,15 +38,15 @@ class LoadedEncoder:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes that its classifier tells apart; none without a classifier."""
+        """Names of the classes of its classifier; empty without a classifier."""
         classifier = self.encoder.classifier
         return () if classifier is None else tuple(classifier.names)
 
     def embed(self, images: AnyImage | Sequence[AnyImage], batch: int = 64) -> npt.NDArray[np.float32]:
         """Return features (B, D) of images, (D,) of a single one.
 
-        images: paths, encoded bytes, PIL images, arrays uint8 (H, W, C) or tensors uint8 (C, H, W), of any sizes; or an
-        array (B, H, W, C) or tensor (B, C, H, W). Each is resized and cropped as evaluations do.
+        `images`: paths, encoded bytes, PIL images, arrays uint8 (H, W, C) or tensors uint8 (C, H, W), of any sizes; or
+        an array (B, H, W, C) or tensor (B, C, H, W). Each is resized and cropped as evaluations do.
 
         Raises:
             UserError: something is no image; it says which.

@@ -48,9 +48,13 @@ def pretrain(
 ) -> Run:
     """Train an encoder in this process, as `hardviews pretrain` does; a training that is in the output goes on.
 
-    recipe: its name, or a `Recipe`. data: a packed dataset. output: a folder or URL. settings: values of the recipe
-    that are to be others, such as {"training.epochs": 5}. project: folder of the tracking record, if
-    MLFLOW_TRACKING_URI names no server. where: the other settings of places, such as init="runs/first".
+    Args:
+        recipe: its name, or a `Recipe`.
+        data: a packed dataset.
+        output: a folder or URL.
+        settings: values of the recipe that are to be others, such as {"training.epochs": 5}.
+        project: folder of the tracking record, if MLFLOW_TRACKING_URI names no server.
+        where: other settings of places, such as init="runs/first".
 
     Raises:
         UserError: something cannot work; nothing was trained.
@@ -79,8 +83,8 @@ def finetune(
 ) -> Run:
     """Train an encoder further on labels, as `hardviews finetune` does.
 
-    run: the training whose encoder it begins from. labels: how many of them, such as "10%" or "16-per-class". where:
-    the other settings of the command, such as sweep=True.
+    `run`: the training whose encoder it begins from. `labels`: how many of them, such as "10%" or "16-per-class".
+    `where`: other settings of the command, such as sweep=True.
 
     Raises:
         UserError: something cannot work; nothing was trained.

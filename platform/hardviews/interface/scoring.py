@@ -44,8 +44,8 @@ class Scored:
 def evaluate(run: Place | Run, data: Place, by: Protocol = "knn", **settings: Any) -> Scored:
     """Score the encoder of a run on labelled data, as the command of that name does.
 
-    by: nearest neighbours, a linear classifier, few shots, or the run's own classifier. settings: those of the command,
-    such as baselines=False.
+    `by`: nearest neighbours, a linear classifier, few shots, or the run's own classifier. `settings`: settings of the
+    command, such as baselines=False.
 
     Raises:
         UserError: there is no such protocol, or the run or the data cannot be evaluated.

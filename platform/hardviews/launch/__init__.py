@@ -2,7 +2,7 @@
 
 EVALUATIONS = ("knn", "linear", "fewshot", "transfer", "classify")
 TRAININGS = ("pretrain", "finetune")
-"""Commands that several processes may run together, beside pretrain."""
+"""Commands besides pretrain that several processes may run together."""
 
 PREPARE = "hardviews.launch.preload"
 """Module that each node imports once, before its training processes are forked; its import takes seconds."""

@@ -1,6 +1,6 @@
-"""The address space that a command's libraries fill, compared with the limit of this process (`ulimit -v`).
+"""The address space that a command's libraries need, compared with the limit of this process (`ulimit -v`).
 
-Below it they end the process from within: OpenBLAS by a line of its own, torch by an ImportError.
+If the limit is lower, the libraries end the process: OpenBLAS with a message of its own, torch with an ImportError.
 """
 
 import resource
@@ -22,14 +22,14 @@ LEAST = {
     "classify": _EVALUATION,
     "pack": _PACKING,
 }
-"""Bytes that the imports of a command fill at least, by command; measured with a build of torch for CPUs."""
+"""Least number of bytes that the imports of a command need, by command; measured with torch for CPUs."""
 
 
 def check_address_space(command: str) -> None:
-    """Refuse a limit that does not hold a command's libraries.
+    """Refuse a limit that is too low for a command's libraries.
 
     Raises:
-        UserError: with the limit, and the way to lift it.
+        UserError: the limit is too low; the message has the limit, and the way to lift it.
     """
     limit, least = resource.getrlimit(resource.RLIMIT_AS)[0], LEAST.get(command, 0)
     if limit != resource.RLIM_INFINITY and limit < least:

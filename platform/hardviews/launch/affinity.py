@@ -1,4 +1,4 @@
-"""The affinity of a job's pods, which stands in a file as Kubernetes writes it."""
+"""The affinity of a job's pods, in a file in the form of Kubernetes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,12 +16,12 @@ _EXAMPLE = "docs/cluster.md has an example"
 
 
 def read(file: str | Mapping[str, Any]) -> dict[str, Any]:
-    """Reads an affinity, the value of `affinity:` in the description of a pod.
+    """Read an affinity, the value of `affinity:` in the description of a pod.
 
-    Checks the names and kinds of its two upper levels; the cluster checks the rest before submission.
+    The names and kinds of its two upper levels are checked here; the cluster checks the rest before submission.
 
     Args:
-        file: path of a YAML file on this machine; or the affinity itself, as a chart's values hold it.
+        file: path of a YAML file on this machine; or the affinity itself, as in a chart's values.
 
     Raises:
         UserError: the file cannot be read, or does not hold an affinity.
@@ -51,7 +51,7 @@ def read(file: str | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _wrong(found: Any) -> str | None:
-    """Returns the first mistake in an affinity, or None."""
+    """Return the first mistake in an affinity, or None."""
     if not isinstance(found, dict) or not found:
         return f"it is not a mapping with one of the keys {', '.join(_KINDS)}"
     for kind, rules in found.items():

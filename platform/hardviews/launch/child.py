@@ -13,22 +13,22 @@ from hardviews.elastic import processes, signs
 from hardviews.elastic.coordinator import FAILED
 
 BEFORE_JOINING = 5
-"""Deaths in a row of a process that does not even join; then it is given up."""
+"""Number of deaths in a row before it joins, after which a process is given up."""
 
 BEFORE_A_STEP = 10
-"""Deaths in a row of a process that joins, but takes no step (the coordinator: lives no minute)."""
+"""The same for a process that joins, but takes no step; for a coordinator, that lives less than a minute."""
 
-_QUICK = 5.0  # seconds; what dies younger is started again with a delay
-_STEADY = 60.0  # seconds that a coordinator lives if all is well
-_GAP = 5.0  # seconds between two looks after which it was the launcher that stood still
+_QUICK = 5.0  # seconds; a process that dies earlier is restarted with a delay
+_STEADY = 60.0  # seconds that a working coordinator lives
+_GAP = 5.0  # seconds between two looks that prove that the launcher itself was stopped
 
 
 class Child:
     """A process that is started again when it dies.
 
     Attributes:
-        code: of its end, once it is not started again.
-        given_up: why it is not started again although it should be; empty while it is.
+        code: exit code of its end, once it is not restarted any more.
+        given_up: reason why it is not restarted although it should be; empty while it is.
     """
 
     def __init__(
@@ -43,28 +43,28 @@ class Child:
         """Start it.
 
         Args:
-            name: for the log.
-            command: a module and its arguments.
-            variables: of the environment, added to ours.
-            prefix: of each line that it writes.
+            name: name in the log.
+            command: module and its arguments.
+            variables: environment variables, added to this process's own.
+            prefix: prefix of each line that it writes.
             silent: seconds after which a process that is stopped is ended; 0: never.
-            trains: whether it is to take steps.
+            trains: whether it must take steps.
         """
         self.name = name
         self.code: int | None = None
         self.given_up = ""
         self._command = [sys.executable, "-m", *command]
-        # Files of the user's in the current folder must not stand in for modules, in no process that it starts.
+        # In all processes that it starts, files in the current folder must not replace modules.
         self._variables = os.environ | {"PYTHONSAFEPATH": "1"} | variables
         self._prefix = prefix
         self._silent, self._trains = silent, trains
         self._threads: list[threading.Thread] = []
         self._delay = 0.0
         self._again = 0.0
-        self._deaths = 0  # in a row
-        self._last = ""  # line on stderr
+        self._deaths = 0  # number in a row
+        self._last = ""  # last line on stderr
         self._looked = time.monotonic()
-        self._stopped: float | None = None  # since when it is stopped
+        self._stopped: float | None = None  # time at which it was stopped
         self._start()
 
     def _start(self) -> None:
@@ -72,7 +72,7 @@ class Child:
         ours, theirs = os.pipe()
         os.set_blocking(ours, False)
         try:
-            # In sessions of their own: Ctrl-C is for this process, which then has the others leave in good order.
+            # In sessions of their own: Ctrl-C is for this process, which then asks the others to leave.
             self._process = subprocess.Popen(
                 self._command,
                 env=self._variables | {signs.VARIABLE: str(theirs)},
@@ -92,7 +92,7 @@ class Child:
             self._threads.append(thread)
 
     def look(self, ends: Sequence[int]) -> int | None:
-        """Start it again if it has died, unless with one of the codes that are an end; return that code."""
+        """Restart it if it has died; if its exit code is one of `ends`, return that code instead."""
         code = self._process.poll()
         if self.code is None and code is None:
             self._end_if_stopped()
@@ -108,7 +108,7 @@ class Child:
         return self.code
 
     def _mourn(self, code: int) -> None:
-        """Note a death, and decide whether it is started again."""
+        """Note a death, and decide whether to restart."""
         for thread in self._threads:
             thread.join(1)
         given = self._given()
@@ -130,16 +130,16 @@ class Child:
         say(f"{self.name} {how}; starting it again" + (f" in {self._delay:.0f} s" if self._delay else ""))
 
     def _given(self) -> set[signs.Sign]:
-        """Read which signs the process that has died gave."""
+        """Return the signs of the dead process."""
         try:
             text = os.read(self._signs, 64)
         except BlockingIOError:
-            text = b""  # a process of its still holds the other end
+            text = b""  # one of its processes still holds the other end
         os.close(self._signs)
         return {sign for sign in signs.Sign if sign.value in text}
 
     def _end_if_stopped(self) -> None:
-        """End it if it was stopped for too long; whoever stopped it for good has forgotten it."""
+        """End it if it was stopped for too long: it was probably forgotten."""
         now = time.monotonic()
         gap, self._looked = now - self._looked, now
         if gap > _GAP or processes.state(self._process.pid) not in processes.STOPPED:
@@ -160,7 +160,7 @@ class Child:
             self._process.send_signal(number)
 
     def end(self, seconds: float) -> int | None:
-        """Wait for its end, and force it after that time; return the code, None where it was forced."""
+        """Wait for its end, and force it after `seconds`; return the exit code, None if it was forced."""
         code: int | None
         try:
             code = self._process.wait(max(0.0, seconds))
@@ -187,5 +187,5 @@ class Child:
 
 
 def say(text: str) -> None:
-    """Tell the user what the launcher does."""
+    """Print an action of the launcher."""
     print(f"launch: {text}", file=sys.stderr, flush=True)

@@ -1,11 +1,11 @@
 """Checks a command of a job as the processes of the job would, without running it.
 
-`python -m hardviews.launch.command_check` is started before a job is submitted: reading a recipe takes seconds of
-imports, which the submission itself does without. It reads lines of JSON, and answers each with one:
+`python -m hardviews.launch.command_check` is started before a job is submitted: to read a recipe takes seconds of
+imports, which the submission itself does not need. It reads lines of JSON, and answers each with one line:
 
-1. `Job` -> {"mistakes": [...], "unchecked": [...]}: what the words of the command say.
-2. {"store": variables or null} -> {"mistakes": [...], "remarks": [...], "unseen": reason or null}: what the places
-   of the last job hold.
+1. `Job` -> {"mistakes": [...], "unchecked": [...]}: mistakes in the words of the command, and what was not checked.
+2. {"store": variables or null} -> {"mistakes": [...], "remarks": [...], "unseen": reason or null}: findings about the
+   places of the last job.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from hardviews.runs.where import Where
     from hardviews.train.recipe import Recipe
 
-STORE_BOUND = 30.0  # seconds for all questions to a store
+STORE_BOUND = 30.0  # seconds for all requests to a store
 
 _J = "-j {least}:{most}x{processes}"
 _MB = 10**6
@@ -45,15 +45,15 @@ _MB = 10**6
 
 @dataclass(frozen=True)
 class Job:
-    """A job, as far as its command must fit it.
+    """The facts of a job that its command must fit.
 
     Attributes:
-        words: of the command, without `hardviews`.
+        words: words of the command, without `hardviews`.
         nodes: least, most, and processes on each; None if the command runs in one process without an agent.
         scratch: local disk of a pod in MB, with the cache of shards on it; None for any size.
-        gpu: GPUs of a node, None if that is not known.
+        gpu: GPUs of a node, None if unknown.
         here: whether its processes run on this machine, in this folder and environment.
-        variables: of the environment, given by the job.
+        variables: environment variables of the job.
     """
 
     words: list[str]
@@ -71,7 +71,7 @@ def check_words(words: Sequence[str], nodes: Invited, form: str) -> None:
     """Refuse the words of a command that every node would refuse, and more processes than a batch has groups.
 
     Raises:
-        UserError: in the words of the node.
+        UserError: the command is refused; the message is the node's.
     """
     if words[0] in EVALUATIONS:
         _read_evaluation(words[0], words[1:]).places_of_data()
@@ -84,7 +84,7 @@ def check_words(words: Sequence[str], nodes: Invited, form: str) -> None:
 
 
 def check(job: Job) -> tuple[list[str], Look | None]:
-    """Return the mistakes in a command, and a function that looks at its places if it can be read."""
+    """Return the mistakes in a command, and a function that checks its places if the command can be read."""
     command, words = job.words[0], job.words[1:]
     if job.here:
         try:
@@ -135,7 +135,7 @@ def _pretrain(job: Job, words: Sequence[str]) -> tuple[list[str], Look | None]:
 
 
 def _training(job: Job, where: "Where", recipe: "Recipe") -> list[str]:
-    """Return the mistakes of a training that its words tell, whatever network it trains."""
+    """Return the mistakes of a training in its words, for any network."""
     training, found = recipe.training, []
     if job.nodes is not None:
         nodes = Invited(*job.nodes)
@@ -159,7 +159,7 @@ def _finetune(job: Job, words: Sequence[str]) -> tuple[list[str], Look | None]:
 
 
 def _cache(scratch: int | None, data: str, reader: "ReaderConfig") -> Iterator[str]:
-    """Compare the bound of the cache of shards with the local disk that it lies on."""
+    """Compare the bound of the cache of shards with its local disk."""
     local = protocol_of(data) in ("file", "local") and not data.startswith("<")
     if scratch is None or scratch <= 0 or local or reader.cache_folder is not None:
         return
@@ -249,7 +249,7 @@ def _gpu(job: Job, setting: str, device: str, who: str) -> list[str]:
 
 
 def look_at(places: Look | None, store: Mapping[str, str] | None) -> dict[str, Any]:
-    """Look at the places of a command, by the variables of a store; null looks at nothing."""
+    """Check the places of a command, with the variables of a store; null checks nothing."""
     found: list[str] = []
     unseen: list[str] = []
     if places is None or store is None:
@@ -266,7 +266,7 @@ def look_at(places: Look | None, store: Mapping[str, str] | None) -> dict[str, A
             found.extend(places())
         except Unseen as error:
             unseen.append(str(error))
-        except Exception as error:  # of whatever client: the pods will look for themselves
+        except Exception as error:  # any error of a client: the pods check for themselves
             unseen.append(f"{type(error).__name__}: {error}")
 
     thread = threading.Thread(target=look, daemon=True)
@@ -284,7 +284,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     places: Look | None = None
     client = read_settings_only()
-    # Whatever a library or a help text prints is no answer.
+    # Output of a library or a help text must not be taken for an answer.
     with contextlib.redirect_stdout(sys.stderr):
         for line in sys.stdin:
             question = json.loads(line)
@@ -295,7 +295,7 @@ def main() -> None:
                 mistakes, places = check(job)
                 answer = {"mistakes": mistakes, "unchecked": unchecked(job.words) if client else []}
             print(json.dumps(answer), file=answers, flush=True)
-    # A thread that still waits for a store holds nothing up.
+    # A thread that still waits for a store must not delay the end.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""The jobs as TorchX applications: roles, commands, resources. Pure but for the site's values."""
+"""The jobs as TorchX applications: roles, commands, resources. Pure except for the site's values."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,30 +13,30 @@ from hardviews.launch.site import DATA, IMAGE, OUTPUT, TRACKING
 from hardviews.storage.sight import remote
 
 COMMAND = "hardviews.cli"
-PORT = 29500  # of the coordinator, where it has a network address of its own
+PORT = 29500  # port of the coordinator, if it has its own network address
 COORDINATOR = "hardviews.elastic.coordinator"
 GATE = "hardviews.launch.gate"
 AGENT = "hardviews.elastic.agent"
 HEADS = (COORDINATOR, GATE)
-"""Modules of the role that decides when a job begins and ends."""
+"""Modules of the role that decides on the begin and the end of a job."""
 
-_GRACE = 30  # seconds for the processes of an evaluation, which keep what they have computed as they go
+_GRACE = 30  # seconds for the processes of an evaluation, which save their results as they go
 _QUIET = {"LOGLEVEL": "WARNING", "TORCH_CPP_LOG_LEVEL": "ERROR"}
-_ENVIRONMENT = {"PYTHONSAFEPATH": "1"}  # a file random.py in the folder where a process starts is not Python's own
+_ENVIRONMENT = {"PYTHONSAFEPATH": "1"}  # a file random.py in the current folder must not replace Python's own
 
 
 def _coordinator_resource(nodes: int) -> Resource:
-    """What the coordinator needs, so little that it finds room again after a loss of its node.
+    """Return the coordinator's resources, so small that it finds room again after a loss of its node.
 
     Measured: 10 nodes took 0.013 cores and 24 MB, 50 took 0.1 cores and 28 MB, 200 took 0.9 cores and 55 MB. A reader
-    of its metrics adds 4 MB. It may use more while nobody else does.
+    of its metrics adds 4 MB. It may use more while others do not need it.
     """
-    thousandths = max(50, (5 * nodes + 1) // 2)  # whole ones, as the chart computes them
+    thousandths = max(50, (5 * nodes + 1) // 2)  # rounded, as in the chart
     return Resource(cpu=thousandths / 1000, gpu=0, memMB=128)
 
 
 class Mistaken(UserError):
-    """An argument of a component cannot be used; `app` is the job without it, in which more may be found."""
+    """An argument of a component cannot be used; `app` is the job without it, for further checks."""
 
     def __init__(self, mistakes: Sequence[str], app: AppDef) -> None:
         super().__init__(" ".join(mistakes))
@@ -45,14 +45,14 @@ class Mistaken(UserError):
 
 
 def module(role: Role) -> str | None:
-    """The module of this package that a role's command runs; None for others' roles."""
+    """Return the module of this package that a role's command runs; None for other roles."""
     ours = role.entrypoint == "python" and len(role.args) > 1 and role.args[1].startswith("hardviews.")
     return role.args[1] if ours else None
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """How many nodes a job may have and how many processes each runs."""
+    """The number of nodes of a job, and of processes on each."""
 
     least: int
     most: int
@@ -60,7 +60,7 @@ class Nodes:
 
     @classmethod
     def parse(cls, text: str) -> "Nodes":
-        """Reads `MIN:MAXxPROCESSES`, `NODESxPROCESSES` or `PROCESSES`, as TorchX's own components do, or `MIN:MAX`."""
+        """Read `MIN:MAXxPROCESSES`, `NODESxPROCESSES` or `PROCESSES`, as TorchX's own components do, or `MIN:MAX`."""
         if match := re.fullmatch(r"(?:(?:(\d+):)?(\d+)x)?(\d+)|(\d+):(\d+)", text):
             most = int(match[5] or match[2] or 1)
             nodes = cls(int(match[4] or match[1] or most), most, int(match[3] or 1))
@@ -97,24 +97,24 @@ def pretraining(
     mounts: Sequence[str] | None = None,
     finetune: str | None = None,
 ) -> AppDef:
-    """The elastic training job: a coordinator and up to `nodes.most` trainers.
+    """Return the elastic training job: a coordinator and up to `nodes.most` trainers.
 
     Args:
-        name: of the job.
+        name: name of the job.
         nodes: see `Nodes.parse`.
         recipe: name of a recipe.
         overrides: further arguments of `hardviews pretrain`.
-        image: see `site`, as are data, output and tracking.
-        data: URL.
-        output: URL.
-        tracking: MLflow's.
+        image: see `site`, also for data, output and tracking.
+        data: URL of the data.
+        output: URL of the output.
+        tracking: address of the MLflow server.
         wait: seconds to wait for data that are still being packed, and for the encoder.
-        resource: of one trainer node.
+        resource: resource of one trainer node.
         env: further variables of the trainers.
         grace: seconds between SIGTERM and SIGKILL of a training process.
-        pod: what the pods need on a cluster.
-        mounts: of the trainers, as TorchX's components take them.
-        finetune: the encoder that is trained further by labels; None pretrains.
+        pod: needs of the pods on a cluster.
+        mounts: mounts of the trainers, in the form of TorchX's components.
+        finetune: encoder that is trained further by labels; None pretrains.
 
     Raises:
         Mistaken: `nodes` or `mounts` cannot be read, or processes and GPUs do not fit.
@@ -154,11 +154,10 @@ def evaluation(
     pod: PodOptions | None = None,
     mounts: Sequence[str] | None = None,
 ) -> AppDef:
-    """A job that evaluates what a pretraining job has written under `output`: a coordinator and its processes.
+    """Return a job that evaluates the encoder of a pretraining under `output`: a coordinator and its processes.
 
-    On a cluster the coordinator waits for the data and the encoder, and the pods with the GPUs come after that.
-
-    nodes: see `Nodes.parse`; None for one node, with a process for each GPU.
+    On a cluster the coordinator waits for the data and the encoder, and the pods with the GPUs start after that. For
+    `nodes` see `Nodes.parse`; None is one node, with a process for each GPU.
     """
     said = {word.partition("=")[0]: place for place, word in enumerate(overrides) if word.startswith("--")}
     gate: list[str] = []
@@ -188,7 +187,7 @@ def evaluation(
 
 @dataclass(frozen=True)
 class _Gate:
-    """What the coordinator waits for before its job begins: seconds, and words of `hardviews.launch.gate`."""
+    """The waiting of the coordinator before its job begins: seconds, and words of `hardviews.launch.gate`."""
 
     seconds: int
     words: Sequence[str]
@@ -206,7 +205,7 @@ class _Gate:
 
 
 def _elsewhere(place: str) -> bool:
-    """Whether every pod sees a place, so that the coordinator can look: a folder may be a volume of other pods."""
+    """Return whether every pod sees a place, also the coordinator: a folder may be a volume of other pods."""
     return remote(place) or place.startswith("<")
 
 
@@ -222,7 +221,7 @@ def _elastic(
     mounts: Sequence[str] | None,
     gate: _Gate,
 ) -> AppDef:
-    """A coordinator, and up to so many nodes of one role that run a `hardviews` command."""
+    """Return a coordinator, and up to so many nodes of one role that run a `hardviews` command."""
     mistakes: list[str] = []
     try:
         size = Nodes.parse(nodes)
@@ -279,7 +278,7 @@ def packing(
     pod: PodOptions | None = None,
     mounts: Sequence[str] | None = None,
 ) -> AppDef:
-    """A job of one process that packs the images at `source` into shards under `data`."""
+    """Return a job of one process that packs the images at `source` into shards under `data`."""
     args = ["-m", COMMAND, "pack", "--source", source, "--out", DATA.resolve(data), *overrides]
     return _single(name, "packer", args, image, resource, dict(env or {}), pod, mounts)
 
@@ -290,7 +289,7 @@ def _store(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def _given(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of a job's own; one of ours that is set and empty counts as left out."""
+    """Return the variables of a job; an empty variable of ours counts as left out."""
     return {name: value for name, value in env.items() if value or name not in _ENVIRONMENT}
 
 

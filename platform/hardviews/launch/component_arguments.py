@@ -1,4 +1,4 @@
-"""The arguments of a component, as text: every mistake in words, where TorchX would show a traceback or a usage text.
+"""The arguments of a component, as text: every mistake in words, in place of TorchX's traceback or usage text.
 
 TorchX 0.7.0 reads each argument by the annotation of the component's parameter. An argument of `Optional[int]` reaches
 the component as text; `hardviews.launch.pod_options.number` converts it.
@@ -23,7 +23,7 @@ _KINDS = {int: "a whole number", float: "a number", "int": "a whole number", "fl
 
 
 class NoJob(UserError):
-    """A required argument of a component is missing, so that no job can be made; `mistakes` are all that were found."""
+    """A required argument of a component is missing, so that no job can be made; `mistakes` holds all of them."""
 
     def __init__(self, mistakes: Sequence[str]) -> None:
         super().__init__(" ".join(mistakes))
@@ -31,7 +31,7 @@ class NoJob(UserError):
 
 
 class _Unreadable(Exception):
-    """An argument cannot be read: its option (None if one is missing), and a sentence."""
+    """An argument cannot be read: its option, None for a missing one, and a sentence."""
 
     def __init__(self, option: str | None, message: str) -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ class _Unreadable(Exception):
 def split_readable(
     function: Callable[..., AppDef], words: Sequence[str], defaults: Mapping[str, str] | None
 ) -> tuple[list[str], dict[str, str], list[str]]:
-    """Separate the arguments that TorchX can read from those that it cannot.
+    """Separate the arguments that TorchX can read from the others.
 
     Args:
         function: the component.
@@ -120,7 +120,7 @@ def _bad_value(
 
 
 def _decode(name: str, value: Any, annotation: Any, kind: inspect._ParameterKind) -> None:
-    """Decode a value as TorchX does, and refuse text in which TorchX would lose or misread something."""
+    """Decode a value as TorchX does, and refuse text that TorchX would misread or cut."""
     option = f"--{name}"
     if not isinstance(value, str) or kind is inspect.Parameter.VAR_POSITIONAL:
         return
@@ -136,7 +136,7 @@ def _decode(name: str, value: Any, annotation: Any, kind: inspect._ParameterKind
         raise _Unreadable(option, f"{option} {value} has an empty entry between its commas. Write A,B.")
     elif origin in (list, dict):
         try:
-            # An empty value makes TorchX take the next name for a part of the value before.
+            # After an empty value TorchX would take the next name for a part of the previous value.
             if origin is dict and (value.rstrip().endswith("=") or "==" in value or value.lstrip().startswith("=")):
                 raise ValueError
             decode(value, annotation)

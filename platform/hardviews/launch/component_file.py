@@ -1,4 +1,4 @@
-"""Finds the component that `torchx run` names; a mistake is one paragraph with the names that are there."""
+"""Finds the component that `torchx run` names; a mistake is one paragraph with the existing names."""
 
 import ast
 import traceback
@@ -34,7 +34,7 @@ def find_component(name: str) -> Callable[..., AppDef]:
     """Return the component of a name: `FILE.py:FUNCTION`, or a builtin, such as `hardviews.pretrain` or `dist.ddp`.
 
     Raises:
-        UserError: there is none, its file cannot be loaded, or TorchX cannot read its arguments.
+        UserError: it does not exist, its file cannot be loaded, or TorchX cannot read its arguments.
     """
     file, colon, function = name.rpartition(":")
     if colon:
@@ -53,7 +53,7 @@ def find_component(name: str) -> Callable[..., AppDef]:
     except Exception as error:
         if not colon:
             raise
-        # TorchX runs the file's text, so that its lines belong to no file.
+        # TorchX runs the file's text, so its lines have no file name.
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "<string>"]
         place = f", line {lines[-1]}" if lines else ""
         raise UserError(

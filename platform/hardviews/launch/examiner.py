@@ -43,11 +43,11 @@ def component_of(
 
 
 class Examiner:
-    """Examines jobs one after the other; the process that reads their commands is kept from one to the next.
+    """Examines jobs one after the other; one process reads all their commands.
 
     Args:
         complete: whether a value that the site has not given is a mistake.
-        online: whether the cluster and the object store are asked.
+        online: whether to ask the cluster and the object store.
     """
 
     def __init__(self, complete: bool, online: bool) -> None:
@@ -72,7 +72,7 @@ class Examiner:
         here: bool = False,
         submitter: Submitter = TORCHX,
     ) -> Findings:
-        """Return everything that is found about a job.
+        """Return all findings about a job.
 
         Args:
             app: the job.
@@ -89,7 +89,7 @@ class Examiner:
         command = job_of(app, None if cluster is None else cluster.cache_disk(app, cfg), here)
         reader = None
         if command is not None:
-            reader = self._read(command)  # it works while the cluster answers
+            reader = self._read(command)  # it works while the cluster is asked
         if cluster is not None:
             found.add(cluster.examine(app, cfg, online=self.online, submitter=submitter))
             found.checked += ["the settings of the pods", *(["the cluster"] if self.online else [])]
@@ -117,7 +117,7 @@ class Examiner:
     ) -> Findings:
         mistakes, unchecked, failure = reader.words()
         if failure is not None:
-            self._reader = None  # its answer may still come, and would be taken for the answer of the next job
+            self._reader = None  # a late answer would be taken for the answer about the next job
             reader.close()
         found = Findings(list(mistakes))
         if failure is not None:

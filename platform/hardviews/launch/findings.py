@@ -1,4 +1,4 @@
-"""What was found about a job before it runs, and how a list of mistakes is written."""
+"""Findings about a job before it runs, and the form of a list of mistakes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,10 +9,10 @@ class Findings:
     """Sentences about a job.
 
     Attributes:
-        mistakes: reasons for which it is refused, each with its remedy.
-        remarks: sentences that refuse nothing.
+        mistakes: reasons of its refusal, each with its remedy.
+        remarks: sentences without a refusal.
         unchecked: things that could not be checked, each with the reason.
-        checked: things that were looked at.
+        checked: things that were checked.
     """
 
     mistakes: list[str] = field(default_factory=list)
@@ -21,7 +21,7 @@ class Findings:
     checked: list[str] = field(default_factory=list)
 
     def add(self, other: "Findings") -> None:
-        """Append the sentences of another look at the same job that are not here yet."""
+        """Append the new sentences of another check of the same job."""
         for mine, theirs in (
             (self.mistakes, other.mistakes),
             (self.remarks, other.remarks),

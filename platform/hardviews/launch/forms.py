@@ -11,7 +11,7 @@ _DOMAIN = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)
 
 
 def bad_key(key: str) -> str | None:
-    """Returns what is wrong with the key of a label, or None."""
+    """Return the mistake in the key of a label, or None."""
     prefix, slash, name = key.rpartition("/")
     if slash and (why := bad_domain(prefix)):
         return f"the part before the '/' of its key {why}"
@@ -19,27 +19,27 @@ def bad_key(key: str) -> str | None:
 
 
 def bad_value(value: str) -> str | None:
-    """Returns what is wrong with the value of a label, or None; it may be empty."""
+    """Return the mistake in the value of a label, or None; the value may be empty."""
     return _bad_word(value, "its value") if value else None
 
 
 def bad_object(name: str) -> str | None:
-    """Returns what is wrong with the name of an object, such as a Secret, or None."""
+    """Return the mistake in the name of an object, such as a Secret, or None."""
     why = bad_domain(name)
     return f"it {why}" if why else None
 
 
 def bad_resource(name: str) -> str | None:
-    """Returns what is wrong with the name of a device that nodes offer, an extended resource, or None."""
+    """Return the mistake in the name of a device that nodes offer, an extended resource, or None."""
     if "/" not in name:
         return "it has no '/', as in VENDOR/DEVICE"
     if (domain := name.partition("/")[0]) == "kubernetes.io" or domain.endswith(".kubernetes.io"):
         return "names of kubernetes.io are not those of devices"
-    return bad_key(f"requests.{name}") and (bad_key(name) or "it is too long")  # the key under which a quota counts it
+    return bad_key(f"requests.{name}") and (bad_key(name) or "it is too long")  # the key that a quota has for it
 
 
 def bad_digest(image: str) -> str | None:
-    """Returns what is wrong with the digest in the name of an image, or None; most names have no digest."""
+    """Return the mistake in the digest of an image's name, or None; most names have no digest."""
     name, at, digest = image.partition("@")
     if not at or (name and _DIGEST.fullmatch(digest)):
         return None
@@ -54,7 +54,7 @@ def bad_digest(image: str) -> str | None:
 
 
 def bad_domain(name: str) -> str | None:
-    """Returns what is wrong with a name of the form of a DNS domain, or None."""
+    """Return the mistake in a name of the form of a DNS domain, or None."""
     if len(name) > LONGEST_DOMAIN:
         return f"has {len(name)} characters, and Kubernetes takes {LONGEST_DOMAIN}"
     if re.fullmatch(_DOMAIN, name) is None:

@@ -1,7 +1,7 @@
-"""Hold a job's coordinator back until the things that the job needs are there; then become the coordinator.
+"""Hold a job's coordinator back until the needs of the job exist; then become the coordinator.
 
-On a cluster the other pods of the job, which may have GPUs, come when the coordinator listens: while it waits they do
-not exist. It imports no torch, and needs the room of a coordinator.
+On a cluster the other pods of the job, which may have GPUs, are created once the coordinator listens. While it waits
+they do not exist. It does not import torch, and needs as little memory as a coordinator.
 
 `python -m hardviews.launch.gate --wait 3600 --run s3://BUCKET/RUN -- --host 0.0.0.0 --port 29500`
 """
@@ -23,7 +23,7 @@ COORDINATOR = "hardviews.elastic.coordinator"
 
 
 def awaited(words: Sequence[str]) -> tuple[list[Awaited], float, list[str]]:
-    """Read the command line: what is waited for, how many seconds, and the arguments of the coordinator."""
+    """Read the command line: the awaited things, the seconds to wait, and the arguments of the coordinator."""
     parser = argparse.ArgumentParser(description="Wait for what a job needs, then host its rendezvous.")
     parser.add_argument("--wait", type=float, required=True, metavar="SECONDS", help="at most")
     parser.add_argument("--data", metavar="URL", help="a packed dataset")
@@ -45,7 +45,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Wait, then replace this process by the coordinator; return an exit code if what is needed does not come."""
+    """Wait, then replace this process by the coordinator; return an exit code if an awaited thing does not come."""
     streams.prepare()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     signal.signal(signal.SIGTERM, _stop)  # the first process of a container has no handler by default

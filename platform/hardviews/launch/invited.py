@@ -1,4 +1,4 @@
-"""The number of processes that a job invites, compared with the groups of samples that a batch has for them."""
+"""The number of processes of a job, compared with the groups of samples in a batch."""
 
 from dataclasses import dataclass
 
@@ -26,10 +26,10 @@ class Invited:
             batch: samples of a global batch.
             group: samples that no two processes share.
             accumulate: micro-batches of a global batch.
-            form: the command's options for least, most and processes, as `-j {least}:{most}x{processes}`.
+            form: the command's options for least, most and processes, such as `-j {least}:{most}x{processes}`.
 
         Raises:
-            UserError: with the options that would do.
+            UserError: the batch is refused; the message has options that would work.
         """
         check_sizes(batch, group, accumulate, 1)
         groups = batch // (group * accumulate)

@@ -1,7 +1,7 @@
 """`hardviews launch`: an elastic job whose nodes are processes of this machine.
 
-It starts a coordinator and the nodes, and starts again what dies, as a cluster would: any process may be killed. Asked
-to stop, it has the nodes save and leave.
+It starts a coordinator and the nodes, and restarts processes that die, as a cluster would: any process may be killed.
+If it is asked to stop, it makes the nodes save and leave.
 """
 
 import argparse
@@ -38,7 +38,7 @@ LEFT = (128 + signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGHUP)
 """Exit codes of a node that was asked to leave."""
 
 _MODULE = "hardviews.cli"
-_END = 40.0  # seconds that nodes get to end after their coordinator has
+_END = 40.0  # seconds for nodes to end after their coordinator
 
 _DESCRIPTION = """Run an elastic job on this machine, a pretraining or an evaluation: a coordinator and some nodes, each
 of them a process that may be killed at any time; it is started again. Ctrl-C saves and stops; the same command goes on
@@ -49,12 +49,12 @@ from there."""
 class LaunchConfig:
     """An elastic job on this machine."""
 
-    least: int  # nodes
+    least: int  # least number of nodes
     most: int
-    processes: int  # per node
-    start: int  # nodes at first
+    processes: int  # number per node
+    start: int  # number of nodes at first
     join: tuple[str, int] | None  # a running job to join with one node
-    port: int  # of the coordinator; 0: any
+    port: int  # port of the coordinator; 0: any
     gather: float  # seconds
     grace: float  # seconds
     command: tuple[str, ...]
@@ -69,7 +69,7 @@ def configure(words: Sequence[str]) -> LaunchConfig:
     """Read the command line.
 
     Raises:
-        UserError: it does not say what to launch.
+        UserError: it does not name a command to launch.
     """
     parser = _Parser(prog="hardviews launch", description=_DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--nnodes", metavar="MIN:MAX", help="nodes (default: 1:2 to train, 1 to evaluate)")
@@ -112,7 +112,7 @@ def configure(words: Sequence[str]) -> LaunchConfig:
         start=start,
         join=_place(options.join) if options.join else None,
         port=options.port,
-        # Who starts fewer nodes than may come does not mean to wait for the rest.
+        # A user who starts fewer nodes than allowed does not want to wait for the rest.
         gather=options.gather if options.gather is not None else (15.0 if start == most else 0.0),
         grace=options.grace,
         command=(_MODULE, *command),
@@ -127,7 +127,7 @@ def _place(text: str) -> tuple[str, int]:
 
 
 def _reserve(port: int) -> socket.socket:
-    """Reserve the coordinator's port; two jobs that shared one would get each other's nodes."""
+    """Reserve the coordinator's port; if two jobs shared one, they would get each other's nodes."""
     try:
         check_free(LOOPBACK, port)
         return reserve(LOOPBACK, port)
@@ -139,10 +139,10 @@ def _reserve(port: int) -> socket.socket:
 
 
 def _check(config: LaunchConfig) -> None:
-    """Refuse words that every node would refuse, and nodes that a batch has no group for, before one is started.
+    """Refuse words that every node would refuse, and more nodes than a batch has groups for, before any starts.
 
-    A process of its own reads them: what it loads for that is large, and not needed here again. A pipe brings the
-    answer, since a pool would need locks in /dev/shm.
+    A separate process reads them, because it loads large libraries that are not needed here again. A pipe returns
+    the answer, since a pool would need locks in /dev/shm.
     """
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
@@ -181,7 +181,7 @@ class Launcher:
     def __init__(self, config: LaunchConfig) -> None:
         """Prepare; `run` starts."""
         self.config = config
-        self.asked: list[int] = []  # signals
+        self.asked: list[int] = []  # signals received
         self.limits = Limits.read(os.environ)
 
     def run(self) -> int:
@@ -223,7 +223,7 @@ class Launcher:
         told: set[str] = set()
         while (code := coordinator.look((0, FAILED))) is None and not self.asked:
             time.sleep(0.1)
-            # A node that is killed comes back, as a pod would; one that was asked to leave was meant to.
+            # A killed node is restarted, like a pod; a node that was asked to leave is not.
             codes = [node.look((0, MISTAKE, FAILED, *LEFT)) for node in nodes]
             if all(code in LEFT for code in codes):
                 say("every node was asked to leave")
@@ -244,7 +244,7 @@ class Launcher:
         return MISTAKE if code and MISTAKE in ends else code or 0
 
     def _give_up(self, nodes: Sequence[Child], coordinator: Child) -> int:
-        """End a job that cannot go on: too few of its processes can be started at all."""
+        """End a job that cannot go on, because too few of its processes can be started."""
         for process in (*nodes, coordinator):
             process.signal(signal.SIGTERM)
         deadline = time.monotonic() + self.config.grace + 10
@@ -254,7 +254,7 @@ class Launcher:
         return FAILED
 
     def _stop(self, nodes: Sequence[Child], coordinator: Child | None) -> int:
-        """Have all nodes save and leave."""
+        """Make all nodes save and leave."""
         number = self.asked[0]
         say("stopping: the nodes save and leave (once more: at once)")
         for node in nodes:

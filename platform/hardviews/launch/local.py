@@ -1,4 +1,4 @@
-"""What a job needs in order to run as plain processes of this machine."""
+"""The changes of a job that runs as plain processes on this machine."""
 
 import os
 import socket
@@ -14,14 +14,14 @@ from hardviews.launch.component import COORDINATOR, GATE, module
 from hardviews.launch.site import TRACKING
 
 LOCAL_SCHEDULERS = ("local_cwd",)
-"""TorchX schedulers whose roles are processes of this machine, started in the current directory."""
+"""TorchX schedulers whose roles are processes on this machine, started in the current folder."""
 
 LOOPBACK = "127.0.0.1"
 
 
 @contextmanager
 def reserved_port() -> Iterator[int]:
-    """Keeps a free loopback port from all others while a process of ours may listen on it.
+    """Reserve a free loopback port, on which only our processes can listen.
 
     The socket is bound but does not listen, so connections reach only the process that binds it as well,
     with SO_REUSEPORT.
@@ -33,17 +33,17 @@ def reserved_port() -> Iterator[int]:
 
 
 def store_of(app: AppDef) -> dict[str, str]:
-    """Return the variables by which a job of this machine reaches its object store: those of its own environment."""
+    """Return the variables with which a job on this machine reaches its object store, from its own environment."""
     given = {**os.environ, **{name: value for role in app.roles for name, value in role.env.items()}}
     return {name: value for name, value in given.items() if name.startswith("AWS_")}
 
 
 def localise(app: AppDef, port: int) -> None:
-    """Changes the roles of one of our jobs for this machine; other jobs stay as they are.
+    """Change the roles of one of our jobs for this machine; other jobs stay as they are.
 
-    They use this interpreter, rendezvous on the loopback interface at `port`, and track where the
-    environment says, if it does. Nothing holds the coordinator back: the other processes wait themselves, and
-    there are no pods to save.
+    They use this interpreter, rendezvous on the loopback interface at `port`, and the tracking server of the
+    environment, if there is one. Nothing holds the coordinator back: the other processes wait themselves, and no pods
+    can be saved.
     """
     for role in app.roles:
         if module(role) is None:

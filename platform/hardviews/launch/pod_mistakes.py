@@ -1,4 +1,4 @@
-"""Which settings of pods no cluster could follow, in words."""
+"""The mistakes in settings of pods that no cluster could accept, in words."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _MOST_DEVICES = 2**31 - 1
 
 
 def mistakes(options: "PodOptions") -> list[str]:
-    """Lists the mistakes, each with its remedy."""
+    """List the mistakes, each with its remedy."""
     return [
         *_tolerations(options),
         *_labels(options),
@@ -34,7 +34,7 @@ def mistakes(options: "PodOptions") -> list[str]:
 
 
 def not_a_switch(name: str, text: str) -> str:
-    """Says that an option is neither true nor false."""
+    """Return the message that an option is neither true nor false."""
     return f"{name} is {text!r}, which cannot be read: write true or false."
 
 

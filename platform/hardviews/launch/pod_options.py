@@ -1,4 +1,4 @@
-"""What the pods of a job need beyond TorchX's roles, said by the site or by the job."""
+"""The settings of a job's pods beyond TorchX's roles, given by the site or by the job."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -10,37 +10,37 @@ from hardviews.errors import UserError
 from hardviews.launch import pod_mistakes
 
 METADATA = "kubernetes"
-"""Key of a role's metadata under which a job says its part."""
+"""Key of a role's metadata that holds the settings of the job."""
 
 GPU = "nvidia.com/gpu"
-"""Name of the resource that `--gpu` counts, unless the site says another."""
+"""Name of the resource that `--gpu` counts, unless the site gives another one."""
 
 
 @dataclass(frozen=True)
 class PodOptions:
-    """Settings of pods; what is None or empty was not said.
+    """Settings of pods; a setting that is None or empty was not given.
 
-    The site says them as run options of the scheduler (`-cfg`, or `[kubernetes]` in .torchxconfig), the job as
+    The site gives them as run options of the scheduler (`-cfg`, or `[kubernetes]` in .torchxconfig), the job as
     arguments of its component.
 
     Attributes:
         secrets: names of Secrets whose keys become environment variables of the training processes.
-        tolerations: taints that the pods bear, as kubectl writes them: KEY, KEY:EFFECT or KEY=VALUE:EFFECT.
+        tolerations: taints that the pods tolerate, in the form of kubectl: KEY, KEY:EFFECT or KEY=VALUE:EFFECT.
         node_selector: labels that a node must have.
         labels: further labels of the job and its pods.
         annotations: further annotations of the pods.
         image_pull_secrets: names of Secrets with the registry's credentials.
         image_pull_policy: Always, IfNotPresent or Never.
-        service_account: whose identity the pods have.
-        priority_class: of the job's pods.
-        run_as_user: numeric id, of the group and of mounted files too.
+        service_account: service account whose identity the pods have.
+        priority_class: PriorityClass of the job's pods.
+        run_as_user: numeric id of the user, of the group and of mounted files.
         ttl: seconds until a finished job is removed.
         grace: seconds that a process may take to save and leave.
         shm: shared memory of a pod in MB, part of its memory.
         scratch: local disk of a pod in MB.
         spread: labels of nodes, by key, over whose values the working pods are spread as evenly as there is room.
         affinity: path of a YAML file with the affinity of the working pods, or the affinity itself.
-        devices: how many of other devices a working pod needs, by the name under which nodes offer them.
+        devices: numbers of other devices of a working pod, by the name under which nodes offer them.
         capabilities: Linux capabilities that the working pods add.
         gpu_resource: name under which nodes offer GPUs.
         runtime_class: name of the RuntimeClass of the pods.
@@ -71,12 +71,12 @@ class PodOptions:
 
     @property
     def gpus(self) -> str:
-        """The name under which nodes offer GPUs."""
+        """Name under which nodes offer GPUs."""
         return self.gpu_resource or GPU
 
     @classmethod
     def of_site(cls, cfg: Mapping[str, Any]) -> "PodOptions":
-        """Reads the scheduler's run options."""
+        """Read the scheduler's run options."""
         said: dict[str, Any] = {
             entry.name: cfg.get(entry.name) for entry in fields(cls) if cfg.get(entry.name) is not None
         }
@@ -98,7 +98,7 @@ class PodOptions:
         devices: Mapping[str, str] | None = None,
         capabilities: Sequence[str] | None = None,
     ) -> "PodOptions":
-        """Takes the arguments that components share.
+        """Take the arguments that components share.
 
         TorchX 0.7.0 gives a component the text of an argument whose parameter is an `Optional[int]`.
 
@@ -121,13 +121,13 @@ class PodOptions:
 
     @classmethod
     def of_role(cls, role: Role) -> "PodOptions":
-        """Reads what a job has said about a role."""
+        """Read the job's settings of a role."""
         said: Mapping[str, Any] = role.metadata.get(METADATA) or {}
         plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in said.items()}
         return cls(**plain)
 
     def metadata(self) -> dict[str, Any]:
-        """Writes what was said as a role's metadata, plain enough for any scheduler to copy and to print."""
+        """Return the settings as a role's metadata, simple enough for any scheduler to copy and to print."""
         plain: dict[str, Any] = {}
         for entry in fields(self):
             value = getattr(self, entry.name)
@@ -139,7 +139,7 @@ class PodOptions:
         return {METADATA: plain} if plain else {}
 
     def over(self, site: "PodOptions") -> "PodOptions":
-        """Adds the job's settings to the site's: lists grow, single values win."""
+        """Add the job's settings to the site's: lists grow, single values win."""
         merged: dict[str, Any] = {}
         for entry in fields(self):
             mine, theirs = getattr(self, entry.name), getattr(site, entry.name)
@@ -152,17 +152,17 @@ class PodOptions:
         return PodOptions(**merged)
 
     def mistakes(self) -> list[str]:
-        """Says what of these settings no cluster could follow."""
+        """Return the mistakes that no cluster could accept, as sentences."""
         return pod_mistakes.mistakes(self)
 
 
 def switch(given: bool | str | None) -> bool | str | None:
-    """Returns true or false if an option is the text of one; else what was given."""
+    """Return true or false if an option is the text of one; else the option itself."""
     return {"true": True, "false": False}.get(given.strip().lower(), given) if isinstance(given, str) else given
 
 
 def number(name: str, given: int | str | None) -> int | None:
-    """Returns the number that an argument of a component is.
+    """Return an argument of a component as a number.
 
     Raises:
         UserError: it is not a whole number.

@@ -1,7 +1,7 @@
-"""The checks of a job's command before the job starts, in a process of their own that runs meanwhile.
+"""The checks of a job's command before the job starts, in a separate process that runs meanwhile.
 
-Its imports take seconds, more than all else that `torchx run` does. A job of this machine waits for them too: a mistake
-would otherwise come from each of its processes, after the same imports.
+Its imports take seconds, more than all other work of `torchx run`. A job on this machine waits for them too: otherwise
+each of its processes would report a mistake, after the same imports.
 """
 
 import json
@@ -26,19 +26,19 @@ _CHECK = "hardviews.launch.command_check"
 
 
 def command(role: Role) -> list[str] | None:
-    """Returns the words of the `hardviews` command that a role runs, or None if it runs another program."""
+    """Return the words of the `hardviews` command that a role runs, or None if it runs another program."""
     if module(role) is None or COMMAND not in role.args:
         return None
     return list(role.args[role.args.index(COMMAND) + 1 :])
 
 
 def job_of(app: AppDef, scratch: int | None = None, local: bool = False) -> Job | None:
-    """Returns what is to be checked of an application, or None if it runs no command of ours.
+    """Return the checkable facts of an application, or None if it does not run our command.
 
     Args:
         app: the application.
         scratch: local disk of a pod in MB, if it is limited and the cache of shards lies there.
-        local: whether its processes run on this machine, with all GPUs that there are.
+        local: whether its processes run on this machine, with all its GPUs.
     """
     for role in app.roles:
         words = command(role)
@@ -55,7 +55,7 @@ def _processes(role: Role) -> int:
 
 
 class Preflight:
-    """The check of one job after the other, the first begun when it is made; `close` ends its process."""
+    """Checks one job after the other, the first from its creation on; `close` ends its process."""
 
     def __init__(self, job: Job) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `close`
@@ -64,7 +64,7 @@ class Preflight:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            # Messages are taken out of frames, whose lines depend on the encoding.
+            # Messages are extracted from frames, whose lines depend on the encoding.
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8", "PYTHONSAFEPATH": "1"},
         )
         self._rest = b""
@@ -72,19 +72,19 @@ class Preflight:
         self.begin(job)
 
     def begin(self, job: Job) -> None:
-        """Begin the check of a job; `words` and `places` are asked of the one before no more."""
+        """Begin the check of a job; `words` and `places` then refer to this job."""
         self._send(asdict(job))
 
     def words(self) -> tuple[list[str], list[str], str | None]:
-        """Return the mistakes in the words, what an installation without torch leaves out, and why all was left out."""
+        """Return the mistakes in the command's words, the checks that need torch, and why none were made."""
         answer = self._receive(READING)
         return (answer["mistakes"], answer["unchecked"], None) if answer else ([], [], self._failure())
 
     def places(self, store: Mapping[str, str]) -> tuple[list[str], list[str], str | None]:
-        """Returns the mistakes that the job's places show, remarks on them, and why some could not be seen, if so.
+        """Return the mistakes in the job's places, remarks on them, and the reason if some could not be checked.
 
         Args:
-            store: environment variables by which the object store is reached from here.
+            store: environment variables with which the object store is reached from here.
         """
         self._send({"store": dict(store)})
         answer = self._receive(STORE_BOUND + 10)

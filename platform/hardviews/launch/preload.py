@@ -1,4 +1,4 @@
-"""Imports what a training process needs, for the process that training processes are forked from.
+"""Imports the libraries of a training process, for the process that training processes are forked from.
 
 Nothing here may start a thread, open a connection or touch a GPU: none of these survives a fork.
 """
@@ -20,10 +20,10 @@ preload_for_environment()
 
 
 def capacity(words: Sequence[str]) -> tuple[int, str] | None:
-    """Return how many processes a command can use at most, and why; None for a command that does not train.
+    """Return the most processes that a command can use, and the reason; None for a command that does not train.
 
     Raises:
-        UserError: the words are no command.
+        UserError: the words are not a command.
     """
     if not words or words[0] not in TRAININGS:
         return None

@@ -1,11 +1,11 @@
-"""TorchX's scheduler `ray`, which TorchX 0.7.0 cannot even name where the package ray is not installed."""
+"""TorchX's scheduler `ray`, which TorchX 0.7.0 cannot even list if the package ray is not installed."""
 
 import importlib
 from typing import Any
 
 
 def create_scheduler(session_name: str, **options: Any) -> Any:
-    """What the entry point `torchx.schedulers` names.
+    """Return the scheduler, for the entry point `torchx.schedulers`.
 
     Raises:
         ModuleNotFoundError: ray is not installed, which `torchx runopts` knows how to tell.

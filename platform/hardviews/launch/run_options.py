@@ -1,4 +1,4 @@
-"""The options of `torchx run` itself, which stand before the job's file."""
+"""The options of `torchx run` itself, which come before the job's file."""
 
 from collections.abc import Iterable
 
@@ -24,7 +24,7 @@ SWITCHES = {option for option, value in RUN_OPTIONS.items() if not value} - ALSO
 
 
 def before_the_file(option: str) -> str:
-    """Return a sentence that says where an option of `torchx run` stands."""
+    """Return a sentence with the right place of an option of `torchx run`."""
     return (
         f"{option} is an option of torchx run itself, and those come before the file: torchx run "
         f"{option}{RUN_OPTIONS[option]} FILE."

@@ -1,6 +1,6 @@
-"""What a site must say: image, data, output and tracking server, and where each may be said.
+"""The values that a site must give: image, data, output and tracking server, and the places to give them.
 
-The options of the Kubernetes scheduler that differ from site to site may stand in the environment too.
+The options of the Kubernetes scheduler that differ from site to site may be in the environment too.
 """
 
 import os
@@ -36,7 +36,7 @@ class SiteValue:
         return f"<{self.argument}: {self.meaning}>"
 
     def resolve(self, given: str | None) -> str:
-        """Returns the value, or the placeholder where nobody has said it."""
+        """Return the value, or the placeholder if it was not given."""
         if given:
             return given
         if value := os.environ.get(self.variable):
@@ -63,7 +63,7 @@ SECRETS = "HARDVIEWS_SECRETS"
 
 
 def cluster_options(variables: Mapping[str, str] = os.environ) -> dict[str, str | list[str]]:
-    """Return the options of the Kubernetes scheduler that the environment gives; they beat .torchxconfig."""
+    """Return the options of the Kubernetes scheduler from the environment; they win over .torchxconfig."""
     single = {"namespace": variables.get(NAMESPACE, ""), "queue": variables.get(QUEUE, "")}
     found: dict[str, str | list[str]] = {option: value.strip() for option, value in single.items() if value.strip()}
     secrets = [name.strip() for name in variables.get(SECRETS, "").replace(";", ",").split(",") if name.strip()]
@@ -71,7 +71,7 @@ def cluster_options(variables: Mapping[str, str] = os.environ) -> dict[str, str 
 
 
 def unknown_values(where: str, given: Iterable[str]) -> list[str]:
-    """Name the values in the section of .torchxconfig that no job reads."""
+    """Return sentences about values in the section of .torchxconfig that no job reads."""
     known = [value.argument for value in VALUES]
     return [
         f"{where}{name} is no value of a site.{did_you_mean(name, known)} Choose from {', '.join(known)}."
@@ -81,14 +81,14 @@ def unknown_values(where: str, given: Iterable[str]) -> list[str]:
 
 
 def missing(app: AppDef, local: bool) -> list[SiteValue]:
-    """Lists the values that nobody has said; on this machine no image and no server are needed."""
+    """List the values that were not given; on this machine no image and no server are needed."""
     needed = (DATA, OUTPUT) if local else (IMAGE, DATA, OUTPUT, TRACKING)
     said = [part for role in app.roles for part in (role.image, *role.args, *role.env.values())]
     return [value for value in needed if any(value.placeholder in part for part in said)]
 
 
 def unsaid(app: AppDef, local: bool) -> list[str]:
-    """Says in words which values nobody has said, if any."""
+    """Return a sentence about the values that were not given, if any."""
     values = missing(app, local)
     if not values:
         return []

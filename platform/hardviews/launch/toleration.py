@@ -1,4 +1,4 @@
-"""Tolerations, in the form in which kubectl writes a taint."""
+"""Tolerations, in kubectl's form of a taint."""
 
 import re
 
@@ -8,7 +8,7 @@ EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
 def toleration(text: str) -> dict[str, str] | None:
-    """Reads a toleration as kubectl writes a taint; None if it cannot be read."""
+    """Read a toleration in kubectl's form of a taint; return None if it cannot be read."""
     match = re.fullmatch(r"([^=:]+)(?:=([^=:]*))?(?::([A-Za-z]+))?", text)
     if match is None or bad_key(match[1]) or bad_value(match[2] or ""):
         return None

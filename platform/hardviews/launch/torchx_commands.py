@@ -1,8 +1,8 @@
-"""TorchX's subcommands for jobs that are there, with mistakes in one paragraph.
+"""TorchX's subcommands for existing jobs, with mistakes in one paragraph.
 
-The entry points `torchx.cli.cmds` in pyproject.toml put these classes in the place of TorchX's own, whose output
-they keep. TorchX 0.7.0 would show a traceback where the cluster does not answer, and wait for ever for the log of a
-job that does not exist.
+The entry points `torchx.cli.cmds` in pyproject.toml replace TorchX's own classes by these, which keep the output.
+TorchX 0.7.0 would show a traceback if the cluster does not answer, and wait for ever for the log of a job that does not
+exist.
 """
 
 import argparse
@@ -34,7 +34,7 @@ _LOOK_AGAIN = 2.0  # seconds between two looks at a job that has not started
 
 @contextmanager
 def in_words(command: str) -> Iterator[None]:
-    """Answers a mistake with one paragraph and exit code 2, and an interrupt without a traceback."""
+    """Answer a mistake with one paragraph and exit code 2, and an interrupt without a traceback."""
     streams.prepare()
     _quieten()
     try:
@@ -59,13 +59,13 @@ def in_words(command: str) -> Iterator[None]:
 
 
 def _quieten() -> None:
-    """Keeps TorchX's remarks on its own working off the screen, unless they were asked for (--log_level DEBUG)."""
+    """Hide TorchX's remarks on its own work, unless the user asks for them (--log_level DEBUG)."""
     if logging.getLogger().level == logging.INFO:
         logging.getLogger("torchx").setLevel(logging.WARNING)
 
 
 def keep_default_scheduler(subparser: argparse.ArgumentParser) -> None:
-    """Puts TorchX's default back: with schedulers registered, 0.7.0 takes the first by the alphabet."""
+    """Restore TorchX's default scheduler: if schedulers are registered, 0.7.0 takes the first by name."""
     for action in subparser._actions:
         if action.dest == "scheduler" and action.default == get_default_scheduler_name():
             action.default = next(iter(DEFAULT_SCHEDULER_MODULES))
@@ -102,7 +102,7 @@ def refuse_in_words(subparser: argparse.ArgumentParser, command: str) -> None:
 
 
 def status_of(runner: Runner, handle: str) -> AppStatus:
-    """The status of a job.
+    """Return the status of a job.
 
     Raises:
         UserError: there is no such job.
@@ -126,7 +126,7 @@ class Status(CmdStatus):  # type: ignore[misc]  # torchx 0.7.0 ships no types
         with in_words("status"):
             status = status_of(get_runner(), args.app_handle)
             shown = status.format([role for role in args.roles.split(",") if role])
-            # Empty fields say nothing.
+            # Empty fields are left out.
             empty = ("Msg: ", "Structured Error Msg: <NONE>", "UI URL: None")
             print(
                 "\n".join(
@@ -210,10 +210,10 @@ class Log(CmdLog):  # type: ignore[misc]
 
 
 def wait_for_start(runner: Runner, handle: str, follow: bool) -> None:
-    """Waits until a job has a log, saying why it has none yet.
+    """Wait until a job has a log, and print why it has none yet.
 
     Raises:
-        UserError: there is no such job, or it has not started and nobody wants to wait.
+        UserError: there is no such job, or it has not started and `follow` is not set.
     """
     said = ""
     while not is_started((status := status_of(runner, handle)).state):
@@ -227,6 +227,6 @@ def wait_for_start(runner: Runner, handle: str, follow: bool) -> None:
 
 
 def _one_paragraph(failure: Any) -> None:
-    """A thread that follows a log has failed: its exception reaches the command too, which tells of it."""
+    """Print nothing if a thread that follows a log fails: the command gets its exception too, and reports it."""
     if not isinstance(failure.exc_value, UserError):
         sys.__excepthook__(failure.exc_type, failure.exc_value, failure.exc_traceback)

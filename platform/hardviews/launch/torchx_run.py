@@ -1,7 +1,7 @@
-"""`torchx run` that takes a file name alone: `FILE.py` means the component in it that is named like the file.
+"""`torchx run` that accepts a file name alone: `FILE.py` means the component in it that is named like the file.
 
-TorchX wants `FILE.py:FUNCTION`. The entry point `torchx.cli.cmds` in pyproject.toml puts this class in the
-place of TorchX's own; components, schedulers and options stay TorchX's.
+TorchX itself requires `FILE.py:FUNCTION`. The entry point `torchx.cli.cmds` in pyproject.toml replaces TorchX's own
+class by this one; components, schedulers and options stay TorchX's.
 """
 
 import argparse
@@ -45,10 +45,10 @@ class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
     """TorchX's runner, which fits our jobs to this machine and refuses a job with all its mistakes at once.
 
     Attributes:
-        port: a free one, for jobs on this machine.
-        submits: whether jobs are run and not only shown; then what the site has not said is a mistake, and the
-            cluster is asked for what the job needs.
-        cluster_options: options of the Kubernetes scheduler from the environment, less those of the command line.
+        port: free port, for jobs on this machine.
+        submits: whether jobs are run and not only shown. Then a value that the site has not given is a mistake, and the
+            cluster is asked for the needs of the job.
+        cluster_options: options of the Kubernetes scheduler from the environment, without options on the command line.
     """
 
     def __init__(self, port: int, submits: bool) -> None:
@@ -59,7 +59,7 @@ class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
         self._mistakes: list[str] = []
 
     def refuse_later(self, mistakes: Iterable[str]) -> None:
-        """Adds mistakes that were found before the job was made."""
+        """Add mistakes that were found before the job was made."""
         self._mistakes += mistakes
 
     def dryrun_component(
@@ -123,15 +123,15 @@ class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
         return app
 
     def _options(self, scheduler: str, cfg: Mapping[str, CfgVal] | None) -> dict[str, CfgVal]:
-        """Return the options of a scheduler with those that the environment gives."""
+        """Return the options of a scheduler, with options from the environment."""
         ours = isinstance(self._scheduler(scheduler), ElasticKubernetesScheduler)
         return dict(cfg or {}) | (self.cluster_options if ours else {})
 
     def log_lines(self, app_handle: AppHandle, *args: Any, should_tail: bool = False, **options: Any) -> Iterator[str]:
-        """Yields the log of a replica to its last line.
+        """Yield the log of a replica to its last line.
 
-        The local scheduler copies a process's output to the log by a thread that looks every 0.1 s, and stops
-        following once the job is over: what was said last is often not there yet.
+        The local scheduler copies a process's output to the log in a thread that looks every 0.1 s, and stops following
+        once the job is over. The last lines are often missing then.
         """
         shown = 0
         for text in super().log_lines(app_handle, *args, should_tail=should_tail, **options):
@@ -144,13 +144,13 @@ class JobRunner(Runner):  # type: ignore[misc]  # torchx 0.7.0 ships no types
                 yield whole[shown:]
 
     def status(self, app_handle: AppHandle) -> AppStatus | None:
-        """Waiting for a job (`--wait`, `--log`) outlasts a minute in which the cluster does not answer."""
+        """Return the status of a job; bridge a minute in which the cluster does not answer (`--wait`, `--log`)."""
         return patiently(lambda: super(JobRunner, self).status(app_handle))
 
     def schedule(self, dryrun_info: AppDryRunInfo) -> AppHandle:
         handle = super().schedule(dryrun_info)
         if isinstance(self._scheduler(dryrun_info._scheduler), _OURS):
-            # The handle alone goes to stdout, where scripts read it.
+            # Only the handle goes to stdout, for scripts.
             print(
                 f"Submitted. What becomes of it: torchx status {handle}\nWhat it says:       torchx log -f {handle}\n"
                 f"To stop it:         torchx cancel {handle}",
@@ -181,16 +181,16 @@ class CmdRunFile(CmdRun):  # type: ignore[misc]  # torchx 0.7.0 ships no types
                 try:
                     self._run(runner, args)
                 except SignalException:
-                    # TorchX's threads that follow the logs trip over the files that the runner closes now.
+                    # TorchX's threads that follow the logs fail when the runner closes their files now.
                     threading.excepthook = lambda _: None
                     raise
         except SignalException as error:
-            # The runner has stopped the job's processes on the way here.
+            # The runner has stopped the job's processes already.
             print(f"torchx run: stopped by {error.sigval.name}", file=sys.stderr)
             sys.exit(128 + error.sigval)
 
     def examine(self, args: argparse.Namespace, online: bool) -> Findings:
-        """Find what `run` would refuse, without running anything.
+        """Find the mistakes that `run` would refuse, without running anything.
 
         Args:
             args: the parsed command line.
@@ -206,7 +206,7 @@ class CmdRunFile(CmdRun):  # type: ignore[misc]  # torchx 0.7.0 ships no types
             return found
 
     def _prepare(self, runner: JobRunner, args: argparse.Namespace) -> None:
-        """Complete the component's name, and note what of the options cannot be read."""
+        """Complete the component's name, and note options that cannot be read."""
         args.component_name_and_args = name_function(args.component_name_and_args)
         runner.refuse_later(unreadable_options(runner, args.scheduler, args.scheduler_args))
         given = to_dict(args.scheduler_args or "")
@@ -214,7 +214,7 @@ class CmdRunFile(CmdRun):  # type: ignore[misc]  # torchx 0.7.0 ships no types
         self._subparser.error = _misread
 
     def _wait_and_exit(self, runner: Runner, app_handle: AppHandle, log: bool) -> None:
-        """Wait for a job; if one of this machine failed, say so in a sentence: its own messages are in its log."""
+        """Wait for a job; if a job on this machine failed, print a sentence: its own messages are in its log."""
         if app_handle.partition("://")[0] not in local.LOCAL_SCHEDULERS:
             super()._wait_and_exit(runner, app_handle, log)
             return
@@ -245,16 +245,16 @@ def _misread(message: str) -> NoReturn:
 
 
 def unreadable_options(runner: Runner, scheduler: str, text: str | None) -> list[str]:
-    """Lists what of `-cfg` and, for our schedulers, of .torchxconfig TorchX would drop.
+    """List the options of `-cfg` and, for our schedulers, of .torchxconfig that TorchX would drop.
 
     Raises:
-        UserError: they have no form that TorchX could read.
+        UserError: TorchX could not read the options.
     """
     options = runner.scheduler_run_opts(scheduler)
     known = [name for name, _ in options]
     try:
         if (text or "").rstrip().endswith("=") or "==" in (text or ""):
-            # TorchX would take the name for a part of the value before it.
+            # TorchX would take the name for a part of the previous value.
             raise ValueError("an option has no value")
         options.cfg_from_str(text or "")
         found = unknown_options("-cfg ", to_dict(text or ""), known)
@@ -282,5 +282,5 @@ def unreadable_options(runner: Runner, scheduler: str, text: str | None) -> list
 
 
 def say(text: str) -> None:
-    """Tell the user something that is no mistake; stdout has the handle of the job alone."""
+    """Print a message that is not a mistake to stderr: stdout has only the handle of the job."""
     print(text, file=sys.stderr, flush=True)

@@ -28,7 +28,7 @@ _EXAMPLES = """examples:
 
 @dataclass(frozen=True)
 class Validate:
-    """What is to be checked: files of values, or words of `torchx run`."""
+    """The things to check: files of values, or words of `torchx run`."""
 
     files: tuple[str, ...]
     words: tuple[str, ...] | None
@@ -89,7 +89,7 @@ def configure(words: Sequence[str]) -> Validate:
 
 
 def examine(config: Validate) -> Findings:
-    """Find the mistakes of what a command line names."""
+    """Find the mistakes in the values or the job of a command line."""
     if config.words is None:
         folder = chart_folder(config.chart)
         return examine_chart(config.files, folder, config.cluster, config.namespace, config.release)
@@ -97,11 +97,11 @@ def examine(config: Validate) -> Findings:
 
 
 def examine_words(words: Sequence[str], online: bool) -> Findings:
-    """Find what `torchx run -s kubernetes` would refuse.
+    """Find the mistakes that `torchx run -s kubernetes` would refuse.
 
     Args:
-        words: that follow `torchx run -s kubernetes`.
-        online: whether the cluster and the object store are asked.
+        words: words after `torchx run -s kubernetes`.
+        online: whether to ask the cluster and the object store.
 
     Raises:
         UserError: the words cannot be read, or name no job.
@@ -119,7 +119,7 @@ def examine_words(words: Sequence[str], online: bool) -> Findings:
 
 
 def run_validate(words: Sequence[str]) -> None:
-    """Print what is found; the exit code tells whether anything is wrong.
+    """Print the findings; the exit code shows whether there are mistakes.
 
     Raises:
         UserError: something is wrong, or the command line cannot be read.

@@ -17,7 +17,7 @@ class StoreOfJob:
     """What is known of the object store that a job's processes use.
 
     Attributes:
-        variables: of their environment, as far as they are known.
+        variables: variables of their environment, as far as they are known.
         complete: whether all of them are known; keys in a Secret that we may not read are not.
     """
 

@@ -1,10 +1,10 @@
-"""Barlow Twins: the correlations between features of two views are to be the identity matrix.
+"""Barlow Twins: the matrix of correlations between features of two views approaches the identity.
 
 Zbontar et al., "Barlow Twins: Self-Supervised Learning via Redundancy Reduction" (ICML 2021, arXiv 2103.03230),
 equations 1 and 2, algorithm 1.
 
-The loss is of the matrix of a whole batch. Here each sample gets its share of it: to first order, the change of the
-loss by the sample's own row. The mean of all shares has the value and the gradient of the published loss.
+The loss is a function of the matrix of a whole batch. Here each sample gets its share: to first order, the change of
+the loss by the sample's own row. The mean of all shares has the value and the gradient of the published loss.
 
 Shape legend: B samples of this rank, D width, P pairs.
 """
@@ -30,10 +30,10 @@ FIRST, SECOND = Slot("first", 0), Slot("second", 0)
 
 @dataclass(frozen=True)
 class BarlowTwinsConfig(MethodConfig):
-    """Barlow Twins' projector, trade-off and views; the defaults are those of ResNet-50 on ImageNet.
+    """Barlow Twins' projector, trade-off and views; the defaults are for ResNet-50 on ImageNet.
 
     Attributes:
-        width: of the projector's layers.
+        width: width of the projector's layers.
         layers: number of layers of the projector.
         redundancy: weight of the squared correlations between different features (lambda).
         first: distribution of the first view.
@@ -88,12 +88,12 @@ class BarlowTwins(Method):
     def pair_losses(
         self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Tensor], pairs: Sequence[Pair]
     ) -> Tensor:
-        """Return the samples' shares (P, B) of the loss of each pair; both directions of two clean views are one."""
+        """Return the samples' shares (P, B) of the loss of each pair; both directions of two clean views are equal."""
         made: dict[tuple[int, int], Tensor] = {}
         losses = []
         for pair in pairs:
             ends = online[pair.online], target[pair.target]
-            # Always in this order: rounding is then the same for both directions, whether or not one view is hard.
+            # Always in this order: then rounding is equal for both directions, with and without a hard view.
             first_BD, second_BD = ends if pair.online.pool == FIRST.pool else ends[::-1]
             key = id(first_BD), id(second_BD)
             if key not in made:
@@ -115,7 +115,7 @@ def shares(first_BD: Tensor, second_BD: Tensor, redundancy: float) -> Tensor:
             slope_DD = total_DD / sum_over_ranks(first_BD.new_full((), len(first_BD)))
             own_D = slope_DD.diagonal().clone()
             slope_DD.fill_diagonal_(0)
-            # L - <S, C>, with its terms put together.
+            # L - <S, C>, with its terms collected.
             rest = (1 - own_D.square()).sum() - redundancy * slope_DD.square().sum()
             slope_DD *= 2 * redundancy
             slope_DD.diagonal().copy_(2 * (own_D - 1))

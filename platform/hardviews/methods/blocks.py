@@ -1,4 +1,4 @@
-"""The logarithm of a sum over many similarities, without the matrix of them.
+"""The logarithm of a sum over many similarities, without their matrix.
 
 A contrastive loss divides by a sum over all candidates. Its plain form keeps the logits of all anchors and candidates
 for the backward pass: memory that grows with the square of the batch. Here logits are made block by block, and made
@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: Side of a square block, unless a method's setting says another.
+# Side of a square block, unless a method has a setting for it.
 BLOCK = 1024
 
 
 def few(anchors_BD: Tensor, candidates_GD: Tensor, block: int) -> bool:
-    """Return whether all similarities fit into one block of `block` x `block`, so that the plain form serves."""
+    """Return whether all similarities fit into one block of `block` x `block`, so that the plain form is used."""
     return len(anchors_BD) * len(candidates_GD) <= block * block
 
 
@@ -31,8 +31,8 @@ def log_sum(
 ) -> Tensor:
     """Return log sum_g exp(anchor . candidate_g / temperature) (B,), in blocks of block^2 similarities.
 
-    `excluded_B` names one candidate of each anchor that is not counted. Products are made in the precision of the
-    tensors, whatever autocast says.
+    `excluded_B` is one candidate of each anchor that is not counted. Products are made in the precision of the tensors,
+    without autocast.
     """
     result: Tensor = _LogSum.apply(anchors_BD, candidates_GD, temperature, block, excluded_B)
     return result

@@ -1,4 +1,4 @@
-"""BYOL: a network predicts what its own slowly moving average makes of another view.
+"""BYOL: a network predicts the projection of another view by its own slowly moving average.
 
 Grill et al., "Bootstrap Your Own Latent" (NeurIPS 2020, arXiv 2006.07733), section 3.1 and algorithm 1.
 
@@ -27,15 +27,15 @@ FIRST, SECOND = Slot("first", 0), Slot("second", 0)
 
 @dataclass(frozen=True)
 class BYOLConfig(MethodConfig):
-    """BYOL's heads, momentum and views; the defaults are those of ResNet-50 on ImageNet for 1000 epochs.
+    """BYOL's heads, momentum and views; the defaults are for ResNet-50 on ImageNet for 1000 epochs.
 
     Attributes:
         hidden: width of the hidden layer of the projector and of the predictor.
         output: width of the projection and of the prediction.
-        momentum: of the target network when training begins (published: 0.996 for 1000 epochs, 0.99 for 300 and 100);
-            it rises to 1 on a cosine.
-        first: what the first view is drawn from.
-        second: what the second view is drawn from.
+        momentum: momentum of the target network at the start of the training; it rises to 1 on a cosine. Published:
+            0.996 for 1000 epochs, 0.99 for 300 and 100.
+        first: distribution of the first view.
+        second: distribution of the second view.
     """
 
     hidden: int = 4096
@@ -45,7 +45,7 @@ class BYOLConfig(MethodConfig):
     second: Augmentation = field(default_factory=byol_second)
 
     def __post_init__(self) -> None:
-        """Refuse momenta that average nothing, and heads without width."""
+        """Refuse momenta that do not average, and heads without width."""
         require(self, "method", hidden=at_least(1), output=at_least(1), momentum=within(0, 1))
 
     def build(self, backbone: nn.Module, features: int) -> "BYOL":
@@ -54,10 +54,10 @@ class BYOLConfig(MethodConfig):
 
 
 class BYOL(Method):
-    """Each view's prediction meets the target network's projection of the other view.
+    """Each view's prediction is compared with the target network's projection of the other view.
 
-    The target network normalises by the batches that it sees, so a target depends on the whole batch and a selection
-    passes none on (`rowwise_targets` stays false).
+    The target network normalises by its batches, so a target depends on the whole batch. Therefore a selection does not
+    pass targets on, and `rowwise_targets` stays false.
     """
 
     def __init__(self, config: BYOLConfig, backbone: nn.Module, features: int) -> None:

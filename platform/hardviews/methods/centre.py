@@ -1,4 +1,4 @@
-"""The centre of a teacher's outputs, which is taken off them so that no output wins for every image.
+"""The centre of a teacher's outputs, which is subtracted so that no output wins for every image.
 
 Caron et al., "Emerging Properties in Self-Supervised Vision Transformers" (ICCV 2021), equation 4.
 
@@ -13,7 +13,7 @@ from hardviews.full_precision import full_precision
 
 
 class Centre(nn.Module):
-    """A moving average of mean outputs, held as a buffer."""
+    """A moving average of mean outputs, kept as a buffer."""
 
     mean: Tensor
 
@@ -24,7 +24,7 @@ class Centre(nn.Module):
 
     @torch.no_grad()
     def follow(self, embeddings_ND: Tensor, weights_KD: Tensor) -> None:
-        """Move towards the mean output of the rows of all ranks, however many each of them holds.
+        """Move towards the mean output of the rows of all ranks, for any number of rows on each.
 
         Outputs are linear in embeddings, so their mean is the output of the mean embedding.
         """

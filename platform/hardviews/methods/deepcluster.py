@@ -1,8 +1,8 @@
-"""DeepCluster-v2: every view predicts which cluster its image was put into before the epoch began.
+"""DeepCluster-v2: every view predicts the cluster that its image had before the epoch began.
 
-Caron et al., "Deep Clustering for Unsupervised Learning of Visual Features" (ECCV 2018), in the second version that
-Caron et al. give in "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments" (NeurIPS 2020, arXiv
-2006.09882), appendix; the settings are those of its authors' scripts.
+Caron et al., "Deep Clustering for Unsupervised Learning of Visual Features" (ECCV 2018), in the second version by Caron
+et al., "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments" (NeurIPS 2020, arXiv 2006.09882),
+appendix. The settings come from its authors' scripts.
 
 Shape legend: B samples of this rank, N rows of the data set, H heads, K clusters, D width, P pairs.
 """
@@ -36,18 +36,18 @@ TABLE = Slot("table", 0)
 
 @dataclass(frozen=True)
 class DeepClusterConfig(MethodConfig):
-    """DeepCluster-v2's head, clusters and views; the defaults are those of ResNet-50 on ImageNet.
+    """DeepCluster-v2's head, clusters and views; the defaults are for ResNet-50 on ImageNet.
 
     Attributes:
         hidden: width of the projection's hidden layer.
         output: width of the embedding and of the centroids.
-        heads: clusterings, each with labels of its own.
-        clusters: of each clustering.
-        iterations: of k-means.
-        temperature: of the cosines with the centroids.
-        locals: small views.
-        view: what the two full-size views are drawn from.
-        local: what the small views are drawn from.
+        heads: number of clusterings, each with labels of its own.
+        clusters: number of clusters of each clustering.
+        iterations: iterations of k-means.
+        temperature: temperature of the cosines with the centroids.
+        locals: number of small views.
+        view: distribution of the two full-size views.
+        local: distribution of the small views.
     """
 
     hidden: int = 2048
@@ -61,7 +61,7 @@ class DeepClusterConfig(MethodConfig):
     local: Augmentation = field(default_factory=swav_local)
 
     def __post_init__(self) -> None:
-        """Refuse clusterings that tell nothing apart."""
+        """Refuse clusterings without a choice of clusters."""
         require(
             self,
             "method",
@@ -80,14 +80,14 @@ class DeepClusterConfig(MethodConfig):
 
 
 class DeepCluster(Method):
-    """All views against fixed clusters of the embeddings that random views had in the epoch before.
+    """All views against fixed clusters of the embeddings of random views in the previous epoch.
 
-    Centroids and labels hold for an epoch and take no gradient. A sample that was never seen has no label.
+    Centroids and labels are constant for an epoch and get no gradient. A sample that was never seen has no label.
     """
 
     own_normalisation = True
     rowwise_targets = True  # rows of a table
-    unselected_state = True  # hard views in the bank would bend the clusters of the next epoch
+    unselected_state = True  # hard views in the bank would distort the clusters of the next epoch
 
     centroids: Tensor
     labels: Tensor
@@ -108,7 +108,7 @@ class DeepCluster(Method):
         self.labels = self.labels.new_full((self.config.heads, samples), ABSENT)
 
     def check_epoch(self, samples: int) -> None:
-        """Refuse epochs with fewer samples than clusters: those are made of what an epoch shows."""
+        """Refuse epochs with fewer samples than clusters, which are made of an epoch's samples."""
         self._check(samples, "The dataset has, in whole batches,")
 
     def plan(self) -> Plan:
@@ -160,7 +160,7 @@ class DeepCluster(Method):
         return torch.stack(losses)
 
     def mixed_floor(self, target: Mapping[Slot, Tensor], pair: Pair, mix: Mix) -> Tensor:
-        """Return the entropy (B,) of both clusters' shares, the mean over heads: 0 where the two are one cluster."""
+        """Return the entropy (B,) of both clusters' shares, the mean over heads: 0 if both are the same cluster."""
         labels_BH = target[pair.target]
         differ_BH = labels_BH != labels_BH[mix.partner.to(labels_BH.device, non_blocking=True)]
         return differ_BH.float().mean(1) * entropy(mix).to(labels_BH.device, torch.float32, non_blocking=True)
@@ -172,19 +172,19 @@ class DeepCluster(Method):
     def scores(
         self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Tensor], pair: Pair
     ) -> tuple[Tensor, Tensor]:
-        """Return logits (B, K) over the first head's clusters, and the sample's own (B,), -100 where it has none."""
+        """Return logits (B, K) over the first head's clusters, and the sample's own (B,), -100 if it has none."""
         return self._logits(online[pair.online])[:, 0], target[pair.target][:, 0]
 
     def update(self, encoded: Encoded, clock: Clock, samples: Samples) -> None:
-        """Remember the embeddings of the two full-size random views."""
+        """Store the embeddings of the two full-size random views."""
         self.bank.write(_remembered(encoded), samples)
 
     @torch.no_grad()
     def begin_epoch(self, clock: Clock, batches: Callable[[], Iterator[Batch]]) -> None:
-        """Fill the bank where it is empty, and cluster it anew for every head: head h clusters bank h mod 2.
+        """Fill the empty rows of the bank, and cluster it again for every head: head h clusters bank h mod 2.
 
-        Run again on the same bank it gives the same clusters. The pass that fills the bank normalises as in training,
-        but moves no running statistics, and draws nothing: dropout and stochastic depth are off.
+        The same bank always gives the same clusters. The pass that fills the bank normalises as in training, but does
+        not move running statistics, and draws nothing: dropout and stochastic depth are off.
         """
         if not self.bank.seen.any():
             with normalising(self, "main", update=False), without_noise(self):
@@ -192,7 +192,7 @@ class DeepCluster(Method):
                 for batch in batches():
                     self.bank.write(_remembered(self.encode(batch, REMEMBERED, [])), batch.samples, written_N)
         seen_N, clusters = self.bank.seen, self.config.clusters
-        # Fewer than an epoch has, where samples stand in for corrupt ones.
+        # This is less than an epoch's samples if some replace corrupt ones.
         self._check(int(seen_N.sum()), "The dataset has, in whole batches and not corrupt,")
         for head in range(self.config.heads):
             rows_ND = self.bank.rows[head % len(REMEMBERED)]
@@ -220,5 +220,5 @@ class DeepCluster(Method):
 
 
 def _remembered(encoded: Encoded) -> Tensor:
-    """Return what the bank keeps of each sample (B, V, D)."""
+    """Return the embeddings that the bank keeps of each sample (B, V, D)."""
     return torch.stack([encoded.online[slot] for slot in REMEMBERED], 1)

@@ -1,7 +1,7 @@
-"""DINO: a student predicts, from every view of an image, what its teacher makes of the full-size ones.
+"""DINO: a student predicts its teacher's outputs for the full-size views from every view of an image.
 
 Caron et al., "Emerging Properties in Self-Supervised Vision Transformers" (ICCV 2021, arXiv 2104.14294), algorithm 1
-and equations 1 to 4; the settings are those of the authors' scripts.
+and equations 1 to 4. The settings come from the authors' scripts.
 
 Shape legend: B samples of this rank, D bottleneck, K outputs, P pairs.
 """
@@ -32,28 +32,28 @@ EVEN, ODD = Slot("even", 0), Slot("odd", 0)
 
 @dataclass(frozen=True)
 class DINOConfig(MethodConfig):
-    """DINO's head, teacher, centre and views; the defaults are those of a ViT-S/16 on ImageNet.
+    """DINO's head, teacher, centre and views; the defaults are for a ViT-S/16 on ImageNet.
 
     For long trainings the authors warm up the teacher: teacher_temperature=0.07 and warm_up=30.
 
     Attributes:
         hidden: width of the head's hidden layers.
-        layers: of the head's MLP.
+        layers: number of layers of the head's MLP.
         bottleneck: width of the unit embedding in front of the last layer.
-        outputs: of the last layer.
-        norm_last_layer: the last layer's weights keep length 1; otherwise their lengths are learned.
-        batchnorm: behind the head's hidden layers.
-        freeze: epochs at the start of the training that leave the last layer as it is.
-        student_temperature: of the student's outputs.
-        teacher_temperature: of the teacher's outputs, after the warm-up.
-        first_teacher_temperature: of the teacher's outputs in the first epoch of a warm-up.
+        outputs: number of outputs of the last layer.
+        norm_last_layer: whether the last layer's weights keep length 1; otherwise their lengths are learned.
+        batchnorm: whether there is BatchNorm behind the head's hidden layers.
+        freeze: epochs at the start of the training in which the last layer does not change.
+        student_temperature: temperature of the student's outputs.
+        teacher_temperature: temperature of the teacher's outputs, after the warm-up.
+        first_teacher_temperature: temperature of the teacher's outputs in the first epoch of a warm-up.
         warm_up: epochs of the teacher's warm-up, linear; 0 for none.
-        momentum: of the teacher when training begins; it rises to 1 on a cosine.
-        centre_momentum: of the centre of the teacher's outputs.
-        locals: small views, which the student alone sees.
-        even: what the first full-size view is drawn from.
-        odd: what the second full-size view is drawn from.
-        local: what the small views are drawn from.
+        momentum: momentum of the teacher at the start of the training; it rises to 1 on a cosine.
+        centre_momentum: momentum of the centre of the teacher's outputs.
+        locals: number of small views, which the student alone sees.
+        even: distribution of the first full-size view.
+        odd: distribution of the second full-size view.
+        local: distribution of the small views.
     """
 
     hidden: int = 2048
@@ -75,7 +75,7 @@ class DINOConfig(MethodConfig):
     local: Augmentation = field(default_factory=dino_local)
 
     def __post_init__(self) -> None:
-        """Refuse numbers that distil nothing."""
+        """Refuse numbers without a meaning."""
         require(
             self,
             "method",
@@ -108,7 +108,7 @@ class DINO(Method):
         self.head = self._head(features)
         self.centre = Centre(config.outputs, config.centre_momentum)
         self.momentum = MomentumEncoder(self._followed())
-        # A teacher that normalises by the batches it sees makes other targets of other batches.
+        # If the teacher normalises by its batches, a target depends on the whole batch.
         self.rowwise_targets = not has_batchnorm(self.momentum)
 
     def _head(self, features: int) -> DINOHead:
@@ -124,7 +124,7 @@ class DINO(Method):
         )
 
     def _followed(self) -> dict[str, nn.Module]:
-        """Return what the teacher has a copy of."""
+        """Return the modules of which the teacher has a copy."""
         return {"backbone": self.backbone, "head": self.head}
 
     @property
@@ -145,7 +145,7 @@ class DINO(Method):
         return Plan(tuple(pools))
 
     def pairs(self) -> tuple[Pair, ...]:
-        """Return every view but itself for each of the teacher's views, equally weighted."""
+        """Return each of the teacher's views with every other view, equally weighted."""
         slots = self.plan().slots
         weight = 1 / (2 * (len(slots) - 1))
         return tuple(Pair(view, shown, weight) for shown in (EVEN, ODD) for view in slots if view != shown)
@@ -171,7 +171,7 @@ class DINO(Method):
     def pair_losses(
         self, batch: Batch, online: Mapping[Slot, Any], target: Mapping[Slot, Any], pairs: Sequence[Pair]
     ) -> Tensor:
-        """Return the cross-entropies (P, B), equation 1: all of an image's pairs by one matrix product."""
+        """Return the cross-entropies (P, B), equation 1: all pairs of an image by one matrix product."""
         asked = [(pair.online, pair.target) for pair in pairs]
         return self._comparison(batch.clock).losses(asked, online, target)
 
@@ -185,7 +185,7 @@ class DINO(Method):
     def scores(
         self, batch: Batch, online: Mapping[Slot, Any], target: Mapping[Slot, Any], pair: Pair
     ) -> tuple[Tensor, Tensor] | None:
-        """Return the student's logits (B, K), and the outputs that the teacher finds likeliest (B,)."""
+        """Return the student's logits (B, K), and the teacher's most likely outputs (B,)."""
         return self._comparison(batch.clock).scores(online[pair.online], target[pair.target])
 
     def _comparison(self, clock: Clock) -> Comparison:

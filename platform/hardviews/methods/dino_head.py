@@ -21,8 +21,7 @@ from hardviews.full_precision import full_precision
 class LastLayer(nn.Module):
     """A linear layer without bias whose weights have length 1, or a learned length, for each output.
 
-    Direction and length are parameters of their own, so that averages by name, copies and checkpoints need nothing
-    special.
+    Direction and length are separate parameters, so that averages by name, copies and checkpoints need nothing special.
     """
 
     def __init__(self, width: int, outputs: int, unit: bool) -> None:
@@ -39,7 +38,7 @@ class LastLayer(nn.Module):
 
 
 class DINOHead(nn.Module):
-    """Maps features to unit embeddings; the last layer turns those into outputs where a loss needs them."""
+    """Maps features to unit embeddings; the last layer maps these to outputs if a loss needs them."""
 
     def __init__(
         self,
@@ -52,9 +51,9 @@ class DINOHead(nn.Module):
         unit: bool = True,
         batchnorm: bool = False,
     ) -> None:
-        """Build an MLP of that many layers with GELU between them, and the last layer.
+        """Build an MLP of `layers` layers with GELU between them, and the last layer.
 
-        unit: the last layer's weights have length 1. batchnorm: behind the hidden layers.
+        `unit`: the last layer's weights have length 1. `batchnorm`: there is BatchNorm behind the hidden layers.
         """
         super().__init__()
         widths = [features, *[hidden] * (layers - 1), bottleneck]

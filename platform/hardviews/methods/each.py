@@ -1,4 +1,4 @@
-"""Several views through one network, one after the other or as one batch: what BatchNorm takes its statistics over."""
+"""Several views through one network, one after the other or as one batch: the scope of BatchNorm's statistics."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,14 +22,14 @@ def each(
 ) -> dict[Key, Tensor]:
     """Return the network's output for every input, by key.
 
-    With `together`, inputs of one shape are forwarded as one batch; those of a generator are then all held at once.
-    They are too with `by_view`, the module that holds the network's BatchNorm; it then normalises each input by itself.
+    With `together`, inputs of one shape are forwarded as one batch; all inputs of a generator are then held at once.
+    The same holds for `by_view`, the module with the network's BatchNorm, which then normalises each input by itself.
     """
     if not together and by_view is None:
         return {key: network(tensor) for key, tensor in inputs}
     by_shape: dict[torch.Size, dict[Key, Tensor]] = {}
     for key, tensor in inputs:
-        # Views of unequal numbers of rows cannot be told apart in one batch.
+        # Views with different numbers of rows cannot be separated in one batch.
         by_shape.setdefault(tensor.shape[1:] if together else tensor.shape, {})[key] = tensor
     outputs: dict[Key, Tensor] = {}
     for alike in by_shape.values():
@@ -42,7 +42,7 @@ def each(
 def batches(views: Mapping[Key, View], join: bool) -> Iterator[tuple[list[Key], Tensor, Tensor | None]]:
     """Yield the keys of views that are one batch for a network, their pixels and their masks, view after view.
 
-    Joined are views of one size, masked ones apart from others. Without `join` each view is a batch of its own.
+    Views of one size are joined, masked views apart from others. Without `join` each view is a batch of its own.
     """
     if not join:
         yield from (([key], view.pixels(), view.mask) for key, view in views.items())
@@ -58,10 +58,10 @@ def batches(views: Mapping[Key, View], join: bool) -> Iterator[tuple[list[Key], 
 
 
 def each_view(module: nn.Module, embed: Callable[[Tensor], Tensor], views: Iterable[View]) -> dict[View, Tensor]:
-    """Return the embedding of every view, made one after the other; those of one pool move BatchNorm once.
+    """Return the embedding of every view, made one after the other; the views of one pool move BatchNorm once.
 
     So running statistics weigh the pools as the published multi-crop code does, which makes one batch of all views of a
-    size: else many small views would leave full-size ones, which the encoder is used on, little of them.
+    size. Otherwise many small views would dominate them, although the encoder is used on full-size images.
     """
     views = list(dict.fromkeys(views))
     alike = Counter(view.slot.pool for view in views)

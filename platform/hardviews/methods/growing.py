@@ -1,11 +1,11 @@
-"""Weights that begin late and grow: of a strategy's terms, and of a method in a sum."""
+"""Weights of a strategy's terms, or of a method in a sum, that begin late and grow."""
 
 from hardviews.checked import at_least, require, within
 from hardviews.clock import Clock
 
 
 class Growing:
-    """What a dataclass with the fields `weight`, `ramp` and `begin` has in common with others.
+    """The common part of dataclasses with the fields `weight`, `ramp` and `begin`.
 
     The weight is 0 before the epoch `begin`. From there on it grows linearly over the share `ramp` of the run.
     """
@@ -15,10 +15,10 @@ class Growing:
     begin: int
 
     def check(self, name: str) -> None:
-        """Refuse weights that are none.
+        """Refuse invalid weights.
 
         Raises:
-            UserError: naming the setting.
+            UserError: a weight is refused; the message names the setting.
         """
         require(
             self,

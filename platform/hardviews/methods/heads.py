@@ -9,9 +9,9 @@ from torch import nn
 def mlp(widths: Sequence[int], *, last_norm: bool, last_affine: bool = True, last_bias: bool = True) -> nn.Sequential:
     """Build linear layers with BatchNorm and ReLU between them.
 
-    widths: of the input, the hidden layers and the output. The last layer has no ReLU, and a BatchNorm only
-    if told (`last_affine` gives it scale and shift). Layers followed by BatchNorm have no bias; `last_bias` gives the
-    last layer one where no BatchNorm follows.
+    `widths` are the widths of the input, the hidden layers and the output. The last layer has no ReLU, and a BatchNorm
+    only with `last_norm`; `last_affine` gives it scale and shift. Layers before a BatchNorm have no bias; `last_bias`
+    gives the last layer one if no BatchNorm follows.
     """
     layers: list[nn.Module] = []
     for i, (inside, outside) in enumerate(pairwise(widths)):

@@ -1,7 +1,7 @@
 """iBOT: DINO on the class token, and a student that predicts its teacher's outputs for patches that it does not see.
 
-Zhou et al., "iBOT: Image BERT Pre-Training with Online Tokenizer" (ICLR 2022, arXiv 2111.07832),
-section 3 and algorithm 1; the settings are those of the authors' scripts.
+Zhou et al., "iBOT: Image BERT Pre-Training with Online Tokenizer" (ICLR 2022, arXiv 2111.07832), section 3 and
+algorithm 1. The settings come from the authors' scripts.
 
 Shape legend: B samples of this rank, D bottleneck, F features, N patches, P pairs, R masked patches.
 """
@@ -36,25 +36,25 @@ PATCH = "patch"  # the kind of pair of a view with itself
 
 @dataclass(frozen=True)
 class IBOTConfig(DINOConfig):
-    """iBOT's masks and losses, and DINO's settings; the defaults are those of a ViT-S/16 on ImageNet for 800 epochs.
+    """iBOT's masks and losses, and DINO's settings; the defaults are for a ViT-S/16 on ImageNet for 800 epochs.
 
     Attributes:
-        outputs: of the last layer.
-        teacher_temperature: of the teacher's outputs for the class token, after the warm-up.
+        outputs: number of outputs of the last layer.
+        teacher_temperature: temperature of the teacher's outputs for the class token, after the warm-up.
         warm_up: epochs of the teacher's warm-up, linear; 0 for none.
-        patch_temperature: of the teacher's outputs for patches, after the warm-up.
-        first_patch_temperature: of the teacher's outputs for patches in the first epoch of a warm-up.
-        patch_centre_momentum: of the centre of the teacher's outputs for patches.
-        shared_head: one last layer for the class token and for patches, or one for each (over one MLP).
-        shared_head_teacher: the teacher has one last layer, a moving average of the class token's, also where the
-            student has two. The authors' scripts have it so by default.
-        class_weight: of the loss of the class token.
-        patch_weight: of the loss of masked patches.
-        masks: which patches are masked.
-        locals: small views, which the student alone sees.
-        even: what the first full-size view is drawn from.
-        odd: what the second full-size view is drawn from.
-        local: what the small views are drawn from.
+        patch_temperature: temperature of the teacher's outputs for patches, after the warm-up.
+        first_patch_temperature: temperature of the teacher's outputs for patches in the first epoch of a warm-up.
+        patch_centre_momentum: momentum of the centre of the teacher's outputs for patches.
+        shared_head: whether class token and patches share one last layer; otherwise each has one over the same MLP.
+        shared_head_teacher: whether the teacher has one last layer, a moving average of the class token's, even if the
+            student has two. This is the default of the authors' scripts.
+        class_weight: weight of the loss of the class token.
+        patch_weight: weight of the loss of masked patches.
+        masks: distribution of the masked patches.
+        locals: number of small views, which the student alone sees.
+        even: distribution of the first full-size view.
+        odd: distribution of the second full-size view.
+        local: distribution of the small views.
     """
 
     outputs: int = 8192
@@ -74,7 +74,7 @@ class IBOTConfig(DINOConfig):
     local: Augmentation = field(default_factory=partial(dino_local, scale=(0.05, 0.25)))
 
     def __post_init__(self) -> None:
-        """Refuse numbers that distil nothing."""
+        """Refuse numbers without a meaning."""
         super().__post_init__()
         require(
             self,
@@ -94,8 +94,9 @@ class IBOTConfig(DINOConfig):
 
 
 class Seen(NamedTuple):
-    """What the student makes of a view: unit embeddings of the class token (B, D) and of the masked patches (R, D), and
-    which patches those are (B, N). N is 0 for views without a mask.
+    """The student's encoding of a view: unit embeddings of the class token (B, D) and of masked patches (R, D).
+
+    `masked` (B, N) marks these patches. N is 0 for views without a mask.
     """
 
     embedding: Tensor
@@ -104,7 +105,7 @@ class Seen(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What the teacher makes of a view: unit embeddings of the class token (B, D) and of all patches (B, N, D)."""
+    """The teacher's encoding of a view: unit embeddings of the class token (B, D) and of all patches (B, N, D)."""
 
     embedding: Tensor
     patches: Tensor
@@ -145,7 +146,7 @@ class IBOT(DINO):
         """Add head, teacher, centres and the mask's token to the backbone.
 
         Raises:
-            UserError: the backbone is no vision transformer whose patches can be masked.
+            UserError: the backbone is not a vision transformer whose patches can be masked.
         """
         patch = patch_size(backbone, "iBOT")
         masked = {"even": config.even.size, "odd": config.odd.size}
@@ -168,7 +169,7 @@ class IBOT(DINO):
         return *between, *(Pair(view, view, config.patch_weight / 2, PATCH) for view in (EVEN, ODD))
 
     def mask(self, slot: Slot, number: int, clock: Clock, position: Tensor) -> Tensor | None:
-        """Return which patches of a full-size view the student does not see (B, N)."""
+        """Return a mask (B, N) of the patches of a full-size view that the student does not see."""
         grid = self.grids.get(slot.pool)
         return None if grid is None else self.config.masks.draw(grid, clock, position, number)
 
@@ -178,7 +179,7 @@ class IBOT(DINO):
         return tuple(last) if clock.epoch < self.config.freeze else ()
 
     def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
-        """Return what the student makes of masked views online (`Seen`), and the teacher of whole ones (`Shown`)."""
+        """Return the student's encodings of masked views online (`Seen`), and the teacher's of whole ones (`Shown`)."""
         return Encoded(
             self._seen({slot: batch.online(slot) for slot in online}),
             self._shown({slot: batch.views[slot] for slot in target}),
@@ -195,14 +196,14 @@ class IBOT(DINO):
         return {slot: found[slot] for slot in views}
 
     def _masked(self, patches_BNF: Tensor, mask_BN: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return unit embeddings (R, D) of the masked patches of a view, and which patches those are (B, N)."""
+        """Return unit embeddings (R, D) of the masked patches of a view, and the mask (B, N)."""
         if mask_BN is None:
             none_BN = torch.zeros(len(patches_BNF), 0, dtype=torch.bool, device=patches_BNF.device)
             return torch.zeros(0, self.config.bottleneck, device=patches_BNF.device), none_BN
         masked_BN = mask_BN.bool()
-        if self.config.batchnorm:  # normalises by all patches, whoever reads them
+        if self.config.batchnorm:  # normalises by all patches, also by unread ones
             return self._patches(self.head, patches_BNF)[masked_BN], masked_BN
-        # Masked patches alone, about one in seven: worth the wait for their number.
+        # Only masked patches, about one in seven: this is worth the wait for their number.
         return self.head(patches_BNF[masked_BN]), masked_BN
 
     @torch.no_grad()
@@ -223,7 +224,7 @@ class IBOT(DINO):
     def pair_losses(
         self, batch: Batch, online: Mapping[Slot, Seen], target: Mapping[Slot, Shown], pairs: Sequence[Pair]
     ) -> Tensor:
-        """Return the cross-entropies (P, B) between views, and the mean ones of the masked patches of a view."""
+        """Return the cross-entropies (P, B) between views, and their means over the masked patches of a view."""
         between = [pair for pair in pairs if pair.kind != PATCH]
         losses: dict[Pair, Tensor] = {}
         if between:
@@ -252,7 +253,7 @@ class IBOT(DINO):
     def scores(
         self, batch: Batch, online: Mapping[Slot, Seen], target: Mapping[Slot, Shown], pair: Pair
     ) -> tuple[Tensor, Tensor] | None:
-        """Return what DINO does of a pair of views; None of a view's patches, which have a label each."""
+        """Return DINO's scores of a pair of views; None for a view's patches, which have a label each."""
         if pair.kind == PATCH:
             return None
         return super().scores(batch, embeddings(online), embeddings(target), pair)
@@ -296,7 +297,7 @@ def patch_losses(comparison: Comparison, online: Seen, target_BND: Tensor) -> Te
 
 
 def under_box(box_B4: Tensor, patches: int, side: int) -> Tensor:
-    """Return which patches (B, N) of a square view have their middle inside a box in pixels."""
+    """Return a mask (B, N) of the patches of a square view with their middle inside a box in pixels."""
     middle = (torch.arange(isqrt(patches), device=box_B4.device) + 0.5) * side
     top, left, bottom, right = (box_B4[:, i, None] for i in range(4))
     rows_BH, columns_BW = (middle >= top) & (middle < bottom), (middle >= left) & (middle < right)

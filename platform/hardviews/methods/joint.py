@@ -1,10 +1,11 @@
 """Joint training: the sum of several methods over one backbone, each with a head of its own.
 
-A label beside a pseudo-label is joint supervised and self-supervised training. A slot, and a kind of pairs, is named by
-the number of its part: "0/view", "1/class". Strategies see one plan, one set of pairs and one matrix of losses, so they
-choose and harden views by the weighted sum, or by the parts that they name (`kinds`).
+A label together with a pseudo-label is joint supervised and self-supervised training. Slots and kinds of pairs are
+named by the number of their part: "0/view", "1/class". Strategies see one plan, one set of pairs and one matrix of
+losses, so they choose and harden views by the weighted sum, or by the parts that they name (`kinds`).
 
-Parts that draw a view alike share it: the backbone makes its features once, and each head reads them.
+Parts with the same distribution of a view share the view: the backbone makes its features once, and each head reads
+them.
 
 Shape legend: B samples of this rank's share, P pairs.
 """
@@ -37,10 +38,10 @@ class Part(Growing):
     """A method of the sum and the weight of its loss, which may begin late and grow.
 
     Attributes:
-        weight: of the loss, once it has grown; 0 leaves the part out.
+        weight: weight of the loss, once it has grown; 0 leaves the part out.
         method: the method.
         ramp: the share of the run, from its start on, over which the weight grows linearly from 0.
-        begin: the first epoch (of 0, 1, ...) in which the part is trained; before, it is not computed.
+        begin: first epoch, counted from 0, in which the part is trained; before, it is not computed.
     """
 
     weight: float
@@ -49,7 +50,7 @@ class Part(Growing):
     begin: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse weights that are none."""
+        """Refuse invalid weights."""
         self.check("method.parts")
 
 
@@ -59,8 +60,8 @@ class JointConfig(MethodConfig):
 
     Attributes:
         parts: methods with their weights.
-        share: parts that draw a view alike look at the same view, whose features are made once; otherwise each part
-            draws views of its own, and the cost is the sum.
+        share: whether parts with the same distribution of a view use the same view, whose features are made once;
+            otherwise each part draws views of its own, and the cost is the sum.
     """
 
     parts: tuple[Part, ...]
@@ -87,14 +88,14 @@ class JointConfig(MethodConfig):
 class Joint(Method):
     """The weighted sum of the losses of several methods.
 
-    The encoding of a slot is a tuple with an entry for each part: its encoding, or () if the part does not look at the
-    slot. Parts of weight 0 are built and take no part.
+    The encoding of a slot is a tuple with an entry for each part: its encoding, or () if the part does not use the
+    slot. Parts of weight 0 are built, but not used.
     """
 
     shares_features = False  # inside another sum: its parts hold the backbone themselves
 
     def __init__(self, config: JointConfig, backbone: nn.Module, features: int) -> None:
-        """Build the parts in order, so that the first one begins with the weights that it has alone."""
+        """Build the parts in order, so that the first one begins with the same weights as alone."""
         super().__init__()
         self.config = config
         self.backbone = backbone
@@ -154,12 +155,12 @@ class Joint(Method):
 
     @property
     def joins_views(self) -> bool:
-        """Whether all parts can normalise views as one batch; heads get features, whose sizes are all alike."""
+        """Whether all parts can normalise views as one batch; heads get features, whose sizes are all equal."""
         sizes = {pool.augmentation.size for pool in self._plan.pools}
         return len(sizes) == 1 and all(part.joins_views for part in self.used.values())
 
     def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
-        """Return the encodings that every part makes of the slots that it looks at."""
+        """Return every part's encodings of the slots that it uses."""
         numbers = list(self._weights(batch.clock))
         requests = [
             Request(self.used[n], self._batch(n, batch), *self._looks(n, batch, online, target)) for n in numbers
@@ -176,7 +177,7 @@ class Joint(Method):
         return Encoded({slot: all_of(slot, False) for slot in online}, {slot: all_of(slot, True) for slot in target})
 
     def _looks(self, n: int, batch: Batch, *sides: Sequence[Slot]) -> list[list[Slot]]:
-        """Return those online and target slots, by their own names, that a part looks at.
+        """Return the online and target slots that a part uses, by their own names.
 
         If a pool draws more candidates than it has slots, any candidate may fill any slot.
         """
@@ -190,7 +191,7 @@ class Joint(Method):
         return found
 
     def _batch(self, n: int, batch: Batch) -> Batch:
-        """Return the batch as a part sees it: its own slots, and labels if it trains on them."""
+        """Return the batch for a part: its own slots, and labels if it trains on them."""
         own = self.names[n].own_side
         labels = batch.labels if self.used[n].labelled else None
         return replace(
@@ -203,14 +204,14 @@ class Joint(Method):
         )
 
     def _side(self, n: int, side: Mapping[Slot, Any]) -> dict[Slot, Any]:
-        """Return a part's own encodings of one side, without slots that it does not look at."""
+        """Return a part's own encodings of one side, without slots that it does not use."""
         entries = self.names[n].own_side({slot: parts[n] for slot, parts in side.items()})
         return {slot: entry for slot, entry in entries.items() if not _is_empty(entry)}
 
     def pair_losses(
         self, batch: Batch, online: Mapping[Slot, Any], target: Mapping[Slot, Any], pairs: Sequence[Pair]
     ) -> Tensor:
-        """Return the losses (P, B) that the parts have for their pairs, without their weights."""
+        """Return the losses (P, B) of the parts for their pairs, without their weights."""
         losses: dict[Pair, Tensor] = {}
         for n in dict.fromkeys(split(pair.kind)[0] for pair in pairs):
             of_part = [pair for pair in pairs if split(pair.kind)[0] == n]
@@ -223,7 +224,7 @@ class Joint(Method):
 
     @property
     def regularised(self) -> bool:
-        """Whether any part has a loss that no sample has a value of."""
+        """Whether any part has a loss without a value for each sample."""
         return any(part.regularised for part in self.used.values())
 
     def regulariser(
@@ -249,7 +250,7 @@ class Joint(Method):
 
     @property
     def classes(self) -> int:
-        """The number of classes that the classifier tells apart; 0 without a classifier."""
+        """Number of classes of the classifier; 0 without a classifier."""
         part = self._classifying
         return 0 if part is None else part.classes
 
@@ -267,7 +268,7 @@ class Joint(Method):
         return next((part for part in self.used.values() if part.classifier is not None), None)
 
     def valid(self, batch: Batch, kind: str = "class") -> Tensor | None:
-        """Return which samples (B,) have a pseudo-label for pairs of a part's kind; None if all have."""
+        """Return a mask (B,) of the samples with a pseudo-label for pairs of a part's kind; None if all have one."""
         n, own = split(kind)
         return self.used[n].valid(self._batch(n, batch), own)
 
@@ -287,7 +288,8 @@ class Joint(Method):
     def begin_epoch(self, clock: Clock, batches: Callable[[], Iterator[Batch]]) -> None:
         """Prepare the epoch of every part that has begun.
 
-        The momentum encoders of a part that begins now copy the trained weights: those of the first step are too old.
+        The momentum encoders of a part that begins now copy the trained weights, because the weights of the first step
+        are too old.
         """
         for n, part in self.used.items():
             begin = self.config.parts[n].begin
@@ -301,7 +303,7 @@ class Joint(Method):
         return (self._batch(n, batch) for batch in batches())
 
     def mask(self, slot: Slot, number: int, clock: Clock, position: Tensor) -> Tensor | None:
-        """Return which patches of a candidate the part that masks it masks (B, patches); None if no part does."""
+        """Return the mask (B, patches) of a candidate by the part that masks it; None if no part does."""
         for n, part in self.used.items():
             own = self.names[n].own(slot)
             mask = None if own is None else part.mask(own, number, clock, position)
@@ -319,7 +321,7 @@ class Joint(Method):
 
     @property
     def exported(self) -> nn.Module:
-        """The network below the classifier if there is one, else that of the first part."""
+        """The network below the classifier if there is one, else the first part's network."""
         return self._exporting.exported
 
     @property
@@ -350,7 +352,7 @@ class Joint(Method):
         return self.used[n].mixed_loss(self._batch(n, batch), *sides, self.names[n].own_pair(pair), mix)
 
     def mixed_floor(self, target: Mapping[Slot, Any], pair: Pair, mix: Mix) -> Tensor | None:
-        """Return the least (B,) that the part's loss of a mixed view can be; None if it is not known."""
+        """Return the lower bound (B,) of the part's loss of a mixed view; None if unknown."""
         n = split(pair.kind)[0]
         return self.used[n].mixed_floor(self._side(n, target), self.names[n].own_pair(pair), mix)
 

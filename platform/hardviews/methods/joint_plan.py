@@ -1,4 +1,4 @@
-"""The plan of several methods: names of their slots in it, and which of their pools are one."""
+"""The plan of several methods: names of their slots in it, and their common pools."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ class PartNames:
     A pool that the part has in common with an earlier part has the name of that part's pool.
 
     Attributes:
-        number: of the part, from 0.
+        number: number of the part, from 0.
         pools: name in the sum of each of the part's pools.
     """
 
@@ -27,7 +27,7 @@ class PartNames:
     _own: Mapping[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Turn the names around."""
+        """Invert the mapping of names."""
         object.__setattr__(self, "_own", {name: own for own, name in self.pools.items()})
 
     def slot(self, own: Slot) -> Slot:
@@ -54,7 +54,7 @@ class PartNames:
         return replace(pair, online=online, target=target, kind=split(pair.kind)[1])
 
     def own_side(self, side: Mapping[Slot, T]) -> dict[Slot, T]:
-        """Return what the part's slots have, by their own names."""
+        """Return the values of the part's slots, by their own names."""
         return {own: value for slot, value in side.items() if (own := self.own(slot)) is not None}
 
 
@@ -67,9 +67,9 @@ def split(kind: str) -> tuple[int, str]:
 def joined(plans: Mapping[int, Plan], share: bool, masking: Sequence[int] = ()) -> tuple[Plan, dict[int, PartNames]]:
     """Return the plan of several parts, and the names in it of each part.
 
-    plans: of each part, by its number. share: whether a pool that is drawn alike in an earlier part is that pool, which
-    then has slots for both. masking: parts that mask patches: two of them never have a pool in common, since a view has
-    one mask.
+    `plans` are the plans of the parts, by number. With `share`, a pool with the same distribution as an earlier part's
+    pool is that pool, which then has slots for both. `masking` are the parts that mask patches: two of them never have
+    a pool in common, since a view has one mask.
     """
     pools: list[Pool] = []
     owners: list[list[int]] = []

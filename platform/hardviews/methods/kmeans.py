@@ -1,8 +1,8 @@
-"""Spherical k-means over the rows that all ranks hold, each working on a part of them.
+"""Spherical k-means over rows that all ranks hold; each rank works on a part of them.
 
 Dhillon & Modha, "Concept decompositions for large sparse text data using clustering" (Machine Learning 2001), as
 DeepCluster-v2 runs it (Caron et al. 2020, arXiv 2006.09882, appendix). The result does not depend on the number of
-ranks: rows are worked on in the same chunks by whichever rank, and sums are of integers, which have no order.
+ranks: rows are processed in the same chunks by any rank, and sums are of integers, for which the order does not matter.
 
 Shape legend: N rows, C rows of a chunk, K clusters, D width.
 """
@@ -14,7 +14,7 @@ from hardviews.collectives import rank, sum_over_ranks, world_size
 from hardviews.views.random import Purpose, words
 
 ABSENT = -100
-_CHUNK = 4096  # rows whose scores are in memory at once: 50 MB for 3000 clusters
+_CHUNK = 4096  # number of rows whose scores are in memory at once: 50 MB for 3000 clusters
 
 
 @torch.no_grad()
@@ -24,15 +24,17 @@ def spherical_kmeans(
     """Cluster rows of unit length by their cosine.
 
     rows_ND and present_N (which rows count) must be equal on all ranks. Each iteration assigns every row to its nearest
-    centroid and moves every centroid into the direction of its rows' sum; a centroid without rows stays. Returns the
-    centroids (K, D) and each row's cluster (N,) by them, -100 for rows that do not count.
+    centroid and moves every centroid into the direction of its rows' sum; a centroid without rows stays.
+
+    Returns:
+        The centroids (K, D) and each row's cluster (N,), -100 for rows that do not count.
     """
-    # Large enough that rounding is below that of float32, small enough that N rows do not overflow.
+    # Large enough that rounding is below float32's, small enough that N rows do not overflow.
     scale = 2.0 ** (61 - len(rows_ND).bit_length())
     centroids_KD = start_KD.clone()
     with torch.autocast(rows_ND.device.type, enabled=False):
         for _ in range(iterations):
-            # One place more, for the rows that do not count.
+            # One more place, for the rows that do not count.
             sums = torch.zeros(len(centroids_KD) + 1, rows_ND.shape[1], dtype=torch.int64, device=rows_ND.device)
             for part in _own_chunks(len(rows_ND), chunk):
                 nearest_C = _nearest(rows_ND[part], centroids_KD).where(present_N[part], len(centroids_KD))
@@ -48,7 +50,7 @@ def spherical_kmeans(
 
 
 def draw_rows(seed: int, epoch: int, stream: int, present_N: Tensor, count: int) -> Tensor:
-    """Draw so many different rows among those present (count,), the same on all ranks."""
+    """Draw different rows (count,) among the present ones, the same on all ranks."""
     place_N = torch.arange(len(present_N), device=present_N.device)
     drawn_N = words(seed, Purpose.CLUSTER, epoch, place_N, stream, 1)[:, 0]
     return drawn_N.where(present_N, 2**32).argsort(stable=True)[:count]
@@ -59,5 +61,5 @@ def _nearest(rows_CD: Tensor, centroids_KD: Tensor) -> Tensor:
 
 
 def _own_chunks(rows: int, chunk: int) -> list[slice]:
-    """Return this rank's chunks; where they begin does not depend on the number of ranks."""
+    """Return this rank's chunks; their boundaries do not depend on the number of ranks."""
     return [slice(first, first + chunk) for first in range(rank() * chunk, rows, world_size() * chunk)]

@@ -1,9 +1,9 @@
-"""The contract of a method: what predicts what, and at what loss for every sample and pair.
+"""The contract of a method: the pairs of prediction and target, and their loss for every sample.
 
-Self-supervised pretraining predicts pseudo-labels: an *online* view predicts the *target* made from another
-view, or taken from a table. A method names the slots it needs (`plan`), which online slot predicts which
-target slot (`pairs`), its networks (`embed`, `predict`, `label`, `teacher`), and the loss of a prediction
-(`pair_loss`). Strategies choose and harden views by these alone.
+Self-supervised pretraining predicts pseudo-labels: an *online* view predicts the *target* made from another view, or
+taken from a table. A method defines its slots (`plan`), the pairs of online and target slot (`pairs`), its networks
+(`embed`, `predict`, `label`, `teacher`), and the loss of a prediction (`pair_loss`). Strategies choose and harden views
+by these alone.
 
 Only `update` (after the optimizer's step) and `begin_epoch` may change state; `allocate` makes room for it.
 
@@ -29,7 +29,7 @@ from hardviews.views.plan import Pair, Plan, Slot
 
 @dataclass(frozen=True)
 class MethodConfig(ABC):
-    """A recipe's settings of a method; lies beside the method it builds."""
+    """A recipe's settings of a method, in the same file as the method that it builds."""
 
     @abstractmethod
     def build(self, backbone: nn.Module, features: int) -> "Method":
@@ -53,7 +53,7 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def pairs(self) -> tuple[Pair, ...]:
-        """Return which online slot predicts which target slot, with weights that sum to the loss."""
+        """Return the pairs of online slot and target slot, with the weights of their losses."""
 
     def pairs_at(self, clock: Clock) -> tuple[Pair, ...]:
         """Return the pairs whose losses a step adds, with their weights at this place of the run."""
@@ -83,31 +83,31 @@ class Method(nn.Module, ABC):
     def pair_losses(
         self, batch: Batch, online: Mapping[Slot, Any], target: Mapping[Slot, Any], pairs: Sequence[Pair]
     ) -> Tensor:
-        """Return the losses (P, B) of pairs; overridden if one matrix product does them all."""
+        """Return the losses (P, B) of pairs; overridden if one matrix product yields all of them."""
         return torch.stack([self.pair_loss(batch, online[p.online], target[p.target], p) for p in pairs])
 
     def regulariser(
         self, batch: Batch, online: Mapping[Slot, Any], target: Mapping[Slot, Any], pairs: Sequence[Pair]
     ) -> Tensor | None:
-        """Return the part of the loss that no sample has a value of, a scalar made from clean encodings; None for none.
+        """Return the part of the loss without a value for each sample, a scalar of clean encodings, or None.
 
         The number is over the rows of all ranks, gathered with their gradient, and equal on all ranks. The objective
         adds it to the loss of every term, times the term's weight. Hardness, attacks and mixtures do not contain it.
-        `pairs` are those of the term: all, or those of some parts of a sum of methods.
+        `pairs` are the pairs of the term: all, or the pairs of some parts of a sum of methods.
         """
         return None
 
     @property
     def regularised(self) -> bool:
-        """Whether the loss has a part that no sample has a value of."""
+        """Whether the loss has a part without a value for each sample."""
         return type(self).regulariser is not Method.regulariser
 
     def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
         """Encode the online views of some slots and the target views of others, without side effect.
 
-        A view that serves both sides is embedded once. Views of one size are one batch for a network that normalises no
-        batch. Overridden if a view's encoding needs more than its pixels (a mask, groups of samples), or if targets are
-        no views' (a table). Encodings are tensors or (named) tuples of tensors.
+        A view that serves both sides is embedded once. Views of one size are one batch for a network without batch
+        normalisation. A method overrides this if a view's encoding needs more than its pixels, such as a mask or groups
+        of samples, or if targets come from a table. Encodings are tensors or (named) tuples of tensors.
         """
         join = batch.together or self.by_row
         by_view = self if batch.by_view else None
@@ -126,28 +126,29 @@ class Method(nn.Module, ABC):
 
     @cached_property
     def by_row(self) -> bool:
-        """Whether nothing normalises over a batch, so that a view's encoding is the same whatever is beside it."""
+        """Whether nothing normalises over a batch, so that a view's encoding does not depend on other views."""
         return not has_batchnorm(self)
 
-    # ---- Sums: what `Joint` asks of the methods that it adds
+    # ---- Sums: needs of `Joint` for the methods that it adds
 
     @property
     def summands(self) -> tuple[tuple["Method", tuple[Pair, ...]], ...]:
-        """The methods that this one adds, each with its pairs; the method itself if it is no sum."""
+        """The methods that this one adds, each with its pairs; the method itself if it is not a sum."""
         return ((self, self.pairs()),)
 
-    #: Whether a step may leave trained weights without a gradient: those of a part that has not begun, or of weight 0.
+    # Whether a step may leave trained weights without a gradient, if a part has not begun or has weight 0.
     leaves_out = False
 
-    #: Whether `encode` passes pixels of trained views to the backbone alone, as they are. Then another method over the
-    #: same backbone may make the features of a view that both look at. Masked views are not shared.
+    # Whether `encode` passes unchanged pixels of trained views to the backbone, and to nothing else. Then another
+    # method
+    #: over the same backbone may make the features of a view that both use. Masked views are not shared.
     shares_features = True
 
     #: Whether `features` normalises views in a way of its own, which holds for all methods that share a view.
     own_normalisation = False
 
     def features(self, batch: Batch, views: Sequence[View]) -> dict[View, Tensor]:
-        """Return the backbone's features of some views of a batch, normalised as `encode` normalises them."""
+        """Return the backbone's features of some views of a batch, normalised as in `encode`."""
         inputs = ((view, view.pixels()) for view in views)
         return each(self.backbone, inputs, batch.together or self.by_row, self if batch.by_view else None)
 
@@ -162,27 +163,27 @@ class Method(nn.Module, ABC):
 
     # ---- Labels
 
-    #: Whether batches are to carry the images' labels (`Batch.labels`). No other method ever sees one.
+    # Whether batches must hold the images' labels (`Batch.labels`). Other methods never see labels.
     labelled = False
 
     @property
     def classifier(self) -> nn.Module | None:
-        """The classifier over the exported network's features, which leaves with it; None if there is none."""
+        """The classifier over the exported network's features, which is exported too; None if there is none."""
         return None
 
     @property
     def classes(self) -> int:
-        """The number of classes that the classifier tells apart; 0 without a classifier."""
+        """Number of classes of the classifier; 0 without a classifier."""
         return 0
 
-    # ---- State: whatever changes beside the weights
+    # ---- State: everything that changes besides the weights
 
-    #: Whether a sample's target encoding depends on that sample alone (no BatchNorm, nothing batch-wide), so that a
-    #: selection may pass on the target encodings that it scored with.
+    # Whether a sample's target encoding depends on that sample alone, so without BatchNorm or similar. Then a selection
+    #: may pass on the target encodings that it scored with.
     rowwise_targets = False
 
-    #: Whether `update` is to read the online encodings of the first candidates, not those of the selected views: for
-    #: state that random views must fill, such as DeepCluster's bank.
+    #: Whether `update` reads the online encodings of the first candidates, not of the selected views: for state that
+    #: random views must fill, such as DeepCluster's bank.
     unselected_state = False
 
     def allocate(self, samples: int) -> None:
@@ -195,22 +196,22 @@ class Method(nn.Module, ABC):
     def update(self, encoded: Encoded, clock: Clock, samples: Samples) -> None:
         """Change state (momentum encoder, queue, centre, bank) after the optimizer's step.
 
-        `encoded` holds detached encodings of the selected clean views of `samples`, both joined over micro-batches:
-        in an order that depends on how many ranks and micro-batches there are.
+        `encoded` holds detached encodings of the selected clean views of `samples`. Both are joined over micro-batches,
+        in an order that depends on the number of ranks and micro-batches.
         """
 
     def begin_epoch(self, clock: Clock, batches: Callable[[], Iterator[Batch]]) -> None:
-        """Prepare an epoch (a first memory bank, clusters); not repeated on a resume inside the epoch.
+        """Prepare an epoch, for example a memory bank or clusters; not repeated on a resume inside the epoch.
 
         `batches()` iterates over this rank's shares of the coming epoch, apart from the training's own pass. A resume
-        at the very beginning of an epoch may call this again: it must then come to the same.
+        at the very beginning of an epoch may call this again: the result must then be the same.
         """
 
     def mask(self, slot: Slot, number: int, clock: Clock, position: Tensor) -> Tensor | None:
-        """Return which patches of a candidate are masked (B, patches); None if the method masks nothing.
+        """Return the mask (B, patches) of a candidate's patches; None if the method does not mask.
 
-        A mask belongs to its view and travels with it: draw it from (seed, epoch, position, view number)
-        alone (`hardviews.views.random`, `Purpose.MASK`).
+        A mask belongs to its view: draw it from (seed, epoch, position, view number) alone (`hardviews.views.random`,
+        `Purpose.MASK`).
         """
         return None
 
@@ -219,7 +220,7 @@ class Method(nn.Module, ABC):
         return None
 
     def frozen(self, clock: Clock) -> Sequence[nn.Module]:
-        """Return the modules whose weights this step leaves as they are, weight decay included."""
+        """Return the modules whose weights do not change in this step, not even by weight decay."""
         return ()
 
     def fixed_learning_rate(self) -> Sequence[nn.Module]:
@@ -233,12 +234,12 @@ class Method(nn.Module, ABC):
 
     @property
     def exported_head(self) -> nn.Module | None:
-        """The projector behind the exported network, which the loss sees it through; None if there is no projector."""
+        """The projector between the exported network and the loss; None if there is no projector."""
         return None
 
     # ---- Mixed views and measures
 
-    #: The side in pixels of the squares that no box of a mixed view cuts: a patch, if patches have targets.
+    # Side in pixels of squares that no box of a mixed view cuts: a patch, if patches have targets.
     mix_grid = 1
 
     #: Whether an image may be blended with another: not if parts of a view have pseudo-labels of their own.
@@ -261,29 +262,29 @@ class Method(nn.Module, ABC):
         return weight_B * own + (1 - weight_B) * other
 
     def mixed_floor(self, target: Mapping[Slot, Any], pair: Pair, mix: Mix) -> Tensor | None:
-        """Return the least (B,) that `mixed_loss` can be, the entropy of the mixed label; None if it is not known.
+        """Return the lower bound (B,) of `mixed_loss`, the entropy of the mixed label; None if unknown.
 
-        The loss of a mixed view is comparable to that of a clean one above its floor alone.
+        The loss of a mixed view is comparable to a clean view's loss only above this floor.
         """
         return None
 
     def scores(
         self, batch: Batch, online: Mapping[Slot, Any], target: Mapping[Slot, Any], pair: Pair
     ) -> tuple[Tensor, Tensor] | None:
-        """Return logits (B, L) over the pseudo-labels that a pair tells apart, and each sample's own label (B,).
+        """Return logits (B, L) over the pseudo-labels of a pair, and each sample's own label (B,).
 
-        The label that a view is taken for, and its distance to the decision boundary, are read off these; None if the
-        pair tells no labels apart.
+        They give the predicted label of a view and its distance to the decision boundary. Return None if the pair has
+        no set of labels.
         """
         return None
 
     def measures(self, batch: Batch, encoded: Encoded) -> Mapping[str, Tensor]:
-        """Return, by metric, a value (B,) of each sample's clean views that are trained on; NaN for those without."""
+        """Return, by metric, a value (B,) of each sample's trained clean views; NaN if there is none."""
         return {}
 
     # ---- Limits: settings that cannot train
 
-    #: Whether an image is told from the others of its micro-batch: alone it has nothing to be told from.
+    # Whether an image is compared with the other images of its micro-batch, so that one image alone cannot be trained.
     needs_others = False
 
     @property
@@ -292,15 +293,15 @@ class Method(nn.Module, ABC):
         return type(self).encode is Method.encode
 
     def check_group(self, size: int) -> None:
-        """Refuse groups of so many samples (`training.group`); called once, before anything is trained.
+        """Refuse groups of `size` samples (`training.group`); called once, before anything is trained.
 
         Raises:
-            UserError: with the reason and what to do.
+            UserError: the size is refused; the message has the reason and the remedy.
         """
 
     def check_epoch(self, samples: int) -> None:
-        """Refuse epochs of so many samples, those that fill whole batches; called once, before anything is trained.
+        """Refuse epochs of `samples` samples, in whole batches; called once, before anything is trained.
 
         Raises:
-            UserError: with the reason and what to do.
+            UserError: the number is refused; the message has the reason and the remedy.
         """

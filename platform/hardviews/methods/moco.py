@@ -1,4 +1,4 @@
-"""MoCo v2: a query is to find its image's key among the keys of past batches.
+"""MoCo v2: a query finds its image's key among the keys of past batches.
 
 He et al., "Momentum Contrast" (CVPR 2020), equations 1 and 2, algorithm 1; head, temperature and views of Chen et al.,
 "Improved Baselines with Momentum Contrastive Learning" (arXiv 2003.04297). With attacked and cut-mixed queries it is
@@ -39,23 +39,24 @@ FIRST, SECOND = Slot("view", 0), Slot("view", 1)
 
 @dataclass(frozen=True)
 class MoCoConfig(MethodConfig):
-    """MoCo v2's head, queue and views; the defaults are those of ResNet-50 on ImageNet.
+    """MoCo v2's head, queue and views; the defaults are for ResNet-50 on ImageNet.
 
     Attributes:
-        hidden: width of the head's hidden layer (published: that of the features).
+        hidden: width of the head's hidden layer (published: width of the features).
         output: width of queries and keys.
-        queue: how many keys are kept as negatives.
-        momentum: what the key encoder keeps of itself in a step.
-        temperature: of the similarities.
-        batchnorm: `group` normalises each fixed group of samples by itself (`training.group`; published: the 32 of a
-            GPU), keys in other groups than queries; `all` normalises the samples of all ranks together.
+        queue: number of keys kept as negatives.
+        momentum: share of itself that the key encoder keeps in a step.
+        temperature: temperature of the similarities.
+        batchnorm: scope of normalisation. `group` normalises each fixed group of samples by itself, keys in other
+            groups than queries; its size is `training.group` (published: 32, one GPU). `all` normalises the samples of
+            all ranks together.
         symmetric: whether the second view is a query too, and the first its key, each direction with half the weight.
-        mixed_labels: what a query mixed of two images is asked for (HEXA's mixed binary label). `joint`: both keys
-            among themselves and the queue; `separate`: each key by itself among the queue, as in Un-Mix; `batch`: both
-            keys among the keys of all ranks and the queue, as in i-Mix.
-        block: side of the square block of similarities to queued keys that is held at once. If a batch has more of
-            them, they are made block by block, and again in the backward pass. Results differ by rounding alone.
-        view: what both views are drawn from.
+        mixed_labels: label of a query that is mixed of two images (HEXA's mixed binary label). `joint`: both keys among
+            themselves and the queue; `separate`: each key by itself among the queue, as in Un-Mix; `batch`: both keys
+            among the keys of all ranks and the queue, as in i-Mix.
+        block: side of the square block of similarities to queued keys in memory. If a batch has more of them, they are
+            made block by block, and again in the backward pass. Results differ only by rounding.
+        view: distribution of both views.
     """
 
     hidden: int = 2048
@@ -70,7 +71,7 @@ class MoCoConfig(MethodConfig):
     view: Augmentation = field(default_factory=mocov2)
 
     def __post_init__(self) -> None:
-        """Refuse settings under which nothing is told apart."""
+        """Refuse settings without negatives or without a meaning."""
         require(
             self,
             "method",
@@ -101,11 +102,11 @@ class MoCo(Method):
         self.queue = KeyQueue(config.queue, config.output)
         normalised = has_batchnorm(self)
         self.grouped = self.own_normalisation = normalised and config.batchnorm == "group"
-        # Where nothing normalises over samples (a ViT), a key depends on its own image alone.
+        # If nothing normalises over samples, as in a ViT, a key depends on its own image alone.
         self.rowwise_targets = not normalised
 
     def check_group(self, size: int) -> None:
-        """Refuse groups whose statistics would be those of one sample."""
+        """Refuse groups of one sample, whose statistics have no meaning."""
         if self.grouped and size == 1:
             raise UserError(
                 "MoCo normalises each group of samples by itself, but training.group is 1: set it to 2 or more "
@@ -117,13 +118,13 @@ class MoCo(Method):
         return Plan((Pool("view", 2, self.config.view),))
 
     def pairs(self) -> tuple[Pair, ...]:
-        """Return the first view as query and the second as key; both ways where symmetric."""
+        """Return the first view as query and the second as key; both directions if symmetric."""
         if self.config.symmetric:
             return Pair(FIRST, SECOND, 0.5), Pair(SECOND, FIRST, 0.5)
         return (Pair(FIRST, SECOND, 1.0),)
 
     def encode(self, batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> Encoded:
-        """Return unit queries (B, D) online and unit keys (B, D), made by the key encoder, as targets."""
+        """Return unit queries (B, D) online and unit keys (B, D) of the key encoder as targets."""
         with grouped(self, self._groups(batch, batch.position)):
             queries = {slot: self.embed(batch.online(slot).pixels()) for slot in online}
         keys = {}
@@ -168,7 +169,7 @@ class MoCo(Method):
     def pair_losses(
         self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Tensor], pairs: Sequence[Pair]
     ) -> Tensor:
-        """Return InfoNCE (P, B), equation 1: one product with the queue for each query, whatever pairs read it."""
+        """Return InfoNCE (P, B), equation 1: one product with the queue for each query, for all of its pairs."""
         queued = {slot: self._queued(online[slot]) for slot in dict.fromkeys(pair.online for pair in pairs)}
         return torch.stack(
             [_cross_entropy(self._logit(online[p.online], target[p.target]), queued[p.online]) for p in pairs]
@@ -177,17 +178,17 @@ class MoCo(Method):
     def mixed_loss(
         self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Tensor], pair: Pair, mix: Mix
     ) -> Tensor:
-        """Return the cross-entropy (B,) of a label that lies with weight w on the own key, the rest on the partner's.
+        """Return the cross-entropy (B,) of a label with weight w on the own key, and the rest on the partner's.
 
-        With s and t the logits of the own and the partner's key, b those of the keys of all ranks, n the queue's:
+        With s and t the logits of the own and the partner's key, b the logits of the keys of all ranks, n the queue's:
 
             joint      log(e^s + e^t + sum e^n) - w s - (1 - w) t
             batch      log(sum e^b + sum e^n) - w s - (1 - w) t
             separate   w [log(e^s + sum e^n) - s] + (1 - w) [log(e^t + sum e^n) - t]
 
-        A label that names one key alone (w is 0 or 1, or the partner is the sample itself in `joint`) is that key's
-        clean label, whose only other candidates are the queue's. Between, `joint` and `batch` are linear in w and never
-        below the entropy of (w, 1 - w).
+        A label of one key alone is that key's clean label, whose only other candidates are the queue's. This is so if w
+        is 0 or 1, or in `joint` if the partner is the sample itself. Between, `joint` and `batch` are linear in w and
+        never below the entropy of (w, 1 - w).
         """
         if self.config.mixed_labels == "separate":
             return super().mixed_loss(batch, online, target, pair, mix)
@@ -207,13 +208,13 @@ class MoCo(Method):
         return torch.where(weight_B == 1, _cross_entropy(own_B, queued_B), mixed_B)
 
     def mixed_floor(self, target: Mapping[Slot, Tensor], pair: Pair, mix: Mix) -> Tensor | None:
-        """Return the entropy (B,) of both keys' shares; keys asked for one by one have none."""
+        """Return the entropy (B,) of both keys' shares; with `separate` there is none."""
         return None if self.config.mixed_labels == "separate" else entropy(mix).to(target[pair.target])
 
     def scores(
         self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Tensor], pair: Pair
     ) -> tuple[Tensor, Tensor]:
-        """Return the logits (B, 1 + K) of the own key and the queue's, and the label 0: is the own key the nearest?"""
+        """Return the logits (B, 1 + K) of the own key and the queue's, and the label 0, the own key."""
         query_BD = online[pair.online]
         own_B = self._logit(query_BD, target[pair.target])
         logits = torch.cat([own_B[:, None], self._logits(query_BD, self.queue.keys)], dim=1)
@@ -238,9 +239,9 @@ class MoCo(Method):
     def update(self, encoded: Encoded, clock: Clock, samples: Samples) -> None:
         """Move the key encoder towards the query encoder (equation 2), and queue the keys of this step.
 
-        The published code moves the key encoder inside the next step, between queries and keys. From here to there no
-        weight changes, so every key is made by the same weights: at the first step both encoders are alike, and moving
-        one towards the other would change nothing.
+        The published code moves the key encoder inside the next step, between queries and keys. No weight changes from
+        here to there, so every key is made by the same weights. At the first step both encoders are equal, so a move
+        would have no effect.
         """
         self.momentum.follow({"backbone": self.backbone, "projector": self.projector}, self.config.momentum)
         order_G = order_of_rows(samples.position, self.queue.keys.device)

@@ -1,4 +1,4 @@
-"""The keys of past batches, which are the negatives of the next ones.
+"""The keys of past batches, which are the negatives of the next batches.
 
 He et al., "Momentum Contrast for Unsupervised Visual Representation Learning" (CVPR 2020), section 3.2.
 
@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 class KeyQueue(nn.Module):
     """A ring of the latest K keys, the same on all ranks; all of it is state that a checkpoint holds.
 
-    The size need be no multiple of the batch, and a batch may be larger than the ring.
+    The size need not be a multiple of the batch, and a batch may be larger than the ring.
     """
 
     keys: Tensor
@@ -27,10 +27,10 @@ class KeyQueue(nn.Module):
 
     @torch.no_grad()
     def push(self, keys_ND: Tensor) -> None:
-        """Overwrite the oldest keys by those of all ranks, in order; of more than the ring holds the last stay."""
+        """Overwrite the oldest keys by the keys of all ranks, in order; if there are too many, the last ones stay."""
         size = len(self.keys)
-        # The pointer is never asked for its value: that would wait for the device.
+        # The value of the pointer is never read here: that would wait for the device.
         places_N = (self.pointer + torch.arange(len(keys_ND), device=self.keys.device)) % size
-        # A place must be named once only, or which key it gets is undefined.
+        # Each place must occur only once, otherwise its key is undefined.
         self.keys[places_N[-size:]] = keys_ND[-size:].to(self.keys)
         self.pointer.add_(len(keys_ND)).remainder_(size)

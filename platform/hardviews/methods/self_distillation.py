@@ -1,12 +1,13 @@
-"""Cross-entropies between a teacher's and a student's outputs that are never held as a whole.
+"""Cross-entropies between a teacher's and a student's outputs, which are never in memory as a whole.
 
-Outputs are W z, of embeddings z and the weights W of a last layer. For a teacher's distribution q,
+Outputs are W z, with embeddings z and the weights W of a last layer. For a teacher's distribution q,
 
     -sum_k q_k log softmax(W z / t)_k = logsumexp(W z / t) - (q W) . z / t,
 
-so a student's view costs one logsumexp and a teacher's view one expectation q W, each made once however many pairs
-read it, and all pairs of an image are one small matrix product of expectations and embeddings. The two that run over
-outputs are made some rows at a time, and once more in the backward pass, which therefore stores no outputs.
+so a student's view costs one logsumexp and a teacher's view one expectation q W. Each is made once for all of its
+pairs. All pairs of an image are one small matrix product of expectations and embeddings. Logsumexp and expectation run
+over all outputs: they are made some rows at a time, and once more in the backward pass, which therefore stores no
+outputs.
 
 Shape legend: B samples, R rows, D bottleneck, K outputs, T teacher's views, V student's views, P pairs.
 """
@@ -21,15 +22,15 @@ from torch.autograd.function import once_differentiable
 
 Key = TypeVar("Key")
 
-_HELD = 2**24  # outputs that are held at once: 64 MiB in single precision
+_HELD = 2**24  # number of outputs in memory at once: 64 MiB in single precision
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What two last layers make of embeddings, and how far apart they are.
+    """The outputs of two last layers for embeddings, and their cross-entropies.
 
-    student, teacher: weights (K, D) of the last layers. centre: (K,), taken off the teacher's outputs. Targets take no
-    gradient.
+    `student` and `teacher` are weights (K, D) of the last layers. `centre` (K,) is subtracted from the teacher's
+    outputs. Targets get no gradient.
     """
 
     student: Tensor
@@ -43,7 +44,7 @@ class Comparison:
     ) -> Tensor:
         """Return the cross-entropies (P, B) of (student's view, teacher's view) pairs of embeddings (B, D).
 
-        The same as, but for the order of additions:
+        The same as this, except for the order of additions:
 
             for view, teacher_view in pairs:
                 q = softmax((teacher @ target[teacher_view] - centre) / teacher_temperature)
@@ -66,7 +67,7 @@ class Comparison:
         """Return the cross-entropy (B,) with a mixture of each row's target and its partner's."""
         with torch.autocast(self.student.device.type, enabled=False):
             own = self.expected(target[pair[1]])
-            # The product twice, not a mixture once: at weight 1 the loss is that of the own target, bit for bit.
+            # Two products, not one of a mixture: at weight 1 the loss is the own target's, bit for bit.
             own_B, other_B = (
                 self._dots([pair], online, target.keys(), {pair[1]: expected})[0]
                 for expected in (own, own[partner_B.to(own.device, non_blocking=True)])
@@ -92,7 +93,7 @@ class Comparison:
         return made
 
     def scores(self, online_BD: Tensor, target_BD: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the student's logits (B, K) and the teacher's likeliest outputs (B,)."""
+        """Return the student's logits (B, K) and the teacher's most likely outputs (B,)."""
         with torch.autocast(self.student.device.type, enabled=False):
             labels_B = (target_BD @ self.teacher.T - self.centre).argmax(1)
             return online_BD @ self.student.T / self.student_temperature, labels_B
@@ -106,8 +107,8 @@ class Comparison:
     ) -> Tensor:
         """Return the products (P, B) of expectations and embeddings of pairs, over the temperature.
 
-        The matrix has a row for every target and a column for every view, asked for or not, so that a pair has the same
-        bits whichever others are asked for with it. What is not asked for takes no gradient.
+        The matrix has a row for every target and a column for every view, requested or not. So a pair has the same bits
+        with any other requested pairs. Entries that are not requested get no gradient.
         """
         zero_BD = torch.zeros_like(next(iter(expected.values())))
         rows = {key: t for t, key in enumerate(targets)}

@@ -1,4 +1,4 @@
-"""One forward pass of the backbone for all methods that look at a view.
+"""One forward pass of the backbone for all methods that use a view.
 
 Shape legend: B samples of this rank, F features of the backbone.
 """
@@ -27,7 +27,7 @@ class Request(NamedTuple):
     target: Sequence[Slot]
 
     def trained_views(self) -> list[View]:
-        """Return the views that the trained network looks at, each once."""
+        """Return the views of the trained network, each once."""
         views = [self.batch.online(slot) for slot in self.online]
         if self.method.teacher is None:
             views += [self.batch.views[slot] for slot in self.target if slot in self.batch.views]
@@ -36,7 +36,7 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features (B, F) in place of pixels, for a method whose backbone has done its part."""
+    """Features (B, F) in place of pixels, for a method whose backbone pass is done already."""
 
     tensor: Tensor
 
@@ -54,10 +54,10 @@ class Features:
 
 
 def encode_all(requests: Sequence[Request]) -> list[Encoded]:
-    """Return the encodings of every request, made by as few passes of the backbone as there are views.
+    """Return the encodings of every request, with one pass of the backbone for each view.
 
-    A view that several methods look at has the features that one of them makes: a method that normalises in its own
-    way if there is one, else the first. So the sum does not depend on the order of its parts.
+    If several methods use a view, one of them makes its features: a method with its own normalisation if there is one,
+    else the first method. So the sum does not depend on the order of its parts.
     """
     wanted = [request.trained_views() if request.method.shares_features else [] for request in requests]
     looked_at = Counter(view for views in wanted for view in views)
@@ -88,8 +88,8 @@ def _handed_over(request: Request, features: dict[View, Tensor]) -> Batch:
 
 @contextmanager
 def _without_backbone(method: Method) -> Iterator[None]:
-    """Inside, the method's backbone returns what it is given."""
-    backbone, _ = method.backbone, method.by_row  # which is remembered, and is of the whole method
+    """Let the method's backbone return its input, during the block."""
+    backbone, _ = method.backbone, method.by_row  # `by_row` is cached, and must be read of the whole method
     method.backbone = nn.Identity()
     try:
         yield

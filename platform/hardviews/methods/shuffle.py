@@ -1,7 +1,7 @@
-"""Shuffled BatchNorm: keys are normalised in other groups than queries are.
+"""Shuffled BatchNorm: keys are normalised in other groups than queries.
 
-He et al., "Momentum Contrast" (CVPR 2020), section 3.3: a query and its key that are normalised among the same samples
-give each other away by their statistics. There the keys of all GPUs are shuffled; here the groups are fixed and the
+He et al., "Momentum Contrast" (CVPR 2020), section 3.3: if a query and its key are normalised among the same samples,
+their statistics reveal the match. There the keys of all GPUs are shuffled. Here the groups are fixed and the
 permutation is drawn for the positions of the batch, so neither depends on the number of ranks.
 
 Shape legend: B samples of this rank, G samples of all ranks, D width.
@@ -33,7 +33,7 @@ class Shuffle:
     def __call__(self, encode: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
         """Return the encodings (B, D) of this rank's pixels (B, C, H, W), each made at its place of the permutation.
 
-        `encode` is given as many images as there are pixels here, whoever's they are; successive ones are a group.
+        `encode` gets as many images as this rank has, from any rank; successive ones are a group.
         """
         everybody_G, _ = gather_rows(pixels)
         encoded_GD, _ = gather_rows(encode(everybody_G[self._here_B].contiguous(memory_format=torch.channels_last)))

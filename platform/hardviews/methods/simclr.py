@@ -1,4 +1,4 @@
-"""SimCLR: a view is to find its image's other view among all views of the batch.
+"""SimCLR: a view finds its image's other view among all views of the batch.
 
 Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (ICML 2020), algorithm 1.
 
@@ -26,16 +26,16 @@ from hardviews.views.plan import Pair, Plan, Pool, Slot
 
 @dataclass(frozen=True)
 class SimCLRConfig(MethodConfig):
-    """SimCLR's head, temperature and views; the defaults are those of ResNet-50 on ImageNet.
+    """SimCLR's head, temperature and views; the defaults are for ResNet-50 on ImageNet.
 
     Attributes:
         hidden: width of the head's hidden layers.
-        layers: of the head.
+        layers: number of layers of the head.
         output: width of the embedding.
-        temperature: of the similarities.
-        block: side of the square block of similarities that is held at once. If a batch has more of them, they are made
-            block by block, and again in the backward pass. Results differ by rounding alone.
-        view: what both views are drawn from.
+        temperature: temperature of the similarities.
+        block: side of the square block of similarities in memory. If a batch has more of them, they are made block by
+            block, and again in the backward pass. Results differ only by rounding.
+        view: distribution of both views.
     """
 
     hidden: int = 2048
@@ -46,7 +46,7 @@ class SimCLRConfig(MethodConfig):
     view: Augmentation = field(default_factory=simclr)
 
     def __post_init__(self) -> None:
-        """Refuse heads without layers, and temperatures that divide nothing."""
+        """Refuse heads without layers, and temperatures that are not positive."""
         require(
             self,
             "method",
@@ -63,9 +63,7 @@ class SimCLRConfig(MethodConfig):
 
 
 class Keys(NamedTuple):
-    """A view's embeddings on all ranks (G, D), the row (B,) that is each sample's positive, and its own row
-    (B,).
-    """
+    """A view's embeddings on all ranks (G, D), the row (B,) of each sample's positive, and its own row (B,)."""
 
     embeddings: Tensor
     positive: Tensor
@@ -103,16 +101,16 @@ class SimCLR(Method):
         return normalize(full_precision(self.projector(self.backbone(pixels))), dim=1)
 
     def label(self, embedding: Tensor) -> Keys:
-        """Return the embeddings of all ranks, of which a sample's positive is its own."""
+        """Return the embeddings of all ranks; a sample's positive is its own embedding."""
         embeddings_GD, first = gather_rows(embedding)
         rows = first + torch.arange(len(embedding), device=embeddings_GD.device)
         return Keys(embeddings_GD, rows, rows)
 
     def permute_target(self, target: Keys, partner: Tensor) -> Keys:
-        """Name another row as the positive and as the sample's own; the candidates stay where they are.
+        """Make another row the positive and the sample's own; the candidates stay.
 
-        So the loss of a mixed view to an image leaves that image's own view out of the negatives: a view that shows the
-        partner alone has the partner's clean loss.
+        So the loss of a mixed view to an image leaves that image's own view out of the negatives. A view of the partner
+        alone has the partner's clean loss.
         """
         partner = partner.to(target.own.device, non_blocking=True)
         return target._replace(positive=target.positive[partner], own=target.own[partner])
@@ -124,7 +122,7 @@ class SimCLR(Method):
         target: Mapping[Slot, Keys],
         pairs: Sequence[Pair],
     ) -> Tensor:
-        """Return NT-Xent (P, B): one similarity matrix for each two views, whatever pairs read it.
+        """Return NT-Xent (P, B): one similarity matrix for each two views, for all of their pairs.
 
         For the pair n -> m the candidates are the views m of all images, and the views n of all other images.
         """
@@ -173,9 +171,9 @@ class SimCLR(Method):
     def scores(
         self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Keys], pair: Pair
     ) -> tuple[Tensor, Tensor]:
-        """Return the logits (B, 2G) of all candidates of a pair, and which of them is each sample's positive (B,).
+        """Return the logits (B, 2G) of all candidates of a pair, and the place (B,) of each sample's positive.
 
-        The sample's own view is no candidate: its logit is minus infinity.
+        The sample's own view is not a candidate: its logit is minus infinity.
         """
         others, same = target[pair.target], target[pair.online]
         logits = self._logits(online[pair.online], torch.cat([others.embeddings, same.embeddings]))

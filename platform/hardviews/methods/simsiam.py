@@ -20,13 +20,13 @@ from hardviews.views.plan import Pair, Plan, Pool, Slot
 
 @dataclass(frozen=True)
 class SimSiamConfig(MethodConfig):
-    """SimSiam's heads and views; the defaults are those of ResNet-50 on ImageNet.
+    """SimSiam's heads and views; the defaults are for ResNet-50 on ImageNet.
 
     Attributes:
-        width: of the projector's layers.
-        layers: of the projector.
-        bottleneck: width that the predictor goes through.
-        view: what both views are drawn from.
+        width: width of the projector's layers.
+        layers: number of layers of the projector.
+        bottleneck: width of the predictor's hidden layer.
+        view: distribution of both views.
     """
 
     width: int = 2048
@@ -77,12 +77,12 @@ class SimSiam(Method):
         return projected
 
     def predict(self, embedding: Tensor) -> Tensor:
-        """Return what the predictor makes of a projection."""
+        """Return the predictor's output for a projection."""
         predicted: Tensor = self.predictor(embedding)
         return predicted
 
     def label(self, embedding: Tensor) -> Tensor:
-        """Return the projection, which takes no gradient."""
+        """Return the projection, which gets no gradient."""
         return embedding.detach()
 
     def pair_loss(self, batch: Batch, online: Tensor, target: Tensor, pair: Pair) -> Tensor:

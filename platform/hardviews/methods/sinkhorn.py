@@ -16,9 +16,8 @@ from hardviews.full_precision import full_precision
 def sinkhorn(scores_NK: Tensor, epsilon: float, iterations: int, present_N: Tensor | None = None) -> Tensor:
     """Return codes (N, K): each row sums to 1, and in the limit of many iterations each column to N / K.
 
-    Rows where `present_N` is false take no part: they get codes, but no other row's depend on them.
-
-    The naive loop, which overflows where scores / epsilon exceed 88:
+    Rows with false `present_N` get codes, but have no influence on other rows. The naive loop, which overflows if
+    scores / epsilon exceed 88:
 
         codes = (scores / epsilon).exp()
         for _ in range(iterations):

@@ -1,8 +1,8 @@
 """Supervised training: the pseudo-label of a view is the label of its image.
 
-So labels take every hard view that pretraining has: with `HardViews` a network trains on the crop that it classifies
-worst; attacked views through a BatchNorm of their own are AdvProp (Xie et al., CVPR 2020); cut-mixed views are CutMix
-(Yun et al., ICCV 2019). Label smoothing is that of Szegedy et al. (CVPR 2016), section 7.
+So training by labels can use every hard view of pretraining. With `HardViews` a network trains on the crop that it
+classifies worst. Attacked views through a BatchNorm of their own are AdvProp (Xie et al., CVPR 2020). Cut-mixed views
+are CutMix (Yun et al., ICCV 2019). Label smoothing is from Szegedy et al. (CVPR 2016), section 7.
 
 Shape legend: B samples of this rank's share, K classes, P pairs.
 """
@@ -30,12 +30,12 @@ ABSENT = -1
 
 @dataclass(frozen=True)
 class SupervisedConfig(MethodConfig):
-    """The classifier and its view; the defaults are those of ResNet-50 on ImageNet.
+    """The classifier and its view; the defaults are for ResNet-50 on ImageNet.
 
     Attributes:
-        classes: that the classifier tells apart; the dataset may have fewer.
+        classes: number of classes of the classifier; the dataset may have fewer.
         smoothing: share of the label that is spread evenly over all classes.
-        view: what the view is drawn from.
+        view: distribution of the view.
     """
 
     classes: int = 1000
@@ -43,7 +43,7 @@ class SupervisedConfig(MethodConfig):
     view: Augmentation = field(default_factory=supervised)
 
     def __post_init__(self) -> None:
-        """Refuse a classifier that tells nothing apart."""
+        """Refuse a classifier of fewer than two classes."""
         require(self, "method", classes=at_least(2), smoothing=at_least(0, below=1))
 
     def build(self, backbone: nn.Module, features: int) -> "Supervised":
@@ -81,7 +81,7 @@ class Supervised(Method):
 
     @property
     def classes(self) -> int:
-        """The number of classes that the classifier tells apart."""
+        """Number of classes of the classifier."""
         return self.config.classes
 
     @property
@@ -133,7 +133,7 @@ class Supervised(Method):
 
     @torch.no_grad()
     def measures(self, batch: Batch, encoded: Encoded) -> Mapping[str, Tensor]:
-        """Return whether the label is the likeliest class (B,), and whether it is among the likeliest five."""
+        """Return whether the label is the most likely class (B,), and whether it is among the five most likely ones."""
         logits_BK, labels_B = encoded.online[VIEW], encoded.target[LABEL]
         own_B1 = logits_BK.gather(1, labels_B.clamp(min=0)[:, None])
         better_B = (logits_BK > own_B1).sum(1)

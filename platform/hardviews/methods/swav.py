@@ -1,7 +1,7 @@
-"""SwAV: a view is to predict which prototypes another view of its image is assigned to.
+"""SwAV: a view predicts the assignment of another view of its image to prototypes.
 
 Caron et al., "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments" (NeurIPS 2020, arXiv
-2006.09882), equations 1 to 6; the settings are those of the authors' scripts.
+2006.09882), equations 1 to 6. The settings come from the authors' scripts.
 
 Shape legend: B samples of this rank, G samples of all ranks, D width, K prototypes, V views, P pairs, N rows.
 """
@@ -32,23 +32,24 @@ GLOBALS = (Slot("global", 0), Slot("global", 1))
 
 @dataclass(frozen=True)
 class SwAVConfig(MethodConfig):
-    """SwAV's head, prototypes, codes, queue and views; the defaults are those of ResNet-50 on ImageNet, batch 4096.
+    """SwAV's head, prototypes, codes, queue and views; the defaults are for ResNet-50 on ImageNet, batch 4096.
 
     At batch 256 the authors take queue=3840 and freeze=5005.
 
     Attributes:
         hidden: width of the head's hidden layer.
         output: width of the embedding and of the prototypes.
-        prototypes: how many.
-        temperature: of the predictions.
-        epsilon: of the codes: smaller is sharper (0.03 where the loss stays at the logarithm of `prototypes`).
-        iterations: of Sinkhorn-Knopp.
-        queue: past embeddings that join the batch when it is assigned; 0 for none.
-        queue_from: the epoch, counted from 0, in which the queue begins to fill; it is used once it is full.
-        freeze: steps at the start of the training that leave the prototypes as they are.
-        locals: small views, which predict and are not predicted.
-        view: what the two full-size views are drawn from.
-        local: what the small views are drawn from.
+        prototypes: number of prototypes.
+        temperature: temperature of the predictions.
+        epsilon: smoothness of the codes; smaller is sharper. Take 0.03 if the loss stays at the logarithm of
+            `prototypes`.
+        iterations: iterations of Sinkhorn-Knopp.
+        queue: number of past embeddings that join the batch for its assignment; 0 for none.
+        queue_from: epoch, counted from 0, in which the queue begins to fill; it is used once it is full.
+        freeze: steps at the start of the training in which the prototypes do not change.
+        locals: number of small views, which predict and are not predicted.
+        view: distribution of the two full-size views.
+        local: distribution of the small views.
     """
 
     hidden: int = 2048
@@ -65,7 +66,7 @@ class SwAVConfig(MethodConfig):
     local: Augmentation = field(default_factory=swav_local)
 
     def __post_init__(self) -> None:
-        """Refuse codes that assign nothing."""
+        """Refuse settings without a valid assignment."""
         require(
             self,
             "method",
@@ -108,7 +109,7 @@ class SwAV(Method):
         return Plan(tuple(pools))
 
     def pairs(self) -> tuple[Pair, ...]:
-        """Return every view but itself for each full-size view's codes: a mean over views of a mean over codes."""
+        """Return each full-size view's codes with every other view: a mean over views of a mean over codes."""
         slots = self.plan().slots
         weight = 1 / (len(GLOBALS) * (len(slots) - 1))
         return tuple(Pair(view, code, weight) for view in slots for code in GLOBALS if view != code)
@@ -140,7 +141,7 @@ class SwAV(Method):
 
     @torch.no_grad()
     def _codes(self, views_BD: Sequence[Tensor], clock: Clock) -> list[Tensor]:
-        """Assign each view's embeddings on their own, over the samples of all ranks and the queue."""
+        """Assign each view's embeddings by themselves, over the samples of all ranks and the queue."""
         if not views_BD:
             return []
         rows_GVD, first = gather_rows(torch.stack(list(views_BD), 1))
@@ -153,14 +154,14 @@ class SwAV(Method):
         for rows_GD in rows_GVD.unbind(1):
             scores_NK = self._scores(torch.cat([rows_GD, queued_ND]))
             codes_NK = sinkhorn(scores_NK, self.config.epsilon, self.config.iterations, present_N)
-            codes.append(codes_NK[own].clone())  # a slice would keep all ranks' codes in memory
+            codes.append(codes_NK[own].clone())  # a slice would keep the codes of all ranks in memory
         return codes
 
     def _scores(self, embeddings_ND: Tensor) -> Tensor:
-        """Return cosines with the prototypes (N, K), in full precision: divided by epsilon, rounding would show.
+        """Return cosines with the prototypes (N, K), in full precision: they are divided by epsilon.
 
-        Lengths are constants of the gradient, as published: it has a part along each prototype, which `update` takes
-        away from the weights, but which counts where LARC divides by the gradient's length.
+        Lengths are constants of the gradient, as published. So it has a part along each prototype. `update` removes
+        this part from the weights, but it counts when LARC divides by the gradient's length.
         """
         weights_KD = full_precision(self.prototypes.weight)
         with torch.autocast(embeddings_ND.device.type, enabled=False):
@@ -178,14 +179,14 @@ class SwAV(Method):
     def scores(
         self, batch: Batch, online: Mapping[Slot, Tensor], target: Mapping[Slot, Tensor], pair: Pair
     ) -> tuple[Tensor, Tensor]:
-        """Return logits (B, K) over the prototypes, and the one to which the code gives most (B,)."""
+        """Return logits (B, K) over the prototypes, and the prototype (B,) with the largest share of the code."""
         return self._scores(online[pair.online]) / self.config.temperature, target[pair.target].argmax(1)
 
     @torch.no_grad()
     def update(self, encoded: Encoded, clock: Clock, samples: Samples) -> None:
         """Bring the prototypes back to unit length, and put the clean first views into the queue.
 
-        One queue serves both views, which are drawn alike: a view's code is then the same in whichever of the two slots
+        One queue serves both views, which have one distribution. So a view's code does not depend on the slot in which
         a selection considers it.
         """
         self._project_prototypes()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class EmbeddingQueue(nn.Module):
-    """The latest embeddings, newest first, equal on all ranks; of no use until it was filled once."""
+    """The latest embeddings, newest first, equal on all ranks; not used until it was filled once."""
 
     rows: Tensor
     filled: Tensor
@@ -28,5 +28,5 @@ class EmbeddingQueue(nn.Module):
         self.filled.add_(len(rows_ND)).clamp_(max=len(self.rows))
 
     def present(self) -> Tensor:
-        """Return for each row whether it counts (N,): all or none. Told on the device, so that nobody waits for it."""
+        """Return for each row whether it counts (N,): all or none; on the device, so that nothing waits for it."""
         return (self.filled >= len(self.rows)).expand(len(self.rows))

@@ -29,10 +29,10 @@ _EPSILON = 1e-4  # added to a variance before its root (paper, equation 2)
 
 @dataclass(frozen=True)
 class VICRegConfig(MethodConfig):
-    """VICReg's expander, coefficients and views; the defaults are those of ResNet-50 on ImageNet.
+    """VICReg's expander, coefficients and views; the defaults are for ResNet-50 on ImageNet.
 
     Attributes:
-        width: of the expander's layers.
+        width: width of the expander's layers.
         layers: number of layers of the expander.
         invariance: coefficient of the squared distance between both views' embeddings.
         variance: coefficient of the hinge that keeps the deviation of each feature above 1.
@@ -50,7 +50,7 @@ class VICRegConfig(MethodConfig):
     second: Augmentation = field(default_factory=byol_second)
 
     def __post_init__(self) -> None:
-        """Refuse expanders without layers, and losses that compare no views."""
+        """Refuse expanders without layers, and losses that do not compare views."""
         require(
             self,
             "method",
@@ -125,8 +125,8 @@ def hinge(rows_GD: Tensor) -> Tensor:
 def redundancy(centred_GD: Tensor) -> Tensor:
     """Return the sum of the squared covariances between features over their number, a scalar: equations 3 and 4.
 
-    With fewer rows than features the products of rows are the smaller matrix: its squares have the same sum, diagonal
-    of the covariances included.
+    If there are fewer rows than features, the products of rows are the smaller matrix. The squares of both matrices
+    have the same sum, including the diagonal of the covariances.
     """
     rows, width = centred_GD.shape
     if rows < width:

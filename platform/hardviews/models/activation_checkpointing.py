@@ -1,9 +1,9 @@
-"""Activation checkpointing: a block keeps its input alone, and is computed again in the backward pass.
+"""Activation checkpointing: a block keeps only its input, and is computed again in the backward pass.
 
 Chen et al., "Training Deep Nets with Sublinear Memory Cost" (arXiv 1604.06174). torch makes the second pass of a block
 (`torch.utils.checkpoint`), and draws the same random numbers in it. By then the contexts of the first pass have ended:
-an attack, for example, switches stochastic depth off in its forward passes alone. So the modes of a block's layers are
-kept from the first pass, and set again for the second one. Gradients are the same, bit for bit.
+an attack, for example, switches stochastic depth off only in its forward passes. So the modes of a block's layers are
+stored in the first pass, and set again for the second one. Gradients are the same, bit for bit.
 
 Blocks keep their parameters, their names and their hooks. A pass without gradient is computed as before.
 """
@@ -27,7 +27,7 @@ class Recomputed:
     """The forward pass of a block whose activations are not kept."""
 
     def __init__(self, block: nn.Module) -> None:
-        """Stand for the forward pass that the class of the block defines."""
+        """Replace the forward pass of the block's class."""
         self.block = block
         self.compute: Callable[..., Tensor] = partial(type(block).forward, block)
 
@@ -51,7 +51,7 @@ class Recomputed:
 
 
 def checkpoint_activations(network: nn.Module) -> None:
-    """Let every block of a vision transformer keep its input alone; see `not_checkpointed` for other networks."""
+    """Let every block of a vision transformer keep only its input; see `not_checkpointed` for other networks."""
     for block in blocks(network):
         block.forward = Recomputed(block)
 
@@ -72,9 +72,9 @@ def blocks(network: nn.Module) -> list[nn.Module]:
 
 
 class _Modes:
-    """A context in which layers are in the modes, training (true) or evaluation, that they have now.
+    """A context that restores the present modes of layers, training (true) or evaluation.
 
-    It can be entered again: a graph that is retained has several backward passes.
+    It can be entered again: a retained graph has several backward passes.
     """
 
     def __init__(self, block: nn.Module) -> None:

@@ -19,7 +19,7 @@ class WeightAverage(nn.Module):
     """
 
     def __init__(self, networks: Mapping[str, nn.Module], decay: float) -> None:
-        """Begin with the networks as they are. decay: share of itself that the average keeps in a step, below 1."""
+        """Begin with the present networks; `decay` is the share of itself that the average keeps in a step, below 1."""
         super().__init__()
         self.decay = decay
         for name, network in networks.items():
@@ -29,7 +29,7 @@ class WeightAverage(nn.Module):
 
     @torch.no_grad()
     def begin(self, networks: Mapping[str, nn.Module]) -> None:
-        """Begin anew with the weights of the networks."""
+        """Begin again with the weights of the networks."""
         for own, other in self._pairs(networks):
             own.copy_(other)
 

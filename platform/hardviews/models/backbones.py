@@ -25,20 +25,21 @@ _SMALL_PATCH = 4
 
 @dataclass(frozen=True)
 class Backbone:
-    """Which network encodes an image.
+    """The network that encodes an image.
 
     Attributes:
-        name: a timm model name, e.g. `resnet50` or `vit_small_patch16_224`.
-        small_stem: for images of about 32 to 64 pixels. A ResNet's first convolution keeps the resolution
-            (3x3, stride 1) and its max-pool goes (SimCLR, appendix B.9); a transformer's patch becomes 4
-            pixels unless `patch_size` says otherwise.
+        name: name of a timm model, e.g. `resnet50` or `vit_small_patch16_224`.
+        small_stem: stem for images of about 32 to 64 pixels. A ResNet's first convolution keeps the resolution (3x3,
+            stride 1), and its max-pool is removed (SimCLR, appendix B.9). A transformer's patch becomes 4 pixels,
+            unless `patch_size` is set.
         drop_path: rate of stochastic depth, 0 to 1.
         image_size: pixels a side for which a transformer's position embeddings are laid out; other sizes
             interpolate them.
         patch_size: pixels a side of a transformer's patch; None keeps the one in the name.
-        init: of a transformer's linear layers: normal with deviation 0.02, as timm, DINO and iBOT have it, or Xavier's
-            uniform (ViT, Dosovitskiy et al. 2021), under which narrow networks tell images apart from the first step.
-        zero_residual: a ResNet's residual branches begin at zero (Goyal et al. 2017, section 5.1), as timm has it.
+        init: initialisation of a transformer's linear layers: normal with deviation 0.02, as in timm, DINO and iBOT, or
+            Xavier's uniform (ViT, Dosovitskiy et al. 2021). With the latter, features of narrow networks differ between
+            images from the first step.
+        zero_residual: whether a ResNet's residual branches begin at zero (Goyal et al. 2017, section 5.1), as in timm.
     """
 
     name: str = "resnet50"
@@ -80,7 +81,7 @@ class Backbone:
 
     @property
     def _patch(self) -> int:
-        """Pixels a side of a transformer's patch; 1 where it cannot be known."""
+        """Pixels a side of a transformer's patch; 1 if unknown."""
         if self.patch_size is not None or self.small_stem:
             return self.patch_size or _SMALL_PATCH
         return _patch_of(self.name)
@@ -98,9 +99,11 @@ class Backbone:
     def build(self, only_size: int | None = None) -> nn.Module:
         """Return the randomly initialised network that maps images (B, 3, H, W) to features (B, D).
 
-        Its state dict has the keys of `timm.create_model(name, num_classes=0)`. only_size: pixels a side of the only
-        images that a transformer has to take: its position embeddings are laid out for them, and never interpolated.
-        Raises UserError where the network cannot do what the configuration asks for.
+        Its state dict has the keys of `timm.create_model(name, num_classes=0)`. `only_size` is the side in pixels of
+        the only images for a transformer: its position embeddings have this size, and are never interpolated.
+
+        Raises:
+            UserError: the network does not support the configuration.
         """
         options: dict[str, Any] = {}
         if self.drop_path:
@@ -122,8 +125,8 @@ class Backbone:
                 f"Backbone: {self.name} does not take one of {sorted(options)} ({error}); leave it at its "
                 f"default or choose another network."
             ) from error
-        # Some networks drop features before the classifier that is not there, by a function that nothing else could
-        # switch off: targets and attacks would not be functions of the pixels.
+        # Some networks drop features before the missing classifier, by a function that only this attribute switches
+        # off. Otherwise targets and attacks would not be functions of the pixels.
         if hasattr(network, "drop_rate"):
             network.drop_rate = 0.0  # type: ignore[assignment]
         if self.small_stem and not self.is_transformer:
@@ -150,7 +153,7 @@ def _shrink_stem(network: nn.Module, name: str) -> None:
 
 
 def _unknown(name: str) -> str:
-    """Say that timm has no such network, and which ones it may have been."""
+    """Return the message that timm has no such network, with similar names."""
     close = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
     hint = (
         f"Close: {', '.join(close)}."
@@ -162,7 +165,7 @@ def _unknown(name: str) -> str:
 
 @lru_cache(maxsize=64)
 def _patch_of(name: str) -> int:
-    """Return the patch of a transformer as timm has it; on the meta device, as `_num_features`."""
+    """Return the patch of a transformer in timm, built on the meta device like in `_num_features`."""
     with torch.device("meta"):
         network: Any = timm.create_model(name, pretrained=False)
     side = getattr(getattr(network, "patch_embed", None), "patch_size", 1)

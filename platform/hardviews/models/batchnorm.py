@@ -1,10 +1,10 @@
 """BatchNorm with branches, frozen running statistics on demand, and statistics over all processes.
 
-Clean and adversarial views come from different distributions, so each *branch* has its own affine parameters
-and running statistics (AdvProp, Xie et al. 2020, section 3; CLAE, Ho & Vasconcelos 2020). Only the clean
-forward pass may move the running statistics of the main branch. torch's SyncBatchNorm refuses CPU tensors;
-this one takes any device and equals one process on the whole batch, also where the shares differ. Inside `grouped`
-each fixed group of samples is normalised by itself, which needs no other process.
+Clean and adversarial views come from different distributions, so each *branch* has its own affine parameters and
+running statistics (AdvProp, Xie et al. 2020, section 3; CLAE, Ho & Vasconcelos 2020). Only the clean forward pass may
+move the running statistics of the main branch. torch's SyncBatchNorm refuses CPU tensors. This one accepts any device
+and equals one process on the whole batch, also for unequal shares. Inside `grouped` each fixed group of samples is
+normalised by itself, which needs no other process.
 
 Shape legend: N rows, C channels, ... spatial dimensions.
 """
@@ -27,10 +27,10 @@ from hardviews.models.momentum import MomentumEncoder
 
 
 class BranchedBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """A BatchNorm of any dimension whose adversarial branch, where it has one, is the module `adversarial`.
+    """A BatchNorm of any dimension whose adversarial branch, if it has one, is the module `adversarial`.
 
-    The main branch keeps the names of torch's and timm's parameters, so weights move to and from plain
-    networks. `drop` and `act` are what timm folds into its norm layers; all branches share them.
+    The main branch keeps the names of torch's and timm's parameters, so weights can be copied to and from plain
+    networks. `drop` and `act` are parts of timm's norm layers; all branches share them.
     """
 
     adversarial: "BranchedBatchNorm | None"
@@ -55,7 +55,7 @@ class BranchedBatchNorm(nn.modules.batchnorm._BatchNorm):
         """Accept any number of dimensions."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise (N, C, ...) by the chosen branch; in evaluation always by the main one."""
+        """Normalise (N, C, ...) by the chosen branch; in evaluation always by the main branch."""
         norm = self
         if self.training and self.branch == "adversarial" and self.adversarial is not None:
             norm = self.adversarial
@@ -100,9 +100,7 @@ class BranchedBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 class _SyncNormalise(torch.autograd.Function):
-    """Normalise by the statistics of all ranks; the backward sums the two moments of the gradient over
-    ranks.
-    """
+    """Normalise by the statistics of all ranks; the backward pass sums two moments of the gradient over ranks."""
 
     @staticmethod
     def forward(
@@ -153,7 +151,7 @@ def branch_batchnorm(module: nn.Module) -> nn.Module:
 
 
 def add_adversarial_branch(module: nn.Module) -> None:
-    """Give every BatchNorm an adversarial branch that starts as a copy of the main one, where it has none.
+    """Give every BatchNorm without an adversarial branch one that starts as a copy of the main branch.
 
     Momentum encoders are left out: targets are made from clean views.
     """
@@ -163,13 +161,13 @@ def add_adversarial_branch(module: nn.Module) -> None:
     for norm in norms:
         if norm.adversarial is None and norm not in branches:
             branch = BranchedBatchNorm(norm)
-            branch.drop = branch.act = nn.Identity()  # the main branch's serve both
+            branch.drop = branch.act = nn.Identity()  # the main branch's are used for both
             norm.adversarial = branch
 
 
 @contextmanager
 def normalising(module: nn.Module, branch: Branch, update: bool) -> Iterator[None]:
-    """Inside, BatchNorm uses that branch and moves running statistics only if told so."""
+    """Let BatchNorm use a branch during the block, and move running statistics only if `update` is set."""
     norms = [m for m in module.modules() if isinstance(m, BranchedBatchNorm)]
     before = [(norm.branch, norm.update) for norm in norms]
     for norm in norms:
@@ -183,9 +181,10 @@ def normalising(module: nn.Module, branch: Branch, update: bool) -> Iterator[Non
 
 @contextmanager
 def moving_once(module: nn.Module, passes: int) -> Iterator[None]:
-    """Inside, so many passes together move running statistics as far as one pass outside does.
+    """Let `passes` passes in the block together move running statistics as far as one pass outside does.
 
-    As where several views are one batch: the published multi-crop code forwards all views of one size as one.
+    So the result is the same as if several views were one batch: the published multi-crop code forwards all views of
+    one size as one batch.
     """
     norms = [m for m in module.modules() if isinstance(m, BranchedBatchNorm)]
     for norm in norms:
@@ -199,7 +198,7 @@ def moving_once(module: nn.Module, passes: int) -> Iterator[None]:
 
 @contextmanager
 def view_by_view(module: nn.Module, views: int) -> Iterator[None]:
-    """Inside, a batch is so many views of equal numbers of rows, one behind the other; each is normalised by itself."""
+    """Treat a batch in the block as `views` views with equal numbers of rows, in order; normalise each by itself."""
     norms = [m for m in module.modules() if isinstance(m, BranchedBatchNorm)]
     for norm in norms:
         norm.views = views
@@ -212,10 +211,11 @@ def view_by_view(module: nn.Module, views: int) -> Iterator[None]:
 
 @contextmanager
 def grouped(module: nn.Module, groups: Groups | None) -> Iterator[None]:
-    """Inside, BatchNorm in training normalises each group of samples by its own statistics; with None nothing changes.
+    """Let BatchNorm in training normalise each group of samples by its own statistics; with None nothing changes.
 
-    Running statistics move when the context ends: by the mean over the groups of all ranks, in one message for all
-    layers. So every rank must enter it alike, and one context holds the passes of as many samples as the groups have.
+    Running statistics move at the end of the block, by the mean over the groups of all ranks, in one message for all
+    layers. So every rank must enter it in the same way, and one block holds the passes of as many samples as the groups
+    have.
     """
     norms = [m for m in module.modules() if isinstance(m, BranchedBatchNorm)] if groups is not None else []
     for norm in norms:
@@ -231,7 +231,7 @@ def grouped(module: nn.Module, groups: Groups | None) -> Iterator[None]:
 
 @contextmanager
 def holding(module: nn.Module, held: HeldStatistics) -> Iterator[None]:
-    """Inside, BatchNorm in training normalises by held statistics."""
+    """Let BatchNorm in training normalise by held statistics during the block."""
     norms = [m for m in module.modules() if isinstance(m, BranchedBatchNorm)] if held.kind != "batch" else []
     held.rewind()
     for norm in norms:

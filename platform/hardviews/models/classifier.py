@@ -1,4 +1,4 @@
-"""The linear classifier that leaves with an encoder: logits of classes from its features, and the classes' names.
+"""The linear classifier exported with an encoder: logits of classes from its features, and the classes' names.
 
 Shape suffixes: N images, D features, L classes.
 """
@@ -20,8 +20,8 @@ _FORMAT = "hardviews classifier 1"
 class Classifier:
     """A linear classifier of features, float32, on the host.
 
-    names: of the classes, in order; the last classes have no name if the dataset had fewer, and no class has one if the
-    names are unknown.
+    `names` are the names of the classes, in order. The last classes have no name if the dataset had fewer; no class has
+    a name if the names are unknown.
     """
 
     weight_LD: Tensor
@@ -33,7 +33,7 @@ class Classifier:
         """Return the classifier of a linear layer's state: `weight`, and `bias` if it has one.
 
         Raises:
-            ValueError: the tensors are not those of a linear layer, or there are more names than classes.
+            ValueError: the tensors do not belong to a linear layer, or there are more names than classes.
         """
         held = {key: value.detach().float().cpu().clone() for key, value in state.items()}
         weight_LD = held.get("weight", torch.empty(0))
@@ -64,7 +64,7 @@ class Classifier:
         return digest({"names": list(self.names)}, self._state())
 
     def describe(self) -> dict[str, Any]:
-        """Return the description that lies beside the weights: digest, sizes, and names of the classes in order."""
+        """Return the description for the encoder's files: digest, sizes, and names of the classes in order."""
         return {
             "format": _FORMAT,
             "digest": self.digest,

@@ -24,7 +24,7 @@ def to_text(description: Mapping[str, Any]) -> str:
 def to_bytes(state: Mapping[str, Tensor], description: Mapping[str, Any]) -> bytes:
     """Return the bytes of the file."""
     held = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    # transformers refuses a file that does not say that its tensors are PyTorch's.
+    # transformers refuses a file without a note that its tensors are PyTorch's.
     return safetensors.torch.save(held, metadata={_KEY: to_text(description), "format": "pt"})
 
 

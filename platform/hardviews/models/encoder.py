@@ -1,4 +1,4 @@
-"""The exported encoder: a frozen backbone with the pixel statistics it was trained on, saved without pickle.
+"""The exported encoder: a frozen backbone with the pixel statistics of its training, saved without pickle.
 
 Shape suffixes: B images, C channels, H rows, W columns, D features.
 """
@@ -21,10 +21,9 @@ from hardviews.storage.failures import Denied
 from hardviews.storage.store import Store, open_store
 from hardviews.views.augmentation import Normalisation
 
-# The name under which timm and transformers look for weights: an export for them is an encoder of ours too.
+# Name under which timm and transformers look for weights: an export for them is an encoder of ours too.
 TIMM_WEIGHTS = "model.safetensors"
-# A state-dict entry with this path component belongs to the auxiliary BatchNorm branch, which only training
-# uses.
+# A state-dict entry with this path component belongs to the auxiliary BatchNorm branch, used only in training.
 _AUXILIARY = "adversarial"
 
 Interpolation = Literal["bicubic", "bilinear"]
@@ -34,12 +33,16 @@ _USUAL_FILTER: Interpolation = "bicubic"
 class Encoder(nn.Module):
     """A backbone and its normalisation: images in, features out.
 
-    backbone: which network. normalisation: the mean and standard deviation of its input. network: the trained
-    backbone, whose weights are copied (entries of the auxiliary BatchNorm branch are left out), or None for
-    random weights. image_size: pixels a side at which it was trained. provenance: where the weights come from,
-    written beside them; evaluation reads `run_id` (the MLflow run of the pretraining) and `samples` (seen).
-    interpolation: filter that resizes images in evaluations.
-    classifier: of the features, if the training had one.
+    Attributes:
+        backbone: configuration of the network.
+        normalisation: mean and standard deviation of its input.
+        network: trained backbone, or None for random weights. The weights are copied, without entries of the auxiliary
+            BatchNorm branch.
+        image_size: pixels a side at which it was trained.
+        provenance: origin of the weights, written beside them; evaluation reads `run_id`, the MLflow run of the
+            pretraining, and `samples` seen.
+        interpolation: filter that resizes images in evaluations.
+        classifier: classifier of the features, if the training had one.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class Encoder(nn.Module):
         self.image_size = image_size
         self.provenance = dict(provenance or {})
         self.classifier = classifier
-        # Exporting in the middle of a training must not shift its random numbers.
+        # An export in the middle of a training must not shift its random numbers.
         with torch.random.fork_rng(devices=[], enabled=network is not None):
             self.network = backbone.build()
         if network is not None:
@@ -76,10 +79,9 @@ class Encoder(nn.Module):
         return features_BD
 
     def embed(self, images_BCHW: Tensor, through: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Map uint8 images (B, 3, H, W) on any device to float32 features (B, D) on the encoder's, in eval
-        mode.
+        """Map uint8 images (B, 3, H, W) on any device to float32 features (B, D) on the encoder's device.
 
-        through: another map of the normalised pixels, instead of `forward`.
+        This is done in eval mode. `through` is another map of the normalised pixels, in place of `forward`.
         """
         if images_BCHW.dtype != torch.uint8:
             raise TypeError(f"embed takes uint8 images, got {images_BCHW.dtype}; use forward for normalised floats")
@@ -102,7 +104,7 @@ class Encoder(nn.Module):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the encoder computes: backbone, normalisation, weights; neither provenance nor classifier."""
+        """SHA-256 of backbone, normalisation and weights, but not of provenance and classifier."""
         return digest_of(self._architecture(), self.network.state_dict())
 
     def _architecture(self) -> dict[str, Any]:
@@ -113,20 +115,20 @@ def architecture(
     backbone: Backbone, normalisation: Normalisation, image_size: int, interpolation: Interpolation = _USUAL_FILTER
 ) -> dict[str, Any]:
     """Return the description of an encoder without its weights, for JSON."""
-    # How weights begin is not what the encoder computes; but an untrained one to compare with begins alike.
+    # The initialisation does not change a trained encoder; but an untrained one for comparison needs it.
     usual = ("zero_residual", *(("init",) if backbone.init == "normal" else ()))
     return {
         "backbone": {key: value for key, value in asdict(backbone).items() if key not in usual},
         "normalisation": {"mean": list(normalisation.mean), "std": list(normalisation.std)},
         "image_size": image_size,
-        # Encoders with the usual filter keep the digests that they had before there was another one.
+        # Encoders with the usual filter keep the digests from before the setting existed.
         **({} if interpolation == _USUAL_FILTER else {"interpolation": interpolation}),
     }
 
 
 @dataclass(frozen=True)
 class Form:
-    """An encoder without its weights: which network, and which images it takes."""
+    """An encoder without its weights: its network and its images."""
 
     backbone: Backbone
     normalisation: Normalisation
@@ -165,12 +167,10 @@ def exported_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def save(encoder: Encoder, url: str | os.PathLike[str]) -> str:
     """Write `encoder.safetensors` and `encoder.json` into the folder at a path or URL; return the digest.
 
-    A classifier lies beside them, in `classifier.safetensors`, and both files describe it.
-
-    The weights' file holds the description too (its header's metadata), so that it is complete by itself; the
-    JSON is written last: where it is, the export is complete. Each file appears whole or not at all.
-    `timm.create_model(NAME, num_classes=0, checkpoint_path="encoder.safetensors")` reads the weights where the stem is
-    not small.
+    A classifier is written beside them, as `classifier.safetensors`, and both files describe it. The weights' file
+    holds the description too, in its header's metadata, so it is complete by itself. The JSON is written last: if it
+    exists, the export is complete. Each file appears whole or not at all. `timm.create_model(NAME, num_classes=0,
+    checkpoint_path="encoder.safetensors")` reads the weights if the stem is not small.
     """
     store = open_store(os.fspath(url))
     description = describe(encoder)
@@ -199,10 +199,13 @@ def pack_weights(encoder: Encoder, description: Mapping[str, Any]) -> bytes:
 
 
 def load(url: str | os.PathLike[str]) -> Encoder:
-    """Read the encoder at a path or URL: the weights' file, its folder, a run's folder with `encoder/` in it, or an
-    export for timm or transformers. Its classifier is read too, if it lies beside it.
+    """Read the encoder at a path or URL, and its classifier if there is one.
 
-    The weights are checked against their digest. Raises UserError for a missing, cut or foreign file.
+    The place is the weights' file, its folder, a run's folder with `encoder/` in it, or an export for timm or
+    transformers. The weights are checked against their digest.
+
+    Raises:
+        UserError: the file is missing, cut or foreign.
     """
     store, files = _places(os.fspath(url))
     data, found = None, ""
@@ -212,7 +215,7 @@ def load(url: str | os.PathLike[str]) -> Encoder:
             data, found = store.read(file), store.name(file)
             break
         except Denied as error:
-            denied = denied or error  # S3 denies what is not there to whoever may not list
+            denied = denied or error  # S3 denies a missing file to a caller that may not list
         except (FileNotFoundError, NotADirectoryError):
             continue
     if data is None and denied is not None:
@@ -248,7 +251,7 @@ def _is_file(url: str) -> bool:
     folder, _, file = url.rpartition("/")
     try:
         return bool(file) and open_store(folder or ("/" if url.startswith("/") else ".")).size(file) is not None
-    except (UserError, OSError):  # a bucket without a key, or one that may not be read
+    except (UserError, OSError):  # a bucket without a key, or without the right to read
         return False
 
 
@@ -256,7 +259,7 @@ def _beside(store: Store, weights: str, digest: str) -> Classifier | None:
     """Read the classifier beside the weights' file; None if the weights were copied without it.
 
     Raises:
-        UserError: the file is damaged, or is of another encoder.
+        UserError: the file is damaged, or belongs to another encoder.
     """
     file = weights.removesuffix(weights.rpartition("/")[2]) + CLASSIFIER
     try:

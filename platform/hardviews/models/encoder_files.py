@@ -1,9 +1,9 @@
-"""The names of an exported encoder's files, for those who only look whether they are there."""
+"""The names of an exported encoder's files, for code that only checks whether they exist."""
 
 WEIGHTS = "encoder.safetensors"
 CLASSIFIER = "classifier.safetensors"
-"""It is there if the training was by labels."""
+"""File of the classifier, if the training was by labels."""
 DESCRIPTION = "encoder.json"
-"""It is written last."""
+"""File of the description, which is written last."""
 IMPORT = "import.json"
-"""Beside the folder of an encoder that was imported: where it comes from (`foreign.record`)."""
+"""File beside the folder of an imported encoder, with its origin (`foreign.record`)."""

@@ -1,7 +1,7 @@
-"""How much work a network has with a view of some size, in floating point operations of a forward pass.
+"""The work of a network for a view of some size, in floating point operations of a forward pass.
 
-Counted by torch on the meta device, without numbers. The area of a view is not the work: a network of stride 32 rounds
-the side up to a multiple of 32, and a transformer's attention grows with the square of its tokens.
+Torch counts them on the meta device, without numbers. The work is not proportional to the area of a view: a network of
+stride 32 rounds the side up to a multiple of 32, and a transformer's attention grows with the square of its tokens.
 """
 
 from weakref import WeakKeyDictionary
@@ -24,7 +24,7 @@ def forward_flops(network: nn.Module, size: int) -> int:
         with FlopCounterMode(display=False) as counter:
             try:
                 run_without_numbers(network, size, views=1)
-            # Whatever a network of whatever origin does not bear.
+            # Any error of any network.
             except Exception:
                 return counted.setdefault(size, 0)
         counted[size] = int(counter.get_total_flops())
@@ -32,7 +32,7 @@ def forward_flops(network: nn.Module, size: int) -> int:
 
 
 def work(network: nn.Module, size: int, full: int) -> float:
-    """Return the work with a view of `size` pixels as a share of that with one of `full`; by area if it is unknown."""
+    """Return the work for a view of `size` pixels as a share of the work for `full` pixels; by area if unknown."""
     if size == full:
         return 1.0
     some, whole = forward_flops(network, size), forward_flops(network, full)

@@ -1,6 +1,6 @@
-"""Fixed groups of samples, each normalised by its own statistics: BatchNorm that no number of ranks changes.
+"""Fixed groups of samples, each normalised by its own statistics: BatchNorm that does not depend on ranks.
 
-What MoCo (He et al., CVPR 2020, section 3.3) takes from each GPU, statistics of its own, are here those of a group of
+MoCo (He et al., CVPR 2020, section 3.3) uses the statistics of each GPU. Here they are the statistics of a group of
 positions, which no rank boundary cuts: for 256 images on 8 GPUs, groups of 32.
 
 Shape legend: N rows (one a sample, or as many for each), C channels, ... spatial dimensions.
@@ -14,10 +14,10 @@ from hardviews.full_precision import full_precision
 
 
 class Groups:
-    """Which rows are normalised together, and what they do to running statistics."""
+    """The rows that are normalised together, and their effect on running statistics."""
 
     def __init__(self, samples: int, size: int, position: Tensor | None = None) -> None:
-        """Group samples of successive positions (samples,), whatever their order; without positions successive rows."""
+        """Group samples of successive positions (samples,), in any order; without positions, successive rows."""
         if size < 1 or samples % size:
             raise ValueError(f"{samples} samples are no whole groups of {size}")
         self.samples, self.size = samples, size
@@ -36,19 +36,19 @@ class Groups:
         return list(x.split(len(x) // self.samples * self.size))
 
     def join(self, parts: list[Tensor]) -> Tensor:
-        """Put rows back to where `split` took them from."""
+        """Put rows back to their places before `split`."""
         x = torch.cat(parts) if len(parts) > 1 else parts[0]
         if self.order is not None:
             x = x.unflatten(0, (self.samples, -1))[self.order.argsort().to(x.device, non_blocking=True)].flatten(0, 1)
         return x
 
     def normalise(self, norm: nn.modules.batchnorm._BatchNorm, x: Tensor, momentum: float | None) -> Tensor:
-        """Return x (N, C, ...) normalised group by group; running statistics are to move by a momentum, or stay."""
+        """Return x (N, C, ...) normalised group by group; running statistics will move by a momentum, or stay."""
         tracked = norm.running_mean if momentum is not None else None
         outs, moments = [], []
         for part in self.split(x):
             mean_C, var_C = (None if tracked is None else torch.zeros_like(tracked) for _ in range(2))
-            # With a momentum of 1, running statistics become those of the group: its mean and unbiased variance.
+            # With a momentum of 1, running statistics become the group's mean and unbiased variance.
             outs.append(nn.functional.batch_norm(part, mean_C, var_C, norm.weight, norm.bias, True, 1.0, norm.eps))
             if mean_C is not None and var_C is not None:
                 moments.append(torch.cat([mean_C, var_C]))
@@ -57,7 +57,7 @@ class Groups:
         return self.join(outs)
 
     def move_statistics(self) -> None:
-        """Move running statistics by the means over the groups of all ranks, as averaging the GPUs' own would."""
+        """Move running statistics by the means over the groups of all ranks, like an average of the GPUs' own."""
         if not self._seen:
             return
         sums = [moments for _, _, moments in self._seen]

@@ -1,8 +1,8 @@
 """Statistics of a batch that an attack holds constant.
 
-In training BatchNorm ties the samples of a batch together: a gradient through its statistics moves a sample's pixels
-for the sake of the others too, and a change that all samples share is normalised away. An attack that holds the
-statistics of the views it starts from climbs each sample's own loss.
+In training, BatchNorm couples the samples of a batch: a gradient through its statistics moves a sample's pixels in
+favour of the others too, and a change common to all samples is normalised away. If an attack holds the statistics of
+its initial views, it climbs each sample's own loss.
 
 Shape legend: N rows, C channels, R ranks.
 """
@@ -20,10 +20,10 @@ Kind = Literal["held", "batch", "running"]
 
 
 class HeldStatistics:
-    """What an attack's passes of one view are normalised by: the first pass is kept, all later ones are given it.
+    """Statistics for an attack's passes of one view: stored in the first pass, and used in all later ones.
 
     `kind` "held" keeps the statistics of the first pass over all ranks, "running" takes the running statistics of the
-    branch, as evaluation does, and "batch" leaves each pass to its own batch, gradient and all.
+    branch, as evaluation does, and "batch" uses each pass's own batch, with gradient.
     """
 
     def __init__(self, kind: Kind = "held") -> None:
@@ -36,8 +36,9 @@ class HeldStatistics:
         self._calls.clear()
 
     def of(self, norm: nn.modules.batchnorm._BatchNorm, x: Tensor, over_ranks: bool = True) -> tuple[Tensor, Tensor]:
-        """Return mean and variance (C,) for this call of a layer, which a pass may make more than once: of the rows of
-        all ranks, or of these.
+        """Return mean and variance (C,) for this call of a layer: over the rows of all ranks, or only these.
+
+        A pass may call a layer more than once.
         """
         if self.kind == "running" and norm.running_mean is not None and norm.running_var is not None:
             return norm.running_mean, norm.running_var

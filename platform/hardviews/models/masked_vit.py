@@ -1,8 +1,8 @@
-"""A timm vision transformer whose masked patches are replaced by a learned token, and that hands out its patches.
+"""A timm vision transformer whose masked patches are replaced by a learned token, and that returns its patches.
 
-The network stays what timm built: on the way through its own forward pass the patch embeddings are replaced where a
-mask says so (before positions are added, as in BEiT, Bao et al., ICLR 2022, and iBOT, Zhou et al., ICLR 2022), and the
-normalised tokens are read off. Without a masked patch the features are those of the network alone, bit for bit.
+The network is not changed. In its own forward pass the embeddings of masked patches are replaced before positions are
+added, as in BEiT (Bao et al., ICLR 2022) and iBOT (Zhou et al., ICLR 2022), and the normalised tokens are read. Without
+a masked patch the features equal the network's own, bit for bit.
 
 Shape legend: B samples, C channels, H height, W width, D width of a token, N patches.
 """
@@ -19,7 +19,7 @@ from hardviews.errors import UserError
 
 
 class Tokens(NamedTuple):
-    """The class token's features (B, D) and those of the patches (B, N, D), row by row of the grid."""
+    """The class token's features (B, D) and the patches' features (B, N, D), row by row of the grid."""
 
     features: Tensor
     patches: Tensor
@@ -28,7 +28,7 @@ class Tokens(NamedTuple):
 def tokens(
     network: nn.Module, pixels_BCHW: Tensor, token_D: Tensor | None = None, mask_BN: Tensor | None = None
 ) -> Tokens:
-    """Return what the network makes of images whose masked patches (mask true, or not 0) show the token."""
+    """Return the network's tokens of images whose masked patches (mask true, or not 0) are replaced."""
     assert isinstance(network, VisionTransformer)
     found: list[Tensor] = []
     hooks = [network.norm.register_forward_hook(lambda module, inputs, output: found.append(output))]
@@ -55,7 +55,7 @@ def patch_size(network: nn.Module, method: str) -> int:
     """Return the side of a patch in pixels.
 
     Raises:
-        UserError: the network is no vision transformer whose patches can be masked.
+        UserError: the network is not a vision transformer whose patches can be masked.
     """
     wanted = f"{method} masks patches of a plain timm vision transformer that has a class token"
     advice = "choose e.g. vit_small_patch16_224 (--backbone.name)."

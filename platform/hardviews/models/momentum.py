@@ -15,7 +15,7 @@ from hardviews.models.noise import noisy_layers
 
 
 class MomentumEncoder(nn.Module):
-    """A copy of named modules, each under its name, that takes no gradient and follows them.
+    """A copy of named modules, each under its name, that gets no gradient and follows them.
 
     BatchNorm trains on its own batches and keeps its own running statistics; dropout and stochastic depth are off.
     It never sees hard views, so it gets no adversarial BatchNorm branch.
@@ -37,7 +37,7 @@ class MomentumEncoder(nn.Module):
 
     @torch.no_grad()
     def copy(self, parts: Mapping[str, nn.Module]) -> None:
-        """Take every weight and every statistic of the online modules, by name."""
+        """Copy every weight and every statistic of the online modules, by name."""
         for part, module in parts.items():
             online = {**dict(module.named_parameters()), **dict(module.named_buffers())}
             own = self.get_submodule(part)
@@ -48,7 +48,7 @@ class MomentumEncoder(nn.Module):
     def follow(self, parts: Mapping[str, nn.Module], momentum: float) -> None:
         """Move every weight to `momentum` of itself and the rest of the online weight of the same name.
 
-        By name, since the online side may have weights more: an adversarial BatchNorm branch.
+        Weights are matched by name, since the online side may have more: an adversarial BatchNorm branch.
         """
         own, others = [], []
         for part, module in parts.items():

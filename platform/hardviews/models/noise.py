@@ -1,4 +1,4 @@
-"""Stochastic layers, switched off where noise would only blur a gradient."""
+"""Stochastic layers, switched off if noise would only blur a gradient."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ def noisy_layers(module: nn.Module) -> list[nn.Module]:
 
 
 def is_noisy(module: nn.Module) -> bool:
-    """Return whether a dropout or stochastic depth layer inside a module draws numbers as it is now."""
+    """Return whether a dropout or stochastic depth layer inside a module draws numbers in its present mode."""
     return any(layer.training and _rate(layer) > 0 for layer in noisy_layers(module))
 
 
@@ -23,7 +23,7 @@ def _rate(layer: nn.Module) -> float:
 
 @contextmanager
 def without_noise(module: nn.Module) -> Iterator[None]:
-    """Inside, dropout and stochastic depth pass everything through; BatchNorm stays in its mode."""
+    """Switch off dropout and stochastic depth during the block; BatchNorm stays in its mode."""
     noisy = [layer for layer in noisy_layers(module) if layer.training]
     for layer in noisy:
         layer.training = False

@@ -1,7 +1,7 @@
-"""What a network makes of the parts of an image: its last map of features, and where its class token looks.
+"""A network's view of the parts of an image: its last map of features, and the attention of its class token.
 
-The network stays what timm built, and its numbers stay the same: inputs of a layer are read off on the way, and what a
-fused kernel does not hand out is computed again from them.
+The network and its numbers are not changed: inputs of a layer are read during its pass, and values inside a fused
+kernel are computed again from them.
 
 Shape legend: B images, C channels, H height, W width, R rows and K columns of a map, D features, A heads, T tokens.
 """
@@ -48,7 +48,7 @@ def patch_maps(network: nn.Module, pixels_BCHW: Tensor) -> Maps:
 
 
 def class_attention(heads: Attention, tokens_BTD: Tensor) -> Tensor:
-    """Return how much the first token attends to every token in each head (B, A, T), by the layer's own weights."""
+    """Return the attention of the first token to every token in each head (B, A, T), by the layer's own weights."""
     batch, count, _ = tokens_BTD.shape
     mixed = heads.qkv(tokens_BTD).reshape(batch, count, 3, heads.num_heads, heads.head_dim).permute(2, 0, 3, 1, 4)
     query, key = heads.q_norm(mixed[0][:, :, :1]), heads.k_norm(mixed[1])

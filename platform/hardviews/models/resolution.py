@@ -1,4 +1,4 @@
-"""At which sizes in pixels a network can look at a view."""
+"""The sizes in pixels of views that a network can take."""
 
 import math
 from typing import Any
@@ -10,16 +10,16 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.func import functional_call
 
-_CELLS, _PATCHES = 2, 4  # a side, that leave enough to compare: of a last map, and of a vision transformer
+_CELLS, _PATCHES = 2, 4  # least number a side that is enough to compare: of a last map, and of a vision transformer
 
 
 def why_not(network: nn.Module, size: int, setting: str = "") -> str | None:
-    """Return why a network cannot take square views of `size` pixels, and what to do; None where it can.
+    """Return why a network cannot take square views of `size` pixels, and the remedy; None if it can.
 
-    `setting` says, with {} for the size in pixels, how to give a network the views that it was built for.
+    `setting` is the setting of the size of views, with {} for the number of pixels.
     """
     for module in network.modules():
-        # Without a size of its own it looks at whatever comes, and leaves over what fills no patch.
+        # Without a size of its own it accepts any size, and drops pixels that do not fill a patch.
         if not isinstance(module, PatchEmbed) or module.img_size is None:
             continue
         if module.strict_img_size and tuple(module.img_size) != (size, size):
@@ -49,10 +49,11 @@ def fails(network: nn.Module, size: int, own: int) -> str | None:
 def too_coarse(network: nn.Module, size: int, own: int) -> str | None:
     """Return why views of `size` pixels leave too little to compare, and a better size; None if they leave enough.
 
-    own: the size at which views are trained on.
+    `own`: the size at which views are trained on.
 
-    Measured on small networks: a ResNet whose last map has one pixel ranks views little better than their colours do,
-    one of 2x2 keeps most of the ranking at full size, and a transformer of 16 patches nearly all.
+    This was measured on small networks. A ResNet whose last map has one pixel ranks views little better than their
+    colours do. With a map of 2x2 it keeps most of the ranking at full size. A transformer of 16 patches keeps nearly
+    all of it.
     """
     patch = _patch(network)
     if patch is not None:

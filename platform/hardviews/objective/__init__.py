@@ -1,1 +1,1 @@
-"""From a strategy's terms to the one number that a step minimises."""
+"""The objective: from a strategy's terms to the one number that a step minimises."""

@@ -20,7 +20,7 @@ from hardviews.views.plan import Pair, Slot
 
 
 class CleanLoss:
-    """Clean losses of a step whose backward pass is made early, and is not made again.
+    """Clean losses of a step whose backward pass is made early, and only once.
 
     `loss` returns the clean loss of a batch from its encodings.
     """
@@ -46,14 +46,14 @@ class CleanLoss:
     ) -> tuple[dict[Slot, Tensor], dict[Slot, Tensor]]:
         """Return pixels (B, 3, H, W) of some slots' clean views, and the gradient of the sum of the clean losses.
 
-        It passes through the statistics of the batch, as the clean term's own. `pairs` are those that the hard term
-        will add. If these read nothing of the clean views that takes a gradient, the clean term's whole backward pass
-        is made now, and the step does not make it again. Else another backward pass, of the pixels alone, is made.
+        The gradient passes through the statistics of the batch, like the clean term's own. `pairs` are the pairs that
+        the hard term will add. If they pass no gradient to the clean views, the clean term's whole backward pass is
+        made now, and the step does not make it again. Otherwise a separate backward pass is made, of the pixels alone.
         """
         batch = replace(batch, hard={}, mixes={})
         step, key = self._step, self._key(batch)
         leaves = [step.leaf(batch.views[slot]) for slot in slots]
-        # Encoded before anybody asked for a gradient: encode them once more, and leave no trace.
+        # They were encoded before the gradient was requested: encode them once more, without side effects.
         late = any(step.misses_leaf(batch.views[slot]) for slot in slots)
         if key in self._made:
             made = self._made[key][1]

@@ -1,9 +1,9 @@
-"""A backward pass that is made before that of the step: its gradients are kept and handed on, never computed twice.
+"""A backward pass before the step's own: its gradients are kept and passed on, never computed twice.
 
 An attack that reads the pixel gradient of the clean loss needs that loss's backward pass during the forward pass of the
 step. `early_backward` makes it by `torch.autograd.grad`, which calls no hook of DistributedDataParallel. Later
 `EarlyBackward.loss` puts the loss into the graph of the step, with the gradients in place of the network. So each
-parameter gets one gradient a step. All-reduce, accumulation and autocast work as for any other loss.
+parameter gets one gradient a step. All-reduce, accumulation and autocast work in the same way as for any other loss.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class EarlyBackward:
     inputs: tuple[Tensor, ...]
 
     def loss(self) -> Tensor:
-        """Return the loss as a node of a graph whose backward pass hands the kept gradients to the parameters.
+        """Return the loss as a node of a graph whose backward pass gives the kept gradients to the parameters.
 
         A backward pass begins with the youngest nodes. If this one is made last, DistributedDataParallel can send
         gradients while the rest of the backward pass is computed.
@@ -35,7 +35,7 @@ class EarlyBackward:
 
 def early_backward(loss: Tensor, parameters: Sequence[Tensor], inputs: Sequence[Tensor]) -> EarlyBackward:
     """Make the backward pass of a loss now; the graph stays, for other losses that read parts of it."""
-    # As outside of the forward pass: autocast would round products of the backward pass too.
+    # Without autocast, as outside of the forward pass: it would round products of the backward pass too.
     with torch.autocast(loss.device.type, enabled=False):
         found = torch.autograd.grad(loss, [*inputs, *parameters], retain_graph=True, allow_unused=True)
     of_inputs = [torch.zeros_like(i) if g is None else g for i, g in zip(inputs, found, strict=False)]

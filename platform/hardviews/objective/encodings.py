@@ -15,7 +15,7 @@ class Encodings:
     """All encodings of a step so far, so that no view is encoded twice.
 
     Keys are views, which are equal only if they are the same object: a view at another size, or an attacked one, is
-    another view. A target without a view (a row of a table) is known by its slot.
+    another view. A target without a view, such as a row of a table, is stored by its slot.
     """
 
     def __init__(self) -> None:
@@ -23,17 +23,17 @@ class Encodings:
         self.target: dict[View | Slot, Any] = {}
 
     def add(self, batch: Batch, encoded: Encoded) -> None:
-        """Remember the encodings of a batch's clean views."""
+        """Store the encodings of a batch's clean views."""
         self.online.update((batch.views[slot], made) for slot, made in encoded.online.items())
         self.target.update((batch.views.get(slot, slot), made) for slot, made in encoded.target.items())
 
     def update(self, others: "Encodings") -> None:
-        """Remember other encodings too."""
+        """Store other encodings too."""
         self.online.update(others.online)
         self.target.update(others.target)
 
     def take(self, others: "Encodings", batch: Batch, online: Sequence[Slot], target: Sequence[Slot]) -> None:
-        """Take online encodings of some views from others, and targets if they are there, without their graph."""
+        """Copy online encodings of some views from others, and existing targets, without their graph."""
         made = [slot for slot in target if batch.views.get(slot, slot) in others.target]
         self.add(batch, others._at(batch, online, made).detached())
 
@@ -43,7 +43,7 @@ class Encodings:
         self.target = {view: map_tensors(lambda tensor: tensor.detach(), made) for view, made in self.target.items()}
 
     def take_targets(self, others: "Encodings", batch: Batch, pairs: Sequence[Pair]) -> None:
-        """Take the targets that some pairs need and that other encodings have."""
+        """Copy the targets of some pairs that other encodings have."""
         keys = (batch.views.get(slot, slot) for slot in self.missing(batch, pairs)[1])
         self.target.update((key, others.target[key]) for key in keys if key in others.target)
 
@@ -56,7 +56,7 @@ class Encodings:
         )
 
     def of(self, batch: Batch, pairs: Sequence[Pair]) -> Encoded:
-        """Return the encodings that some pairs need, all of which must be here."""
+        """Return the encodings of some pairs, all of which must be stored."""
         return self._at(batch, *_sides(pairs))
 
     def _at(self, batch: Batch, online: Iterable[Slot], target: Iterable[Slot]) -> Encoded:
@@ -66,7 +66,7 @@ class Encodings:
         )
 
     def pick_target(self, view: View, others: Sequence[View], choice_B: Tensor) -> None:
-        """Remember the target of a view whose row i is row i of others[choice[i]], if all their targets are here."""
+        """Store the target of a view whose row i is row i of others[choice[i]], if all their targets are stored."""
         made = [self.target[other] for other in others if other in self.target]
         if len(made) == len(others):
             self.target[view] = map_tensors(lambda *tensors: pick_rows(tensors, choice_B), *made)

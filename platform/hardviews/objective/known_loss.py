@@ -19,7 +19,7 @@ from hardviews.views.plan import Pair
 
 
 class Group(NamedTuple):
-    """Pairs of one part of a method (the rows of a matrix of pairs) whose labels the same samples have (B,)."""
+    """Pairs of one part of a method, as rows of a matrix of pairs, with labels for the same samples (B,)."""
 
     part: str
     valid: Tensor | None
@@ -27,12 +27,12 @@ class Group(NamedTuple):
     pairs: list[Pair]
 
     def of(self, losses_PB: Tensor) -> Tensor:
-        """Return the rows of a matrix of pairs that are the group's; the matrix itself if all are."""
+        """Return the group's rows of a matrix of pairs; the matrix itself if the group has all."""
         return losses_PB if len(self.rows) == len(losses_PB) else torch.stack([losses_PB[row] for row in self.rows])
 
 
 def groups(method: Method, batch: Batch, pairs: Sequence[Pair]) -> list[Group]:
-    """Return the pairs, grouped by part and by who has a label; both labels count if views are mixed."""
+    """Return the pairs, grouped by part and by the samples with a label; for mixed views both labels count."""
     found: dict[tuple[str, int], Group] = {}
     for kind in dict.fromkeys(pair.kind for pair in pairs):
         of_kind = [(row, pair) for row, pair in enumerate(pairs) if pair.kind == kind]
@@ -45,7 +45,7 @@ def groups(method: Method, batch: Batch, pairs: Sequence[Pair]) -> list[Group]:
 
 
 def anyone(method: Method, batch: Batch, pairs: Sequence[Pair]) -> Tensor | None:
-    """Return which samples (B,) have a label of any of these pairs; None if all have."""
+    """Return a mask (B,) of the samples with a label of any of these pairs; None if all have one."""
     valid_B: Tensor | None = None
     for group in groups(method, batch, pairs):
         if group.valid is None:
@@ -101,9 +101,9 @@ class KnownLoss:
         return (sums * (everyone / counts.clamp(min=1)).to(sums.dtype)).sum()
 
     def mean(self, global_count: int, summed: Tensor | None = None) -> Tensor:
-        """Return this rank's share of the mean over the samples of all ranks, as `Losses.total` is scaled.
+        """Return this rank's share of the mean over the samples of all ranks, scaled like `Losses.total`.
 
-        summed: the sum over samples if it is made already.
+        `summed` is the sum over samples if it is made already.
         """
         total = self.summed() if summed is None else summed
         valid_B = self.parts[0][0].valid

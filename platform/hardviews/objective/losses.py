@@ -1,4 +1,4 @@
-"""The yield of a step's forward pass."""
+"""The result of a step's forward pass."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ from hardviews.encoded import Encoded
 
 @dataclass
 class Losses:
-    """The losses of a step, and all that the forward pass has found out.
+    """The losses of a step, and all other results of the forward pass.
 
-    `total` is this rank's share, scaled so that the mean over ranks of its gradients is the gradient of the
-    whole batch. `terms` are the terms with their per-sample losses (B,), detached. `encoded` is what the
-    method's update reads. `measures` says more of the hard views, by name of the metric (`objective/measures.py`).
-    `valid` tells by the term's name which samples (B,) have a label, if some may have none: their loss is 0.
-    `labelled` tells the same of the clean views. `lesson` is what `Objective.learn` takes in, if the strategy learns.
-    `regulariser` is the part of the first term's loss that no sample has a value of, detached; None if there is none.
+    `total` is this rank's share, scaled so that the mean over ranks of its gradients is the gradient of the whole
+    batch. `terms` are the terms with their per-sample losses (B,), detached. `encoded` are the encodings for the
+    method's update. `measures` holds metrics of the hard views by name (`objective/measures.py`). `valid` holds by the
+    term's name a mask (B,) of the samples with a label, if some may have none: their loss is 0. `labelled` is the same
+    mask for the clean views. `lesson` is the input of `Objective.learn`, if the strategy learns. `regulariser` is the
+    part of the first term's loss without a value for each sample, detached; None if there is none.
     """
 
     total: Tensor
@@ -33,5 +33,5 @@ class Losses:
 
     @property
     def selecting(self) -> Batch:
-        """Return the batch of the first term whose views were chosen; if none were, that which the update reads."""
+        """Return the batch of the first term whose views were chosen; without one, the batch for the update."""
         return next((term.batch for term, _ in self.terms if term.batch.selection is not None), self.batch)

@@ -1,7 +1,7 @@
-"""What hard views do to the pseudo-labels, read off encodings that a step has made anyway.
+"""The effect of hard views on the pseudo-labels, computed from encodings that a step makes anyway.
 
-Where a method tells labels apart (`Method.scores`), a view is *taken for* the label of the highest score, and its
-*margin* is its own label's score less the best other one: the decision boundary lies at 0.
+If a method has scores of labels (`Method.scores`), a view is *taken for* the label with the highest score. Its *margin*
+is its own label's score minus the best other score: the decision boundary lies at 0.
 
 Shape legend: B samples of this rank's share, L labels, N samples of some pairs and terms.
 """
@@ -29,15 +29,13 @@ def hard_measures(
     clean: Callable[[Batch], Encoded],
     hard: Mapping[View, Any],
 ) -> dict[str, Tensor]:
-    """Return by metric a value for every sample and pair of a hard view (N,), NaN where a sample has no label.
+    """Return by metric a value for every sample and pair of a hard view (N,), NaN for a sample without a label.
 
-    Those of a sum of methods are named by the part: `0/flipped/TERM`.
-
-    `flipped/TERM`: 1 where the view is taken for another label than its clean view, else 0. `margin/TERM` and
-    `margin/clean`: margins. `attack/raised`: 1 where an attack raised the loss, else 0. `attack/strength`: the loss
-    raised by an attack along the clean gradient, over the mean that the full attack raises.
-
-    `clean` gives the encodings of a batch's clean views, `hard` those of the online hard views.
+    Metrics of a sum of methods are named by the part: `0/flipped/TERM`. `flipped/TERM` is 1 if the view is taken for
+    another label than its clean view, else 0. `margin/TERM` and `margin/clean` are margins. `attack/raised` is 1 if an
+    attack raised the loss, else 0. `attack/strength` is the rise of the loss by an attack along the clean gradient,
+    over the mean rise by the full attack. `clean` returns the encodings of a batch's clean views, `hard` the encodings
+    of the online hard views.
     """
     found: dict[str, list[Tensor]] = {}
     scored: dict[tuple[Any, ...], tuple[Tensor, Tensor] | None] = {}
@@ -76,9 +74,9 @@ def hard_measures(
 def above_floor(
     scorer: Scorer, method: Method, term: Term, losses_B: Tensor, clean: Callable[[Batch], Encoded]
 ) -> Tensor | None:
-    """Return a mixed term's losses (B,) less the entropy of the mixed labels, below which no loss can fall.
+    """Return a mixed term's losses (B,) minus the entropy of the mixed labels, their lower bound.
 
-    NaN where a sample has no label; None where nothing is mixed, or where the method tells no floor.
+    The value is NaN for a sample without a label. Return None if nothing is mixed, or if the method has no lower bound.
     """
     batch = term.batch
     mixed = [pair for pair in scorer.pairs_of(term) if pair.online in batch.mixes]
@@ -95,7 +93,7 @@ def above_floor(
 
 
 def margins(scores_BL: Tensor, own_B: Tensor) -> Tensor:
-    """Return by how much each row's own label outscores the best other one (B,); absent labels (below 0) count as 0."""
+    """Return each row's own score minus the best other score (B,); missing labels (below 0) count as label 0."""
     own_B1 = own_B.clamp(min=0)[:, None]
     return (scores_BL.gather(1, own_B1) - scores_BL.scatter(1, own_B1, -torch.inf).amax(1, keepdim=True)).squeeze(1)
 

@@ -1,7 +1,6 @@
 """The objective: terms become per-sample losses, and one number to minimise.
 
-HVS reads the matrix of pair losses to choose; training reduces the very same matrix. This module is what DDP
-wraps.
+HVS reads the matrix of pair losses to choose; training reduces the same matrix. DDP wraps this module.
 
 Shape legend: B samples of this rank's share, P pairs, Q pairs of candidates, A assignments.
 """
@@ -51,7 +50,7 @@ class Objective(nn.Module):
         self.own_plan = method.plan()
         self.plan = strategy.plan(self.own_plan)
         self.pairs = method.pairs()
-        # The memory of the step that is going on.
+        # The memory of the current step.
         self._step: Step | None = None
         self._early: CleanLoss | None = None
 
@@ -78,16 +77,14 @@ class Objective(nn.Module):
         return self.method.mix_grid
 
     def forward(self, batch: Batch, global_count: int) -> Losses:
-        """Compute the step's loss on this rank's share of a global (micro-)batch of `global_count`
-        samples.
-        """
+        """Compute the step's loss on this rank's share of a global micro-batch of `global_count` samples."""
         self.pairs = self.method.pairs_at(batch.clock)
         with self.sharing() as (step, early):
             terms = _weighty(self.strategy(batch, self) or [Term(batch)])
             if early and not any(self._reads_clean(term, early) for term in terms):
-                step.trained.detach()  # no term passes through the clean views' graph again: its memory is free
+                step.trained.detach()  # no term uses the clean views' graph again: this frees its memory
             clean = self._assigned(terms[0])
-            # Losses whose backward pass is made already come last: their nodes are to be the youngest.
+            # Losses whose backward pass is made already come last: their nodes must be the youngest.
             ordered = sorted(terms, key=lambda term: early.of(term) is not None)
             made = {term: self._term(term, global_count) for term in ordered}
             evaluated = [(term, made[term][0], made[term][1].per_sample()) for term in terms]
@@ -103,7 +100,7 @@ class Objective(nn.Module):
                 if above_B is not None:
                     found.append((f"loss/{term.name}_above_floor", above_B))
             for name, values_B in found:
-                # Several parts of a sum may harden alike, and bear one name.
+                # Several parts of a sum may harden views in the same way, and have one name.
                 measures[name] = torch.cat([measures[name], values_B]) if name in measures else values_B
             made_before = ChainMap(step.noted.online, step.trained.online)
             online = {**clean.online, **self._unselected(batch, terms[0].batch, made_before)}
@@ -124,10 +121,10 @@ class Objective(nn.Module):
         )
 
     def _lesson(self, terms: Sequence[tuple[Term, Tensor]]) -> Tensor | None:
-        """Return what the losses of the views that this pass trains on teach the strategy."""
+        """Return the lesson for the strategy from the losses of the views in this pass."""
         if self.scout is None:
             return None
-        # Of clean views, whose loss is the method's own; of chosen ones if there are any.
+        # It is taken from clean views, whose loss is the method's own; from chosen ones if there are any.
         clean = [(term, losses_B) for term, losses_B in terms if not term.batch.hard and term.assignments is None]
         term, losses_B = min(clean or terms, key=lambda known: known[0].batch.selection is None)
         identity = torch.tensor([[slot.number for slot in self.own_plan.slots]])
@@ -142,9 +139,9 @@ class Objective(nn.Module):
             self.scout.learn([lesson for lesson in lessons if lesson is not None])
 
     def _unselected(self, drawn: Batch, chosen: Batch, made: Mapping[View, Any]) -> Mapping[Slot, Any]:
-        """Return the online encodings of the first candidates if the method's state reads those, else nothing.
+        """Return the online encodings of the first candidates if the method's state reads them, else nothing.
 
-        Most are made already: to score them, or to train on views that had no rival.
+        Most of them exist already, from scoring, or from training on views without a rival.
         """
         selection = chosen.selection
         if not self.method.unselected_state or selection is None or selection.random:
@@ -173,7 +170,7 @@ class Objective(nn.Module):
     ) -> tuple[dict[Slot, Tensor], dict[Slot, Tensor]]:
         """Return pixels (B, 3, H, W) of some slots' clean views, and the gradient of the sum of the clean losses.
 
-        `pairs` are those that the hard term will add; see `CleanLoss.gradient`.
+        `pairs` are the pairs that the hard term will add; see `CleanLoss.gradient`.
         """
         if self._early is not None:
             return self._early.gradient(batch, slots, pairs)
@@ -181,7 +178,7 @@ class Objective(nn.Module):
             return early.gradient(batch, slots, pairs)
 
     def _known(self, batch: Batch, losses_PB: Tensor, pairs: Sequence[Pair]) -> KnownLoss:
-        """Reduce losses (P, B) of pairs on a batch to those of samples with a label."""
+        """Reduce losses (P, B) of pairs on a batch to losses of samples with a label."""
         return KnownLoss.of(
             groups(self.method, batch, pairs),
             lambda group: self.reduce(group.of(losses_PB), pairs=group.pairs),
@@ -192,7 +189,7 @@ class Objective(nn.Module):
         return self._known(batch, self._pair_losses(batch, encoded, self.pairs), self.pairs)
 
     def _reads_clean(self, term: Term, early: CleanLoss) -> bool:
-        """Return whether the backward pass of a term, yet to be made, passes through encodings of clean views."""
+        """Return whether the coming backward pass of a term passes through encodings of clean views."""
         if early.of(term) is not None:
             return False
         return term.assignments is not None or reads(
@@ -210,11 +207,11 @@ class Objective(nn.Module):
         )
 
     def _assigned(self, term: Term, number: int = 0) -> Encoded:
-        """Return a term's clean encodings, of one assignment if it has several; `update` reads those of the first."""
+        """Return a term's clean encodings, of one assignment if it has several; `update` reads the first one's."""
         if term.assignments is None:
             return self._clean(term.batch)
         encoded = self._clean(term.batch, self._candidate_pairs(term)[0])
-        # A limit may leave out the first candidates: these are then not encoded.
+        # A limit may leave out the first candidates, which are then not encoded.
         numbers = term.assignments[number].tolist()
         taken = {slot: Slot(slot.pool, k) for slot, k in zip(self.plan.slots, numbers, strict=True)}
         online, target = (dict.fromkeys(getattr(pair, side) for pair in self.pairs) for side in ("online", "target"))
@@ -228,7 +225,7 @@ class Objective(nn.Module):
         return candidate_pairs(self.plan.slots, self.pairs, term.assignments)
 
     def pairs_of(self, term: Term) -> tuple[Pair, ...]:
-        """Return the pairs whose losses a term adds: all of its kinds, or those of its hard views alone."""
+        """Return the pairs whose losses a term adds: all of its kinds, or only pairs with hard views."""
         pairs = of_kinds(self.pairs, term.kinds)
         return of_views(pairs, term.batch.hard) if term.hard_only else pairs
 
@@ -237,8 +234,8 @@ class Objective(nn.Module):
     ) -> tuple[Tensor, Encoded]:
         """Return the losses (P, B) of the method's pairs (or of some of them) on a batch, and its encodings.
 
-        Clean views are encoded once, however many terms look at them. In an attack nothing but the hard
-        views' pixels takes a gradient; see `Step.hard`.
+        Clean views are encoded once for all terms. In an attack only the hard views' pixels get a gradient; see
+        `Step.hard`.
         """
         encoded = self._clean(batch)
         if attack:
@@ -262,12 +259,11 @@ class Objective(nn.Module):
         return torch.stack([losses[pair] for pair in pairs])
 
     def reduce(self, losses: Tensor, within: Tensor | None = None, pairs: Sequence[Pair] | None = None) -> Tensor:
-        """Reduce losses (P, B) of the method's pairs, or of those given, to a loss per sample (B,).
+        """Reduce losses (P, B) of the method's pairs, or of the given pairs, to a loss per sample (B,).
 
-        With `within` (A, P), rows of the losses (Q, B) that stand for the pairs under each assignment,
-        returns (A, B).
+        `within` (A, P) holds for each assignment the rows of its pairs in the losses (Q, B); then return (A, B).
         """
-        # One (A, B) matrix at a time: all pairs at once would take P of them.
+        # One (A, B) matrix at a time: all pairs at once would need P of them.
         within_PA = None if within is None else within.T.to(losses.device, non_blocking=True)
         total: Tensor | None = None
         for p, pair in enumerate(self.pairs if pairs is None else pairs):
@@ -281,24 +277,24 @@ class Objective(nn.Module):
     ) -> Tensor:
         """Return the hardness (A, B) of assignments (rows of the table).
 
-        Made without gradient, in training mode, and without a trace: no running statistics move (unless told so) and
-        the random streams of training stand as they stood. Every candidate is encoded once; every pair of candidates
-        costs one loss. With `pairs` the hardness is the sum over these alone.
+        It is made without gradient, in training mode, and without side effects: running statistics do not move unless
+        `look` asks for it, and the random streams of training do not advance. Every candidate is encoded once; every
+        pair of candidates costs one loss. With `pairs` the hardness is the sum over these alone.
         """
         pairs = self.pairs if pairs is None else pairs
         found, within_AP = candidate_pairs(self.plan.slots, pairs, table)
         return self.reduce(self.score_pairs(batch, found, look), within_AP, pairs)
 
     def score_pairs(self, batch: Batch, pairs: Sequence[Pair], look: Look = AS_TRAINED) -> Tensor:
-        """Return the losses (Q, B) of pairs of candidates, made as `score` says."""
+        """Return the losses (Q, B) of pairs of candidates, made in the same way as in `score`."""
         return score_pairs(self._now, self.plan, self.pairs, batch, pairs, look)
 
     def picked(self, view: View, others: Sequence[View], choice_B: Tensor) -> None:
-        """Take note that row i of a view is row i of others[choice[i]]: scored targets that hold by row go along."""
+        """Note that row i of a view is row i of others[choice[i]]: scored targets that are valid by row are reused."""
         self._now.picked(view, others, choice_B)
 
     def valid(self, batch: Batch, pairs: Sequence[Pair] | None = None) -> Tensor | None:
-        """Return which samples (B,) have a label of any pair, or of any of these; None if all have.
+        """Return a mask (B,) of the samples with a label of any pair, or of any of these; None if all have one.
 
         A mixed view needs the labels of both images.
         """
@@ -306,7 +302,7 @@ class Objective(nn.Module):
 
     @contextmanager
     def sharing(self) -> Iterator[tuple[Step, CleanLoss]]:
-        """Inside, clean views are encoded once, and shared by all terms and all attack steps."""
+        """Encode clean views once during the block, for all terms and all attack steps."""
         self._step = Step(self.method)
         self._early = CleanLoss(self._step, self.pairs, self._clean_loss)
         try:
@@ -316,7 +312,7 @@ class Objective(nn.Module):
 
     @property
     def _now(self) -> Step:
-        """The step that is going on, else one that nothing is kept of."""
+        """The current step, else a new one that is not kept."""
         return self._step or Step(self.method, training=False)
 
     def _clean(self, batch: Batch, pairs: Sequence[Pair] | None = None) -> Encoded:
@@ -325,5 +321,5 @@ class Objective(nn.Module):
 
 
 def _weighty(terms: Sequence[Term]) -> list[Term]:
-    """Leave out terms of weight zero; if all have it (an attack every k-th step, alone), keep the first."""
+    """Leave out terms of weight zero; if all have it, as in an attack in every k-th step, keep the first."""
     return [term for term in terms if term.weight] or [replace(terms[0], weight=1.0)]

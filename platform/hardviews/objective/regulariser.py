@@ -1,4 +1,4 @@
-"""The part of a loss that no sample has a value of, such as the variances of features over a batch of clean views."""
+"""The part of a loss without a value for each sample, such as the variances of features over a batch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,10 +16,9 @@ from hardviews.views.plan import of_kinds
 def regularisers(method: Method, terms: Sequence[Term], encoded: Callable[[Term, int], Encoded]) -> list[Tensor]:
     """Return the regulariser of each term, a scalar over all ranks; an empty list if the method has none.
 
-    It is of the term's clean views, whatever hard views the term adds: a method's losses keep their balance under every
-    strategy, and a hard view without strength changes nothing. A term of several assignments has the mean over these.
-
-    encoded: returns a term's clean encodings, by the number of one of its assignments (0 if it has none).
+    It is computed from the term's clean views, not from its hard views. So a method's losses keep their balance under
+    every strategy, and a hard view without strength has no effect. A term of several assignments has the mean over
+    these. `encoded` returns a term's clean encodings, by the number of one of its assignments, 0 if it has none.
     """
     if not method.regularised:
         return []
@@ -35,7 +34,7 @@ def regularisers(method: Method, terms: Sequence[Term], encoded: Callable[[Term,
             for number in range(len(table)):
                 made = encoded(term, number)
                 part = method.regulariser(clean, made.online, made.target, pairs)
-                # Of a sum of methods a term may add only parts that have none.
+                # In a sum of methods, all parts of a term may be without a regulariser.
                 parts.append(torch.zeros((), device=next(method.parameters()).device) if part is None else part)
             known[key] = torch.stack(parts).mean()
         found.append(known[key])

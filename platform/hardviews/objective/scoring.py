@@ -1,4 +1,4 @@
-"""Losses of candidates, made without gradient and without a trace.
+"""Losses of candidates, made without gradient and without side effects.
 
 Shape legend: B samples of this rank's share, Q pairs of candidates.
 """
@@ -22,9 +22,9 @@ def score_pairs(
     pairs: Sequence[Pair],
     look: Look,
 ) -> Tensor:
-    """Return the losses (Q, B) of pairs of candidates, made as `Objective.score` says.
+    """Return the losses (Q, B) of pairs of candidates, made in the same way as in `Objective.score`.
 
-    trained: the method's pairs, for which kept views are encoded.
+    `trained` are the method's pairs, for which kept views are encoded.
     """
     method = step.method
     scored = step.kept(batch, trained, look.kept)
@@ -37,7 +37,7 @@ def score_pairs(
             for slot, view in batch.views.items()
         }
         batch = replace(batch, views=smaller)
-    # On a GPU a launch costs as much as a small candidate, so that all candidates go through a layer in one launch.
+    # On a GPU a launch costs as much as a small candidate, so all candidates go through a layer in one launch.
     by_view = not look.together and next(method.parameters()).device.type == "cuda"
     with traceless(method, look.move_statistics):
         encoded = step.encode(scored, replace(batch, together=look.together, by_view=by_view), pairs)

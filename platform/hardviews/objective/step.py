@@ -1,4 +1,4 @@
-"""A step's views through the method's networks: each clean view once, however many terms look at it.
+"""A step's views through the method's networks: each clean view once for all terms.
 
 Shape legend: B samples of this rank's share.
 """
@@ -26,15 +26,15 @@ from hardviews.views.plan import Pair, Slot
 class Step:
     """The encodings of one step.
 
-    `trained` are those of clean views, with their graph; `noted` those of scored candidates and hard views, without.
-    Outside of training (`training=False`) no running statistics move.
+    `trained` are the encodings of clean views, with their graph. `noted` are the encodings of scored candidates and
+    hard views, without graph. Outside of training (`training=False`) no running statistics move.
     """
 
     def __init__(self, method: Method, *, training: bool = True) -> None:
         self.method = method
         self.training = training
         self.trained, self.noted = Encodings(), Encodings()
-        # Pixels (B, 3, H, W) of clean views whose gradient is read, and the views that were encoded without them.
+        # Pixels (B, 3, H, W) of clean views whose gradient is read, and the views that were encoded before these.
         self._leaves: dict[View, Tensor] = {}
         self._encoded_before: set[View] = set()
 
@@ -48,7 +48,7 @@ class Step:
             return self.encode(self.trained, replace(batch, hard={}, mixes={}), pairs)
 
     def encode(self, memory: Encodings, batch: Batch, pairs: Sequence[Pair]) -> Encoded:
-        """Return the encodings of some pairs, those from a memory that are there."""
+        """Return the encodings of some pairs, from a memory if it has them."""
         online, target = memory.missing(batch, pairs)
         if online or target:
             seen = {slot: self._as_leaf(view) for slot, view in batch.views.items()} if self._leaves else batch.views
@@ -59,7 +59,7 @@ class Step:
         """Return the online encodings of a batch's hard views.
 
         In an attack no running statistics move, stochastic layers are off, and BatchNorm's statistics are held
-        constant: those that a view brings along, else its own.
+        constant: the statistics stored with a view, else its own.
         """
         found: dict[Slot, Any] = {}
         for slots, view in self._alike(batch.hard):
@@ -77,7 +77,7 @@ class Step:
         return found
 
     def _alike(self, hard: Mapping[Slot, View]) -> list[tuple[list[Slot], View]]:
-        """Return which hard views may be encoded in one call, each list with one of its views."""
+        """Return the lists of hard views that may be encoded in one call, each with one of its views."""
         if self.method.by_row and hard:
             return [(list(hard), next(iter(hard.values())))]  # no BatchNorm: they have no branch and no statistics
         return [([slot], view) for slot, view in hard.items()]
@@ -85,7 +85,8 @@ class Step:
     def kept(self, batch: Batch, pairs: Sequence[Pair], slots: Collection[Slot]) -> Encodings:
         """Return a memory with the encodings of some slots, made for training; empty outside of training.
 
-        Targets that the trained network makes come along: apart, they would take another pass of the same views.
+        Targets of the trained network are made at the same time: separately, they would need another pass of the same
+        views.
         """
         scored = Encodings()
         if not self.training:
@@ -103,12 +104,12 @@ class Step:
         return scored
 
     def picked(self, view: View, others: Sequence[View], choice_B: Tensor) -> None:
-        """Take note that row i of a view is row i of others[choice[i]]: scored targets that hold by row go along."""
+        """Note that row i of a view is row i of others[choice[i]]: scored targets that are valid by row are reused."""
         if self.method.rowwise_targets:
             self.noted.pick_target(view, others, choice_B)
 
     def leaf(self, view: View) -> Tensor:
-        """Return the pixels of a clean view as a leaf of the graph; whoever encodes the view from now on reads it."""
+        """Return the pixels of a clean view as a leaf of the graph; later encodings of the view use it."""
         if view not in self._leaves:
             self._leaves[view] = full_precision(view.pixels().detach()).requires_grad_()
             if view in self.trained.online:
@@ -126,7 +127,7 @@ class Step:
 
 @contextmanager
 def traceless(method: Method, move_statistics: bool = False) -> Iterator[None]:
-    """Inside, encoding leaves no trace: no graph, no draws of the random streams, no statistics unless told so."""
+    """Encode without side effects during the block: no graph, no random draws, no statistics unless requested."""
     device = next(method.parameters()).device
     with (
         torch.no_grad(),

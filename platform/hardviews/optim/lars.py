@@ -1,9 +1,9 @@
 """LARS as SimCLR and BYOL trained with it: each weight's step is in proportion to its length.
 
 You et al., "Large Batch Training of Convolutional Networks" (2017), algorithm 1. Both publications leave biases and
-norms out of the adaptation, and both adapt to the gradient *with* its weight decay, eta |w| / |g + d w|; timm's
-`lars` (the paper's formula, and that of SwAV and DeepCluster-v2) has eta |w| / (|g| + d |w|). The two differ in their
-momentum: SimCLR's sums steps, so that a changed learning rate reaches the old ones late; BYOL's sums gradients.
+norms out of the adaptation. Both adapt to the gradient *with* its weight decay, eta |w| / |g + d w|. timm's `lars` has
+eta |w| / (|g| + d |w|), as in the paper, SwAV and DeepCluster-v2. The two differ in their momentum: SimCLR's sums
+steps, so that a changed learning rate reaches the old ones late; BYOL's sums gradients.
 """
 
 from collections.abc import Callable, Iterable
@@ -61,7 +61,7 @@ class Lars(Optimizer):
 
 
 def _trust(weight: Tensor, change: Tensor, eta: float) -> Tensor:
-    """Return eta |w| / |change|, and 1 where either is zero."""
+    """Return eta |w| / |change|, and 1 if either is zero."""
     length, force = weight.norm(), change.norm()
     # Not by a question to the device: the answer would be waited for.
     return torch.where((length > 0) & (force > 0), eta * length / force, torch.ones_like(length))

@@ -36,22 +36,23 @@ class Optimizer:
     """An optimizer by name, with a learning rate for a reference batch.
 
     Attributes:
-        name: timm's, e.g. momentum (SGD with momentum), sgd (with Nesterov's), adamw, lamb (which cuts gradients longer
-            than 1 itself), lars (which is LARC without clipping, as in SwAV), larc (with it); or lars_simclr and
-            lars_byol.
-        learning_rate: at a global batch of `reference_batch`, scaled with the global batch.
-        reference_batch: see `learning_rate`; 0 for no scaling.
-        scaling: in proportion to the batch (linear: Goyal et al. 2017, section 2.1) or to its root (sqrt).
-        weight_decay: L2, or decoupled where the optimizer does so.
-        momentum: of SGD and its kin; Adam's kin take no notice of it.
-        decay_biases: treat biases and norms (tensors of one dimension) as all weights; otherwise they are not decayed,
-            and no optimizer of LARS's kind adapts their learning rate.
+        name: timm's name of the optimizer, e.g. momentum (SGD with momentum), sgd (with Nesterov's), adamw, lamb, lars,
+            larc; or lars_simclr and lars_byol. lamb itself cuts gradients longer than 1. lars is LARC without clipping,
+            as in SwAV; larc clips.
+        learning_rate: learning rate at a global batch of `reference_batch`, scaled with the global batch.
+        reference_batch: batch of `learning_rate`; 0 for no scaling.
+        scaling: scaling in proportion to the batch (linear: Goyal et al. 2017, section 2.1) or to its root (sqrt).
+        weight_decay: weight decay; L2, or decoupled if the optimizer does so.
+        momentum: momentum of SGD and similar optimizers; Adam and similar ones ignore it.
+        decay_biases: whether biases and norms (tensors of one dimension) are treated like all weights; otherwise they
+            are not decayed, and optimizers like LARS do not adapt their learning rate.
         clip: longest gradient, measured before the step and without frozen weights; 0 for any length.
-        clip_per: the length of all gradients together (all), or of each weight's gradient (weight).
+        clip_per: scope of the clipped length: all gradients together (all), or each weight's gradient (weight).
         head_rate: learning rate of all weights outside of the backbone, as a multiple of the backbone's.
-        layer_decay: learning rate of each layer of the backbone, as a share of that of the layer after it; behind the
-            last one stands the head, at 1.
-        bias_rate: learning rate of biases and norms, as a multiple of that of weights at the same place (Barlow Twins).
+        layer_decay: learning rate of each layer of the backbone, as a share of the rate of the layer after it; the head
+            after the last layer has 1.
+        bias_rate: learning rate of biases and norms, as a multiple of the rate of weights at the same place (Barlow
+            Twins).
     """
 
     name: str = "sgd"
@@ -104,9 +105,9 @@ class Optimizer:
     def build(self, method: Method, global_batch: int) -> torch.optim.Optimizer:
         """Build the optimizer over a method's trainable weights.
 
-        Parameters that the method exempts from the schedule form groups of their own, marked `fixed`; `decay` is what a
-        group's weight decay starts from, `adapts` (timm: `always_adapt`) whether optimizers of LARS's kind adapt its
-        learning rate, `scale` what it multiplies the schedule's learning rate by.
+        Parameters that the method exempts from the schedule form groups of their own, marked `fixed`. `decay` is the
+        initial weight decay of a group. `adapts` (timm: `always_adapt`) is whether optimizers like LARS adapt its
+        learning rate. `scale` is its factor of the schedule's learning rate.
         """
         scales = rate_scales(method, self.head_rate, self.layer_decay, self.bias_rate)
         exempt = {id(p) for module in method.fixed_learning_rate() for p in module.parameters()}
@@ -121,7 +122,7 @@ class Optimizer:
             ]
             decay = self.weight_decay if decays else 0.0
             if chosen:
-                # timm's LARS, LARC and LAMB would adapt no weight where the weight decay is 0.
+                # timm's LARS, LARC and LAMB would not adapt a weight without weight decay.
                 kind = {"fixed": fixed, "decay": decay, "adapts": decays, "always_adapt": decays, "scale": scale}
                 groups.append({"params": chosen, "weight_decay": decay, **kind})
         if self.name in OWN:
@@ -136,13 +137,13 @@ class Optimizer:
             )
         except (AssertionError, ImportError) as error:
             raise UserError(
-                f"timm cannot make the optimizer {self.name!r} on this machine ({error}). Install what it needs, or "
+                f"timm cannot make the optimizer {self.name!r} on this machine ({error}). Install its package, or "
                 "choose another --optimizer.name."
             ) from error
         return built
 
     def limit(self, method: Method) -> None:
-        """Shorten the gradients of a method's weights, where that is asked for."""
+        """Shorten the gradients of a method's weights, if this is configured."""
         if self.clip:
             clip_gradients(method.parameters(), self.clip, self.clip_per)
 

@@ -1,4 +1,4 @@
-"""Learning rates that differ by the place of a weight: those of a pretrained network are changed less than new ones.
+"""Learning rates by the place of a weight: weights of a pretrained network are changed less than new ones.
 
 Layer decay: Clark et al., "ELECTRA" (ICLR 2020), appendix A; for vision transformers Bao et al., "BEiT" (ICLR 2022).
 """
@@ -9,15 +9,15 @@ from torch import nn
 from hardviews.errors import UserError
 from hardviews.methods.method import Method
 
-_BRANCH = "adversarial."  # of a BatchNorm
+_BRANCH = "adversarial."  # prefix of a BatchNorm's branch
 
 
 def rate_scales(method: Method, head: float, decay: float, bias: float = 1.0) -> dict[int, float]:
-    """Return by the id of each weight what the learning rate is multiplied by.
+    """Return by the id of each weight the factor of the learning rate.
 
-    head: the scale of all weights outside of the backbone. decay: what each layer of the backbone has of the scale of
-    the layer after it. Layers are those of timm; the last one has `decay`, as if a head of scale 1 came after it.
-    bias: biases and norms (tensors of one dimension) have this multiple of the scale of weights at their place.
+    `head`: the scale of all weights outside of the backbone. `decay`: what each layer of the backbone has of the scale
+    of the layer after it. Layers are defined by timm; the last one has `decay`, as if a head of scale 1 came after it.
+    `bias`: biases and norms (tensors of one dimension) have this multiple of the scale of weights at their place.
 
     Raises:
         UserError: layers decay, and the network is none whose layers timm knows.

@@ -73,8 +73,9 @@ class Schedule:
         return self.final_weight_decay + (first - self.final_weight_decay) * _falling(_done(clock))
 
     def apply(self, optimizer: torch.optim.Optimizer, peak: float, clock: Clock, epochs: int) -> float:
-        """Set the learning rate of every group that is not fixed, and return it; set the weight decay of all groups
-        that are decayed.
+        """Set the learning rate of every group that is not fixed, and return it.
+
+        The weight decay of all groups with decay is set too.
         """
         rate = self.rate(peak, clock, epochs)
         for group in optimizer.param_groups:

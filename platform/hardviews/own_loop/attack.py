@@ -33,9 +33,9 @@ def attack(
     One step starts at the view itself, several at a random place in the bound. No weight gets a gradient, and nothing
     of the network changes.
 
-    network: what is trained, as a whole. view: pixels that were normalised by `normalisation` (default: ImageNet's mean
-    and deviation). loss: of the view, one number or one an image; detach what it compares the view with. epsilon: the
-    bound on every pixel and channel, in units of [0, 1].
+    `network`: the trained network, as a whole. `view`: pixels that were normalised by `normalisation` (default:
+    ImageNet's mean and deviation). `loss`: loss of the view, one number or one for each image; detach the tensors that
+    the view is compared with. `epsilon`: the bound on every pixel and channel, in units of [0, 1].
 
     Raises:
         UserError: the settings are no attack, or the loss does not depend on the view.

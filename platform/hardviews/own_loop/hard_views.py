@@ -28,9 +28,9 @@ class Chosen:
     Attributes:
         views: the two views to train on, each (B, C, H, W).
         hardness: loss (B,) of the chosen pair, as it was scored.
-        candidates: which two of the N candidates each image got (B, 2).
+        candidates: numbers (B, 2) of each image's two views among the N candidates.
         pairs: the pairs that were compared (A, 2).
-        losses: of every pair and image (A, B).
+        losses: losses of every pair and image (A, B).
     """
 
     views: tuple[Tensor, Tensor]
@@ -56,10 +56,10 @@ def hard_views(
     Each candidate is encoded once, without gradient, and each pair of candidates costs one loss. Nothing of the network
     changes: weights, running statistics and random streams stay.
 
-    network: what is trained, as a whole. candidates: N batches of views, each (B, C, H, W), image i in row i of each.
-    encode: what `pair_loss` needs of a view. pair_loss: the loss (B,) of training on two encoded views. size: score at
-    a lower resolution, in pixels. ordered: the loss differs if the views change places (MoCo's query and key), so that
-    both orders are compared.
+    `network`: the trained network, as a whole. `candidates`: N batches of views, each (B, C, H, W), image i in row i of
+    each. `encode`: what `pair_loss` needs of a view. `pair_loss`: the loss (B,) of training on two encoded views.
+    `size`: score at a lower resolution, in pixels. `ordered`: the loss differs if the views change places (MoCo's query
+    and key), so that both orders are compared.
 
     Raises:
         UserError: there are fewer than two candidates, their shapes differ, the loss is not one finite number an image,

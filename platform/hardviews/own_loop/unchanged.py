@@ -13,7 +13,7 @@ def check_network(name: str, network: object) -> None:
     """Refuse anything but a network as the first argument of a function of that name.
 
     Raises:
-        UserError: saying what to pass.
+        UserError: an argument is wrong; the message names the right one.
     """
     if not isinstance(network, nn.Module):
         raise UserError(

@@ -3,18 +3,18 @@
 command   hardviews pretrain NAME --data SHARDS --output RUN
 hardware  16 GPUs of 32 GB (published: 16 V100)
 open      nothing
-differs   the gradient is that of the loss of the whole batch (published: divided by the number of GPUs, since their sum
-          of correlations over GPUs has no gradient of its own; LARS undoes this for weights, not for biases and norms.
-          With --optimizer.bias-rate 0.0015 these take the steps published on 16 GPUs); bfloat16 on a GPU (published:
-          fp16), and the loss in float32 (published: products of it in fp16); docs/methods/barlowtwins.md
+differs   the gradient is taken of the loss of the whole batch (published: divided by the number of GPUs). The published
+          sum of correlations over GPUs has no gradient of its own. LARS undoes this for weights, not for biases and
+          norms. With --optimizer.bias-rate 0.0015 these take the steps published on 16 GPUs. bfloat16 on a GPU
+          (published: fp16), and the loss in float32 (published: its products in fp16); docs/methods/barlowtwins.md
 
-Values are those of facebookresearch/barlowtwins: lambda 0.0051, a projector of three layers of 8192, a batch of 2048,
+Values come from facebookresearch/barlowtwins: lambda 0.0051, a projector of three layers of 8192, a batch of 2048,
 LARS without adaptation and decay of biases and norms, 10 epochs of warm-up, a cosine by steps that ends at a thousandth
 of the peak. For every 256 images the learning rate is 0.2, and 0.0048 for biases and norms. The `_hvs` recipes add four
 candidates, two for each kind of view, and change nothing else; no number of hard views on Barlow Twins was published.
 
-Hours are the published 7 days on 16 V100 for 1000 epochs, times the passes through the network: a forward pass is 1, a
-backward pass 2; Barlow Twins takes 6, and choosing among four views 4 more.
+Hours are estimated from the published 7 days on 16 V100 for 1000 epochs, in proportion to the passes through the
+network. A forward pass counts 1, a backward pass 2. Barlow Twins takes 6, and a choice among four views 4 more.
 """
 
 from hardviews.methods.barlowtwins import BarlowTwinsConfig

@@ -1,4 +1,4 @@
-"""A fine-tuning that an output holds already: what a later command may change about its beginning.
+"""A fine-tuning that an output holds already: the settings that a later command may change.
 
 The encoder and the labels are facts of the beginning. Later lives read neither the encoder nor the draw again, so a
 command that names others would only make the record of the run wrong.
@@ -23,7 +23,7 @@ class Start:
 
     Attributes:
         source: for the record.
-        form: of its network and images.
+        form: form of its network and images.
         place: for the record: as the command names it, or as the first one did if it is gone from there.
         opened: gives away the encoder.
     """
@@ -44,7 +44,7 @@ def of_begun(output: str, begun: Record, named: str, project: str, labels: str) 
     """Return the start of the run in an output; refuse a command that names another encoder or other labels.
 
     An encoder that cannot be opened in its first place is gone: the run goes on without it. named: the encoder in the
-    command. labels: those of the command.
+    command. labels: labels of the command.
 
     Raises:
         UserError: the command names an encoder that is not there, or an encoder or labels that the run did not begin

@@ -3,17 +3,18 @@
 command   hardviews pretrain NAME --data SHARDS --output RUN
 hardware  32 GPUs of 32 GB (published: TPU v3)
 open      nothing
-differs   the target network begins as a copy of the online one (published: drawn anew); brightness is changed by a
-          factor and contrast about the mean grey (published: by an addend, about each channel's mean);
+differs   the target network begins as a copy of the online one (published: an own draw). Brightness is changed by a
+          factor (published: by an addend), and contrast about the mean grey (published: about each channel's mean);
           docs/methods/byol.md
 
-Values are those of deepmind-research/byol: a batch of 4096, LARS without adaptation and decay of biases and norms, 10
-epochs of warm-up, a cosine by steps; learning rate, weight decay and momentum of the target network go with the
+Values come from deepmind-research/byol: a batch of 4096, LARS without adaptation and decay of biases and norms, 10
+epochs of warm-up, a cosine by steps. Learning rate, weight decay and momentum of the target network depend on the
 number of epochs. It was published without hard views: the `_hvs` recipes add four candidates, two for each kind of
 view, and change nothing else.
 
-Hours on 32 V100 are a quarter of those of MoCo-v2 (53 for 200 epochs on 8 V100, its README) times the passes through
-the network: a forward pass is 1, a backward pass 2; MoCo-v2 takes 4, BYOL 8, and choosing among four views 8 more.
+Hours on 32 V100 are estimated from MoCo-v2's 53 for 200 epochs on 8 V100 (its README): a quarter of them, in proportion
+to the passes through the network. A forward pass counts 1, a backward pass 2. MoCo-v2 takes 4, BYOL 8, and a choice
+among four views 8 more.
 """
 
 from hardviews.methods.byol import BYOLConfig

@@ -1,8 +1,8 @@
 """Recipes on hard views that are chosen cheaply: each differs from the exact one beside it in its strategy alone.
 
 Candidates are scored at 64 pixels, at which a ResNet's last map is 2x2 and a ViT of patch 16 has 16 tokens. For DINO
-and iBOT with small views, candidates are scored as targets of the small views alone, whose encodings are those of
-training; small views are then not chosen themselves.
+and iBOT with small views, candidates are scored only as targets of the small views, whose encodings come from training.
+Small views are then not chosen themselves.
 """
 
 from collections.abc import Callable

@@ -11,7 +11,7 @@ from hardviews.train.recipe import Recipe
 
 
 def read_pretrain(words: Sequence[str]) -> tuple[Where, Recipe]:
-    """Return what the words name; where they ask for help, print it and end the process.
+    """Return the configuration in the words; if they ask for help, print it and end the process.
 
     Raises:
         UserError: they name no recipe, or something that it does not have.

@@ -3,16 +3,17 @@
 command   hardviews pretrain NAME --data SHARDS --output RUN
 hardware  64 GPUs of 16 GB (published: 64 V100)
 open      nothing
-differs   bfloat16 on a GPU (published: float32); red pixels are divided by 0.229 (published: 0.228); each view is
-          normalised by its own batch (published: all views of a size as one batch, in the head all views), though
-          running statistics move once for each size, as theirs in the backbone; BatchNorm is over all ranks (published:
+differs   bfloat16 on a GPU (published: float32); red pixels are divided by 0.229 (published: 0.228). Each view is
+          normalised by its own batch (published: all views of a size together, in the head all views). Running
+          statistics move once for each size, as published for the backbone. BatchNorm is over all ranks (published:
           groups of 8 GPUs); docs/methods/deepcluster.md
 
-Values are those of the scripts of facebookresearch/swav: LARC without clipping, on all weights, 4.8 for a batch of
-4096 after 10 epochs of warm-up from 0.3, half a cosine by steps to 0.0048, weight decay 1e-6; three tables of 3,000
-clusters, temperature 0.1. The run of 800 epochs has two views of 224 pixels and six of 96, that of 400 two of 160 and
-four of 96, and `2x224` no small ones. There is no published run of 200 epochs: it is that of 800 made shorter. It was
-published without hard views: the `_hvs` recipes choose two of four full-size views and change nothing else.
+Values come from the scripts of facebookresearch/swav: LARC without clipping, on all weights, 4.8 for a batch of 4096
+after 10 epochs of warm-up from 0.3, half a cosine by steps to 0.0048, weight decay 1e-6; three tables of 3,000
+clusters, temperature 0.1. The run of 800 epochs has two views of 224 pixels and six of 96. The run of 400 epochs has
+two of 160 and four of 96, and `2x224` has no small ones. There is no published run of 200 epochs: it is a shorter form
+of the run of 800. It was published without hard views: the `_hvs` recipes choose two of four full-size views and change
+nothing else.
 
 Hours: the README has 3 min 13 s an epoch for two views of 160 pixels and four of 96, on 64 V100. Others are in
 proportion to the passes through the network: a forward pass at 224 pixels is 1, at 160 0.51, at 96 0.18, a backward

@@ -97,7 +97,7 @@ def digits_ibot() -> Recipe:
 
 
 def digits_supervised() -> Recipe:
-    """A classifier of ten classes, trained by labels on the hardest of four crops, with a very small ResNet on digits.
+    """Classifier of ten classes, trained by labels on the hardest of four crops, with a very small ResNet on digits.
 
     expected  a classifier that is right on nearly all digits that it has not seen
     """

@@ -3,30 +3,30 @@
 command   hardviews pretrain NAME --data SHARDS --output RUN
 hardware  8 GPUs of 16 GB (published: 8 V100)
 open      nothing
-differs   as timm has it, position embeddings are antialiased where small views shrink them (published: they are not),
-          and the class token is drawn with a deviation of 1e-6 (published: 0.02); bfloat16 on a GPU (published: fp16;
-          `vits16_800` and `vitb16_400` float32). `_hvs` at 100 and 300 epochs: the gradient of the last layer does not
-          count in the epoch in which it is frozen (published: it does); docs/methods/dino.md
+differs   position embeddings are antialiased for small views, as in timm (published: they are not). The class token is
+          drawn with a deviation of 1e-6, as in timm (published: 0.02). bfloat16 on a GPU (published: fp16; `vits16_800`
+          and `vitb16_400` float32). `_hvs` at 100 and 300 epochs: the gradient of the last layer does not count in the
+          epoch in which it is frozen (published: it does); docs/methods/dino.md
 
-Values are those of facebookresearch/dino: AdamW after 10 epochs of warm-up, half a cosine by steps, weight decay from
-0.04 to 0.4, neither on biases and norms, stochastic depth of 0.1. A ViT-S learns at 5e-4 for every 256 images.
-`vits16_100` and `vits16_300` are the README's vanilla run: two views of 224 pixels and eight of 96, a teacher's
-temperature of 0.04, each weight's gradient cut to 3, a last rate of 1e-6. `_boosted` is its run of 300 epochs with a
-teacher that warms up to 0.07 in 30 epochs and a free last layer. `vits16_800` and `vitb16_400` are the arguments of
-the released models: crops of 25 to 100 %, ten small views of 5 to 25 %, a teacher that warms up to 0.07.
-`vits16_800` has a free last layer too, no gradient cut, and a last rate of 1e-5. `vitb16_400` learns at 7.5e-4 for
-every 256 images down to 2e-6, cuts each weight's gradient to 0.3, leaves the last layer as it is for 3 epochs (all
-others for 1), and its teacher warms up in 50.
+Values come from facebookresearch/dino: AdamW after 10 epochs of warm-up, half a cosine by steps, weight decay from 0.04
+to 0.4, neither on biases and norms, stochastic depth of 0.1. A ViT-S learns at 5e-4 for every 256 images. `vits16_100`
+and `vits16_300` are the README's vanilla run: two views of 224 pixels and eight of 96, a teacher's temperature of 0.04,
+each weight's gradient cut to 3, a last rate of 1e-6. `_boosted` is its run of 300 epochs with a teacher that warms up
+to 0.07 in 30 epochs and a free last layer. `vits16_800` and `vitb16_400` are the arguments of the released models:
+crops of 25 to 100 %, ten small views of 5 to 25 %, a teacher that warms up to 0.07. `vits16_800` has a free last layer
+too, no gradient cut, and a last rate of 1e-5. `vitb16_400` learns at 7.5e-4 for every 256 images down to 2e-6, and cuts
+each weight's gradient to 0.3. Its last layer does not change for 3 epochs (all others: 1), and its teacher warms up in
+50.
 
-The `_hvs` recipes are those of automl/hvp (Ferreira et al., ICLR 2025): each full-size view is chosen among two of its
-kind. In those of 100 and 300 epochs the gradients of all weights together are cut to 3, as in its code; at 800 epochs
-none is cut, and for the ViT-B each weight's to 0.3, as without hard views. At 800 epochs ten of 16 small views are
-chosen too, by 64 combinations a step.
+The `_hvs` recipes come from automl/hvp (Ferreira et al., ICLR 2025): each full-size view is chosen among two of its
+kind. With 100 and 300 epochs the gradients of all weights together are cut to 3, as in its code. With 800 epochs they
+are not cut, and for the ViT-B each weight's gradient is cut to 0.3, as without hard views. At 800 epochs ten of 16
+small views are chosen too, by 64 combinations a step.
 
-Hours: the README's vanilla run took 1.75 days on 8 V100 (in half precision), the boosted one 2.6 days on 16. Others
-are in proportion to the passes through the network: a forward pass at 224 pixels is 1, at 96 pixels 0.18, a backward
-pass twice that; a step takes 12.2 with eight small views and 13.3 with ten, and choosing views 7.4 more with eight
-and 8.8 with 16 (teacher outputs serve twice). A ViT-B is 3.8 times a ViT-S.
+Hours: the README's vanilla run took 1.75 days on 8 V100 (in half precision), the boosted one 2.6 days on 16. Other
+    hours are in proportion to the passes through the network. A forward pass at 224 pixels counts 1, at 96 pixels 0.18,
+    a backward pass twice that. A step takes 12.2 with eight small views and 13.3 with ten. A choice of views takes 7.4
+    more with eight and 8.8 more with 16, since teacher outputs are used twice. A ViT-B is 3.8 times a ViT-S.
 """
 
 from dataclasses import replace

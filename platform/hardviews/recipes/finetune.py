@@ -14,9 +14,9 @@ no weight decay, 60 epochs for 1 % of the labels and 30 for 10 %. `swav` is face
 batch of 256, 20 epochs, a fifth of the rates from the epochs 12 and 16 on, no weight decay. `byol` is Grill et al.
 2020, appendix C: a batch of 1024, no weight decay. `hexa` has the 20 epochs of Li et al. (arXiv 2012.13493).
 
-Hours are those of MoCo-v2 (53 for 200 epochs on 8 V100, its README) times the passes through the network (3 for its
-4), the epochs and the share of the labels; minutes are 60 times as many. Hours of the ViT-S/16
-are those of DINO in the same way (42 for 100 epochs, with 12.2 passes).
+Hours are estimated from MoCo-v2's 53 for 200 epochs on 8 V100 (its README), in proportion to the passes through the
+network (3 for its 4), the epochs and the share of the labels. Minutes are 60 times as many. Hours of the ViT-S/16 are
+those of DINO in the same way (42 for 100 epochs, with 12.2 passes).
 """
 
 from dataclasses import replace

@@ -16,8 +16,8 @@ def candidates(
 ) -> list[tuple[float, float]]:
     """Return pairs of `optimizer.learning_rate` and `optimizer.head_rate`, in ascending order.
 
-    rates: by default those that the recipe's publication chose from, otherwise three around the recipe's own. heads: by
-    default the recipe's own.
+    `rates`: rates to try, by default the choices of the recipe's publication, otherwise three around the recipe's own.
+    `heads`: head rates to try, by default the recipe's own.
     """
     own = recipe.optimizer
     around = tuple(float(f"{factor * own.learning_rate:.3g}") for factor in _AROUND)

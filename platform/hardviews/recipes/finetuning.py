@@ -41,7 +41,7 @@ Fit = Callable[["Finetuning", Recipe], Recipe]
 
 @dataclass(frozen=True)
 class Finetuning:
-    """What is fine-tuned, and on which labels.
+    """The encoder to fine-tune, and the labels.
 
     Attributes:
         run: the encoder: the output of a pretraining, an MLflow run id, an encoder's file, or `timm:NAME`.
@@ -50,15 +50,15 @@ class Finetuning:
         recipe: how: one of the recipes with a classifier, such as finetune_swav_r50_20_10pct or digits_finetune.
         labels: how many labels: 100%, 10%, 1% or 16-per-class, as many of each class; or simclr-1% or simclr-10%, the
             images in SimCLR's published lists of ImageNet.
-        labels_seed: of their draw.
+        labels_seed: seed of their draw.
         labels_list: path or URL of the file of the published list, or of its folder; without it the file is fetched.
         sweep: choose the learning rates on held-out labels: train each candidate on the other labels, and with the best
             one on all of them.
-        rates: values of optimizer.learning_rate to choose from, by default those of the recipe's publication, or three
-            around the recipe's own; given, they ask for a sweep.
+        rates: values of optimizer.learning_rate to choose from; if given, they start a sweep. By default the values of
+            the recipe's publication, or three around the recipe's own.
         head_rates: values of optimizer.head_rate to choose from, with each of the rates; given, they ask for a sweep.
         hold_out: share of the labels of each class that a sweep holds out, one at least.
-        project: folder of the tracking record, where MLFLOW_TRACKING_URI names no server.
+        project: folder of the tracking record, if MLFLOW_TRACKING_URI does not name a server.
         accept_changes: go on with the run in the output although settings of its recipe are others now.
         wait: seconds to wait for a dataset that is still being packed, and for an encoder that is still trained.
     """
@@ -124,18 +124,18 @@ class Finetuning:
 
 
 def read_words(words: Sequence[str], fitted: Fit | None = None) -> tuple[Finetuning, Recipe]:
-    """Return what the words name; if they ask for help, print it and end the process.
+    """Return the configuration in the words; if they ask for help, print it and end the process.
 
-    fitted: makes the recipe that the settings are read for; by default it is as it is named.
+    `fitted`: makes the recipe that the settings are read for; by default it is as it is named.
 
     Raises:
         UserError: they name no recipe, or something that it does not have.
     """
     given = ["--run", words[0], *words[1:]] if words and not words[0].startswith("-") else list(words)
     own, rest = _apart(given)
-    told = next((own[i + 1] for i, word in enumerate(own[:-1]) if word == "--recipe"), None)
-    if told is None or {"-h", "--help"} & set(rest):
-        return _help(own, rest, told)
+    recipe_name = next((own[i + 1] for i, word in enumerate(own[:-1]) if word == "--recipe"), None)
+    if recipe_name is None or {"-h", "--help"} & set(rest):
+        return _help(own, rest, recipe_name)
     finetuning = parse(Finetuning, own, "finetune")
     _check_rates(finetuning, rest)
     named = with_classifier(recipe_named(finetuning.recipe))
@@ -153,10 +153,10 @@ class Prepared:
     """A fine-tuning whose images were drawn.
 
     Attributes:
-        where: its places.
+        where: places of the training.
         recipe: for the encoder's network and the classes of the data.
         tuning: its facts.
-        sweep: that it begins with, if rates are to be chosen.
+        sweep: sweep before it, if rates are to be chosen.
         opened: gives away the encoder; a run that has a checkpoint does not call it.
     """
 
@@ -167,7 +167,7 @@ class Prepared:
     opened: Callable[[], Encoder]
 
     def run(self) -> None:
-        """Choose the rates if that is asked for, then train; from where an earlier life was ended.
+        """Choose the rates if requested, then train, from the end of an earlier life.
 
         Raises:
             As `pretrain`.
@@ -184,7 +184,7 @@ class Prepared:
 
 
 def read_finetune(words: Sequence[str]) -> Prepared:
-    """Return what the words name, after the images were drawn.
+    """Return the configuration in the words, after the images were drawn.
 
     Raises:
         UserError: the encoder, the dataset or the recipe is not there, or they do not fit.

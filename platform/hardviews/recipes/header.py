@@ -1,7 +1,7 @@
-"""What is written above a recipe: how to run it, on what, for how long, and what to expect.
+"""The header of a recipe: its command, hardware, hours and expected result.
 
-The header is the documentation of the recipe's function, and below it that of its file, which says what a family
-shares. Both begin with a title. Lines of the form `key value` are facts, which the function's own replace:
+The header is the docstring of the recipe's function, followed by the docstring of its file, which holds the common part
+of a family. Both begin with a title. Lines of the form `key value` are facts, which the function's own replace:
 
     command   starts it; NAME stands for the recipe
     data      that it is meant for, where any would not do
@@ -27,7 +27,8 @@ _FACT = re.compile(rf"({'|'.join(_ORDER)}) {{2,}}(\S.*)")
 class Header:
     """A recipe's header.
 
-    title: what it is. facts: by key. prose: paragraphs that are no facts. file: where the recipe is written.
+    `title` is its title, `facts` are the facts by key, `prose` are the other paragraphs. `file` is the file of the
+    recipe.
     """
 
     title: str
@@ -43,13 +44,13 @@ class Header:
 
 
 def header(function: Callable[[], Any]) -> Header:
-    """Read the header of a recipe's function, and what the family's file says."""
+    """Read the header of a recipe's function, and the facts of the family's file."""
     module = inspect.getmodule(function)
     title, facts, prose = _read(inspect.getdoc(function) or function.__name__)
-    _, shared, said = _read(inspect.getdoc(module) or "")
+    _, shared, shared_prose = _read(inspect.getdoc(module) or "")
     both = {key: value.replace("NAME", function.__name__) for key, value in (shared | facts).items()}
     ordered = {key: both[key] for key in sorted(both, key=_ORDER.index)}
-    text = "\n\n".join(part for part in (prose, said) if part)
+    text = "\n\n".join(part for part in (prose, shared_prose) if part)
     return Header(title, ordered, text, Path(inspect.getsourcefile(function) or ""))
 
 

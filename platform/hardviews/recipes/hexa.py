@@ -2,19 +2,19 @@
 
 command   hardviews pretrain NAME --data SHARDS --output RUN
 open      attack, its bound, steps and BatchNorm, boxes and weights of CutMix, weights of terms, schedule, crops, batch
-differs   as the base does: bfloat16 on a GPU (published: float32). HEXA_MoCo: running statistics are means over all
-          groups of 32 images (published: those of the first GPU); docs/methods/moco.md. HEXA_DCluster: red pixels are
-          divided by 0.229 (published: 0.228), each view is normalised by its own batch (published: all views of a
-          size as one batch, in the head all views), over all ranks (published: groups of 8 GPUs);
+differs   the same as for the base: bfloat16 on a GPU (published: float32). HEXA_MoCo: running statistics are means over
+          all groups of 32 images (published: statistics of the first GPU); docs/methods/moco.md. HEXA_DCluster: red
+          pixels are divided by 0.229 (published: 0.228). Each view is normalised by its own batch (published: all views
+          of a size together, in the head all views), over all ranks (published: groups of 8 GPUs);
           docs/methods/deepcluster.md
 
 HEXA is the method below (MoCo-v2, DeepCluster-v2) with two more terms: adversarial views and cut-mixed views, whose
-pseudo-labels are harder to predict. The publication's settings were not at hand; what stands here is HEXA-style. The
-attack is one FGSM step of 2/255 in pixels with a BatchNorm of its own (AdvProp, CLAE); boxes are CutMix's with
-weights from Beta(1, 1); all terms weigh the same, each a mean over its own views, and the step divides by their sum, so
-that SGD's steps keep their length. MoCo's keys stay clean, and a mixed query's label is split between both keys in one
-candidate set (reading A). All else is the base's. The `_hvs` recipes choose among four views first, then mix and attack
-the chosen ones: nobody published that.
+pseudo-labels are harder to predict. The publication's settings were not available; these settings are HEXA-style. The
+attack is one FGSM step of 2/255 in pixels with a BatchNorm of its own (AdvProp, CLAE); boxes are CutMix's with weights
+from Beta(1, 1). All terms have the same weight, and each is a mean over its own views. The step divides by the sum of
+weights, so that SGD's steps keep their length. MoCo's keys stay clean, and a mixed query's label is split between both
+keys in one candidate set (reading A). All else is the base's. The `_hvs` recipes choose among four views first, then
+mix and attack the chosen ones: nobody published that.
 
 The `_cheap` recipes take the attack's gradient from the clean term's backward pass. Their attacked views share the main
 BatchNorm: each batch has its own statistics, and running statistics stay those of clean views. The clean gradient is
@@ -25,9 +25,9 @@ published either.
 Numbers: a leaderboard (wizwand.com) has 75.5 linear, 57.3 with 1 % and 71.8 with 10 % of the labels for the paper,
 and does not say for which variant. Base: 67.5 and 71.1 for MoCo-v2, 75.2 for DeepCluster-v2 at 800 epochs.
 
-Hours are the base's in proportion to the passes through the network: MoCo-v2 takes 4, the attack 5 and CutMix 3 more,
-a selection 8, and the attack along the clean gradient 3; DeepCluster-v2 takes 9.3, hard terms on both full-size views
-16 more, a selection 4.
+Hours are the base's in proportion to the passes through the network. MoCo-v2 takes 4, the attack 5 and CutMix 3 more, a
+selection 8, and the attack along the clean gradient 3. DeepCluster-v2 takes 9.3, hard terms on both full-size views 16
+more, a selection 4.
 """
 
 from hardviews.recipes.deepclusterv2 import deepclusterv2

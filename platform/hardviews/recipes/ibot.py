@@ -3,22 +3,22 @@
 command   hardviews pretrain NAME --data SHARDS --output RUN
 hardware  16 GPUs of 16 GB (published: 16)
 open      nothing
-differs   as timm has it, position embeddings are antialiased where small views shrink them (published: they are not),
-          and the class token is drawn with a deviation of 1e-6 (published: 0.02). `vits16_100_hvs`: views alternate
-          between both kinds (published: all but the first are of the second kind); docs/methods/ibot.md
+differs   position embeddings are antialiased for small views, as in timm (published: they are not). The class token is
+          drawn with a deviation of 1e-6, as in timm (published: 0.02). `vits16_100_hvs`: views alternate between both
+          kinds (published: all but the first are of the second kind); docs/methods/ibot.md
 
-Values are those of bytedance/ibot: AdamW at 5e-4 for every 256 images after 10 epochs of warm-up, half a cosine by
-steps to 1e-6, weight decay from 0.04 to 0.4, neither on biases and norms, each weight's gradient cut to 3, stochastic
-depth of 0.1. `vits16_800` is the README's command: ten small views, one head for all tokens, half of the views masked
-by 10 to 50 %. `vits16_100` has the code's defaults: crops from 0.14 on, no small views, every view masked by 30 %, a
-student with a last layer for the class token and one for patches under a teacher with one for both.
-The `_hvs` recipes are those of the code that Ferreira et al. (ICLR 2025) released: views with their masks are chosen
-by both losses, the gradients of all weights together are cut to 3.
+Values come from bytedance/ibot: AdamW at 5e-4 for every 256 images after 10 epochs of warm-up, half a cosine by steps
+to 1e-6, weight decay from 0.04 to 0.4, neither on biases and norms, each weight's gradient cut to 3, stochastic depth
+of 0.1. `vits16_800` is the README's command: ten small views, one head for all tokens, half of the views masked by 10
+to 50 %. `vits16_100` has the code's defaults: crops from 0.14 on, no small views, every view masked by 30 %. The
+student has a last layer for the class token and one for patches, the teacher one for both. The `_hvs` recipes come from
+the code that Ferreira et al. (ICLR 2025) released: views with their masks are chosen by both losses, the gradients of
+all weights together are cut to 3.
 
-Hours are those of DINO's README (1.75 days for 100 epochs on 8 V100) in proportion to the passes through the network:
-a forward pass at 224 pixels is 1, at 96 pixels 0.18, a backward pass twice that. DINO takes 12.2 a step, iBOT 8
-without small views and 13.3 with ten, and choosing views 6 more without and 9.5 with 20 small ones (teacher outputs
-serve twice).
+Hours are estimated from DINO's README (1.75 days for 100 epochs on 8 V100), in proportion to the passes through the
+network. A forward pass at 224 pixels counts 1, at 96 pixels 0.18, a backward pass twice that. DINO takes 12.2 a step,
+iBOT 8 without small views and 13.3 with ten. A choice of views takes 6 more without small views and 9.5 more with 20,
+since teacher outputs are used twice.
 """
 
 from dataclasses import replace

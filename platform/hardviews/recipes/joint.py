@@ -14,7 +14,7 @@ both: 78.6 by labels and CutMix alone (`supervised_r50_300_cutmix`), and 78.6 by
 SimCLR's crops are small (8 % and more) and can lose the object that the label names. `_hvs` chooses views by the
 weighted sum of both losses; `--strategy.kinds 0` chooses by SimCLR's loss alone.
 
-Hours are those of the base.
+Hours come from the base.
 """
 
 from dataclasses import replace

@@ -1,7 +1,7 @@
 """Drawn labels, divided once more: those that trials are trained on, and those that they are judged on.
 
-A share of each class is held out, one image at least, by a hash that differs from that of the draw
-(`evaluation.held_out`). A class with one label keeps it.
+A share of each class is held out, one image at least, by another hash than the draw's (`evaluation.held_out`). A class
+with one label keeps it.
 
 Shape suffixes: N images.
 """
@@ -40,7 +40,7 @@ class Division:
         """Refuse labels that cannot be divided, or are too many to be copied.
 
         Raises:
-            UserError: saying what to do instead.
+            UserError: the division is impossible; the message has an alternative.
         """
         give = "give the rates: --optimizer.learning-rate, --optimizer.head-rate."
         if len(drawn) > MOST:

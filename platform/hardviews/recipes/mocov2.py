@@ -6,11 +6,11 @@ open      nothing
 differs   bfloat16 on a GPU (published: float32); running statistics are means over all groups of 32 images (published:
           those of the first GPU); docs/methods/moco.md
 
-Values are those of facebookresearch/moco with `--mlp --moco-t 0.2 --aug-plus --cos`: SGD at 0.03 for a batch of 256,
+Values come from facebookresearch/moco with `--mlp --moco-t 0.2 --aug-plus --cos`: SGD at 0.03 for a batch of 256,
 weight decay 1e-4 on all weights, a cosine that falls by epochs, no warm-up; a queue of 65,536 keys, momentum 0.999.
 It was published without hard views: the `_hvs` recipes choose query and key among four views and change nothing else.
 
-Hours are those of the README, 53 for 200 epochs on 8 V100. Others are in proportion to the passes through the
+Hours come from the README, 53 for 200 epochs on 8 V100. Others are in proportion to the passes through the
 network: a forward pass is 1, a backward pass 2; MoCo-v2 takes 4, and choosing query and key among four views 8 more.
 """
 

@@ -34,7 +34,7 @@ def overridden(recipe: Recipe, words: Sequence[str]) -> tuple[Where, Recipe]:
 
 
 def description(recipe: Recipe) -> str:
-    """Return what the recipe's help says first: what it is, and how to change what no setting changes."""
+    """Return the first part of the recipe's help: its title, and the way to change things that no setting changes."""
     title, file = _title_and_file(recipe)
     return (
         f"{title}\n\nEvery value below can be overridden. The method, the strategy and how strategies are composed "
@@ -45,7 +45,7 @@ def description(recipe: Recipe) -> str:
 def refuse_choice(recipe: Recipe, words: Sequence[str], command: str) -> None:
     """Refuse words that choose a method or a strategy: recipes do that.
 
-    command: the beginning of the command line, up to the recipe.
+    `command`: the beginning of the command line, up to the recipe.
 
     Raises:
         UserError: there is such a word; the message says how to choose.

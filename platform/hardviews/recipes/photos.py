@@ -57,7 +57,7 @@ def photos_barlowtwins() -> Recipe:
 
 
 def photos_supervised() -> Recipe:
-    """A classifier of photographs, trained by labels on the hardest of four crops, with a small ResNet.
+    """Classifier of photographs, trained by labels on the hardest of four crops, with a small ResNet.
 
     open      the number of classes: `--method.classes`; more than the data has do no harm
     """

@@ -1,10 +1,10 @@
 """Learning rates chosen on held-out labels: a training for each candidate, in turn, by all processes.
 
-A trial is a training as any other, on the labels that are not held out, in a folder of its own: it goes on from its
-checkpoints. A trial that was judged leaves its history and one small file, and is not trained again: not by a sweep of
-other rates either, if all else is the same. The test set is not read.
+A trial is an ordinary training on the labels that are not held out, in a folder of its own: it goes on from its
+checkpoints. A trial that was judged leaves its history and one small file, and is not trained again. A sweep of other
+rates does not train it again either, if all else is equal. The test set is not read.
 
-If other rates change the choice, the training in the output begins anew.
+If other rates change the choice, the training in the output begins again.
 
 In the output: `sweep/data/` until the choice is made, `sweep/TRIAL/` with the history of a trial, `sweep/TRIAL.json`
 with its score, and `sweep/choice.json`, which is written last.
@@ -53,20 +53,20 @@ SWEEP = "sweep"
 """Folder in the output."""
 _CHOICE, _DATA = "choice.json", "data"
 _ANEW = "to choose rates, give another --output."
-_LEFT = ("checkpoints", "encoder")  # of a trial, once it was judged
+_LEFT = ("checkpoints", "encoder")  # folders of a trial that are removed once it was judged
 _RATES = ("optimizer.learning_rate", "optimizer.head_rate")  # the settings that a sweep chooses
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is tried.
+    """The settings of a sweep.
 
     Attributes:
         recipe: with everything but the rates.
         where: the places of the training that follows; `data` are the labels that were drawn.
         encoder: digest of the encoder that all trainings begin from.
         candidates: pairs of learning rate and the classifier's multiple of it.
-        division: of the labels.
+        division: division of the labels.
     """
 
     recipe: Recipe
@@ -94,7 +94,7 @@ class Sweep:
         )
 
     def choose(self, world: World, stop: StopFlag) -> RateTable:
-        """Train and judge what no earlier life has; every rank calls this.
+        """Train and judge trials that no earlier life has judged; every rank calls this.
 
         Raises:
             UserError: labels cannot be divided, or every trial diverged. SystemExit: asked to leave, after a save.
@@ -270,7 +270,7 @@ def _judged(output: str, judged: Index, world: World) -> tuple[float, float]:
 
 
 def _read(store: Store, file: str) -> dict[str, Any] | None:
-    """Return what a file of the sweep holds, None if there is none."""
+    """Return the content of a file of the sweep, None if there is none."""
     try:
         held: dict[str, Any] = json.loads(store.read(file))
     except (FileNotFoundError, NotADirectoryError):

@@ -4,19 +4,20 @@ command   hardviews pretrain NAME --data SHARDS --output RUN
 hardware  32 GPUs of 32 GB (published: 32 TPU v3)
 open      nothing
 differs   each view is normalised by its own batch (published: both as one batch), pixels by ImageNet's mean and
-          deviation (published: not at all); the loss is the mean of both directions (published: their sum); the head's
-          last BatchNorm has a shift (published: a scale alone); contrast is changed about the mean grey (published:
-          about each channel's mean). `_hvs`: scoring normalises view by view and moves no running statistics
-          (published: all candidates as one batch, which moves them, as with --strategy.normalise together
-          --strategy.move-statistics); docs/methods/simclr.md
+          deviation (published: not at all). The loss is the mean of both directions (published: their sum). The head's
+          last BatchNorm has a shift (published: only a scale). Contrast is changed about the mean grey (published:
+          about each channel's mean). `_hvs`: scoring normalises view by view and does not move running statistics
+          (published: all candidates as one batch, with moving statistics; --strategy.normalise together
+          --strategy.move-statistics does the same); docs/methods/simclr.md
 
-Values are those of the paper and of google-research/simclr: a batch of 4096, LARS at 0.3 for every 256 images (4.8)
+Values come from the paper and google-research/simclr: a batch of 4096, LARS at 0.3 for every 256 images (4.8)
 with a weight decay of 1e-6, neither on biases and norms, 10 epochs of warm-up, a cosine by steps, temperature 0.1, a
-head of two layers. The `_hvs` recipes are that of automl/hvp (Ferreira et al., ICLR 2025), with a weight decay of 1e-4
+head of two layers. The `_hvs` recipes come from automl/hvp (Ferreira et al., ICLR 2025), with a weight decay of 1e-4
 and a final rate of 1e-6.
 
-Hours on 32 V100 are a quarter of those of MoCo-v2 (53 for 200 epochs on 8 V100, its README) times the passes through
-the network: a forward pass is 1, a backward pass 2; MoCo-v2 takes 4, SimCLR 6, and choosing among four views 4 more.
+Hours on 32 V100 are estimated from MoCo-v2's 53 for 200 epochs on 8 V100 (its README): a quarter of them, in proportion
+to the passes through the network. A forward pass counts 1, a backward pass 2. MoCo-v2 takes 4, SimCLR 6, and a choice
+among four views 4 more.
 """
 
 from hardviews.methods.simclr import SimCLRConfig

@@ -3,19 +3,19 @@
 command   hardviews pretrain NAME --data SHARDS --output RUN
 hardware  8 GPUs of 32 GB (published: 8 V100)
 open      nothing
-differs   bfloat16 on a GPU (published: float32, with hard views fp16). `_hvs`: scoring normalises view by view and
-          moves no running statistics (published: all candidates as one batch, which moves them, as with
-          --strategy.normalise together --strategy.move-statistics); a blur reaches as far as 3 sigma (published: 9
-          taps, 4 pixels); docs/methods/simsiam.md
+differs   bfloat16 on a GPU (published: float32, with hard views fp16). A blur reaches as far as 3 sigma (published: 9
+          taps, 4 pixels). `_hvs`: scoring normalises view by view and does not move running statistics (published: all
+          candidates as one batch, with moving statistics; --strategy.normalise together --strategy.move-statistics does
+          the same); docs/methods/simsiam.md
 
-Values are those of facebookresearch/simsiam: SGD at 0.05 for every 256 images, a cosine that falls by epochs, no
+Values come from facebookresearch/simsiam: SGD at 0.05 for every 256 images, a cosine that falls by epochs, no
 warm-up, a predictor whose rate stays, BatchNorm over the whole batch, residual branches that begin at zero. The
-`_hvs` recipes are those of automl/hvp (Ferreira et al., ICLR 2025): four views, the batch of 256 that its runs are
+`_hvs` recipes come from automl/hvp (Ferreira et al., ICLR 2025): four views, the batch of 256 that its runs are
 named after, all else as without hard views. Compare them with the same recipe without at `--training.batch 256`.
 
-Hours are those of MoCo-v2 (53 for 200 epochs on 8 V100, its README) times the passes through the network: a forward
-pass is 1, a backward pass 2; MoCo-v2 takes 4, SimSiam 6, and choosing among four views 4 more. They are of float32 on
-V100; newer GPUs in bfloat16 take less.
+Hours are estimated from MoCo-v2's 53 for 200 epochs on 8 V100 (its README), in proportion to the passes through the
+network. A forward pass counts 1, a backward pass 2. MoCo-v2 takes 4, SimSiam 6, and a choice among four views 4 more.
+They are of float32 on V100; newer GPUs in bfloat16 take less.
 """
 
 from hardviews.methods.simsiam import SimSiamConfig

@@ -41,8 +41,8 @@ class Small:
     """Every method on one kind of small data.
 
     Attributes:
-        view: what two views are drawn from.
-        local: what smaller ones are drawn from, where a method has them.
+        view: distribution of two views.
+        local: distribution of smaller views, if a method has them.
         patch: side of a transformer's patches, pixels.
         epochs: passes over the data.
         batch: images a step.

@@ -10,9 +10,9 @@ expected  the run's losses are those of an undisturbed one within 1e-3, whatever
 Sums depend in their last digits on how many processes share a batch, and training may make large differences of small
 ones. Here it does not, for four reasons. Numbers are double precision. Attacks start from noise: where an image is
 flat, max-pooling has ties, which the last digit decides, and with them which pixel an attack moves. The learning rate
-is below the one at which steps overshoot. And the images have content everywhere: crops of mostly black images, such as
-the digits, are nearly the same image, hard views prefer these, and pulling them apart multiplies a difference by
-more than ten in every step.
+is below the one at which steps overshoot. And the images have content everywhere. Crops of mostly black images, such as
+the digits, are nearly the same image, and hard views prefer them. To separate them multiplies a difference by more than
+ten in every step.
 """
 
 from hardviews.methods.simclr import SimCLRConfig

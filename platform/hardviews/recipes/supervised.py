@@ -1,4 +1,4 @@
-"""Supervised training of ResNet-50 on ImageNet: what pretraining followed by fine-tuning has to beat.
+"""Supervised training of ResNet-50 on ImageNet: the baseline of pretraining followed by fine-tuning.
 
 command   hardviews pretrain NAME --data SHARDS --output RUN
 data      class folders, packed by `hardviews pack`: the labels are trained on
@@ -8,17 +8,17 @@ differs   bfloat16 on a GPU (published: float32); BatchNorm over the whole batch
           and flips alone (CutMix's code jitters colours too)
 
 `_90` has the settings of Goyal et al. 2017 (arXiv 1706.02677): a rate of 0.1 for every 256 images after 5 epochs of
-warm-up, a tenth of it from the epochs 30, 60 and 80 on, a weight decay of 1e-4, crops of 8 to 100 %. Those of 300
-epochs are of CutMix (Yun et al., ICCV 2019): a tenth of the rate from the epochs 75, 150 and 225 on, no warm-up. In
+warm-up, a tenth of it from the epochs 30, 60 and 80 on, a weight decay of 1e-4, crops of 8 to 100 %. The recipes of 300
+epochs come from CutMix (Yun et al., ICCV 2019): a tenth of the rate from the epochs 75, 150 and 225 on, no warm-up. In
 `_cutmix` every image is cut-mixed. It is the control for any claim that pretraining helps if all labels are there.
 
 `_hvs` trains on the crop of four with the greatest loss. A hard crop can lose the labelled object, so its crops are
 25 to 100 %: compare `--strategy.choose easiest`. `_advprop` attacks views by one step of 4/255 through a BatchNorm of
 their own (Xie et al., CVPR 2020). Neither was published with these settings.
 
-Hours are those of MoCo-v2 (53 for 200 epochs on 8 V100, its README) times the passes through the network: a forward
-pass is 1, a backward pass 2; MoCo-v2 takes 4, supervised training 3, choosing among four crops 4 more, an attack 6
-more. They are of float32 on V100; newer GPUs in bfloat16 take less.
+Hours are estimated from MoCo-v2's 53 for 200 epochs on 8 V100 (its README), in proportion to the passes through the
+network. A forward pass counts 1, a backward pass 2. MoCo-v2 takes 4, supervised training 3, a choice among four crops 4
+more, an attack 6 more. They are of float32 on V100; newer GPUs in bfloat16 take less.
 """
 
 from dataclasses import replace

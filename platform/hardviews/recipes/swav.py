@@ -3,20 +3,20 @@
 command   hardviews pretrain NAME --data SHARDS --output RUN
 hardware  64 GPUs of 16 GB (published: 64 V100)
 open      nothing
-differs   red pixels are divided by 0.229 (published: 0.228); each view is normalised by its own batch (published: all
-          views of a size as one batch, in the head all views), though running statistics move once for each size, as
-          theirs in the backbone; BatchNorm is over all ranks (published at a batch of 4096: groups of 8 GPUs); at a
-          batch of 256 there is one queue (published: two); docs/methods/swav.md
+differs   red pixels are divided by 0.229 (published: 0.228). Each view is normalised by its own batch (published: all
+          views of a size together, in the head all views). Running statistics move once for each size, as published
+          for the backbone. BatchNorm is over all ranks (published at a batch of 4096: groups of 8 GPUs). At a batch of
+          256 there is one queue (published: two); docs/methods/swav.md
 
-Values are those of the scripts of facebookresearch/swav: LARC without clipping, on all weights, 4.8 for a batch of
+Values come from the scripts of facebookresearch/swav: LARC without clipping, on all weights, 4.8 for a batch of
 4096 after 10 epochs of warm-up from 0.3, half a cosine by steps to 0.0048, weight decay 1e-6; two views of 224 pixels
 and six of 96. At a batch of 256 the rate is 0.6 without warm-up, with a queue of 3,840 from epoch 15 on, and
 prototypes wait for an epoch. It was published without hard views: the `_hvs` recipes choose two of four full-size
 views and change nothing else.
 
-Hours are those of the README: 3 min 40 s an epoch on 64 V100 in half precision, 52 min 10 s at a batch of 256 on 4.
-Others are in proportion to the passes through the network: a forward pass at 224 pixels is 1, at 96 pixels 0.18, a
-backward pass twice that; a step takes 9.3, two views alone 6, and choosing among four 4 more.
+Hours come from the README: 3 min 40 s an epoch on 64 V100 in half precision, 52 min 10 s at a batch of 256 on 4. Other
+hours are in proportion to the passes through the network. A forward pass at 224 pixels counts 1, at 96 pixels 0.18, a
+backward pass twice that. A step takes 9.3, two views alone 6, and a choice among four 4 more.
 """
 
 from dataclasses import replace

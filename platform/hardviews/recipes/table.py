@@ -20,7 +20,7 @@ _COLUMNS = ("recipe", "method", "backbone", "strategy", "epochs", "published")
 
 
 def table() -> str:
-    """Return one line a recipe: what trains what on which views for how long, and what was published of it."""
+    """Return one line for each recipe: method, network, views, epochs and published number."""
     rows = [_COLUMNS]
     for name, function in RECIPES.items():
         recipe = function()
@@ -35,7 +35,7 @@ def table() -> str:
 
 
 def method_in_short(method: MethodConfig) -> str:
-    """Return a method's name, or those of the methods that it adds."""
+    """Return a method's name, or the names of the methods that it adds."""
     if isinstance(method, JointConfig):
         return "+".join(method_in_short(part.method) for part in method.parts)
     return type(method).__name__.removesuffix("Config")
@@ -73,7 +73,7 @@ def _word(value: Any) -> str:
 
 
 def shown(name: str) -> str:
-    """Return a recipe's header, what follows from its values, and every value by its name on the command line.
+    """Return a recipe's header, facts that follow from its values, and every value by its name on the command line.
 
     Raises:
         UserError: there is no recipe of that name.

@@ -6,14 +6,14 @@ open      nothing
 differs   bfloat16 on a GPU (published: fp16), and the loss in float32 (published: products of it in fp16);
           docs/methods/vicreg.md
 
-Values are those of facebookresearch/vicreg: coefficients 25, 25 and 1, an expander of three layers of 8192, LARS
+Values come from facebookresearch/vicreg: coefficients 25, 25 and 1, an expander of three layers of 8192, LARS
 without adaptation and decay of biases and norms, 10 epochs of warm-up, a cosine by steps that ends at a thousandth of
 the peak. The learning rate is 0.2 for every 256 images at a batch of 2048, and 0.3 at 512. VICReg was published without
 hard views: the `_hvs` recipes add four candidates, two for each kind of view, and change nothing else.
 
-Hours are those of MoCo-v2 (53 for 200 epochs on 8 V100, its README) times the passes through the network: a forward
-pass is 1, a backward pass 2; MoCo-v2 takes 4, VICReg 6, and choosing among four views 4 more. The expander and its loss
-are not counted.
+Hours are estimated from MoCo-v2's 53 for 200 epochs on 8 V100 (its README), in proportion to the passes through the
+network. A forward pass counts 1, a backward pass 2. MoCo-v2 takes 4, VICReg 6, and a choice among four views 4 more.
+The expander and its loss are not counted.
 """
 
 from hardviews.methods.vicreg import VICRegConfig

@@ -1,1 +1,1 @@
-"""What a run leaves behind: checkpoints, its ledger, its lives and its history."""
+"""The files of a run: checkpoints, its ledger, its lives and its history."""

@@ -1,8 +1,8 @@
 """Proves from a run's newest checkpoint that its training used every sample of every epoch's order exactly once.
 
-The order of an epoch is a pure function of the dataset and the seed, so what should have been trained on is computed
-again here, and compared with what the ledger says was. Steps that were rolled back when a life ended without notice,
-and the few samples at an epoch's end that fill no batch, are listed; they are no part of the proof.
+The order of an epoch is a pure function of the dataset and the seed. So the expected samples are computed again here,
+and compared with the samples in the ledger. Two kinds are listed, but are not part of the proof: steps rolled back when
+a life ended without notice, and the few samples at an epoch's end that do not fill a batch.
 """
 
 import json
@@ -29,17 +29,17 @@ from hardviews.runs.record import Record
 from hardviews.runs.where import open_dataset
 from hardviews.storage.url import check_given
 
-_CHUNK = 1 << 20  # positions whose digest is computed at once
-_SHOWN = 5  # samples that a cell of the table names
+_CHUNK = 1 << 20  # number of positions whose digest is computed at once
+_SHOWN = 5  # number of samples that a cell of the table lists
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What is audited.
+    """The run to audit.
 
     Attributes:
         run: output of a pretraining, a folder or URL.
-        data: URL of the dataset that it was trained on; None takes it where the run did.
+        data: URL of the dataset that it was trained on; None is the place that the run read from.
         json: print the report as JSON.
     """
 
@@ -54,16 +54,16 @@ class Audit:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What became of one epoch.
+    """The outcome of one epoch.
 
     Attributes:
-        number: from 0.
-        expected: positions that are trained on, from 0; in the epoch under way those up to the checkpoint.
-        lost: positions among them that the ledger does not have.
-        repeated: positions that the ledger has more than once.
-        wrong: positions in ranges whose digest is not that of the order: trained on other samples than it names.
-        substituted: positions that another sample stood in at, for a corrupt one.
-        left_out: samples that fill no batch, and which they are.
+        number: number of the epoch, from 0.
+        expected: number of positions to be trained on; in the current epoch the positions up to the checkpoint.
+        lost: number of these positions that the ledger lacks.
+        repeated: number of positions that the ledger has more than once.
+        wrong: number of positions in ranges with another digest than the order's: other samples were trained on.
+        substituted: number of positions at which another sample replaced a corrupt one.
+        left_out: samples that do not fill a batch.
     """
 
     number: int
@@ -77,7 +77,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome: the run holds what it promises where there are no `problems`."""
+    """The outcome: the proof holds if there are no `problems`."""
 
     run: str
     checkpoint: str
@@ -90,12 +90,12 @@ class Report:
 
     @property
     def lost(self) -> int:
-        """Positions that were not trained on."""
+        """Number of positions that were not trained on."""
         return sum(epoch.lost for epoch in self.epochs)
 
     @property
     def repeated(self) -> int:
-        """Positions that were trained on more than once."""
+        """Number of positions that were trained on more than once."""
         return sum(epoch.repeated for epoch in self.epochs)
 
     @property
@@ -107,7 +107,7 @@ class Report:
         return f"{counts}; NOT exactly once: " + "; ".join(self.problems)
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it as JSON takes it."""
+        """Return the report as values for JSON."""
         return asdict(self) | {
             "lost": self.lost,
             "repeated": self.repeated,
@@ -117,7 +117,7 @@ class Report:
 
 
 def run_audit(config: Audit) -> None:
-    """Audit, print the report, and exit with 1 where the proof fails."""
+    """Audit, print the report, and exit with 1 if the proof fails."""
     report = audit(config.run, config.data)
     if config.json:
         print(json.dumps(report.to_json(), indent=1))
@@ -129,7 +129,7 @@ def run_audit(config: Audit) -> None:
 
 
 def audit(run: str, data: str | None = None) -> Report:
-    """Audit the run in an output on the dataset that it was trained on, which may lie elsewhere now.
+    """Audit the run in an output on the dataset that it was trained on, which may have moved.
 
     Raises:
         UserError: there is no run or no checkpoint, or the dataset is another one.
@@ -161,7 +161,7 @@ def audit(run: str, data: str | None = None) -> Report:
 
 
 class _Orders:
-    """The order of each epoch, as the run's settings make it."""
+    """The order of each epoch by the settings of the run."""
 
     def __init__(self, index: Index, settings: Mapping[str, str]) -> None:
         try:
@@ -177,7 +177,7 @@ class _Orders:
         return self._reader.order(self.seed, number, self.batch, self.group)
 
     def used(self, number: int) -> int:
-        """Positions of an epoch that fill whole batches."""
+        """Return the number of positions of an epoch that fill whole batches."""
         return self.epoch(number).length // self.batch * self.batch
 
     def left_out(self, number: int) -> tuple[int, ...]:
@@ -187,7 +187,7 @@ class _Orders:
 
 
 def check(manifest: Manifest, orders: _Orders) -> tuple[tuple[Epoch, ...], list[str]]:
-    """Compare a ledger with the orders of its epochs; return what became of each epoch, and what is wrong."""
+    """Compare a ledger with the orders of its epochs; return the outcome of each epoch, and the problems."""
     problems: list[str] = []
     under_way, consumed = divmod(manifest.progress.samples, orders.used(0))
     count = max([under_way, *(entry.epoch for entry in manifest.ranges)], default=0) + 1
@@ -216,7 +216,7 @@ def check(manifest: Manifest, orders: _Orders) -> tuple[tuple[Epoch, ...], list[
 
 
 def _coverage(ranges: Sequence[Range], expected: int) -> tuple[int, int]:
-    """Return how many of the positions [0, expected) are missing, and how many are there more than once."""
+    """Return the number of positions in [0, expected) that are missing, and the number that occur more than once."""
     lost = repeated = reached = 0
     for entry in sorted(ranges, key=lambda entry: entry.start):
         lost += max(0, min(entry.start, expected) - reached)
@@ -236,7 +236,7 @@ def _as_ordered(entry: Range, orders: _Orders, full: int) -> bool:
 
 
 def _steps(manifest: Manifest, orders: _Orders) -> list[str]:
-    """Return how the steps of the ledger contradict each other or the checkpoint's numbers."""
+    """Return the contradictions between steps of the ledger, or between them and the checkpoint's numbers."""
     progress, problems, last = manifest.progress, [], 0
     for entry in manifest.ranges:
         if entry.first_step != last + 1 or (entry.last_step - last) * orders.batch != entry.stop - entry.start:
@@ -262,8 +262,10 @@ def _newest_whole(checkpoints: Checkpoints) -> tuple[str, Manifest, list[str]]:
             return name, manifest, problems
         except Damaged as error:
             problems.append(f"the checkpoint {name} is damaged: {error}")
-    told = f" ({'; '.join(problems)})" if problems else ""
-    raise UserError(f"There is no whole checkpoint in {checkpoints.store.url}{told}, so there is nothing to audit yet.")
+    damage = f" ({'; '.join(problems)})" if problems else ""
+    raise UserError(
+        f"There is no whole checkpoint in {checkpoints.store.url}{damage}, so there is nothing to audit yet."
+    )
 
 
 def show(report: Report) -> None:

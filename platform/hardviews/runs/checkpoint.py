@@ -1,11 +1,12 @@
 """Checkpoints: torch.distributed.checkpoint to a folder at a URL, committed by a manifest that is written last.
 
-A folder without a manifest was never finished and is not read. On load every file's size and checksum must be those of
-the manifest; a damaged newest checkpoint falls back to the one before. The manifest holds the numbers (where the run
-stands, which samples it was trained on), the other files the tensors and the metrics so far.
+A folder without a manifest was never finished and is not read. On load the size and checksum of every file must be
+equal to the manifest's. If the newest checkpoint is damaged, the one before it is loaded. The manifest holds the
+numbers: the progress of the run and the samples that it was trained on. The other files hold the tensors and the
+metrics so far.
 
-All processes train the same weights, so rank 0 alone writes and reads, and hands what it read to the others: nothing
-here waits for a process that is gone, and all go on from the same bytes.
+All processes train the same weights, so rank 0 alone writes and reads, and passes the content to the others. So nothing
+here waits for a process that is gone, and all processes go on from the same bytes.
 """
 
 import logging
@@ -36,11 +37,11 @@ from hardviews.storage.store import open_store
 
 HISTORY = "history.jsonl"
 _CPU = torch.device("cpu")
-_LOOKS = 3  # while a checkpoint is read, newer ones may be committed and it may be removed
+_LOOKS = 3  # while a checkpoint is read, it may be removed because newer ones are committed
 
 logger = logging.getLogger(__name__)
 
-# One process saves what all have: torch notes that it does so without a process group.
+# One process saves the state that all have: torch warns that it does so without a process group.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 
 
@@ -62,13 +63,13 @@ class Checkpoints:
     """The checkpoints of one run, in the folder `checkpoints` of its output (a path or a URL)."""
 
     def __init__(self, output: str, keep: int = 2, patience: float | None = None) -> None:
-        """Name the folder; `keep` committed checkpoints stay, older ones go. patience: as of `open_store`."""
+        """Name the folder; `keep` committed checkpoints stay, older ones go. `patience` is as in `open_store`."""
         self.output, self.keep, self.patience = output, keep, patience
         self.store = open_store(output, patience).inside(CHECKPOINTS)
-        self._left = ""  # why old ones could not be removed
+        self._left = ""  # reason why old ones could not be removed
 
     def patient(self, seconds: float) -> "Checkpoints":
-        """Return the same checkpoints behind a store that is waited for otherwise."""
+        """Return the same checkpoints in a store with another patience."""
         return Checkpoints(self.output, self.keep, seconds)
 
     # Writing
@@ -83,15 +84,16 @@ class Checkpoints:
     ) -> str:
         """Write and commit a checkpoint of CPU tensors from this process alone; return its name.
 
-        check: called before anything is written and again before it is committed; raises where it must not be.
+        `check` is called before anything is written, and again before the commit; it raises if the checkpoint must not
+        be written.
 
         Raises:
-            UserError, OSError: the store or a disk did not take it. Then it is not committed, and those before are
-            untouched.
+            UserError, OSError: the store or a disk failed. Then the checkpoint is not committed, and earlier ones are
+                untouched.
         """
         check()
         name = _name_of(progress.step)
-        # What a killed process left; the manifest goes first, so that no reader takes the rest for whole.
+        # Remove the leftovers of a killed process; the manifest first, so that no reader takes the rest for whole.
         self.store.remove(f"{name}/{MANIFEST}")
         self.store.remove_folder(name)
         try:
@@ -100,7 +102,7 @@ class Checkpoints:
             self.store.write(f"{name}/{MANIFEST}", Manifest(progress, ranges, files).encode())
         except BaseException:
             if self.store.local:
-                # What a full disk took of it would keep the next one from being written.
+                # A part of it on a full disk would leave no room for the next one.
                 self.store.remove_folder(name)
             raise
         try:
@@ -112,22 +114,22 @@ class Checkpoints:
     def _write(self, name: str, tensors: Mapping[str, Tensor], history: bytes) -> dict[str, dict[str, int]]:
         """Write all files but the manifest; return size and checksum of each."""
         with self.store.disk_in_words(), self.store.staging(name) as folder:
-            # What is uploaded from here need not outlive the power.
+            # Files that are uploaded from here need not survive a power failure.
             writer = FileSystemWriter(folder, sync_files=self.store.local)
             failure = failure_of(lambda: dcp.save(dict(tensors), storage_writer=writer, no_dist=True))
             if failure is not None:
                 if of_machine(failure, str(folder)) is None:
-                    try_folder(str(folder))  # torch does not always pass on why a file could not be written
+                    try_folder(str(folder))  # torch does not always pass on the reason why a file could not be written
                 raise failure
             (folder / HISTORY).write_bytes(history)
             paths = sorted(path for path in folder.iterdir() if path.is_file())
             return {path.name: fingerprint(path) for path in paths}
 
     def check_room(self, tensors: Mapping[str, Tensor]) -> None:
-        """Refuse to begin a training whose checkpoints the disk cannot hold; writes nothing.
+        """Refuse to begin a training whose checkpoints the disk cannot hold; write nothing.
 
         Raises:
-            UserError: there is less room than the tensors take.
+            UserError: the disk has less room than the tensors need.
         """
         needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
         folder = self.store.path if self.store.path is not None else temporary_folder()
@@ -141,7 +143,7 @@ class Checkpoints:
         )
 
     def _forget_old(self) -> None:
-        """Remove all but the newest committed ones, and what was never finished before them."""
+        """Remove all checkpoints but the newest committed ones, and older unfinished ones."""
         names = self.names()
         kept = [name for name in names if self.store.size(f"{name}/{MANIFEST}") is not None][: self.keep]
         for name in names:
@@ -156,24 +158,24 @@ class Checkpoints:
 
         Raises:
             UserError: on all ranks, if rank 0 cannot read the store, if all checkpoints are damaged, or if the
-            checkpoint is of another version; or on a rank that does not see the folder that rank 0 read.
+                checkpoint has another version. Or on one rank, if it does not see the folder that rank 0 read.
         """
         found: Checkpoint | None = None
-        told: list[Any] = [None]
+        message: list[Any] = [None]
         if rank() == 0:
             try:
                 found = self._newest_whole()
-                told = [None if found is None else (found.progress, found.ranges, found.history)]
+                message = [None if found is None else (found.progress, found.ranges, found.history)]
             except UserError as error:
-                told = [error]
+                message = [error]
         if world_size() > 1:
             # One rank looks, so that all begin at the same step.
-            dist.broadcast_object_list(told, src=0, device=device)
-        if isinstance(told[0], UserError):
-            raise told[0]
-        if told[0] is None:
+            dist.broadcast_object_list(message, src=0, device=device)
+        if isinstance(message[0], UserError):
+            raise message[0]
+        if message[0] is None:
             return None
-        progress, ranges, history = told[0]
+        progress, ranges, history = message[0]
         name = _name_of(progress.step)
         if self.store.local and self.store.size(f"{name}/{MANIFEST}") is None:
             raise UserError(
@@ -187,7 +189,7 @@ class Checkpoints:
         """Return one checkpoint, None if it was never committed.
 
         Raises:
-            UserError: it is damaged, or of another version.
+            UserError: it is damaged, or has another version.
         """
         try:
             manifest = self.manifest(name)
@@ -196,10 +198,10 @@ class Checkpoints:
             raise UserError(f"The checkpoint {self.store.name(name)} is damaged ({error}).") from error
 
     def manifest(self, name: str) -> Manifest | None:
-        """Return a checkpoint's manifest, None where it was never committed.
+        """Return a checkpoint's manifest, None if it was never committed.
 
         Raises:
-            Damaged, UserError: as `Manifest.decode`.
+            Damaged, UserError: as `Manifest.decode` does.
         """
         try:
             return Manifest.decode(self.store.read(f"{name}/{MANIFEST}"), self.store.name(name))
@@ -207,7 +209,7 @@ class Checkpoints:
             return None
 
     def _tell_left(self, error: Exception) -> None:
-        """Tell once that old checkpoints stay; the one that was just saved counts."""
+        """Log once that old checkpoints stay; this is no failure of the new one."""
         cause = kind_of(error)
         if cause != self._left:
             logger.warning("checkpoints that are not needed any more stay in %s: %s", self.store.url, error)
@@ -217,7 +219,7 @@ class Checkpoints:
         """Read every file of a checkpoint.
 
         Raises:
-            Damaged: a size or checksum is not that of the manifest.
+            Damaged: a size or checksum differs from the manifest.
         """
         with self._verified(name, manifest):
             pass
@@ -250,7 +252,7 @@ class Checkpoints:
                 break
         if not damaged:
             return None
-        # To begin anew would write over a run that only a mount hides.
+        # A new start would overwrite a run that is only hidden by a mount.
         reasons = "; ".join(f"{name} ({reason})" for name, reason in damaged.items())
         raise UserError(
             f"No checkpoint in {self.store.url} is whole: {reasons}. A faulty disk or mount looks the same: mend it, "
@@ -273,10 +275,10 @@ class Checkpoints:
 
     @contextmanager
     def _verified(self, name: str, manifest: Manifest) -> Iterator[Path]:
-        """Yield a local folder with the checkpoint's files, whose sizes and checksums are those of the manifest.
+        """Yield a local folder with the checkpoint's files, whose sizes and checksums agree with the manifest.
 
         Raises:
-            Damaged: naming the file.
+            Damaged: a file differs; the message names it.
         """
         if self.store.path is not None:
             folder = Path(self.store.path) / name

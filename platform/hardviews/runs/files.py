@@ -15,8 +15,8 @@ _CHUNK = 1 << 20
 def failure_of(function: Callable[[], object]) -> BaseException | None:
     """Call a function of torch's, and return the error of the one process that saves or loads, if there was one.
 
-    torch's own error is no Exception, and its text is a traceback. Raised where it is caught, the error inside would
-    lose the one that it came from.
+    torch's own error is not an Exception, and its text is a traceback. If the inner error were raised where torch's is
+    caught, it would lose its cause.
     """
     try:
         function()
@@ -26,10 +26,10 @@ def failure_of(function: Callable[[], object]) -> BaseException | None:
 
 
 def check_file(path: Path, expected: Mapping[str, int]) -> None:
-    """Compare a file with the size and checksum that it was written with.
+    """Compare the size and checksum of a file with the values at its writing.
 
     Raises:
-        Damaged: they differ, or it cannot be read.
+        Damaged: they differ, or the file cannot be read.
     """
     try:
         found = fingerprint(path)

@@ -1,8 +1,8 @@
 """The run's own record of its metrics: one JSON line a report.
 
-It is a part of every checkpoint, so that whoever goes on with the run knows all that was reported up to there. Where
-the output is on this machine it is also appended to beside the checkpoints, to be looked at while the run trains; in
-an object store it appears there at the end.
+It is a part of every checkpoint, so that a resumed run has all reports up to there. If the output is on this machine,
+each line is also appended to a file beside the checkpoints, for a look while the run trains. In an object store the
+file appears at the end.
 """
 
 import json
@@ -23,7 +23,7 @@ class History:
     """Metrics by step: in memory, as lines, and in `history.jsonl`."""
 
     def __init__(self, output: str, before: bytes, write: bool) -> None:
-        """Take over the lines of a checkpoint; what an earlier life wrote after them belongs to steps run again."""
+        """Take over the lines of a checkpoint; later lines of an earlier life belong to steps that are run again."""
         self.store = open_store(output)
         self._writes = write
         self._behind = False  # the file lacks lines
@@ -48,7 +48,7 @@ class History:
         if self.path is None:
             return
         if self._behind:
-            # A part of a line may be there, and others are missing.
+            # A part of a line may be in the file, and other lines are missing.
             self._write_whole()
             logger.warning("%s is written again, and whole", self.path)
             self._behind = False
@@ -60,7 +60,7 @@ class History:
         self.store.write(NAME, b"".join(self._lines))
 
     def _not_written(self, error: Exception) -> None:
-        """Tell once of a disk that does not take the lines; they stay in memory and go into every checkpoint."""
+        """Log once that the disk failed; the lines stay in memory and go into every checkpoint."""
         if not self._behind:
             remedy = of_machine(error, str(self.path))
             logger.warning(
@@ -70,14 +70,14 @@ class History:
         self._behind = True
 
     def so_far(self) -> "Lines":
-        """Return the lines up to now; rows that follow do not show in it."""
+        """Return the lines up to now, without later rows."""
         return Lines(self._lines, len(self._lines))
 
     def publish(self) -> None:
-        """Write the whole of it into an output that is not on this machine, or whose disk did not take a line.
+        """Write the whole file, if the output is not on this machine or its disk failed before.
 
         Raises:
-            UserError: it cannot be written.
+            UserError: the file cannot be written.
         """
         if self._writes and (not self.store.local or self._behind):
             self.store.write(NAME, b"".join(self._lines))
@@ -90,18 +90,18 @@ class History:
 
 
 class Lines:
-    """The first lines of a list that only grows, joined when they are wanted: by the thread that writes them."""
+    """The first lines of a list that only grows; the thread that writes them joins them."""
 
     def __init__(self, lines: list[bytes], count: int) -> None:
         self._lines, self._count = lines, count
 
     def __call__(self) -> bytes:
-        """Return them as one."""
+        """Return the joined lines."""
         return b"".join(self._lines[: self._count])
 
 
 def read_rows(output: str) -> list[dict[str, Any]]:
-    """Return the reports of a run at a path or URL, as far as they are written: from its file or newest checkpoint.
+    """Return the written reports of a run at a path or URL, from its file or its newest checkpoint.
 
     A last line that is still being written is left out.
 

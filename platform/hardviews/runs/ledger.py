@@ -1,9 +1,9 @@
-"""Which samples a run was trained on: ranges of positions with a digest each, committed with every checkpoint.
+"""The samples that a run was trained on: ranges of positions with a digest each, committed with every checkpoint.
 
-A digest proves what went through the training step, not what a counter says. Every sample that a step trained on adds
-a 32-bit mix of (epoch, position, index); the sum over a range depends neither on the order inside it nor on who trained
-what, and anybody who knows the order of the epoch can compute it again. Where another sample stood in for a corrupt
-one, the index is the one that the order names: the position was used, and how often others stood in is counted apart.
+A digest proves which samples went through the training step; a counter could not. Every trained sample adds a 32-bit
+mix of (epoch, position, index). The sum over a range depends neither on the order inside it nor on the processes.
+It can be computed again from the order of the epoch. If another sample replaced a corrupt one, the index is still the
+one in the order: the position was used. Replacements are counted separately.
 
 Shape legend: B samples.
 """
@@ -17,15 +17,23 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 
-MODULUS = 2**64  # of the digest of a range
+MODULUS = 2**64  # modulus of the digest of a range
 
 
 @dataclass(frozen=True)
 class Range:
     """Consecutive positions [start, stop) of an epoch that one life of the run trained on.
 
-    world: processes that shared the work. first_step, last_step: the steps that it took, counted from 1. digest: of
-    its samples, modulo 2^64. substituted: positions among them that another sample stood in at.
+    Attributes:
+        epoch: number of the epoch, from 0.
+        start: first position.
+        stop: position after the last one.
+        digest: digest of its samples, modulo 2^64.
+        life: number of the life of the run.
+        world: processes that shared the work.
+        first_step: first step that it took, counted from 1.
+        last_step: last step that it took.
+        substituted: positions among them at which another sample replaced a corrupt one.
     """
 
     life: int
@@ -52,7 +60,7 @@ class Ledger:
         return tuple(self._ranges)
 
     def add(self, new: Range) -> None:
-        """Append what was trained on, merged with what the same life trained on just before it."""
+        """Append a trained range, merged with the range before it if the same life trained both."""
         last = self._ranges[-1] if self._ranges else None
         if last is not None and (last.life, last.world, last.epoch, last.stop, last.last_step + 1) == (
             *(new.life, new.world, new.epoch),
@@ -69,7 +77,7 @@ class Ledger:
             self._ranges.append(replace(new, digest=new.digest % MODULUS))
 
     def to_json(self) -> list[dict[str, int]]:
-        """Return the ranges as JSON takes them."""
+        """Return the ranges as values for JSON."""
         return [asdict(entry) for entry in self._ranges]
 
 
@@ -77,13 +85,13 @@ def from_json(entries: Sequence[Mapping[str, Any]]) -> tuple[Range, ...]:
     """Return the ranges that `to_json` returned.
 
     Raises:
-        TypeError, ValueError, AttributeError: these are none.
+        TypeError, ValueError, AttributeError: the entries are not ranges.
     """
     return tuple(Range(**{key: int(value) for key, value in entry.items()}) for entry in entries)
 
 
 def digest(epoch: int, position_B: Ints, index_B: Ints) -> int:
-    """Return the sum over samples of a 32-bit mix of where each was trained on and which it is: below B * 2^32.
+    """Return the sum over samples of a 32-bit mix of epoch, position and index, a number below B * 2^32.
 
     The mix is the finaliser of splitmix64 (Steele, Lea and Flood 2014) over the words, one after the other.
     """

@@ -1,8 +1,9 @@
-"""The lives of a run: one file for each start of its training, which says how far it came and how it ended.
+"""The lives of a run: one file for each start of its training, with its last step and its end.
 
-They are for people and for the audit. The training itself reads their number, and which job the newest one belongs to:
+They are for people and for the audit. The training itself reads only their number and the job of the newest one:
 one job at a time trains a run. A thread writes the file every few seconds beside the training. So a life that ended
-without notice came at least so far, and a file that does not change any more belongs to a life that is over.
+without notice came at least to the step in its file. A file that does not change any more belongs to a life that is
+over.
 """
 
 import json
@@ -25,8 +26,8 @@ End = Literal["finished", "evicted", "failed", "interrupted"]
 
 _FOLDER = "lives"
 _EVERY = 5.0  # seconds between two writes of a life's file
-_LAST = 5.0  # seconds that the note of the end may take
-_FREE = 1.0  # seconds that the note of the end waits for one that is being written
+_LAST = 5.0  # seconds allowed for the note of the end
+_FREE = 1.0  # seconds that the note of the end waits for another note that is being written
 
 logger = logging.getLogger(__name__)
 
@@ -36,20 +37,20 @@ class Life:
     """One start of a run's training.
 
     Attributes:
-        number: from 1.
+        number: number of the life, from 1.
         world: processes that train together.
-        resumed: step that it went on from.
-        began: seconds since 1970.
-        host: of rank 0.
+        resumed: step at which it resumed.
+        began: time of its begin, in seconds since 1970.
+        host: host of rank 0.
         reached: last step known to be taken.
-        updated: when this was written, in seconds since 1970 by the clock of rank 0: every few seconds while it lives.
-        end: how it ended, None where that is not known: it goes on, or ended without notice.
-        before: step that the life before had reached, None for the first one.
-        exact: whether `before` was told by a process that survived, or is only what had been written down by then.
-        told: the furthest step that any process had told the job's coordinator when this life began.
+        updated: time of this note, in seconds since 1970 by the clock of rank 0; every few seconds while it lives.
+        end: the way it ended; None if it goes on or ended without notice.
+        before: step that the previous life had reached, None for the first life.
+        exact: whether a surviving process reported `before`; else it is only the last step in the notes.
+        told: the furthest step that any process had reported to the job's coordinator when this life began.
         job: name of its job, empty in files of older versions.
-        processes: of the job on the machine of rank 0, see `launch.identity`; empty if they cannot be named.
-        leaving: whether it was asked to leave, and saves.
+        processes: processes of the job on the machine of rank 0, see `launch.identity`; empty if they cannot be named.
+        leaving: whether it was asked to leave, and is saving.
     """
 
     number: int
@@ -82,12 +83,12 @@ class Life:
 
     @property
     def rolled_back(self) -> int:
-        """Steps of the life before that were run again."""
+        """Number of steps of the previous life that were run again."""
         return max(0, (self.before or 0) - self.resumed)
 
 
 class Superseded(UserError):
-    """Another life of the run has begun since: this one, which its job has given up for lost, must not write."""
+    """Another life of the run has begun since: the job has given this one up for lost, so it must not write."""
 
 
 class Displaced(Superseded):
@@ -95,7 +96,7 @@ class Displaced(Superseded):
 
 
 class Taken(Exception):
-    """Another job has taken the number of this life first."""
+    """Another job took the number of this life first."""
 
 
 def newest_life(store: Store) -> tuple[int, bytes | None]:
@@ -115,14 +116,14 @@ def lives_in(output: str, patience: float | None = None) -> Store:
 
 
 def read_lives(output: str) -> list[Life]:
-    """Return the lives of a run, the first one first; a file that cannot be read is left out, and said."""
+    """Return the lives of a run in their order; an unreadable file is left out, with a warning."""
     store = lives_in(output)
     lives = []
     for file in _numbered(store.files()):
         try:
             lives.append(Life.parse(store.read(file)))
         except (ValueError, FileNotFoundError) as error:
-            logger.warning("%s is no record of a life (%s)", store.name(file), error)
+            logger.warning("%s is not the record of a life (%s)", store.name(file), error)
     return lives
 
 
@@ -137,24 +138,24 @@ class LifeNotes:
         job: str = "",
         after: int | None = None,
     ) -> None:
-        """Find out which life this is; writes nothing.
+        """Determine the number of this life; write nothing.
 
-        leaving: says whether this life was asked to leave. job: by default the job of this process. after: number of
-        the life that it follows, by default the newest.
+        `leaving` returns whether this life was asked to leave. `job` is by default the job of this process. `after` is
+        the number of the life that it follows, by default the newest.
 
         Raises:
             UserError: the output cannot be read.
         """
         self.output = output
         self.store = lives_in(output, patience)
-        self._notes = self.store.patient(_LAST)  # not waited for: the next one comes soon
-        self._failing = ""  # why the last note was not written
+        self._notes = self.store.patient(_LAST)  # without a wait: the next note comes soon
+        self._failing = ""  # reason why the last note was not written
         before, data = newest_life(self.store)
         if after is not None and after != before:
             before, data = after, self._bytes(after, self.store)
         self.number = before + 1
         self.job = job or job_name()
-        self.displaced: Displaced | None = None  # another job trains the run since
+        self.displaced: Displaced | None = None  # set once another job trains the run
         self._leaving = leaving or (lambda: False)
         self._before = _parse(data)
         self._step = 0
@@ -165,7 +166,7 @@ class LifeNotes:
     def begin(self, world: int, resumed: int, survivors: int | None) -> None:
         """Write that the life begins.
 
-        survivors: the furthest step that processes of earlier lives told of, None where nobody did.
+        `survivors` is the furthest step that processes of earlier lives reported, None if none did.
 
         Raises:
             UserError: the output cannot be written.
@@ -174,7 +175,7 @@ class LifeNotes:
         before, now = self._before, time.time()
         last, exact = None, False
         if before is not None:
-            # What was known before that life began says nothing of it; a process alone leaves no survivor.
+            # Only a step reported after that life began counts. A single process leaves nobody to report.
             news = survivors is not None and survivors > max(before.told or 0, before.resumed)
             last = max(before.reached, survivors or 0) if news else before.reached
             exact = (news and before.world > 1) or before.end in ("finished", "evicted")
@@ -194,11 +195,12 @@ class LifeNotes:
         """Make sure that no other life has begun since this one.
 
         A node that is cut off from its job, but not from the store, cannot know that the others went on without it.
-
-        patience: seconds to wait for a store that does not answer; by default those of a command that starts.
+        `patience` is the time in seconds to wait for a store that does not answer; by default as for a command that
+        starts.
 
         Raises:
-            Superseded: one has; Displaced if it is another job's. UserError: the store does not answer.
+            Superseded: another life has begun; Displaced if it belongs to another job.
+            UserError: the store does not answer.
         """
         self._check(self.store.patient(patience))
 
@@ -206,7 +208,7 @@ class LifeNotes:
         if self.displaced is not None:
             raise self.displaced
         number, data = newest_life(store)
-        # A store without conditional writes lets a number be taken twice: then the file is the other job's.
+        # In a store without conditional writes two jobs can take one number: then the file is the other job's.
         if number < self.number:
             return
         newest = _parse(data)
@@ -220,17 +222,17 @@ class LifeNotes:
             raise Superseded(f"life {number} of the run in {self.output} has begun since this one, life {self.number}")
 
     def reached(self, step: int) -> None:
-        """Take note of a step; never waits."""
+        """Note a step, without a wait."""
         self._step = step
 
     def close(self, end: End, patience: float = _LAST) -> None:
-        """Write how the life ended, if it began; gives up after so many seconds."""
+        """Write the end of the life, if it began; give up after `patience` seconds."""
         if self._life is None:
             return
         self._stop.set()
-        self._notes.close()  # what it waits for is not worth waiting for any more
+        self._notes.close()  # stops the wait for a store: notes no longer matter
         self._thread.join(min(_FREE, patience))
-        # By a thread of its own: one request may take longer than there is time.
+        # In a thread of its own: one request may take longer than the time left.
         words = (self._life, end, self.store.patient(patience))
         last = threading.Thread(target=self._note, args=words, name="life's end", daemon=True)
         last.start()
@@ -239,7 +241,7 @@ class LifeNotes:
             logger.warning("how this life ended could not be written within %.0f s: %s", patience, self.store.url)
 
     def withdraw(self, patience: float = _LAST) -> None:
-        """Take back a life that took no step, as if it had not begun."""
+        """Remove the note of a life that took no step, as if it had not begun."""
         if self._life is None:
             return
         self._stop.set()
@@ -258,18 +260,18 @@ class LifeNotes:
                 self._note(self._life, None, self._notes)
 
     def _look(self) -> None:
-        """See whether another job trains the run now; `displaced` has the answer."""
+        """Check whether another job trains the run now; `displaced` holds the answer."""
         with suppress(OSError, UserError):
             self._check(self._notes)
 
     def _note(self, life: Life, end: End | None, store: Store) -> None:
-        """Write how far the life came; a failure is told once, until a note is written again or another cause comes."""
+        """Write the last step of the life; log a failure once, until a note is written again or the cause changes."""
         noted = replace(life, reached=self._step, updated=time.time(), end=end, leaving=self._leaving())
         try:
             if self.displaced is not None and _parse(self._bytes(life.number, store)) != life:
-                return  # the file is not ours any more
+                return  # the file belongs to another job now
             self._write(noted, store)
-        except Exception as error:  # of whatever kind: the thread goes on
+        except Exception as error:  # of any kind: the thread must go on
             if self._stop.is_set() and end is None:
                 return
             cause = kind_of(error)
@@ -310,7 +312,7 @@ class LifeNotes:
 
 
 class NoLife:
-    """Stands for the notes of a life on the ranks that write none."""
+    """The notes of a life on the ranks that write none."""
 
     number = 1
     displaced: Displaced | None = None
@@ -319,7 +321,7 @@ class NoLife:
         """Begin without a note."""
 
     def check_newest(self, patience: float | None = None) -> None:
-        """Find no other life."""
+        """Do nothing: there is no other life."""
 
     def reached(self, step: int) -> None:
         """Take no note of a step."""

@@ -1,4 +1,4 @@
-"""`hardviews runs`: the runs in the tracking store, which of them are dead, and records that were left on this disk."""
+"""`hardviews runs`: the runs in the tracking store, dead ones among them, and unsent records on this disk."""
 
 import time
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from hardviews.tracking.text import encodable
 
 @dataclass(frozen=True)
 class Runs:
-    """Lists the runs in the tracking store, and what became of those that are RUNNING there.
+    """Lists the runs in the tracking store, and the state of runs that are RUNNING there.
 
     Attributes:
-        close: set runs that are RUNNING in the store, but dead, to how they ended.
+        close: set runs that are RUNNING in the store, but dead, to their true end.
         send: send the records that jobs left on this disk because the store did not take them.
-        silence: seconds without a word after which a run counts as dead.
+        silence: seconds without a report after which a run counts as dead.
         project: folder of the tracking record and of unsent records.
         experiment: only runs of this MLflow experiment.
     """
@@ -36,7 +36,7 @@ class Runs:
     experiment: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a silence of no length and a folder without a name."""
+        """Refuse a silence of zero seconds and a folder without a name."""
         check_given(project=self.project)
         require(self, OPTION, silence=above(0).note("seconds"))
 
@@ -45,7 +45,7 @@ def run_runs(config: Runs) -> None:
     """Print a line for each run; close and send on request.
 
     Raises:
-        UserError: the store cannot be used, or did not take all that was left.
+        UserError: the store cannot be used, or did not accept all records.
     """
     project = Path(config.project).absolute()
     if setting(TRACKING_URI) is None and not (project / "mlflow.db").exists():
@@ -84,14 +84,14 @@ def _show(server: Server, entry: Entry, config: Runs) -> None:
 
 
 def _send(server: Server, project: Path) -> str:
-    """Send all that is left; return what was not sent and why, as sentences."""
+    """Send all unsent records; return the failures and their reasons, as sentences."""
     left = []
     for leftover in leftovers(project):
         reason = send(server, leftover)
         if reason:
             left.append(f"Records of run {leftover.run_id} stay in {leftover.folder}: {reason.rstrip('.')}.")
         else:
-            print(f"sent what was left of run {leftover.run_id}")
+            print(f"sent the remaining records of run {leftover.run_id}")
     return " ".join(left)
 
 

@@ -29,28 +29,28 @@ def is_checkpoint(name: str) -> bool:
 
 
 def _from_2(content: Content) -> Content:
-    """Leave out the place in the epoch: it follows from the number of samples, which has its name now."""
+    """Leave out the place in the epoch: it follows from the number of samples, which now has this name."""
     progress = {key: value for key, value in content["progress"].items() if key not in ("epoch", "consumed")}
     progress["samples"] = progress.pop("progress")
     return {**content, "progress": progress}
 
 
 MIGRATIONS: Mapping[int, Callable[[Content], Content]] = {2: _from_2}
-"""By format: the content of its manifests as the next format has it."""
+"""Function by format: turns the content of a manifest into the next format."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """The numbers of a checkpoint: how far the run is, and its identity.
+    """The numbers of a checkpoint: the progress of the run, and its identity.
 
     Attributes:
         step: optimizer steps since the run began.
         samples: samples seen since the run began; the place in the epoch follows from it (`hardviews.clock.Calendar`).
-        run_id: of the tracking run.
-        recipe: digest.
-        dataset: digest.
+        run_id: id of the tracking run.
+        recipe: digest of the recipe.
+        dataset: digest of the dataset.
         world: processes that trained together.
-        life: counts the starts of the run's training, from 1.
+        life: number of the start of the run's training, from 1.
     """
 
     step: int
@@ -64,7 +64,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a committed checkpoint says of itself. files: size and checksum of each other file, by name."""
+    """The description of a committed checkpoint; `files` holds size and checksum of each other file by name."""
 
     progress: Progress
     ranges: tuple[Range, ...]
@@ -85,7 +85,8 @@ class Manifest:
         """Read a manifest; `name` is for messages.
 
         Raises:
-            UserError: it is of another version. Damaged: it is none, or not as it was written.
+            UserError: it has another version.
+            Damaged: the bytes are not a manifest, or were changed.
         """
         try:
             content = json.loads(data)
@@ -101,11 +102,11 @@ class Manifest:
                 content = MIGRATIONS[older](content)
             return Manifest(Progress(**content["progress"]), from_json(content["ledger"]), dict(content["files"]))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Damaged(f"{MANIFEST} is cut or none ({type(error).__name__})") from error
+            raise Damaged(f"{MANIFEST} is cut or not a manifest ({type(error).__name__})") from error
 
 
 class Damaged(Exception):
-    """A committed checkpoint is not as it was written; the message says what is wrong."""
+    """A committed checkpoint was changed or damaged; the message is the damage."""
 
 
 def _own_checksum(content: Mapping[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""What run an output folder holds: `run.json`, written when the run begins."""
+"""The identity of the run in an output folder: `run.json`, written when the run begins."""
 
 import json
 import logging
@@ -12,9 +12,9 @@ from hardviews.storage.store import open_store
 
 _NAME = "run.json"
 USUAL = "pretrained"
-"""How an encoder was trained if nothing else is known."""
+"""Kind of training of an encoder if nothing else is known."""
 _SUPERVISED = "SupervisedConfig"  # the method of a training by labels, in the settings
-# They make the order of the samples, which has to stay the same inside an epoch.
+# These settings determine the order of the samples, which must stay the same inside an epoch.
 _ORDER = ("training.batch", "training.group", "training.seed", "loader.reader.streams", "loader.reader.window")
 
 logger = logging.getLogger(__name__)
@@ -22,15 +22,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Record:
-    """A run's tracking id, recipe by name and by every setting that its weights depend on, and dataset's digest.
+    """A run's tracking id, recipe, settings and dataset.
 
-    data: where the dataset lay when the run was last started; it may lie elsewhere now.
-    key: stands for the run while its tracking id is not known yet, so that a life that ends before it could note the
-    id leaves no second run behind.
-    encoder: the description of the encoder that the run exports (`models.encoder.architecture`), and under `within`
-    the prefix of its weights' names in a checkpoint; a `classifier` has its own prefix there, and the names of its
-    classes. Empty in the records of older versions.
-    source: of a fine-tuning, the encoder that it began with: its digest, run_id, recipe and place; and the labels.
+    Attributes:
+        run_id: id in the tracking.
+        recipe: name of the recipe.
+        settings: every setting that the weights depend on.
+        dataset: digest of the dataset.
+        key: name of the run until its tracking id is known; without it, a life that ends before it notes the id would
+            leave a second run behind.
+        data: place of the dataset when the run was last started; it may have moved.
+        encoder: description of the encoder that the run exports (`models.encoder.architecture`). Its key `within` holds
+            the prefix of its weights' names in a checkpoint. A `classifier` has its own prefix there, and the names of
+            its classes. Empty in the records of older versions.
+        source: for a fine-tuning, the encoder that it began with: its digest, run_id, recipe and place; and the labels.
     """
 
     run_id: str
@@ -51,10 +56,10 @@ class Record:
 
     @staticmethod
     def read(output: str, patience: float | None = None) -> "Record | None":
-        """Return the record in a folder, at a path or URL, None where no run began.
+        """Return the record in a folder, at a path or URL, None if no run began there.
 
         Raises:
-            UserError: the file is not one of ours, or cannot be read.
+            UserError: the file is not the record of a run, or cannot be read.
         """
         store = open_store(output, patience)
         try:
@@ -88,7 +93,7 @@ class Record:
 
     @staticmethod
     def remove(output: str) -> None:
-        """Take the record back, and the folder that was made for it."""
+        """Remove the record, and the folder if it was made for it."""
         store = open_store(output)
         store.remove(_NAME)
         store.remove_if_empty()
@@ -105,11 +110,17 @@ def check_same_run(
 ) -> None:
     """Refuse to go on with a run of another dataset or recipe; `accept` allows other settings.
 
-    before: the folder's record, if any. now: this run's. progress, digest: of its checkpoint, if any, and of this
-    recipe. misfit: who wrote the checkpoint, where this recipe cannot go on from it.
+    Args:
+        output: output of the run.
+        before: record in the folder, if any.
+        now: record of this run.
+        progress: numbers of its checkpoint, if any.
+        digest: digest of this recipe.
+        misfit: the writer of the checkpoint in words, if this recipe cannot go on from it.
+        accept: go on with other settings.
 
     Raises:
-        UserError: naming what differs.
+        UserError: something differs; the message names it.
     """
     anew = "to begin anew, give another --output."
     datasets = {known.dataset for known in (before, progress) if known is not None}
@@ -121,30 +132,30 @@ def check_same_run(
     changed = {} if before is None else _changes(before.settings, now.settings)
     if not changed and (progress is None or progress.recipe == digest):
         return
-    told = "; ".join(f"{key} was {old}, now {new}" for key, (old, new) in changed.items()) or "its record is missing"
+    diff = "; ".join(f"{key} was {old}, now {new}" for key, (old, new) in changed.items()) or "its record is missing"
     fixed = [key for key in changed if key in _ORDER]
     if progress is not None and fixed:
         raise UserError(
-            f"{output} holds a run that began with other settings: {told}. {', '.join(fixed)} cannot change inside a "
+            f"{output} holds a run that began with other settings: {diff}. {', '.join(fixed)} cannot change inside a "
             f"run, since the order of the samples depends on it. To continue the run, set it as it was; {anew}"
         )
     if progress is not None and "optimizer.name" in changed:
-        # Also where both keep entries of one name: they need not mean the same.
+        # Also if both keep entries of one name: the meaning may differ.
         misfit = misfit or "another optimizer"
     if misfit:
         raise UserError(
-            f"{output} holds a run of another recipe or other settings: {told}. Its checkpoint is of {misfit}: "
+            f"{output} holds a run of another recipe or other settings: {diff}. Its checkpoint is of {misfit}: "
             f"no run can go on from it with these settings. To continue it, use those that it was begun with; {anew}"
         )
     if not accept:
         raise UserError(
-            f"{output} holds a run of another recipe or other settings: {told}. To continue it, use the settings that "
+            f"{output} holds a run of another recipe or other settings: {diff}. To continue it, use the settings that "
             f"it was begun with, or say --accept-changes to go on with these; {anew}"
         )
 
 
 def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Return the settings that differ, old and new; those of a part whose kind has changed are told by that alone."""
+    """Return the settings that differ, old and new; of a part with another kind, the kind alone."""
     keys = list(dict.fromkeys([*old, *new]))
     changed = {key: (old.get(key, "-"), new.get(key, "-")) for key in keys if old.get(key) != new.get(key)}
     return {

@@ -1,4 +1,4 @@
-"""One job at a time trains a run: whether another job does now, and how long a new one waits for its silence.
+"""One job at a time trains a run: a check whether another job does, and the wait of a new job for its silence.
 
 A life that trains writes its file every few seconds. Only changes of that file count, never the clocks of two machines.
 """
@@ -14,7 +14,7 @@ from hardviews.runs.life import Life, lives_in, newest_life
 from hardviews.storage.store import Store
 
 SILENCE = 30.0  # seconds without a change after which a life is over; six times its usual pause
-LONGEST = 240.0  # seconds that a new job waits for one that was asked to leave
+LONGEST = 240.0  # seconds that a new job waits for another job that was asked to leave
 _GAP = 10.0  # seconds after a life's end in which the same job may begin the next life
 _LOOK = 1.0  # seconds between two looks
 
@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 def living(output: str, patience: float | None = None, silence: float = SILENCE) -> Life | None:
     """Return the life that trains the run in an output now, else None.
 
-    Looks until the life's file changes, for `silence` seconds at most: only a life with no end noted takes that long.
+    The look lasts until the life's file changes, at most `silence` seconds. It takes so long only if the file has no
+    end.
 
     Raises:
         UserError: the output cannot be read.
@@ -48,12 +49,10 @@ def await_turn(
 ) -> int:
     """Return the number of the newest life, 0 if there is none, once no other job trains the run in an output.
 
-    There is no wait if that life is over, or of this job.
-
-    A life that does not change for `silence` seconds is over. One that still changes after `silence` seconds is left
-    in peace, unless it was asked to leave: then it has LONGEST to do so.
-
-    asked: says whether this process was asked to leave; then it returns too. job: by default the job of this process.
+    There is no wait if that life is over, or belongs to this job. A life that does not change for `silence` seconds is
+    over. If it still changes after `silence` seconds, this function raises; but a life that was asked to leave gets
+    LONGEST seconds. `asked` returns whether this process was asked to leave; then this function returns too. `job` is
+    by default the job of this process.
 
     Raises:
         UserError: another job trains the run; or the output cannot be read.
@@ -82,11 +81,11 @@ def await_turn(
 
 @dataclass
 class _Watch:
-    """What the newest life's file shows while it is looked at."""
+    """The observed changes of the newest life's file."""
 
     store: Store
     silence: float
-    beats: int = 0  # changes seen
+    beats: int = 0  # number of changes
     over: bool = False
     _life: Life | None = None
     _seen: tuple[int, bytes | None] | None = None
@@ -95,21 +94,21 @@ class _Watch:
 
     @property
     def number(self) -> int:
-        """Number of the newest life."""
+        """Return the number of the newest life."""
         return self._seen[0] if self._seen else 0
 
     @property
     def quiet(self) -> float:
-        """Seconds since the last change."""
+        """Return the seconds since the last change."""
         return time.monotonic() - self._changed
 
     @property
     def age(self) -> float:
-        """Seconds since the first look."""
+        """Return the seconds since the first look."""
         return time.monotonic() - self._began
 
     def look(self) -> Life | None:
-        """Return the newest life, None if there is none; `over` says whether it trains no more."""
+        """Return the newest life, None if there is none; set `over` if it does not train any more."""
         found = newest_life(self.store)
         if found != self._seen:
             if self._seen is not None:
@@ -124,7 +123,7 @@ class _Watch:
         if life.end in ("finished", "failed"):
             return True
         if life.end is not None:
-            # A job's next life begins soon, if it does not end with this one; an older end is long over.
+            # A job's next life begins soon, unless the job ends with this one; an older end is final.
             fresh = self.beats or abs(time.time() - life.updated) < _GAP
             return not (fresh and _restarts(life)) or self.quiet >= min(_GAP, self.silence)
         return self.quiet >= self.silence or have_ended(life.processes)

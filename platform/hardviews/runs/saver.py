@@ -1,8 +1,8 @@
-"""Saves beside the training: a copy of the state is taken between two steps, and a thread writes it while steps go on.
+"""Saves beside the training: the state is copied between two steps, and a thread writes the copy while steps go on.
 
-One save is under way at a time. A save that is due by the clock waits for its turn without holding a step; one at a
-counted step holds the steps until the one before is done, or is left out when that takes too long. What a store that
-is away does not take is tried again with the next save; nothing but the last save of a life is waited for.
+One save is under way at a time. A save that is due by the clock waits for its turn without a pause of the steps. A save
+at a counted step pauses the steps until the previous save is done; if that takes too long, it is left out. If the store
+fails, the next save tries again. The training waits only for the last save of a life.
 """
 
 import logging
@@ -23,14 +23,14 @@ from hardviews.runs.ledger import Range
 from hardviews.runs.life import Displaced, Superseded
 from hardviews.runs.manifest import Progress
 
-_TURN = 5.0  # seconds that a save at a counted step waits for the one before
+_TURN = 5.0  # seconds that a save at a counted step waits for the previous one
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """What a save writes: tensors anywhere, and numbers that no later step changes."""
+    """The content of a save: tensors on any device, and numbers that no later step changes."""
 
     tensors: Mapping[str, Tensor]
     progress: Progress
@@ -52,9 +52,9 @@ class Saver:
     ) -> None:
         """Begin with the checkpoint of `step` in the store, if there is one.
 
-        every: seconds between saves by the clock. active: whether this process writes. check: raises Superseded where
-        another life of the run has begun; it gets the seconds that the save waits for the store. keep: called with them
-        after a save, to see that the run's other files are still there.
+        `every` is the time between saves by the clock, in seconds. `active` is whether this process writes. `check`
+        raises Superseded if another life of the run has begun; its argument is the patience with the store in seconds.
+        `keep` is called with the same argument after a save; it checks that the run's other files still exist.
         """
         self.checkpoints, self.every, self.active = checkpoints, every, active
         self.check: Callable[[float | None], None] = check or _nothing
@@ -62,9 +62,9 @@ class Saver:
         self.saved_step = step
         self.superseded = False  # nothing is written any more
         self.failures = 0
-        self.reason = ""  # why the last save failed, as sentences; empty if it did not
+        self.reason = ""  # reason why the last save failed, as sentences; empty if it did not
         self._cause = ""
-        self.seconds = 0.0  # that the last save took, steps going on
+        self.seconds = 0.0  # duration of the last save, during steps
         self._began = time.monotonic()
         self._staged: dict[str, Tensor] = {}
         self._thread: threading.Thread | None = None
@@ -94,7 +94,7 @@ class Saver:
         return True
 
     def finish(self, state: State, patience: float) -> bool:
-        """Write the state and wait for it, trying for so many seconds; return whether it is saved."""
+        """Write the state and wait for it, trying for `patience` seconds; return whether it is saved."""
         if not self.active:
             return True
         deadline = time.monotonic() + patience
@@ -102,7 +102,7 @@ class Saver:
             return False
         if self.saved_step == state.progress.step:
             return True
-        # The store itself tries again for as long as there is time.
+        # The store itself tries again until the time is over.
         self._begin(state, self.checkpoints.patient(max(1.0, deadline - time.monotonic())))
         self._turn(deadline + _TURN - time.monotonic())
         return self.saved_step == state.progress.step
@@ -112,7 +112,7 @@ class Saver:
         self._turn(patience)
 
     def metrics(self) -> dict[str, float]:
-        """Return how long the last save took and how many failed in this life."""
+        """Return the duration of the last save and the number of failed saves in this life."""
         return {"checkpoint_seconds": self.seconds, "checkpoint_failures": float(self.failures)}
 
     def _turn(self, patience: float) -> bool:
@@ -123,7 +123,7 @@ class Saver:
     def _begin(self, state: State, checkpoints: Checkpoints | None = None) -> None:
         self._began = time.monotonic()
         staged = replace(state, tensors=self._stage(state.tensors))
-        # A daemon: a life that ends by an error does not wait for a store that is away.
+        # A daemon: if a life ends by an error, it does not wait for a store that is away.
         arguments = (checkpoints or self.checkpoints, staged)
         self._thread = threading.Thread(target=self._write, args=arguments, name="checkpoint", daemon=True)
         self._thread.start()
@@ -149,7 +149,7 @@ class Saver:
             patience = checkpoints.patience
             checkpoints.save(state.tensors, state.progress, state.ranges, state.history(), lambda: self.check(patience))
         except Displaced:
-            self.superseded = True  # the training ends with its sentence
+            self.superseded = True  # the training ends with the error's sentence
             return
         except Superseded as error:
             self.superseded = True
@@ -158,7 +158,7 @@ class Saver:
         except Exception as error:
             self._failed(state.progress.step, error)
             return
-        with suppress(OSError, UserError):  # the checkpoint counts, and the next save looks again
+        with suppress(OSError, UserError):  # the checkpoint is saved, and the next save checks again
             self.keep(patience)
         self.reason = self._cause = ""
         self.seconds = time.monotonic() - began
@@ -166,18 +166,18 @@ class Saver:
         mark("saved", step=state.progress.step, seconds=round(self.seconds, 3))
 
     def _failed(self, step: int, error: Exception) -> None:
-        """Count a save that failed; tell of it unless the one before failed for the same cause."""
+        """Count a failed save; log it unless the previous save failed for the same cause."""
         self.failures += 1
         self.reason = str(error) or type(error).__name__
         cause = kind_of(error)
         if cause != self._cause:
             logger.warning(
                 "step %d could not be saved: %s Training goes on; every save tries again, and a failure for this cause "
-                "is not told again.",
+                "is not logged again.",
                 *(step, self.reason if self.reason.endswith(".") else f"{self.reason}."),
             )
         self._cause = cause
 
 
 def _nothing(patience: float | None) -> None:
-    """Find nothing wrong."""
+    """Do nothing: there is nothing to check."""

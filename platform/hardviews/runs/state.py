@@ -1,8 +1,8 @@
-"""Everything that a checkpoint holds of the weights and the optimizer, as named tensors.
+"""The state of the weights and the optimizer in a checkpoint, as named tensors.
 
-`model.NAME` is an entry of the module's state dict; `optimizer.NAME/ENTRY` is what the optimizer keeps of a weight,
-`optimizer.group.N/ENTRY` what it counts for a group. Numbers become tensors of no dimension, and their key ends in
-their type.
+`model.NAME` is an entry of the module's state dict. `optimizer.NAME/ENTRY` is an entry of the optimizer's state for a
+weight, and `optimizer.group.N/ENTRY` a counter of a group. Numbers become tensors without dimensions, and their key
+ends in their type.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ def to_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str,
                 key, tensor = _encode(value, parameter.device)
                 tensors[f"{_OPTIMIZER}{name}/{entry}{key}"] = tensor
     for number, group in enumerate(optimizer.param_groups):
-        # What an optimizer counts appears during training; all else in a group is configuration.
+        # Counters of an optimizer appear during training; all other entries of a group are configuration.
         if group.get("step") is not None:
             key, tensor = _encode(group["step"], group["params"][0].device)
             tensors[f"{_OPTIMIZER}{_GROUP}{number}/step{key}"] = tensor
@@ -41,7 +41,7 @@ def from_tensors(tensors: Mapping[str, Tensor], module: nn.Module, optimizer: to
     """Load the state that `to_tensors` returned.
 
     Raises:
-        UserError: the tensors are of another network or method.
+        UserError: the tensors belong to another network or method.
     """
     other = _other_network(tensors, module)
     if other is not None:
@@ -67,9 +67,9 @@ def from_tensors(tensors: Mapping[str, Tensor], module: nn.Module, optimizer: to
 
 
 def misfit(tensors: Mapping[str, Tensor], module: nn.Module, optimizer: torch.optim.Optimizer) -> str | None:
-    """Return who wrote a state that other settings cannot go on from, None where they can.
+    """Return in words who wrote a state, if these settings cannot go on from it; None if they can.
 
-    Weights may change: to learn what the optimizer keeps, it takes a step. Load the state afterwards.
+    Weights may change: the optimizer takes a step, which shows the entries that it keeps. Load the state afterwards.
     """
     other = _other_network(tensors, module)
     if other is not None:
@@ -87,7 +87,7 @@ def misfit(tensors: Mapping[str, Tensor], module: nn.Module, optimizer: torch.op
     for name in found.keys() - counted:
         if name not in needed:
             return f"an optimizer that trained {name}, which these settings freeze"
-        # What has no state yet gets it in the next step; a part of it is what no optimizer reckons with.
+        # An optimizer makes a missing state in the next step, but it cannot complete a partial one.
         missing = needed[name] - found[name]
         if missing:
             kept, lacking = (", ".join(sorted(names)) for names in (found[name], missing))
@@ -96,18 +96,18 @@ def misfit(tensors: Mapping[str, Tensor], module: nn.Module, optimizer: torch.op
 
 
 def first_not_finite(module: nn.Module) -> str | None:
-    """Return the name of a weight that is NaN or infinite, None where all are finite."""
+    """Return the name of a weight that is NaN or infinite, None if all are finite."""
     named = list(module.named_parameters())
-    # One question to the device for all weights.
+    # One synchronisation with the device for all weights.
     finite = torch.stack([weight.detach().isfinite().all() for _, weight in named]).tolist()
     return next((name for (name, _), good in zip(named, finite, strict=True) if not good), None)
 
 
 def _other_network(tensors: Mapping[str, Tensor], module: nn.Module) -> str | None:
-    """Return in which weights a state is of another network or method, None where it is of this one."""
+    """Return the weights that belong to another network or method, in words; None if there are none."""
     theirs = {name[len(MODEL) :]: tensor.shape for name, tensor in tensors.items() if name.startswith(MODEL)}
     ours = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    said = [
+    sentences = [
         f"{verb} {next(iter(names))}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
         for verb, names in (
             ("it has no", [name for name in ours if name not in theirs]),
@@ -116,11 +116,11 @@ def _other_network(tensors: Mapping[str, Tensor], module: nn.Module) -> str | No
         )
         if names
     ]
-    return f"another network or method ({'; '.join(said)})" if said else None
+    return f"another network or method ({'; '.join(sentences)})" if sentences else None
 
 
 def _entries(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, set[str]]:
-    """Return what the optimizer keeps of each weight, by the weight's name; it ends without state, as it began."""
+    """Return the entries that the optimizer keeps for each weight, by name; the optimizer is left without state."""
     before = [dict(group) for group in optimizer.param_groups]
     named = _named(module, optimizer)
     for parameter in named:
@@ -145,9 +145,9 @@ def _named(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[Tensor, 
 
 
 def _encode(value: Any, device: torch.device) -> tuple[str, Tensor]:
-    """Return what a value's key ends in, and its tensor."""
+    """Return the end of a value's key, and its tensor."""
     if isinstance(value, Tensor):
-        # Optimizers insist on where their counters live: beside the weights, or on the CPU.
+        # Optimizers require their counters on a certain device: the weights' device, or the CPU.
         return (_DEVICE if value.ndim == 0 and device.type != "cpu" and value.device == device else ""), value.detach()
     kind = f":{type(value).__name__}"
     return kind, torch.tensor(value, dtype=torch.float64 if kind == ":float" else torch.int64)
@@ -158,6 +158,6 @@ def _decode(entry: str, tensor: Tensor, parameter: Tensor) -> tuple[str, Any]:
     if colon + kind in _TYPES:
         return name, _TYPES[colon + kind](tensor.item())
     if tensor.shape == parameter.shape:
-        # In the weight's memory layout: sums over it, LAMB's say, keep their order.
+        # In the weight's memory layout: sums over it keep their order, for example in LAMB.
         return name, torch.empty_like(parameter, dtype=tensor.dtype, requires_grad=False).copy_(tensor)
     return name, tensor.to(parameter.device) if tensor.ndim or colon + kind == _DEVICE else tensor.clone()

@@ -1,6 +1,6 @@
 """Closes runs that processes of this machine left RUNNING because they were killed outright.
 
-Only proof counts: the processes are known by id and start, and are gone. Silence proves nothing here, since it takes
+Only proof counts: the processes are known by id and time of start, and are gone. Silence does not count here: it takes
 half a minute to observe, and the clocks of two machines differ. A run that is closed by mistake is RUNNING again within
 a minute (`tracking.sender`).
 """
@@ -14,15 +14,16 @@ from hardviews.runs.verdict import last_life, proven
 from hardviews.tracking.runs import Entry, close_run, entries
 from hardviews.tracking.server import Server
 
-LONGEST = 2.0  # seconds
+LONGEST = 2.0  # seconds that a sweep may last
 
 logger = logging.getLogger(__name__)
 
 
 def sweep(server: Server, own: str, longest: float = LONGEST) -> threading.Thread:
-    """Begin to close, in the background, what is provably dead in a store; return the thread, which nobody waits for.
+    """Begin to close, in the background, runs of a store that are provably dead; return the thread.
 
-    own: id of the run of this process, which is left alone. longest: seconds after which nothing more is begun.
+    Nobody waits for the thread. `own` is the id of this process's run, which is left alone. After `longest` seconds
+    nothing more is begun.
     """
     thread = threading.Thread(
         target=_sweep, args=(server, own, time.monotonic() + longest), name="tracking-sweep", daemon=True
@@ -38,12 +39,12 @@ def _sweep(server: Server, own: str, deadline: float) -> None:
                 return
             if entry.run_id != own and _may_be_ours(entry):
                 _close(server, entry, deadline)
-    except Exception as error:  # of whatever kind: the job has its own words for a store that fails
+    except Exception as error:  # of any kind: the job itself reports a store that fails
         logger.debug("tracking: runs that are dead could not be looked for (%s)", type(error).__name__)
 
 
 def _may_be_ours(entry: Entry) -> bool:
-    """Return whether a look at the output of a run is worth its time: never for a run of another machine."""
+    """Return whether to look at the output of a run: not for a run of another machine."""
     return have_ended(entry.processes) or (not entry.processes and "://" not in entry.output)
 
 

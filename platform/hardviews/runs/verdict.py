@@ -1,4 +1,4 @@
-"""How a run that is RUNNING in the tracking store has ended: by its last life, its processes, or its silence."""
+"""The true end of a run that is RUNNING in the tracking store, by its last life, its processes, or its silence."""
 
 import logging
 
@@ -9,7 +9,7 @@ from hardviews.tracking.mlflow_run import Status
 from hardviews.tracking.runs import Entry
 
 Verdict = tuple[Status, str]
-"""How a run has ended, and the evidence in words."""
+"""The end of a run, and the evidence in words."""
 
 # Seconds after the end of a life in which the next one may begin.
 _NEXT = 60.0
@@ -22,9 +22,9 @@ _ENDS: dict[End, Status] = {
 
 
 def judge(entry: Entry, silence: float, now: float) -> Verdict | None:
-    """Return how a run that is RUNNING in the store has ended, None if it may go on.
+    """Return the true end of a run that is RUNNING in the store, None if it may go on.
 
-    silence: seconds; now: seconds since 1970.
+    `silence` is in seconds, `now` in seconds since 1970.
     """
     try:
         last = last_life(entry)
@@ -41,10 +41,10 @@ def judge(entry: Entry, silence: float, now: float) -> Verdict | None:
 
 
 def proven(entry: Entry, last: Life | None) -> Verdict | None:
-    """Return how a run has ended if its processes were of this machine and are gone, else None.
+    """Return the end of a run if its processes were on this machine and are gone, else None.
 
-    last: the newest life in the run's output, None if there is none. It counts more than the run's tag: it is written
-    first when a life begins, and a tracking store may be away.
+    `last` is the newest life in the run's output, None if there is none. It counts more than the run's tag: it is
+    written first when a life begins, and a tracking store may be away.
     """
     if not have_ended(entry.processes if last is None else last.processes):
         return None
@@ -56,7 +56,7 @@ def proven(entry: Entry, last: Life | None) -> Verdict | None:
 
 
 def last_life(entry: Entry) -> Life | None:
-    """Return the newest life in the output of a run, None if there is none; raises UserError or OSError."""
+    """Return the newest life in the output of a run, None if there is none; raise UserError or OSError."""
     lives = read_lives(entry.output) if entry.output else []
     return lives[-1] if lives else None
 

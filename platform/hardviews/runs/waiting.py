@@ -1,6 +1,6 @@
 """Wait for things that other jobs make: a packed dataset, the encoder or a checkpoint of a run.
 
-Nothing here imports torch: on a cluster a small process waits, and the pods with the GPUs come when all is there.
+Nothing here imports torch. On a cluster a small process waits, and the pods with GPUs start when everything exists.
 """
 
 import logging
@@ -24,7 +24,7 @@ from hardviews.storage.url import local_path
 logger = logging.getLogger(__name__)
 
 POLL = 5.0  # seconds between looks
-EVERY = 60.0  # seconds between words
+EVERY = 60.0  # seconds between messages
 
 
 class Awaited(ABC):
@@ -34,25 +34,25 @@ class Awaited(ABC):
 
     @abstractmethod
     def there(self) -> bool:
-        """Whether it is there, whole."""
+        """Return whether it exists, complete."""
 
     @abstractmethod
     def state(self) -> str:
-        """Say in a few words how far it is.
+        """Return its progress in a few words.
 
         Raises:
-            UserError: it will not come.
+            UserError: it will never exist.
         """
 
     @abstractmethod
     def missed(self, seconds: float) -> str:
-        """Say that it did not come within so many seconds."""
+        """Return the message that it did not come in time."""
 
 
 class Dataset(Awaited):
     """A packed dataset, or all named parts of one.
 
-    url: as `--data`; its parts lie in folders below it, or beside it if it is the part `train` itself.
+    `url` is as for `--data`; its parts lie in folders below it, or beside it if it is the part `train` itself.
     """
 
     def __init__(self, url: str, parts: Sequence[str] = ("train",)) -> None:
@@ -84,8 +84,8 @@ class Dataset(Awaited):
 class EncoderOfRun(Awaited):
     """The encoder of a run that is still being trained, or any checkpoint of it.
 
-    run: as `models.encoder.load` takes it. checkpoint: a checkpoint of the run is enough. A failure from before the
-    wait began is not taken for the end: the run may be about to be started again.
+    `run` is as in `models.encoder.load`. With `checkpoint`, a checkpoint of the run is enough. A failure from before
+    the wait is not taken for the end: the run may be about to start again.
     """
 
     def __init__(self, run: str, checkpoint: bool = False) -> None:
@@ -121,18 +121,18 @@ class EncoderOfRun(Awaited):
 
 
 def may_come(url: str) -> bool:
-    """Return whether a packed dataset at a place may come later: in an object store, or if no such folder is there."""
+    """Return whether a packed dataset may still appear at a place: in an object store, or if the folder is missing."""
     path = local_path(url)
     return not is_unpacked(url) and (path is None or not os.path.exists(path))
 
 
 def wait_for(things: Sequence[Awaited], seconds: float) -> None:
-    """Return once all things are there, at once if they are or if `seconds` is 0; say every minute what is missing.
+    """Wait until all things exist, for `seconds` at most, not at all if it is 0; log the missing ones every minute.
 
     Raises:
-        UserError: one will not come, or the time is up.
+        UserError: one will never exist, or the time is over.
     """
-    began, said = time.monotonic(), -EVERY
+    began, reported = time.monotonic(), -EVERY
     left = list(things) if seconds else []
     while left := [thing for thing in left if not thing.there()]:
         advanced()
@@ -140,21 +140,21 @@ def wait_for(things: Sequence[Awaited], seconds: float) -> None:
         waited = time.monotonic() - began
         if waited >= seconds:
             raise UserError(" ".join(thing.missed(seconds) for thing in left))
-        if waited - said >= EVERY:
-            said = waited
+        if waited - reported >= EVERY:
+            reported = waited
             for thing, state in zip(left, states, strict=True):
                 logger.warning("waiting for %s since %.0f s, at most %.0f s: %s", thing.name, waited, seconds, state)
         time.sleep(min(POLL, seconds - waited))
 
 
 def _has_checkpoint(run: str) -> bool:
-    """Whether a checkpoint is committed: its manifest is written last."""
+    """Return whether a checkpoint is committed: its manifest is written last."""
     store = open_store(run, TRAINING).inside(CHECKPOINTS)
     return any(_there(store, f"{name}/{MANIFEST}") for name in store.folders() if is_checkpoint(name))
 
 
 def _exported(run: str) -> bool:
-    """Whether the export is complete: its description is written last."""
+    """Return whether the export is complete: its description is written last."""
     folder, _, file = run.rpartition("/")
     if file.endswith(".safetensors"):
         return _there(open_store(folder or ".", TRAINING), file)
@@ -163,7 +163,7 @@ def _exported(run: str) -> bool:
 
 
 def _there(store: Store, file: str) -> bool:
-    """Whether a file can be read. To whoever may not list, S3 denies what is not there."""
+    """Return whether a file can be read; S3 denies a missing file to a caller that may not list."""
     try:
         return store.size(file) is not None
     except Denied:

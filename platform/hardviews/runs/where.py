@@ -1,4 +1,4 @@
-"""What a run reads and where it writes, checked before anything is written."""
+"""The inputs of a run and its places to write to, checked before anything is written."""
 
 import os
 import uuid
@@ -25,13 +25,13 @@ _FILES = ("run.json", "history.jsonl")
 
 @dataclass(frozen=True)
 class Where:
-    """What a pretraining run reads and where it writes.
+    """The inputs of a pretraining run and its places to write to.
 
     Attributes:
         data: URL of a packed dataset, or of a folder with one named `train`.
-        output: folder or URL (s3://BUCKET/PREFIX) for checkpoints and encoder; a run that is there already goes on.
-        project: folder of the tracking record, where MLFLOW_TRACKING_URI names no server.
-        accept_changes: go on with the run in the output although settings of its recipe are others now.
+        output: folder or URL (s3://BUCKET/PREFIX) for checkpoints and encoder; an existing run there goes on.
+        project: folder of the tracking record, if MLFLOW_TRACKING_URI does not name a server.
+        accept_changes: go on with the run in the output although settings of its recipe have changed.
         wait: seconds to wait for a dataset that is still being packed.
         init: encoder whose weights a new run begins with: a run's output, a file, or `timm:NAME`; None for random ones.
     """
@@ -50,10 +50,10 @@ class Where:
         require(self, OPTION, wait=at_least(0).note("seconds"))
 
     def check(self) -> None:
-        """Refuse places that cannot be written, or lie in a packed dataset, without leaving anything there.
+        """Refuse places that cannot be written, or lie in a packed dataset; leave nothing there.
 
         Raises:
-            UserError: naming the place.
+            UserError: a place is refused; the message names it.
         """
         for name, folder in self.written():
             check_writable(name, folder, patience())
@@ -61,9 +61,9 @@ class Where:
         self._check_kinds()
 
     def _check_kinds(self) -> None:
-        """Refuse an output in which a file has the name of one of the run's folders, or a folder that of a file."""
+        """Refuse an output in which a file has the name of a folder of the run, or a folder the name of a file."""
         store = open_store(self.output)
-        with suppress(Denied):  # S3 denies what is not there to whoever may not list
+        with suppress(Denied):  # S3 denies a missing file to a caller that may not list
             if store.size(IMPORT) is not None:
                 raise UserError(f"--output {self.output} holds imported weights. Give another folder to train into.")
         if store.path is None:
@@ -86,7 +86,7 @@ class Where:
         An output inside that folder, beside the parts, is refused if `data` names the folder.
 
         Raises:
-            UserError: naming both.
+            UserError: the output is refused; the message names both.
         """
         folder, name = os.path.split(dataset.rstrip("/"))
         for part in (dataset, *([os.path.join(folder, "test")] if name == "train" else [])):
@@ -106,20 +106,20 @@ class Where:
         """Refuse a local output that the processes do not share; every rank calls this.
 
         Raises:
-            UserError: on the ranks that do not see what rank 0 writes there.
+            UserError: on ranks that do not see rank 0's file there.
         """
         store = open_store(self.output)
         if world == 1 or not store.local:
             return
-        told = [f".shared-{uuid.uuid4().hex}"]
-        dist.broadcast_object_list(told, src=0, device=device)
+        probe = [f".shared-{uuid.uuid4().hex}"]
+        dist.broadcast_object_list(probe, src=0, device=device)
         if rank == 0:
-            store.write(told[0], b"")
+            store.write(probe[0], b"")
         dist.barrier()
-        seen = store.size(told[0]) is not None
+        seen = store.size(probe[0]) is not None
         dist.barrier()
         if rank == 0:
-            store.remove(told[0])
+            store.remove(probe[0])
         if not seen:
             raise UserError(
                 f"--output {self.output} is a folder of each machine's own: rank {rank} does not see what rank 0 "
@@ -142,5 +142,5 @@ def open_dataset(data: str) -> Index:
 
 
 def patience() -> float:
-    """Return how many seconds a start waits for a store: long where a job that ran already is going on."""
+    """Return the seconds that a start waits for a store: long if a job that ran already goes on."""
     return TRAINING if launched().restarts else usual()

@@ -1,1 +1,1 @@
-"""Files by URL: on this machine, on S3, and wherever else fsspec reaches."""
+"""Files by URL: on this machine, on S3, and in other places that fsspec reaches."""

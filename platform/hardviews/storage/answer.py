@@ -1,4 +1,4 @@
-"""The answer of a store's server that an error was made from."""
+"""The answer of a store's server that caused an error."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ RIGHTS = {
     "AbortMultipartUpload": "s3:AbortMultipartUpload",
     "DeleteObject": "s3:DeleteObject",
 }
-_TIDYING = "AbortMultipartUpload"  # after another request has failed, whose answer is the reason
+_TIDYING = "AbortMultipartUpload"  # follows another failed request, whose answer is the reason
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Answer:
     """A refusal by a server.
 
     Attributes:
-        code: the name of the error as the server gives it; the status if the answer had no body.
-        status: of HTTP.
-        request: the operation of S3, for example PutObject; empty for other protocols.
-        message: the server's words.
+        code: the server's name of the error; the status if the answer had no body.
+        status: status of HTTP.
+        request: operation of S3, for example PutObject; empty for other protocols.
+        message: message of the server.
     """
 
     code: str | None = None
@@ -59,7 +59,7 @@ THROTTLING = {
 
 
 def answer_of(error: BaseException) -> Answer:
-    """Return the answer that an error was made from; an empty one if no server answered."""
+    """Return the answer that caused an error; an empty one if no server answered."""
     found = [answer for answer in map(_answer, links(error)) if answer is not None]
     others = [answer for answer in found if answer.request != _TIDYING]
     return (others or found or [Answer()])[0]
@@ -68,10 +68,10 @@ def answer_of(error: BaseException) -> Answer:
 def _answer(link: BaseException) -> Answer | None:
     response = getattr(link, "response", None)
     if isinstance(response, dict):  # botocore's
-        said = response.get("Error", {})
+        details = response.get("Error", {})
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        message = " ".join(str(said.get("Message") or "").split())[:300]
-        return Answer(said.get("Code"), status, getattr(link, "operation_name", ""), message)
+        message = " ".join(str(details.get("Message") or "").split())[:300]
+        return Answer(details.get("Code"), status, getattr(link, "operation_name", ""), message)
     status = getattr(link, "status", None)  # aiohttp's
     if isinstance(status, int) and status >= 300:
         return Answer(None, status, "", str(getattr(link, "message", ""))[:300])

@@ -1,6 +1,6 @@
-"""Mistakes in the configuration of the AWS clients, named by the variable or the file that they come from.
+"""Mistakes in the configuration of the AWS clients, with the variable or the file of their origin.
 
-The clients find them before they send a request, so no server is at fault and no waiting helps.
+The clients find them before they send a request, so no server is at fault and a wait does not help.
 """
 
 import os
@@ -11,13 +11,13 @@ from hardviews.failures import links
 
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
-# Errors of botocore, by the names of their classes, for which the network or a server is at fault.
+# Errors of botocore, by the names of their classes, caused by the network or a server.
 _OUTSIDE = {
     *("HTTPClientError", "ConnectionError", "IncompleteReadError", "ChecksumError", "FlexibleChecksumError"),
     *("AwsChunkedWrapperError", "UnseekableStreamError", "CapacityNotAvailableError", "WaiterError"),
     *("CredentialRetrievalError", "MetadataRetrievalError", "TokenRetrievalError"),
 }
-# Errors of botocore for an address of which it makes no request.
+# Errors of botocore for an address to which it sends no request.
 _ADDRESS = {
     *("ParamValidationError", "InvalidHostLabelError", "InvalidDNSNameError", "UnsupportedS3ArnError"),
     *("UnsupportedOutpostResourceError", "UnsupportedS3AccesspointConfigurationError"),
@@ -37,9 +37,9 @@ def settings() -> tuple[tuple[str, str], ...]:
 
 
 def mistake_in_keys() -> str | None:
-    """Return the reason, with a remedy, for which keys in the environment can be no keys, or None.
+    """Return why keys in the environment cannot be keys, with a remedy, or None.
 
-    A line break at the end of a key comes from a file that it was copied from.
+    A line break at the end of a key comes from the file that it was copied from.
     """
     for name in (*KEYS, "AWS_SESSION_TOKEN"):
         if re.search(r"\s", os.environ.get(name, "")):
@@ -48,7 +48,7 @@ def mistake_in_keys() -> str | None:
 
 
 def mistake(error: BaseException) -> str | None:
-    """Return the mistake in the configuration that an error of the AWS clients is about, with a remedy, or None."""
+    """Return the mistake in the configuration behind an error of the AWS clients, with a remedy, or None."""
     for link in links(error):
         found = _mistake(link)
         if found is not None:
@@ -57,12 +57,12 @@ def mistake(error: BaseException) -> str | None:
 
 
 def is_of_address(error: BaseException) -> bool:
-    """Return whether the AWS clients make no request of an address."""
+    """Return whether an error means that the AWS clients could not use an address."""
     return any(type(link).__name__ in _ADDRESS for link in links(error))
 
 
 def region_of_unknown_host() -> str:
-    """Return a sentence about the region if the name of the host is made of it, else nothing."""
+    """Return a sentence about the region if the name of the host contains it, else nothing."""
     name = _first(_REGIONS)
     return (
         f" The name is made of the region: {name} is {os.environ[name]!r}." if name and not _first(_ENDPOINTS) else ""
@@ -70,7 +70,7 @@ def region_of_unknown_host() -> str:
 
 
 def proxy() -> str:
-    """Return a sentence about the proxy that requests go through, if the environment names one."""
+    """Return a sentence about the proxy of requests, if the environment names one."""
     name = _first(_PROXIES)
     return f" Requests go through the proxy that {name} names: check it too, or unset it." if name else ""
 
@@ -80,7 +80,7 @@ def _mistake(link: BaseException) -> str | None:
     text = " ".join(str(link).split())[:300]
     modules = _modules(link.__traceback__)
     if isinstance(link, OSError):
-        # Also a program of `credential_process` that does not exist: another module starts it.
+        # This includes a missing program of `credential_process`, which another module starts.
         below = link.filename is not None and any(map(_is_client, modules))
         return _of_file(link, text) if below or (modules and _is_client(modules[-1])) else None
     if "BotoCoreError" not in names and not (modules and _is_client(modules[-1])):
@@ -123,7 +123,7 @@ def _mistake(link: BaseException) -> str | None:
 
 
 def _modules(trace: TracebackType | None) -> list[str]:
-    """Return the names of the modules that an error has passed, the one that raised it last."""
+    """Return the names of the modules in an error's traceback; the last one raised it."""
     modules = []
     while trace is not None:
         modules.append(str(trace.tb_frame.f_globals.get("__name__", "")))

@@ -9,14 +9,14 @@ from hardviews.errors import UserError
 from hardviews.failures import of_machine
 from hardviews.storage.failures import DiskFailure
 
-# How to choose another folder for temporary files, for `in_words`.
+# The way to choose another folder for temporary files, for `in_words`.
 TEMPORARY_FOLDER = "TMPDIR names another folder for temporary files."
-_PROBE = 64 * 1024  # bytes: a full disk still makes empty files
+_PROBE = 64 * 1024  # bytes to write: a full disk still makes empty files
 
 
 @contextmanager
 def in_words(place: str, instead: str = "") -> Iterator[None]:
-    """Raise a failure of a disk inside as a DiskFailure; other errors pass as they are.
+    """Raise a failure of a disk in the block as a DiskFailure; other errors pass unchanged.
 
     Args:
         place: file or folder in use.
@@ -29,7 +29,7 @@ def in_words(place: str, instead: str = "") -> Iterator[None]:
         yield
     except UserError:
         raise
-    except BaseException as error:  # torch's CheckpointException is no Exception
+    except BaseException as error:  # torch's CheckpointException is not an Exception
         if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
             raise
         remedy = of_machine(error, place)
@@ -39,7 +39,7 @@ def in_words(place: str, instead: str = "") -> Iterator[None]:
 
 
 def room(path: str) -> int | None:
-    """Return the bytes that this process may still write on the disk of a path, None if it does not say.
+    """Return the bytes that this process may still write on the disk of a path, None if unknown.
 
     The path need not exist yet.
     """
@@ -58,12 +58,12 @@ def nearest(path: str) -> str:
     return path
 
 
-# Folders that this process has made: of these alone, an empty one may be removed with what was in it.
+# Folders that this process has made: only these may be removed once they are empty.
 _made: set[str] = set()
 
 
 def make_folder(path: str) -> None:
-    """Make a folder and those above it that are missing; `remove_made` takes them back.
+    """Make a folder and the missing folders above it; `remove_made` removes them again.
 
     Raises:
         OSError: it cannot be made.
@@ -89,9 +89,9 @@ def remove_made(path: str) -> None:
 
 
 def try_folder(folder: str) -> None:
-    """Write a little into a folder and take it back.
+    """Write a small file into a folder and remove it.
 
-    Permission bits do not tell: root, read-only mounts, full disks, quotas.
+    Permission bits are not enough: there are root, read-only mounts, full disks and quotas.
 
     Raises:
         OSError: it cannot be written.

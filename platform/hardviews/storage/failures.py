@@ -1,4 +1,4 @@
-"""Classification of a store's failures: those that pass by themselves, and what to do about the others."""
+"""Classification of a store's failures: those that pass by themselves, and remedies for the others."""
 
 import os
 import socket
@@ -12,11 +12,11 @@ from hardviews.storage.url import protocol_of
 
 
 class Unreachable(UserError):
-    """A store did not give, or take, a file, for as long as was waited for it."""
+    """A store did not return or accept a file within the time of waiting."""
 
 
 class Refused(UserError):
-    """A store will not give, or take, a file, however often it is asked."""
+    """A store will never return or accept a file; more attempts are useless."""
 
     needs = Needs.USER
 
@@ -26,7 +26,7 @@ class Misconfigured(Refused):
 
 
 class Denied(Refused):
-    """A right is missing. For reading, S3 answers so too if there is no such file and s3:ListBucket is missing."""
+    """A right is missing. S3 gives the same answer to a read of a missing file without s3:ListBucket."""
 
 
 class Unsupported(Refused):
@@ -40,7 +40,7 @@ class NoBucket(UserError):
 
 
 class DiskFailure(UserError):
-    """A disk of this machine did not give, or take, a file."""
+    """A disk of this machine could not read or write a file."""
 
 
 CONDITIONAL = (
@@ -48,10 +48,10 @@ CONDITIONAL = (
     "overwrite each other's data. Use a server that has them; docs/s3.md says which requests are needed."
 )
 
-# Answers that the next try may not get, although they are no server errors.
+# Answers that may pass with the next attempt, although they are not server errors.
 _PASSING = {"RequestTimeout", "OperationAborted", "NoSuchUpload", "InternalError", "ServiceUnavailable"}
 _PASSING_STATUS = {408, 409, 425, 429}
-# Damage on the way, or a server that never takes it: so many tries tell.
+# Damage on the way, or a server that never accepts it: several attempts show which.
 _DOUBTFUL = {"BadDigest", "IncompleteBody", "ResponseParserError"}
 _DOUBTFUL_TRIES = 3
 # A server that does not know a request, a header or a checksum.
@@ -74,9 +74,9 @@ _PAYER = "FSSPEC_S3_REQUESTER_PAYS"
 
 
 def verdict(error: Exception, url: str, name: str, tries: int = 1) -> UserError | None:
-    """What to tell the user of a failure that trying again cannot heal, or None for one that may pass.
+    """Return the error for a failure that another attempt cannot solve, or None for one that may pass.
 
-    `name` is the file that was asked for in the folder at `url`; `tries` is how often that failed so far.
+    `name` is the requested file in the folder at `url`; `tries` is the number of failed attempts so far.
     """
     if isinstance(error, UserError):
         return error
@@ -100,8 +100,8 @@ def verdict(error: Exception, url: str, name: str, tries: int = 1) -> UserError 
         )
     if code == "SignatureDoesNotMatch":
         return Refused(
-            f"{endpoint()} refused the signature of a request for {name}: the secret key is not that of the access "
-            f"key. Correct {_KEYS}."
+            f"{endpoint()} refused the signature of a request for {name}: the secret key does not belong to the "
+            f"access key. Correct {_KEYS}."
         )
     if code in ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"):
         return Refused(f"The session token for {url} has expired. Renew AWS_SESSION_TOKEN and start again.")
@@ -120,7 +120,7 @@ def verdict(error: Exception, url: str, name: str, tries: int = 1) -> UserError 
     if "CERTIFICATE_VERIFY_FAILED" in text or "WRONG_VERSION_NUMBER" in text:
         return Refused(
             f"{endpoint()} cannot be talked to over TLS ({_short(error)}). Give an endpoint that begins with http:// "
-            "where the server has no TLS; name the authority that signed its certificate with AWS_CA_BUNDLE."
+            "if the server has no TLS; name the authority that signed its certificate with AWS_CA_BUNDLE."
         )
     if s3 and (isinstance(error, ValueError) or aws.is_of_address(error)) and "ResponseParserError" not in kinds:
         return Refused(f"{url} is not an address of a file store ({_short(error)}). Write s3://bucket/folder.")
@@ -142,15 +142,15 @@ def verdict(error: Exception, url: str, name: str, tries: int = 1) -> UserError 
 
 
 def lacks(answer: Answer) -> bool:
-    """Whether a server does not know the request, or something in it."""
+    """Return whether a server does not know the request, or something in it."""
     if answer.code in _LACKS or answer.status in _LACKS_STATUS:
         return True
-    # What is written is never missing: a server that says so is not one of files.
+    # A written file cannot be missing: a server with this answer is not a file server.
     return answer.request in _WRITES and answer.status == 404
 
 
 def in_words(error: Exception, url: str) -> str:
-    """What a passing failure was, in a few words."""
+    """Return a description of a passing failure, in a few words."""
     kinds = {type(link).__name__ for link in links(error)}
     place = endpoint() if protocol_of(url) == "s3" else url
     if kinds & _CREDENTIALS:
@@ -172,7 +172,7 @@ def in_words(error: Exception, url: str) -> str:
 
 
 def advice(error: Exception, url: str) -> str:
-    """What to do about a failure that did not pass in the time that was waited."""
+    """Return a remedy for a failure that did not pass within the time of waiting."""
     answer = answer_of(error)
     if answer.throttled:
         return (
@@ -192,7 +192,7 @@ def advice(error: Exception, url: str) -> str:
 
 
 def is_unknown_host(error: BaseException) -> bool:
-    """Whether the names' server answered that there is no such name, rather than not at all."""
+    """Return whether the name server answered that there is no such name; false if it did not answer."""
     numbers = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
     found: list[object] = []
     for link in links(error):
@@ -201,7 +201,7 @@ def is_unknown_host(error: BaseException) -> bool:
 
 
 def is_taken(error: BaseException) -> bool:
-    """Whether a file that was to be new exists already. s3fs knows this from AWS's wording alone."""
+    """Return whether a new file exists already; s3fs recognises only AWS's wording of this error."""
     return isinstance(error, FileExistsError) or answer_of(error).code in ("PreconditionFailed", "412")
 
 

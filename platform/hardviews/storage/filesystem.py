@@ -1,4 +1,4 @@
-"""This process's fsspec file systems: made on first use, and never carried across a fork."""
+"""The fsspec file systems of this process: made on first use, and never kept across a fork."""
 
 import os
 import threading
@@ -7,11 +7,10 @@ from typing import Any
 from hardviews.errors import UserError
 from hardviews.storage import aws
 
-# How long a connection may take, and how long one may be silent: the clients' own defaults notice a stalled server
-# after a minute. Tries are counted and waited for in one place, `Patience`: fifteen tries inside each of ours would
-# take longer than anyone asked for.
-# Over HTTPS the client sends a checksum of what it uploads, and no signature of it; so it is to do over HTTP, where
-# signing took a quarter of the time that a core spends on a checkpoint.
+# Limits of the time to connect, and of silence: with the clients' own defaults a stalled server is noticed after a
+# minute. Attempts are counted in one place, `Patience`: fifteen attempts inside each of ours would take too long. Over
+# HTTPS the client sends a checksum of an upload, and no signature of it. It must do the same over HTTP: the signature
+# took a quarter of a core's time for a checkpoint.
 _CONFIG = {
     "connect_timeout": 5,
     "read_timeout": 20,
@@ -21,7 +20,7 @@ _CONFIG = {
 
 _systems: dict[tuple[Any, ...], Any] = {}
 _lock = threading.Lock()
-# What a parent process made. It is kept, since being collected it would close connections that are the parent's.
+# Objects of a parent process. They are kept: their deletion would close the parent's connections.
 _inherited: list[Any] = []
 
 
@@ -36,9 +35,10 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def file_system(protocol: str) -> Any:
-    """The fsspec file system of a protocol, for S3 with the endpoint and credentials of the AWS environment.
+    """Return the fsspec file system of a protocol, for S3 with the endpoint and credentials of the AWS environment.
 
-    Raises UserError where fsspec knows no such protocol.
+    Raises:
+        UserError: fsspec has no such protocol.
     """
     # The client reads the environment once; a process that changes it (a notebook) gets another client.
     key = (protocol, aws.settings() if protocol == "s3" else ())
@@ -49,18 +49,18 @@ def file_system(protocol: str) -> Any:
 
 
 def endpoint() -> str:
-    """The address of the S3 server that this process talks to, for messages."""
+    """Return the address of the S3 server that this process talks to, for messages."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "Amazon S3"
 
 
 def _make(protocol: str) -> Any:
-    # Imported here: with it comes a second of imports for S3, which a local run has no use for.
+    # Imported here: it takes a second of imports for S3, which a local run does not need.
     import fsspec
 
-    # A listing kept from before would hide what another process wrote since.
+    # A cached listing would hide later files of other processes.
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if protocol == "s3":
-        region = os.environ.get("AWS_REGION")  # botocore reads AWS_DEFAULT_REGION alone
+        region = os.environ.get("AWS_REGION")  # botocore reads only AWS_DEFAULT_REGION
         options |= {"config_kwargs": _CONFIG, "client_kwargs": {"region_name": region} if region else {}}
     try:
         if protocol == "s3":

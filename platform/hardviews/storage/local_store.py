@@ -38,7 +38,7 @@ class LocalStore:
         return LocalStore(self.path, self.url)
 
     def close(self) -> None:
-        """Do nothing: a local folder is not waited for."""
+        """Do nothing: there are no waits for a local folder."""
 
     # Reading
 
@@ -131,7 +131,7 @@ class LocalStore:
             fill(temporary)
             os.chmod(temporary, 0o644)
             if new:
-                os.link(temporary, target)  # unlike a rename, refuses a name that is taken
+                os.link(temporary, target)  # unlike a rename, it refuses an existing name
                 os.unlink(temporary)
             else:
                 os.replace(temporary, target)

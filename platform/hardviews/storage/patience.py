@@ -1,4 +1,4 @@
-"""Try again for as long as a failure may pass, and say what is being waited for."""
+"""Repeated attempts while a failure may pass, with messages about the wait."""
 
 import logging
 import os
@@ -13,13 +13,13 @@ from hardviews.storage.failures import Unreachable, advice, in_words, is_unknown
 
 T = TypeVar("T")
 
-STARTING = 60.0  # seconds: what a command waits for a store that does not answer
-TRAINING = 600.0  # seconds: what a running training waits, for a store that is restarted
+STARTING = 60.0  # seconds that a command waits for a store that does not answer
+TRAINING = 600.0  # seconds that a running training waits for a store, enough for a restart of it
 VARIABLE = "HARDVIEWS_PATIENCE"  # environment variable: seconds in place of STARTING
 FIRST_PAUSE = 0.2  # seconds; doubles with every try, and the pause is drawn uniformly below it ("full jitter")
-UNKNOWN_HOST = 15.0  # seconds that a command which starts waits for a name that nobody knows
-LONGEST_PAUSE = 5.0  # a store that is back should not be kept waiting
-FIRST_WORD = 10.0  # seconds of failures after which the log says what is waited for
+UNKNOWN_HOST = 15.0  # seconds that a starting command waits for an unknown host name
+LONGEST_PAUSE = 5.0  # seconds; a store that is back should be used soon
+FIRST_WORD = 10.0  # seconds of failures until the log reports the wait
 NEXT_WORD = 30.0  # seconds between such lines, over all threads of a process
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ _told = {"at": -NEXT_WORD}
 
 
 def usual(variables: Mapping[str, str] = os.environ) -> float:
-    """Return the seconds that a command which starts waits for a store: HARDVIEWS_PATIENCE, or a minute.
+    """Return the seconds that a starting command waits for a store: HARDVIEWS_PATIENCE, or a minute.
 
     Raises:
         UserError: the environment variable is not a number of seconds.
@@ -38,7 +38,7 @@ def usual(variables: Mapping[str, str] = os.environ) -> float:
 
 
 class Patience:
-    """How long passing failures are waited out; counts the calls and those that were repeated."""
+    """The time of waiting for passing failures; counts calls and repeated calls."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -46,17 +46,19 @@ class Patience:
         self.retries = 0
         self._lock = threading.Lock()
         self._over = threading.Event()
-        # Not the global generator: fetching must not move the random numbers of training.
+        # Not the global generator: a fetch must not change the random numbers of training.
         self._jitter = random.Random()
 
     def end(self) -> None:
-        """Wait for nothing any more: what is being waited for fails at once."""
+        """Stop waiting: present waits fail at once."""
         self._over.set()
 
     def call(self, function: Callable[[], T], url: str, name: str) -> T:
-        """Call, again after a pause where the failure may pass.
+        """Call a function, and again after a pause if the failure may pass.
 
-        Raises FileNotFoundError for a missing file, UserError in words where it cannot pass or did not in time.
+        Raises:
+            FileNotFoundError: the file is missing.
+            UserError: the failure cannot pass, or did not pass in time.
         """
         began, tries = time.monotonic(), 0
         while True:
@@ -66,18 +68,18 @@ class Patience:
                 result = function()
             except Exception as error:
                 tries += 1
-                told = verdict(error, url, name, tries)
-                if told is not None:
-                    raise told from error
+                refusal = verdict(error, url, name, tries)
+                if refusal is not None:
+                    raise refusal from error
                 if isinstance(error, FileNotFoundError | FileExistsError | IsADirectoryError | NotADirectoryError):
                     raise
-                # A mistake in our own code: every client has errors of its own for a broken connection, none of these.
+                # A mistake in our own code: clients never raise these for a broken connection.
                 if isinstance(error, TypeError | NameError):
                     raise
                 pause = self._jitter.uniform(0.0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(tries, 10)))
                 waited = time.monotonic() - began
                 words = in_words(error, url)
-                # A running training waits longer: the name of a service may go and come back with it.
+                # A running training waits longer: the name of a service may disappear during its restart.
                 unknown = is_unknown_host(error) and self.seconds <= STARTING
                 most = min(self.seconds, UNKNOWN_HOST) if unknown else self.seconds
                 if waited + pause > most or self._over.is_set():

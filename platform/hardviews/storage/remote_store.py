@@ -19,16 +19,16 @@ from hardviews.storage.url import protocol_of
 
 T = TypeVar("T")
 
-PART = 8 * 2**20  # bytes per request of a large file, up and down
-IN_FLIGHT = 6  # parts of one file at once: with PART, the bound of a transfer's memory
+PART = 8 * 2**20  # bytes per request of a large file, for upload and download
+IN_FLIGHT = 6  # parts of one file at once; times PART, the bound of a transfer's memory
 
 
 class RemoteStore:
     """A folder that fsspec reaches. `hardviews.storage.store.Store` is its contract.
 
-    The fsspec instance is made on first use in each process. It is never carried across a fork or a pickle: connections
-    and event loops do not survive either. Failures that may pass are waited out, in jittered pauses, for `patience`
-    seconds a call. After `patience`, or `close`, a failure is `Unreachable`. Other failures are a UserError at once.
+    The fsspec instance is made on first use in each process. It is never kept across a fork or a pickle, which
+    connections and event loops do not survive. If a failure may pass, calls are repeated for `patience` seconds, with
+    random pauses. After `patience`, or `close`, a failure is `Unreachable`. Other failures are a UserError at once.
     """
 
     local = False
@@ -108,10 +108,11 @@ class RemoteStore:
     def download(self, file: str, target: str, size: int) -> None:
         """Copy a file to a path of this machine in concurrent ranged requests, each retried alone.
 
-        Raises as `read`; OSError if the disk is full.
+        Raises:
+            OSError: the disk is full; otherwise the errors of `read`.
         """
         descriptor = os.open(target, os.O_RDWR | os.O_CREAT, 0o644)
-        # Few threads, each with one part: memory stays bounded whatever the file's size.
+        # Few threads, each with one part: memory stays bounded for any size of file.
         pool = ThreadPoolExecutor(min(IN_FLIGHT, max(1, -(-size // PART))), "part")
         try:
 
@@ -140,14 +141,16 @@ class RemoteStore:
         except (FileNotFoundError, NotADirectoryError):
             return {}
         entries = {str(entry["name"]).rstrip("/"): entry for entry in found if entry["type"] == kind}
-        entries.pop(str(self.fs()._strip_protocol(self.url)), None)  # a console's placeholder for the folder itself
+        entries.pop(
+            str(self.fs()._strip_protocol(self.url)), None
+        )  # placeholder for the folder itself, made by a web console
         return {path.rsplit("/", 1)[-1]: entry for path, entry in entries.items()}
 
     # Writing
 
     def write(self, file: str, data: bytes, new: bool = False) -> None:
         self._check_kind()
-        # S3 has conditional writes; elsewhere fsspec ignores the mode, or looks first.
+        # S3 has conditional writes; for other protocols fsspec ignores the mode, or looks first.
         mode = {"mode": "create"} if new else {}
         name, tries = self.name(file), 0
 
@@ -163,7 +166,7 @@ class RemoteStore:
                     ) from error
                 if not (new and is_taken(error)):
                     raise
-                # An answer may get lost after the write: then the file that is there is ours.
+                # An answer may get lost after the write: then the existing file is ours.
                 if tries == 1 or self.fs().cat_file(name, **self._whole()) != data:
                     raise FileExistsError(f"{name} exists already") from error
 
@@ -199,7 +202,7 @@ class RemoteStore:
         for file in files:
             self.remove(f"{folder}/{file}")
         if self._s3:
-            # S3 has no folders, but some servers keep one as an empty file until that is deleted too.
+            # S3 has no folders, but some servers keep a folder as an empty file until it is deleted too.
             parents = {file.rsplit("/", number)[0] for file in files for number in range(1, file.count("/") + 1)}
             for parent in [*sorted(parents, key=len, reverse=True), ""]:
                 self.remove(f"{folder}/{parent}/" if parent else f"{folder}/")
@@ -208,10 +211,10 @@ class RemoteStore:
         """Do nothing: a remote folder is the common start of its files' names."""
 
     def check_writable(self) -> None:
-        # A listing fails if the bucket is missing, a write if the right is.
+        # A listing fails if the bucket is missing, a write if the right is missing.
         self.files()
         probe = f".hardviews-{uuid.uuid4().hex}"
-        # The deletion comes first: it needs a right of its own, and S3 checks that even if there is no such file.
+        # The deletion comes first: it needs its own right, which S3 checks even if there is no such file.
         with contextlib.suppress(Unsupported):  # the write raises it too, with the better message
             self.remove(probe)
         self.write(probe, b"may this process write here?\n")
@@ -222,7 +225,7 @@ class RemoteStore:
             self.remove(probe)
 
     def _check_conditional(self, probe: str) -> None:
-        """Raise Unsupported if the server makes a file anew that exists: an old one ignores the condition."""
+        """Raise Unsupported if the server overwrites an existing file: old servers ignore the condition."""
         try:
             self.write(probe, b"may it write here twice?\n", new=True)
         except FileExistsError:
@@ -239,6 +242,6 @@ class RemoteStore:
 
     def _call(self, function: Callable[[], T], file: str) -> T:
         if self._pid != os.getpid():
-            # After a fork: a lock or an event of the parent's may be held for ever.
+            # After a fork: a lock or an event of the parent may be held for ever.
             self._calls = Patience(self.patience)
         return self._calls.call(function, self.url, self.name(file) if file else self.url)

@@ -1,4 +1,4 @@
-"""The client of S3: s3fs, with an end to every request and questions that need no listing."""
+"""The client of S3: s3fs, with a time limit for every request, and checks that need no listing."""
 
 import asyncio
 import logging
@@ -8,12 +8,12 @@ from aiobotocore.session import AioSession
 from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
 
-_ANSWER = 30.0  # seconds in which a request has to be answered, beside its body
-_SLOWEST = 32 * 1024  # bytes per second that an upload has to make
-_NO_REASON = {"400", "403", "404", "405"}  # the only codes that an answer without a body can have, as one to HEAD
+_ANSWER = 30.0  # seconds until the answer to a request, without the time for its body
+_SLOWEST = 32 * 1024  # least speed of an upload in bytes per second
+_NO_REASON = {"400", "403", "404", "405"}  # possible codes of an answer without a body, such as one to HEAD
 
 
-# It logs the traceback of credentials that cannot be refreshed, whose error is raised too.
+# It logs the traceback of credentials that cannot be refreshed, although the error is raised too.
 logging.getLogger("aiobotocore.credentials").setLevel(logging.CRITICAL)
 
 
@@ -23,11 +23,11 @@ class S3(S3FileSystem):  # type: ignore[misc]
     session: Any
 
     async def set_session(self, refresh: bool = False, kwargs: dict[str, Any] | None = None) -> Any:
-        """Connect; as `S3FileSystem.set_session`."""
+        """Connect, like `S3FileSystem.set_session`."""
         if self.session is None:
             self.session = AioSession(**self.kwargs)
-            # A request that waits for the server's "100 Continue" has no timeout in aiohttp: if the connection is cut
-            # then without a word, it waits for ever. The bodies of refused requests cost less.
+            # aiohttp has no timeout for a request that waits for the server's "100 Continue": if the connection is cut
+            # silently, it waits for ever. To send the bodies of refused requests costs less.
             self.session.register("before-call.s3", _without_expect)
         return await super().set_session(refresh)
 
@@ -38,7 +38,7 @@ class S3(S3FileSystem):  # type: ignore[misc]
     async def _call_s3(self, method: str, *more: Any, **words: Any) -> Any:
         body = words.get("Body")
         seconds = _ANSWER + (len(body) / _SLOWEST if isinstance(body, bytes | bytearray | memoryview) else 0.0)
-        # The client's own timeout begins when the body is sent, and a frozen server takes none.
+        # The client's own timeout begins after the body is sent, and a frozen server does not receive it.
         async with asyncio.timeout(seconds):
             return await super()._call_s3(method, *more, **words)
 
@@ -47,7 +47,8 @@ class S3(S3FileSystem):  # type: ignore[misc]
     async def _length(self, path: str) -> int:
         """Return the bytes of a file by requests for that file alone, which need no right to list.
 
-        Raises as other requests do; FileNotFoundError if there is no such file.
+        Raises:
+            FileNotFoundError: there is no such file; otherwise the errors of other requests.
         """
         bucket, key, _ = self.split_path(path)
         try:
@@ -56,7 +57,7 @@ class S3(S3FileSystem):  # type: ignore[misc]
             answer = getattr(error.__cause__, "response", {})
             if answer.get("Error", {}).get("Code") not in _NO_REASON:
                 raise
-        # Only an answer with a body has a reason: a missing bucket, a wrong key, an expired token, no right.
+        # Only an answer with a body has a reason: a missing bucket, a wrong key, an expired token, a missing right.
         try:
             first = await self._call_s3("get_object", Bucket=bucket, Key=key, Range="bytes=0-0")
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Folders for files on their way between this machine and a store, which no killed process leaves behind for good."""
+"""Folders for files on their way between this machine and a store, removed even after a process is killed."""
 
 import fcntl
 import os
@@ -15,9 +15,9 @@ _LOCK = ".lock"
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """Yield an empty folder, removed afterwards; those that killed processes left are removed before.
+    """Yield an empty folder, removed afterwards; folders of killed processes are removed before.
 
-    A live process holds a lock inside its folder, which goes with it however it ends.
+    A live process holds a lock inside its folder; any end of the process releases the lock.
 
     Raises:
         DiskFailure: no folder can be made.
@@ -32,8 +32,8 @@ def scratch() -> Iterator[Path]:
         try:
             with open(outer / _LOCK, "w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                # Between its making and its locking another process may have taken it for abandoned. That one held
-                # the lock while it removed the folder, so what is there now stays.
+                # Before it was locked, another process may have taken it for abandoned. That process held the lock
+                # while it removed the folder, so an existing folder stays.
                 if not (outer / _LOCK).exists():
                     continue
                 folder = outer / "files"

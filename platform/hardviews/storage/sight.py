@@ -1,4 +1,4 @@
-"""Looks at places from a machine that need not see them: the reasons for which a job that uses them would end."""
+"""Checks of places from a machine that may not see them, for reasons that would end a job that uses them."""
 
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -9,27 +9,27 @@ from hardviews.storage.url import protocol_of
 
 T = TypeVar("T")
 
-PATIENCE = 3.0  # seconds that a store is waited for
+PATIENCE = 3.0  # seconds to wait for a store
 
 
 class Remark(str):
-    """A sentence among reasons that is none: the job can begin, and does what the sentence says."""
+    """A sentence among reasons that does not refuse the job: the job can begin, and does as the sentence says."""
 
 
 class Unseen(Exception):
-    """A place cannot be seen from here; the message says why."""
+    """A place cannot be seen from here; the message is the reason."""
 
 
 def remote(url: str) -> bool:
-    """Return whether an address names an object store: other places are those of the machine that runs the job."""
+    """Return whether an address names an object store: other places are on the machine that runs the job."""
     return protocol_of(url) == "s3"
 
 
 def seen(look: Callable[[], T]) -> T:
-    """Return what a look at a store returns.
+    """Return the result of a look at a store.
 
     Raises:
-        UserError: as the look, for a reason that holds on every machine.
+        UserError: the look raises it, for a reason that holds on every machine.
         Unseen: the store does not answer or refuses us. Processes elsewhere, with other credentials, may see it.
     """
     try:
@@ -39,10 +39,10 @@ def seen(look: Callable[[], T]) -> T:
 
 
 def reasons(look: Callable[[], object]) -> Iterator[str]:
-    """Yield the message of the user's mistake that a look shows, if any.
+    """Yield the message of the user's mistake in a look, if any.
 
     Raises:
-        Unseen: as `seen`.
+        Unseen: as in `seen`.
     """
     try:
         seen(look)

@@ -23,7 +23,7 @@ class Store(Protocol):
 
     @property
     def url(self) -> str:
-        """Address of the folder as the user wrote it, without a slash at its end."""
+        """Address of the folder as the user wrote it, without a final slash."""
 
     @property
     def path(self) -> str | None:
@@ -52,17 +52,17 @@ class Store(Protocol):
         """Return the store of a folder in this one."""
 
     def patient(self, seconds: float | None) -> "Store":
-        """Return another store of the same folder, with another patience; None as of `open_store`."""
+        """Return another store of the same folder, with another patience; None as in `open_store`."""
 
     def close(self) -> None:
-        """Give up the present waits of this store, and wait for nothing later."""
+        """End the present waits of this store, and make no later ones."""
 
     # Reading
 
     def size(self, file: str) -> int | None:
         """Return the bytes in a file, or None if there is no such file.
 
-        Needs no right to list. Without that right, S3 denies files that do not exist: `Denied`.
+        This needs no right to list. Without that right, S3 denies files that do not exist: `Denied`.
         """
 
     def sizes(self) -> Mapping[str, int]:
@@ -96,7 +96,7 @@ class Store(Protocol):
         """Publish a file of this machine whole or not at all; `move` removes the source afterwards."""
 
     def staging(self, folder: str) -> AbstractContextManager[Path]:
-        """Yield a folder of this machine; the files in it are those of a folder of this store after the block.
+        """Yield a folder of this machine; after the block its files are in a folder of this store.
 
         If the block fails, a local folder keeps its files, and nothing is sent to a remote one.
         """
@@ -114,16 +114,17 @@ class Store(Protocol):
         """Delete a folder and everything in it, if it exists."""
 
     def remove_if_empty(self) -> None:
-        """Delete the folder of this store itself if nothing is in it, and those above it that this process has made."""
+        """Delete the folder of this store itself if it is empty, and folders above it that this process has made."""
 
     def check_writable(self) -> None:
-        """Raise UserError if files cannot be written and removed here; leaves nothing, makes no folder."""
+        """Raise UserError if files cannot be written and removed here; leave no file, make no folder."""
 
 
 def open_store(url: str, patience: float | None = None) -> Store:
     """Return the store of a folder by its path or URL; nothing is read yet.
 
-    patience: seconds that each request waits for a remote store to recover; None for HARDVIEWS_PATIENCE, or a minute.
+    `patience` is the time in seconds that each request waits for a remote store to recover; None for
+    HARDVIEWS_PATIENCE, or a minute.
 
     Raises:
         UserError: the URL is mistyped, or HARDVIEWS_PATIENCE is not a number.
@@ -137,10 +138,10 @@ def open_store(url: str, patience: float | None = None) -> Store:
 
 
 def check_writable(option: str, url: str, patience: float | None = None) -> None:
-    """Refuse a place that cannot be written, by the option that names it; leaves nothing there, makes no folder.
+    """Refuse a place that cannot be written, by the option that names it; leave no file, make no folder.
 
     Raises:
-        UserError: naming the option and the place.
+        UserError: the place is refused; the message names it and the option.
     """
     try:
         open_store(url, patience).check_writable()

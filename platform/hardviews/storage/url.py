@@ -1,4 +1,4 @@
-"""What a URL names: a folder of this machine, or a place that fsspec reaches."""
+"""The meaning of a URL: a folder of this machine, or a place that fsspec reaches."""
 
 import os
 import re
@@ -6,7 +6,7 @@ import re
 from hardviews.checked import at_least, number
 from hardviews.errors import UserError
 
-# Words before a colon that nobody means as the name of a folder. Any other word may be one, as in `run:1`.
+# Words before a colon that are never meant as the name of a folder. Any other word may be, as in `run:1`.
 _SCHEMES = [
     *("s3", "s3a", "s3n", "gs", "gcs", "r2", "az", "abfs", "abfss", "adl", "wasb", "wasbs", "oss", "cos", "minio"),
     *("http", "https", "ftp", "ftps", "sftp", "ssh", "scp", "smb", "nfs", "hdfs", "webhdfs", "dbfs", "hf"),
@@ -18,19 +18,19 @@ _PLACES = {
     **dict.fromkeys(("http", "https", "ftp", "ftps", "sftp", "ssh", "smb"), "host"),
 }
 _KNOWN = "|".join(sorted(_SCHEMES, key=len, reverse=True))
-_WHOLE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # as an address begins; one letter is a drive of Windows
+_WHOLE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # begin of an address; one letter is a drive of Windows
 _ONE_SLASH = re.compile(r"([A-Za-z][A-Za-z0-9+.@-]*):[/\\]")
 _NO_SLASH = re.compile(rf"({_KNOWN})\s*:", re.IGNORECASE)
 _OTHER_SIGN = re.compile(rf"({_KNOWN})\s*[;:.,]*[/\\]{{2}}", re.IGNORECASE)
 
 
 def protocol_of(url: str) -> str:
-    """The fsspec protocol of a URL; "file" for a plain path."""
+    """Return the fsspec protocol of a URL; "file" for a plain path."""
     return url.split("://", 1)[0] if "://" in url else "file"
 
 
 def local_path(url: str) -> str | None:
-    """The path that a URL names on this machine, or None where it names another place."""
+    """Return the path that a URL names on this machine, or None if it names another place."""
     if protocol_of(url) in ("file", "local"):
         return os.path.abspath(os.path.expanduser(url.split("://", 1)[-1]))
     return None
@@ -145,7 +145,7 @@ def cache_bound() -> int | None:
 
 
 def cache_room(disk: int) -> int:
-    """The most bytes that a cache of shards may take on a disk of so many bytes that is removed with its process.
+    """Return the most bytes for a cache of shards on a disk of `disk` bytes that is removed with its process.
 
     The rest is for tables of datasets and for the tracking record.
     """

@@ -1,17 +1,15 @@
 """Adversarial views: perturbed within a pixel bound so that the method's loss rises.
 
-FGSM (Goodfellow et al. 2015, section 4) for one step, PGD (Madry et al. 2018, equation 1) for more; on
-self-supervised losses: HEXA (Li et al. 2020), CLAE (Ho & Vasconcelos 2020). The attack is untargeted, sees
-the target encodings as constants, and is followed by a training pass through the auxiliary BatchNorm
-(AdvProp, Xie et al. 2020). HEXA's own attack settings are not published in what we could read; the defaults
-are 2/255 and one step.
-
-In its passes the branch's batch statistics are those of the views it starts from, held constant, so that it climbs the
-loss of each sample and not of their sum alone. A gradient through the statistics, as in the code of CLAE, leaves up to
-a third of the samples with a lower loss than before (SimSiam); `statistics` chooses.
+FGSM (Goodfellow et al. 2015, section 4) for one step, PGD (Madry et al. 2018, equation 1) for more; on self-supervised
+losses: HEXA (Li et al. 2020), CLAE (Ho & Vasconcelos 2020). The attack is untargeted, takes the target encodings as
+constants, and is followed by a training pass through the auxiliary BatchNorm (AdvProp, Xie et al. 2020). We found no
+publication of HEXA's own attack settings; the defaults are 2/255 and one step. In the attack's passes the batch
+statistics of the branch are the constant statistics of the initial views. So it climbs the loss of each sample, not
+only their sum. A gradient through the statistics, as in the code of CLAE, leaves up to a third of the samples with a
+lower loss than before (SimSiam); `statistics` chooses.
 
 With `gradient="clean"` an attack has no passes of its own. It takes the sign of the pixel gradient of the clean term,
-whose backward pass is made first.
+whose backward pass comes first.
 
 Shape legend: B samples, P pairs.
 """
@@ -44,21 +42,22 @@ class Adversarial(Strategy):
     """Attacks the online views of global slots.
 
     Attributes:
-        epsilon: the bound on every pixel and channel, in units of [0, 1].
-        steps: 1 is FGSM, more is PGD.
-        step_size: by default epsilon for one step, else max(epsilon / steps, 1 / 255).
-        start: by default the view itself for one step, else uniform in the bound.
-        branch: which BatchNorm statistics normalise attacked views.
-        every: attack in every n-th step; in the others the term weighs nothing.
-        statistics: what normalises the views in the attack's passes: those of the views it starts from, held constant;
-            those of each pass's own batch, gradient and all; or the running ones of the branch.
-        measure: count in every n-th attack whose loss was raised, by one or two passes more without gradient; 0
-            for never.
-        pairs: `all` attacks and trains on the method's whole loss, in which local views stay clean; `hard` on that of
-            the attacked views alone, weighted as the whole.
+        epsilon: bound on every pixel and channel, in units of [0, 1].
+        steps: number of steps; 1 is FGSM, more is PGD.
+        step_size: size of a step; by default epsilon for one step, else max(epsilon / steps, 1 / 255).
+        start: start of the attack; by default the view itself for one step, else uniform in the bound.
+        branch: BatchNorm branch whose statistics normalise attacked views.
+        every: attack only in every n-th step; in other steps the term has weight 0.
+        statistics: statistics that normalise the views in the attack's passes. They are the constant statistics of the
+            initial views, the statistics of each pass's own batch with gradient, or the running statistics of the
+            branch.
+        measure: in every n-th attack count the samples whose loss was raised, with one or two more passes without
+            gradient; 0 for never.
+        pairs: `all` attacks and trains on the method's whole loss, in which local views stay clean; `hard` uses the
+            loss of the attacked views alone, with the weight of the whole.
         gradient: `own` climbs the loss of the attacked views by passes of the attack's own. `clean` takes one step
-            along the pixel gradient of the clean term. Beside a clean term on the same views the attack then costs
-            nearly nothing. Every `measure`-th attack measures its strength against the full attack.
+            along the pixel gradient of the clean term. With a clean term on the same views the attack then costs nearly
+            nothing. Every `measure`-th attack measures its strength against the full attack.
         kinds: parts of a sum of methods ("0"), or kinds of pairs ("0/class"), whose views are attacked and whose loss
             is climbed and added; all by default.
     """
@@ -78,7 +77,7 @@ class Adversarial(Strategy):
     kinds: tuple[str, ...] | None = added(None)
 
     def __post_init__(self) -> None:
-        """Refuse attacks that are none."""
+        """Refuse attacks without effect."""
         require(
             self,
             epsilon=within(0, 1).note(f"pixels lie in [0, 1]: write 4/255 as {4 / 255:.4f}"),
@@ -111,7 +110,7 @@ class Adversarial(Strategy):
         return frozenset({self.kinds})
 
     def refuses(self, method: Method) -> str | None:
-        """Refuse a method without pairs of the kinds that are named."""
+        """Refuse a method without pairs of these kinds."""
         return unknown_kinds(self.kinds, method)
 
     @property
@@ -125,7 +124,7 @@ class Adversarial(Strategy):
             return [Term(batch, weight=0.0)]
         pairs = of_kinds(objective.pairs, self.kinds)
         if not pairs:
-            return [Term(batch, weight=0.0)]  # of parts that have not begun
+            return [Term(batch, weight=0.0)]  # the parts of these kinds have not begun
         if self.epsilon == 0 and self.branch == "main" and self.pairs == "all":
             # Nothing is perturbed: the clean views, bit for bit.
             return [Term(batch, name="adversarial", kinds=self.kinds)]
@@ -177,7 +176,7 @@ class Adversarial(Strategy):
     ) -> tuple[dict[Slot, Tensor], Tensor]:
         """Take one signed step up the loss and project it into the bound and the valid range.
 
-        Returns the pixels, and the losses (B,) before the step.
+        Return the pixels, and the losses (B,) before the step.
         """
         with torch.enable_grad():
             leaves = {slot: tensor.requires_grad_() for slot, tensor in pixels.items()}
@@ -197,7 +196,7 @@ class Adversarial(Strategy):
         return ascended(pixels, grad, clean, size, self.epsilon, view.normalisation)
 
     def _losses(self, attacked: Batch, objective: Scorer) -> Tensor:
-        """Return the losses (B,) that the term is to add, which are those that the attack climbs."""
+        """Return the losses (B,) that the term adds, which are the losses that the attack climbs."""
         pairs = objective.pairs_of(self._term(attacked))
         losses_PB, _ = objective.pairwise(attacked, attack=True, pairs=pairs)
         return objective.reduce(losses_PB, pairs=pairs)

@@ -1,4 +1,4 @@
-"""A control of HVS: nothing is chosen, each image trains on all assignments of its candidates, averaged.
+"""A control of HVS: without a choice, each image trains on the average over all assignments of its candidates.
 
 Every candidate is encoded once, with gradient, and every pair of candidates costs one loss. The state of the method
 (queue, centre, bank) reads the views of the first assignment.
@@ -18,7 +18,7 @@ from hardviews.views.plan import Plan
 
 @dataclass(frozen=True)
 class AllPairs(Candidates):
-    """Averages the method's loss over all assignments of candidates to slots, or over those that `limit` draws."""
+    """Averages the method's loss over all assignments of candidates to slots, or over `limit` drawn ones."""
 
     several = True
 

@@ -1,7 +1,7 @@
-"""Audits of a choice: how near the views that a strategy chose come to those that the full loss would have chosen.
+"""Audits of a choice: a comparison of the chosen views with the views that the full loss would have chosen.
 
 In some steps the exact scores of the same candidates are made too: at full size, by the method's whole loss, without
-gradient and without a trace. The step trains on the same views as without an audit, bit for bit.
+gradient and without side effects. The step trains on the same views as without an audit, bit for bit.
 
 Shape legend: A assignments, B samples.
 """
@@ -20,7 +20,7 @@ _GAIN, _MOST = "selection/gain", "selection/possible_gain"
 
 
 def marked(term: Term) -> Term:
-    """Return a term whose choice of views is to be audited."""
+    """Return a term marked for an audit of its choice of views."""
     selection = term.batch.selection
     if selection is None or not selection.shared:
         return term
@@ -29,7 +29,7 @@ def marked(term: Term) -> Term:
 
 @torch.no_grad()
 def audit(scorer: Scorer, terms: Sequence[Term]) -> dict[str, Tensor]:
-    """Return by metric a value for every sample (B,) of the first choice that is to be audited; none if none is.
+    """Return by metric a value for every sample (B,) of the first choice with a mark; empty without one.
 
     NaN if a sample has no label, or if its candidates cannot be ranked.
     """
@@ -70,7 +70,7 @@ def rank_correlation(a_AB: Tensor, b_AB: Tensor) -> Tensor:
 def with_recovered(means: Mapping[str, float]) -> dict[str, float]:
     """Return means over samples together with the share of hardness recovered: a ratio of means, not a mean of ratios.
 
-    It is the exact loss of the chosen views less that of all, over that of the hardest less that of all.
+    The share is (exact loss of the chosen views - mean of all) / (loss of the hardest views - mean of all).
     """
     if means.get(_MOST, 0.0) > 0:
         return {**means, RECOVERED: means[_GAIN] / means[_MOST]}

@@ -1,7 +1,7 @@
-"""The hardest local views under every choice of global views, found by sorting and not by listing choices.
+"""The hardest local views for every choice of global views, found by sorting and not by listing choices.
 
-A local view predicts targets of global views and nobody predicts it, so its part of the loss does not depend on the
-other local views. Under a choice of global views the hardest L of C local views are those of the L largest parts.
+A local view predicts targets of global views, and no view predicts it. So its part of the loss does not depend on the
+other local views. For a choice of global views the hardest L of C local views are the views with the L largest parts.
 
 Shape legend: A assignments, B samples, C candidates of a local pool, L its slots, S slots.
 """
@@ -16,7 +16,7 @@ from hardviews.views.plan import Pair, Plan, Slot, is_ordered
 
 
 def separable(plan: Plan, pairs: Sequence[Pair]) -> bool:
-    """Tell whether the parts of local views in the loss add up, whichever other local views there are."""
+    """Return whether the parts of local views in the loss are independent summands."""
     local = [pool for pool in plan.pools if not pool.target]
     targets = {pair.target.pool for pair in pairs}
     return not any(pool.name in targets or is_ordered(pool.name, pool.slots, tuple(pairs)) for pool in local)

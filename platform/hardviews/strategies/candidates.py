@@ -1,4 +1,4 @@
-"""What strategies over candidates share: how many views are drawn, which assignments are looked at, and when.
+"""The common part of strategies over candidates: the number of views, the compared assignments, and the steps.
 
 Shape legend: A assignments, S slots, B samples.
 """
@@ -24,9 +24,9 @@ from hardviews.strategies.strategy import Stage, Strategy
 from hardviews.views.plan import Plan, Slot
 from hardviews.views.random import Purpose, words
 
-_MOST = 100_000  # assignments that a step may list
+_MOST = 100_000  # most assignments that a step may list
 
-#: Why a strategy that compares views is refused.
+# Reason of the refusal of a strategy that compares views.
 ONE_VIEW = (
     "it compares the global views of an image, and the method has a single one. Choose HardViews, which looks at the "
     "losses themselves."
@@ -35,15 +35,15 @@ ONE_VIEW = (
 
 @dataclass(frozen=True)
 class Candidates(Strategy):
-    """Draws more views than the method has slots, and looks at the assignments of views to slots.
+    """Draws more views than the method has slots, and compares the assignments of views to slots.
 
     Attributes:
-        candidates: views drawn for all global slots together (the paper's N).
-        local_candidates: views drawn for each pool of local slots, by default no more than its slots.
-        limit: at most so many assignments a step, drawn anew each step (DINO: 64 or 128).
-        every: in every n-th step only, else train on the first views.
-        audit: in every n-th of these steps compare the choice with exact scores, if it was made by anything else;
-            0 for never.
+        candidates: number of views drawn for all global slots together (the paper's N).
+        local_candidates: number of views drawn for each pool of local slots, by default as many as its slots.
+        limit: most assignments in a step, drawn again in each step (DINO: 64 or 128).
+        every: choose only in every n-th step; other steps train on the first views.
+        audit: in every n-th of these steps compare the choice with exact scores, if it was made in another way; 0 for
+            never.
     """
 
     stages = frozenset({Stage.SELECT})
@@ -55,7 +55,7 @@ class Candidates(Strategy):
     audit: int = 100
 
     def __post_init__(self) -> None:
-        """Refuse counts that look at nothing."""
+        """Refuse counts without candidates."""
         require(
             self,
             candidates=at_least(1),
@@ -89,7 +89,7 @@ class Candidates(Strategy):
         if self.local_candidates is not None and all(pool.target for pool in method.plan().pools):
             return (
                 f"it is asked for {self.local_candidates} candidates of local views, and the method draws none: leave "
-                "local_candidates away. SwAV, DINO, iBOT and DeepCluster draw some, where their `locals` is above 0."
+                "local_candidates away. SwAV, DINO, iBOT and DeepCluster draw some, if their `locals` is above 0."
             )
         total = self.listed(self.plan(method.plan())).count(method.pairs())
         if total > _MOST and (self.limit is None or self.limit > _MOST):
@@ -100,8 +100,8 @@ class Candidates(Strategy):
         return None
 
     def __call__(self, batch: Batch, objective: Scorer) -> list[Term]:
-        """Return the terms of this step's assignments, or the first views where there is nothing to look at."""
-        # Its own candidates: another part of a sum may ask for more of them.
+        """Return the terms of this step's assignments, or the first views if there is nothing to compare."""
+        # Only its own candidates: another part of a sum may ask for more.
         plan = self.plan(objective.own_plan)
         if plan.count(objective.pairs) == 1 or batch.clock.step % self.every:
             return first_views(plan, batch)
@@ -113,27 +113,27 @@ class Candidates(Strategy):
         return [marked(term) for term in terms] if due and self.guesses(plan) and self.guessing(batch.clock) else terms
 
     def passes(self, method: Method) -> Passes:
-        """Count those of steps that look at assignments, and those of steps on the first views."""
+        """Count the passes of steps that compare assignments, and of steps on the first views."""
         plan = self.plan(method.plan())
         looked = 0 if plan.count(method.pairs()) == 1 else 1 / self.every
         return self.looked(method, plan) * looked + trained(method, method.plan()) * (1 - looked)
 
     def guesses(self, plan: Plan) -> bool:
-        """Return whether it looks for the hardest views by anything but the whole loss of views at their full size."""
+        """Return whether it estimates the hardest views by anything but the whole loss of views at their full size."""
         return False
 
     def guessing(self, clock: Clock) -> bool:
-        """Return whether it chooses in this step already; an audit of first views would say nothing."""
+        """Return whether it chooses in this step already; an audit of first views would be useless."""
         return True
 
     @property
     def remedy(self) -> str:
-        """What to do if guesses are poor, as a sentence."""
+        """Return a remedy for poor guesses, as a sentence."""
         return f"Raise candidates (now {self.candidates}), or choose by the loss of small views: HardViews with a size."
 
     @abstractmethod
     def looked(self, method: Method, plan: Plan) -> Passes:
-        """Return the passes of a step that looks at the assignments of the plan's candidates."""
+        """Return the passes of a step that compares the assignments of the plan's candidates."""
 
     def listed(self, plan: Plan) -> Plan:
         """Return the plan whose assignments are listed, one by one."""
@@ -141,14 +141,14 @@ class Candidates(Strategy):
 
     @abstractmethod
     def among(self, plan: Plan, table: Tensor, batch: Batch, objective: Scorer) -> list[Term]:
-        """Return the terms of a step that looks at these assignments (A, S)."""
+        """Return the terms of a step that compares these assignments (A, S)."""
 
 
 class Choice(NamedTuple):
     """The row of the table that each sample takes (B,).
 
-    hardness (A, B) if that decided, `scores` (A, B) if others did; `shared` whether all samples chose from the same
-    assignments, `random` whether chance chose.
+    `hardness` (A, B) or `scores` (A, B) decided. `shared` is whether all samples chose from the same assignments,
+    `random` whether the choice was random.
     """
 
     rows: Tensor
@@ -173,7 +173,7 @@ def selected(plan: Plan, table: Tensor, choice: Choice, batch: Batch, scorer: Sc
     for s, slot in enumerate(plan.slots):
         candidates = [batch.views[Slot(slot.pool, number)] for number in named[s][0].tolist()]
         view = batch.views[slot]
-        # With nothing to choose among it is the view itself: another part of a sum may have encoded it.
+        # Without a choice it is the view itself: another part of a sum may have encoded it.
         if candidates != [view]:
             view = view.pick(candidates, pick_BS[:, s])
             scorer.picked(view, candidates, pick_BS[:, s])
@@ -186,10 +186,10 @@ def selected(plan: Plan, table: Tensor, choice: Choice, batch: Batch, scorer: Sc
 
 
 def draw_ranks(total: int, limit: int, clock: Clock) -> list[int]:
-    """Draw `limit` of the numbers below `total`, in order: any set of them is as likely as any other.
+    """Draw `limit` of the numbers below `total`, in order; all sets of them are equally likely.
 
-    The same on every rank and for every micro-batch of a step. By Floyd's method (Bentley & Floyd, Communications of
-    the ACM 1987), which lists nothing; `total` may have any number of digits.
+    The draw is the same on every rank and for every micro-batch of a step. Floyd's method (Bentley & Floyd,
+    Communications of the ACM 1987) needs no list, so `total` may have any number of digits.
     """
     drawn = words(clock.seed, Purpose.ASSIGNMENT, clock.epoch, np.array([clock.step]), 0, 4 * limit)
     chosen: set[int] = set()

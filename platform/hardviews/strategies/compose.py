@@ -1,7 +1,7 @@
-"""How strategies compose: `Chain` applies one to every term of the other, `Sum` adds terms with weights.
+"""Composition of strategies: `Chain` applies one to every term of another, `Sum` adds terms with weights.
 
-The order of a chain is fixed by meaning: select, then mix, then attack. Selecting after an attack would always pick the
-attacked views; mixing attacked views would spoil perturbations that were made for the unmixed image.
+The order of a chain is fixed by its meaning: select, then mix, then attack. A selection after an attack would always
+take the attacked views. A mixture of attacked views would spoil perturbations that were made for the unmixed image.
 """
 
 from dataclasses import dataclass, replace
@@ -20,11 +20,11 @@ class Weighted(Growing):
     """A strategy and the weight of its terms in a sum, which may begin late and grow.
 
     Attributes:
-        weight: of the terms, once it has grown.
-        strategy: that makes the terms.
-        ramp: the share of the run, from its start on, over which the weight grows linearly from 0.
-        begin: the first epoch (of 0, 1, ...) in which the terms count; before, they are not computed. DeepCluster-v2:
-            1, since the labels of epoch 0 are those of a random network.
+        weight: weight of the terms, once it has grown.
+        strategy: strategy that makes the terms.
+        ramp: share of the run, from its start on, over which the weight grows linearly from 0.
+        begin: first epoch, counted from 0, in which the terms count; before, they are not computed. Take 1 for
+            DeepCluster-v2, whose labels of epoch 0 come from a random network.
     """
 
     weight: float
@@ -33,7 +33,7 @@ class Weighted(Growing):
     begin: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse weights that are none."""
+        """Refuse invalid weights."""
         self.check("Sum.parts")
 
 
@@ -41,8 +41,8 @@ class Weighted(Growing):
 class Sum(Strategy):
     """Adds the terms of several strategies.
 
-    `average` divides by the sum of the weights that count in a step, so that a step under plain SGD keeps its length. A
-    part of weight zero is not computed.
+    `average` divides by the sum of the weights in a step, so that a step of plain SGD keeps its length. A part of
+    weight zero is not computed.
     """
 
     parts: tuple[Weighted, ...]
@@ -54,9 +54,7 @@ class Sum(Strategy):
         parts: tuple[Weighted, ...] = (),
         average: bool = False,
     ) -> None:
-        """Take (weight, strategy) tuples or `Weighted` (or those by keyword); refuse sums without anything to train
-        on.
-        """
+        """Take (weight, strategy) tuples or `Weighted`, also by keyword; refuse sums without anything to train on."""
         made = tuple(term if isinstance(term, Weighted) else Weighted(*term) for term in terms)
         object.__setattr__(self, "parts", made or parts)
         object.__setattr__(self, "average", average)
@@ -71,7 +69,7 @@ class Sum(Strategy):
 
     @property
     def stages(self) -> frozenset[Stage]:
-        """Return what any part does."""
+        """Return the stages of all parts."""
         return frozenset[Stage]().union(*(part.strategy.stages for part in self.parts))
 
     @property
@@ -81,7 +79,7 @@ class Sum(Strategy):
 
     @property
     def parts_in_use(self) -> tuple[Strategy, ...]:
-        """Return the parts that weigh something, sooner or later."""
+        """Return the parts whose weight is not always zero."""
         return tuple(part.strategy for part in self.parts if part.weight > 0)
 
     @property
@@ -90,18 +88,18 @@ class Sum(Strategy):
         return any(part.several for part in self.parts_in_use)
 
     def plan(self, plan: Plan) -> Plan:
-        """Ask for the candidates of every part; the part that asks for most decides."""
+        """Ask for the candidates of every part; the largest number is taken."""
         return widest(plan, [part.plan(plan) for part in self.parts_in_use])
 
     def __call__(self, batch: Batch, objective: Scorer) -> list[Term]:
-        """Return the terms of all parts, their weights multiplied by the part's at this place of the run."""
+        """Return the terms of all parts, with weights times the part's weight at this place of the run."""
         weights = [part.at(batch.clock) for part in self.parts]
         made = [
             (weight, part.strategy(batch, objective))
             for weight, part in zip(weights, self.parts, strict=True)
             if weight > 0
         ]
-        # An attack that this step leaves out has terms of weight zero, and counts as little.
+        # An attack that this step leaves out has terms of weight zero, and does not count.
         counted = sum(weight for weight, terms in made if any(term.weight for term in terms))
         scale = 1 / counted if self.average and counted else 1.0
         return [replace(term, weight=term.weight * (weight * scale)) for weight, terms in made for term in terms]
@@ -114,9 +112,7 @@ class Chain(Strategy):
     links: tuple[Strategy, ...]
 
     def __init__(self, *chain: Strategy, links: tuple[Strategy, ...] = ()) -> None:
-        """Take the links in order (or by keyword, as the command line does); refuse orders that have no
-        meaning.
-        """
+        """Take the links in order, or by keyword as the command line does; refuse meaningless orders."""
         links = chain or links
         object.__setattr__(self, "links", links)
         for before, after in combinations(links, 2):
@@ -143,7 +139,7 @@ class Chain(Strategy):
 
     @property
     def stages(self) -> frozenset[Stage]:
-        """Return what any link does."""
+        """Return the stages of all links."""
         return frozenset[Stage]().union(*(link.stages for link in self.links))
 
     @property

@@ -1,8 +1,8 @@
 """CutMix: a box of another image is pasted in, and the labels are mixed by area.
 
-Yun et al., "CutMix" (ICCV 2019), algorithm 1; as a hard view for self-supervision: HEXA (Li et al. 2020). The
-weight is set anew from the box after it was clipped to the image, so it is the exact unpasted area (mean 0.68
-at 224 pixels, not 0.5).
+Yun et al., "CutMix" (ICCV 2019), algorithm 1; as a hard view for self-supervision: HEXA (Li et al. 2020). The weight is
+computed again from the box after it was clipped to the image. So it is the exact unpasted area, with mean 0.68 at 224
+pixels, not 0.5.
 
 Shape legend: B samples, H height, W width.
 """
@@ -34,8 +34,7 @@ class CutMix(Mixing):
 
 
 def cut_box(weight_B: Tensor, centre_B2: Tensor, height: int, width: int) -> Tensor:
-    """Return boxes (B, 4) int64 top, left, bottom, right of area 1 - weight around a centre, clipped to the
-    image.
+    """Return boxes (B, 4) int64 top, left, bottom, right of area 1 - weight around a centre, clipped.
 
     centre (B, 2) is uniform in [0, 1). The box has the image's aspect ratio before it is clipped, and even
     sides, rounded down, as in the published code.
@@ -51,7 +50,7 @@ def cut_box(weight_B: Tensor, centre_B2: Tensor, height: int, width: int) -> Ten
 
 
 def snap(box_B4: Tensor, grid: int) -> Tensor:
-    """Return boxes whose sides are moved to the nearest lines of a grid of so many pixels; 1 moves nothing."""
+    """Return boxes whose sides are moved to the nearest lines of a grid of `grid` pixels; 1 moves nothing."""
     return (box_B4 + grid // 2) // grid * grid
 
 

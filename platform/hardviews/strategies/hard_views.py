@@ -1,11 +1,11 @@
-"""HVS: train each image on the views that the model being trained finds hardest.
+"""HVS: train each image on the views with the highest loss under the model itself.
 
 Ferreira et al., "Beyond Random Augmentations: Pretraining with Hard Views" (ICLR 2025), section 3. Every
 candidate is forwarded once without gradient, every admissible assignment of candidates to slots is scored by
 the method's own loss per sample, and the step trains on the worst one of each image.
 
-Differs from the published SimSiam code on purpose: candidates are normalised view by view, as in training,
-and scoring moves no running statistics. Both are settings.
+There are two intended differences to the published SimSiam code: candidates are normalised view by view, as in
+training, and scoring does not move running statistics. Both are settings.
 
 Shape legend: A assignments, S slots, B samples.
 """
@@ -39,25 +39,26 @@ class HardViews(Candidates):
     """Chooses, image by image, the assignment of candidates with the highest loss.
 
     Attributes:
-        candidates: views drawn for all global slots together (the paper's N).
-        local_candidates: views drawn for each pool of local slots, by default no more than its slots.
-        limit: at most so many assignments a step, drawn anew each step (DINO: 64 or 128).
-        every: select in every n-th step only, else train on the first views.
-        audit: in every n-th of these steps compare the choice with exact scores, if it was made by anything else;
-            0 for never.
-        size: resolution for scoring, where a view's own is larger.
-        choose: the hardest, or as a control the easiest.
-        normalise: BatchNorm while scoring: view by view as in training, or all candidates of one size together
-            (the published codes of SimSiam and SimCLR).
-        move_statistics: whether scoring moves BatchNorm's running statistics (the published codes: it does).
-        noise: stochastic depth and dropout of views without a rival, such as DINO's small ones: drawn anew for scoring
-            (the published codes), or that of training, which saves their pass.
-        score: the method's whole loss, or that part of it where views without a rival predict the targets of candidates
-            (`"targets"`): if a second network makes the targets, the trained one does not look at candidates.
-        colours: score candidates as they are trained on, or else as cropped and flipped alone; training sees colours
-            either way.
-        best_locals: for every choice of global views take those local views that are hardest under it, of all there
-            are. The exact maximum, in place of a `limit` of random choices; harder than the paper's.
+        candidates: number of views drawn for all global slots together (the paper's N).
+        local_candidates: number of views drawn for each pool of local slots, by default as many as its slots.
+        limit: most assignments in a step, drawn again in each step (DINO: 64 or 128).
+        every: select only in every n-th step; other steps train on the first views.
+        audit: in every n-th of these steps compare the choice with exact scores, if it was made in another way; 0 for
+            never.
+        size: resolution for scoring, if a view's own is larger.
+        choose: choice of the hardest views, or as a control of the easiest.
+        normalise: BatchNorm during scoring: view by view as in training, or all candidates of one size together
+            (published codes of SimSiam and SimCLR).
+        move_statistics: whether scoring moves BatchNorm's running statistics (published codes: yes).
+        noise: stochastic depth and dropout of views without a rival, such as DINO's small views. It is drawn again for
+            scoring as in the published codes, or taken from training, which saves a pass.
+        score: the method's whole loss, or with `"targets"` only the part in which views without a rival predict the
+            targets of candidates. If a second network makes the targets, the trained network then does not encode
+            candidates.
+        colours: whether candidates are scored with their colours, or only cropped and flipped; training always uses
+            colours.
+        best_locals: for every choice of global views take the hardest of all local views. This is the exact maximum in
+            place of a `limit` of random choices, and harder than the paper's.
         kinds: parts of a sum of methods ("0"), or kinds of pairs ("0/class"), whose loss is scored; training adds all.
     """
 
@@ -72,7 +73,7 @@ class HardViews(Candidates):
     kinds: tuple[str, ...] | None = added(None)
 
     def __post_init__(self) -> None:
-        """Refuse settings that score nothing."""
+        """Refuse settings that contradict each other."""
         super().__post_init__()
         require(self, size=at_least(1).or_none())
         if self.best_locals and self.limit is not None:
@@ -86,7 +87,7 @@ class HardViews(Candidates):
             )
 
     def plan(self, plan: Plan) -> Plan:
-        """Ask for candidates, and to see them without colours if that is what is scored."""
+        """Ask for candidates, and for their views without colours if these are scored."""
         asked = super().plan(plan)
         if self.colours:
             return asked
@@ -94,7 +95,7 @@ class HardViews(Candidates):
         return asked.with_geometry({name: min(side, self.size or side) for name, side in own.items()})
 
     def refuses(self, method: Method) -> str | None:
-        """Refuse a size that the network cannot take, and BatchNorm that cannot be had."""
+        """Refuse a size that the network cannot take, and a BatchNorm that the method does not support."""
         if reason := unknown_kinds(self.kinds, method):
             return reason
         sizes = [pool.augmentation.size for pool in method.plan().pools]
@@ -160,16 +161,16 @@ class HardViews(Candidates):
         )
 
     def looked(self, method: Method, plan: Plan) -> Passes:
-        """Count scoring every candidate, less the targets that training need not make again."""
+        """Count the scoring of every candidate, less the targets that training need not make again."""
         kept = self._kept(plan, is_noisy(method))
-        # Pools whose scored views are others than those that are trained on.
+        # Pools whose scored views differ from the trained ones.
         apart = {
             pool.name
             for pool in plan.pools
             if (self.size or math.inf) < pool.augmentation.size or (not self.colours and chooses(plan, pool.name))
         }
         passes = trained(method, method.plan())
-        views: set[Slot] = set()  # of which the features are made once for all summands
+        views: set[Slot] = set()  # their features are made once for all summands
         for summand, pairs in method.summands:
             online, target = sides(self._scored(plan, pairs), plan)
             # Kept slots are encoded for training, with their targets if they have both sides.
@@ -192,9 +193,9 @@ class HardViews(Candidates):
         return passes + unselected(method, plan, apart)
 
     def _kept(self, plan: Plan, noisy: bool) -> frozenset[Slot]:
-        """Return the slots without a rival whose encodings for training serve the score: they are what it would make.
+        """Return the slots without a rival whose encodings for training are used by the score too.
 
-        Unless candidates are normalised together, scoring is to move running statistics, or noise is drawn anew.
+        There are none if candidates are normalised together, scoring moves running statistics, or noise is drawn again.
         """
         if self.normalise == "together" or self.move_statistics or (noisy and self.noise == "own"):
             return frozenset()
@@ -222,7 +223,7 @@ class HardViews(Candidates):
         return f"Raise size (now {self.size}), or candidates (now {self.candidates})."
 
     def listed(self, plan: Plan) -> Plan:
-        """Return the plan whose assignments are listed: of global views alone where local ones are found by sorting."""
+        """Return the plan whose assignments are listed: global views alone if local ones are found by sorting."""
         if not self.best_locals:
             return plan
         return plan.with_candidates({pool.name: pool.slots for pool in plan.pools if not pool.target})
@@ -247,7 +248,7 @@ class HardViews(Candidates):
         else:
             pairs = self._scored(plan, objective.pairs)
             if not pairs:
-                return first_views(plan, batch)  # of parts that have not begun
+                return first_views(plan, batch)  # the parts of these kinds have not begun
             hardness_AB = objective.score(batch, table, look, pairs)
         choice_B = (hardness_AB if hardest else -hardness_AB).argmax(0)
         choice = Choice(choice_B, hardness_AB, not self.best_locals)

@@ -1,4 +1,4 @@
-"""Strategies in turn: each step computes one of them, so that several cost as much as one."""
+"""Strategies in turn: each step computes one of them, so that several cost no more than one."""
 
 from dataclasses import dataclass, replace
 
@@ -14,8 +14,9 @@ from hardviews.views.plan import Plan
 class InTurn(Strategy):
     """Computes one of several strategies in each step: the first in step 0, the next in step 1, and so on.
 
-    The number of the step decides, so a resumed run goes on with the right one. On average over a round of n steps each
-    part has the n-th part of the weight: `Sum((1, Clean()), (2, InTurn(A, B)))` is `Sum((1, Clean()), (1, A), (1, B))`.
+    The number of the step decides, so a resumed run goes on with the right part. On average over a round of n steps
+    each part has the n-th part of the weight: `Sum((1, Clean()), (2, InTurn(A, B)))` is `Sum((1, Clean()), (1, A), (1,
+    B))`.
 
     A part counts its own turns: with `every=2` it attacks in every second turn.
     """
@@ -23,7 +24,7 @@ class InTurn(Strategy):
     parts: tuple[Strategy, ...]
 
     def __init__(self, *turns: Strategy, parts: tuple[Strategy, ...] = ()) -> None:
-        """Take the parts in order (or by keyword, as the command line does)."""
+        """Take the parts in order, or by keyword as the command line does."""
         parts = turns or parts
         if not parts:
             raise UserError("InTurn has no parts, so no step has anything to train on: name two or more.")
@@ -31,7 +32,7 @@ class InTurn(Strategy):
 
     @property
     def stages(self) -> frozenset[Stage]:
-        """Return what any part does."""
+        """Return the stages of all parts."""
         return frozenset[Stage]().union(*(part.stages for part in self.parts))
 
     @property
@@ -50,7 +51,7 @@ class InTurn(Strategy):
         return self.parts
 
     def plan(self, plan: Plan) -> Plan:
-        """Ask for the candidates of every part; the part that asks for most decides."""
+        """Ask for the candidates of every part; the largest number is taken."""
         return widest(plan, [part.plan(plan) for part in self.parts])
 
     def __call__(self, batch: Batch, objective: Scorer) -> list[Term]:

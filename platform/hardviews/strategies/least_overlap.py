@@ -1,7 +1,7 @@
-"""A control of HVS: the views that overlap least, read off their boxes without any forward pass.
+"""A control of HVS: the views that overlap least, computed from their boxes without any forward pass.
 
-Hard pairs overlap less (Ferreira et al., ICLR 2025, section 5). This asks how much of the gain overlap alone explains;
-reviews of the paper say that such a policy helped SimSiam and not DINO.
+Hard pairs overlap less (Ferreira et al., ICLR 2025, section 5). This control measures the part of the gain that overlap
+alone explains. According to the paper's reviews, such a policy helped SimSiam, but not DINO.
 
 Shape legend: A assignments, B samples.
 """
@@ -32,11 +32,11 @@ class LeastOverlap(Candidates):
         return super().refuses(method)
 
     def looked(self, method: Method, plan: Plan) -> Passes:
-        """Count the method's own, and the first views if its state reads those."""
+        """Count the method's own passes, and the first views if its state reads these."""
         return trained(method, method.plan()) + unselected(method, plan, {pool.name for pool in plan.pools})
 
     def guesses(self, plan: Plan) -> bool:
-        """Boxes are not the loss."""
+        """Return true: boxes are not the loss."""
         return True
 
     def among(self, plan: Plan, table: Tensor, batch: Batch, objective: Scorer) -> list[Term]:

@@ -1,4 +1,4 @@
-"""How candidates are looked at when they are scored."""
+"""The way in which candidates are encoded for scoring."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from hardviews.views.plan import Slot
 
 @dataclass(frozen=True)
 class Look:
-    """Settings of scoring; by default candidates are seen as they would be trained on.
+    """Settings of scoring; by default candidates are encoded as in training.
 
     Attributes:
-        size: a lower resolution; None for the views' own.
-        together: normalise all candidates of one size as one batch.
-        move_statistics: let BatchNorm's running statistics move.
-        plain: candidates that are seen as cropped and flipped alone.
-        kept: slots whose views are trained on whatever is chosen: inside a step they are encoded for training, as they
-            are, and the score reads that.
+        size: lower resolution; None for the views' own.
+        together: whether all candidates of one size are normalised as one batch.
+        move_statistics: whether BatchNorm's running statistics move.
+        plain: candidates that are only cropped and flipped.
+        kept: slots whose views are trained on for any choice: inside a step they are encoded for training, and the
+            score reads these encodings.
     """
 
     size: int | None = None

@@ -1,7 +1,7 @@
-"""What CutMix and MixUp share: who is mixed with whom, how much, and on which slots.
+"""The common part of CutMix and MixUp: the partners, the weights and the slots of a mixture.
 
-Partners permute inside fixed groups of positions and weights are drawn by the counter-based RNG, so a mix
-does not depend on how many ranks share the batch. Only online views are mixed; the target side stays clean
+Partners permute inside fixed groups of positions, and weights are drawn by the counter-based RNG. So a mix does not
+depend on the number of ranks. Only online views are mixed; the target side stays clean
 (HEXA: keys unmixed).
 
 Shape legend: B samples.
@@ -31,12 +31,11 @@ class Mixing(Strategy):
     """Mixes each online view of a global slot with the same slot's view of another image.
 
     Attributes:
-        alpha: of the Beta(alpha, alpha) that weights are drawn from.
-        scope: one weight a sample, or one for each fixed group of samples (as published, where the group
-            was the batch).
-        fixed: this weight always, in place of a draw.
-        pairs: `all` is the method's whole loss, in which local views stay clean; `hard` that of the mixed views alone,
-            weighted as the whole.
+        alpha: parameter of the distribution Beta(alpha, alpha) of the weights.
+        scope: one weight a sample, or one for each fixed group of samples (published: one for the batch).
+        fixed: constant weight in place of a draw.
+        pairs: `all` is the method's whole loss, in which local views stay clean; `hard` is the loss of the mixed views
+            alone, with the weight of the whole.
         kinds: parts of a sum of methods ("0"), or kinds of pairs ("0/class"), whose views are mixed and whose loss is
             added; all by default.
     """
@@ -59,7 +58,7 @@ class Mixing(Strategy):
         return frozenset({self.kinds})
 
     def refuses(self, method: Method) -> str | None:
-        """Refuse a method without pairs of the kinds that are named."""
+        """Refuse a method without pairs of these kinds."""
         return unknown_kinds(self.kinds, method)
 
     def refuses_group(self, size: int) -> str | None:
@@ -75,7 +74,7 @@ class Mixing(Strategy):
         """Return the batch with mixed online views as the only term."""
         pairs = of_kinds(objective.pairs, self.kinds)
         if not pairs:
-            return [Term(batch, weight=0.0)]  # of parts that have not begun
+            return [Term(batch, weight=0.0)]  # the parts of these kinds have not begun
         if self.fixed == 1 and self.pairs == "all":
             # Nothing is mixed: the clean views, bit for bit.
             return [Term(batch, name=type(self).__name__.lower(), kinds=self.kinds)]
@@ -87,7 +86,7 @@ class Mixing(Strategy):
             if not view.target:
                 continue
             pixels, mix = self._mix(view.pixels(), batch, objective.plan.view_number(slot), objective.mix_grid)
-            # Also where every weight here happens to be 1: the other ranks would wait for this one in the pass.
+            # Also if every weight here happens to be 1: otherwise the other ranks would wait for this one in the pass.
             hard[slot] = View(slot, Crops(pixels, view.normalisation), view.normalisation, mask=view.mask)
             mixes[slot] = mix
         mixed = replace(batch, hard=hard, mixes=mixes)
@@ -95,10 +94,10 @@ class Mixing(Strategy):
 
     @abstractmethod
     def _mix(self, pixels: Tensor, batch: Batch, stream: int, grid: int) -> tuple[Tensor, Mix]:
-        """Return mixed pixels (B, 3, H, W) and how they were mixed; no square of `grid` pixels is cut."""
+        """Return mixed pixels (B, 3, H, W) and the mixture; no square of `grid` pixels is cut."""
 
     def partners(self, batch: Batch, stream: int) -> Tensor:
-        """Return whom each sample is mixed with (B,), a permutation inside each group."""
+        """Return each sample's partner (B,), a permutation inside each group."""
         clock = batch.clock
         return permutation_in_groups(clock.seed, Purpose.PARTNER, clock.epoch, batch.position, batch.group, stream)
 
@@ -110,6 +109,6 @@ class Mixing(Strategy):
         return beta(clock.seed, Purpose.WEIGHT, clock.epoch, self.keys(batch), self.alpha, stream)
 
     def keys(self, batch: Batch) -> Tensor:
-        """Return the positions that draws are keyed by: the sample's, or its group's first."""
+        """Return the positions that key the draws: the sample's, or the first of its group."""
         position = batch.position
         return position if self.scope == "sample" else position - position % batch.group

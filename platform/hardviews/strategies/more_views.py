@@ -1,7 +1,7 @@
-"""A control of HVS: the compute that scoring takes goes into more random views.
+"""A control of HVS: the compute for scoring is spent on more random views.
 
-Several disjoint sets of views are trained on, each the method's loss on views of its own, averaged. The state of the
-method reads the first set.
+A step trains on several disjoint sets of views, and averages the method's loss over the sets. The state of the method
+reads the first set.
 """
 
 import math
@@ -25,9 +25,9 @@ class MoreViews(Strategy):
     """Averages the method's loss over several sets of random views.
 
     Attributes:
-        sets: on average over steps; of 5/3, two steps in three take two sets and one takes one. A method of two views
-            and one network takes 2 * 3 passes a step (a backward is two) and HardViews(4) four more: 10/6 as many.
-            `matching` computes it for any method and selection.
+        sets: number of sets, on average over steps; with 5/3, two steps in three take two sets and one takes one. A
+            method of two views and one network needs 2 * 3 passes a step, where a backward pass counts as two.
+            HardViews(4) needs four more, so the factor is 10/6. `matching` computes it for any method and selection.
     """
 
     stages = frozenset({Stage.SELECT})
@@ -40,7 +40,7 @@ class MoreViews(Strategy):
         require(self, sets=at_least(1))
 
     def passes(self, method: Method) -> Passes:
-        """Count training on every set."""
+        """Count the training on every set."""
         return trained(method, method.plan()) * self.sets
 
     def plan(self, plan: Plan) -> Plan:
@@ -61,7 +61,7 @@ class MoreViews(Strategy):
         return [Term(batch, assignments=torch.tensor(table))]
 
     def at(self, step: int) -> int:
-        """Return how many sets a step trains on: spread evenly, `sets` on average."""
+        """Return the number of sets of a step: spread evenly, `sets` on average."""
         return math.floor((step + 1) * self._exactly) - math.floor(step * self._exactly)
 
     @property
@@ -71,5 +71,5 @@ class MoreViews(Strategy):
 
 def matching(method: Method, strategy: Strategy) -> MoreViews:
     """Return the control that takes as many passes as a selection, all of them to train on random views."""
-    # Never below 1, which rounding may make of a strategy that takes no pass of its own.
+    # At least 1: rounding may give less for a strategy without passes of its own.
     return MoreViews(max(1.0, strategy.passes(method).units / Clean().passes(method).units))

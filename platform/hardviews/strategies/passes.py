@@ -2,7 +2,7 @@
 
 The unit is a forward pass of a view of the method's largest size. A smaller view counts by the operations of the
 backbone (`hardviews.models.flops`). A backward pass is two forward passes, so a view that is trained on costs three.
-tests/strategies/test_cost.py counts the passes that are really made.
+tests/strategies/test_cost.py counts the real passes.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -36,7 +36,7 @@ class Passes:
 def trained(method: Method, plan: Plan) -> Passes:
     """Return the passes of training on all candidates of a plan, each encoded once."""
     without, apart = 0.0, 0.0
-    views: set[Slot] = set()  # of which the features are made once for all summands
+    views: set[Slot] = set()  # their features are made once for all summands
     for summand, pairs in method.summands:
         online, target = sides(pairs, plan)
         if has_target_network(summand):
@@ -51,9 +51,9 @@ def trained(method: Method, plan: Plan) -> Passes:
 
 
 def unselected(method: Method, plan: Plan, pools: Collection[str]) -> Passes:
-    """Return the passes of encoding first views for the state of a method that reads no selected ones.
+    """Return the passes of encoding first views for a method whose state does not read selected views.
 
-    Only those of some pools, and of these only views that a selection may pass over: all others are trained on anyway.
+    Only views of some pools count, and only those that a selection may leave out: all others are trained on anyway.
     """
     if not method.unselected_state:
         return Passes()
@@ -67,9 +67,9 @@ def unselected(method: Method, plan: Plan, pools: Collection[str]) -> Passes:
 
 
 def sides(pairs: Sequence[Pair], plan: Plan) -> tuple[set[Slot], set[Slot]]:
-    """Return the candidates that the online side of some pairs may look at, and those of the target side.
+    """Return the possible candidates of some pairs, on the online side and on the target side.
 
-    A pool that draws no more candidates than it has slots keeps every view in its slot; else any view may fill any.
+    If a pool has as many candidates as slots, every view stays in its slot; else any view may fill any slot.
     """
     found = []
     for slots in ({pair.online for pair in pairs}, {pair.target for pair in pairs}):

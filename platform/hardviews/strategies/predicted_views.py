@@ -1,8 +1,8 @@
-"""Hard views for free: the loss of an assignment is predicted from the parameters of its views, before any is rendered.
+"""Hard views for free: the loss of an assignment is predicted from the parameters of its views, before rendering.
 
-A control of HVS, the strongest that does not look at the image: it shows how much of hardness the draw of the views
-alone decides. `LeastOverlap` reads one such number, and this one learns from 29 (`views/pair_features.py`) what the
-losses of the views that were really trained on say of them.
+It is the strongest control of HVS that does not use the image: it measures the part of hardness that depends on the
+draw of the views alone. `LeastOverlap` uses one such number. This control uses 29 (`views/pair_features.py`), and
+learns their weights from the losses of the trained views.
 
 Shape legend: A assignments, B samples, F features.
 """
@@ -27,17 +27,18 @@ from hardviews.views.plan import Plan
 
 @dataclass(frozen=True)
 class PredictedViews(Candidates):
-    """Chooses, image by image, the assignment with the highest predicted loss; forwards nothing.
+    """Chooses, image by image, the assignment with the highest predicted loss; needs no forward pass.
 
     Attributes:
-        candidates: views drawn for all global slots together (the paper's N).
-        local_candidates: views drawn for each pool of local slots: no more than its slots, since none is chosen.
-        limit: at most so many assignments a step, drawn anew each step.
-        every: in every n-th step only, else train on the first views.
+        candidates: number of views drawn for all global slots together (the paper's N).
+        local_candidates: number of views drawn for each pool of local slots: as many as its slots, since none is
+            chosen.
+        limit: most assignments in a step, drawn again in each step.
+        every: choose only in every n-th step; other steps train on the first views.
         audit: in every n-th of these steps compare the choice with exact scores; 0 for never.
-        decay: what a step leaves of all that was learnt before.
+        decay: share of the earlier sums that a step keeps.
         ridge: penalty on the squared weights of the regression, in units of a feature's variance.
-        warm_up: steps that train on the first views, while it learns.
+        warm_up: number of first steps that train on the first views, while it learns.
     """
 
     decay: float = 0.98
@@ -45,12 +46,12 @@ class PredictedViews(Candidates):
     warm_up: int = 10
 
     def __post_init__(self) -> None:
-        """Refuse settings that learn nothing."""
+        """Refuse settings without learning."""
         super().__post_init__()
         require(self, decay=above(0, at_most=1), ridge=above(0), warm_up=at_least(1))
 
     def scout(self) -> Scout:
-        """Return the regression, which knows nothing yet."""
+        """Return the regression in its initial state."""
         return Scout(len(FEATURES), self.decay, self.ridge, self.warm_up)
 
     def refuses(self, method: Method) -> str | None:
@@ -62,15 +63,15 @@ class PredictedViews(Candidates):
         return super().refuses(method)
 
     def looked(self, method: Method, plan: Plan) -> Passes:
-        """Count the method's own, and the first views if its state reads those."""
+        """Count the method's own passes, and the first views if its state reads these."""
         return trained(method, method.plan()) + unselected(method, plan, {pool.name for pool in plan.pools})
 
     def guesses(self, plan: Plan) -> bool:
-        """Parameters are not the loss."""
+        """Return true: parameters are not the loss."""
         return True
 
     def guessing(self, clock: Clock) -> bool:
-        """Not while it learns from the first views."""
+        """Return false while it learns from the first views."""
         return clock.step >= self.warm_up
 
     def among(self, plan: Plan, table: Tensor, batch: Batch, objective: Scorer) -> list[Term]:

@@ -1,7 +1,7 @@
-"""A control of HVS: the same candidates are drawn and rendered, and chance chooses among them.
+"""A control of HVS: the same candidates are drawn and rendered, and the choice is random.
 
-What it trains on is distributed like the first views, so it must train like the method alone; a difference to HVS is
-due to hardness.
+Its views have the distribution of the first views, so it must train like the method alone. A difference to HVS is due
+to hardness.
 
 Shape legend: B samples.
 """
@@ -21,10 +21,10 @@ from hardviews.views.random import Purpose, uniform
 
 @dataclass(frozen=True)
 class RandomViews(Candidates):
-    """Chooses, image by image, an assignment of candidates at random; forwards nothing."""
+    """Chooses, image by image, an assignment of candidates at random; needs no forward pass."""
 
     def looked(self, method: Method, plan: Plan) -> Passes:
-        """Count the method's own: nothing is forwarded to choose."""
+        """Count the method's own passes: the choice needs none."""
         return trained(method, method.plan())
 
     def among(self, plan: Plan, table: Tensor, batch: Batch, objective: Scorer) -> list[Term]:

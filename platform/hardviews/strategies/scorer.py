@@ -1,4 +1,4 @@
-"""The interface between a strategy and the objective: all that a strategy may ask."""
+"""The interface between a strategy and the objective: all that a strategy may use."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ class Scorer(Protocol):
 
     @property
     def own_plan(self) -> Plan:
-        """The pools as the method has them, without candidates."""
+        """The method's own pools, without candidates."""
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -44,18 +44,18 @@ class Scorer(Protocol):
 
     @property
     def scout(self) -> Scout | None:
-        """What the strategy has learnt from the losses of the run, if it learns."""
+        """The knowledge of the strategy from the losses of the run, if it learns."""
 
     def score(
         self, batch: Batch, table: Tensor, look: Look = AS_TRAINED, pairs: Sequence[Pair] | None = None
     ) -> Tensor:
-        """Return the hardness (A, B) of assignments (A, S), made without gradient and without a trace."""
+        """Return the hardness (A, B) of assignments (A, S), without gradient and without side effects."""
 
     def score_pairs(self, batch: Batch, pairs: Sequence[Pair], look: Look = AS_TRAINED) -> Tensor:
-        """Return the losses (Q, B) of pairs of candidates, made as `score` does."""
+        """Return the losses (Q, B) of pairs of candidates, made in the same way as in `score`."""
 
     def picked(self, view: View, others: Sequence[View], choice_B: Tensor) -> None:
-        """Take note that row i of a view is row i of others[choice[i]]: their targets need not be made again."""
+        """Note that row i of a view is row i of others[choice[i]]: their targets need not be made again."""
 
     def pairwise(
         self, batch: Batch, *, attack: bool = False, pairs: Sequence[Pair] | None = None

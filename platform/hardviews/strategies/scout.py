@@ -1,7 +1,7 @@
-"""What a strategy learns while a run trains: a ridge regression from the features of views to the loss of a sample.
+"""The knowledge of a strategy that learns: a ridge regression from the features of views to the loss of a sample.
 
 The state is a matrix of sums and a count. The objective owns them as buffers, so checkpoints hold them. The sums of
-ranks and micro-batches add up to those of the whole batch, whatever their number.
+ranks and micro-batches add up to the sums of the whole batch, for any number of them.
 
 Shape legend: A assignments, B samples, F features.
 """
@@ -13,18 +13,18 @@ from torch import Tensor, nn
 
 from hardviews.collectives import sum_over_ranks
 
-_FLAT = 1e-10  # a variance that is rounding, as a share of the mean square
+_FLAT = 1e-10  # a smaller variance is rounding; as a share of the mean square
 
 
 class Scout(nn.Module):
     """Sums over samples of the products of (features, 1) with (features, 1, loss), which fade step by step.
 
     Attributes:
-        decay: what a step leaves of the sums before it.
+        decay: share of the earlier sums that a step keeps.
         ridge: penalty on the squared weights, in units of a feature's variance.
-        warm_up: steps before which it predicts nothing.
-        sums: of products (F + 1, F + 2) float64, of samples seen.
-        steps: seen so far.
+        warm_up: number of steps before it predicts.
+        sums: sums of products (F + 1, F + 2) float64, over the samples seen.
+        steps: number of steps seen so far.
     """
 
     sums: Tensor
@@ -37,7 +37,7 @@ class Scout(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def lesson(self, features_BF: Tensor, losses_B: Tensor, valid_B: Tensor | None) -> Tensor:
-        """Return the sums (F + 1, F + 2) of some samples; those that are not valid count nothing."""
+        """Return the sums (F + 1, F + 2) of some samples; invalid ones do not count."""
         one_B = torch.ones_like(features_BF[:, 0])
         known_BF = torch.cat([features_BF, one_B[:, None]], dim=1)
         all_BF = torch.cat([known_BF, losses_B.detach().to(known_BF)[:, None]], dim=1)
@@ -48,14 +48,14 @@ class Scout(nn.Module):
 
     @torch.no_grad()
     def learn(self, lessons: Sequence[Tensor]) -> None:
-        """Take in a step: the sums of this rank's micro-batches. Every rank calls this at the same step."""
+        """Learn from a step: the sums of this rank's micro-batches. Every rank calls this at the same step."""
         total = sum_over_ranks(torch.stack(list(lessons)).sum(0))
         self.sums.mul_(self.decay).add_(total)
         self.steps.add_(1)
 
     @property
     def ready(self) -> Tensor:
-        """Whether enough was seen to predict, a number of the device."""
+        """Whether it has seen enough to predict, as a number on the device."""
         return self.steps >= self.warm_up
 
     @torch.no_grad()

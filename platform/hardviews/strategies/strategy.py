@@ -43,7 +43,7 @@ class Strategy(ABC):
 
     @property
     def parts_in_use(self) -> tuple["Strategy", ...]:
-        """Return the strategies that this one is composed of, less those that weigh nothing; none for a plain one."""
+        """Return the strategies in this composition, without parts of weight zero; empty for a plain strategy."""
         return ()
 
     @property
@@ -61,26 +61,26 @@ class Strategy(ABC):
         return plan
 
     def refuses(self, method: Method) -> str | None:
-        """Return why the strategy cannot serve a method, and what to do; None if it can. Asked once, at first."""
+        """Return why the strategy does not fit a method, and the remedy; None if it fits. Called once, at the start."""
         return None
 
     def advises(self, method: Method) -> str | None:
-        """Return a remark on settings that can train and are likely a mistake; None if there is none."""
+        """Return a remark on settings that can train but are probably a mistake; None if there is none."""
         return None
 
     def refuses_group(self, size: int) -> str | None:
-        """Return why groups of so many samples (`training.group`) cannot serve, and what to do; None if they can."""
+        """Return why groups of `size` samples (`training.group`) do not fit, and the remedy; None if they fit."""
         return None
 
     def scout(self) -> Scout | None:
-        """Return what the strategy learns from the losses of a run, knowing nothing yet; parts share the first's."""
+        """Return the initial state of a strategy that learns from the losses of a run; parts share the first one."""
         return next((scout for part in self.parts_in_use if (scout := part.scout()) is not None), None)
 
     def passes(self, method: Method) -> Passes:
         """Return the forward passes of a step, on average over steps.
 
-        Every selection and every control of one counts its own. tests/strategies/test_cost.py holds them to the passes
-        that are really made.
+        Every selection and every control of one counts its own passes. tests/strategies/test_cost.py compares them with
+        the real passes.
 
         Raises:
             TypeError: the strategy is neither.
@@ -94,10 +94,10 @@ class Strategy(ABC):
 
 @dataclass(frozen=True)
 class Clean(Strategy):
-    """The method as published: its first views, as they are."""
+    """The method as published: its unchanged first views."""
 
     def passes(self, method: Method) -> Passes:
-        """Count the method's own."""
+        """Count the method's own passes."""
         return trained(method, method.plan())
 
     def __call__(self, batch: Batch, objective: Scorer) -> list[Term]:

@@ -1,4 +1,4 @@
-"""The words for answers that are not MLflow's usual ones: of a server in trouble, of a proxy, of another program."""
+"""Messages for answers that are not MLflow's usual ones: from a server in trouble, a proxy, another program."""
 
 import re
 
@@ -12,13 +12,13 @@ NOT_MLFLOWS = (
     "it answers with a page that is not MLflow's, perhaps the login of a proxy: give the address of MLflow itself"
 )
 _BEHIND = {502: "bad gateway", 503: "unavailable", 504: "no answer from behind the gateway"}
-# The second form is urllib3's, after all attempts; the third one is of files, which travel by plain HTTP.
+# The second form is urllib3's, after all attempts; the third one is for files, which are sent by plain HTTP.
 _STATUS = re.compile(
     r"failed with error code (\d{3})\b|too many (\d{3}) error responses|^(\d{3}) (?:Client|Server) Error"
 )
 _PAGE = re.compile(r"<!doctype|<html|<head|<body|<h1", re.IGNORECASE)
 _BODY = re.compile(r"Response (?:body: '|text: )(.*?)'?$", re.DOTALL)
-# Proxies and servers that speak TLS answer so to plain HTTP.
+# Answers of proxies and servers with TLS to plain HTTP.
 _TLS_ONLY = re.compile(r"HTTPS (?:port|server)|TLS-enabled server", re.IGNORECASE)
 
 
@@ -36,24 +36,24 @@ def status_of(error: BaseException) -> int | None:
         match = _STATUS.search(str(link))
         if match:
             return int(match[1] or match[2] or match[3])
-        status = getattr(link, "code", None)  # of Google's client
+        status = getattr(link, "code", None)  # attribute of Google's client
         if isinstance(status, int) and type(link).__module__.startswith("google."):
             return int(status)
     return None
 
 
 def is_page(text: str) -> bool:
-    """Return whether an answer holds a page for people, as a proxy's has."""
+    """Return whether an answer holds a page for people, like a proxy's."""
     return _PAGE.search(text) is not None
 
 
 def of_status(status: int, error: BaseException, text: str, artifacts: str) -> Remedy:
-    """Return the remedy for a status that carries no name of an MLflow error.
+    """Return the remedy for a status without the name of an MLflow error.
 
     Args:
-        status: of HTTP, but not 200.
-        error: the exception of MLflow's client.
-        text: all that the error and its causes say.
+        status: status of HTTP, not 200.
+        error: exception of MLflow's client.
+        text: texts of the error and its causes.
         artifacts: address of the artifacts, if they were written.
     """
     if status == 429:

@@ -1,4 +1,4 @@
-"""The words for a tracking server that cannot be reached: wrong address, TLS, proxy, network."""
+"""Messages for a tracking server that cannot be reached: wrong address, TLS, proxy, network."""
 
 import re
 from urllib.parse import urlsplit
@@ -8,7 +8,7 @@ from hardviews.tracking.answers import status_of
 from hardviews.tracking.scrub import brief
 from hardviews.tracking.uri import FORMS
 
-# Names of exceptions, of whichever library, that stand for a connection that failed.
+# Names of exceptions of any library for a failed connection.
 _CONNECTION = {
     *("ConnectionError", "ConnectTimeout", "ReadTimeout", "Timeout", "ChunkedEncodingError", "ProxyError"),
     *("ProtocolError", "IncompleteRead", "RemoteDisconnected", "BadStatusLine", "TransportError"),
@@ -16,7 +16,7 @@ _CONNECTION = {
     *("RetryError", "ServiceUnavailable", "gaierror", "NewConnectionError", "MaxRetryError", "NameResolutionError"),
 }
 _TIMEOUT = {"Timeout", "ReadTimeout", "ConnectTimeout", "ReadTimeoutError", "ConnectTimeoutError", "TimeoutError"}
-# The same for an address or a setting that is wrong.
+# The same for a wrong address or setting.
 _ADDRESS = {
     "InvalidURL",
     "MissingSchema",
@@ -41,12 +41,12 @@ _SETTINGS = {
 
 
 def of_connection(error: BaseException, uri: str, text: str) -> Remedy | None:
-    """Return the remedy for a connection that failed, None if it did not.
+    """Return the remedy for a failed connection, None if it did not fail.
 
     Args:
         error: any exception of MLflow's client.
         uri: address of the tracking store.
-        text: all that the error and its causes say.
+        text: texts of the error and its causes.
     """
     kinds = {type(link).__name__ for link in links(error)}
     words = next((words for part, words in _SETTINGS.items() if part in text), None) or _of_tls(kinds, text)
@@ -108,7 +108,7 @@ def _of_network(error: BaseException, uri: str, text: str, kinds: set[str]) -> R
 
 
 def _cause(error: BaseException) -> str:
-    """Return the system's own words for a failure, else the innermost ones in the text of the clients."""
+    """Return the system's own text for a failure, else the innermost text of the clients."""
     for link in links(error):
         if isinstance(link, OSError) and link.errno and link.strerror and not type(link).__module__.startswith("ssl"):
             return link.strerror[:1].lower() + link.strerror[1:]

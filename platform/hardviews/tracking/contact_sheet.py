@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 from hardviews.tracking.examples import Tile
 from hardviews.tracking.figures import CHOSEN
 
-_GROUPS = 4  # in a row
+_GROUPS = 4  # number in a row
 _CELL, _TITLE = 1.3, 0.34  # inches
 
 
 def contact_sheet(groups: Sequence[Sequence[Tile]], title: str) -> Figure:
-    """Return groups of tiles, four in a row, all of them with as many tiles as the first."""
+    """Return groups of tiles, four in a row, all with as many tiles as the first."""
     together = len(groups[0]) if groups else 1
     columns = min(_GROUPS, max(1, len(groups)))
     rows = max(1, math.ceil(len(groups) / columns))

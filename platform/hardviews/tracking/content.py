@@ -1,4 +1,4 @@
-"""What can be logged to a run, as records for its spools: nothing here waits for a server."""
+"""The content of a run, as records for its spools: nothing here waits for a server."""
 
 import json
 import math
@@ -33,8 +33,9 @@ class Content(ABC):
     """The calls that log something; a run brings the records to its store."""
 
     def log_params(self, config: Any) -> None:
-        """Log a configuration (dataclass or mapping), flattened; MLflow keeps the first value of a parameter
-        for ever, and a later one becomes the tag `hardviews.resumed.NAME`.
+        """Log a configuration (dataclass or mapping), flattened.
+
+        MLflow keeps the first value of a parameter for ever; a later one becomes the tag `hardviews.resumed.NAME`.
         """
         self._put("params", values=flatten(config))
 
@@ -45,10 +46,11 @@ class Content(ABC):
         model: ModelUse | None = None,
         dataset: DatasetUse | None = None,
     ) -> None:
-        """Log numbers at a step (samples seen). A metric's step that the server has reached already, by an earlier
-        life, is left out; so is an infinite number, which would ruin the axis of a chart.
+        """Log numbers at a step (samples seen).
 
-        model, dataset: what the numbers were measured of, and on; log both as inputs, too.
+        If the server has reached a metric's step already, by an earlier life, the number is left out. An infinite
+        number is left out too, because it would ruin the axis of a chart. `model` and `dataset` are the measured model
+        and its data; log both as inputs, too.
         """
         numbers = {key: float(value) for key, value in values.items()}
         numbers = {key: number for key, number in numbers.items() if not math.isinf(number)}
@@ -61,7 +63,7 @@ class Content(ABC):
             self._put("metrics", values=numbers, step=int(step), **about)
 
     def log_inputs(self, datasets: Sequence[DatasetUse] = (), models: Sequence[ModelUse] = ()) -> None:
-        """Log what the run reads: data sets, and the encoders that it scores."""
+        """Log the inputs of the run: data sets, and the encoders that it scores."""
         self._put(
             "inputs",
             datasets=[dataset.to_record() for dataset in datasets],
@@ -78,8 +80,8 @@ class Content(ABC):
     def log_image(self, picture: Any, key: str, step: int) -> None:
         """Log a picture for a step (samples seen): MLflow shows the pictures of a key with a slider over steps.
 
-        A run keeps 8 keys and 12 steps of each; the others are thinned out evenly. picture: as of `write_picture`. One
-        that fails is left out.
+        A run keeps 8 keys and 12 steps of each; the others are thinned out evenly. `picture` is as in `write_picture`.
+        A picture that fails is left out.
         """
         with spare(f"the picture {key}"):
             milliseconds = time.time_ns() // 1_000_000
@@ -92,7 +94,7 @@ class Content(ABC):
         """Log rows as a table that MLflow shows, e.g. at `tables/scores.json`; pictures become thumbnails.
 
         Raises:
-            UserError: as of `write_table`.
+            UserError: as in `write_table`.
         """
         _check_inside(path)
         self._log_folder(path, lambda folder: write_table(rows, folder, path))
@@ -121,14 +123,14 @@ class Content(ABC):
     def set_section(self, title: str, body: str, first: bool = False) -> None:
         """Write one section of the description, and leave the others as they are.
 
-        title: `notes.HEAD` for the text before the first section, the verdict. body: Markdown without titles; empty
-        takes the section away; `notes.EXPERIMENT` in it becomes the experiment's id. first: a new section comes before
-        the others.
+        `title` is `notes.HEAD` for the text before the first section, the verdict. `body` is Markdown without titles.
+        An empty one removes the section; `notes.EXPERIMENT` in it becomes the experiment's id. With `first` a new
+        section comes before the others.
         """
         self._put("section", title=title, body=body, first=first)
 
     def other(self, run_id: str) -> OtherRun:
-        """Return another run, to add to through the spool of this one."""
+        """Return another run, for additions through the spool of this one."""
         return OtherRun(run_id, self._put)
 
     def log_encoder(self, encoder: "Encoder", name: str = "encoder", step: int = 0) -> None:
@@ -152,11 +154,11 @@ class Content(ABC):
 
     @abstractmethod
     def _put(self, kind: str, **content: Any) -> None:
-        """Take a record for the lines."""
+        """Put a record into the spool of lines."""
 
     @abstractmethod
     def _upload(self, kind: str, **content: Any) -> None:
-        """Take a record for the files; `source` is their folder."""
+        """Put a record into the spool of files; `source` is their folder."""
 
     @abstractmethod
     def _new_folder(self) -> Path:
@@ -164,10 +166,10 @@ class Content(ABC):
 
     @abstractmethod
     def _leave_out(self, path: str, error: Exception) -> None:
-        """Go on without a file that the disk of the spool does not take."""
+        """Go on without a file that the disk of the spool cannot hold."""
 
     def _log_file(self, path: str, write: Callable[[Path], object]) -> None:
-        """Have a file written beside the spool, and queue it; one that the disk does not take is left out."""
+        """Write a file beside the spool, and queue it; if the disk fails, it is left out."""
         _check_inside(path)
 
         def at_its_path(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Draw figures whose texts are data: no markup is read in them, and any script is shown if a font has it."""
+"""Drawing of figures whose texts are data: markup has no effect, and any script is shown if a font has it."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 # A bold title in a font that has no bold face is drawn regular, and needs no remark.
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
-# Size in points and resolution at which a font is tried.
+# Size in points and resolution for the test of a font.
 _SIZE, _DPI = 10.0, 100.0
 # Regular weight of a font: bold and thin ones come after it.
 _REGULAR = 400
@@ -30,7 +30,7 @@ _settled: dict[str, str | None] = {}
 
 @contextmanager
 def plain_text() -> Iterator[None]:
-    """Inside, new figures read no markup: `$` is a dollar, whatever a matplotlibrc says."""
+    """Make new figures in the block without markup: `$` is a dollar, with any matplotlibrc."""
     with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}):
         yield
 
@@ -59,7 +59,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str] | BinaryIO) -> None
 
 
 def _families(text: str) -> list[str]:
-    """Return the font families that show what the usual font lacks in a text."""
+    """Return the font families for the characters of a text that the usual font lacks."""
     usual = font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
     missing = {char for char in text if not char.isspace() and not usual.get_char_index(ord(char))}
     new = missing - set(_settled)
@@ -77,7 +77,7 @@ def _families(text: str) -> list[str]:
 
 
 def _settle(chars: set[str]) -> None:
-    """Find a font for each character, as few fonts as a greedy search gives."""
+    """Find a font for each character, with few fonts by a greedy search."""
     left = set(chars)
     entries = font_manager.fontManager.ttflist
     for entry in sorted(entries, key=lambda entry: (entry.style != "normal", entry.weight != _REGULAR, entry.name)):
@@ -101,5 +101,5 @@ def _shown_by(path: str, chars: set[str]) -> set[str]:
             font.set_text("".join(sorted(found)))
         return found
     except Exception:
-        # A damaged file, or one that is gone since matplotlib listed it.
+        # A damaged file, or one that was removed since matplotlib listed it.
         return set()

@@ -1,4 +1,4 @@
-"""The content of a gallery: images and the views that were made of them, as plain pixels."""
+"""The content of a gallery: images and their views, as plain pixels."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """A view: uint8 pixels (H, W, 3), a short caption, and where in the original it was cut, if it was.
+    """A view: uint8 pixels (H, W, 3), a short caption, and its box in the original, if it has one.
 
-    mark: a character or two that stand at the box and say which view it is.
+    `mark` is a label of a character or two at the box.
     """
 
     pixels: Image
@@ -27,9 +27,9 @@ class Tile:
 class Example:
     """One row of the gallery; groups that are empty in every row are left out.
 
-    random: views as drawn, where nothing was chosen; chosen, passed_over: the outcome of hard view selection;
-    attacked: pairs of a clean view and its adversarial version, of one size; mixed: cut-mixed or mixed-up
-    views.
+    `random` are the drawn views, if there was no choice. `chosen` and `passed_over` are the result of hard view
+    selection. `attacked` are pairs of a clean view and its adversarial version, of one size. `mixed` are cut-mixed or
+    mixed-up views.
     """
 
     original: Image

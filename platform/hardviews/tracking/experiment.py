@@ -1,7 +1,7 @@
-"""How MLflow shows the experiment: as training, judged by the loss, with a list that has the columns to judge by.
+"""MLflow's view of the experiment: as training, judged by the loss, with a list of the useful columns.
 
 Older versions of MLflow choose their menus by the kind of the experiment. From 3.17 on a switch of the browser chooses
-them, or the address of a page; without either they are those for language models.
+them, or the address of a page; without either, MLflow shows the menus for language models.
 """
 
 import json
@@ -22,7 +22,7 @@ VIEW = "hardviews"
 """Key of the saved view of the list of runs, as in `?viewStateShareKey=hardviews`."""
 
 TRAINING_MENUS = "workflowType=machine_learning"
-"""In the address of a page: opens the menus for training, whichever a browser showed last."""
+"""Part of the address of a page that opens the menus for training."""
 
 _VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 _SCORES = (
@@ -33,7 +33,7 @@ _COLUMNS = (
     *("tags.`hardviews.verdict`", *_SCORES, "attributes.`Dataset`", "attributes.`Duration`"),
     *("params.`training.epochs`", "params.`training.batch`", "tags.`hardviews.output`"),
 )
-# Of MLflow's table: a box, the name, and the time of a run come first. Widths in pixels of those that differ.
+# MLflow's table: a box, the name, and the time of a run come first. Widths in pixels of columns that differ.
 _ORDER = ("0", "attributes.`Run Name`", *_SCORES, "runDateAndNestInfo", "duration", "attributes.`Dataset`")
 _WIDTHS = {"attributes.`Run Name`": 300, "attributes.`Dataset`": 180}
 _KIND = {
@@ -41,7 +41,7 @@ _KIND = {
     "mlflow.experiment.primaryMetric.name": LOSS,
     "mlflow.experiment.primaryMetric.greaterIsBetter": "False",
 }
-# Says that the experiment has these tags: what people change later stays as they want it.
+# Marks that the experiment has these tags: later changes by people stay.
 _DONE = {"hardviews.experiment": "1"}
 
 
@@ -54,9 +54,9 @@ def experiment_tags() -> dict[str, str]:
 
 
 def complete(client: "MlflowClient", experiment: str, tags: Mapping[str, str]) -> None:
-    """Give an experiment that somebody else made, or an older version, the tags that it lacks, once.
+    """Add the missing tags, once, to an experiment that somebody else or an older version made.
 
-    tags: those that it has. A server that refuses is left alone: the pages are plainer then.
+    `tags` are its present tags. If the server refuses, nothing is done: the pages are plainer then.
     """
     if _DONE.items() <= tags.items():
         return
@@ -64,5 +64,5 @@ def complete(client: "MlflowClient", experiment: str, tags: Mapping[str, str]) -
         for key, value in experiment_tags().items():
             if key not in tags:
                 client.set_experiment_tag(experiment, key, value)
-    except Exception as error:  # of whatever server: nothing of a run depends on it
+    except Exception as error:  # any error of a server: a run does not depend on it
         logger.debug("tracking: the experiment's pages stay as they are (%s)", brief(error))

@@ -1,4 +1,4 @@
-"""The meaning of a failure of the tracking store or its artifacts: which pass by themselves, and who ends the others.
+"""Classification of failures of the tracking store or its artifacts: they pass by themselves, or have a remedy.
 
 Only failures of a kind that is known to pass count as passing. All others need the user, or other software.
 """
@@ -19,10 +19,10 @@ from hardviews.tracking.uri import folder_of, is_folder
 _PASSING = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "ABORTED"}
 _DENIED = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 _ABSENT = {"ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED", "FEATURE_DISABLED"}
-# A request that a server will never take, and that says nothing about others.
+# A request that a server will never accept; other requests may succeed.
 _REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "MALFORMED_REQUEST"}
 _REFUSED_STATUS = {400, 413, 422}
-# Failures of a database, by their text: a server passes them on as text alone.
+# Failures of a database, by their text: a server passes on only the text.
 _DATABASE_PASSES = ("is locked", "deadlock", "too many connections", "starting up", "server closed the connection")
 _DATABASE = {
     "readonly database": "its database can only be read. Make the file and its folder writable",
@@ -35,7 +35,7 @@ _DATABASE = {
     "out-of-date database schema": "its tables are of another MLflow. Copy the store, then run mlflow db upgrade",
     "password authentication failed": "its database refuses the password. Correct the one in the address",
 }
-# What to install for a module that MLflow imports on demand.
+# Packages to install for a module that MLflow imports on demand.
 _PACKAGES = {
     "boto3": "boto3",
     "google": "google-cloud-storage",
@@ -47,7 +47,7 @@ _PACKAGES = {
     "pyodbc": "pyodbc",
     "pysftp": "pysftp",
 }
-# Answers in JSON of a program before the server, which name no error of MLflow's.
+# Answers in JSON of a program before the server, which do not name an error of MLflow.
 _FOREIGN = {"not found": "ENDPOINT_NOT_FOUND", "no route": "ENDPOINT_NOT_FOUND"}
 _FOREIGN |= dict.fromkeys(("unauthorized", "forbidden", "access denied", "not authenticated"), "PERMISSION_DENIED")
 
@@ -57,9 +57,9 @@ class MissingRun(UserError):
 
 
 def code(error: BaseException) -> str:
-    """Return MLflow's name of an error that a server answered, empty if none answered.
+    """Return MLflow's name of an error in a server's answer, empty if there was no answer.
 
-    Files travel by plain HTTP: then the status decides.
+    Files are sent by plain HTTP: then the status decides.
     """
     status = status_of(error)
     name = str(getattr(error, "error_code", ""))
@@ -76,7 +76,7 @@ def code(error: BaseException) -> str:
 
 
 def is_refused(error: BaseException) -> bool:
-    """Return whether this request is refused for ever, while others may be taken."""
+    """Return whether this request is refused for ever, while others may succeed."""
     if _of_database(_text(error)) is not None:
         return False
     status = status_of(error)
@@ -86,12 +86,12 @@ def is_refused(error: BaseException) -> bool:
 
 
 def is_absent(error: BaseException) -> bool:
-    """Return whether the server lacks the function that was called, as MLflow 2 lacks logged models."""
+    """Return whether the server lacks the called function, such as logged models in MLflow 2."""
     return code(error) in _ABSENT or any(type(link).__name__.startswith("NotImplemented") for link in links(error))
 
 
 def diagnose(error: BaseException, uri: str, artifacts: str = "") -> Remedy:
-    """Return what ends a failure, with words that follow "the tracking store cannot be used:".
+    """Return the remedy for a failure, with words that follow "the tracking store cannot be used:".
 
     Args:
         error: any exception of MLflow's client.
@@ -117,7 +117,7 @@ def diagnose(error: BaseException, uri: str, artifacts: str = "") -> Remedy:
 
 
 def unusable(uri: str, error: BaseException, own: bool = False) -> UserError:
-    """Return the mistake to raise for a store that cannot be used; `own` is the one in the project's folder."""
+    """Return the error for a store that cannot be used; `own` is set for the store in the project's folder."""
     if own:
         advice = f"Mend it, give another --project, or name a server in {TRACKING_URI}."
     else:
@@ -128,7 +128,7 @@ def unusable(uri: str, error: BaseException, own: bool = False) -> UserError:
 
 
 def _of_kind(uri: str, text: str) -> Remedy | None:
-    """Return the remedy for a kind of store that this MLflow does not serve as it is."""
+    """Return the remedy for a kind of store that this MLflow does not support in its present form."""
     if "migrate-filestore" in text:
         folder = folder_of(uri)
         source, target = quote(str(folder)), quote(f"sqlite:///{folder.parent / 'mlflow.db'}")
@@ -201,13 +201,13 @@ def _of_answer(error: BaseException, artifacts: str, text: str) -> Remedy | None
 
 
 def _is_foreign(error: BaseException) -> bool:
-    """Return whether an answer in JSON names no error of MLflow's: another program gave it."""
+    """Return whether an answer in JSON does not name an error of MLflow: another program gave it."""
     answer = getattr(error, "json", None)
     return isinstance(answer, dict) and not answer.get("error_code")
 
 
 def _is_internal(error: BaseException) -> bool:
-    """Return whether a server reports an error of its own, which a later request may not meet.
+    """Return whether a server reports an internal error, which a later request may not meet.
 
     MLflow gives the same name to failures on this side: then the failure itself is among the links.
     """

@@ -10,14 +10,15 @@ from matplotlib.ticker import EngFormatter, NullFormatter
 
 from hardviews.tracking.figures import CHOSEN, PASSED_OVER, tidy
 
-_LEAST = -8.0  # log10 of the smallest share that is drawn
+_LEAST = -8.0  # log10 of the smallest drawn share
 _COLOURS = (PASSED_OVER, CHOSEN)
 
 
 def spectra(shares: Mapping[str, Sequence[float]]) -> Figure:
     """Return curves of the eigenvalues of a covariance over their rank, by the name of the features.
 
-    shares: of the features' mean squared length, the largest first. The axis of shares is the same in every picture.
+    `shares` are shares of the features' mean squared length, the largest first. The axis of shares is the same in every
+    picture.
     """
     figure = Figure(figsize=(6.4, 4.0), dpi=110, layout="constrained")
     axes = figure.add_subplot()
@@ -25,7 +26,7 @@ def spectra(shares: Mapping[str, Sequence[float]]) -> Figure:
         height = np.log10(np.clip(np.asarray(values, float), 10.0**_LEAST, None))
         axes.plot(np.arange(1, len(height) + 1), height, color=colour, linewidth=2.0, label=name)
     axes.set_xscale("log")
-    # Matplotlib's own labels are markup, which figures do not read.
+    # Matplotlib's own labels are markup, which is switched off in figures.
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(_LEAST - 0.2, 0.1)
@@ -38,7 +39,7 @@ def spectra(shares: Mapping[str, Sequence[float]]) -> Figure:
 
 
 def heat(values_RK: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
-    """Return a map of non-negative numbers as colours (R, K, 3): black is 0, the palest is the map's own highest."""
+    """Return a map of non-negative numbers as colours (R, K, 3), from black for 0 to pale for the map's maximum."""
     scaled = values_RK / max(float(values_RK.max(initial=0.0)), 1e-30)
     shown: npt.NDArray[np.uint8] = (matplotlib.colormaps["inferno"](scaled)[..., :3] * 255).round().astype(np.uint8)
     return shown

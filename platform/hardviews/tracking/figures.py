@@ -1,6 +1,6 @@
 """Figures of a run, as pure functions of plain numbers; drawn off screen.
 
-Colours are those of Okabe and Ito (2008), which colour-blind readers tell apart.
+Colours are from Okabe and Ito (2008), which colour-blind readers can distinguish.
 """
 
 import math
@@ -24,8 +24,7 @@ Curve = tuple[Sequence[float], Sequence[float]]
 
 
 def learning_curves(curves: Mapping[str, Curve], title: str = "Learning curves", smooth: int = 15) -> Figure:
-    """Return one panel a metric over samples seen: the values pale, their running mean of `smooth` points
-    strong.
+    """Return one panel for each metric over samples seen: pale values, and their running mean over `smooth` points.
 
     Values that are not finite leave a gap.
     """
@@ -80,9 +79,9 @@ def iou_histogram(chosen: Numbers, passed_over: Numbers, title: str = "Overlap o
 
 
 def least_overlap_share(steps: Sequence[float], shares: Numbers, chance: float) -> Figure:
-    """Return how often the hardest pair is the least overlapping one, over samples seen, beside chance.
+    """Return the share of hardest pairs that overlap least, over samples seen, beside chance.
 
-    shares: 0 to 1; chance: 1 / number of pairs (1/6 for four views).
+    `shares` are from 0 to 1; `chance` is 1 / number of pairs, so 1/6 for four views.
     """
     figure = Figure(figsize=(6.0, 3.4), dpi=110, layout="constrained")
     axes = figure.add_subplot()
@@ -118,8 +117,8 @@ def margin_histogram(
 ) -> Figure:
     """Return the distributions of margins (in logits) by kind of view, the boundary at 0, with their medians.
 
-    Kinds are told apart by colour and by line. Margins that are not finite are left out; the axis shows all but the
-    outermost 0.5 % of each kind.
+    Kinds differ in colour and line. Margins that are not finite are left out; the axis shows all but the outermost 0.5
+    % of each kind.
     """
     figure = Figure(figsize=(7.0, 4.2), dpi=110, layout="constrained")
     axes = figure.add_subplot()
@@ -147,7 +146,7 @@ def margin_histogram(
         )
     axes.axvline(0, color="black", linewidth=1.4)
     axes.set_xlim(edges[0], edges[-1])
-    headroom = 1.2 + 0.11 * max(1, len(arrays))  # for the legend, and the words below it
+    headroom = 1.2 + 0.11 * max(1, len(arrays))  # room for the legend, and the text below it
     axes.set_ylim(0, max(1.0, headroom * axes.get_ylim()[1]))
     left = -edges[0] / (edges[-1] - edges[0])
     for text, side, space in (("\u2190 another label  ", "right", left), ("  its own label \u2192", "left", 1 - left)):
@@ -194,7 +193,7 @@ def confusion_matrix(counts: npt.NDArray[np.integer], classes: Sequence[str], ti
 
 
 def running_mean(values: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.float64]:
-    """Return the mean of the finite values among the `width` around each point, or as many of them as there are."""
+    """Return the mean of the finite values among `width` points around each point, fewer at the ends."""
     finite = np.isfinite(values)
     total = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])
     count = np.concatenate([[0], np.cumsum(finite)])
@@ -206,7 +205,7 @@ def running_mean(values: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.
 
 
 def tidy(axes: Axes) -> None:
-    """Leave out the frame that says nothing, and draw a pale grid behind."""
+    """Remove the useless frame, and draw a pale grid behind."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class FileSender:
-    """Brings files and models to a run. Each is removed when it was sent, so one that is not there was sent."""
+    """Sends files and models to a run; each is removed when it was sent, so a missing one was sent."""
 
     def __init__(self, server: Server, run_id: str) -> None:
         self._server, self._run_id = server, run_id
@@ -32,11 +32,11 @@ class FileSender:
         self._images = ImageStore(server, run_id)
 
     def __call__(self, records: Sequence[Record]) -> None:
-        """Send files; one that cannot be stored does not hold up those after it.
+        """Send files; a file that cannot be stored does not delay the later ones.
 
         Raises:
-            Away: the server, or the store of its artifacts, does not answer for now. Blocked: somebody has to act, or
-            other software is needed, before the rest is taken.
+            Away: the server, or the store of its artifacts, does not answer for now.
+            Blocked: somebody must act, or other software is needed, before the rest can be sent.
         """
         blocked = None
         for record in records:
@@ -61,7 +61,7 @@ class FileSender:
             raise Blocked(blocked[0]) from blocked[1]
 
     def _check_place(self) -> None:
-        """Find out where the run's artifacts lie; refuse a folder of the server's machine."""
+        """Determine the place of the run's artifacts; refuse a folder of the server's machine."""
         if self._artifacts:
             return
         address = str(self._server.client.get_run(self._run_id).info.artifact_uri)
@@ -85,7 +85,7 @@ class FileSender:
         )
 
     def _send_model(self, record: Record) -> None:
-        """Register the folder as a logged model of the run; sending it again finds the one begun before.
+        """Register the folder as a logged model of the run; a repetition finds the model that was begun before.
 
         A server without logged models (MLflow 2, Azure) gets it as plain files of the run, which load in the same way.
         """

@@ -14,9 +14,9 @@ _LONGEST_KEY, _LONGEST_VALUE = 250, 6000
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, str]:
-    """Return a dataclass or mapping, nested as it may be, as `a.b.c` -> text.
+    """Return a dataclass or mapping, of any nesting, as `a.b.c` -> text.
 
-    A nested dataclass also says which one it is (`method` -> `SimSiam`): recipes choose among them. Sequences
+    A nested dataclass also has its class as value (`method` -> `SimSiam`): recipes choose among classes. Sequences
     of plain values become JSON. Secrets are hidden (see `scrub`); keys and values are cut to MLflow's limits.
     """
     return {key[:_LONGEST_KEY]: scrub_item(key, value)[:_LONGEST_VALUE] for key, value in _walk(config, prefix)}

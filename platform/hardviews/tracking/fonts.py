@@ -21,7 +21,7 @@ _BLOCKS: tuple[tuple[int, int, str], ...] = (
 
 
 def packages(chars: Iterable[str]) -> list[str]:
-    """Return the packages of Debian that have some characters, without repeats, in alphabetical order."""
+    """Return the packages of Debian with fonts for some characters, without repetition, in alphabetical order."""
     return sorted({_package(ord(char)) for char in chars})
 
 

@@ -1,6 +1,4 @@
-"""A picture of what the network was trained on: images, the views chosen and passed over, attacked and mixed
-ones.
-"""
+"""A picture of training views: images with their chosen, rejected, attacked and mixed views."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,11 +22,11 @@ class _Cell:
 def gallery(examples: Sequence[Example], title: str = "Hard views") -> Figure:
     """Return the examples one a row: the original with the boxes of its views, then the views group by group.
 
-    A perturbation is shown amplified around mid-grey; the factor stands above it.
+    A perturbation is shown amplified around mid-grey, with the factor above it.
     """
     factor = _amplification(examples)
     table = [_groups(example, factor) for example in examples]
-    # Each group is as wide as it is in its longest row.
+    # The width of each group is its width in the longest row.
     names = list(dict.fromkeys(name for groups in table for name in groups))
     order = [name for name in _ORDER if any(n.startswith(name) for n in names)]
     titles = {key: next(name for name in names if name.startswith(key)) for key in order}
@@ -93,7 +91,7 @@ def amplified(clean: Image, attacked: Image, factor: float) -> Image:
 
 
 def _amplification(examples: Sequence[Example]) -> float:
-    """The factor that makes the largest perturbation of all just fit, a power of two at most 64."""
+    """Return the largest factor for which all perturbations fit, a power of two at most 64."""
     largest = max(
         (
             float(np.abs(attacked.pixels.astype(np.float32) - clean.pixels.astype(np.float32)).max())

@@ -1,7 +1,7 @@
 """Pictures as the files that MLflow's pages show with a slider over steps, and tables with thumbnails.
 
-The page needs no call of MLflow's client for that. It reads the key and the step from the name of a file. A tag says
-that there are such files.
+The page needs no call of MLflow's client for that. It reads the key and the step from the name of a file. A tag marks
+the existence of such files.
 """
 
 import io
@@ -19,15 +19,15 @@ from PIL import Image
 from hardviews.errors import UserError
 
 FOLDER = "images"
-"""Folder of a run's artifacts in which MLflow looks for pictures with steps."""
+"""Folder of a run's artifacts for pictures with steps in MLflow."""
 
 LOGGED_IMAGES, LOGGED_TABLES = "mlflow.loggedImages", "mlflow.loggedArtifacts"
 """Tags: whether there are pictures with steps, and the list of tables."""
 
 WIDEST = 1600
-"""Pixels of a contact sheet's width at most."""
+"""Largest width of a contact sheet in pixels."""
 
-_SMALL = 256  # pixels of the longer side of the preview that MLflow shows first
+_SMALL = 256  # longer side in pixels of the preview that MLflow shows first
 _KEY = re.compile(r"[A-Za-z0-9_\-./ ]+")
 _NAME = re.compile(r"(?P<key>.+)\+step\+(?P<step>-?\d+)\+timestamp\+(?P<time>\d+)\+(?P<id>[^+]+)(\+compressed)?\.\w+")
 
@@ -35,11 +35,11 @@ _NAME = re.compile(r"(?P<key>.+)\+step\+(?P<step>-?\d+)\+timestamp\+(?P<time>\d+
 def write_picture(picture: Any, folder: Path, key: str, step: int, milliseconds: int) -> None:
     """Write a picture and its preview under the names that MLflow's pages read.
 
-    picture: a PIL image, pixels (H, W) or (H, W, 3) as uint8, or a matplotlib figure; one that is wider than 1600
-    pixels is reduced. milliseconds: since 1970.
+    `picture` is a PIL image, pixels (H, W) or (H, W, 3) as uint8, or a matplotlib figure; if it is wider than 1600
+    pixels, it is reduced. `milliseconds` are since 1970.
 
     Raises:
-        UserError: the key has a character that MLflow does not take.
+        UserError: the key has a character that MLflow does not accept.
     """
     if not _KEY.fullmatch(key):
         raise UserError(f"A picture's key may hold letters, digits and _ - . / and spaces, and {key!r} does not.")
@@ -62,7 +62,8 @@ def parsed(name: str) -> tuple[str, int] | None:
 def write_table(rows: Sequence[Mapping[str, Any]], folder: Path, path: str) -> None:
     """Write rows as the JSON table that MLflow shows; pictures in it become thumbnails.
 
-    Columns are the keys of all rows. A column holds pictures (as of `write_picture`, but no figures) or none at all.
+    Columns are the keys of all rows. A column holds only pictures, as in `write_picture` but without figures, or none
+    at all.
 
     Raises:
         UserError: the path does not end in .json, or a column holds pictures and other values.
@@ -129,7 +130,7 @@ def _is_picture(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return a cell as JSON takes it: MLflow's pages cannot read NaN."""
+    """Return a cell as a value for JSON: MLflow's pages cannot read NaN."""
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

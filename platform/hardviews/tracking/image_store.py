@@ -1,7 +1,7 @@
 """Sends pictures with steps, and keeps few of them: MLflow's pages list all of them at once.
 
-A run keeps 8 keys, and 12 steps of each. If there would be more, the inner picture that is nearest to its neighbours
-goes. So the first and the last one stay, and the others are spread over the run.
+A run keeps 8 keys, and 12 steps of each. If there are more, the inner picture that is nearest to its neighbours is
+removed. So the first and the last one stay, and the others are spread over the run.
 """
 
 import logging
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def surplus(steps: Iterable[int], most: int = MOST_STEPS) -> int | None:
-    """Return the step whose picture goes so that the others are spread most evenly; None if there are few enough."""
+    """Return the step to remove so that the others are spread most evenly; None if there are few enough."""
     ordered = sorted(steps)
     if len(ordered) <= most:
         return None
@@ -30,7 +30,7 @@ class ImageStore:
     """The pictures that a run has in the store of its artifacts."""
 
     def __init__(self, server: Server, run_id: str) -> None:
-        """Open nothing: the store is asked when a picture is sent."""
+        """Open nothing: the store is read when a picture is sent."""
         self._server, self._run_id = server, run_id
         self._files: dict[str, dict[int, list[str]]] | None = None
         self._refused: set[str] = set()
@@ -38,7 +38,8 @@ class ImageStore:
     def send(self, record: Record, address: str) -> None:
         """Send a picture, unless the run has one of its key and step; MLflow's errors pass through.
 
-        record: `source` (a folder with the files), `key`, `step`. address: of the run's artifacts.
+        `record` has `source` (a folder with the files), `key` and `step`. `address` is the address of the run's
+        artifacts.
         """
         key, step = str(record["key"]), int(record["step"])
         try:
@@ -57,7 +58,7 @@ class ImageStore:
             folder = Path(record["source"]) / FOLDER
             steps[step] = [f"{FOLDER}/{file.name}" for file in folder.iterdir()]
         except Exception:
-            self._files = None  # some of it may be there
+            self._files = None  # some of its files may exist
             raise
 
     def _known(self) -> dict[str, dict[int, list[str]]]:
@@ -80,14 +81,14 @@ class ImageStore:
         return False
 
     def _remove(self, address: str, paths: list[str], key: str) -> bool:
-        """Remove files; return whether the store let us."""
+        """Remove files; return whether the store allowed it."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         try:
             repository = get_artifact_repository(address, tracking_uri=self._server.uri)
             for path in paths:
                 repository.delete_artifacts(path)  # type: ignore[no-untyped-call]
-        except Exception as error:  # whichever store it is, and whatever it refuses
+        except Exception as error:  # any error of any store
             self._warn(key, f"the store does not let us remove older ones ({brief(error)})")
             return False
         return True

@@ -1,4 +1,4 @@
-"""What a run reads, as MLflow's inputs: data sets, and the encoder that an evaluation scores."""
+"""The inputs of a run in MLflow: data sets, and the encoder that an evaluation scores."""
 
 import json
 from collections.abc import Mapping
@@ -21,15 +21,15 @@ _DIGITS = 32
 
 @dataclass(frozen=True)
 class DatasetUse:
-    """A data set, and for what a run reads it.
+    """A data set, and its role in a run.
 
     Attributes:
-        name: for people, such as `imagenet-1k/val`.
+        name: readable name, such as `imagenet-1k/val`.
         digest: hexadecimal SHA-256 of the data set.
         url: its address, or path on this machine.
         samples: number of samples.
         classes: number of classes, 0 if its samples have no labels.
-        context: the part that it plays in the run.
+        context: its role in the run.
     """
 
     name: str
@@ -61,12 +61,12 @@ class ModelUse:
     """An encoder that a run scores.
 
     Attributes:
-        digest: of its weights.
-        step: samples that it was trained on.
-        address: of its weights.
+        digest: digest of its weights.
+        step: number of samples that it was trained on.
+        address: address of its weights.
         run: id of the run that trained it, empty if unknown.
-        name: of the logged model, if the weights are not stored as one yet.
-        facts: about the encoder, as of `logged_model.encoder_facts`.
+        name: name of the logged model, if the weights are not stored as one yet.
+        facts: facts about the encoder, as in `logged_model.encoder_facts`.
     """
 
     digest: str
@@ -90,7 +90,7 @@ class ModelUse:
 
 
 def send_inputs(client: "MlflowClient", run_id: str, record: Mapping[str, Any]) -> None:
-    """Tell MLflow what a run reads; inputs that it has already stay as they are. MLflow's errors pass through."""
+    """Send a run's inputs to MLflow; existing inputs stay unchanged. MLflow's errors pass through."""
     from mlflow.entities import LoggedModelInput
 
     found = [record_model(client, run_id, model) for model in record["models"]]
@@ -107,7 +107,7 @@ def _entity(entry: Mapping[str, Any]) -> "DatasetInput":
 
     url = str(entry["url"])
     kinds = {"file": ("local", "uri"), "s3": ("s3", "uri")}
-    # MLflow's pages link to addresses of the type `http`, whatever their scheme.
+    # MLflow's pages link to addresses of the type `http`, with any scheme.
     kind, key = kinds.get(url.partition("://")[0], ("http", "url"))
     dataset = Dataset(
         name=entry["name"],

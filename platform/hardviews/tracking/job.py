@@ -1,4 +1,4 @@
-"""Which job a process belongs to, as tags: what its launcher and its image say of themselves."""
+"""The job of a process, as tags, from its launcher and its image."""
 
 import getpass
 import os
@@ -10,7 +10,7 @@ OUTPUT = "hardviews.output"
 """Tag: address of the run's output."""
 
 JOB_TAG = "hardviews.job"
-"""Tag: the job, as `torchx status` takes it."""
+"""Tag: the job, in the form for `torchx status`."""
 
 PROCESSES, NOWHERE = "hardviews.processes", "-"
 """Tag: the processes of the run's job on the machine that writes it (`elastic.identity`); NOWHERE if unknown."""
@@ -19,10 +19,10 @@ WRITER = "hardviews.writer"
 """Tag: the life that writes the run."""
 
 USER = "mlflow.user"
-"""Tag: who started the run; MLflow lets nobody change it."""
+"""Tag: the user who started the run; MLflow does not allow to change it."""
 
 USER_VARIABLE = "HARDVIEWS_USER"
-"""Environment variable: whose run it is, if the machine's own user says nothing, as in a pod."""
+"""Environment variable: the user of the run, if the machine's own user has no meaning, as in a pod."""
 
 JOB = "TORCHX_JOB_ID"
 """Environment variable: the job, as SCHEDULER://SESSION/NAME."""
@@ -37,13 +37,13 @@ def job_tags(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
     scheduler, separator, path = variables.get(JOB, "").partition("://")
     session, slash, name = path.partition("/")
     if scheduler == "kubernetes" and slash and ":" not in name and variables.get(_NAMESPACE):
-        # The name that `torchx status` takes wherever it is called.
+        # The name for `torchx status` in any place.
         found[JOB_TAG] = f"{scheduler}://{session}/{variables[_NAMESPACE]}:{name}"
     return found | ({"hardviews.scheduler": scheduler} if separator else {})
 
 
 def user() -> str:
-    """Return whose run it is: HARDVIEWS_USER, the user of the tracking server, else of this machine."""
+    """Return the user of the run: HARDVIEWS_USER, the user of the tracking server, else of this machine."""
     named = setting(USER_VARIABLE) or setting("MLFLOW_TRACKING_USERNAME")
     try:
         return named or getpass.getuser()

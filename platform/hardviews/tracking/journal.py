@@ -16,32 +16,32 @@ from hardviews.errors import UserError
 
 Record = dict[str, Any]
 
-# A file that has been sent wholly is emptied once it is larger than this (bytes).
+# Size in bytes above which a completely sent file is emptied.
 _COMPACT = 1 << 20
-# Bytes that are read at once, unless a line is longer.
+# Number of bytes that are read at once, unless a line is longer.
 _AT_ONCE = 1 << 20
-# Bytes of records that are kept in memory if no file can be written.
+# Most bytes of records in memory if no file can be written.
 _MOST = 32 << 20
 
 
 class Journal:
-    """Lines of records in a file, and how far they were sent, in a second file beside it.
+    """Lines of records in a file, and the end of the sent part, in a second file beside it.
 
     One thread appends, another one reads and advances. `size` and `offset`, in bytes, are the end of the file and of
-    what was sent.
+    the sent part.
     """
 
     damaged = 0
     """Lines that are not records, and were left out."""
 
-    _bad = 0  # of those that were read last
+    _bad = 0  # number among the lines read last
 
     def __init__(self, path: Path, lock_timeout: float = 30.0) -> None:
         """Open the file at `path` for this process alone.
 
         Raises:
             UserError: another live process holds the file.
-            OSError: the disk does not take a file there.
+            OSError: the disk cannot hold a file there.
         """
         self.path = path
         self._offset_path = path.with_suffix(".sent")
@@ -56,7 +56,7 @@ class Journal:
         """Write lines.
 
         Raises:
-            OSError: the disk does not take them; then none of them is in the file.
+            OSError: the disk fails; then none of them is in the file.
         """
         view = memoryview(data)
         with self._lock:
@@ -70,7 +70,7 @@ class Journal:
             self.size += len(data)
 
     def read(self, most: int) -> tuple[list[Record], int]:
-        """Return records that were not sent, at most `most` of them, and the length of their lines in bytes."""
+        """Return unsent records, at most `most` of them, and the length of their lines in bytes."""
         found = self._lines(self.offset, self.size, most)
         records = _parse(found)
         self._bad = len(found) - len(records)
@@ -89,7 +89,7 @@ class Journal:
         """Note that the next `length` bytes were sent.
 
         Raises:
-            OSError: the disk does not take the note. This process goes on; a later one would send them once more.
+            OSError: the disk fails. This process goes on; a later one would send the bytes once more.
         """
         self._move(length, _COMPACT)
         temporary = self._offset_path.with_suffix(".sent.part")
@@ -97,14 +97,14 @@ class Journal:
             temporary.write_text(str(self.offset))
             os.replace(temporary, self._offset_path)
         except OSError:
-            # An old note would be wrong once the file was emptied. Without one, all of the file is sent again.
+            # An old note would be wrong after the file was emptied. Without a note, all of the file is sent again.
             for path in (temporary, self._offset_path):
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
             raise
 
     def unsent(self, counts: Callable[[Record], bool]) -> int:
-        """Count the records that were not sent, of those that count."""
+        """Return the number of unsent records, among those that count."""
         number, place, at = 0, self.size, self.offset
         with self._lock:
             while at < place:
@@ -122,7 +122,7 @@ class Journal:
             self._offset_path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Give the file, and the lock on it, back."""
+        """Release the file and its lock."""
         self._file.close()
 
     def _move(self, length: int, compact: int) -> None:
@@ -138,15 +138,15 @@ class Journal:
             offset = int(self._offset_path.read_text())
         except (FileNotFoundError, ValueError):
             return 0
-        # Larger than the file: the process ended between emptying the file and noting it.
+        # Larger than the file: the process ended after it emptied the file and before it noted that.
         return offset if offset <= self.size else 0
 
 
 class Memory(Journal):
-    """The same where no file can be written: records are lost with the process."""
+    """The same if no file can be written: records are lost with the process."""
 
     def __init__(self, path: Path) -> None:
-        """Keep records in the memory of this process; `path` is where the file would be."""
+        """Keep records in the memory of this process; `path` is the place of the missing file."""
         self.path = path
         self._offset_path = path.with_suffix(".sent")
         self._file = io.FileIO(os.memfd_create(path.name), "a+")
@@ -157,14 +157,14 @@ class Memory(Journal):
         """Write lines.
 
         Raises:
-            OSError: there are as many as may be kept in memory.
+            OSError: the limit of records in memory is reached.
         """
         if self.size + len(data) > _MOST:
             raise OSError(errno.ENOSPC, "no more memory for records", str(self.path))
         super().append(data)
 
     def advance(self, length: int) -> None:
-        """Note that the next `length` bytes were sent, and give their memory back when all were."""
+        """Note that the next `length` bytes were sent, and free the memory once all are sent."""
         self._move(length, 0)
 
     def remove(self) -> None:
@@ -172,7 +172,7 @@ class Memory(Journal):
 
 
 def _parse(found: Sequence[bytes]) -> list[Record]:
-    """Return the records in lines; those that a disk has damaged are left out."""
+    """Return the records in lines; damaged lines are left out."""
     records = []
     for line in found:
         with suppress(ValueError):
@@ -186,7 +186,7 @@ def lines(records: Sequence[Record]) -> list[bytes]:
 
 
 def _open_locked(path: Path, timeout: float) -> io.FileIO:
-    """Open the file for this process alone; the lock goes with the process, however it ends."""
+    """Open the file for this process alone; any end of the process releases the lock."""
     deadline = time.monotonic() + timeout
     while True:
         file = open(path, "a+b", buffering=0)  # noqa: SIM115 (stays open)
@@ -202,12 +202,12 @@ def _open_locked(path: Path, timeout: float) -> io.FileIO:
                     "start this one as a run of its own."
                 ) from None
             time.sleep(0.1)
-        # Held by another, or removed by the one that held it: what is at the path now is another file.
+        # Another process holds it, or has removed it: then the path now has another file.
         file.close()
 
 
 def _drop_torn_line(descriptor: int) -> None:
-    """Cut what follows the last newline: a record that a killed process wrote in part."""
+    """Cut the part after the last newline: an incomplete record of a killed process."""
     size = os.fstat(descriptor).st_size
     position = size
     while position > 0:

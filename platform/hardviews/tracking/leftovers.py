@@ -1,4 +1,4 @@
-"""Records that jobs left on this disk because the tracking store did not take them, and sending them later."""
+"""Unsent records of jobs on this disk, and their later sending."""
 
 import shutil
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from hardviews.tracking.spool import Spool, always
 UPLOADS = ".files.jsonl"
 """End of the name of a spool of files."""
 
-# Seconds to wait for a server that is away, and for one that takes records.
+# Seconds to wait for a server that is away, and for a server that accepts records.
 _PATIENCE, _SENDING = 30.0, 600.0
 
 
@@ -23,8 +23,8 @@ class Leftover:
 
     Attributes:
         run_id: MLflow's id.
-        folder: where they lie.
-        spools: files of records, those of earlier lives first; of each life files before lines, whose end comes last.
+        folder: their folder.
+        spools: files of records, in the order of lives; in each life files before lines, whose end comes last.
     """
 
     run_id: str
@@ -33,7 +33,7 @@ class Leftover:
 
 
 def leftovers(project: Path) -> list[Leftover]:
-    """Return the runs with unsent records in a project's folder, those of jobs that still run included."""
+    """Return the runs with unsent records in a project's folder, including runs of living jobs."""
     found = []
     for folder in sorted(path for path in (project / "spool").glob("*") if path.is_dir()):
         spools = sorted(folder.glob("*.jsonl"), key=lambda path: (path.name.split(".")[0], path.name))
@@ -43,7 +43,7 @@ def leftovers(project: Path) -> list[Leftover]:
 
 
 def send(server: Server, left: Leftover) -> str:
-    """Send the records of a run; return why some are left, empty if none are."""
+    """Send the records of a run; return why some remain, empty if none do."""
     for path in left.spools:
         life = path.name.split(".")[0]
         files = path.name.endswith(UPLOADS)

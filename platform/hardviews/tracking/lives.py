@@ -1,4 +1,4 @@
-"""The life of a run: its learning curve with every restart marked, and below it how many processes trained."""
+"""The life of a run: its learning curve with every restart marked, and below it the number of processes."""
 
 from itertools import pairwise
 
@@ -8,14 +8,14 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from hardviews.tracking.figures import CHOSEN, NEUTRAL, PASSED_OVER, Curve, Numbers, running_mean, tidy
 
-# More restarts than this are counted in the title alone.
+# More restarts than this are only counted in the title.
 _MARKED = 60
 
 
 def life_of_the_run(loss: Curve, restarts: Numbers, world_size: Numbers, smooth: int = 15) -> Figure:
-    """Return the loss over samples seen, with a line where each restart went on, over the number of processes.
+    """Return the loss over samples seen, with a line at each restart, above the number of processes.
 
-    restarts: how often the job had begun again, at each point of the loss; world_size: processes that trained then.
+    `restarts` is the number of restarts at each point of the loss; `world_size` is the number of processes there.
     """
     x, y = np.asarray(loss[0], float), np.asarray(loss[1], float)
     count, size = np.asarray(restarts, float), np.asarray(world_size, float)
@@ -29,7 +29,7 @@ def life_of_the_run(loss: Curve, restarts: Numbers, world_size: Numbers, smooth:
     above.plot(x, y, color=PASSED_OVER, alpha=0.3 if many else 1.0, linewidth=1.0 if many else 1.6)
     if many:
         above.plot(x, running_mean(y, smooth), color=PASSED_OVER, linewidth=1.8)
-    # The first report of a life comes a few steps after it went on: the line stands in between.
+    # The first report of a life comes a few steps after its begin: the line lies between.
     marks = [(x[i] + x[j]) / 2 for i, j in pairwise(range(len(x))) if count[j] > count[i]]
     for number, at in enumerate(marks[:_MARKED]):
         for axes in (above, below):

@@ -19,9 +19,10 @@ _TYPE = "hardviews encoder"
 
 
 def log_model(client: "MlflowClient", run_id: str, record: Mapping[str, Any]) -> None:
-    """Store a folder as a logged model of a run; sending it again finds the one begun before.
+    """Store a folder as a logged model of a run; a repetition finds the model that was begun before.
 
-    record: `source` (the folder), `name`, `digest` of the weights, `step`, and `facts`. MLflow's errors pass through.
+    `record` has `source` (the folder), `name`, `digest` of the weights, `step`, and `facts`. MLflow's errors pass
+    through.
     """
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
@@ -50,7 +51,7 @@ def log_model(client: "MlflowClient", run_id: str, record: Mapping[str, Any]) ->
 
 
 def encoder_facts(encoder: "Encoder") -> dict[str, str]:
-    """Return what a logged model says of its encoder: network, image size; classes, recipe, commit, data if known."""
+    """Return a logged model's facts of its encoder: network, image size; classes, recipe, commit, data if known."""
     facts = {"backbone": encoder.backbone.name, "image_size": str(encoder.image_size)}
     if encoder.classifier is not None:
         facts["classes"] = str(len(encoder.classifier))
@@ -61,7 +62,7 @@ def encoder_facts(encoder: "Encoder") -> dict[str, str]:
 def find_model(client: "MlflowClient", experiment: str, digest: str) -> str | None:
     """Return the id of the logged model with these weights in an experiment, None if there is none.
 
-    One with weights is preferred to a record without. MLflow's errors pass through.
+    A model with weights is preferred to a record without. MLflow's errors pass through.
     """
     found = client.search_logged_models([experiment], filter_string=f"tags.{DIGEST} = '{digest}'")
     ordered = sorted(found, key=lambda model: ADDRESS in model.tags)
@@ -71,8 +72,9 @@ def find_model(client: "MlflowClient", experiment: str, digest: str) -> str | No
 def record_model(client: "MlflowClient", run_id: str, model: Mapping[str, Any]) -> str | None:
     """Return the id of the logged model with these weights; make a record of it, without weights, if there is none.
 
-    run_id: of the run that uses it. model: `digest`, `name`, `step`, `address` of the weights, and `run`, the
-    training's id, empty if unknown. None from a server without logged models; its other errors pass through.
+    `run_id` is the id of the run that uses it. `model` has `digest`, `name`, `step`, `address` of the weights, and
+    `run`, the training's id, empty if unknown. Return None for a server without logged models; its other errors pass
+    through.
     """
     try:
         return _record_model(client, str(client.get_run(run_id).info.experiment_id), model)

@@ -1,6 +1,6 @@
 """Names of a training's metrics in MLflow: its page of charts sorts groups by name, and shows metrics without one last.
 
-So groups that one judges by begin with a digit, and counters have names late in the alphabet. Scores (`eval/`,
+So the most important groups begin with a digit, and counters have names late in the alphabet. Scores (`eval/`,
 `health/`, `online/`) lie between. The run's own `history.jsonl` keeps the plain names.
 """
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 LOSS = "1_loss/loss"
-"""The first chart: what is minimised."""
+"""The first chart: the loss that is minimised."""
 
 # Group by plain name, for metrics and for families of them (`family/member`).
 _METRICS = {
@@ -39,12 +39,12 @@ _FAMILIES = {
     "colour_distance": "3_pairs",
     "data": "shards",
 }
-# Families whose name is that of their group: it need not be said twice.
+# Families with the name of their group, which is not repeated.
 _PLAIN = ("hardness", "data")
 
 
 def grouped(name: str) -> str:
-    """Return a metric's name in MLflow; one that has no group keeps its name."""
+    """Return a metric's name in MLflow; without a group it keeps its name."""
     family, slash, member = name.partition("/")
     if not slash:
         return f"{_METRICS[name]}/{name}" if name in _METRICS else name
@@ -54,5 +54,5 @@ def grouped(name: str) -> str:
 
 
 def in_groups(values: Mapping[str, T]) -> dict[str, T]:
-    """Return metrics by their names in MLflow, sorted: the overview lists them in the order in which they came."""
+    """Return metrics by their names in MLflow, sorted: the overview lists them in the order of arrival."""
     return dict(sorted((grouped(name), value) for name, value in values.items()))

@@ -1,7 +1,7 @@
 """Imports MLflow, which takes seconds: on the first use, or before processes that will use it are forked.
 
-MLflow reads some settings as it is imported, so they are made here, before. With them the import starts no thread and
-opens nothing, and what it holds survives a fork (its HTTP sessions are kept by process id).
+MLflow reads some settings during its import, so they are set here before. Then the import starts no thread and opens
+nothing, and its objects survive a fork: HTTP sessions are kept by process id.
 """
 
 import importlib
@@ -9,15 +9,15 @@ import os
 
 from hardviews.tracking.settings import TRACKING_URI, forget_empty_settings, setting
 
-# MLflow retries for minutes inside a call, with the number of the user's environment too. The spool retries outside,
-# within limits that are published.
+# MLflow retries for minutes inside a call, also with a number from the user's environment. The spool retries outside,
+# within documented limits.
 _FORCED = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     # A training job reports to its owner's server, not to MLflow's authors.
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # The address that it would print may hold a password.
+    # The printed address may hold a password.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 _MODULES = (
@@ -30,7 +30,7 @@ _MODULES = (
     "mlflow.store.artifact.mlflow_artifacts_repo",
     "netrc",
 )
-# What a store on disk needs besides, half as long again.
+# Further modules for a store on disk, which take half as long again.
 _LOCAL_MODULES = (
     "mlflow.store.tracking.sqlalchemy_workspace_store",
     "mlflow.store.artifact.local_artifact_repo",
@@ -38,7 +38,7 @@ _LOCAL_MODULES = (
 
 
 def preload(local: bool = False) -> None:
-    """Import what a run's record on a server needs; with `local`, what one in SQLite needs too."""
+    """Import the modules for a run's record on a server; with `local`, also for a record in SQLite."""
     forget_empty_settings()
     os.environ.update(_FORCED)
     for name, value in _SETTINGS.items():
@@ -48,5 +48,5 @@ def preload(local: bool = False) -> None:
 
 
 def preload_for_environment() -> None:
-    """Import what the store that MLFLOW_TRACKING_URI names needs."""
+    """Import the modules for the store in MLFLOW_TRACKING_URI."""
     preload(local=not (setting(TRACKING_URI) or "").startswith(("http://", "https://")))

@@ -1,7 +1,8 @@
 """One MLflow run for a job, through every restart.
 
-Rank 0 writes; the other ranks hold a `NullRun` with the same interface. Everything after a new run is made goes
-through spools on disk, so no call here waits for the server: one for lines, one for files, which must not hold them up.
+Rank 0 writes; the other ranks hold a `NullRun` with the same interface. After a new run is made, everything goes
+through spools on disk, so no call here waits for the server. There is one spool for lines and one for files, so that
+files do not delay lines.
 """
 
 import contextlib
@@ -37,25 +38,26 @@ if TYPE_CHECKING:
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 CLOSING = 15.0
-"""Seconds that closing a run takes at most once it was asked to hurry: two waits, and the ends of four threads."""
+"""Longest time in seconds to close a run after a request to hurry: two waits, and the ends of four threads."""
 
 logger = logging.getLogger(__name__)
 
-# Seconds for which a resumed run waits for the server to say whether it knows the run; a store on disk takes longer to
-# open, and is never away.
+# Seconds that a resumed run waits for the server's answer whether the run exists; a store on disk takes longer to open,
+# and is never away.
 _FIRST_ANSWER, _FIRST_LOCAL_ANSWER = 2.0, 30.0
-# Seconds for which a run's end waits for a server that is away. A desk keeps what is left; a pod's disk goes with it.
+# Seconds that the end of a run waits for a server that is away. A local machine keeps unsent records; a pod's disk is
+# deleted with the pod.
 _AT_THE_END, _AT_A_PODS_END = 30.0, 600.0
-# The same where the job goes on, or its end is news of its own: the next life sends what counts.
+# The same if the job goes on, or ends in another way than finished: the next life sends the important records.
 _IN_BETWEEN = 5.0
-# Seconds for a server that is there to take all that is left at the end, the encoder perhaps.
+# Seconds for a reachable server to accept all remaining records at the end, perhaps with the encoder.
 _SENDING = 600.0
 # Reports in one record of a replay.
 _REPLAYED_AT_ONCE = 100
 
 
 class Run(Content):
-    """A job's record: parameters, metrics, figures, files, the encoder, and how it ended.
+    """A job's record: parameters, metrics, figures, files, the encoder, and its end.
 
     As a context manager it ends as FINISHED, FAILED (an exception) or KILLED (an interrupt).
     """
@@ -76,7 +78,7 @@ class Run(Content):
         self.unsent = 0
         """Records that could not be sent in time, or were refused or lost, once the run is closed."""
         self.undelivered = ""
-        """Why they were not sent, and what to do, as sentences."""
+        """Reasons why they were not sent, and remedies, as sentences."""
 
     @staticmethod
     def start(
@@ -96,17 +98,29 @@ class Run(Content):
     ) -> "Run":
         """Open a run: a new one, or with `run_id` the one that an earlier life of the job began.
 
-        parent: the run that this one is shown under (evaluation runs). folder: the project's folder, where
-        the spool lives and, unless `uri` or MLFLOW_TRACKING_URI names a server, the store (`mlflow.db`,
-        `artifacts/`). rank: any but 0 gets a NullRun. life: counts the job's lives, so that of two processes that
-        both hold the run the later one writes; by default their clocks tell. key: what a new run is the record of;
-        where a life ended before it could note the id, the run that it made is taken; with `broken_off` only one that
-        did not finish and that nobody goes on with. aside: what a new run's name
-        ends with if the experiment has a run of that name; without it names may repeat.
+        A resumed run works without a server until the server is back.
 
-        Raises UserError where a new run cannot be made because the server does not answer for 15 s (60 in a pod, whose
-        server may have been started with it), or at once for a failure that waiting does not end; MissingRun where the
-        server says within 2 s that it does not know `run_id`. A resumed run does without a server until it is back.
+        Args:
+            experiment: name of the experiment.
+            name: name of a new run.
+            run_id: id of a run to resume.
+            parent: run above this one in MLflow's list, for evaluations.
+            tags: further tags.
+            folder: folder of the project. It holds the spool and, unless `uri` or MLFLOW_TRACKING_URI names a server,
+                the store (`mlflow.db`, `artifacts/`).
+            uri: address of the store.
+            rank: rank of this process; all but rank 0 get a NullRun.
+            life: number of the job's life. If two processes hold the run, the later life writes; by default their
+                clocks decide.
+            key: identity of the content of a new run. If a life ended before it noted the id, its run is found by the
+                key.
+            aside: addition to a new run's name if the experiment has a run of that name; without it names may repeat.
+            broken_off: take a run with the same key only if it did not finish and no process goes on with it.
+
+        Raises:
+            UserError: a new run cannot be made. Either the server does not answer for 15 s, or 60 s in a pod, whose
+                server may have been started with it. Or the failure cannot pass, and is raised at once.
+            MissingRun: the server answers within 2 s that `run_id` does not exist.
         """
         if rank != 0:
             return NullRun(run_id or "")
@@ -126,10 +140,10 @@ class Run(Content):
         return run
 
     def replay(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Log again the reports that a checkpoint holds, as far as the server lacks them; call before new ones.
+        """Log again the reports in a checkpoint that the server lacks; call before new ones.
 
-        rows: as the history keeps them: `samples`, `step` and metrics. So nothing that a checkpoint holds is lost
-        with the disk of an earlier life. System metrics are not in it.
+        `rows` are as in the history: `samples`, `step` and metrics. So no report in a checkpoint is lost with the disk
+        of an earlier life. System metrics are not in it.
         """
         known = self._sender.known() or {}
         new = (
@@ -145,16 +159,16 @@ class Run(Content):
         act(self._server, self.run_id)
 
     def drain(self, timeout: float = 30.0) -> bool:
-        """Wait until what was logged so far has arrived; return whether it has."""
+        """Wait until the records so far have arrived; return whether they have."""
         deadline = time.monotonic() + timeout
         return self._uploads.drain(timeout) and self._lines.drain(max(0.0, deadline - time.monotonic()))
 
     def close(self, status: Status | None = "FINISHED", timeout: float | None = None) -> int:
-        """End the run and return how many records could not be sent in time.
+        """End the run and return the number of records that could not be sent in time.
 
-        status: None leaves the run open, for a job that goes on after a restart. timeout: seconds to wait for a server
-        that is away or hangs; by default 30 for a finished run, 600 for one in a pod of Kubernetes, whose disk goes
-        with it, and 5 for any other end. What is not sent stays on disk for a later life.
+        Unsent records stay on disk for a later life. `status` None leaves the run open, for a job that goes on after a
+        restart. `timeout` is the time in seconds to wait for a server that is away or hangs. By default it is 30 for a
+        finished run, 600 in a pod of Kubernetes, whose disk is deleted with it, and 5 for any other end.
         """
         if self._closed:
             return 0
@@ -169,7 +183,7 @@ class Run(Content):
         self._put("end", status=status)
         left = max(min(timeout, 1.0), timeout - (time.monotonic() - begun))
         unsent += self._lines.close(left, sending)
-        # The notes of what was lost, and of the end, are no news of their own.
+        # The notes of the losses and of the end do not count as lost records.
         self._report(unsent, lost)
         if not unsent:
             alone = not any(self._folder.glob("*.jsonl"))
@@ -179,10 +193,10 @@ class Run(Content):
         return unsent
 
     def abandon(self) -> None:
-        """Say which command ends the run, if this process gives up before it has."""
+        """Print the command that ends the run, if this process gives up before."""
         if not self._over:
             logger.warning(
-                "tracking: given up. Run %s stays RUNNING in %s, and what was not sent stays in %s. Send that and "
+                "tracking: given up. Run %s stays RUNNING in %s, and unsent records stay in %s. Send that and "
                 "close the run with `hardviews runs --send --close%s`.",
                 *(self.run_id, scrub(self._server.uri), self._folder, self._project()),
             )
@@ -193,7 +207,7 @@ class Run(Content):
         return "" if folder == Path(".hardviews").absolute() else f" --project {shlex.quote(str(folder))}"
 
     def _report(self, unsent: int, lost: int) -> None:
-        """Say what is not in the store, why, where it lies, and how it is sent later."""
+        """Report the unsent records, the reason, their place, and the command to send them later."""
         if not unsent and not lost:
             return
         where = scrub(self._server.uri)
@@ -226,7 +240,7 @@ class Run(Content):
             raise
 
     def _begin(self) -> None:
-        """Take over what earlier lives left in this folder, and make contact."""
+        """Take over the unsent records of earlier lives in this folder, and make contact."""
         for path in sorted(self._folder.glob("*.jsonl")):
             uploads = path.name.endswith(UPLOADS)
             if not path.name.startswith(self._files.name):
@@ -255,7 +269,7 @@ class Run(Content):
         logger.warning("tracking: %s is not logged. %s", path, words)
 
     def _new_folder(self) -> Path:
-        if self._closed:  # by a thread that still draws: what it left here nobody would send
+        if self._closed:  # a thread that still draws: nobody would send its records
             raise RuntimeError("the run is closed")
         self._count += 1
         folder = self._files / f"{time.time_ns()}-{self._count}"
@@ -264,7 +278,7 @@ class Run(Content):
 
 
 class NullRun(Run):
-    """What the ranks that do not write hold: every call does nothing."""
+    """The run of ranks that do not write: every call does nothing."""
 
     def __init__(self, run_id: str = "") -> None:
         self.run_id = run_id
@@ -292,7 +306,7 @@ class NullRun(Run):
 
 
 def _still_wanted(record: Record) -> bool:
-    """Whether a later life sends this: it writes its own end."""
+    """Return whether a later life sends this record: it writes its own end."""
     return str(record["kind"]) != "end"
 
 

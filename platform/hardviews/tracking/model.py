@@ -22,9 +22,9 @@ from hardviews.tracking.server import Server
 def write_model(encoder: Encoder, folder: Path) -> None:
     """Write the model into a new folder.
 
-    `mlflow.pyfunc.load_model(folder).predict(images)` maps uint8 images (B, side, side, 3) to float32
-    features (B, D). MLflow's "models from code" keep the wrapper as a source file (`pyfunc_encoder.py`) in
-    place of a pickle; what loads it needs hardviews installed.
+    `mlflow.pyfunc.load_model(folder).predict(images)` maps uint8 images (B, side, side, 3) to float32 features (B, D).
+    MLflow's "models from code" keep the wrapper as a source file (`pyfunc_encoder.py`) in place of a pickle; it can be
+    loaded only if hardviews is installed.
     """
     side = encoder.image_size
     signature = ModelSignature(
@@ -35,7 +35,7 @@ def write_model(encoder: Encoder, folder: Path) -> None:
     requirements += [f"{name}=={version(name)}" for name in ("torch", "timm", "mlflow")]
     weights = folder.with_name(f"{folder.name}.weights")
     save(encoder, weights)
-    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # the version of pip is no concern
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # the version of pip does not matter
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*An input example was not provided")
@@ -55,7 +55,7 @@ def fetch_encoder(server: Server, run_id: str, folder: Path) -> str:
     """Download the newest encoder that a run has logged into an empty folder; return the weights' place.
 
     Raises:
-        UserError: the run is not known, or has logged none.
+        UserError: the run does not exist, or has not logged an encoder.
     """
     run = server.find(run_id)
     found = server.client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")

@@ -1,7 +1,7 @@
 """A run's description: Markdown in sections, each of which one writer keeps.
 
-The training writes the verdict, settings and commands, every evaluation its scores. A writer replaces its own section
-alone, so what others and people wrote stays.
+The training writes the verdict, settings and commands, every evaluation its scores. A writer replaces only its own
+section, so the text of others and of people stays.
 """
 
 from collections.abc import Iterator
@@ -19,9 +19,9 @@ HEAD = ""
 """Title of the text before the first section: the verdict."""
 
 EXPERIMENT = "{experiment}"
-"""Stands in a section for the id of the run's experiment, as in the address of a page of MLflow."""
+"""Placeholder in a section for the id of the run's experiment, for addresses of MLflow's pages."""
 
-# Begins the title of a section: MLflow shows the first 100 pixels of a description, and larger titles fill them.
+# Begin of the title of a section: MLflow shows the first 100 pixels of a description, and larger titles fill them.
 _MARK = "### "
 # MLflow cuts tags at 8000 characters.
 _LONGEST = 7900
@@ -30,7 +30,7 @@ _ATTEMPTS = 3
 
 
 def fitted(note: str) -> str:
-    """Return a note without secrets that MLflow keeps whole: one that is too long ends at a line."""
+    """Return a note without secrets that MLflow keeps whole; a note that is too long is cut at a line."""
     note = scrub(note).strip()
     if len(note) <= _LONGEST:
         return note
@@ -40,7 +40,8 @@ def fitted(note: str) -> str:
 def with_section(note: str, title: str, body: str, first: bool = False) -> str:
     """Return a note in which the section of this title has this body; an empty body removes the section.
 
-    title: HEAD for the text before the first section. first: a new section comes before all others, not after them.
+    `title` is HEAD for the text before the first section. With `first` a new section comes before all others, not after
+    them.
     """
     sections = dict(_sections(note))
     body = body.strip()
@@ -55,12 +56,12 @@ def with_section(note: str, title: str, body: str, first: bool = False) -> str:
 
 
 def section(note: str, title: str) -> str:
-    """Return the body of a section of a note, empty if there is none; title: as in `with_section`."""
+    """Return the body of a section of a note, empty if there is none; `title` is as in `with_section`."""
     return dict(_sections(note)).get(title, "")
 
 
 def _sections(note: str) -> Iterator[tuple[str, str]]:
-    """Yield titles and bodies; a line that looks like a title in a block of code is none."""
+    """Yield titles and bodies; lines in a block of code are not titles."""
     title, body, fenced = HEAD, list[str](), False
     for line in note.splitlines():
         fenced ^= line.lstrip().startswith("```")
@@ -75,8 +76,8 @@ def _sections(note: str) -> Iterator[tuple[str, str]]:
 def send_section(client: "MlflowClient", run_id: str, title: str, body: str, first: bool) -> None:
     """Replace a section of a run's description.
 
-    Two evaluations may do so at once, and MLflow cannot compare and swap: what was written is read again. MLflow's
-    errors pass through.
+    Two evaluations may do so at once, and MLflow has no compare-and-swap, so the result is read again. MLflow's errors
+    pass through.
     """
     for _ in range(_ATTEMPTS):
         run = client.get_run(run_id)

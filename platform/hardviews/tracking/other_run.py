@@ -1,7 +1,7 @@
-"""Additions to another run than one's own: an evaluation tells the training that it scored.
+"""Additions to another run: an evaluation adds its scores to the training that it scored.
 
-They go through the spool of the run that adds them. So they wait for a server that is away, and a process that was
-killed hands them to the next one. Sending them twice changes nothing.
+They go through the spool of the run that adds them. So they wait for a server that is away, and are sent by the next
+process if this one is killed. To send them twice has no effect.
 """
 
 import math
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class OtherRun:
-    """A run that another one adds tags, metrics and a part of the description to."""
+    """A run to which another one adds tags, metrics and a part of the description."""
 
     def __init__(self, run_id: str, put: Callable[..., None]) -> None:
-        """Add to the run of this id; `put(kind, **content)` takes a record into a spool."""
+        """Add to the run of this id; `put(kind, **content)` puts a record into a spool."""
         self.run_id = run_id
         self._put = put
 
@@ -31,12 +31,12 @@ class OtherRun:
         self._add("tags", values={key: scrub_item(key, str(value)) for key, value in tags.items()})
 
     def log_metrics(self, values: Mapping[str, Any], step: int) -> None:
-        """Log numbers at a step (samples seen); a value that the run has at this step already is left out."""
+        """Log numbers at a step (samples seen); existing values of this step are left out."""
         numbers = {key: float(value) for key, value in values.items()}
         self._add("metrics", values={key: x for key, x in numbers.items() if math.isfinite(x)}, step=int(step))
 
     def set_note(self, markdown: str) -> None:
-        """Write the whole description anew."""
+        """Replace the whole description."""
         self._add("tags", values={NOTE: fitted(markdown)})
 
     def set_section(self, title: str, body: str, first: bool = False) -> None:
@@ -51,7 +51,7 @@ def send_to_other(client: "MlflowClient", record: Record) -> None:
     """Send a record to the run that it names.
 
     Raises:
-        Rejected: the run is not there. MLflow's other errors pass through.
+        Rejected: the run does not exist. MLflow's other errors pass through.
     """
     try:
         _send(client, record)

@@ -15,7 +15,7 @@ class PyfuncEncoder(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined,mis
     encoder: Encoder
 
     def load_context(self, context: Any) -> None:
-        """Load the weights that lie beside this file."""
+        """Load the weights beside this file."""
         self.encoder = load(context.artifacts["encoder"])
 
     def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The runs that the tracking store has of this platform, and when each was last heard of."""
+"""The runs of this platform in the tracking store, and the time of the last report of each."""
 
 import calendar
 import time
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """A run as the tracking store shows it.
+    """A run in the tracking store.
 
     Attributes:
         run_id: MLflow's id.
-        name: of the run.
-        status: as in MLflow: RUNNING, FINISHED, FAILED, KILLED.
-        heard: when a process last wrote the run, in seconds since 1970.
+        name: name of the run.
+        status: status in MLflow: RUNNING, FINISHED, FAILED, KILLED.
+        heard: time at which a process last wrote the run, in seconds since 1970.
         output: address of a pretraining's output; empty for an evaluation.
-        job: as SCHEDULER://SESSION/NAME, empty outside a job.
-        processes: those that write it, as `elastic.identity` names them; empty if an older version wrote it.
+        job: its job as SCHEDULER://SESSION/NAME, empty outside a job.
+        processes: processes that write it, in the form of `elastic.identity`; empty if an older version wrote it.
     """
 
     run_id: str
@@ -41,14 +41,14 @@ class Entry:
 
     @property
     def running(self) -> bool:
-        """Return whether the store takes the run for one that goes on."""
+        """Return whether the run is RUNNING in the store."""
         return self.status in ("RUNNING", "SCHEDULED")
 
 
 def entries(server: Server, experiment: str | None = None, running: bool = False) -> list[Entry]:
     """Return the runs of this platform, the latest first; other runs in the store are left alone.
 
-    experiment: only those of this experiment. running: only those that are RUNNING. MLflow's errors pass through.
+    `experiment` restricts to one experiment, `running` to runs that are RUNNING. MLflow's errors pass through.
     """
     wanted = f"tags.`{KEY}` LIKE '%'" + (" AND attributes.status = 'RUNNING'" if running else "")
     experiments = [found for found in server.client.search_experiments() if experiment in (None, found.name)]
@@ -65,14 +65,15 @@ def entries(server: Server, experiment: str | None = None, running: bool = False
 
 
 def close_run(server: Server, run_id: str, status: str, evidence: str, heard: float | None = None) -> None:
-    """Set a run that is RUNNING to how it ended, and let its description say so and how far it came.
+    """Set a run that is RUNNING to its true end, and add the end and the last step to its description.
 
-    evidence: of the end, in words. heard: time of the end in seconds since 1970, by default now.
+    `evidence` is the evidence of the end, in words. `heard` is the time of the end in seconds since 1970, by default
+    now.
     """
     run = server.find(run_id)
     if not _entry(run).running:
         return
-    # The description first: if it fails, the run stays RUNNING, and the next one who looks closes it whole.
+    # The description first: if it fails, the run stays RUNNING, and the next check closes it completely.
     note = run.data.tags.get(NOTE, "")
     new = closed(note, _samples(run), status, evidence)
     if new != note:
@@ -92,7 +93,7 @@ def _entry(run: "MlflowRun") -> Entry:
     heard = max(times) / 1000
     with suppress(KeyError, ValueError):
         heard = max(heard, calendar.timegm(time.strptime(tags[ALIVE], TIME)))
-    # An evaluation lies below a training and has its output; a fine-tuning lies below one too, and has its own.
+    # An evaluation is below a training and has its output; a fine-tuning is below one too, but has its own output.
     below = "mlflow.parentRunId" in tags and "hardviews.recipe_digest" not in tags
     output = "" if below else tags.get(OUTPUT, "")
     return Entry(

@@ -1,4 +1,4 @@
-"""Keeps secrets out of what is logged."""
+"""Removes secrets from logged texts."""
 
 import re
 
@@ -8,12 +8,12 @@ from hardviews.tracking.text import encodable
 _CREDENTIALS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,30}://)[^/\s]+@")
 # Query parameters of signed URLs.
 _SIGNED = re.compile(r"(?i)([?&](?:x-amz-[a-z-]*|sig|signature|token|awsaccesskeyid|password)=)[^&\s]+")
-# A key id of AWS, wherever it stands.
+# A key id of AWS, in any place.
 _KEY_ID = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")
 _SECRET_NAME = re.compile(
     r"(?i)(^|[._-])(aws_.*|.*(secret|password|passwd|credential|access_?key|api_?key).*|.*token)$"
 )
-# MLflow's own words before those of the library that failed.
+# MLflow's own words before the message of the library that failed.
 _PREFIX = re.compile(r"^API request to (?:endpoint )?\S+ failed with (?:timeout )?exception ")
 HIDDEN = "***"
 
@@ -27,7 +27,7 @@ def scrub(text: str) -> str:
 
 
 def scrub_item(key: str, value: str) -> str:
-    """Return the value to log under `key`: hidden wholly where the name says that it is a secret."""
+    """Return the value to log under `key`: hidden completely if the name is a secret's."""
     return HIDDEN if _SECRET_NAME.search(key) else scrub(value)
 
 

@@ -1,8 +1,8 @@
 """Sends the lines of a run's spool in order: metrics, parameters, tags, inputs, the end. Files: `file_sender.py`.
 
-Every life of a job (a process that writes the run, between two restarts) has a sender of its own. What the server has
-already is asked of the server, at first contact and whenever an answer may have been lost, and is left out here. So it
-does not matter which life sends a report, or how often.
+Every life of a job, so each process that writes the run between two restarts, has a sender of its own. The sender reads
+the present content from the server, at first contact and whenever an answer may have been lost, and leaves it out. So a
+report may be sent by any life, and several times.
 """
 
 import json
@@ -33,58 +33,58 @@ logger = logging.getLogger(__name__)
 # Metrics in one request (MLflow's own limit is 1000).
 _METRICS_AT_ONCE = 900
 _PARAMS_AT_ONCE = 100
-ENDED = "-"  # in place of the life that writes, once it has left and all its lines are there
-# Tag: what cannot be had any more.
+ENDED = "-"  # in place of the writing life, once it has left and all its lines have arrived
+# Tag: lost records.
 LOST = "hardviews.lost"
 _LONGEST_NOTE = 2000
-# Tag: when a process last wrote the run, as UTC; and seconds between two writes of it.
+# Tag: time of the last write of the run, as UTC; and seconds between two writes of the tag.
 ALIVE, BEAT = "hardviews.alive", 60.0
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 # Seconds without contact after which another life may have taken over.
 _STALE = 10.0
-# Seconds in which a server that was stuck works off the requests of those that gave up on it.
+# Seconds in which a server that was stuck finishes abandoned requests.
 _SETTLE = 1.0
 
 
 class Away(Exception):
-    """The server does not answer, or not as it should for now; the message says why."""
+    """The server does not answer, or answers wrongly for now; the message is the reason."""
 
 
 class LineSender:
-    """Brings lines to a run: each metric's steps only grow, and nothing is there twice.
+    """Sends lines to a run: each metric's steps only grow, and nothing is stored twice.
 
-    life: sorts after the lives before it. A new run (`fresh`) holds nothing yet; for any other the server is asked.
-    reopen: the run goes on, so it is RUNNING again; otherwise only leftovers of a life that has ended are sent.
+    `life` sorts after the lives before it. A new run (`fresh`) is empty; the content of other runs is read from the
+    server. With `reopen` the run goes on, so it is RUNNING again; otherwise only leftovers of an ended life are sent.
     """
 
     def __init__(self, server: Server, run_id: str, life: str, fresh: bool, reopen: bool = True) -> None:
         self._server, self._run_id, self._life = server, run_id, life
-        # What the server holds: the last step of each metric, and the parameters; None where it has to be asked.
+        # Content of the server: the last step of each metric, and the parameters; None if it must be read.
         self._steps: dict[str, int] | None = {} if fresh else None
         self._params: dict[str, str] = {}
         self._models: dict[str, str | None] = {}  # ids by digest
         self._begun = fresh
         self._reopen = reopen
         self._ended = False
-        # When the tag that says so was last written.
+        # Time at which the tag was last written.
         self._beat = time.monotonic() if fresh else -BEAT
         self._superseded = False
         self._contact = time.monotonic()
         # Whether an earlier request may still be under way.
         self._unsettled = False
-        # Samples of the reports that the server lacked, and how many of them the tag counts; what it said before this
-        # life, and what else was lost in it.
+        # Samples of the reports that the server lacked, and their number in the tag; the text of the tag before this
+        # life, and other losses in this life.
         self._replayed: set[int] = set()
         self._told, self._lost = 0, ""
         self._notes: list[str] = []
-        # Set after the first attempt, whatever came of it.
+        # Set after the first attempt, with any result.
         self.tried = threading.Event()
         self.missing: MissingRun | None = None
         if fresh:
             self.tried.set()
 
     def known(self) -> Mapping[str, int] | None:
-        """The last step of each metric in the server; None before it was asked."""
+        """Return the last step of each metric in the server; None before it was read."""
         steps = self._steps
         return None if steps is None else dict(steps)
 
@@ -92,7 +92,9 @@ class LineSender:
         """Send records.
 
         Raises:
-            Rejected: one is refused for good. Away: there is no server for now. Blocked: somebody has to act first.
+            Rejected: one is refused for good.
+            Away: there is no server for now.
+            Blocked: somebody must act first.
         """
         try:
             if self._steps is None or (records and time.monotonic() - self._contact > _STALE):
@@ -105,7 +107,7 @@ class LineSender:
             self._steps = None
             raise
         except MissingRun as error:
-            # It may be restored, and nobody wants to lose a long training's record.
+            # It may be restored, and the record of a long training must not be lost.
             self.missing, self._steps = error, None
             raise Blocked(str(error)) from error
         except Exception as error:
@@ -121,7 +123,7 @@ class LineSender:
             self.tried.set()
 
     def _ask(self) -> None:
-        """Learn what the server holds, and claim the run at first contact."""
+        """Read the content of the server, and claim the run at first contact."""
         run = self._server.find(self._run_id)
         writer = run.data.tags.get(WRITER, ENDED)
         if writer > self._life:
@@ -136,7 +138,7 @@ class LineSender:
             self._take(self._server.find(self._run_id))
         self._unsettled = False
         if self._reopen:
-            # The tag first: an earlier life on its way out looks at it before it writes how it ended.
+            # The tag first: an earlier life that leaves reads it before it writes its end.
             if writer != self._life:
                 self._server.client.set_tag(self._run_id, WRITER, self._life)
             if not self._begun and run.info.status != "RUNNING":
@@ -144,9 +146,9 @@ class LineSender:
         self._begun = True
 
     def _say_alive(self) -> None:
-        """Write when the run was last written, now and then: a run that is silent for long has ended.
+        """Write the time of the last report now and then: a run that is silent for long has ended.
 
-        One that was closed meanwhile, by mistake or by an earlier life's late word, is RUNNING again.
+        If the run was closed meanwhile, by mistake or late by an earlier life, it is RUNNING again.
         """
         if not self._reopen or self._ended or time.monotonic() - self._beat < BEAT:
             return
@@ -166,7 +168,7 @@ class LineSender:
             self._lost = run.data.tags.get(LOST, "")
 
     def _send(self, records: Sequence[Record]) -> None:
-        """Send records in order; neighbouring metrics travel in one request."""
+        """Send records in order; neighbouring metrics are sent in one request."""
         from mlflow.entities import Metric
 
         metrics: list[Any] = []
@@ -192,7 +194,7 @@ class LineSender:
         self._tell_replayed()
 
     def _about(self, record: Record) -> dict[str, str]:
-        """Return the model and the data set that metrics are of, as MLflow's arguments; make a record of the model."""
+        """Return the model and the data set of metrics, as MLflow's arguments; make a record of the model."""
         about: dict[str, str] = {}
         if "dataset" in record:
             about["dataset_name"], about["dataset_digest"] = record["dataset"]
@@ -243,7 +245,7 @@ class LineSender:
                 self._notes.append(record["text"])
             self._write_lost()
         elif kind == "end":
-            # Another life may have begun while this one was on its way out: then the run goes on.
+            # Another life may have begun while this one left: then the run goes on.
             if client.get_run(self._run_id).data.tags.get(WRITER, ENDED) > self._life:
                 self._superseded = True
                 return
@@ -271,7 +273,7 @@ class LineSender:
         self._server.client.log_batch(self._run_id, tags=[RunTag(key, value) for key, value in values.items()])
 
     def _tell_replayed(self) -> None:
-        """Say in a tag which reports came from a checkpoint because the process that held them was lost."""
+        """Write in a tag which reports came from a checkpoint because the process that held them was lost."""
         if len(self._replayed) != self._told:
             self._write_lost()
             self._told = len(self._replayed)

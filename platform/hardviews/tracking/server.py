@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Identifies a run before its id is known: an answer may get lost, or the process end, after it was made.
+# Identifies a run before its id is known: after its creation the answer may get lost, or the process may end.
 KEY = "hardviews.key"
-# Seconds for which a new run waits for a server that is away; in a pod, whose server may have been started with it or
-# be moving to another node; and between attempts.
+# Seconds that a new run waits for a server that is away; the same in a pod, whose server may have been started with it
+# or may move to another node; and seconds between attempts.
 _PATIENCE, _PATIENCE_OF_A_POD, _PAUSE = 15.0, 60.0, 0.5
 
 
@@ -41,7 +41,7 @@ class Server:
     """An MLflow tracking store: a server by URL, or a database, by default SQLite in the project's folder."""
 
     def __init__(self, uri: str, folder: Path | None) -> None:
-        """Keep the address; `folder` is that of the project if the store lies there."""
+        """Keep the address; `folder` is the project's folder if the store is there."""
         self.uri = uri
         self._folder = folder
 
@@ -50,7 +50,7 @@ class Server:
         """Return the store at `uri`, else at MLFLOW_TRACKING_URI, else SQLite in `folder`; opens nothing.
 
         Raises:
-            UserError: the address has a form that cannot be right, or the folder cannot be made.
+            UserError: the address has an impossible form, or the folder cannot be made.
         """
         preload()  # takes seconds, and only the writing rank needs it
         given = uri or setting(TRACKING_URI)
@@ -74,10 +74,11 @@ class Server:
             return MlflowClient(self.uri)
         import mlflow.store.db.utils
 
-        # MLflow's own lines about its tables, and its tracebacks of a database that fails: errors are reported here.
+        # This hides MLflow's own lines about its tables, and its tracebacks of a failing database: errors are reported
+        # here.
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        # It would try for a minute and a half inside a call. The callers try again by themselves.
+        # MLflow would try for a minute and a half inside a call. The callers try again by themselves.
         mlflow.store.db.utils.MAX_RETRY_COUNT = 1
         return open_once(self.uri, lambda: MlflowClient(self.uri))
 
@@ -96,22 +97,23 @@ class Server:
         aside: str = "",
         broken_off: bool = False,
     ) -> tuple[str, bool]:
-        """Make a run (in its parent's experiment, where it has one); return its id and whether it is new.
+        """Make a run, in its parent's experiment if it has one; return its id and whether it is new.
 
-        key: says what this run is the record of; one that was made before with the same key is returned instead,
-        with `broken_off` only if it did not finish and its processes are gone.
-        aside: what tells a further run of the same name apart; without it names may repeat.
-        Waits 15 s (60 in a pod) for a server that is away or hangs. Raises UserError after that, and at once for a
-        failure that time alone does not end.
+        This waits 15 s, or 60 s in a pod, for a server that is away or hangs. `key` is the identity of the run's
+        content: an earlier run with the same key is returned instead, with `broken_off` only if it did not finish and
+        its processes are gone. `aside` distinguishes a further run of the same name; without it names may repeat.
+
+        Raises:
+            UserError: the server does not answer in time, or a failure cannot pass.
         """
         found: list[tuple[str, bool]] = []
         failed: list[Exception] = []
         over = threading.Event()
         tags[KEY] = (key or uuid.uuid4().hex).replace("'", "")  # it is quoted when it is searched for
         patience = _PATIENCE_OF_A_POD if in_a_pod() else _PATIENCE
-        preload(local=not self.remote)  # takes seconds, which are not the store's
+        preload(local=not self.remote)  # takes seconds, which must not count as the store's
         if self.uri.startswith("sqlite:"):
-            self._open()  # making the tables may take longer than a server may be away
+            self._open()  # the creation of tables may take longer than the wait for a server
 
         def attempt() -> None:
             # A request that hangs holds this thread, never the training.
@@ -140,7 +142,7 @@ class Server:
         raise error if isinstance(error, UserError) else unusable(self.uri, error, self._folder is not None) from error
 
     def _open(self) -> None:
-        """Open the store in this thread; raises UserError if that fails."""
+        """Open the store in this thread; raise UserError if that fails."""
         try:
             _ = self.client
         except UserError:
@@ -149,7 +151,7 @@ class Server:
             raise unusable(self.uri, error, own=self._folder is not None) from error
 
     def find(self, run_id: str) -> "MlflowRun":
-        """Return a run; raises MissingRun where the store answers and does not know it."""
+        """Return a run; raise MissingRun if the store answers that it does not exist."""
         try:
             run = self.client.get_run(run_id)
         except Exception as error:
@@ -212,7 +214,7 @@ class Server:
         try:
             return str(self.client.create_experiment(name, artifact_location=location, tags=experiment_tags()))
         except Exception:
-            # Another job made it a moment ago.
+            # Another job has just made it.
             found = self.client.get_experiment_by_name(name)
             if found is None:
                 raise
@@ -220,17 +222,17 @@ class Server:
 
 
 def _broken_off(run: "MlflowRun") -> bool:
-    """Return whether a run did not finish, and nobody goes on with it: its processes, of this machine, are gone."""
+    """Return whether a run did not finish and does not go on: its processes were on this machine and are gone."""
     return run.info.status != "FINISHED" and have_ended(run.data.tags.get(PROCESSES, ""))
 
 
 def _given(identifier: object) -> str:
-    """Return an id from an answer; raises NotMlflow if there is none, as in an empty answer of another program."""
+    """Return an id from an answer; raise NotMlflow if there is none, as in an empty answer of another program."""
     if not identifier:
         raise NotMlflow("an answer lacks its id")
     return str(identifier)
 
 
 def in_a_pod() -> bool:
-    """Whether this process runs in a pod of Kubernetes, whose disk goes with it."""
+    """Return whether this process runs in a pod of Kubernetes, whose disk is deleted with it."""
     return setting("KUBERNETES_SERVICE_HOST") is not None

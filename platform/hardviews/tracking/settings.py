@@ -1,4 +1,4 @@
-"""Environment variables, read in one way: one that is set and empty counts as unset."""
+"""Environment variables, read in one way: an empty variable counts as unset."""
 
 import os
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ TRACKING_URI = "MLFLOW_TRACKING_URI"
 """Environment variable: address of the tracking store."""
 
 RESTARTS = "TORCHELASTIC_RESTART_COUNT"
-"""Environment variable: how often the job of this process began again."""
+"""Environment variable: number of restarts of this process's job."""
 
 
 def setting(name: str, variables: Mapping[str, str] = os.environ) -> str | None:

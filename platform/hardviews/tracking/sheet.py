@@ -1,4 +1,4 @@
-"""Rows of small pictures in groups, some of them in a frame: made without matplotlib, in milliseconds."""
+"""Rows of small pictures in groups, some of them in a frame: drawn without matplotlib, in milliseconds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from PIL import Image
 Pixels = npt.NDArray[np.uint8]
 
 _SIDE, _GAP, _WIDER, _FRAME = 112, 6, 24, 4  # pixels: of a tile, between tiles, between groups, of a frame
-_SMALL = 64  # pixels up to which a picture is enlarged without smoothing
+_SMALL = 64  # largest side in pixels of a picture that is enlarged without smoothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Framed:
 
 
 def sheet(rows: Sequence[Sequence[Sequence[Framed]]]) -> Image.Image:
-    """Return the rows below one another; a row has groups of tiles, which stand a little apart."""
+    """Return the rows below one another; a row has groups of tiles with small gaps."""
     placed = [_places(groups) for groups in rows]
     width = max(left for row in placed for left, _ in row) + _SIDE + _GAP
     made = Image.new("RGB", (width, _GAP + len(rows) * (_SIDE + _GAP)), "white")

@@ -1,4 +1,4 @@
-"""Nothing that is made for the eye may cost a result."""
+"""Protection of results from failures of figures."""
 
 import logging
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def spare(path: str) -> Iterator[None]:
-    """Inside, a failure costs the figure at `path` alone: a warning says why, and nothing is raised."""
+    """Turn a failure in the block into a warning: only the figure at `path` is lost."""
     try:
         yield
     except Exception as error:

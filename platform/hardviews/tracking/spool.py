@@ -1,9 +1,9 @@
 """A queue between the training loop and a tracking server that may be away or refuse.
 
 Callers `put` records, which never waits: a bounded queue takes them, a writer thread appends them to a JSON-lines file,
-and a sender thread sends the file in order. While the server takes nothing, the file grows. When it takes records
-again, sending goes on at the place where it stopped. A later process takes over with `adopt` the records that one that
-died left unsent.
+and a sender thread sends the file in order. While the server accepts nothing, the file grows. When it accepts records
+again, sending goes on at the place where it stopped. With `adopt` a later process takes over the unsent records of a
+process that died.
 """
 
 import json
@@ -22,42 +22,44 @@ from hardviews.tracking.scrub import brief
 
 logger = logging.getLogger(__name__)
 
-# Records are sent at most so many at a time: one request to a server, one transaction in SQLite.
+# Most records that are sent at a time: one request to a server, one transaction in SQLite.
 _BATCH = 200
-# Seconds between attempts while the server takes nothing: doubled from the first to the last; the longest if only
-# somebody's action can help.
+# Seconds between attempts while the server accepts nothing: doubled from the first to the last; the third if somebody
+# must act.
 _FIRST_PAUSE, _LAST_PAUSE, _LAST_PAUSE_BLOCKED = 0.25, 15.0, 60.0
-# Bytes of records that wait in memory while the disk takes none.
+# Most bytes of records that wait in memory while the disk fails.
 _MOST_HELD = 32 << 20
-# Kinds of records without which a run looks other than it was; they are few, and kept beyond the bound.
+# Kinds of records that are essential for a run; they are few, and kept beyond the bound.
 _KEPT = ("end", "lost", "params", "tags", "inputs", "section", "table", "other")
 
 
 class Rejected(Exception):
-    """The server is there and refuses this record for good: sending it again would not help."""
+    """The server answers and refuses this record for good: another attempt would not help."""
 
 
 class Blocked(Exception):
-    """Nothing is taken until somebody acts, or other software is there; the message says what to do."""
+    """Nothing is accepted until somebody acts, or other software is installed; the message is the remedy."""
 
 
 def always(record: Record) -> bool:
-    """Return that a record is to be sent, whichever it is."""
+    """Return true: every record is to be sent."""
     return True
 
 
 class Spool:
     """Takes records at once and sends them in order, sooner or later.
 
-    path: the JSON-lines file; `send` gets a list of records, raises Rejected for one that can never be taken, Blocked
-    for a failure that waiting does not end, and anything else while the server is away; it is called with an empty list
-    first, to make contact. capacity: records that may wait for the writer; more are dropped and counted, so that a
-    stuck disk does not stop the training. beat: seconds without records after which `send` gets an empty list again.
-    counts: whether a record that was not sent is still to be sent, if `send` takes some of a list and fails then.
-
     If the disk is full or cannot be written, records wait in memory, up to 32 MB; more are dropped and counted.
 
-    Raises UserError where another live process holds the file.
+    `path` is the JSON-lines file. `send` gets a list of records, first an empty one, to make contact. It raises
+    Rejected for a record that can never be accepted, Blocked for a failure that cannot pass, and any other error while
+    the server is away. `capacity` is the number of records that may wait for the writer; more are dropped and counted,
+    so that a stuck disk does not stop the training. `beat` is the time in seconds without records after which `send`
+    gets an empty list again. `counts` returns whether an unsent record must still be sent, if `send` fails after a part
+    of a list.
+
+    Raises:
+        UserError: another live process holds the file.
     """
 
     def __init__(
@@ -74,22 +76,21 @@ class Spool:
         self._beat = beat
         self._counts = counts
         self.disk: str | None = None
-        """What is wrong with the disk, None if nothing was."""
+        """The failure of the disk, None if there was none."""
         try:
             self._journal = Journal(path, lock_timeout)
         except OSError as error:
             self._tell_disk(error)
             self._journal = Memory(path)
         self._queue: queue.Queue[Record] = queue.Queue(capacity)
-        # Lines that the disk did not take: newer than those in the file. Those of them that the sender has in hand are
-        # older.
+        # Lines that the disk could not hold: newer than the lines in the file. The sender's present lines are older.
         self._held: list[bytes] = []
         self._in_hand: list[bytes] = []
         self._changed = threading.Condition()
         self._closing = threading.Event()
         # Ends the pause between two attempts.
         self._again = threading.Event()
-        # When the server last took something, or this process began to wait for it; how many attempts there were.
+        # Time at which the server last accepted something, or this process began to wait; the number of attempts.
         self._moved = time.monotonic()
         self._attempts = 0
         self.dropped = 0
@@ -98,29 +99,29 @@ class Spool:
         """Records of a closed queue that are in no file."""
         self.away_since: float | None = None
         self.trouble: str | None = None
-        """Why nothing is taken at present."""
+        """Reason why nothing is accepted at present."""
         self.blocked = False
-        """Whether somebody has to act before anything is taken."""
+        """Whether somebody must act before anything is accepted."""
         self._writer = threading.Thread(target=self._write_loop, name="spool-writer", daemon=True)
         self._sender = threading.Thread(target=self._send_loop, name="spool-sender", daemon=True)
 
     def start(self) -> None:
-        """Start writing and sending; records that an earlier process left are sent first."""
+        """Start writing and sending; unsent records of an earlier process are sent first."""
         self._writer.start()
         self._sender.start()
 
     def put(self, record: Record) -> None:
-        """Take a record; never waits."""
+        """Take a record, without a wait."""
         try:
             self._queue.put_nowait(record)
         except queue.Full:
             self.dropped += 1
 
     def adopt(self, other: Path, wanted: Callable[[Record], bool]) -> bool:
-        """Take over what a process that is gone left unsent in another file; call before `start`.
+        """Take over the unsent records of an ended process from another file; call before `start`.
 
-        Returns whether it did: a live process keeps its own. The other file goes when this one has its records, so a
-        kill in between sends them twice, never loses them.
+        Return whether this was possible: a live process keeps its own records. The other file is removed once this one
+        has its records, so a kill in between sends them twice, but never loses them.
         """
         try:
             left = Journal(other, lock_timeout=0.0)
@@ -146,16 +147,16 @@ class Spool:
         return True
 
     def lost(self) -> int:
-        """Count the records that nobody will send: dropped, refused for good, or damaged on the disk."""
+        """Return the number of lost records: dropped, refused for good, or damaged on the disk."""
         return self.dropped + self.rejected + self._journal.damaged
 
     def unsent(self) -> int:
-        """Count the records that were taken and not yet sent."""
+        """Return the number of records that were taken and not yet sent."""
         filed = 0 if isinstance(self._journal, Memory) else self._journal.unsent(self._counts)
         return filed + self.only_in_memory()
 
     def only_in_memory(self) -> int:
-        """Count the records that are in no file: they go with the process."""
+        """Return the number of records that are only in memory: they are lost with the process."""
         with self._changed:
             waiting = len(self._held) + len(self._in_hand) + self._queue.unfinished_tasks
         return waiting + (self._journal.unsent(self._counts) if isinstance(self._journal, Memory) else 0)
@@ -163,9 +164,10 @@ class Spool:
     def drain(self, timeout: float, sending: float = 0.0, quiet: float | None = None) -> bool:
         """Wait until everything taken so far is sent; return whether it was.
 
-        timeout: seconds to wait for a server that is away; sending: in all, for one that takes records (`timeout` if
-        that is longer); quiet: without an answer to the request under way, `timeout` by default. If somebody has to act
-        first, one more attempt is waited for. A process that is asked to hurry waits for seconds only.
+        `timeout` is the time in seconds to wait for a server that is away. `sending` is the total time for a server
+        that accepts records, at least `timeout`. `quiet` is the time without an answer to the current request, by
+        default `timeout`. If somebody must act first, this waits for one more attempt. A process that must hurry waits
+        only for seconds.
         """
         begun = time.monotonic()
         quiet = timeout if quiet is None else quiet
@@ -185,9 +187,9 @@ class Spool:
         return True
 
     def close(self, timeout: float = 30.0, sending: float = 0.0, quiet: float | None = None) -> int:
-        """Send what is left, as long as `drain` waits; return how many records were not sent.
+        """Send the remaining records, as long as `drain` waits; return the number of unsent records.
 
-        The file stays where records are left in it, for a process that adopts it; else it is removed.
+        If records remain, the file stays for a process that adopts it; else it is removed.
         """
         sent = self.drain(timeout, sending, quiet)
         self._closing.set()
@@ -196,7 +198,7 @@ class Spool:
             self._changed.notify_all()
         if self._writer.ident is not None:
             self._writer.join(5.0)
-            # A request that hangs is not waited for.
+            # There is no wait for a request that hangs.
             self._sender.join(1.0 if sent else 0.2)
         left, self.left_in_memory = self.unsent(), self.only_in_memory()
         if left == 0:
@@ -206,7 +208,7 @@ class Spool:
         return left + self.dropped
 
     def _waits(self) -> bool:
-        """Return whether records wait that were not sent."""
+        """Return whether unsent records wait."""
         journal = self._journal
         return bool(journal.offset < journal.size or self._queue.unfinished_tasks or self._held or self._in_hand)
 
@@ -230,7 +232,7 @@ class Spool:
             self._write([])
 
     def _write(self, records: Sequence[Record]) -> None:
-        """Append records, after those that the disk did not take before; keep all in memory if it takes none."""
+        """Append records, after those that could not be written before; keep all in memory if the disk fails."""
         with self._changed:
             held, self._held = self._held, []
         new = lines(records)
@@ -302,7 +304,7 @@ class Spool:
                     logger.warning("tracking: a %s record was refused: %s", record.get("kind", "?"), brief(error))
 
     def _take_note(self, error: Exception) -> None:
-        """Say why nothing is taken: at once, and again if somebody has to act now, or must do something else."""
+        """Log why nothing is accepted: at once, and again if somebody must act now, or must do something else."""
         blocked, reason = isinstance(error, Blocked), brief(error)
         if blocked and (not self.blocked or reason != self.trouble):
             logger.warning("tracking: %s. Records wait in %s.", reason.rstrip("."), self.path)
@@ -326,7 +328,7 @@ class Spool:
             if length:
                 self._journal.advance(length)
         except OSError as error:
-            # Known in memory: only a later process would send these records once more.
+            # This process has the note in memory; only a later process would send these records once more.
             self._tell_disk(error)
         with self._changed:
             if not length:
@@ -335,7 +337,7 @@ class Spool:
             self._changed.notify_all()
 
     def _tell_disk(self, error: OSError) -> None:
-        """Say once that the disk takes nothing."""
+        """Log once that the disk fails."""
         remedy = of_machine(error, str(self.path))
         words = remedy.words if remedy is not None else f"{self.path}: {brief(error)}."
         if self.disk is None:

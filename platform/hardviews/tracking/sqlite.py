@@ -17,20 +17,20 @@ from hardviews.errors import UserError
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-# Seconds for which a process waits for another one that makes the tables, and after which it says so.
+# Seconds that a process waits for another one that makes the tables, and seconds until it reports the wait.
 _PATIENCE, _REMARK = 600.0, 10.0
 
 
 def open_once(uri: str, open_store: Callable[[], T]) -> T:
-    """Return `open_store()`, called when the tables of the SQLite store at `uri` are those of the MLflow here.
+    """Return `open_store()`, called when the tables of the SQLite store at `uri` fit the installed MLflow.
 
     The first process that opens a store with a version of MLflow makes or upgrades its tables. It holds a lock on the
-    file `mlflow.db.lock` meanwhile, which the system takes from a process that is killed. New tables are made in a file
-    of another name. Before an upgrade the store is copied, to `mlflow.db.before-REVISION` in the end. An upgrade that
-    was killed begins again from that copy.
+    file `mlflow.db.lock` meanwhile, which the system releases if the process is killed. New tables are made in a file
+    of another name. Before an upgrade the store is copied to `mlflow.db.before-REVISION`. If an upgrade is killed, the
+    next one begins again from that copy.
 
     Raises:
-        UserError: another process has held the lock for 600 s, or the store is of a newer MLflow.
+        UserError: another process has held the lock for 600 s, or the store belongs to a newer MLflow.
     """
     from mlflow.version import VERSION
 
@@ -48,7 +48,7 @@ def open_once(uri: str, open_store: Callable[[], T]) -> T:
             _create(path)
         else:
             _upgrade(path)
-        # The first opening writes, too.
+        # The first opening also writes.
         store = open_store()
         file.seek(0)
         file.truncate()
@@ -73,7 +73,7 @@ def _file_of(uri: str) -> Path | None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[io.TextIOWrapper | None]:
-    """Hold the lock on a file; None where the folder cannot be written or its file system knows no locks."""
+    """Hold the lock on a file; None if the folder cannot be written or its file system has no locks."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "a+")  # noqa: SIM115 (closed below)
@@ -85,7 +85,7 @@ def _locked(path: Path) -> Iterator[io.TextIOWrapper | None]:
 
 
 def _wait_for(file: io.TextIOWrapper, path: Path) -> bool:
-    began, told = time.monotonic(), False
+    began, reported = time.monotonic(), False
     while True:
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,8 +99,8 @@ def _wait_for(file: io.TextIOWrapper, path: Path) -> bool:
                 f"Another process has held {path} for {_PATIENCE:.0f} s: it makes or upgrades the tables of the "
                 "tracking store. Look for a process that hangs and end it; the lock goes with it."
             )
-        if waited > _REMARK and not told:
-            told = True
+        if waited > _REMARK and not reported:
+            reported = True
             logger.warning("tracking: waiting for another process, which makes the tables beside %s", path)
         time.sleep(0.05)
 
@@ -114,7 +114,7 @@ def _is_new(path: Path) -> bool:
 
 
 def _create(path: Path) -> None:
-    """Make the tables in a file of another name, so that a process that is killed leaves none half made."""
+    """Make the tables in a file of another name, so that a killed process leaves no incomplete tables."""
     tables = _tables()
     part = path.with_name(f"{path.name}.part")
     part.unlink(missing_ok=True)
@@ -127,7 +127,7 @@ def _create(path: Path) -> None:
 
 
 def _upgrade(path: Path) -> None:
-    """Upgrade the tables to those of this MLflow, if they are of an older one."""
+    """Upgrade the tables to this MLflow, if they belong to an older one."""
     from alembic.util import CommandError
     from mlflow.version import VERSION
 
@@ -177,6 +177,6 @@ def _revision(path: Path) -> str | None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a store as SQLite does it: whole, although others may write to it."""
+    """Copy a store with SQLite's own function: complete, even if others write to it."""
     with contextlib.closing(sqlite3.connect(source)) as old, contextlib.closing(sqlite3.connect(target)) as new:
         old.backup(new)

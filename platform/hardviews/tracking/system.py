@@ -1,6 +1,4 @@
-"""What the process takes of the machine: processor, memory, GPU and its memory; read from Linux's /proc and from the
-GPU's driver, at no cost.
-"""
+"""The process's use of the machine: processor, memory, GPU and its memory, from /proc and the GPU's driver."""
 
 import logging
 import os
@@ -15,12 +13,12 @@ logger = logging.getLogger(__name__)
 
 
 class SystemMetrics:
-    """Samples this process's use of the machine; the names put them under MLflow's "System metrics"."""
+    """Samples this process's use of the machine; by their names MLflow shows them as "System metrics"."""
 
     def __init__(self) -> None:
         self._cpu = _cpu_seconds()
         self._time = time.monotonic()
-        self._busy = True  # whether the driver says how busy the GPU is, as far as is known
+        self._busy = True  # whether the driver reports the GPU's utilisation, as far as known
 
     def sample(self) -> dict[str, float]:
         """Return the use since the last call: processor in per cent of one core, memory in megabytes."""
@@ -42,7 +40,7 @@ class SystemMetrics:
     def _utilisation(self, device: int) -> dict[str, float]:
         """Return the share of the last second or less in which the GPU was busy, in per cent; nothing if unknown.
 
-        The driver does not say it of a part of a GPU (MIG), and not in every container: it is then not asked again.
+        The driver does not report it for a part of a GPU (MIG), and not in every container. Then it is not read again.
         """
         if self._busy:
             try:
@@ -54,7 +52,7 @@ class SystemMetrics:
 
 
 def _cpu_seconds() -> float:
-    """Processor time of this process and of its children that have ended."""
+    """Return the processor time of this process and of its ended children."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 

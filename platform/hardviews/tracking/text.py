@@ -1,8 +1,8 @@
-"""Text of the user's, made fit for figures and for MLflow: any file name can be a class name."""
+"""Text of the user, made suitable for figures and for MLflow: any file name can be a class name."""
 
 import unicodedata
 
-# Characters of a name that a figure shows.
+# Most characters of a name in a figure.
 _LONGEST = 24
 # Python keeps a byte of a file name that is not UTF-8 as one of these.
 _FIRST_BYTE, _LAST_BYTE = 0xDC80, 0xDCFF

@@ -1,14 +1,14 @@
-"""The first line of the description of a run that has not seen all its samples, and how others close it.
+"""The first line of the description of an unfinished run, and its form after a closing by others.
 
-A training writes the line as long as it lives. A training that is killed outright cannot: whoever closes its run in the
-tracking store writes how far it came, by the reports that are there.
+A training writes the line as long as it lives. A killed training cannot: the process that closes its run in the
+tracking store writes its progress, by the existing reports.
 """
 
 import re
 
 from hardviews.tracking.notes import HEAD, section, with_section
 
-# The line, and what an earlier closing has added.
+# The line, and the addition of an earlier closing.
 _LINE = re.compile(
     r"\*\*Unfinished\*\*: ([\d,]+) of ([\d,]+) samples seen \(\d+ %\)\.(?: Closed as [^\n]*? goes on with it\.)?"
 )
@@ -20,9 +20,10 @@ def unfinished(samples: int, total: int) -> str:
 
 
 def closed(note: str, samples: int, status: str, evidence: str) -> str:
-    """Return a description whose line says how far a run came that others close; a note without the line stays.
+    """Return a description whose line has the progress of a run that others close; a note without the line stays.
 
-    samples: seen by the run's last report in the tracking. status: FINISHED, FAILED or KILLED. evidence: in words.
+    `samples` were seen by the run's last report in the tracking. `status` is FINISHED, FAILED or KILLED. `evidence` is
+    in words.
     """
 
     def line(found: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""The address of a tracking store: which one is meant, and which forms cannot be right."""
+"""The address of a tracking store: its meaning, and the impossible forms."""
 
 import re
 from pathlib import Path

@@ -1,30 +1,30 @@
-"""Work beside the steps: one piece at a time, in a thread, and never often."""
+"""Work beside the steps: one piece at a time, in a thread, and rarely."""
 
 import threading
 import time
 from collections.abc import Callable
 
-_BETWEEN = 30.0  # seconds from the beginning of a piece to that of the next one
+_BETWEEN = 30.0  # seconds between the beginnings of two pieces
 
 
 class Beside:
     """A thread for drawing: a piece that comes too early, or while another one is under way, is left out."""
 
     def __init__(self) -> None:
-        """Start nothing yet: a run that is over soon needs no picture before its end."""
+        """Start nothing yet: a short run needs no picture before its end."""
         self._thread: threading.Thread | None = None
         self._began = time.monotonic()
 
     @property
     def free(self) -> bool:
-        """Whether a piece would be taken now."""
+        """Whether a piece would be accepted now."""
         busy = self._thread is not None and self._thread.is_alive()
         return not busy and time.monotonic() - self._began >= _BETWEEN
 
     def run(self, act: Callable[[], object]) -> None:
         """Call a function in the thread; it handles its own errors."""
         self._began = time.monotonic()
-        # A daemon: a life that ends does not wait for a picture.
+        # A daemon: the end of a life does not wait for a picture.
         self._thread = threading.Thread(target=act, name="pictures", daemon=True)
         self._thread.start()
 

@@ -1,4 +1,4 @@
-"""What audits of the choice of views say of a run, on its page and as a warning (`strategies/audit.py`)."""
+"""The audits of the choice of views, for the page of a run and as a warning (`strategies/audit.py`)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,16 +16,16 @@ PAUSE = 1000
 
 
 class ChoiceWatch:
-    """Warns if a strategy recovers little of the hardness that exact scoring would; only rank 0 speaks."""
+    """Warns on rank 0 if a strategy recovers little of the hardness that exact scoring would recover."""
 
     def __init__(self, objective: Objective, world: World, rows: Sequence[Mapping[str, float]] = ()) -> None:
-        """Take the reports of earlier lives as read."""
+        """Skip the reports of earlier lives."""
         self._world, self._seen, self._warned = world, len(rows), -PAUSE
         guessing = [leaf for leaf in leaves(objective.strategy) if isinstance(leaf, Candidates)]
         self._remedy = next((leaf.remedy for leaf in guessing if leaf.guesses(leaf.plan(objective.own_plan))), "")
 
     def look(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Judge by the reports that are new."""
+        """Judge by the new reports."""
         for row in rows[self._seen :]:
             recovered, step = row.get(RECOVERED, 1.0), int(row["step"])
             if recovered < LEAST and step >= self._warned + PAUSE:

@@ -1,4 +1,4 @@
-"""How the pairs of views that a selection chose differ from the pairs that it passed over.
+"""The difference between the pairs of views that a selection chose and the other pairs.
 
 The paper's mechanism (Ferreira et al. 2025, section 5): hard pairs overlap less, and the hardest pair is the least
 overlapping one more often than chance. Hard pairs also lie further apart and differ more in their colours.
@@ -16,7 +16,7 @@ from hardviews.views.geometry import centre_distance, colour_distance, iou
 from hardviews.views.pair_means import pair_means
 from hardviews.views.plan import Pair
 
-_ROUNDING = 1e-6  # of a mean over pairs, summed in another order
+_ROUNDING = 1e-6  # rounding of a mean over pairs that is summed in another order
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +31,9 @@ class Contrast:
 class ChosenPairs:
     """Overlap (intersection over union) and distances of the chosen pairs and of the others.
 
-    `least` is true if the hardest assignment is the least overlapping one (B,), None if no loss was scored; `chance` is
-    the chance of that (B,). If pairs are ordered (MoCo), two assignments overlap equally: all that overlap least count,
-    for the chance too.
+    `least` (B,) is true if the hardest assignment is the least overlapping one; it is None if no loss was scored.
+    `chance` (B,) is the probability of that. If pairs are ordered (MoCo), two assignments overlap equally. Then all
+    assignments with the least overlap count, also for the chance.
     """
 
     overlap: Contrast
@@ -46,7 +46,7 @@ class ChosenPairs:
 def chosen_pairs(selection: Selection, pairs: Sequence[Pair]) -> ChosenPairs | None:
     """Measure a selection, by the mean over the method's pairs of two views.
 
-    None if the selection recorded no rows of its views, or no assignments that it passed over.
+    Return None if the selection did not record the rows of its views, or had no other assignments.
     """
     if not selection.shared or any(view.rows is None for view in selection.views.values()):
         return None

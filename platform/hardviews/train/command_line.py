@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-# Options that say where, not what.
+# Options that name a place.
 _PLACES = ("data", "output", "project", "accept-changes", "no-accept-changes")
-# Options of a fine-tuning that are no settings of its recipe; the run's page has them in words.
+# Options of a fine-tuning that are not settings of its recipe; the run's page shows them in words.
 _TUNING = ("run", "recipe", "labels", "labels-seed", "labels-list", "sweep", "rates", "head-rates", "hold-out", "wait")
 _LONGEST_LINE = 80
 
@@ -17,7 +17,7 @@ class CommandLine:
     """The words after `hardviews pretrain RECIPE` or `hardviews finetune`; none if a program called the training.
 
     Attributes:
-        recipe: its name.
+        recipe: name of the recipe.
         words: the options and their values.
         given: whether the words are known.
         begin: the words before them.
@@ -30,7 +30,7 @@ class CommandLine:
 
     @staticmethod
     def of_this_process(recipe: str, words: Sequence[str] = ()) -> "CommandLine":
-        """Find the words in those of the process (or in `words`)."""
+        """Find the words on the command line of the process, or in `words`."""
         argv = list(words or sys.argv)
         for place in range(1, len(argv) - 1):
             if argv[place] == "pretrain" and argv[place + 1] == recipe:
@@ -66,7 +66,7 @@ class CommandLine:
         return shlex.join([*self._begin, *self.words])
 
     def changes(self) -> dict[str, str]:
-        """Return the settings that the words change, and their values: what differs from the recipe."""
+        """Return the settings that the words change, with their values."""
         found: dict[str, list[str]] = {}
         name = ""
         for word in self.words:

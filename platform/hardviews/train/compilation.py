@@ -4,12 +4,11 @@ Networks are compiled in place: weights keep their names, and checkpoints and ex
 transformer is compiled block by block. So iBOT may cover patches on the way, activation checkpointing may compute a
 block again, and DistributedDataParallel may send gradients of late blocks while early ones have their backward pass.
 
-Other parts of a step stay as they are. Losses are small products of embeddings: those over many candidates are made in
-blocks already, each by hand-written passes. Views are rendered by code that reads tables. Both hold Python objects that
-differ in every step, for which torch would compile again and again.
-
-Each size of views has graphs of its own, as have training, scoring and attacks. Most are compiled in the first step.
-Others follow when they are first needed, for example in an audit of choices; the watchdog then waits longer.
+Other parts of a step stay as they are. Losses are small products of embeddings; products over many candidates are made
+in blocks already, by hand-written passes. Views are rendered by code that reads tables. Both hold Python objects that
+differ in every step, so torch would compile them again and again. Each size of views has graphs of its own, and so have
+training, scoring and attacks. Most are compiled in the first step. Others follow when they are first needed, for
+example in an audit of choices; the watchdog then waits longer.
 """
 
 import os
@@ -27,10 +26,11 @@ from hardviews.methods.method import Method
 from hardviews.models.activation_checkpointing import Recomputed, blocks
 from hardviews.models.momentum import MomentumEncoder
 
-#: Said before the first step of a compiled training.
+# Printed before the first step of a compiled training.
 COMPILING = "compiling the networks: the first steps take minutes"
 
-#: Graphs of a network: of sizes of views, gradient or none, branches of BatchNorm, steps of an attack.
+# Most graphs of a network: one for each size of views, with and without gradient, branch of BatchNorm, step of an
+# attack.
 _GRAPHS = 64
 
 
@@ -38,7 +38,7 @@ def check_compiler(device: torch.device) -> None:
     """Make sure that torch.compile finds the compiler that it needs for a device.
 
     Raises:
-        UserError: there is none.
+        UserError: the compiler is missing.
     """
     variable, usual = ("CXX", ["g++"]) if device.type == "cpu" else ("CC", ["gcc", "clang"])
     named = os.environ.get(variable)
@@ -53,19 +53,19 @@ def check_compiler(device: torch.device) -> None:
 
 
 def compile_networks(method: Method, retains_graphs: bool, backend: str = "inductor") -> None:
-    """Compile the networks of a method when they are first called; they stay what and where they are.
+    """Compile the networks of a method in place, at their first call.
 
-    retains_graphs: whether some backward pass is made twice, as an attack along the clean gradient does.
+    `retains_graphs` is whether some backward pass is made twice, as in an attack along the clean gradient.
     """
     _report_compilation()
     if retains_graphs:
-        # Else the first backward pass would reuse the memory of activations that the second one reads.
+        # Otherwise the first backward pass would reuse the memory of activations that the second one reads.
         import torch._functorch.config as functorch
 
         functorch.donated_buffer = False
     settings: dict[str, Any] = {"backend": backend, "recompile_limit": _GRAPHS, "isolate_recompiles": True}
     if backend == "inductor":
-        # Stochastic depth draws the numbers that it draws without torch.compile.
+        # Stochastic depth then draws the same numbers as without torch.compile.
         settings["options"] = {"fallback_random": True}
     for name, network in _networks(method):
         parts = blocks(network)
@@ -79,7 +79,7 @@ def compile_networks(method: Method, retains_graphs: bool, backend: str = "induc
 
 
 def _report_compilation() -> None:
-    """Let the process be in a phase of its own while torch compiles."""
+    """Put the process into a phase of its own while torch compiles."""
     from torch._dynamo.callback import on_compile_end, on_compile_start
 
     phase = ExitStack()
@@ -88,9 +88,9 @@ def _report_compilation() -> None:
 
 
 def _networks(method: Method) -> Iterator[tuple[str, nn.Module]]:
-    """Yield what maps pixels to embeddings and further, by name: children of a method and of its momentum encoders.
+    """Yield the networks by name: children of a method and of its momentum encoders.
 
-    A child that is not called as a module, such as a queue, takes no notice of being compiled.
+    Compilation does not change a child that is not called as a module, such as a queue.
     """
     seen: set[nn.Module] = set()  # parts of a sum of methods have one backbone
     for owner in [part for part in method.modules() if isinstance(part, Method | MomentumEncoder)]:

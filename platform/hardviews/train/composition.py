@@ -1,7 +1,7 @@
-"""Methods, strategies and training settings that cannot go together, found out before anything is trained.
+"""Checks before a training whether method, strategy and training settings go together.
 
-`Chain` refuses orders of its links that mean nothing. Here are the refusals that depend on the method. Some
-compositions cannot be written at all. Hard views replace online views alone, so keys and other targets are never mixed
+`Chain` refuses meaningless orders of its links. Here are the refusals that depend on the method. Some compositions
+cannot be written at all. Hard views replace online views alone, so keys and other targets are never mixed
 or attacked, and no hard view enters a state. Partners stay inside groups that no rank boundary cuts, so no label of a
 mix lies on another rank.
 """
@@ -18,10 +18,10 @@ from hardviews.train.recipe import Training
 
 
 def check(method: Method, strategy: Strategy, training: Training) -> None:
-    """Refuse a composition that means nothing, views that the network cannot look at, and batches that are too small.
+    """Refuse a meaningless composition, views that the network cannot look at, and batches that are too small.
 
     Raises:
-        UserError: with the reason and what to do.
+        UserError: the settings are refused; the message has the reason and the remedy.
     """
     _check_views(method)
     method.check_group(training.group)
@@ -47,7 +47,7 @@ def check(method: Method, strategy: Strategy, training: Training) -> None:
 
 
 def advice(method: Method, strategy: Strategy) -> list[str]:
-    """Return remarks on settings that can train and are likely a mistake."""
+    """Return remarks on settings that can train but are probably a mistake."""
     return [remark for leaf in leaves(strategy) if (remark := leaf.advises(method))]
 
 
@@ -62,7 +62,7 @@ def _check_views(method: Method) -> None:
 
 def _unseen(method: Method, size: int) -> str | None:
     """Return why a method's network cannot look at views of `size` pixels, and what to do; None if it can."""
-    # One setting says the size if all views are drawn alike.
+    # One setting holds the size if all views are drawn in the same way.
     alike = len(method.plan().pools) == 1 and hasattr(getattr(method, "config", None), "view")
     setting = " (--method.view.size {})" if alike else ""
     reason, own = why_not(method.backbone, size, setting), own_size(method.backbone)
@@ -78,12 +78,12 @@ def _unseen(method: Method, size: int) -> str | None:
 
 
 def _check_micro_batch(method: Method, training: Training) -> None:
-    """Refuse micro-batches of one image, of all ranks together, if a method needs others beside it."""
+    """Refuse micro-batches of one image over all ranks, if the method needs more than one."""
     batch, accumulate = training.batch, training.accumulate
     if batch // accumulate > 1:
         return
     if method.needs_others:
-        needs = "tells an image from the others of its micro-batch"
+        needs = "compares an image with the others of its micro-batch"
     elif has_batchnorm(method):
         needs = "normalises the images of a micro-batch together (BatchNorm)"
     else:
@@ -96,7 +96,7 @@ def _check_micro_batch(method: Method, training: Training) -> None:
 
 
 def leaves(strategy: Strategy) -> Iterator[Strategy]:
-    """Yield the strategies that a composition is made of, less the parts of sums that weigh nothing."""
+    """Yield the strategies in a composition, without the parts of sums whose weight is zero."""
     parts = strategy.parts_in_use
     if not parts:
         yield strategy

@@ -1,7 +1,7 @@
-"""Loader workers that are watched: whatever ends or holds up one of them is noticed, and its batches are made again.
+"""Watches loader workers: if one of them ends or stops, this is noticed, and its batches are made again.
 
-A worker that has ended is noticed within 5 s (torch's loader looks that often), one that stands still (SIGSTOP) within
-20 s, one that makes no batch although nothing holds it up within 20 minutes: a store may be waited for that long.
+The end of a worker is noticed within 5 s, the interval of torch's loader. A stopped worker (SIGSTOP) is noticed within
+20 s. A running worker without a batch is noticed within 20 minutes, because it may wait for a store that long.
 """
 
 import logging
@@ -21,8 +21,8 @@ from hardviews.errors import UserError
 from hardviews.failures import of_machine
 from hardviews.train.parcel import Parcel
 
-TRIES = 3  # in a row without a batch, until the user must mend it
-_STILL = 15  # looks at a process that is stopped, until it is killed
+TRIES = 3  # attempts in a row without a batch, until the user must act
+_STILL = 15  # looks at a stopped process until it is killed
 _LOOK = 1.0  # seconds between two looks
 _LONGEST = 1200.0  # seconds without a batch; twice the longest wait for a store
 _WHERE = "the loader workers of this process"
@@ -32,14 +32,14 @@ logger = logging.getLogger(__name__)
 
 
 class Lost(Exception):
-    """A batch that workers were to make will not come; the message says why, and what to do."""
+    """A batch of the workers will not come; the message has the reason and the remedy."""
 
 
 def check_crew(workers: int) -> None:
     """Refuse workers that this machine cannot have.
 
     Raises:
-        UserError: saying what is missing.
+        UserError: something is missing; the message names it.
     """
     if not workers:
         return
@@ -60,7 +60,7 @@ class Crew:
             Lost: they cannot be started.
         """
         self._batches: Any = None
-        self._waiting: float | None = None  # since when a batch is waited for
+        self._waiting: float | None = None  # begin of the wait for a batch
         self._over = threading.Event()
         self._reason = ""
         try:
@@ -70,10 +70,10 @@ class Crew:
         threading.Thread(target=self._watch, name="crew", daemon=True).start()
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield what the workers make, in order; the content of parcels.
+        """Yield the workers' batches in order, out of their parcels.
 
         Raises:
-            Lost: one of them has ended, or its batch did not arrive.
+            Lost: a worker has ended, or its batch did not arrive.
         """
         while True:
             self._waiting = time.monotonic()
@@ -89,17 +89,17 @@ class Crew:
             yield content
 
     def close(self) -> None:
-        """End the workers without waiting for what they are doing.
+        """End the workers at once.
 
-        They only read, and a reader may be killed at any moment. Left to itself, the data loader asks them to leave and
-        waits; they refuse signals (see `nursery.leave_with_parent`).
+        They only read, and a reader may be killed at any moment. The data loader by itself would ask them to leave and
+        wait; they refuse signals (see `nursery.leave_with_parent`).
         """
         self._over.set()
         batches = self._batches
         if not getattr(batches, "_workers", None) or batches._shutdown:
             return
-        if not hasattr(batches, "_pin_memory_thread"):  # which would wait for the rest of a batch that was half sent
-            # The loader would take their deaths for failures.
+        if not hasattr(batches, "_pin_memory_thread"):  # it would wait for the rest of a batch that was sent in part
+            # Otherwise the loader would take their ends for failures.
             signal_handling._remove_worker_pids(id(batches))
             batches._worker_pids_set = False
             for worker in batches._workers:
@@ -107,7 +107,7 @@ class Crew:
         batches._shutdown_workers()
 
     def _watch(self) -> None:
-        """Kill workers that stand still: their end is noticed like any other."""
+        """Kill workers that stopped: their end is noticed like any other."""
         stopped: dict[int, int] = {}
         while not self._over.wait(_LOOK):
             for worker in self._batches._workers:
@@ -126,7 +126,7 @@ class Crew:
             worker.kill()
 
     def _why(self, error: Exception) -> str:
-        """Say what became of the batch."""
+        """Return the error for a lost batch, in words."""
         codes = {worker.pid: worker.exitcode for worker in self._batches._workers}
         dead = [(pid, code) for pid, code in codes.items() if code is not None and code != 0]
         if self._reason:
@@ -149,7 +149,7 @@ class Crew:
 
 
 def _in_words(error: Exception) -> str:
-    """Say why workers cannot be started or a batch cannot be taken over, and what to do."""
+    """Return why workers cannot be started or a batch cannot be taken over, and the remedy."""
     words = str(error) or type(error).__name__
     if "Too many open files" in words or "ancdata" in words:
         error = OSError(24, words)

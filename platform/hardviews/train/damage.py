@@ -1,5 +1,4 @@
-"""Samples that turned out corrupt, counted over all ranks, so that their bound holds for the dataset and not for each
-process that reads it.
+"""Corrupt samples, counted over all ranks: their bound holds for the dataset and not for each process.
 
 Shape legend: N samples found corrupt.
 """
@@ -20,17 +19,17 @@ _SHOWN = 5
 
 
 class Damage:
-    """Which samples of a dataset were found corrupt, and how often others stood in for them."""
+    """The corrupt samples of a dataset, and the number of times that others replaced them."""
 
     def __init__(self, index: Index, most_corrupt: float) -> None:
-        """Allow so large a share of the dataset, and one sample at least."""
+        """Allow this share of the dataset to be corrupt, and one sample at least."""
         self.index, self.most_corrupt = index, most_corrupt
         self.allowed = max(1, int(most_corrupt * len(index)))
         self.found: set[int] = set()
         self.substituted = 0
 
     def add(self, mine: Mapping[int, str], device: torch.device) -> None:
-        """Take in what each rank found in a step, with its reasons; all ranks call this where any found something.
+        """Add the corrupt samples of a step from each rank, with reasons; if any rank has some, all ranks call this.
 
         Raises:
             UserError: more samples are corrupt than allowed; on every rank.
@@ -44,8 +43,8 @@ class Damage:
             raise UserError(
                 f"{len(self.found)} samples of {self.index.url!r} are corrupt, more than the {self.allowed} allowed "
                 f"(loader.reader.most_corrupt = {self.most_corrupt:g} of {len(self.index)}): {listed}"
-                f"{', ...' if len(self.found) > _SHOWN else ''}. Copy the shards again from where they are whole, or "
-                "pack the dataset again."
+                f"{', ...' if len(self.found) > _SHOWN else ''}. Copy the shards again from a good copy, or pack the "
+                "dataset again."
             )
 
     def _name(self, i: int) -> str:
@@ -56,10 +55,10 @@ class Damage:
         return {"data/corrupt": float(len(self.found)), "data/substituted": float(self.substituted)}
 
     def to_tensor(self) -> Tensor:
-        """Return the state (1 + N,) int64: how often others stood in, then the samples found."""
+        """Return the state (1 + N,) int64: the number of replacements, then the corrupt samples."""
         return torch.tensor([self.substituted, *sorted(self.found)], dtype=torch.int64)
 
     def from_tensor(self, tensor: Tensor) -> None:
-        """Take over what `to_tensor` returned."""
+        """Restore the state that `to_tensor` returned."""
         self.substituted, *found = tensor.tolist()
         self.found = set(found)

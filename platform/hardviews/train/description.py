@@ -1,4 +1,4 @@
-"""The description of a training on its page in MLflow: a verdict first, then what it is made of and how to go on.
+"""The description of a training on its page in MLflow: a verdict, then its settings and the command to go on.
 
 Each part is a section of its own (`tracking/notes.py`): evaluations put their scores between the verdict and the rest.
 """
@@ -21,21 +21,21 @@ from hardviews.train.recipe import Recipe
 from hardviews.train.tuning import Tuning
 
 ACCURACY = "accuracy/top1"
-"""Metric of a training by labels: the share of training views whose label is the likeliest class."""
+"""Metric of a training by labels: the share of training views whose label is the most likely class."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What the description is made of.
+    """The content of the description.
 
     Attributes:
-        run: whose description it is.
-        recipe: with the values of the command line.
-        data: the address that was given for the data.
-        index: of the training data.
+        run: run that is described.
+        recipe: recipe with the values of the command line.
+        data: address of the data, as it was given.
+        index: index of the training data.
         output: address of checkpoints and encoder.
-        command: that started this life.
-        total: samples of the whole training.
+        command: command that started this life.
+        total: number of samples of the whole training.
         tuning: the facts of a fine-tuning.
     """
 
@@ -49,7 +49,7 @@ class Description:
     tuning: Tuning | None = None
 
     def begin(self, samples: int) -> None:
-        """Write everything that is known before a step; `samples` were seen by earlier lives."""
+        """Write all sections that are known before the first step; `samples` were seen by earlier lives."""
         with spare("the description"):
             self.run.set_section(HEAD, self._with_headline(unfinished(samples, self.total)))
             if self.tuning is not None:
@@ -59,7 +59,7 @@ class Description:
             self.run.set_section("Go on from here", self._commands())
 
     def judge(self, history: History, samples: int) -> None:
-        """Write the verdict on a training that has seen so many samples."""
+        """Write the verdict on a training that has seen `samples` samples."""
         with spare("the verdict"):
             right = right_while_training(history)
             self.run.set_section(HEAD, self._with_headline(verdict(history, samples, self.total), right))
@@ -68,7 +68,7 @@ class Description:
                 self.run.set_section("Choice of views", choice)
 
     def _with_headline(self, line: str, right: str = "") -> str:
-        """Return the first lines: of a fine-tuning what it was tuned from, then how it stands."""
+        """Return the first lines: for a fine-tuning its encoder, then the state of the training."""
         if self.tuning is None:
             return f"{line} {right}".rstrip()
         own = self.recipe.optimizer
@@ -113,7 +113,7 @@ class Description:
 
 
 def verdict(history: History, samples: int, total: int) -> str:
-    """Return the first line of the description: how the training stands.
+    """Return the first line of the description: the state of the training.
 
     This is the only place where a verdict on the training's health enters the description.
     """

@@ -10,14 +10,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from hardviews.notebook import NotebookBar, in_notebook
 
 _LINE_EVERY = 15.0  # seconds, in a log
-_FIRST_LINE = 3.0  # the first comes early: it says that the run runs, and how long it will take
+_FIRST_LINE = 3.0  # seconds until the first line, which comes early: it shows that the run works, and its duration
 
 
 class Display:
-    """Shows how far a run is, its loss, images per second and the share of time spent waiting for data."""
+    """Shows the progress of a run, its loss, images per second and the share of time spent waiting for data."""
 
     def __init__(self, total: int, done: int, show: bool) -> None:
-        """Begin at `done` of `total` samples; only rank 0 shows anything."""
+        """Begin at `done` of `total` samples; nothing is drawn unless `show` is set, as on rank 0."""
         self.total, self.done, self.show = total, done, show
         self.began, self.first = time.monotonic(), done
         self._line = _FIRST_LINE - _LINE_EVERY

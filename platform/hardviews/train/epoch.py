@@ -8,10 +8,10 @@ _TENTH = 10
 
 
 def epoch_samples(reader: Reader, training: Training) -> int:
-    """Return how many samples of a dataset fill whole global batches.
+    """Return the number of samples of a dataset that fill whole global batches.
 
     Raises:
-        UserError: there are fewer than one batch.
+        UserError: the dataset has fewer samples than one batch.
     """
     length = _length(reader, training, training.batch)
     samples = length // training.batch * training.batch
@@ -21,9 +21,9 @@ def epoch_samples(reader: Reader, training: Training) -> int:
 
 
 def left_out(reader: Reader, training: Training, processes: int) -> str:
-    """Return a sentence if more than a tenth of the images sits out each epoch, with a better batch; else nothing.
+    """Return a sentence with a better batch if each epoch leaves out more than a tenth of the images; else nothing.
 
-    The images that sit out are others in each epoch.
+    Each epoch leaves out different images.
     """
     total, used = len(reader), epoch_samples(reader, training)
     if (total - used) * _TENTH <= total:
@@ -33,7 +33,7 @@ def left_out(reader: Reader, training: Training, processes: int) -> str:
         batch: _length(reader, training, batch) // batch * batch
         for batch in range(training.batch, unit * processes - 1, -unit)
     }
-    best = max(filled, key=lambda batch: filled[batch])  # of equal ones the largest
+    best = max(filled, key=lambda batch: filled[batch])  # the largest of equally good ones
     advice = f" --training.batch {best} uses {'all' if filled[best] == total else f'{filled[best]:,}'}."
     return f"An epoch has {used:,} of {total:,} images, in whole batches of {training.batch:,}." + (
         advice if filled[best] > used else ""
@@ -47,7 +47,8 @@ def _length(reader: Reader, training: Training, batch: int) -> int:
 def too_small(samples: int, length: int, batch: int, unit: int, more: str = "pack more images") -> str:
     """Return why a dataset does not fill a batch, and what to do.
 
-    length: samples of an epoch. unit: samples of which a batch must be a multiple. more: how to get more samples.
+    `length` is the number of samples of an epoch. A batch must be a multiple of `unit` samples. `more` is the way to
+    get more samples, in words.
     """
     most = length // unit * unit
     lower = (

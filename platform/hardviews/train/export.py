@@ -1,4 +1,4 @@
-"""A finished training leaves the encoder, with its classifier if it has one, in its output and in the tracking."""
+"""Writes the encoder of a finished training, and its classifier if it has one, to the output and the tracking."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,8 @@ from hardviews.train.trainer import Trainer
 def described(recipe: Recipe, trainer: Trainer, names: Sequence[str]) -> dict[str, Any]:
     """Return the description of the encoder, and the prefix of its weights' names in a checkpoint (`runs.state`).
 
-    names: of the dataset's classes; a classifier is described by them and by the prefix of its own weights' names.
+    `names` are the names of the dataset's classes. The description of a classifier holds them and the prefix of its own
+    weights' names.
     """
     augmentation = trainer.objective.method.plan().pools[0].augmentation
     described = architecture(recipe.backbone, augmentation.normalisation, augmentation.size)
@@ -39,8 +40,8 @@ def export(
 ) -> str:
     """Write the encoder into the output's folder `encoder`, log it as a model, and return that folder.
 
-    names: of the dataset's classes, for a classifier. provenance: where the weights come from; evaluation reads
-    `run_id` and `samples`.
+    `names` are the names of the dataset's classes, for a classifier. `provenance` is the origin of the weights;
+    evaluation reads its `run_id` and `samples`.
     """
     augmentation = trainer.objective.method.plan().pools[0].augmentation
     head = trainer.exported.get("classifier")

@@ -1,4 +1,4 @@
-"""The last save of a life: it is waited for, and the user learns from which step the same command goes on."""
+"""The last save of a life, with a wait until it is done and a message about the step to go on from."""
 
 import os
 
@@ -9,12 +9,14 @@ from hardviews.runs.life import LifeNotes, NoLife
 from hardviews.runs.saver import Saver, State
 from hardviews.train.trainer import Trainer
 
-_PATIENCE = 240.0  # seconds that the last save of a finished training waits for the store; less than a barrier waits
-_MARGIN = 5.0  # seconds of the grace period, kept for what follows the save
+_PATIENCE = (
+    240.0  # seconds that the last save of a finished training waits for the store; less than the wait at a barrier
+)
+_MARGIN = 5.0  # seconds of the grace period that remain after the save
 
 
 def grace() -> float:
-    """Return the seconds that a process which is asked to leave has left.
+    """Return the number of seconds that a process has if it is asked to leave.
 
     Raises:
         UserError: HARDVIEWS_GRACE is not a number of seconds.
@@ -26,12 +28,13 @@ def save_last(saver: Saver, state: State, trainer: Trainer, life: LifeNotes | No
     """Save and wait for it: a life ends here, and the next one begins at its step. Every rank calls this.
 
     Raises:
-        UserError: a finished training could not be saved. Displaced: another job trains the run now. SystemExit: with
-        EVICTED, another life of this job has begun.
+        UserError: a finished training could not be saved.
+        Displaced: another job trains the run now.
+        SystemExit: with EVICTED, another life of this job has begun.
     """
     wait = _PATIENCE if finished else max(1.0, grace() - _MARGIN)
     saved = life.displaced is None and saver.finish(state, wait)
-    # All leave together: who began anew before the save is done would begin from the one before.
+    # All leave together: a process that started again before the save is done would begin from the previous save.
     trainer.synchronise()
     if life.displaced is not None:
         raise life.displaced

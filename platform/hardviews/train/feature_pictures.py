@@ -1,8 +1,8 @@
 """Pictures of the representation while it trains: neighbours, colours of patches, attention, and the spectrum.
 
-They are of fixed images and of some measurements of the monitor: the first one in each eleventh of the run, and the
-last. Which ones these are depends on the recipe alone, so a run that was killed goes on with the same pictures.
-Everything is computed from the weights and the images of that moment; nothing is kept from picture to picture.
+They show fixed images at some measurements of the monitor: the first one in each eleventh of the run, and the last.
+These measurements depend on the recipe alone, so a run that was killed goes on with the same pictures. Everything is
+computed from the weights and images of that moment; nothing is kept between pictures.
 
 Shape legend: B images, S side in pixels, R rows and K columns of a map, D features, N of a bank.
 """
@@ -38,9 +38,9 @@ RIGHT = "#009E73"
 """Colour of the frame of a neighbour that has the class of the query."""
 
 _QUERIES, _NEAREST = 6, 8
-_REFERENCE, _PAINTED = 16, 9  # images that the colours are fitted on, and those of them that are shown
-_LOOKED_AT, _HEADS = 6, 8  # images whose attention is shown, and heads at most
-_WIDEST = 6  # tiles of a row of maps: MLflow shows pictures in squares
+_REFERENCE, _PAINTED = 16, 9  # number of images that the colours are fitted on, and of those that are shown
+_LOOKED_AT, _HEADS = 6, 8  # number of images whose attention is shown, and of heads at most
+_WIDEST = 6  # most tiles in a row of maps: MLflow shows pictures in squares
 _MOMENTS = 11  # pictures of a key before the last one: MLflow's pages get slow with more
 _LAST_PICTURE = 30.0  # seconds that the end of a training waits for pictures that are being drawn
 
@@ -51,18 +51,18 @@ class FeaturePictures:
     """Draws some measurements beside the steps."""
 
     def __init__(self, run: Run, total: int) -> None:
-        """total: samples of the whole run."""
+        """Draw into a run of `total` samples."""
         self._run, self._total = run, total
         self._beside = Beside()
 
     def due(self, samples: int, interval: int) -> bool:
-        """Return whether a measurement after so many samples has pictures; interval: samples between measurements."""
+        """Return whether a measurement after `samples` has pictures; `interval` samples lie between measurements."""
         first = samples - interval < 0 or _moment(samples, self._total) > _moment(samples - interval, self._total)
         return first or samples >= self._total
 
     def look(self, sight: Sight, samples: int) -> None:
-        """Copy what the pictures need, and draw them in a thread; a picture that fails is left out."""
-        self.finish()  # those before, which take a second
+        """Copy the content of the pictures, and draw them in a thread; a picture that fails is left out."""
+        self.finish()  # waits about a second for the previous pictures
         made = pictures(sight)
         self._beside.run(partial(self._log, made, samples))
 
@@ -77,7 +77,7 @@ class FeaturePictures:
 
 
 def pictures(sight: Sight) -> dict[str, Draw]:
-    """Return what draws each picture, by its key; pixels and numbers are copied now."""
+    """Return the functions that draw the pictures, by key; pixels and numbers are copied now."""
     found: dict[str, Draw] = {}
     for key, make in ((NEIGHBOURS, _neighbours), (SPECTRUM, _spectrum), (COLOURS, _maps)):
         with spare(f"the picture {key}"):
@@ -87,7 +87,7 @@ def pictures(sight: Sight) -> dict[str, Draw]:
 
 
 def _neighbours(sight: Sight) -> dict[str, Draw]:
-    """Show queries with their nearest images; with labels those that are of the query's class have a frame."""
+    """Show queries with their nearest images; with labels, images of the query's class have a frame."""
     specimens, labelled = sight.specimens, sight.labels is not None
     bank, asked = ("bank", "test") if labelled else ("images", "images")
     queries = specimens.some(asked, _QUERIES)
@@ -117,7 +117,7 @@ def _spectrum(sight: Sight) -> dict[str, Draw]:
 
 
 def _maps(sight: Sight) -> dict[str, Draw]:
-    """Show what the parts of some images are for the network: colours of features, and attention of each head."""
+    """Show the network's view of some images: colours of features, and attention of each head."""
     places = sight.specimens.some("images", _REFERENCE)
     pixels_BCHW = sight.specimens.pixels(places)
     encoder = sight.encoder

@@ -1,4 +1,4 @@
-"""This rank's part of the data, from any place of the run on."""
+"""The data of this rank, from any place of the run on."""
 
 from collections.abc import Generator, Iterator
 
@@ -22,12 +22,12 @@ class Feed:
         self._open: Generator[RawBatch, None, None] | None = None
 
     def run(self, progress: int) -> Iterator[RawBatch]:
-        """Return the shares from so many samples on to the end of the run."""
+        """Return the shares from `progress` samples to the end of the run."""
         self._open = self.batches(progress, self.calendar.epochs)
         return self._open
 
     def batches(self, progress: int, epochs: int) -> Generator[RawBatch, None, None]:
-        """Yield the shares from so many samples on until `epochs` epochs are over."""
+        """Yield the shares from `progress` samples until `epochs` epochs are over."""
         loader, training, world = self.recipe.loader, self.recipe.training, self.world
         portion = Portion(
             seed=training.seed,
@@ -51,6 +51,6 @@ class Feed:
             yield to_batch(raw, self.objective, clock, self.recipe.training.group, self.world.device)
 
     def close(self) -> None:
-        """End the workers, also one that waits for a store that is away."""
+        """End the workers, also a worker that waits for a store."""
         if self._open is not None:
             self._open.close()

@@ -1,4 +1,4 @@
-"""What of a recipe takes no part in a run: said, not refused, since a short trial of a long recipe makes sense."""
+"""Parts of a recipe that take no part in a run: reported, not refused, as a short trial of a recipe makes sense."""
 
 from collections.abc import Iterator
 
@@ -8,32 +8,32 @@ from hardviews.strategies.compose import Sum
 from hardviews.strategies.strategy import Strategy
 from hardviews.train.recipe import Training
 
-_TIMES = 5.0  # lengths of an average in a run: what is left of the first weights is exp(-5), under 1 %
+_TIMES = 5.0  # lengths of an average in a run: the share of the first weights is then exp(-5), under 1 %
 
-_LEAST = 0.5  # decay below which an average is of two steps or fewer
+_LEAST = 0.5  # a lower decay averages over two steps or fewer
 
 
 def idle(objective: Objective, training: Training, calendar: Calendar) -> list[str]:
     """Return a sentence for each part of a strategy that begins after the run, and each module that no step trains."""
-    said = [
+    remarks = [
         f"{name} begins in epoch {begin} (counted from 0), and the run has {training.epochs}: it takes no part."
         for name, begin in (*objective.method.beginnings(), *_beginnings(objective.strategy))
         if begin >= training.epochs
     ]
     steps = calendar.step(calendar.total)
     if training.ema and (1 - training.ema) * steps < _TIMES:
-        # Of fewer steps an average is hardly one.
+        # An average over fewer steps has little use.
         highest = 1 - _TIMES / steps
         remedy = f"Take {highest:.2g} or less." if highest >= _LEAST else "Leave --training.ema out."
-        said.append(
+        remarks.append(
             f"training.ema {training.ema:g} averages over about {1 / (1 - training.ema):,.0f} steps, and the run has "
             f"{steps:,}: the exported weights stay near the first ones. {remedy}"
         )
     frozen = objective.method.frozen(calendar.at(calendar.total - training.batch))  # in the last step
     for name, module in objective.method.named_modules():
         if any(module is one for one in frozen):
-            said.append(f"{name} is frozen at first (--method.freeze), to the end of this run: it stays random.")
-    return said
+            remarks.append(f"{name} is frozen at first (--method.freeze), to the end of this run: it stays random.")
+    return remarks
 
 
 def _beginnings(strategy: Strategy) -> Iterator[tuple[str, int]]:

@@ -13,10 +13,10 @@ _BRANCH = "adversarial"
 
 
 def open_encoder(place: str, project: str) -> Encoder:
-    """Read the encoder that a run is to begin with: as evaluations name encoders, by a run, a file, or `timm:NAME`.
+    """Read the encoder that a run is to begin with, named as in evaluations: by a run, a file, or `timm:NAME`.
 
     Raises:
-        UserError: it is not there, is damaged, or is none.
+        UserError: it is missing, damaged, or not an encoder.
     """
     return Subject(encoder=place).open(project)
 

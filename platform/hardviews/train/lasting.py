@@ -1,4 +1,4 @@
-"""The part of a training that outlives its processes: out of a checkpoint, and into the next one."""
+"""The part of a training that outlives its processes: read from a checkpoint, and written to the next one."""
 
 from torch import Tensor
 
@@ -18,11 +18,11 @@ from hardviews.train.trainer import StepReport, Trainer
 
 AVERAGE = "ema."
 """Prefix of the names of averaged weights in a checkpoint."""
-_METER, _DAMAGE = "meter.", "data.damage"  # names of other tensors in it
+_METER, _DAMAGE = "meter.", "data.damage"  # names of other tensors in a checkpoint
 
 
 class Lasting:
-    """Weights, optimizer, sums of the report under way, corrupt samples, ledger; `progress`: samples seen so far."""
+    """Weights, optimizer, sums of the current report, corrupt samples, ledger; `progress` counts the samples seen."""
 
     def __init__(self, trainer: Trainer, calendar: Calendar, damage: Damage) -> None:
         self.trainer, self.calendar, self.damage = trainer, calendar, damage
@@ -59,7 +59,7 @@ class Lasting:
         return {**to_tensors(self.trainer.objective, self.trainer.optimizer), **averaged}
 
     def advance(self, report: StepReport, life: int) -> None:
-        """Move one global batch on; the samples at an epoch's end that fill no batch are left out."""
+        """Move one global batch on; samples at the end of an epoch that do not fill a batch are left out."""
         clock, batch = self.calendar.at(self.progress), self.calendar.batch
         start, step = self.calendar.consumed(self.progress), clock.step + 1
         self.ledger.add(
@@ -72,11 +72,10 @@ class Lasting:
         self.progress += batch
 
     def state(self, history: History, record: Record, digest: str, life: LifeNotes | NoLife) -> State:
-        """Return all that a checkpoint holds, unless the weights are spoilt: the one before is worth more then.
+        """Return the content of a checkpoint, if the weights are finite.
 
-        Every rank calls this.
-
-        record, digest: of this run, and of its recipe now.
+        Otherwise the previous checkpoint is better, and this raises. Every rank calls this. `record` belongs to this
+        run, `digest` to its present recipe.
 
         Raises:
             UserError: a weight is not finite.

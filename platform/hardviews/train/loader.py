@@ -1,7 +1,7 @@
 """From shards to batches: workers read, decode and render; the step gets views.
 
-Host rendering ships every candidate view as uint8; device rendering ships one canvas an image and the parameters, so
-that more candidates cost neither more decoding nor more copying.
+Host rendering ships every candidate view as uint8. Device rendering ships one canvas an image and the parameters, so
+more candidates do not cost more decoding or copying.
 
 Shape legend: B samples of this rank's share, C columns of parameters.
 """
@@ -52,15 +52,15 @@ Decoded = tuple[Sample, npt.NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class LoaderConfig:
-    """How batches are made.
+    """Settings of the making of batches.
 
     Attributes:
-        reader: how samples are read.
-        workers: processes a rank; None takes the cores left to the rank, less one.
-        renderer: `auto` renders views on a GPU where there is one.
-        canvas: side in pixels of the square that images are laid on, where the device renders views from them. An image
-            with a longer side is shrunk to it first, and loses detail.
-        ahead: batches made ahead by each worker.
+        reader: settings of the reader of samples.
+        workers: processes a rank; None takes the cores of the rank, less one.
+        renderer: renderer of views; `auto` renders on a GPU if there is one.
+        canvas: side in pixels of the square that holds an image if the device renders its views. An image with a longer
+            side is shrunk to it first, and loses detail.
+        ahead: batches that each worker makes in advance.
     """
 
     reader: ReaderConfig = field(default_factory=ReaderConfig)
@@ -70,7 +70,7 @@ class LoaderConfig:
     ahead: int = 2
 
     def __post_init__(self) -> None:
-        """Refuse counts that are none."""
+        """Refuse invalid counts."""
         require(self, "loader", workers=at_least(0).or_none(), canvas=at_least(1), ahead=at_least(1))
 
     def on_device(self, device: torch.device) -> bool:
@@ -86,12 +86,15 @@ class LoaderConfig:
 
 @dataclass
 class RawBatch:
-    """What a worker ships: parameters and uint8 pixels of one micro-batch's share.
+    """The batch of a worker: parameters and uint8 pixels of one micro-batch's share.
 
-    pixels: by candidate (B, 3, H, W), or under None one canvas (B, 3, S, S). rows: by candidate (B, C) float32. bad:
-    samples that this worker newly found corrupt, and why. named: `index`, but where a sample stands in for a corrupt
-    one, the sample that the order names. plain: pixels by candidate without colours, of pools with `geometry`. labels:
-    (B,) int64, -1 for none; None unless the method is `labelled`.
+    Attributes:
+        pixels: pixels by candidate (B, 3, H, W), or under None one canvas (B, 3, S, S).
+        rows: parameters by candidate (B, C) float32.
+        bad: samples that this worker newly found corrupt, and why.
+        named: `index`, but for the substitute of a corrupt sample the sample in the order.
+        plain: pixels by candidate without colours, of pools with `geometry`.
+        labels: labels (B,) int64, -1 for none; None unless the method is `labelled`.
     """
 
     stop: int
@@ -125,7 +128,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Crash:
-    """A mistake in the code that a worker met; as text, since not every exception can be sent."""
+    """A mistake in the code that a worker met, as text: not every exception can be sent."""
 
     traceback: str
 
@@ -135,21 +138,21 @@ class Crash:
 
 
 class ShareDataset(IterableDataset[RawBatch | Parcel | Refusal | Crash]):
-    """This rank's shares of an epoch's micro-batches, in order, split among the data loader's workers."""
+    """The shares of this rank in an epoch's micro-batches, in order, split among the data loader's workers."""
 
     def __init__(
         self, reader: Reader, plan: Plan, portion: Portion, canvas: int | None, epochs: int, labelled: bool = False
     ) -> None:
-        """Remember what to read up to the end of the last epoch; nothing is opened before a worker iterates.
+        """Store the portion to read up to the end of the last epoch; nothing is opened before a worker iterates.
 
-        labelled: whether batches carry the images' labels.
+        `labelled` is whether batches hold the images' labels.
         """
         self.reader, self.plan, self.portion, self.canvas, self.epochs = reader, plan, portion, canvas, epochs
         self.labelled = labelled
         self._told: set[int] = set()
 
     def after(self, batches: int) -> tuple["ShareDataset", int]:
-        """Return what follows after so many micro-batches, and how many at its beginning are among them.
+        """Return the dataset after `batches` micro-batches, and the number of its first micro-batches to skip.
 
         A dataset begins with a whole global batch.
         """
@@ -167,15 +170,14 @@ class ShareDataset(IterableDataset[RawBatch | Parcel | Refusal | Crash]):
     def __iter__(self) -> Iterator[RawBatch | Parcel | Refusal | Crash]:
         """Yield every micro-batch's share from the portion's place on, epoch after epoch.
 
-        The data loader asks its workers in turn, so worker w makes the micro-batches w, w + workers, ... of all that
-        follow.
+        The data loader asks its workers in turn, so worker w makes the micro-batches w, w + workers, ...
         """
         info = torch.utils.data.get_worker_info()
         if info is None:
             try:
                 yield from self._batches(0, 1)
             finally:
-                self.reader.close()  # a store that is away is not waited for any more
+                self.reader.close()  # ends a wait for a store
             return
         leave_with_parent()
         # One thread a worker: the workers are the parallelism.
@@ -185,7 +187,7 @@ class ShareDataset(IterableDataset[RawBatch | Parcel | Refusal | Crash]):
             for batch in self._batches(info.id, info.num_workers):
                 yield Parcel(batch)
         except UserError as error:
-            # Raised here, the data loader would wrap it into a traceback.
+            # If it were raised here, the data loader would wrap it into a traceback.
             yield Refusal(str(error))
         except MemoryError:
             yield Refusal(
@@ -257,10 +259,10 @@ def _decode(sample: Sample) -> Decoded:
 
 
 def load(config: LoaderConfig, dataset: ShareDataset, device: torch.device) -> Generator[RawBatch, None, None]:
-    """Yield the batches from the dataset's place to the end of the run, in order whatever the number of workers.
+    """Yield the batches from the dataset's place to the end of the run, in order for any number of workers.
 
-    Batches of a worker that has ended, whatever the cause, are made again by others. Closing it ends the workers, also
-    one that waits for a store that is away.
+    If a worker ends, others make its batches again. Closing the generator ends the workers, also a worker that waits
+    for a store.
 
     Raises:
         UserError: a worker met a mistake of the user; or workers end again and again without a batch.

@@ -3,7 +3,7 @@
     torchx run -s local_cwd jobs/pretrain.py          two processes on this machine
     hardviews pretrain digits --data D --output O     one process
 
-Everything a user can get wrong is checked before anything is written. The output is a folder, at a path or a URL, with
+Every possible mistake of a user is checked before anything is written. The output is a folder, at a path or a URL, with
 `run.json`, `checkpoints/`, `lives/`, at the end `encoder/` and `history.jsonl`.
 
 One life of a run, from the top to the bottom of this file (arrows lead into other files):
@@ -86,8 +86,8 @@ from hardviews.train.trainer import StepReport, Trainer
 from hardviews.train.watch import Watch
 from hardviews.world import World, joined
 
-_HURRY, _LIFE = 1.0, 5.0  # seconds for the notes of a life's end, if others wait for this process and if none do
-_LAST_GOOD = 30.0  # seconds for a save that is under way when a run fails: the user goes on from it
+_HURRY, _LIFE = 1.0, 5.0  # seconds for the note of a life's end, if other processes wait for this one, and if not
+_LAST_GOOD = 30.0  # seconds for a save that is under way when a run fails: the next start begins from it
 _ALONE = Task()
 
 
@@ -95,9 +95,10 @@ def pretrain(recipe: Recipe, where: Where) -> None:
     """Pretrain by a recipe on a packed dataset, from the last checkpoint in the output if there is one.
 
     Raises:
-        UserError: anything that the user can mend; nothing was written then, or the run goes on from its last
-        checkpoint. SystemExit: with EVICTED, after SIGTERM and a save. KeyboardInterrupt: after Ctrl-C; the steps that
-        were taken are saved.
+        UserError: a mistake that the user can correct; nothing was written then, or the run goes on from its last
+            checkpoint.
+        SystemExit: with EVICTED, after SIGTERM and a save.
+        KeyboardInterrupt: after Ctrl-C; the steps taken so far are saved.
     """
     wait_for([Dataset(where.data)], where.wait)
     with together(recipe) as (world, stop):
@@ -107,7 +108,7 @@ def pretrain(recipe: Recipe, where: Where) -> None:
 @contextmanager
 def together(recipe: Recipe) -> Iterator[tuple[World, StopFlag]]:
     """Join the processes of a job, for one training or several; yield them, and the flag that asks them to leave."""
-    # Before anything that a copy must not hold: the guard's thread is all that runs by now.
+    # Before anything that a copy must not hold: only the guard's thread runs so far.
     workers = nursery(recipe.loader.worker_count())
     with listening(), workers, joined(recipe.precision.choose_device) as world, StopFlag().listening() as stop:
         mark("joined", world=world.size)
@@ -130,10 +131,10 @@ def live(recipe: Recipe, where: Where, world: World, stop: StopFlag, task: Task 
 
 
 class Pretraining:
-    """One life of a run: what is checked, taken over, trained, saved and exported."""
+    """One life of a run: checks, takes over, trains, saves and exports."""
 
     def __init__(self, recipe: Recipe, where: Where, world: World, stop: StopFlag, task: Task = _ALONE) -> None:
-        """Check everything that can be checked before a step, and take over what an earlier life left."""
+        """Check everything that can be checked before a step, and take over the state of an earlier life."""
         self.recipe, self.where, self.world, self.stop, self.task = recipe, where, world, stop, task
         training = recipe.training
         check_sizes(training.batch, training.group, training.accumulate, world.size)
@@ -208,13 +209,13 @@ class Pretraining:
             self.checkpoints.check_room(self.lasting.weights())
 
     def _keep_record(self, patience: float | None) -> None:
-        """See that the output still holds the run's record; a save calls this, so it was written."""
+        """Make sure that the output still holds the run's record; a save calls this, so it existed."""
         self.record.keep(self.where.output, patience)
 
     def _begin_life(self) -> None:
         """Write that this life begins; every rank calls this.
 
-        If another job was faster and is over already, all go on from what it left.
+        If another job was faster and is over already, all ranks go on from its checkpoint.
         """
         while True:
             taken = False
@@ -255,7 +256,7 @@ class Pretraining:
         """Train to the end and export the encoder."""
         run = self._open_run()
         self.watch = Watch(run, self.world)
-        # In the tracking a life that ends is never RUNNING: one that goes on with the run says so again.
+        # In the tracking a life that ended is never RUNNING: the next life sets the run to RUNNING again.
         status: Status | None = "FAILED"
         end: End = "interrupted"
         try:
@@ -283,11 +284,11 @@ class Pretraining:
             raise self.stop.departure()
 
     def _end(self, run: Run, status: Status | None, end: End) -> None:
-        """Close what is open; a life that was interrupted makes room for the next one soon."""
+        """Close everything; after an interruption quickly, to make room for the next life."""
         hurried = end == "interrupted"
-        # Others of the job wait for the end of this process, and need nothing of it any more.
+        # Other processes of the job wait for the end of this one, and need nothing from it any more.
         awaited = hurried or (end == "evicted" and self.world.size > 1)
-        # A life that finished or was evicted has waited for its last save already.
+        # A finished or evicted life has waited for its last save already.
         save = {"interrupted": _HURRY, "failed": _LAST_GOOD}.get(end, 0.0)
         try:
             with ending(save + CLOSING):
@@ -311,7 +312,7 @@ class Pretraining:
         if training.compile and not self.lasting.over:
             self.world.say(COMPILING)
         if not self.lasting.progress and (remark := left_out(self.reader, training, self.world.size)):
-            self.world.say(remark)  # a run that was begun keeps its batch
+            self.world.say(remark)  # later lives keep the batch of the run
         history = History(self.where.output, self.lasting.history, write=self.world.leads)
         if history.rows:
             run.replay(map(in_groups, history.rows))
@@ -335,7 +336,7 @@ class Pretraining:
         return True
 
     def _steps(self, run: Run, history: History, page: RunPage, display: Display) -> bool:
-        """Take the steps that are left; return False if asked to leave before the last one."""
+        """Take the remaining steps; return False if asked to leave before the last one."""
         training, lasting = self.recipe.training, self.lasting
         pace, traffic = Pace(), Traffic(self.reader.index.url, history.rows, self.world.device)
         nodes = Nodes(
@@ -361,7 +362,7 @@ class Pretraining:
             lasting.advance(report, self.life.number)
             step = lasting.step
             self.life.reached(step)
-            # Should others end without notice now: those that survive know how many steps will be run again.
+            # If others end without notice now, the surviving processes know how many steps will be run again.
             reached(self.task.before + step, training.batch)
             mark("first_step" if step == first else "step", step=step)
             pace.samples += training.batch
@@ -386,7 +387,7 @@ class Pretraining:
                 page.at_checkpoint(lasting.progress)
 
     def _measured(self, pace: Pace, page: RunPage) -> Mapping[str, float]:
-        """Return what is measured of the representation after this step, if anything."""
+        """Return the measurements of the representation after this step, if there are any."""
         if not self.monitor.due(self.lasting.step):
             return {}
         look = page.at_measurement(self.lasting.progress, self.monitor.every * self.recipe.training.batch)
@@ -400,11 +401,11 @@ class Pretraining:
                 self.trainer.objective.method.begin_epoch(clock, partial(self.feed.epoch, clock))
 
     def _leaves(self) -> bool:
-        """Return whether this process wants all to stop after the next step."""
+        """Return whether this process asks all ranks to stop after the next step."""
         return self.stop.raised or self.saver.superseded or self.life.displaced is not None
 
     def _job(self) -> dict[str, float]:
-        """Return how often the job was started again, and how many processes train together."""
+        """Return the number of restarts of the job, and the number of processes that train together."""
         return {"restarts": float(self.life.number - 1), "world_size": float(self.world.size)}
 
     def _check(self, report: StepReport, raws: list[RawBatch]) -> None:

@@ -1,4 +1,4 @@
-"""What a step says of itself: sums over samples, added over ranks when they are logged."""
+"""Metrics of steps: sums over samples, added over ranks when they are logged."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,11 +25,11 @@ class Meter:
         """Every rank's own numbers at the last report."""
 
     def add(self, name: str, values: Tensor, among: Tensor | None = None) -> None:
-        """Add one value per sample; where told, only those among which `among` is true."""
+        """Add one value per sample; if `among` is given, only the values for which it is true."""
         if among is not None:
             values = torch.where(among, values, 0.0)
         self.sums[name] = self.sums.get(name, torch.zeros((), device=self.device)) + values.float().sum()
-        # A count of the device's stays there until the report: reading it would wait for the device.
+        # A count on the device stays there until the report: to read it would wait for the device.
         self.counts[name] = self.counts.get(name, 0) + (values.numel() if among is None else among.sum())
 
     def add_losses(self, losses: Losses, pairs: Sequence[Pair]) -> None:
@@ -43,7 +43,7 @@ class Meter:
         selection = losses.selecting.selection
         if selection is not None:
             hardness_AB = selection.hardness
-            # Of an image without a label all candidates are as hard: nothing was chosen.
+            # For an image without a label all candidates are equally hard: nothing was chosen.
             chosen_B = None if hardness_AB is None else losses.labelled
             if hardness_AB is not None:  # chosen by the method's loss
                 self.add("hardness/chosen", hardness_AB.gather(0, selection.choice[None]).squeeze(0), chosen_B)
@@ -61,19 +61,20 @@ class Meter:
                 if measured.least is not None:
                     self.add("overlap/hardest_is_least", measured.least, chosen_B)
                     self.add("overlap/chance", measured.chance, chosen_B)
-        # The view's embedding is the first of what a method encodes.
+        # The embedding of the view is the first tensor that a method encodes.
         first = next(iter(tensors_of(next(iter(losses.encoded.online.values())))), None)
         group = losses.batch.group
         if isinstance(first, Tensor) and first.ndim == 2 and group > 1:
-            # The variance of directions: 1 where they are evenly spread, 0 where all are one. Within groups, which no
-            # rank cuts.
+            # The variance of directions: 1 if they are spread evenly, 0 if all are equal. It is taken within groups,
+            # which no rank boundary cuts.
             directions_NGD = normalize(first.detach().float(), dim=1).unflatten(0, (-1, group))
             self.add("spread", directions_NGD.var(1).sum(1))
 
     def report(self, mine: Sequence[float] = ()) -> dict[str, float]:
         """Return the means over all ranks and forget them; every rank calls this at the same step.
 
-        mine: other numbers of this rank, as many on every rank: they travel with the sums into `by_rank`.
+        `mine` are other numbers of this rank, equally many on every rank; they are gathered with the sums into
+        `by_rank`.
         """
         means = {}
         tables, self.by_rank = self._gather(mine)
@@ -99,7 +100,7 @@ class Meter:
         return {name: table[:, i] for i, name in enumerate(names)}, table[:, len(names) :, 0].tolist()
 
     def from_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over what `to_tensors` returned; at another number of ranks the first one takes all."""
+        """Restore the sums that `to_tensors` returned; if the number of ranks has changed, the first rank takes all."""
         for name, table in tensors.items():
             total = table.sum(0) if rank() == 0 else torch.zeros_like(table[0])
             row = table[rank()] if len(table) == world_size() else total

@@ -1,7 +1,7 @@
-"""Measures the representation while it trains: k-NN, few-shot and health, every so many steps.
+"""Measures the representation while it trains: k-NN, few-shot and health, at fixed steps.
 
-It moves nothing of the training: it encodes with copies of the networks in evaluation mode, draws no random numbers,
-and chooses its images by a hash. All ranks encode a share, and rank 0 computes.
+It does not change the training: it encodes with copies of the networks in evaluation mode, draws no random numbers, and
+chooses its images by a hash. All ranks encode a share, and rank 0 computes.
 
 Shape legend: B images of one pass, M of all passes, D features, P features of the projector, Q views of an image.
 """
@@ -37,8 +37,8 @@ from hardviews.world import World
 
 PROJECTOR = f"{HEALTH}projector/"
 
-_SHARE = 0.01  # of the training's cost, as it is estimated below; with what the estimate leaves out it stays below 0.02
-_MOST = 100  # measurements of a run, beside the first one
+_SHARE = 0.01  # share of the training's cost by the estimate below, which omits some; the true share is below 0.02
+_MOST = 100  # most measurements of a run, without the first one
 _LEAST_IMAGES, _IMAGES_PER_FEATURE = 512, 4
 _BATCH = 128  # images encoded at once; fixed, so that no number depends on the number of processes
 
@@ -60,7 +60,7 @@ class Monitor:
         """Choose the images, and the steps at which they are measured; check the labelled datasets.
 
         Raises:
-            UserError: they are not there, not whole or not fit.
+            UserError: a dataset is missing, incomplete or not suitable.
         """
         self.config, self.backbone, self.method, self.world = config, backbone, objective.method, world
         self.every = 0
@@ -87,13 +87,13 @@ class Monitor:
         self.every = config.steps or interval(calendar, objective.plan, len(self.specimens))
 
     def labelled(self) -> list[Index]:
-        """Return the labelled datasets, those to learn from and to be tested on; none without them."""
+        """Return the labelled datasets, for training and for testing; empty if there are none."""
         return (
             [part.reader.index for part in self.specimens.parts if part.name in ("bank", "test")] if self.every else []
         )
 
     def due(self, step: int) -> bool:
-        """Return whether the representation is measured after so many steps: at the start, every few, at the end."""
+        """Return whether the representation is measured after this step: at the start, at intervals, at the end."""
         return self.every > 0 and (step % self.every == 0 or step == self._last)
 
     def load(self) -> None:
@@ -109,9 +109,9 @@ class Monitor:
             self.specimens.close()
 
     def measure(self, look: Callable[[Sight], None] | None = None) -> dict[str, float]:
-        """Return all figures by their metric's name on rank 0, and nothing on others; every rank calls this.
+        """Return all figures by metric on rank 0, and nothing on other ranks; every rank calls this.
 
-        look: is called on rank 0 with what was measured.
+        `look` is called on rank 0 with the measurement.
         """
         with doing(Phase.EPOCH), torch.no_grad():
             values_MD, projected_MP = self._encode()
@@ -137,7 +137,7 @@ class Monitor:
         return found
 
     def _encode(self) -> tuple[Tensor, Tensor | None]:
-        """Return the features (M, D) of all images, and those of the projector (M, P) if there is one."""
+        """Return the features (M, D) of all images, and the projector's features (M, P) if there is one."""
         device = self.world.device
         encoder, head = self._networks()
         width = encoder.num_features
@@ -158,9 +158,9 @@ class Monitor:
     def _rows(
         self, places: list[int], columns: int, encoder: Encoder, head: Callable[[Tensor], Tensor] | None
     ) -> Tensor:
-        """Return what the networks make of some images; NaN if the images cannot be read.
+        """Return the networks' outputs for some images; NaN if the images cannot be read.
 
-        The run is worth more than what is measured of it, and other ranks wait for these rows.
+        A failed measurement must not end the run, and other ranks wait for these rows.
         """
         try:
             pixels_BCHW = self.specimens.pixels(places)
@@ -171,7 +171,7 @@ class Monitor:
         return features_BD if head is None else torch.cat([features_BD, head(features_BD).float()], 1)
 
     def _networks(self) -> tuple[Encoder, nn.Module | None]:
-        """Return the exported network as it is now, and the projector behind it; both are copies."""
+        """Return copies of the present exported network and of the projector behind it."""
         method = self.method
         if self._encoder is None:
             augmentation = method.plan().pools[0].augmentation
@@ -190,11 +190,11 @@ class Monitor:
 
 
 def interval(calendar: Calendar, plan: Plan, images: int) -> int:
-    """Return the steps between two measurements of so many images: a function of the recipe and the dataset alone.
+    """Return the steps between two measurements of `images` images: a function of recipe and dataset alone.
 
-    A measured image costs a forward pass. A trained sample costs three for each full-size view that is trained on, and
-    one for each candidate if views are chosen; small views are not counted. A run has a measurement before its first
-    step and one after the last, whatever they cost.
+    A measured image costs a forward pass. A trained sample costs three passes for each trained full-size view, and one
+    for each candidate if views are chosen. Small views are not counted. A run always has a measurement before its first
+    step and one after the last.
     """
     pools = [pool for pool in plan.pools if pool.target]
     sample = sum(3 * pool.slots + (pool.candidates if pool.candidates > pool.slots else 0) for pool in pools)
@@ -203,5 +203,5 @@ def interval(calendar: Calendar, plan: Plan, images: int) -> int:
 
 
 def _whole(config: ReaderConfig) -> ReaderConfig:
-    """Return the training's cache settings, for a dataset in which nothing may stand in for a corrupt sample."""
+    """Return the training's cache settings, for a dataset in which a corrupt sample is an error."""
     return replace(config, on_corrupt="raise", streams=None, window=None)

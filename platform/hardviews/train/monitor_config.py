@@ -1,4 +1,4 @@
-"""What is measured of the representation while it trains, and where the labelled images for it lie."""
+"""Settings of the measurements during training, and the place of their labelled images."""
 
 from dataclasses import dataclass
 
@@ -13,15 +13,15 @@ _COUNTS = 10**9
 
 @dataclass(frozen=True)
 class MonitorConfig:
-    """What is measured of the representation while it trains.
+    """Settings of the measurements of the representation during training.
 
     Attributes:
         data: folder (path or URL) with packed `train` and `test` datasets that have labels, for k-NN and few-shot. None
             measures health alone, which needs no labels.
-        steps: steps between two measurements, beside those of the first and the last step; 0 never measures. None
-            chooses so many that all measurements take less than 2 % of the time.
-        images: of the training data whose features are measured; None chooses by the width of the features.
-        labelled: images of the labelled datasets at most, half of them to be tested on.
+        steps: steps between two measurements; the first and the last step are always measured. 0 never measures. None
+            chooses a number for which all measurements take less than 2 % of the time.
+        images: number of training images whose features are measured; None chooses by the width of the features.
+        labelled: most images of the labelled datasets, half of them for testing.
     """
 
     data: str | None = None
@@ -30,7 +30,7 @@ class MonitorConfig:
     labelled: int = 10_000
 
     def __post_init__(self) -> None:
-        """Refuse counts that are none, and a folder without a name."""
+        """Refuse invalid counts, and a folder without a name."""
         if self.data is not None:
             check_given(**{"monitor.data": self.data})
         require(
@@ -45,7 +45,7 @@ class MonitorConfig:
         """Return the labelled datasets, None if there are none.
 
         Raises:
-            UserError: one of them is missing, has no labels, or is not fit to test the other.
+            UserError: one of them is missing, has no labels, or cannot test the other.
         """
         if self.data is None or self.steps == 0:
             return None
@@ -62,10 +62,10 @@ class MonitorConfig:
 
 
 def check_held_out(test: Index, training: Index) -> None:
-    """Refuse to test on the very dataset that is trained on.
+    """Refuse to test on the training dataset itself.
 
     Raises:
-        UserError: naming it.
+        UserError: the datasets are equal; the message names the dataset.
     """
     if test.digest == training.digest:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Figures of every node, so that a slow one is seen: they travel with the sums of a report, at no message of their own.
+"""Figures of every node, which show a slow one; they are gathered with the sums of a report, without extra messages.
 
 MLflow's page of system metrics shows the nodes of a figure, `system/FIGURE/node_N`, side by side.
 """
@@ -10,7 +10,7 @@ from hardviews.elastic.environment import launched
 from hardviews.tracking.system import SystemMetrics
 from hardviews.train.meter import Meter
 
-# Name of a figure, and whether those of a node's processes are added up.
+# Name of a figure, and whether the values of a node's processes are added.
 _SPEED = "backward_images_per_second"
 _FIGURES = {
     _SPEED: True,
@@ -27,13 +27,13 @@ _SYSTEM = (
 
 
 class Nodes:
-    """Reports what the meter has summed up, and beside it what each node did."""
+    """Reports the sums of the meter, and the figures of each node."""
 
     def __init__(self, meter: Meter, share: float, backward: Callable[[], float], wait: Callable[[], float]) -> None:
-        """Report nothing beside if this process is alone.
+        """Report the meter's sums alone if there is only one process.
 
-        share: images of this rank in a micro-batch. backward: returns the seconds of a backward pass of this rank, 0
-        if unknown. wait: returns the share of time that this rank waited for data.
+        `share` is the number of images of this rank in a micro-batch. `backward` returns the seconds of a backward pass
+        of this rank, 0 if unknown. `wait` returns the share of time that this rank waited for data.
         """
         self._meter, self._share, self._backward, self._wait = meter, share, backward, wait
         me = launched()
@@ -57,10 +57,10 @@ class Nodes:
 
 
 def by_node(ranks: Sequence[Sequence[float]]) -> dict[str, float]:
-    """Return metrics by node from the rows of all ranks: the node, then the figures; what is 0 everywhere is left out.
+    """Return metrics by node from the rows of all ranks: the node, then its figures, without columns of zeros.
 
-    A backward pass counts without the wait for other ranks: its slowest node is the one that the others wait for.
-    `slowest_node` is its number, and `slowest_node_speed` its speed as a share of the median node's.
+    A backward pass counts without the wait for other ranks, so the others wait for its slowest node. `slowest_node` is
+    the number of this node, and `slowest_node_speed` its speed as a share of the median node's speed.
     """
     figures: dict[str, dict[int, float]] = {name: {} for name in _FIGURES}
     for node in sorted({int(row[0]) for row in ranks}):

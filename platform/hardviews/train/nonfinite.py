@@ -1,4 +1,4 @@
-"""A loss that is no number stops the run before it spoils the weights, and leaves a record of where.
+"""Stops a run with a loss that is not finite before it spoils the weights, and records the samples.
 
 Shape legend: B samples of this rank's share, C columns of a view's parameters.
 """
@@ -25,16 +25,13 @@ from hardviews.views.plan import Slot
 logger = logging.getLogger(__name__)
 
 _ADVICE = (
-    "What was saved before is intact. Lower --optimizer.learning-rate or lengthen --schedule.warmup, and start again: "
+    "Earlier checkpoints are intact. Lower --optimizer.learning-rate or lengthen --schedule.warmup, and start again: "
     "with --accept-changes the run goes on from its last checkpoint, with another --output it begins anew."
 )
 
 
 class Diverged(UserError):
-    """A number of the training is not finite.
-
-    what: the sentence that says which one and when.
-    """
+    """A number of the training is not finite; `what` is the sentence with its name and step."""
 
     def __init__(self, what: str, advice: str) -> None:
         super().__init__(f"{what.rstrip('.')}{advice}")
@@ -43,8 +40,9 @@ class Diverged(UserError):
 
 @dataclass(frozen=True)
 class Trace:
-    """What is told of a term of a micro-batch whose loss is no number: losses (B,), whose they are, and the parameters
-    (B, C) of its views. No pixels: a step remembers all its micro-batches.
+    """The record of a term of a micro-batch: losses (B,), sample indices, and parameters (B, C) of its views.
+
+    It holds no pixels, because a step keeps the records of all its micro-batches.
     """
 
     term: str
@@ -54,7 +52,7 @@ class Trace:
 
 
 def traces(losses: Losses) -> list[Trace]:
-    """Return what a micro-batch leaves; a regulariser that is not finite is of all its samples."""
+    """Return the records of a micro-batch; a regulariser that is not finite counts for all its samples."""
     batchwide = losses.regulariser
     return [
         Trace(
@@ -68,18 +66,18 @@ def traces(losses: Losses) -> list[Trace]:
 
 
 def dump(output: str, left: Sequence[Trace], clock: Clock, reader: Reader, rank: int) -> str | None:
-    """Write which samples had a non-finite loss, under which views, and return where; None if this rank had none."""
+    """Write the samples with a non-finite loss and their views; return the path, None if this rank had none."""
     found = [
         _describe(trace, i, reader) for trace in left for i in (~trace.losses.isfinite()).nonzero().squeeze(1).tolist()
     ]
     if not found:
         return None
     store, file = open_store(output), record_name(clock.step, rank)
-    told = {"step": clock.step, "epoch": clock.epoch, "samples": found}
+    content = {"step": clock.step, "epoch": clock.epoch, "samples": found}
     try:
-        store.write(file, json.dumps(told, indent=1).encode())
+        store.write(file, json.dumps(content, indent=1).encode())
     except (OSError, UserError) as error:
-        # The loss is what the user has to hear of.
+        # The error of the loss is more important for the user.
         logger.warning("which samples had a loss that is not finite could not be written: %s", error)
         return None
     return store.name(file)

@@ -1,7 +1,7 @@
 """A clean copy of the training process from which its data loader's workers are forked.
 
-Workers must not be forked from a process that trains: its threads, its connections to other ranks and to object stores
-do not survive that, and a connection that a worker holds open hides the death of the process it belonged to. Python's
+Workers must not be forked from a process that trains. Its threads and its connections to other ranks and object stores
+do not survive a fork. A connection that a worker holds open also hides the end of the process that opened it. Python's
 own fork server begins with nothing imported, which costs every life of a run seconds before its first batch. So a
 process that is about to train copies itself once, before it opens anything, and its workers are copies of the copy.
 """
@@ -25,10 +25,10 @@ from hardviews.elastic.sockets import use_short_folder
 
 @contextmanager
 def nursery(workers: int) -> Iterator[None]:
-    """Have processes started by the method `forkserver` be copies of this process as it is now.
+    """Make processes started by the method `forkserver` copies of this process in its present state.
 
-    Does nothing where no workers are wanted, where there is no way to have them die with this process (Linux has one),
-    or where CUDA, which no copy could use, is already up.
+    Do nothing if no workers are needed, if they cannot be made to end with this process (Linux can), or if CUDA is
+    initialised already, which no copy could use.
     """
     server: Any = forkserver._forkserver
     if not workers or not sys.platform.startswith("linux") or torch.cuda.is_initialized():
@@ -44,7 +44,7 @@ def nursery(workers: int) -> Iterator[None]:
         if vars(server)["_forkserver_pid"] == pid:
             vars(server).update({name: before[name] for name in names})
             os.close(alive)
-        # Otherwise the copy was killed: Python has let go of it, and started a server of its own.
+        # Otherwise the copy was killed: Python has dropped it, and started a server of its own.
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         with suppress(ChildProcessError):
@@ -52,7 +52,7 @@ def nursery(workers: int) -> Iterator[None]:
 
 
 def _copy() -> tuple[str, int, int]:
-    """Fork the server; return where it listens, the descriptor that all who use it hold, and its process id."""
+    """Fork the server; return its address, the descriptor that all its users hold, and its process id."""
     use_short_folder()
     resource_tracker.ensure_running()
     parent = os.getpid()
@@ -63,11 +63,11 @@ def _copy() -> tuple[str, int, int]:
             os.chmod(address, 0o600)
         listener.listen()
         alive_r, alive_w = os.pipe()
-        # OpenCV's threads do not survive a fork, and a copy that sets their number would wait for them for ever.
+        # OpenCV's threads do not survive a fork: a copy that sets their number would wait for them for ever.
         threads = cv2.getNumThreads()
         cv2.setNumThreads(1)
         with warnings.catch_warnings():
-            # Newer Pythons warn of threads; those that we have by now only watch other processes.
+            # Newer Pythons warn of threads; the threads of this process so far only watch other processes.
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
         if pid == 0:
@@ -84,10 +84,9 @@ def _copy() -> tuple[str, int, int]:
 
 
 def leave_with_parent() -> None:
-    """Have this process end when its parent does, and not before: signals to the whole group are the parent's.
+    """Make this process end with its parent, and not before: signals to the group are meant for the parent.
 
-    A worker that took a SIGTERM itself would leave the training process without the batches of the steps that it takes
-    before it saves.
+    If a worker ended by SIGTERM, the training process would lack the batches for the steps before its last save.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Opening the tracking run that a training belongs to: made once, found again by every later life."""
+"""Opens the tracking run of a training: created once, found again by every later life."""
 
 import contextlib
 import logging
@@ -31,7 +31,7 @@ from hardviews.world import World
 
 logger = logging.getLogger(__name__)
 
-_REPORTING = 2.0  # seconds
+_REPORTING = 2.0  # seconds to report a failure
 
 
 def open_run(
@@ -48,9 +48,9 @@ def open_run(
 ) -> tuple[Run, Record]:
     """Start the run, or go on with it, and write the output's record of it; return both.
 
-    record: what is known of the run. new: the output held no record before; where no run can be made, none stays.
-    labelled: the datasets of the monitor. parent: the tracking run of the encoder that a new run begins from. tuning:
-    the facts of a fine-tuning.
+    `record` is the known part of the run's record. With `new`, the output held no record before; if no run can be made,
+    none stays. `labelled` are the datasets of the monitor. `parent` is the tracking run of the encoder that a new run
+    begins from. `tuning` are the facts of a fine-tuning.
     """
     first = world.rank == 0 and not record.run_id
     output = absolute(where.output)
@@ -59,7 +59,7 @@ def open_run(
     if first:
         record = replace(record, key=record.key or uuid.uuid4().hex)
         record.write(where.output)
-    told = tags(index, recipe, world, first, command_of(recipe, tuning)) | {OUTPUT: output} | begun
+    run_tags = tags(index, recipe, world, first, command_of(recipe, tuning)) | {OUTPUT: output} | begun
     start = partial(
         Run.start,
         recipe.experiment,
@@ -72,7 +72,7 @@ def open_run(
         aside="/".join(output.rstrip("/").split("/")[-2:]),
     )
     try:
-        run = _start(start, told, parent if first else "")
+        run = _start(start, run_tags, parent if first else "")
     except UserError:
         if first and new:
             Record.remove(where.output)
@@ -96,24 +96,24 @@ def open_run(
 
 
 def command_of(recipe: Recipe, tuning: Tuning | None) -> CommandLine:
-    """Return the command of this process; it names the encoder of a fine-tuning as the record of the run does."""
+    """Return the command of this process; its encoder of a fine-tuning has the name in the record of the run."""
     command = CommandLine.of_this_process(recipe.name)
     return command if tuning is None else command.of_encoder(tuning.encoder)
 
 
-def _start(start: Callable[..., Run], told: Mapping[str, str], parent: str) -> Run:
+def _start(start: Callable[..., Run], run_tags: Mapping[str, str], parent: str) -> Run:
     """Start a run below another one, or by itself if the tracking server does not know that one."""
     if not parent:
-        return start(tags=told)
+        return start(tags=run_tags)
     try:
-        return start(tags=told, parent=parent)
+        return start(tags=run_tags, parent=parent)
     except MissingRun as error:
         logger.warning("%s The training is logged as a run of its own.", error)
-        return start(tags={**told, "hardviews.pretraining_run": parent})
+        return start(tags={**run_tags, "hardviews.pretraining_run": parent})
 
 
 def report_failure(where: Where) -> None:
-    """Set the run in the output to FAILED if a restart inside its own job met a mistake; gives up after 2 s.
+    """Set the run in the output to FAILED if a restart inside its own job met a mistake; give up after 2 s.
 
     A first start may be meant for another output: it changes nothing.
     """
@@ -133,12 +133,12 @@ def report_failure(where: Where) -> None:
 
 
 def absolute(output: str) -> str:
-    """Return an output's address as it is known from everywhere on this machine."""
+    """Return an output's address in a form that holds everywhere on this machine."""
     return output if "://" in output else os.path.abspath(output)
 
 
 def training_data(index: Index) -> DatasetUse:
-    """Return a dataset as the input of a training; its name has the part of the address that is not `train` alone."""
+    """Return a dataset as the input of a training; its name is taken from the address, with more than `train`."""
     return _use(index, "training")
 
 

@@ -1,4 +1,4 @@
-"""How fast a run is, and what it waits for."""
+"""The speed of a run, and its waits."""
 
 import time
 from collections.abc import Iterator
@@ -21,21 +21,21 @@ class Pace:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Inside, time is spent waiting for data."""
+        """Count the time inside as waiting for data."""
         began = time.monotonic()
         yield
         self.waited += time.monotonic() - began
 
     @contextmanager
     def saved(self) -> Iterator[None]:
-        """Inside, a checkpoint holds the steps."""
+        """Count the time inside as spent on a checkpoint."""
         began = time.monotonic()
         yield
         self.saving += time.monotonic() - began
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        """Inside, the monitor holds the steps."""
+        """Count the time inside as spent on the monitor."""
         began = time.monotonic()
         yield
         self.monitoring += time.monotonic() - began
@@ -48,11 +48,11 @@ class Pace:
     def report(self) -> dict[str, float]:
         """Return images per second, and the shares of time for data, checkpoints and the monitor; start again."""
         elapsed = max(time.monotonic() - self.began, 1e-9)
-        told = {
+        metrics = {
             "images_per_second": self.samples / elapsed,
             "data_wait": self.waited / elapsed,
             "checkpoint_stall": self.saving / elapsed,
             "monitor_stall": self.monitoring / elapsed,
         }
         self._restart()
-        return told
+        return metrics

@@ -1,9 +1,9 @@
 """The way of a batch from a loader worker to the training process: through memory that has no name and no limit.
 
 torch sends tensors through files in /dev/shm, which is 64 MB in a plain container. A batch that does not fit is lost in
-a thread of the worker, and nobody hears of it. Anonymous memory (`memfd_create`, Linux) is limited by the memory of the
-machine or container alone. The message that goes through the loader's queue is so short that the kernel writes it whole
-or not at all: a worker that is killed never leaves half of one. Without such memory the bytes go through the queue.
+a thread of the worker, without an error. Anonymous memory (`memfd_create`, Linux) is limited by the memory of the
+machine or container alone. The message in the loader's queue is so short that the kernel writes it whole or not at all:
+a killed worker never leaves half a message. Without such memory the bytes go through the queue.
 """
 
 import errno
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_ALIGNMENT = 64  # bytes; of tensors
+_ALIGNMENT = 64  # alignment of tensors in bytes
 
 
 class Parcel:
@@ -64,7 +64,7 @@ class Parcel:
             finally:
                 os.close(descriptor)
         except Exception as error:
-            # Raised here, it would end a thread of the data loader. `open` raises it.
+            # If it were raised here, it would end a thread of the data loader. `open` raises it.
             self._error = error
 
     def open(self) -> Any:

@@ -1,6 +1,6 @@
-"""Looks at the places of a run before its job starts: the reasons for which its processes would end.
+"""Checks the places of a run before its job starts, for reasons that would end its processes.
 
-The processes check the same by the same functions when they start. Nothing is left here.
+The processes check the same by the same functions when they start. The checks leave no files.
 """
 
 from collections.abc import Iterator
@@ -28,13 +28,13 @@ SILENCE = 12.0  # seconds in which a life that trains writes its file twice
 
 
 def look_at_run(where: Where, recipe: Recipe, here: bool = False) -> Iterator[str]:
-    """Yield the reasons for which a run cannot begin or go on in its places.
+    """Yield the reasons why a run cannot begin or go on in its places.
 
-    here: whether its processes run on this machine, so that its folders are theirs. They
-    themselves wait for another job that trains the run.
+    `here` is whether its processes run on this machine and use its folders. They themselves wait for another job that
+    trains the run.
 
     Raises:
-        Unseen: a place is not to be seen from here.
+        Unseen: a place cannot be seen from here.
     """
     index, refused = None, False
     if here or remote(where.data):
@@ -46,7 +46,7 @@ def look_at_run(where: Where, recipe: Recipe, here: bool = False) -> Iterator[st
             refused = not where.wait
             yield waits_for(where.data, where.wait) if where.wait else str(error)
         except UserError as error:
-            refused = True  # perhaps for its place, which is then not looked at again
+            refused = True  # perhaps for its place, which is then not checked again
             yield str(error)
     if recipe.monitor.data is not None and (here or remote(recipe.monitor.data)):
         yield from reasons(partial(_check_monitor, recipe, index))
@@ -80,9 +80,10 @@ def look_at_run(where: Where, recipe: Recipe, here: bool = False) -> Iterator[st
 
 
 def look_at_finetuning(where: Where, here: bool = False) -> Iterator[str]:
-    """Yield the reasons for which a fine-tuning cannot find its dataset or its encoder, or cannot write.
+    """Yield the reasons why a fine-tuning cannot find its dataset or its encoder, or cannot write.
 
-    here: its processes run on this machine. What it goes on with depends on the encoder: the job itself looks at that.
+    `here` is whether its processes run on this machine. The job itself checks whether it can go on from its output,
+    which depends on the encoder.
     """
     if here or remote(where.data):
         try:

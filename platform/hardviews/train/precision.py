@@ -1,4 +1,4 @@
-"""Where a step runs and in what precision."""
+"""The device and the precision of a step."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -16,12 +16,13 @@ class Precision:
     """The device and the precision of matrix products.
 
     Attributes:
-        device: `auto` takes a GPU where there is one.
-        compute: `auto` takes bfloat16 on a GPU that has it. `float64` is for comparisons: rounding differs with the
-            number of processes, and choices (the hardest pair, the sign of a gradient) make large differences of small
-            ones within a few dozen steps, unless they begin at 1e-16. With `bfloat16` on a CPU that has matrix units
-            (AMX), torch 2.15's convolutions of stride 2 over a map of one pixel give the weights they never use
-            gradients of whatever lay in memory: choose views large enough that no such map is left.
+        device: device of the training; `auto` takes a GPU if there is one.
+        compute: number format of matrix products; `auto` takes bfloat16 on a GPU that has it. `float64` is for
+            comparisons. Rounding differs with the number of processes. Choices, such as the hardest pair or the sign of
+            a gradient, turn small differences into large ones within a few dozen steps, unless they begin at 1e-16.
+            With `bfloat16` on a CPU with matrix units (AMX), torch 2.15 has a fault: convolutions of stride 2 over a
+            map of one pixel give unused weights random gradients from memory. Choose views so large that no such map
+            occurs.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -48,7 +49,7 @@ class Precision:
         return torch.device("cuda", local_rank)
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        """Return the context that a step's forward passes run in."""
+        """Return the context for a step's forward passes."""
         wanted = self.compute
         if wanted == "auto":
             wanted = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
@@ -57,7 +58,7 @@ class Precision:
         return torch.autocast(device.type, torch.bfloat16)
 
     def cast(self, module: nn.Module, backbone: nn.Module) -> None:
-        """Give the module weights of the precision asked for, and its backbones images of the same."""
+        """Convert the module's weights to the precision, and the images for its backbone."""
         if self.compute == "float64":
             module.double()
             encoders = [encoder for encoder in module.modules() if isinstance(encoder, MomentumEncoder)]

@@ -1,4 +1,4 @@
-"""Where a run and its encoder come from: code, command, user, data, job."""
+"""The origin of a run and its encoder: code, command, user, data, job."""
 
 import subprocess
 from importlib.metadata import version
@@ -15,10 +15,10 @@ from hardviews.world import World
 
 
 def tags(index: Index, recipe: Recipe, world: World, first: bool, command: CommandLine) -> dict[str, str]:
-    """Return what identifies the code, the command, the user, the dataset, the recipe and the job.
+    """Return the tags of code, command, user, dataset, recipe and job.
 
-    Tags of MLflow are those that its pages have a field for. first: whether the run begins. A later life does not ask
-    git, which takes its time.
+    MLflow's own tags are used if its pages have a field for them. `first` is whether the run begins. A later life does
+    not call git, which takes time.
     """
     found = {
         "hardviews.version": hardviews.__version__,
@@ -36,17 +36,17 @@ def tags(index: Index, recipe: Recipe, world: World, first: bool, command: Comma
     found["mlflow.source.type"] = "JOB" if JOB_TAG in found else "LOCAL"
     if first:
         found[USER] = user()
-        # An image knows the commit that it was built from; it holds no checkout.
+        # An image contains the commit that it was built from, but no checkout.
         if "mlflow.source.git.commit" not in found:
             found |= _git()
     return found
 
 
 def of_encoder(run_id: str, samples: int, recipe: Recipe, index: Index, training: str) -> dict[str, Any]:
-    """Return what an encoder's file says of its training, for whoever gets the file alone.
+    """Return the facts of a training for its encoder's file, which may be passed on alone.
 
-    samples: images seen. training: `Record.training`. Evaluation reads `run_id`, `samples` and `training`, the model
-    card all of it.
+    `samples` is the number of images seen, `training` is `Record.training`. Evaluation reads `run_id`, `samples` and
+    `training`, the model card all facts.
     """
     commit = (_git() | job_tags()).get("mlflow.source.git.commit")
     return (

@@ -1,4 +1,4 @@
-"""What was tried before rates were chosen: a table of trials, each judged on held-out labels."""
+"""The table of trials from which rates are chosen, each judged on held-out labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,8 +17,8 @@ class Trial:
         head_rate: `optimizer.head_rate`.
         top1: held-out accuracy in per cent.
         nll: held-out negative log-likelihood in nats; None if the training diverged.
-        steps: of the training.
-        diverged: in which number, if it did.
+        steps: number of steps of the training.
+        diverged: number that was not finite, if the training diverged.
     """
 
     learning_rate: float
@@ -35,7 +35,7 @@ class Trial:
 
     @property
     def worth(self) -> tuple[float, float, float, float]:
-        """Return what the best trial has the largest of: top-1, then likelihood, then the smaller rates."""
+        """Return the key by which the best trial is the largest: top-1, then likelihood, then smaller rates."""
         likelihood = -self.nll if self.nll is not None else float("-inf")
         return self.top1, likelihood, -self.learning_rate, -self.head_rate
 
@@ -45,7 +45,7 @@ class RateTable:
     """All trials of a sweep.
 
     Attributes:
-        trials: in the order in which they were trained.
+        trials: all trials in the order of their training.
         held_out: number of images that they were judged on.
         fitted: number of images that they were trained on.
         names: checksum and size of each held-out image.
@@ -71,7 +71,7 @@ class RateTable:
         """Return sentences on how far the choice can be trusted."""
         best, interval = self.chosen, self.interval
         others = [trial for trial in self.trials if trial is not best and trial.top1 >= interval.low]
-        said = [
+        sentences = [
             f"The choice rests on {self.held_out:,} held-out images, one of which is {100 / self.held_out:.2g} points. "
             f"The 95 % interval of the best trial is {interval.low:.1f} to {interval.high:.1f} %; other trials in it: "
             f"{len(others)} of {len(self.trials) - 1}."
@@ -79,8 +79,8 @@ class RateTable:
         settings = [{"learning_rate": one.learning_rate, "head_rate": one.head_rate} for one in self.trials]
         accuracy = {number: one.top1 for number, one in enumerate(self.trials)}
         number = self.trials.index(best)
-        said += [remark for name in settings[0] for remark in ends_of(name, settings, accuracy, number)]
-        return said
+        sentences += [remark for name in settings[0] for remark in ends_of(name, settings, accuracy, number)]
+        return sentences
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the table, a row for each trial."""
@@ -107,7 +107,7 @@ class RateTable:
         return "\n".join([*lines, "", *(f"* {remark}" for remark in self.remarks)])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `from_dict` reads."""
+        """Return a mapping that `from_dict` reads."""
         return asdict(self)
 
     @staticmethod
@@ -115,7 +115,7 @@ class RateTable:
         """Read a table.
 
         Raises:
-            KeyError, TypeError: it is none.
+            KeyError, TypeError: it is not a table.
         """
         trials: Sequence[Mapping[str, Any]] = held["trials"]
         return RateTable(

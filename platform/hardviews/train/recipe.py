@@ -19,7 +19,7 @@ from hardviews.train.loader import LoaderConfig
 from hardviews.train.monitor_config import MonitorConfig
 from hardviews.train.precision import Precision
 
-# Settings that change nothing about the weights: a run may go on with others.
+# Settings that do not change the weights: a run may go on with other values.
 _NEUTRAL = (
     "name",
     "experiment",
@@ -42,19 +42,19 @@ _MOST = 10**9
 
 @dataclass(frozen=True)
 class Training:
-    """How long and in what portions a run trains.
+    """Length and portions of a training.
 
     Attributes:
         epochs: passes over the dataset.
         batch: the global batch, the same at any number of processes.
-        group: samples that no rank boundary cuts.
+        group: number of samples that no rank boundary divides.
         accumulate: micro-batches a step.
-        seed: of weights, order and views.
-        checkpoint_seconds: time between checkpoints by the clock; 0 saves by none.
-        checkpoint_steps: steps between checkpoints, whatever the time; 0 counts none.
-        keep: checkpoints that stay; with 1 there is none to fall back to.
+        seed: seed of weights, order and views.
+        checkpoint_seconds: seconds between checkpoints by the clock; 0 ignores the clock.
+        checkpoint_steps: steps between checkpoints at counted steps; 0 does not count steps.
+        keep: number of checkpoints to keep; with 1 there is no earlier one if it is damaged.
         log_steps: steps between metrics.
-        activation_checkpointing: keep the input alone of each block of a vision transformer, and compute the rest again
+        activation_checkpointing: keep only the input of each block of a vision transformer, and compute the rest again
             in the backward pass: less memory, about a third more FLOPs, the same weights.
         compile: compile the networks by torch.compile, for GPUs: the first steps take minutes, and results differ by
             rounding.
@@ -99,19 +99,19 @@ class Training:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a run trains, on what views, and how.
+    """The complete configuration of a training.
 
     Attributes:
-        name: of the recipe.
-        method: what predicts what: one of `hardviews.methods`.
-        backbone: the network that is pretrained.
-        strategy: which views are chosen, mixed or attacked: of `hardviews.strategies`.
+        name: name of the recipe.
+        method: method of `hardviews.methods`, with its loss.
+        backbone: network that is pretrained.
+        strategy: strategy of `hardviews.strategies` that chooses, mixes or attacks views.
         training: length and portions.
-        optimizer: of the weights.
-        schedule: of the learning rate.
-        loader: how batches are made.
+        optimizer: optimizer of the weights.
+        schedule: schedule of the learning rate.
+        loader: making of batches.
         precision: device and number format.
-        monitor: what is measured of the representation while it trains.
+        monitor: measurements of the representation during training.
         experiment: MLflow experiment that the run belongs to.
     """
 
@@ -128,7 +128,7 @@ class Recipe:
     experiment: str = "hardviews"
 
     def __post_init__(self) -> None:
-        """Refuse settings that are no finite numbers (a loss would be none either), and no experiment."""
+        """Refuse numbers that are not finite, which would spoil the loss, and an empty experiment."""
         if not self.experiment.strip():
             raise UserError("experiment is empty; name the MLflow experiment that the run belongs to.")
         for name, number in _numbers(self, ""):
@@ -160,12 +160,12 @@ class Recipe:
         }
 
     def digest(self) -> str:
-        """Return a digest of everything that the weights depend on."""
+        """Return a digest of all settings that the weights depend on."""
         return hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _as_before(value: Any, name: str) -> Iterator[str]:
-    """Yield the names of the settings that came later and do as before, as `flatten` names them."""
+    """Yield the names of later settings whose value keeps the former behaviour, as `flatten` names them."""
     if is_dataclass(value):
         old = as_before(value)
         for part in fields(value):

@@ -12,7 +12,7 @@ from hardviews.train.trainer import StepReport
 
 
 class Reports:
-    """Collects metrics from all that measure, every few steps and after the last one."""
+    """Collects metrics from all sources, every few steps and after the last one."""
 
     def __init__(
         self,
@@ -23,16 +23,16 @@ class Reports:
         sources: Sequence[Callable[[], Mapping[str, float]]],
         machines: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
-        """Report every so many steps; each source returns its metrics since the last report, on every rank alike.
+        """Report every `every` steps; each source returns its metrics since the last report, equal on every rank.
 
-        machines: returns figures of the machines, after the sources.
+        `machines` returns figures of the machines, after the sources.
         """
         self._machines = machines
         self.run, self.history, self.calendar, self.every, self.sources = run, history, calendar, every, sources
         self._system = SystemMetrics()
 
     def step(self, report: StepReport, progress: int, measured: Mapping[str, float] = MappingProxyType({})) -> None:
-        """Report if it is time; `progress` counts samples with this step, `measured` is reported at once."""
+        """Report if it is time; `progress` counts samples up to this step, `measured` is reported at once."""
         step = self.calendar.step(progress)
         if step % self.every and progress < self.calendar.total:
             self.measured(measured, progress)
@@ -42,12 +42,12 @@ class Reports:
             metrics |= source()
         metrics |= measured
         metrics["epoch"] = progress / self.calendar.per_epoch
-        # The machine's figures go to the tracking alone: the history holds what a repeated run repeats.
+        # The machine's figures go to the tracking alone: the history holds only figures that a repeated run repeats.
         self.run.log_metrics(in_groups(metrics) | self._system.sample() | dict(self._machines()), progress)
         self.history.add({"step": step, "samples": progress, **metrics})
 
     def measured(self, metrics: Mapping[str, float], progress: int) -> None:
-        """Report figures that no step made, if there are any."""
+        """Report figures that do not come from a step, if there are any."""
         if metrics:
             self.run.log_metrics(metrics, progress)
             self.history.add({"step": self.calendar.step(progress), "samples": progress, **metrics})

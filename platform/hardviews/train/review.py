@@ -1,7 +1,7 @@
-"""What people look at: curves, overlaps, margins, and galleries of the views that a run was trained on.
+"""Figures of a run: curves, overlaps, margins, and galleries of the views that it was trained on.
 
-Some are drawn at checkpoints, as pictures with a slider over steps, so that a run that is killed has some. All are
-drawn at the end. Matplotlib is imported then: an installation that it cannot work in costs figures, not a training.
+Some are drawn at checkpoints, as pictures with a slider over steps, so a killed run has some too. All are drawn at the
+end. Matplotlib is imported only then: if it does not work, figures are lost, not the training.
 """
 
 from collections import deque
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _CURVES, _LIVES, _LEAST = (f"figures/{name}.png" for name in ("curves", "lives", "hardest_is_least"))
-# Those with a picture at checkpoints too: file at the end, and key of the pictures.
+# Figures with a picture at checkpoints too: file at the end, and key of the pictures.
 _OVERLAP, _HISTOGRAM, _GALLERY, _HARDEST = (
     (f"figures/{name}.png", f"views/{name}") for name in ("overlap", "margins", "gallery", "hardest")
 )
 # Metrics in the figure of curves.
 _DRAWN = ("loss", "accuracy/top1", "hardness/chosen", "hardness/mean", "learning_rate", "spread")
-_STEPS = 64  # whose overlaps and margins the histograms show
+_STEPS = 64  # number of steps whose overlaps and margins the histograms show
 _MOMENTS = 11  # pictures of a key before the end: MLflow's pages get slow with more
 _LAST_PICTURE = 30.0  # seconds that the end of a training waits for a picture that is being drawn
 
@@ -44,21 +44,21 @@ Draw = Callable[[], "Figure | None"]
 
 
 class Review:
-    """Remembers the last steps, and draws them at some checkpoints and at the end."""
+    """Keeps the last steps, and draws them at some checkpoints and at the end."""
 
     def __init__(
         self, reader: Reader, objective: Objective, run: Run, show: bool, total: int = 0, done: int = 0
     ) -> None:
-        """Every rank remembers (attacks need all of them); only the one that shows draws.
+        """Keep steps on every rank, because attacks need all ranks; draw only if `show` is set.
 
-        total, done: samples of the whole run, and those seen by earlier lives.
+        `total` is the number of samples of the whole run, `done` the number seen by earlier lives.
         """
         self.reader, self.objective, self.run, self.show = reader, objective, run, show
         self._total = total
         # The first checkpoint of a run has pictures, and then the first one in each eleventh of it.
         self._moment = self._moment_of(done) if done else -1
         self._beside = Beside()
-        # Of the first step, whose views an untrained network has chosen: MLflow's slider begins at 0.
+        # Pictures of the first step, whose views an untrained network has chosen: MLflow's slider begins at 0.
         self._first: dict[tuple[str, str], Draw] = {}
         self._fresh = show and bool(total) and not done
         self._overlaps: deque[tuple[Tensor, Tensor]] = deque(maxlen=_STEPS)
@@ -68,7 +68,7 @@ class Review:
 
     def see(self, losses: Losses) -> None:
         """Remember a step."""
-        # The pictures are of the last step of those that show most: a selection or an attack may leave out some steps.
+        # The pictures show the last step with the most content: a selection or an attack may leave out some steps.
         shown = sum(bool(term.batch.hard) for term, _ in losses.terms) + (losses.selecting.selection is not None)
         if shown >= self._most:
             self._last, self._most = losses, shown
@@ -87,7 +87,7 @@ class Review:
     def at_checkpoint(self, samples: int) -> bool:
         """Draw pictures beside the steps, if this checkpoint is to have some; return whether it is.
 
-        Views that the step was not trained on are not made here: they would cost a step's time.
+        Views that the step was not trained on are not made here, because they would cost the time of a step.
         """
         moment = self._moment_of(samples)
         if not self.show or self._last is None or moment <= self._moment or not self._beside.free:
@@ -102,8 +102,7 @@ class Review:
     def finish(self, history: History) -> None:
         """Draw everything and log it; every rank calls this.
 
-        A figure that fails is left out, with a warning. A life that had no step left to take draws what the history
-        alone shows.
+        A figure that fails is left out, with a warning. A life without a step draws only the figures of the history.
         """
         hard: Mapping[str, Batch] = {}
         if self._last is not None:
@@ -139,7 +138,7 @@ class Review:
                         self.run.log_image(picture, key, samples)
 
     def _pictures(self, hard: Mapping[str, Batch]) -> dict[tuple[str, str], Draw]:
-        """Return what draws each picture of the steps so far; pixels and numbers are copied now."""
+        """Return the functions that draw the pictures of the steps so far; pixels and numbers are copied now."""
         overlaps = [torch.cat(list(values)) for values in zip(*self._overlaps, strict=True)]
         margins = {name: torch.cat(list(values)).float().cpu() for name, values in self._margins.items()}
         rows: list[Shot] = []
@@ -178,7 +177,7 @@ class Review:
             return None
         steps, shares = history.curve("overlap/hardest_is_least")
         if not steps:
-            return None  # no loss was scored, so nobody knows which pair is the hardest
+            return None  # no loss was scored, so the hardest pair is unknown
         return least_overlap_share(steps, shares, history.curve("overlap/chance")[1][-1])
 
     def _draw_gallery(self, rows: list[Shot]) -> "Figure | None":
@@ -186,7 +185,7 @@ class Review:
 
         if not rows:
             return None
-        # A reader of its own: that of the training may be in use. Sample by sample, beside the cache.
+        # A reader of its own: the training's reader may be in use. It reads sample by sample, without the cache.
         reader = Reader(self.reader.index, replace(self.reader.config, cache_bytes=0, ahead=0))
         try:
             examples: list[Example] = [row.developed(reader) for row in rows]

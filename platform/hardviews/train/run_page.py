@@ -20,14 +20,14 @@ from hardviews.train.tuning import Tuning
 def describe(
     run: Run, recipe: Recipe, where: Where, index: Index, total: int, tuning: Tuning | None = None
 ) -> Description:
-    """Return the description of a run; `total`: samples of the whole training. tuning: the facts of a fine-tuning."""
+    """Return the description of a run with `total` samples; `tuning` are the facts of a fine-tuning."""
     command = command_of(recipe, tuning)
     given = absolute(where.data if tuning is None else tuning.data)
     return Description(run, recipe, given, index, absolute(where.output), command, total, tuning)
 
 
 class RunPage:
-    """Keeps the page of a run up to date; every rank calls everything, and only the one that writes does something."""
+    """Keeps the page of a run up to date; every rank calls everything, and only the writing rank acts."""
 
     def __init__(self, review: Review, description: Description, history: History) -> None:
         """Write nothing yet."""
@@ -43,9 +43,9 @@ class RunPage:
         self._review.see(losses)
 
     def at_measurement(self, samples: int, interval: int) -> Callable[[Sight], None] | None:
-        """Return what draws a measurement of the representation, None if it is to have no pictures.
+        """Return the function that draws a measurement of the representation, None if it is to have no pictures.
 
-        interval: samples between two measurements.
+        `interval` is the number of samples between two measurements.
         """
         if not self._features.due(samples, interval):
             return None

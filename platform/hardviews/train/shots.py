@@ -1,6 +1,6 @@
-"""What the pictures of a step show: its images, the views that were chosen, attacked and mixed, and the hardest pairs.
+"""The content of a step's pictures: its images, the chosen, attacked and mixed views, and the hardest pairs.
 
-Pixels are copied out here, between two steps. Originals are read from the dataset later, by whoever draws.
+Pixels are copied here, between two steps. Originals are read from the dataset later, when the picture is drawn.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,8 +24,8 @@ from hardviews.views.plan import Slot
 EXAMPLES = 4
 """Rows of the gallery."""
 
-_HARDEST = 8  # images of the sheet of the hardest pairs
-_PASSED = 2  # views passed over that a row shows
+_HARDEST = 8  # number of images on the sheet of the hardest pairs
+_PASSED = 2  # number of views in a row that were not chosen
 _NOT_TRAINED = "not trained on"  # made for the picture alone
 _MARKS = "abcdefgh"
 _BOX = (Column.TOP, Column.LEFT, Column.HEIGHT, Column.WIDTH)
@@ -52,9 +52,9 @@ def trained_on(losses: Losses) -> dict[str, Batch]:
 
 
 def made_besides(losses: Losses, objective: Objective) -> dict[str, Batch]:
-    """Return attacked and mixed versions of a step's views; those that it was not trained on are made here.
+    """Return attacked and mixed versions of a step's views; versions that it was not trained on are made here.
 
-    Every rank calls this: an attack needs all of them.
+    Every rank calls this, because an attack needs all ranks.
     """
     found = trained_on(losses)
     plain = replace(losses.selecting, hard={}, mixes={}, clock=replace(losses.batch.clock, step=0))
@@ -62,7 +62,7 @@ def made_besides(losses: Losses, objective: Objective) -> dict[str, Batch]:
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         for kind, strategy in (("adversarial", Adversarial(8 / 255, branch="main")), ("cutmix", CutMix())):
             if kind == "cutmix" and plain.group == 1:
-                continue  # nobody to mix with
+                continue  # no other image to mix with
             if not any(kind in name for name in found) and strategy.refuses(objective.method) is None:
                 made: list[Term] = strategy(plain, objective)
                 found[f"{kind}, {_NOT_TRAINED}"] = made[0].batch
@@ -105,7 +105,7 @@ def _example(batch: Batch, hard: Mapping[str, Batch], slots: Sequence[Slot], i: 
             mixed.append(Tile(picture(view, i), caption))
         else:
             caption = _NOT_TRAINED if _NOT_TRAINED in name else name
-            # The view that was attacked: terms of one sum may look at different ones.
+            # The view that was attacked: terms of one sum may use different views.
             attacked.append((Tile(picture(made.views[slots[0]], i)), Tile(picture(view, i), caption)))
     return Example(
         np.zeros((1, 1, 3), np.uint8),

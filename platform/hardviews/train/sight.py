@@ -1,4 +1,4 @@
-"""What a measurement of the representation has seen, for those who draw it.
+"""The content of a measurement of the representation, for its pictures.
 
 Shape legend: M of all images, D features, P features of the projector.
 """
@@ -18,10 +18,10 @@ class Sight:
 
     Attributes:
         specimens: the images.
-        encoder: the exported network, a copy in evaluation mode.
+        encoder: the exported network, as a copy in evaluation mode.
         values_MD: features of all images.
-        projected_MP: those of the projector, if there is one.
-        labels: of the labelled parts, by their names; None without labelled images.
+        projected_MP: features of the projector, if there is one.
+        labels: labels of the labelled parts, by their names; None without labelled images.
     """
 
     specimens: Specimens
@@ -31,7 +31,7 @@ class Sight:
     labels: Mapping[str, Tensor] | None
 
     def label(self, place: int) -> int:
-        """Return the label of a labelled image by its place among all images; -1 for the others."""
+        """Return the label of an image by its place among all images; -1 for unlabelled images."""
         for name, labels in (self.labels or {}).items():
             part = self.specimens.place(name)
             if part.start <= place < part.stop:

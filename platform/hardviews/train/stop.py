@@ -29,7 +29,7 @@ class StopFlag:
 
     @contextmanager
     def listening(self) -> Iterator["StopFlag"]:
-        """Inside, SIGTERM raises the flag instead of ending the process."""
+        """Let SIGTERM raise the flag instead of ending the process, inside."""
         before = signal.signal(signal.SIGTERM, self._raise)
         try:
             yield self

@@ -1,4 +1,4 @@
-"""What a training is to its job, which may consist of several."""
+"""The role of a training in its job, which may consist of several trainings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from hardviews.train.tuning import Tuning
 
 @dataclass(frozen=True)
 class Task:
-    """What a training is to its job.
+    """The role of a training in its job.
 
     Attributes:
-        trial: it is judged and forgotten: it has no tracking run, and its process goes on with another training.
-        before: steps of the trainings that the job does before this one, for the coordinator, which counts all.
+        trial: the training is only judged: it has no tracking run, and its process goes on with another training.
+        before: steps of the job's trainings before this one, for the coordinator, which counts all steps.
         tuning: the encoder and the labels, if it is a fine-tuning.
-        opened: gives away the encoder that it begins with, if it was read already; it is not kept during the training.
+        opened: returns the encoder that it begins with, if it was read already; it is not kept during the training.
     """
 
     trial: bool = False
@@ -25,12 +25,12 @@ class Task:
 
     @property
     def kind(self) -> str:
-        """Its name for people."""
+        """Name of the role for people."""
         return "pretraining" if self.tuning is None else "fine-tuning"
 
     def reached_by(self, last: int | None) -> int | None:
-        """Return the step of this training that earlier lives have reached, None if nobody reported one.
+        """Return the step of this training that earlier lives have reached, None if none reported a step.
 
-        last: the furthest step of the job.
+        `last` is the furthest step of the job.
         """
         return None if last is None or last <= self.before else last - self.before

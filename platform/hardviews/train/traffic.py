@@ -1,4 +1,4 @@
-"""What the training data took of its store and of the cache, over all ranks and loader workers, since the run began."""
+"""The load of the training data on its store and on the cache, over all ranks and workers, since the run began."""
 
 from collections.abc import Iterable, Mapping
 
@@ -22,12 +22,12 @@ _METRICS = {
 
 
 class Traffic:
-    """Adds up what batches tell; of a dataset on local disk there is nothing to tell."""
+    """Sums the counters of batches; a dataset on local disk has no figures."""
 
     def __init__(self, data: str, rows: Iterable[Mapping[str, float]], device: torch.device) -> None:
-        """Go on from the metrics of earlier lives; what was fetched after their last checkpoint is not in them.
+        """Go on from the metrics of earlier lives, which lack the traffic after their last checkpoint.
 
-        data: path or URL of the dataset.
+        `data` is path or URL of the dataset.
         """
         self.remote, self.device = local_path(data) is None, device
         self._since = Counters()
@@ -36,7 +36,7 @@ class Traffic:
             self._total.update({name: row[name] for name in _METRICS if name in row})
 
     def add(self, raws: Iterable[RawBatch]) -> None:
-        """Take in what these batches cost this rank."""
+        """Add the cost of these batches on this rank."""
         for raw in raws:
             self._since = self._since + raw.counters
 

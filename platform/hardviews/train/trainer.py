@@ -1,6 +1,6 @@
-"""One optimizer step after the other: what a step does, apart from where its data comes from and who is told.
+"""Optimizer steps, apart from the source of their data and the reports about them.
 
-Losses and gradients are those of the whole global batch, whatever the number of ranks and micro-batches.
+Losses and gradients are taken over the whole global batch, for any number of ranks and micro-batches.
 """
 
 import logging
@@ -37,12 +37,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class StepReport:
-    """A step's outcome, equal on all ranks but for `losses` (this rank's share of its last micro-batch) and `traces`.
+    """The result of a step, equal on all ranks except for `losses` and `traces`.
 
-    `taken` is false where the loss was not finite: then nothing was changed. `stop` tells that some rank was asked to
-    leave, `due` that it is time for a checkpoint. `corrupt` counts samples that the ranks newly found corrupt,
-    `substituted` those that others stood in for. `digest` is the ledger's, of the global batch. `traces` tell of this
-    rank's share of all micro-batches.
+    `losses` are of this rank's share of its last micro-batch. `taken` is false if the loss was not finite: then nothing
+    was changed. `stop` is true if some rank was asked to leave, `due` if it is time for a checkpoint. `corrupt` counts
+    samples that the ranks newly found corrupt, `substituted` samples that others replaced. `digest` is the ledger's
+    digest of the global batch. `traces` belong to this rank's share of all micro-batches.
     """
 
     loss: float
@@ -79,10 +79,10 @@ def build_objective(recipe: Recipe) -> Objective:
 def without_numbers(recipe: Recipe) -> Objective | None:
     """Build a recipe's objective and optimizer on the meta device: it takes no memory and draws nothing.
 
-    Returns None for a network that cannot be built there.
+    Return None for a network that cannot be built there.
 
     Raises:
-        UserError: as `build_objective`, or as the optimizer.
+        UserError: as `build_objective` does, or the optimizer.
     """
     try:
         with torch.device("meta"):
@@ -91,18 +91,18 @@ def without_numbers(recipe: Recipe) -> Objective | None:
             return objective
     except UserError:
         raise
-    except Exception:  # of whatever network: it is judged where it is really built
+    except Exception:  # any error of a network: it is checked when it is really built
         return None
 
 
 class Trainer:
-    """The weights being trained, and how a step changes them."""
+    """The trained weights, and their change by a step."""
 
     def __init__(self, recipe: Recipe, world: World) -> None:
         """Build network, method, strategy and optimizer; equal on all ranks by the seed.
 
         Raises:
-            UserError: as `build_objective`, or there is no compiler for a recipe that is to be compiled.
+            UserError: as `build_objective` does, or the recipe is to be compiled and there is no compiler.
         """
         self.recipe, self.world = recipe, world
         if recipe.training.compile:
@@ -112,7 +112,7 @@ class Trainer:
         method = self.objective.method
         for remark in advice(method, recipe.strategy) if world.rank == 0 else ():
             logger.warning("%s", remark)
-        # channels_last is what convolutions run fastest in, on CPU as on GPU.
+        # Convolutions are fastest in channels_last, on CPU and on GPU.
         self.objective.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         recipe.precision.cast(self.objective, method.backbone)
         ema = recipe.training.ema
@@ -164,7 +164,7 @@ class Trainer:
         for micro, raw in enumerate(raws):
             last = micro == training.accumulate - 1
             batch = to_batch(raw, self.objective, clock, training.group, self.world.device)
-            # Dropout and stochastic depth: a function of the step and the rank, so that a resumed run repeats them.
+            # Seed of dropout and stochastic depth: a function of step and rank, so that a resumed run repeats them.
             self._seed(clock, micro)
             hold = (
                 nullcontext()
@@ -183,10 +183,10 @@ class Trainer:
             corrupt += len(raw.bad)
             substituted += raw.counters.substituted
             trained_on += digest(clock.epoch, raw.position.numpy(), raw.named.numpy())
-        # One small all-reduce a step carries the loss, the counts, and whether someone was asked to stop. In double
-        # precision sums of digests stay exact: below 2^53 for batches of up to 2^21 samples.
-        told = torch.tensor([stop, due, corrupt, substituted, trained_on], dtype=torch.float64, device=total.device)
-        shared = sum_over_ranks(torch.cat([(total / self.world.size).reshape(1), told]))
+        # One small all-reduce a step sums the loss, the counts, and the requests to stop. In double precision sums of
+        # digests stay exact: below 2^53 for batches of up to 2^21 samples.
+        counts = torch.tensor([stop, due, corrupt, substituted, trained_on], dtype=torch.float64, device=total.device)
+        shared = sum_over_ranks(torch.cat([(total / self.world.size).reshape(1), counts]))
         loss, asked, wanted, corrupt, substituted, trained_on = shared.tolist()
         taken = loss == loss and abs(loss) != float("inf")
         if taken:
@@ -210,9 +210,9 @@ class Trainer:
         torch.manual_seed(int(words(clock.seed, Purpose.STEP, clock.epoch, place, stream, 1)))
 
     def backward_seconds(self) -> float:
-        """Return how long this rank's own part of a backward pass took lately; 0 if it is not known.
+        """Return the recent duration of this rank's own part of a backward pass; 0 if unknown.
 
-        DistributedDataParallel takes the time of every hundredth step, without the wait for other ranks.
+        DistributedDataParallel measures every hundredth step, without the wait for other ranks.
         """
         if not isinstance(self._module, DistributedDataParallel):
             return 0.0

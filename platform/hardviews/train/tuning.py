@@ -1,4 +1,4 @@
-"""The facts of a fine-tuning, for its record: which encoder, which labels, and how its rates were chosen."""
+"""The facts of a fine-tuning, for its record: the encoder, the labels, and the choice of its rates."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ class Source:
     """The encoder of a fine-tuning, for the record of the run: a later life needs no more of it.
 
     Attributes:
-        digest: of the encoder.
+        digest: digest of the encoder.
         run_id: its tracking run, empty if it has none.
-        recipe: that it was trained by, empty if it is unknown.
-        place: that the first command named, empty if it is unknown.
-        labels: that were drawn, such as `10% seed 0`, empty if they are unknown.
+        recipe: recipe of its training, empty if unknown.
+        place: place in the first command, empty if unknown.
+        labels: draw of labels, such as `10% seed 0`, empty if unknown.
     """
 
     digest: str
@@ -27,17 +27,17 @@ class Source:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What a fine-tuning began from.
+    """The encoder and the labels of a fine-tuning.
 
     Attributes:
-        encoder: as it was named: a run's output, a file, an id, `timm:NAME`.
+        encoder: encoder as it was given: a run's output, a file, an id, `timm:NAME`.
         source: the encoder itself.
         data: address of the data that labels were drawn from.
-        labels: which labels, as `--labels` has them; a published list with its checksum.
-        seed: of their draw, None if nothing was drawn.
+        labels: choice of labels, as in `--labels`; a published list with its checksum.
+        seed: seed of their draw, None if nothing was drawn.
         images: number of labelled images.
-        per_class: the fewest and the most of a class.
-        rates: the sweep that rates were chosen by, None if they are the recipe's.
+        per_class: smallest and largest number of a class.
+        rates: sweep that chose the rates, None for the recipe's rates.
     """
 
     encoder: str
@@ -51,7 +51,7 @@ class Tuning:
 
     @property
     def scarce(self) -> bool:
-        """Whether some class has fewer labels than were asked of each class."""
+        """Whether some class has fewer labels than requested for each class."""
         asked = self.labels.removesuffix("-per-class")
         return asked != self.labels and self.per_class[0] < int(asked)
 
@@ -70,7 +70,7 @@ class Tuning:
     def headline(self, learning_rate: float, head_rate: float) -> str:
         """Return one paragraph of Markdown: encoder, labels and rates.
 
-        learning_rate, head_rate: of the recipe, if none were chosen.
+        `learning_rate` and `head_rate` are the recipe's, used if none were chosen.
         """
         rates = Trial(learning_rate, head_rate, 0.0, None, 0).rates
         if self.rates is not None:
@@ -85,7 +85,7 @@ class Tuning:
         return f"[{name}](#/experiments/{EXPERIMENT}/runs/{run_id})" if run_id else name
 
     def section(self) -> str:
-        """Return what the page says of the beginning, in full."""
+        """Return the full section about the beginning, for the page."""
         lines = [
             f"* Encoder: `{self.encoder}`" + (f" (recipe {self.of_encoder})" if self.source.recipe else ""),
             f"* Labels: {self.of_labels}, from `{self.data}`",

@@ -1,4 +1,4 @@
-"""Judges a run while it trains: says when a collapse begins, and keeps the verdict as a tag of the tracking run."""
+"""Judges a run while it trains: warns when a collapse begins, and keeps the verdict as a tag of the tracking run."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,16 +12,16 @@ VERDICT, EVIDENCE = "hardviews.verdict", "hardviews.verdict.evidence"
 
 
 class Watch:
-    """Looks at the reports of a run as they come; only rank 0 speaks and writes."""
+    """Looks at the reports of a run as they come; only rank 0 prints and writes."""
 
     def __init__(self, run: Run, world: World) -> None:
         self._run, self._world = run, world
         self._course, self._seen = Course(), 0
         self._known = ""
-        self._stopped = False  # the reason is said by who stops
+        self._stopped = False  # the reason is reported by the code that stops
 
     def look(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Judge by the reports of a run that goes on, of which those that were not there before are new."""
+        """Judge a run that goes on by all its reports; reports since the last call are new."""
         if len(rows) > self._seen and self._world.leads:
             self._take(rows)
             self._tell(verdict(self._course, finished=False))
@@ -33,7 +33,7 @@ class Watch:
             self._tell(verdict(self._course, finished=True), last=True)
 
     def diverged(self, what: str) -> None:
-        """Keep the verdict on a run that stops for a number that is not finite; the sentence says which."""
+        """Keep the verdict on a run that stops for a number that is not finite; `what` names it."""
         self._stopped = True
         if self._world.leads:
             self._tell(verdict(self._course, finished=False, not_finite=what), last=True)
@@ -44,7 +44,7 @@ class Watch:
         self._seen = len(rows)
 
     def _tell(self, found: Verdict, last: bool = False) -> None:
-        """Keep a verdict that is new, or the last one, and say an alarm once."""
+        """Keep a new verdict, or the last one, and print an alarm once."""
         new = found.kind != self._known
         self._known = found.kind
         if new or last:

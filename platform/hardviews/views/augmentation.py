@@ -1,4 +1,4 @@
-"""The distribution that views are drawn from, and the published ones."""
+"""The distribution of views, and the published ones."""
 
 import functools
 from dataclasses import dataclass, field, replace
@@ -30,25 +30,25 @@ class Normalisation:
         require(self, "normalisation", mean=each(finite()), std=each(above(0)))
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8, or float in [0, 1], (..., 3, H, W) to float32 normalised, with the memory format kept."""
+        """Return normalised float32 of uint8, or float in [0, 1], (..., 3, H, W); the memory format is kept."""
         unit = images.to(torch.float32) / 255 if images.dtype == torch.uint8 else images
         mean, std = _channels(tuple(self.mean), images.device), _channels(tuple(self.std), images.device)
         return (unit - mean) / std
 
     def denormalise(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Normalised (..., 3, H, W) back to [0, 1] (not clamped)."""
+        """Return normalised pixels (..., 3, H, W) back in [0, 1], not clamped."""
         return pixels * _channels(tuple(self.std), pixels.device) + _channels(tuple(self.mean), pixels.device)
 
     def low(self, like: torch.Tensor) -> torch.Tensor:
-        """The normalised value of a black pixel, (3, 1, 1), on the device of `like`."""
+        """Return the normalised value of a black pixel, (3, 1, 1), on the device of `like`."""
         return self.normalise(torch.zeros(3, 1, 1, device=like.device))
 
     def high(self, like: torch.Tensor) -> torch.Tensor:
-        """The normalised value of a white pixel, (3, 1, 1), on the device of `like`."""
+        """Return the normalised value of a white pixel, (3, 1, 1), on the device of `like`."""
         return self.normalise(torch.ones(3, 1, 1, device=like.device))
 
     def radius(self, epsilon: float, like: torch.Tensor) -> torch.Tensor:
-        """The distance epsilon of pixels in [0, 1] as one of normalised pixels: epsilon / std, (3, 1, 1)."""
+        """Return the distance epsilon of pixels in [0, 1] for normalised pixels: epsilon / std, (3, 1, 1)."""
         return epsilon / _channels(tuple(self.std), like.device)
 
 
@@ -57,11 +57,11 @@ class Jitter:
     """Colour jitter in random order.
 
     Attributes:
-        brightness: factors lie in [1 - x, 1 + x], cut at 0.
-        contrast: likewise.
-        saturation: likewise.
-        hue: shifts lie in [-x, x] turns of the colour circle.
-        probability: that a view is jittered at all.
+        brightness: x of the factors in [1 - x, 1 + x], cut at 0.
+        contrast: the same for contrast.
+        saturation: the same for saturation.
+        hue: x of the shifts in [-x, x] turns of the colour circle.
+        probability: probability that a view is jittered at all.
     """
 
     brightness: float = 0.4
@@ -90,14 +90,14 @@ class Augmentation:
         size: side of the square view in pixels.
         scale: the crop's area as a share of the image's, smallest and largest.
         ratio: the crop's width over its height, log-uniform.
-        interpolation: of the resize, antialiased.
-        flip: probability.
-        jitter: of colours.
-        grayscale: probability.
-        blur: probability.
-        sigma: of the Gaussian blur, in pixels of the view.
-        solarise: probability.
-        threshold: solarise inverts from this uint8 value on.
+        interpolation: interpolation of the resize, antialiased.
+        flip: probability of a flip.
+        jitter: jitter of colours.
+        grayscale: probability of grayscale.
+        blur: probability of a blur.
+        sigma: range of the deviation of the Gaussian blur, in pixels of the view.
+        solarise: probability of a solarisation.
+        threshold: smallest uint8 value that solarisation inverts.
         normalisation: mean and deviation per channel.
     """
 
@@ -145,47 +145,45 @@ def supervised(size: int = 224) -> Augmentation:
 
 
 def simclr(size: int = 224) -> Augmentation:
-    """SimCLR (Chen et al. 2020, arXiv 2002.05709, appendix A), colour strength 1; bicubic as in the authors' code."""
+    """Return SimCLR's views (Chen et al. 2020, arXiv 2002.05709, appendix A), colour strength 1, bicubic."""
     return Augmentation(size=size, scale=(0.08, 1.0), interpolation="bicubic", jitter=Jitter(0.8, 0.8, 0.8, 0.2))
 
 
 def mocov2(size: int = 224) -> Augmentation:
-    """MoCo v2's "aug+" (Chen et al. 2020, arXiv 2003.04297), which SimSiam uses too (arXiv 2011.10566)."""
+    """Return MoCo v2's "aug+" (Chen et al. 2020, arXiv 2003.04297), which SimSiam uses too (arXiv 2011.10566)."""
     return Augmentation(size=size)
 
 
 def dino_global1(size: int = 224, scale: Interval = (0.4, 1.0)) -> Augmentation:
-    """DINO's first global view (Caron et al. 2021, arXiv 2104.14294): always blurred."""
+    """Return DINO's first global view (Caron et al. 2021, arXiv 2104.14294): always blurred."""
     return Augmentation(size=size, scale=scale, interpolation="bicubic", jitter=_DINO_JITTER, blur=1.0)
 
 
 def dino_global2(size: int = 224, scale: Interval = (0.4, 1.0)) -> Augmentation:
-    """DINO's second global view (arXiv 2104.14294): seldom blurred, sometimes solarised."""
+    """Return DINO's second global view (arXiv 2104.14294): seldom blurred, sometimes solarised."""
     return Augmentation(size=size, scale=scale, interpolation="bicubic", jitter=_DINO_JITTER, blur=0.1, solarise=0.2)
 
 
 def dino_local(size: int = 96, scale: Interval = (0.05, 0.4)) -> Augmentation:
-    """DINO's small local views (arXiv 2104.14294), blurred half of the time."""
+    """Return DINO's small local views (arXiv 2104.14294), blurred half of the time."""
     return Augmentation(size=size, scale=scale, interpolation="bicubic", jitter=_DINO_JITTER, blur=0.5)
 
 
 def byol_first(size: int = 224, scale: Interval = (0.08, 1.0)) -> Augmentation:
-    """BYOL's first view (Grill et al. 2020, arXiv 2006.07733, appendix B, table 6): always blurred."""
+    """Return BYOL's first view (Grill et al. 2020, arXiv 2006.07733, appendix B, table 6): always blurred."""
     return Augmentation(size=size, scale=scale, interpolation="bicubic", jitter=_DINO_JITTER, blur=1.0)
 
 
 def byol_second(size: int = 224, scale: Interval = (0.08, 1.0)) -> Augmentation:
-    """BYOL's second view (arXiv 2006.07733, appendix B, table 6): seldom blurred, sometimes solarised."""
+    """Return BYOL's second view (arXiv 2006.07733, appendix B, table 6): seldom blurred, sometimes solarised."""
     return Augmentation(size=size, scale=scale, interpolation="bicubic", jitter=_DINO_JITTER, blur=0.1, solarise=0.2)
 
 
 def swav_global(size: int = 224, scale: Interval = (0.14, 1.0)) -> Augmentation:
-    """SwAV's full-size views (Caron et al. 2020, arXiv 2006.09882, appendix A): SimCLR's colours, larger crops."""
+    """Return SwAV's full-size views (Caron et al. 2020, arXiv 2006.09882, appendix A): SimCLR's colours."""
     return Augmentation(size=size, scale=scale, jitter=Jitter(0.8, 0.8, 0.8, 0.2))
 
 
 def swav_local(size: int = 96, scale: Interval = (0.05, 0.14)) -> Augmentation:
-    """SwAV's small views (arXiv 2006.09882, appendix A): the same colours, crops that begin where the large ones
-    end.
-    """
+    """Return SwAV's small views (arXiv 2006.09882, appendix A): the same colours, crops below the large ones."""
     return Augmentation(size=size, scale=scale, jitter=Jitter(0.8, 0.8, 0.8, 0.2))

@@ -1,9 +1,9 @@
 """Encoded image to pixels: simplejpeg for JPEG, Pillow for every other format.
 
-Decisions: the EXIF orientation is applied, so that a view is the picture as a person sees it (ImageFolder
-ignores it). Metadata that is damaged never costs the pixels: it is left out. An alpha channel is dropped, not
-composited, as `convert("RGB")` does in ImageFolder. Of an animation or a file of several pages, the first
-picture is taken. Grey of 12 or 16 bits keeps its high byte.
+Decisions: the EXIF orientation is applied, so that a view is the picture as a person sees it. ImageFolder ignores it.
+    Damaged metadata is left out and never spoils the pixels. An alpha channel is dropped, not composited, as
+    `convert("RGB")` does in ImageFolder. The first picture of an animation or of a file of several pages is taken. Grey
+    of 12 or 16 bits keeps its high byte.
 """
 
 import io
@@ -17,11 +17,11 @@ import simplejpeg
 from hardviews.views.formats import formats
 from hardviews.views.metadata import orientation, without_metadata
 
-# Damaged metadata is left out here, so Pillow's remarks about it would only alarm.
+# Damaged metadata is left out here, so Pillow's remarks about it would only confuse.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _ORIENTATION = 0x0112
-# Pillow's own bound against decompression bombs is twice this; a JPEG header may promise 12 GB.
+# Pillow's own bound against decompression bombs is twice this; the header of a JPEG may claim 12 GB.
 _MOST_PIXELS = 1 << 27
 
 _UPRIGHT = {
@@ -36,13 +36,13 @@ _UPRIGHT = {
 
 
 class DecodeError(Exception):
-    """The bytes are no image that can be decoded; the message is the reason."""
+    """The bytes are not a decodable image; the message is the reason."""
 
 
 def decode(data: bytes) -> npt.NDArray[np.uint8]:
-    """Encoded bytes to uint8 RGB (H, W, 3), contiguous and writable; raises DecodeError, and nothing else.
+    """Decode bytes to uint8 RGB (H, W, 3), contiguous and writable; raise DecodeError, and nothing else.
 
-    A JPEG that libjpeg warns about goes to Pillow, which forgives stray bytes but not a cut file.
+    If libjpeg warns about a JPEG, Pillow decodes it: Pillow accepts stray bytes but not a cut file.
     """
     if data[:2] == b"\xff\xd8" and _jpeg_orientation(data) == 1:
         try:
@@ -52,7 +52,7 @@ def decode(data: bytes) -> npt.NDArray[np.uint8]:
             return pixels
         except DecodeError:
             raise
-        except Exception:  # KeyError for an unusual kind of JPEG, for example: Pillow decides
+        except Exception:  # for example KeyError for an unusual kind of JPEG: Pillow decides
             pass
     return _decode_any(data)
 
@@ -87,7 +87,7 @@ def _by_pillow(data: bytes, original: bytes) -> npt.NDArray[np.uint8]:
         if data is original:
             turn = _orientation_of(image, turn)
         elif image.format == "TIFF":
-            turn = 1  # Pillow turns these while it loads them
+            turn = 1  # Pillow turns these formats while it loads them
         rgb = _to_rgb(image)
         return np.array(rgb.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else rgb, dtype=np.uint8)
 
@@ -99,7 +99,7 @@ def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     if image.mode in ("I", "F"):
         raise DecodeError(f"32-bit pixels (Pillow mode {image.mode}), whose range is unknown")
     if image.mode in ("P", "PA"):
-        # Straight to RGB, Pillow warns when the palette has transparency.
+        # By way of RGBA, since Pillow warns otherwise if the palette has transparency.
         return image.convert("RGBA").convert("RGB")
     return image.convert("RGB")
 
@@ -114,7 +114,7 @@ def _deep_grey(image: PIL.Image.Image) -> npt.NDArray[np.uint8] | None:
         tags = image.tag_v2  # type: ignore[attr-defined]
         bits, signed, inverted = tags.get(258, (1,))[0], tags.get(339, (1,))[0] == 2, tags.get(262) == 0
     elif image.format == "PPM" and image.mode == "I":
-        bits = 16  # whatever the depth in the file: Pillow scales
+        bits = 16  # for any depth in the file: Pillow scales
     if not image.mode.startswith("I") or not 8 < bits <= 16:
         return None
     numbers = np.asarray(image).astype(np.int32)
@@ -131,7 +131,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _jpeg_orientation(data: bytes) -> int:
-    # Reading EXIF costs as much as a small decode, and most images carry none: look for the marker first.
+    # To read EXIF costs as much as a small decode, and most images have none: look for the marker first.
     if b"Exif\0\0" not in data[: 1 << 16]:
         return 1
     fallback = orientation(data)
@@ -143,7 +143,7 @@ def _jpeg_orientation(data: bytes) -> int:
 
 
 def _orientation_of(image: PIL.Image.Image, fallback: int) -> int:
-    """Return the orientation that Pillow finds, which may stand in XMP, or `fallback` if it fails."""
+    """Return the orientation that Pillow finds, possibly in XMP, or `fallback` if it fails."""
     try:
         found = image.getexif().get(_ORIENTATION, 1)
         return found if found in _UPRIGHT else 1

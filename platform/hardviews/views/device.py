@@ -1,14 +1,14 @@
 """The batched renderer: one view of every image of a batch, each with parameters of its own, on any device.
 
-The same operations in the same order as on the host, in float32 without rounding in between. What acts
-along the height or the width (crop with antialiased resize and flip; blur) is a matrix built from the row,
-so that it costs two batched products; what mixes colours is a 3x4 matrix before the hue shift and one after
-it. Nothing here waits for the device.
+It makes the same operations in the same order as the host, in float32 without rounding in between. Operations along the
+height or the width are matrices built from the row: crop with antialiased resize and flip, and blur. Each costs two
+batched products. Operations on colours are a 3x4 matrix before the hue shift and one after it. Nothing here waits for
+the device.
 
-On a canvas that is no smaller than its source the picture is the host's up to a mean absolute difference of 0.35 out of
-255 for geometry, 0.45 with linear colours, 0.75 with a hue shift, which the host makes in 8 bits; no single
-view differs by 2 (tests/views/test_device.py holds these bounds). On a smaller canvas the source
-is shrunk first, and loses detail beside that.
+If the canvas is at least as large as its source, the picture differs little from the host's. The mean absolute
+difference out of 255 is 0.35 for geometry, 0.45 with linear colours, and 0.75 with a hue shift, which the host makes in
+8 bits. No single view differs by 2 (tests/views/test_device.py has these bounds). On a smaller canvas the source is
+shrunk first, and also loses detail.
 
 Shape legend: B samples, C columns of a row, H and W height and width of the canvas, N side of the view, T
 taps of the blur.
@@ -28,13 +28,13 @@ from hardviews.views.params import ORDERS, Column
 def render(canvas: Tensor, rows: Tensor, augmentation: Augmentation, size: int | None = None, times: int = 1) -> Tensor:
     """Render rows (B, C) drawn from `augmentation` on canvases (B, 3, H, W): normalised float32 (B, 3, N, N).
 
-    A canvas is uint8 and holds the whole source image as `host.lay` lays it there. With `size` the same view is
-    rendered at that side instead of the augmentation's own: the blur shrinks alike. A pixel of the canvas given
-    is `times` pixels of the one that the images were laid on (`hardviews.views.halved`). The result is channels_last.
+    A canvas is uint8 and holds the whole source image in the layout of `host.lay`. With `size` the same view is
+    rendered at that side instead of the augmentation's own, with a blur that shrinks too. A pixel of the given canvas
+    is `times` pixels of the original canvas (`hardviews.views.halved`). The result is channels_last.
     """
     side = size or augmentation.size
     rows = rows.to(canvas.device, torch.float32, non_blocking=True)
-    # Autocast would make the products in bfloat16, which holds no more than the 256 levels of the canvas.
+    # Autocast would make the products in bfloat16, which has only 256 levels, like the canvas.
     with torch.autocast(canvas.device.type, enabled=False):
         return _render(canvas, rows, augmentation, side, times)
 
@@ -49,7 +49,7 @@ def _render(canvas: Tensor, rows: Tensor, augmentation: Augmentation, side: int,
         blur = _blur_matrices(rows[:, Column.SIGMA] * (side / augmentation.size), augmentation.sigma[1], side)
         pixels = blur @ pixels @ blur.mT
     if augmentation.solarise > 0:
-        # Where 8 bits would round to the threshold.
+        # Values that 8 bits would round to the threshold or above.
         bright = pixels >= (augmentation.threshold - 0.5) / 255
         pixels = torch.where(bright & (_per_sample(rows[:, Column.SOLARISE]) > 0), 1 - pixels, pixels)
     return augmentation.normalisation.normalise(pixels).contiguous(memory_format=torch.channels_last)
@@ -74,7 +74,7 @@ def _crop(pixels: Tensor, rows: Tensor, side: int, interpolation: str, times: in
 
 
 def laid(high_B: Tensor, wide_B: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Return by how much heights and widths (B,) of images changed when these were laid on a canvas."""
+    """Return the factors (B,) by which heights and widths of images changed on a canvas."""
     sides = high_B.double(), wide_B.double()
     scale_B = torch.minimum(height / sides[0], width / sides[1]).clamp(max=1)
     first, second = (((side * scale_B).round().clamp(min=1) / side).float() for side in sides)
@@ -82,7 +82,7 @@ def laid(high_B: Tensor, wide_B: Tensor, height: int, width: int) -> tuple[Tenso
 
 
 def _resize_matrices(start: Tensor, length: Tensor, pixels: int, side: int, interpolation: str) -> Tensor:
-    """Weights (B, N, pixels) of torch's antialiased resize of [start, start + length) to N = side pixels.
+    """Return weights (B, N, pixels) of torch's antialiased resize of [start, start + length) to N = side pixels.
 
     start and length (B,) are in pixels and may be fractions: a pixel counts by its part that lies inside.
     """
@@ -98,7 +98,7 @@ def _resize_matrices(start: Tensor, length: Tensor, pixels: int, side: int, inte
 
 
 def _cubic(distance: Tensor) -> Tensor:
-    """Cubic convolution with a = -1/2 (Keys 1981), which Pillow and torch use when they antialias."""
+    """Return the cubic convolution with a = -1/2 (Keys 1981), which Pillow and torch use for antialiasing."""
     near = (1.5 * distance - 2.5) * distance * distance + 1
     far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
     return torch.where(distance < 1, near, torch.where(distance < 2, far, torch.zeros_like(distance)))
@@ -109,7 +109,7 @@ def _jitter(pixels: Tensor, rows: Tensor, hue: bool) -> Tensor:
     order = _orders(rows.device)[rows[:, Column.ORDER].long()]
     hue_at = (order == Column.HUE).int().argmax(dim=1)
     if not hue:
-        # Nothing parts the linear operations.
+        # Nothing separates the linear operations.
         return _colour(pixels, rows, order, [hue_at != place for place in range(4)])
     pixels = _colour(pixels, rows, order, [hue_at > place for place in range(4)])
     pixels = _shift_hue(pixels, rows[:, Column.HUE])
@@ -139,7 +139,7 @@ def _shift_hue(pixels: Tensor, turns: Tensor) -> Tensor:
     red, green, blue = pixels.unbind(1)
     low, value = torch.aminmax(pixels, dim=1)
     chroma = value - low
-    # Grey has no hue; any will do, since its chroma is 0.
+    # Grey has no hue; any value works, since its chroma is 0.
     divisor = torch.where(chroma > 0, chroma, 1.0)
     sixth = torch.where(
         value == red,
@@ -155,14 +155,14 @@ def _shift_hue(pixels: Tensor, turns: Tensor) -> Tensor:
 
 
 def _blur_matrices(sigma: Tensor, largest: float, side: int) -> Tensor:
-    """Gaussian blurs along an axis, mirrored at the edge pixels: sigma (B,), 0 for none, to (B, 1, N, N)."""
+    """Return Gaussian blurs along an axis, mirrored at the edge pixels: sigma (B,), 0 for none, to (B, 1, N, N)."""
     radius = math.ceil(3 * largest)
     taps_T = torch.arange(-radius, radius + 1, device=sigma.device)
     sigma_B1 = sigma[:, None]
     weight_BT = torch.exp(-0.5 * (taps_T / sigma_B1.clamp(min=1e-3)) ** 2)
     weight_BT = weight_BT * (taps_T.abs() <= (3 * sigma_B1).ceil())
     weight_BT = weight_BT / weight_BT.sum(dim=1, keepdim=True)
-    # Where a tap of output pixel n lands: fold the line at 0 and at N - 1, as often as a short one needs.
+    # The place of a tap of output pixel n: fold the line at 0 and at N - 1, several times if it is short.
     period = max(1, 2 * (side - 1))
     folded_TN = (torch.arange(side, device=sigma.device) + taps_T[:, None]) % period
     landing_TN = torch.minimum(folded_TN, period - folded_TN) if side > 1 else folded_TN

@@ -1,4 +1,4 @@
-"""Image formats that are read, and the file extensions that they have."""
+"""Image formats that are read, and their file extensions."""
 
 from functools import cache
 
@@ -29,6 +29,6 @@ def extensions() -> dict[str, str]:
 
 
 def usual_extension(extension: str) -> str:
-    """Return the extension by which other readers of shards know the format: jpg for jpeg, jfif, jpe and mpo."""
+    """Return the extension that other readers of shards expect for the format: jpg for jpeg, jfif, jpe and mpo."""
     extension = extension.lower()
     return {"JPEG": "jpg", _WITHIN_JPEG: "jpg", "PNG": "png"}.get(extensions().get(extension, ""), extension)

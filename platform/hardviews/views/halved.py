@@ -1,7 +1,7 @@
-"""Smaller copies of canvases, made once a batch: small views cost little to render, however many there are.
+"""Smaller copies of canvases, made once a batch, from which any number of small views are rendered at low cost.
 
-A renderer's products grow with the pixels of the canvas, and 64-pixel views of a canvas of 512 read 64 of its pixels
-for each of theirs. A copy is the mean of squares of 2x2 pixels, of 4x4, ..., in 8 bits as the canvas is.
+The cost of rendering grows with the pixels of the canvas: a 64-pixel view of a canvas of 512 reads 64 canvas pixels for
+each of its own. A copy is the mean of squares of 2x2 pixels, of 4x4, ..., in 8 bits like the canvas.
 
 Shape legend: B samples, H and W height and width of the canvas.
 """
@@ -16,19 +16,19 @@ from hardviews.views.params import Column
 
 
 class Halved:
-    """Canvases (B, 3, H, W) uint8 with images as `host.lay` lays them, and their smaller copies."""
+    """Canvases (B, 3, H, W) uint8 with images in the layout of `host.lay`, and their smaller copies."""
 
     def __init__(self, canvas: Tensor, rows: Tensor) -> None:
-        """Take canvases, and the rows (B, C) of any view of their images, which hold the images' sizes."""
+        """Take canvases, and the rows (B, C) of any view of their images, for the images' sizes."""
         self.canvas = canvas
         self._sources = rows[:, Column.SOURCE_HEIGHT], rows[:, Column.SOURCE_WIDTH]
         self._copies: dict[int, Tensor] = {1: canvas}
 
     def for_views(self, augmentation: Augmentation, size: int) -> tuple[Tensor, int]:
-        """Return the smallest copy that holds views of `size` pixels well, and how many pixels one of its pixels is.
+        """Return the smallest copy that is good enough for views of `size` pixels, and the pixels in one of its pixels.
 
-        Its side is at least twice the views', and a view of the smallest crop is not magnified more than from a square
-        image of the canvas's size. Only the distribution and the size decide.
+        Its side is at least twice the views' side. A view of the smallest crop is not magnified more than from a square
+        image of the canvas's size. The choice depends on the distribution and the size alone.
         """
         needed = size * max(2.0, augmentation.scale[0] ** -0.5)
         height, width = self.canvas.shape[-2:]

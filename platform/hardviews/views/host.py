@@ -3,15 +3,15 @@
 Crop, antialiased resize, flip, colour, grayscale, blur, solarise, in this order (DINO's; the flip commutes
 with what follows).
 
-Difference from torchvision's transforms.v2.functional with the same numbers, the mean over photographs of the
-absolute difference out of 255 (tests/views/test_host.py holds these bounds):
+Difference from torchvision's transforms.v2.functional with the same numbers, as mean absolute difference out of 255
+over photographs (tests/views/test_host.py has these bounds):
 
 * crop and resize (the same kernel), flip, solarise: 0; blur: 0.1, nowhere above 1;
 * brightness, contrast, saturation or grayscale alone: 0.6, nowhere above 1 (torchvision truncates, this rounds);
 * hue alone: 0.6 (OpenCV's 8-bit HSV);
-* a whole view of MoCo v2 or DINO: 2.2, of SimCLR with its strong colours: 3.5. The linear colour operations
-  before the hue shift are one matrix, and so are those after it, without torchvision's clamps in between; a view
-  that a strong contrast or brightness drives into the clamps differs by up to 25.
+* a whole view of MoCo v2 or DINO: 2.2, of SimCLR with its strong colours: 3.5. The linear colour operations before the
+  hue shift are one matrix, and so are the operations after it, without torchvision's clamps in between. If a strong
+  contrast or brightness drives a view into the clamps, it differs by up to 25.
 """
 
 import math
@@ -52,12 +52,13 @@ def render(image: Image, row: npt.NDArray[Any], augmentation: Augmentation) -> I
 
 
 def lay(image: Image, height: int, width: int) -> Image:
-    """Lay a whole image (H, W, 3) on a canvas (3, height, width) for the device renderer: at the top left, as it is
-    where it fits, else shrunk in its proportions.
+    """Lay a whole image (H, W, 3) at the top left of a canvas (3, height, width), for the device renderer.
+
+    An image that is too large is shrunk in its proportions.
     """
     h, w = image.shape[:2]
     scale = min(1.0, height / h, width / w)
-    h, w = max(1, round(h * scale)), max(1, round(w * scale))  # views/device.py finds the same numbers
+    h, w = max(1, round(h * scale)), max(1, round(w * scale))  # views/device.py computes the same numbers
     canvas = np.zeros((3, height, width), np.uint8)
     canvas[:, :h, :w] = _planes(_resize(image, h, w, "bilinear"))
     return canvas
@@ -66,7 +67,7 @@ def lay(image: Image, height: int, width: int) -> Image:
 def _resize(image: Image, height: int, width: int, interpolation: str) -> Image:
     if image.shape[:2] == (height, width):
         return image
-    # Channels last is what torch's vectorised uint8 kernel takes.
+    # torch's vectorised uint8 kernel needs channels last.
     batch = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
     resized = torch.nn.functional.interpolate(batch, size=(height, width), mode=interpolation, antialias=True)
     return resized[0].permute(1, 2, 0).numpy()
@@ -108,7 +109,7 @@ def _shift_hue(view: Image, turns: float) -> Image:
 
 
 def _planes(view: Image) -> Image:
-    """(H, W, 3) to (3, H, W), several times faster than numpy's copy of the transpose."""
+    """Return (H, W, 3) as (3, H, W), several times faster than numpy's copy of the transpose."""
     planes = np.empty((3, *view.shape[:2]), np.uint8)
     cv2.split(view, list(planes))
     return planes

@@ -1,7 +1,7 @@
-"""Which patches of a view are masked: rectangles on the patch grid, as iBOT and BEiT draw them.
+"""The masked patches of a view: rectangles on the patch grid, as in iBOT and BEiT.
 
-Bao et al., "BEiT" (ICLR 2022), algorithm 1, for the rectangles; Zhou et al., "iBOT" (ICLR 2022), for the share that is
-masked: nothing in half of the views, else a uniform share. A mask is a function of (seed, epoch, position, view number)
+The rectangles are from Bao et al., "BEiT" (ICLR 2022), algorithm 1. The masked share is from Zhou et al., "iBOT" (ICLR
+2022): nothing in half of the views, else a uniform share. A mask is a function of (seed, epoch, position, view number)
 alone.
 
 Shape legend: B samples, N patches.
@@ -20,19 +20,19 @@ from hardviews.checked import above, interval, require, within
 from hardviews.clock import Clock
 from hardviews.views.random import Purpose, uniform
 
-_TRIES = 10  # rectangles that may fail to fit, one after the other, before a mask is left as it is
-_DRAWN = 24  # rectangles that are drawn at a time
-_STREAM = 24  # bits that a view number may take
+_TRIES = 10  # rectangles in a row that may fail to fit until a mask is finished
+_DRAWN = 24  # number of rectangles that are drawn at a time
+_STREAM = 24  # bits of a view number
 
 
 @dataclass(frozen=True)
 class BlockMasks:
-    """How much of a view is masked, and by rectangles of what shape.
+    """The distribution of masks: their share of a view, and the shape of their rectangles.
 
     Attributes:
-        probability: that anything of a view is masked.
-        share: of a masked view's patches that are masked at most, uniform between these two.
-        aspect: the most elongated rectangle: height over width lies between this and one over it, log-uniform.
+        probability: probability that a view has a mask.
+        share: range of the largest share of masked patches in a masked view, drawn uniformly.
+        aspect: most elongated rectangle: height over width lies between this and one over it, log-uniform.
     """
 
     probability: float = 0.5
@@ -79,8 +79,8 @@ class BlockMasks:
     def _cover(self, height: int, width: int, limit: float, numbers: Iterator[list[float]]) -> int:
         """Return the patches under rectangles as bits of an integer, not more than `limit` of them.
 
-        A rectangle is taken if it covers something new and leaves the limit; it has at least the area of a third of the
-        grid's shorter side squared, unless less than that is left to cover.
+        A rectangle is taken if it covers something new within the limit. Its least area is a third of the grid's
+        shorter side, squared, unless a smaller area remains.
         """
         # Bit r * width + c is the patch of row r and column c. In a grid of 3 x 4, `column` is 0001_0001_0001. For a
         # rectangle of 2 x 2, `corner` is 0011 times 0001_0001, thus 0011_0011: the rectangle at the top left. At row 1

@@ -1,6 +1,6 @@
 """Image files without their metadata, for files whose metadata is damaged and whose pixels are whole.
 
-Nothing that the pixels depend on is left out: a file whose pixels are damaged stays damaged.
+Everything that the pixels depend on is kept: a file with damaged pixels stays damaged.
 """
 
 import re
@@ -10,12 +10,12 @@ from collections.abc import Iterator
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 _EXIF = b"Exif\0\0"
 _ORIENTATION, _SHORT = 0x0112, 3
-# JPEG: application data and comments, except JFIF (APP0) and Adobe (APP14), which say what the colours mean.
+# JPEG: application data and comments, except JFIF (APP0) and Adobe (APP14), which define the colours.
 _JPEG_METADATA = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
 _START_OF_SCAN = 0xDA
 _WEBP_PIXELS = frozenset({b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF"})
-_WEBP_FLAGS = 0x20 | 0x08 | 0x04  # of VP8X: a colour profile, EXIF and XMP follow
-# Tags of TIFF that say how pixels are stored, and which way up the picture is.
+_WEBP_FLAGS = 0x20 | 0x08 | 0x04  # flags of VP8X: a colour profile, EXIF and XMP follow
+# Tags of TIFF about the storage of pixels, and the orientation of the picture.
 _TIFF_PIXELS = frozenset(
     {254, 256, 257, 258, 259, 262, 266, 273, _ORIENTATION, 277, 278, 279, 284, 292, 293, 317, 320}
     | {322, 323, 324, 325, 332, 338, 339, 347, *range(512, 522), 529, 530, 531, 532}
@@ -25,14 +25,14 @@ _TIFF_PIXELS = frozenset(
 def without_metadata(data: bytes) -> bytes | None:
     """Return a JPEG, PNG, WebP or TIFF file without metadata, None for other formats.
 
-    The orientation is left out too, except of a TIFF file.
+    The orientation is left out too, except for a TIFF file.
     """
     if data.startswith((b"II", b"MM")):
         return _bare_tiff(data)
     if data.startswith(_JPEG):
         return _JPEG + b"".join(part for kind, part, _ in _jpeg_parts(data) if kind not in _JPEG_METADATA)
     if data.startswith(_PNG):
-        # The first letter of a chunk that is needed for the pixels is a capital.
+        # Chunks that are needed for the pixels begin with a capital letter.
         return _PNG + b"".join(part for kind, part, _ in _png_parts(data) if kind[:1].isupper())
     if _is_webp(data):
         return _bare_webp(data)
@@ -120,7 +120,7 @@ def _bare_webp(data: bytes) -> bytes:
 
 
 def _bare_tiff(data: bytes) -> bytes | None:
-    """Shorten the first table of tags in its place: every offset in the file stays right."""
+    """Shorten the first table of tags in its place, so that every offset in the file stays valid."""
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")  # BigTIFF: 64-bit offsets
     count_form, offset_form, entry_size = ("Q", "Q", 20) if big else ("H", "I", 12)
@@ -128,7 +128,7 @@ def _bare_tiff(data: bytes) -> bytes | None:
     try:
         (start,) = struct.unpack_from(order + offset_form, data, 8 if big else 4)
         (count,) = struct.unpack_from(order + count_form, data, start)
-    except (struct.error, OverflowError):  # the offset leads out of the file
+    except (struct.error, OverflowError):  # the offset is outside of the file
         return None
     first = start + count_size
     stop = first + count * entry_size

@@ -1,4 +1,4 @@
-"""How the views of an assignment look and differ, as numbers that a regression can read, from their rows alone.
+"""Features of the views of an assignment and of their differences, for a regression, from their rows alone.
 
 Shape legend: A assignments, B samples, C columns of a row, F features, Q pairs of candidates.
 """
@@ -51,9 +51,10 @@ FEATURES = (
 
 
 def global_pairs(plan: Plan, pairs: Sequence[Pair]) -> list[Pair]:
-    """Return the pairs of two global views that a method joins, each once; all pairs of them if it joins none.
+    """Return the method's pairs of two global views, each once; all pairs of global views if it has none.
 
-    A pair keeps its direction if the method joins the two in this one alone. Empty if there is only one global view.
+    A pair keeps its direction if the method has only this direction. The list is empty if there is only one global
+    view.
     """
     slots = [slot for slot in plan.slots if plan.pool(slot.pool).target]
     joined = {(p.online, p.target) for p in pairs if p.online != p.target and {p.online, p.target} <= set(slots)}
@@ -98,7 +99,7 @@ def _features(first: Tensor, second: Tensor) -> Tensor:
         difference(Column.BRIGHTNESS),
         difference(Column.CONTRAST),
         difference(Column.SATURATION) * coloured,
-        torch.minimum(hue, 1 - hue) * coloured,  # the circle has one turn
+        torch.minimum(hue, 1 - hue) * coloured,  # the whole circle is one turn
         difference(Column.GRAY),
         a[..., Column.GRAY] * b[..., Column.GRAY],
         difference(Column.SIGMA),

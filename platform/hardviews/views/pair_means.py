@@ -1,4 +1,4 @@
-"""How the views of an assignment compare: means of a measure over the two views of its pairs, read off their rows.
+"""Comparison of the views of an assignment: means of a measure over its pairs of two views, from their rows.
 
 Shape legend: A assignments, B samples, S slots, Q pairs of candidates, M measures, C columns of a row.
 """
@@ -37,8 +37,8 @@ def pair_means(
 ) -> Tensor | None:
     """Return the means (M, A, B) of measures over the method's pairs of two views, for assignments (A, S).
 
-    If the method joins no two views (its targets come from a table), all two global views count. None if there are no
-    two, or if a view has no row.
+    If the method has no pair of two views, because its targets come from a table, all pairs of global views count.
+    Return None if there are no two global views, or if a view has no row.
     """
     place = set(slots)
     joined = [

@@ -24,9 +24,9 @@ _TRIES = 10
 class Column(IntEnum):
     """The numbers of a view. Lengths are in pixels of the source image, and whole.
 
-    FLIP, GRAY and SOLARISE are 0 or 1. BRIGHTNESS, CONTRAST and SATURATION are factors (1 changes nothing),
-    HUE is a shift in turns of the colour circle; ORDER is the index in ORDERS of the order that they are
-    applied in. SIGMA is the deviation of the blur in pixels of a view at its full size, 0 for none.
+    FLIP, GRAY and SOLARISE are 0 or 1. BRIGHTNESS, CONTRAST and SATURATION are factors, of which 1 has no effect. HUE
+    is a shift in turns of the colour circle. ORDER is the index in ORDERS of the order of these operations. SIGMA is
+    the deviation of the blur in pixels of a view at its full size, 0 for none.
     """
 
     TOP = 0
@@ -47,7 +47,7 @@ class Column(IntEnum):
 
 
 class _Draw(IntEnum):
-    """Which of a view's uniform numbers decides what; a new one goes to the end, so that no other moves."""
+    """The uses of a view's uniform numbers; a new one goes to the end, so that no other moves."""
 
     AREA = 0
     RATIO = AREA + _TRIES
@@ -81,10 +81,9 @@ def draw(
 ) -> npt.NDArray[np.float32]:
     """Draw the rows of one view of every sample: position, source height, width (B,) to (B, C) float32.
 
-    A row depends on seed, epoch, its own position and size, and the view number: not on the rest of the
-    batch. Draw for whole batches: the cost is per call, hardly per row. Boxes follow torchvision's
-    RandomResizedCrop: ten tries of an area and a ratio, else the largest central box of a permitted ratio;
-    colours follow its ColorJitter.
+    A row depends on seed, epoch, its own position and size, and the view number, not on the rest of the batch. Draw for
+    whole batches: the cost is for each call, hardly for each row. Boxes follow torchvision's RandomResizedCrop: ten
+    tries of an area and a ratio, else the largest central box of a permitted ratio; colours follow its ColorJitter.
     """
     u = uniform(seed, Purpose.VIEW, epoch, np.asarray(position, np.int64), view, _Draw.COUNT)
     jitter = augmentation.jitter
@@ -118,7 +117,7 @@ def geometry(rows: Rows) -> Rows:
 
 
 def _boxes(augmentation: Augmentation, u: Doubles, height: Doubles, width: Doubles) -> Doubles:
-    """Top, left, height and width (B, 4) of the first try that lies inside the image, else of the central box."""
+    """Return top, left, height and width (B, 4) of the first try inside the image, else of the central box."""
     ratio_low, ratio_high = augmentation.ratio
     share = _between(augmentation.scale, u[:, _Draw.AREA : _Draw.AREA + _TRIES])
     logarithm = _between((np.log(ratio_low), np.log(ratio_high)), u[:, _Draw.RATIO : _Draw.RATIO + _TRIES])
@@ -128,7 +127,7 @@ def _boxes(augmentation: Augmentation, u: Doubles, height: Doubles, width: Doubl
     fits = exist & (box_width <= width[:, None]) & (box_height <= height[:, None])
     first = (np.arange(len(u)), fits.argmax(axis=1))
     found = fits[first]
-    # np.clip leaves the whole length unless the ratio of the image is not permitted.
+    # np.clip keeps the whole length if the ratio of the image is permitted.
     h = np.where(found, box_height[first], np.clip(np.rint(width / ratio_low), 1, height))
     w = np.where(found, box_width[first], np.clip(np.rint(height * ratio_high), 1, width))
     top = np.where(found, np.floor(u[:, _Draw.TOP] * (height - h + 1)), (height - h) // 2)

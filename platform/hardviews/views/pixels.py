@@ -1,4 +1,4 @@
-"""Pixels of a batch of views: rendered before, or on demand from a canvas and parameters.
+"""Pixels of a batch of views: rendered in advance, or on demand from a canvas and parameters.
 
 Shape legend: B samples, H height, W width, S side of a canvas, C columns of parameters.
 """
@@ -20,7 +20,7 @@ class Pixels(Protocol):
     """The pixels of a view."""
 
     def pixels(self, size: int | None = None) -> Tensor:
-        """Return normalised float pixels (B, 3, H, W), at the view's own size unless told."""
+        """Return normalised float pixels (B, 3, H, W), at the view's own size by default."""
         ...
 
     def pick(self, others: Sequence["Pixels"], choice: Tensor) -> "Pixels":
@@ -34,9 +34,9 @@ class Pixels(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Crops:
-    """Pixels that were rendered before: uint8, or normalised float (B, 3, H, W).
+    """Pixels that were rendered in advance: uint8, or normalised float (B, 3, H, W).
 
-    `plain` are the same views rendered without colours, at any size, if something is to be scored on them.
+    `plain` are the same views rendered without colours, at any size, for scoring.
     """
 
     tensor: Tensor
@@ -44,7 +44,7 @@ class Crops:
     plain: Tensor | None = None
 
     def pixels(self, size: int | None = None) -> Tensor:
-        """Return normalised pixels, resized with antialiasing where another size is asked for."""
+        """Return normalised pixels, resized with antialiasing if another size is requested."""
         pixels = self.tensor
         if pixels.dtype == torch.uint8:
             pixels = self.normalisation.normalise(pixels)
@@ -61,7 +61,7 @@ class Crops:
         """Return the crops that were rendered without colours.
 
         Raises:
-            ValueError: none were.
+            ValueError: there are none.
         """
         if self.plain is None:
             raise ValueError("These crops were rendered with colours alone; their pool's `geometry` is None.")
@@ -72,8 +72,8 @@ class Crops:
 class Canvas:
     """A canvas (B, 3, S, S) uint8 and the parameters (B, C) of the views to be cut from it.
 
-    Choosing among views of the same canvases moves parameters, not pixels: only the winners are rendered in full.
-    `copies` are the smaller ones of these canvases, which all views share; None renders every view from the canvas.
+    A choice among views of the same canvases moves parameters, not pixels: only the chosen views are rendered in full.
+    `copies` are smaller copies of these canvases, which all views share; None renders every view from the canvas.
     """
 
     canvas: Tensor
@@ -82,7 +82,7 @@ class Canvas:
     copies: Halved | None = None
 
     def pixels(self, size: int | None = None) -> Tensor:
-        """Render normalised pixels (B, 3, size, size), those below the view's own size from a smaller copy."""
+        """Render normalised pixels (B, 3, size, size); sizes below the view's own come from a smaller copy."""
         if self.copies is None or size is None or size >= self.augmentation.size:
             return device.render(self.canvas, self.rows, self.augmentation, size)
         copy, times = self.copies.for_views(self.augmentation, size)
@@ -93,7 +93,7 @@ class Canvas:
         return replace(self, rows=pick_rows([other.rows for other in others if isinstance(other, Canvas)], choice))
 
     def geometry(self) -> "Canvas":
-        """Return the canvas with rows that change no colours."""
+        """Return the canvas with rows that do not change colours."""
         return replace(self, rows=geometry(self.rows), augmentation=self.augmentation.geometry)
 
 
@@ -102,6 +102,6 @@ def pick_rows(tensors: Sequence[Tensor], choice: Tensor) -> Tensor:
     out = tensors[0]
     choice = choice.to(out.device, non_blocking=True).reshape(-1, *[1] * (out.ndim - 1))
     for k, tensor in enumerate(tensors[1:], start=1):
-        # Not by an index of the chosen rows: finding it would wait for the device.
+        # Not by an index of the chosen rows, which would wait for the device.
         out = torch.where(choice == k, tensor, out)
     return out

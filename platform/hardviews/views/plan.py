@@ -1,9 +1,8 @@
-"""Which views a step needs: slots, the pools that feed them, pairs, and assignments.
+"""The views of a step: slots, the pools that feed them, pairs, and assignments.
 
-A method names *slots* (first view, second view, local crops). Slots that draw from the same augmentation form
-a *pool*. A strategy may ask a pool for more *candidates* than it has slots; an *assignment* says which
-candidate fills which slot. Candidate i of a pool carries the same name as slot i, so without selection the
-first candidates are the views.
+A method names *slots* (first view, second view, local crops). Slots that draw from the same augmentation form a *pool*.
+A strategy may ask a pool for more *candidates* than it has slots; an *assignment* maps slots to candidates. Candidate i
+of a pool has the same name as slot i, so without a selection the first candidates are the views.
 
 Shape legend: A assignments, S slots, P pairs, Q pairs of candidates.
 """
@@ -31,10 +30,10 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True)
 class Pool:
-    """Slots that draw their views from one augmentation, and how many candidates are drawn for them.
+    """Slots that draw their views from one augmentation, and the number of candidates for them.
 
-    `target` says whether the target side may look at these views (local crops: no). With `geometry` candidates can be
-    seen without their colours too, at this side in pixels; None if nothing looks at them so.
+    `target` is whether the target side may use these views; for local crops it is false. `geometry` is the side in
+    pixels at which candidates are also available without colours; None if nothing needs that.
     """
 
     name: str
@@ -59,10 +58,9 @@ class Pool:
 
 @dataclass(frozen=True)
 class Pair:
-    """The online view of one slot predicts the target made from another slot (or from a table named like
-    one).
+    """The online view of one slot predicts the target of another slot, or of a table with a slot's name.
 
-    `kind` sets losses apart that are computed in different ways (iBOT: class and patch).
+    `kind` separates losses that are computed in different ways (iBOT: class and patch).
     """
 
     online: Slot
@@ -72,21 +70,21 @@ class Pair:
 
     @property
     def part(self) -> str:
-        """The part of a sum of methods that the pair belongs to ("0" of the kind "0/class"); empty if there is none."""
+        """Part of a sum of methods that the pair belongs to: "0" of the kind "0/class"; empty if there is none."""
         return self.kind.rpartition("/")[0]
 
 
 def of_kinds(pairs: Sequence[Pair], kinds: Collection[str] | None) -> tuple[Pair, ...]:
-    """Return the pairs of some kinds, or of all parts of a sum that are named; all pairs for None."""
+    """Return the pairs of some kinds or parts of a sum; all pairs for None."""
     if kinds is None:
         return tuple(pairs)
     return tuple(pair for pair in pairs if any(pair.kind == kind or pair.kind.startswith(f"{kind}/") for kind in kinds))
 
 
 def of_views(pairs: Sequence[Pair], online: Collection[Slot]) -> tuple[Pair, ...]:
-    """Return the pairs of some online views, weighted so that those of each kind sum to what all of that kind do.
+    """Return the pairs of some online views, with weights scaled so that the sum for each kind stays the same.
 
-    A kind that weighs nothing (iBOT without one of its losses) goes on weighing nothing.
+    A kind of weight zero, such as one of iBOT's losses that is left out, keeps weight zero.
     """
     sums = {pair.kind: [0.0, 0.0] for pair in pairs}
     for pair in pairs:
@@ -120,7 +118,7 @@ class Plan:
         return next(pool for pool in self.pools if pool.name == name)
 
     def view_number(self, slot: Slot) -> int:
-        """Return the view number of a candidate: the same however many candidates are drawn beside it."""
+        """Return the view number of a candidate: it does not depend on the number of candidates."""
         return [pool.name for pool in self.pools].index(slot.pool) << 16 | slot.number
 
     def with_candidates(self, candidates: Mapping[str, int]) -> "Plan":
@@ -128,16 +126,15 @@ class Plan:
         return Plan(tuple(replace(p, candidates=candidates.get(p.name, p.candidates)) for p in self.pools))
 
     def with_geometry(self, sizes: Mapping[str, int | None]) -> "Plan":
-        """Return the plan with candidates of the named pools that can be seen without colours too, at these sizes."""
+        """Return the plan in which candidates of the named pools are also available without colours, at these sizes."""
         return Plan(tuple(replace(p, geometry=sizes.get(p.name, p.geometry)) for p in self.pools))
 
     def assignments(self, pairs: Sequence[Pair], ranks: Sequence[int] | None = None) -> Tensor:
         """List assignments as candidate numbers per slot.
 
-        Returns an int64 tensor (A, S). The first row is the identity (the first candidates). Inside a pool
-        the order of candidates counts only where exchanging its slots changes the pairs; a pool with as many
-        candidates as slots has nothing to choose and keeps the identity. `ranks` picks rows of the full list
-        without building it.
+        Return an int64 tensor (A, S). The first row is the identity (the first candidates). Inside a pool the order of
+        candidates counts only if an exchange of its slots changes the pairs. A pool with as many candidates as slots
+        has no choice and keeps the identity. `ranks` picks rows of the full list without building it.
         """
         ranks = range(self.count(pairs)) if ranks is None else ranks
         return torch.tensor([self._unrank(rank, pairs) for rank in ranks], dtype=torch.int64)
@@ -162,10 +159,10 @@ def _ways(pool: Pool, ordered: bool) -> int:
     return (math.perm if ordered else math.comb)(pool.candidates, pool.slots)
 
 
-# Asked for every assignment that is listed. Weights that grow make other pairs in every step.
+# Called for every listed assignment. Growing weights make other pairs in every step.
 @functools.lru_cache(1024)
 def is_ordered(pool: str, slots: int, pairs: tuple[Pair, ...]) -> bool:
-    """Tell whether exchanging two neighbouring slots of a pool changes the set of pairs."""
+    """Return whether an exchange of two neighbouring slots of a pool changes the set of pairs."""
     for i in range(slots - 1):
         a, b = Slot(pool, i), Slot(pool, i + 1)
         exchange = {a: b, b: a}
@@ -178,10 +175,10 @@ def is_ordered(pool: str, slots: int, pairs: tuple[Pair, ...]) -> bool:
 
 
 def candidate_pairs(slots: Sequence[Slot], pairs: Sequence[Pair], table: Tensor) -> tuple[list[Pair], Tensor]:
-    """Name the pairs of candidates that stand for the pairs of slots under some assignments (A, S).
+    """Return the pairs of candidates for the pairs of slots under some assignments (A, S).
 
-    Returns those pairs, each once and of weight 1, and which of them (A, P) stands for each pair of slots under each
-    assignment.
+    Each pair occurs once and has weight 1. A second result (A, P) is the number of the pair of candidates for each pair
+    of slots under each assignment.
     """
     place = {slot: s for s, slot in enumerate(slots)}
     table_AS = table.cpu().numpy()
@@ -198,7 +195,7 @@ def candidate_pairs(slots: Sequence[Slot], pairs: Sequence[Pair], table: Tensor)
         columns.append((group * wide + online) * wide + target)
     codes_AP = np.stack(columns, axis=1)
     codes_Q, first_Q, inverse = np.unique(codes_AP, return_index=True, return_inverse=True)
-    order_Q = first_Q.argsort()  # in the order in which they are met
+    order_Q = first_Q.argsort()  # in the order of their first occurrence
     names, named = list(groups), []
     for code in codes_Q[order_Q].tolist():
         rest, target = divmod(code, wide)

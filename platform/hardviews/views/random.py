@@ -25,7 +25,7 @@ _EPOCH_BITS = 24
 
 
 class Purpose(IntEnum):
-    """What a draw is for: two purposes never share a number.
+    """The purpose of a draw: two purposes never share a number.
 
     The values are part of every recorded run, so append only.
     """
@@ -46,7 +46,7 @@ class Purpose(IntEnum):
 
 
 def philox(counter: Array, key: Array) -> Array:
-    """Ten rounds of Philox4x32: counter (..., 4) and key (..., 2) to random words (..., 4).
+    """Apply ten rounds of Philox4x32: counter (..., 4) and key (..., 2) to random words (..., 4).
 
     All are int64 holding unsigned 32-bit words; leading dimensions broadcast.
     """
@@ -94,7 +94,7 @@ def words(seed: int, purpose: Purpose, epoch: int, position: Array, stream: int 
 def uniform(seed: int, purpose: Purpose, epoch: int, position: Array, stream: int | Array, n: int) -> Array:
     """Draw n numbers in [0, 1) for each position: position (B,) to (B, n) float64 with 32 random bits.
 
-    The result is of the kind (and on the device) of `position`, and equal bit for bit between the two kinds.
+    The result has the kind and the device of `position`; both kinds are equal bit for bit.
     """
     return _double(words(seed, purpose, epoch, position, stream, n)) * 2.0**-32
 
@@ -102,9 +102,9 @@ def uniform(seed: int, purpose: Purpose, epoch: int, position: Array, stream: in
 def uniform_like(
     pixels: torch.Tensor, seed: int, purpose: Purpose, epoch: int, position: torch.Tensor, stream: int
 ) -> torch.Tensor:
-    """One number in [0, 1) for every pixel: pixels (B, C, H, W) and position (B,) to (B, C, H, W) float32.
+    """Draw a number in [0, 1) for every pixel: pixels (B, C, H, W) and position (B,) to (B, C, H, W) float32.
 
-    Made on the device of `pixels`, with 24 random bits, which float32 holds exactly (so 1.0 never occurs).
+    It is made on the device of `pixels`, with 24 random bits, which float32 holds exactly. So 1.0 never occurs.
     """
     per_sample = pixels[0].numel()
     bits = words(seed, purpose, epoch, position.to(pixels.device, non_blocking=True), stream, per_sample) >> 8
@@ -132,7 +132,7 @@ def permutation_in_groups(
 
 def beta(seed: int, purpose: Purpose, epoch: int, position: Array, alpha: float, stream: int = 0) -> Array:
     """Draw from Beta(alpha, alpha) for each position, by the inverse distribution: (B,) to (B,) float64."""
-    # The middle of each of the 2^32 steps: neither end, where the inverse is degenerate, is asked for.
+    # The middle of each of the 2^32 steps: the inverse is degenerate at both ends.
     probability = uniform(seed, purpose, epoch, position, stream, 1)[:, 0] + 2.0**-33
     if isinstance(probability, torch.Tensor):
         drawn = scipy.special.betaincinv(alpha, alpha, probability.cpu().numpy())

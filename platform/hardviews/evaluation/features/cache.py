@@ -1,7 +1,7 @@
 """Features on the local disk, shared by the processes that see its folder and by later evaluations.
 
-A file holds the rows of one dataset under one map and one preprocessing. It is filled by micro-batches; each is
-checked by its CRC-32 whenever the file is opened, so a killed process loses at most the one that it was writing.
+A file holds the rows of one dataset under one map and one preprocessing. It is filled by micro-batches; each is checked
+by its CRC-32 whenever the file is opened, so a killed process loses at most the present micro-batch.
 
 Shape suffixes: N samples, D features, M micro-batches.
 """
@@ -46,7 +46,7 @@ class FeatureKey:
         data: digest of the dataset.
         resize: see `Preprocess`.
         crop: see `Preprocess`.
-        precision: of the network.
+        precision: precision of the network.
         device: kind of device, since kinds round differently.
         micro_batch: images encoded at once, for the same reason.
         interpolation: see `Preprocess`.
@@ -186,8 +186,8 @@ def _writer(folder: Path, world: World) -> bool:
 
 
 def _lock(path: Path, writes: bool, stack: ExitStack, world: World) -> None:
-    """Take the locks of all writers, or none and again later: two evaluations never hold what the other waits for."""
-    told = False
+    """Take the locks of all writers, or none and try again later: so two evaluations never wait for each other."""
+    reported = False
     while True:
         with ExitStack() as tries:
 
@@ -205,8 +205,8 @@ def _lock(path: Path, writes: bool, stack: ExitStack, world: World) -> None:
             if all(world.together(take)):
                 stack.push(tries.pop_all())
                 return
-        if not told and world.leads:
-            told = True
+        if not reported and world.leads:
+            reported = True
             logger.warning("another evaluation computes the same features: waiting for it")
         advanced()
         time.sleep(_AGAIN * (1 + random.SystemRandom().random()))

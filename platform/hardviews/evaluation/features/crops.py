@@ -44,9 +44,9 @@ class Images:
     """The images of a dataset, and the frozen map that encodes them.
 
     Attributes:
-        index: of the dataset.
+        index: index of the dataset.
         embedding: uint8 images to features.
-        preprocess: of the central crop; random crops have its size.
+        preprocess: preprocess of the central crop; random crops have its size.
         micro_batch: images encoded at once.
         workers: threads that decode images.
     """
@@ -74,7 +74,7 @@ class Course:
         counts: samples in each shard.
         rows_K: places of the samples that are fitted.
         protocol: its batch, length, and the rule for the last images of an epoch.
-        seed: of the order.
+        seed: seed of the order.
     """
 
     counts: Ints
@@ -153,7 +153,7 @@ def encoded(
 ) -> Iterator[tuple[Batch, Tensor]]:
     """Yield each batch and its features (B, S), on the host; every rank calls this and gets all.
 
-    mine, all_of_them: the same batches twice, for this rank's reading ahead and for the gathering.
+    `mine`, `all_of_them`: the same batches twice, for this rank's reading ahead and for the gathering.
 
     Raises:
         UserError: a sample cannot be read or decoded, or another process met such a mistake.

@@ -75,7 +75,8 @@ def extract(
 ) -> Features:
     """Return the features of all samples of a dataset, from this machine's cache as far as they are there.
 
-    batch_size: of a micro-batch. workers: threads that decode images. Every rank calls this and gets all features.
+    `batch_size`: size of a micro-batch. `workers`: threads that decode images. Every rank calls this and
+    gets all features.
 
     Raises:
         UserError: the dataset is empty; a sample cannot be read or decoded; a feature is not finite; or another process
@@ -94,7 +95,7 @@ def extract(
         interpolation=preprocess.interpolation,
     )
     with ExitStack() as stack:
-        # One process of all that share a folder writes; the others read what it wrote.
+        # One of all processes that share a folder writes; the others read its files.
         file = stack.enter_context(locked(key, len(index), _WIDEST, world))
         missing = _missing(file, world)
         if missing:
@@ -174,8 +175,8 @@ def gathered(encoded: Iterator[Tensor], count: int, world: World) -> list[np.nda
 def undecodable(key: str, error: DecodeError) -> UserError:
     """Return the answer to an image that cannot be decoded."""
     return UserError(
-        f"The image {key!r} cannot be decoded ({error}). Pack the dataset again: packing leaves out what it cannot "
-        "decode."
+        f"The image {key!r} cannot be decoded ({error}). Pack the dataset again: packing leaves out images that it "
+        "cannot decode."
     )
 
 

@@ -18,8 +18,8 @@ from hardviews.checked import OPTION, at_least, require
 from hardviews.errors import UserError
 from hardviews.views.decode import decode
 
-# Images of a longer side than so many short sides are cropped before they are resized: resized as a whole, a strip of
-# one pixel by 30000 would take gigabytes.
+# An image whose longer side exceeds this many short sides is cropped before its resize: otherwise a strip of one pixel
+# by 30000 would take gigabytes.
 _LONGEST = 16
 # Encoders of images up to this side see them whole; larger ones see the centre, 7/8 of the short side.
 _SMALL_SIDE = 96
@@ -27,8 +27,9 @@ _SMALL_SIDE = 96
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How an image becomes the encoder's input: short side to `resize` pixels, then the central `crop`
-    square. interpolation: of the resize, antialiased.
+    """The encoder's input from an image: short side to `resize` pixels, then the central `crop` square.
+
+    `interpolation` is the filter of the antialiased resize.
     """
 
     resize: int = 256
@@ -50,14 +51,14 @@ class Preprocess:
         crop: int | None = None,
         interpolation: Literal["bilinear", "bicubic"] = "bicubic",
     ) -> "Preprocess":
-        """The usual one for an encoder of that size (224: resize 256), where not given otherwise."""
+        """Return the usual settings for an encoder of that size (224: resize 256), unless they are given."""
         crop = image_size if crop is None else crop
         if resize is None:
             resize = crop if crop <= _SMALL_SIDE else round(crop * 8 / 7)
         return Preprocess(resize, crop, interpolation)
 
     def __call__(self, data: bytes) -> Tensor:
-        """Encoded bytes to a uint8 image (3, crop, crop); raises DecodeError."""
+        """Decode bytes to a uint8 image (3, crop, crop); raise DecodeError."""
         return self.of_pixels(decode(data))
 
     def of_pixels(self, pixels_HWC: npt.NDArray[np.uint8]) -> Tensor:
@@ -79,13 +80,13 @@ def _resized_crop(
 ) -> Tensor:
     """Return the square (3, crop, crop) at (top, left) of the image resized to `size`, which is never made as a whole.
 
-    Pillow's filters are those of torch, so only rounding differs from resizing the whole: by 2 of 255 at most.
+    Pillow's filters equal torch's, so only rounding differs from a resize of the whole image: by 2 of 255 at most.
     """
     crop, filter_ = how.crop, Image.Resampling[how.interpolation.upper()]
     window, box = [], []
     for length, resized, start in zip(pixels_HWC.shape[:2], size, (top, left), strict=True):
         step = length / resized  # pixels of the image for a pixel of the result
-        reach = math.ceil(2 * max(step, 1.0)) + 1  # of the filter, which must not end at the window's edges
+        reach = math.ceil(2 * max(step, 1.0)) + 1  # reach of the filter, which must not end at the window's edges
         first = max(0, math.floor(start * step) - reach)
         window.append(slice(first, min(length, math.ceil((start + crop) * step) + reach)))
         box.append((start * step - first, min((start + crop) * step, length) - first))

@@ -22,8 +22,9 @@ _PIXELS_SIDE = 32
 class Embedding:
     """A map of uint8 images (B, 3, H, W) to features (B, D).
 
-    digest: identifies the map; two maps of equal digests give equal features on one kind of device. encoder: the
-    network behind it, if there is one.
+    Attributes:
+        digest: identifies the map; two maps of equal digests give equal features on one kind of device.
+        encoder: the network behind it, if there is one.
     """
 
     source: Source

@@ -1,7 +1,8 @@
 """Features of a stage before the last one: networks that were trained on a pretext task are often best there.
 
-Stages are those of timm, counted from 1. A ResNet has five: the stem, then the groups conv2 to conv5 of its paper (He
-et al. 2016, table 1), so that stage 4 is the "res4" of published tables. A vision transformer has one for each block.
+Stages are defined as in timm, and counted from 1. A ResNet has five: the stem, then the groups conv2 to conv5 of its
+paper (He et al. 2016, table 1), so that stage 4 is the "res4" of published tables. A vision transformer has one for
+each block.
 
 Shape suffixes: B images, C channels, H rows, W columns, T patches, D features.
 """
@@ -52,7 +53,7 @@ def of_stage(kind: Embedding, stage: int | None) -> Embedding:
 def pooled(network: Any, stage: int, pixels_BCHW: Tensor) -> Tensor:
     """Return the features (B, D) of a stage: the mean over positions, or the class token if the network pools by that.
 
-    A transformer's tokens pass through its last norm, as those of its last block do.
+    A transformer's tokens pass through its last norm, like the tokens of its last block.
     """
     read = partial(
         network.forward_intermediates, pixels_BCHW, [stage - 1], norm=True, stop_early=True, intermediates_only=True

@@ -44,7 +44,7 @@ class Health:
         runs: outputs of pretrainings, folders or URLs; with `data` also exported encoders.
         data: packed dataset, or folder with one named `train`: the exported encoder is measured on its images.
         images: of `data` at most.
-        device: `auto` takes a GPU where there is one.
+        device: device of the measurement; `auto` takes a GPU if there is one.
         json: print the report as JSON.
     """
 
@@ -66,12 +66,12 @@ class Health:
 
 @dataclass(frozen=True)
 class Report:
-    """What is known of a run.
+    """The known facts of a run.
 
     Attributes:
         run: its output.
         verdict: on it; None for an encoder without the run that it came from.
-        step: of the last report.
+        step: step of the last report.
         first, last: figures by name, as first and as last measured.
         measured: figures of the exported encoder on data that was given.
     """
@@ -100,7 +100,7 @@ def run_health(config: Health) -> bool:
 
 
 def report(run: str, config: Health) -> Report:
-    """Return what is known of a run, and of its encoder on data that is given.
+    """Return the known facts of a run, and of its encoder on given data.
 
     Raises:
         UserError: as `run_health`.
@@ -174,7 +174,7 @@ def _show(found: Report) -> None:
 
 
 def _table(found: Report) -> Table:
-    """Return the figures, a row for each, with columns for the features, those of the projector, and given data."""
+    """Return the figures, a row for each, with columns for the features, the projector's features, and given data."""
     columns = {
         "first": ("", found.first),
         "last": ("", found.last),

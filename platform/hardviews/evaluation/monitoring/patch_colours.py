@@ -2,9 +2,9 @@
 
 The directions are fitted on all given images together, so that equal features have equal colours in all of them. A
 principal component has no sign of its own, and its place among the others changes while a network trains. So the three
-are turned together, by a rotation or reflection, until they are as near as possible to the parts' own mean colours
-(orthogonal Procrustes problem, Schoenemann 1966). That depends on the images and on the geometry of the features alone:
-it needs nothing that is kept from one step to the next, and colours stay comparable over steps and runs.
+are turned together, by a rotation or reflection, to be nearest to the parts' own mean colours (orthogonal Procrustes
+problem, Schoenemann 1966). That depends only on the images and on the geometry of the features. Nothing is kept between
+steps, and colours stay comparable over steps and runs.
 
 Shape legend: B images, R rows and K columns of a map, D features, N parts of all images, M = min(N, D).
 """
@@ -12,8 +12,8 @@ Shape legend: B images, R rows and K columns of a map, D features, N parts of al
 import torch
 from torch import Tensor
 
-_WIDE = 2.5  # standard deviations that are told apart; what lies beyond has the colour of the end
-_HOLD = 1e-3  # of how strongly parts and colours go together: what is weaker leaves a component as it is
+_WIDE = 2.5  # range in standard deviations; values beyond have the colour of the end
+_HOLD = 1e-3  # least correlation of parts and colours; a weaker one leaves a component unchanged
 
 
 def patch_colours(features_BRKD: Tensor, own_BRK3: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The images that are measured while a run trains: chosen by a hash, the same in every life and every process.
 
-Four parts follow one another in one list: images of the training data as an evaluation sees them, views of some of
-these images, and the labelled images that k-NN and few-shot learn from and are tested on.
+Four parts follow one another in one list: images of the training data as in an evaluation, views of some of these
+images, and the labelled images for training and testing k-NN and few-shot.
 
 Shape legend: B images, S side in pixels, N samples of a dataset.
 """
@@ -46,8 +46,8 @@ class Part:
 
     Attributes:
         name: `images`, `views`, `bank` or `test`.
-        reader: of the dataset.
-        rows: of its index, one for each image of the part; an image has as many rows as views.
+        reader: reader of the dataset.
+        rows: rows of its index, one for each image of the part; an image has as many rows as views.
         views: the number of the view that each row is seen as; None for the transform of evaluations.
     """
 
@@ -105,7 +105,7 @@ class Specimens:
         return [part.start + int(number) for number in np.argsort(_hash(part.stop - part.start), kind="stable")[:count]]
 
     def labels(self, name: str) -> Rows:
-        """Return the labels of a part, numbered from 0 without gaps by those of the part that is learnt from."""
+        """Return the labels of a part, numbered from 0 without gaps by the labels of the training part."""
         bank, part = (next(part for part in self.parts if part.name == wanted) for wanted in ("bank", name))
         known = np.unique(bank.reader.index.labels[bank.rows])
         return np.searchsorted(known, part.reader.index.labels[part.rows])
@@ -159,7 +159,7 @@ class Specimens:
         except DecodeError as error:
             raise UserError(
                 f"The image {sample.key!r} of {part.reader.index.url} cannot be decoded ({error}). Pack the dataset "
-                "again: packing leaves out what it cannot decode."
+                "again: packing leaves out images that it cannot decode."
             ) from error
         height, width = (np.array([length]) for length in image.shape[:2])
         place = np.array([int(part.rows[row])])
@@ -170,8 +170,8 @@ class Specimens:
 def choose(index: Index, images: int) -> Rows:
     """Return rows of a dataset, at most so many, in the order of a hash.
 
-    They come from as few shards as hold them: a shard is a random part of a dataset, and of a remote dataset it is what
-    has to be fetched.
+    They come from as few shards as possible: a shard is a random part of a dataset, and a remote dataset is fetched by
+    shards.
     """
     counts = index.counts
     shards = np.argsort(_hash(len(counts)), kind="stable")

@@ -1,6 +1,6 @@
 """Scores of the classifier that a training by labels left with its encoder: nothing is fitted.
 
-Features are those of the other evaluations: of the central crop, float32, computed once by all processes.
+Features are the same as in the other evaluations: of the central crop, float32, computed once by all processes.
 
 Shape suffixes: M test samples, L classes of the classifier.
 """
@@ -49,11 +49,11 @@ class Classify(Scoring):
     """Which run's classifier is scored, on which data.
 
     Attributes:
-        data: the folder with a packed `test` dataset, or a packed dataset itself (path or URL); or a folder of class
+        data: folder with a packed `test` dataset, or a packed dataset itself (path or URL); or a folder of class
             folders, a list file, or `torchvision:NAME?root=FOLDER`, whose test part is packed into the cache.
         test: the dataset to score on, as a whole, instead of `data`; all forms of `data` are taken.
-        overlap: look for test images that are copies of training images: by their bytes, or fully, by what they look
-            like; `auto` is full for sets of up to 200,000 images.
+        overlap: search for test images that are copies of training images: by their bytes, or fully, by their
+            appearance; `auto` is full for sets of up to 200,000 images.
     """
 
     def url(self) -> str:
@@ -76,7 +76,7 @@ class Classify(Scoring):
         return (self.url(),)
 
     def awaited(self) -> list[Awaited]:
-        """Return what other jobs may still be making: the packed dataset, the encoder of a run."""
+        """Return the things that other jobs may still be making: the packed dataset, the encoder of a run."""
         found: list[Awaited] = []
         if self.test is not None or self.data is None:
             found += [Dataset(self.url())] if may_come(self.url()) else []
@@ -98,7 +98,7 @@ class Classify(Scoring):
         return replace(self, data=folder if slash else ".") if name == "train" else replace(self, test=address)
 
     def packed(self) -> str:
-        """Return the address of the packed dataset; pack into the cache what is not packed yet.
+        """Return the address of the packed dataset; pack it into the cache if necessary.
 
         Raises:
             UserError: the data are not there, or have no labels.

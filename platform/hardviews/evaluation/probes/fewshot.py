@@ -28,7 +28,7 @@ from hardviews.evaluation.probes.svm import COSTS
 from hardviews.evaluation.protocol import evaluate
 from hardviews.evaluation.result import Announce, Result, silent
 
-_FOLDS = 4  # of cross-validation at most
+_FOLDS = 4  # most folds of a cross-validation
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Fewshot(Evaluation):
         draws: how often they are drawn, by seeds from 0.
         penalties: to choose from, by cross-validation on the shots; one shot of each class takes big_vision's 1024.
         classifier: `ridge`, or `svm` for VISSL's support vector machines, which images of several classes need.
-        costs: of the support vector machines, to choose from by cross-validation on the shots; one shot of each class
-            takes 1.
+        costs: costs of the support vector machines, to choose from by cross-validation on the shots; one shot of each
+            class takes 1.
         full: fit support vector machines on all training images as well, as in the VOC07 protocol.
     """
 
@@ -152,7 +152,7 @@ def _penalty(config: Fewshot, task: Task, chosen_S: Tensor, shots: int, seed: in
     names = [task.names[place] for place in chosen_S.tolist()]
     fold_S = torch.from_numpy(ranks(train.labels_N.tolist(), names, seed) % min(shots, _FOLDS))
     right = np.zeros(len(config.penalties))
-    penalties = sorted(config.penalties, reverse=True)  # of equals the tamer one
+    penalties = sorted(config.penalties, reverse=True)  # among equals the stronger penalty
     for fold in range(min(shots, _FOLDS)):
         kept, tried = train.rows(fold_S != fold), train.rows(fold_S == fold)
         device = task.world.device

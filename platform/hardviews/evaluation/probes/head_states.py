@@ -1,4 +1,4 @@
-"""Heads in training, kept so that an evaluation that was killed goes on from where it was.
+"""Stored heads in training, from which a killed evaluation goes on.
 
 A folder for each training: `step-N/part-R-of-W.safetensors`, the heads of each of W processes at a step, and
 `state.json`, which is written last and names the step. With `--peek` also `epoch-N/...`: the heads after each epoch.
@@ -31,7 +31,7 @@ Heads = Mapping[int, Mapping[str, Tensor]]
 
 _INDEX = "state.json"
 _FOLDER = "linear-heads"
-_SHARE = 0.05  # of the time that keeping heads may take
+_SHARE = 0.05  # share of the time for storing heads
 _FORGOTTEN = 14 * 86400.0  # seconds after which a folder on this machine that nobody went on with is removed
 
 
@@ -141,12 +141,12 @@ class Training:
 
 
 def open_states(output: str, world: World, every: float) -> HeadStates:
-    """Return where an evaluation keeps its heads; every rank calls this.
+    """Return the folder in which an evaluation keeps its heads; every rank calls this.
 
     In a job of a cluster that is the folder `linear-heads` of the run's output, if it can be written: the disk of a pod
     goes with it. Otherwise it is the cache of this machine.
 
-    output: address of the encoder.
+    `output`: address of the encoder.
     """
     remote = world.agree(world.leads and _lasts(output))
     url = f"{output.rstrip('/')}/{_FOLDER}" if remote else str(Path(cache_folder()) / _FOLDER)

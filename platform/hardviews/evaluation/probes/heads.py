@@ -1,7 +1,7 @@
 """A linear head in training by a published protocol: one step on a batch of features.
 
-Every product has the shape and the memory of its own that it has for a head alone, so a head of a sweep is equal, bit
-for bit, to the same head trained alone.
+Every product has the same shape and layout in memory as for a single head. So a head of a sweep is equal, bit for bit,
+to the same head trained alone.
 
 Shape suffixes: B a batch, D features of the head's reading, L classes.
 """
@@ -25,7 +25,7 @@ _TRUNCATED = 2.0  # deviations at which Haiku cuts
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """What sets one head apart: its features, its learning rate at the top of the schedule, its weight decay."""
+    """The settings of one head: its features, its learning rate at the top of the schedule, its weight decay."""
 
     reading: Reading
     rate: float

@@ -1,8 +1,8 @@
 """Weighted k-nearest-neighbour classification of frozen features.
 
-Protocol of DINO (Caron et al. 2021, section 4.1; after Wu et al. 2018): features scaled to length 1, each of
-the k most similar training samples votes for its class with weight exp(similarity / 0.07). DINOv2 votes with a softmax
-of the same numbers: that scales all votes of a sample alike, so it ranks the classes alike.
+Protocol of DINO (Caron et al. 2021, section 4.1; after Wu et al. 2018): features are scaled to length 1. Each of the k
+most similar training samples votes for its class with weight exp(similarity / 0.07). DINOv2 votes with a softmax of the
+same numbers: that scales all votes of a sample alike, so it ranks the classes alike.
 
 Shape suffixes: N training samples, M test samples, K neighbours, L classes.
 """
@@ -30,7 +30,7 @@ class Knn(Evaluation):
 
     Attributes:
         neighbours: the numbers of neighbours to report, cut to the number of training samples.
-        temperature: of the votes that are reported for each number of neighbours.
+        temperature: temperature of the votes that are reported for each number of neighbours.
         candidates: numbers of neighbours to choose from on held-out training samples.
         temperatures: to choose from, with each of the candidates.
     """

@@ -44,7 +44,7 @@ _REFITTED = 100_000
 class Linear(Evaluation):
     """How to score an encoder by a linear classifier on its frozen features.
 
-    Options that are left out are those of the protocol.
+    Missing options are taken from the protocol.
 
     Attributes:
         protocol: `cached` computes features of the central crop once; the others are published ones on random crops, by
@@ -56,12 +56,12 @@ class Linear(Evaluation):
         weight_decays: SGD's weight decays to choose from, with each of the rates.
         penalties: of `cached`: L2 weights to choose from for lbfgs.
         epochs: of SGD.
-        steps: of SGD, instead of epochs; of the published protocols.
+        steps: number of steps of SGD in place of epochs, for the published protocols.
         sgd_batch: of SGD.
         momentum: of SGD.
         standardise: of `cached`: scale each feature to mean 0 and deviation 1 over the training set.
         refit: fit all training samples once the settings are chosen; `auto` does if they are fewer than 100,000.
-        peek: of the published protocols: test the heads of every epoch too, for `linear/peek_best_top1`.
+        peek: for the published protocols: test the heads of every epoch too, for `linear/peek_best_top1`.
         save_every: seconds between two times that heads in training are kept, to go on from if the process is killed; 0
             for every step.
     """

@@ -27,8 +27,8 @@ NEGATIVES = 19
 class Draw:
     """Samples to fit on.
 
-    rows_S: their places. targets_SL: for each class 1, -1, or 0 for a sample that it does not take. folds_SL: place of
-    each sample among those of its kind, whose remainder is its fold in a cross-validation.
+    `rows_S` are their places. `targets_SL` is 1 or -1 for each class, or 0 for a sample that the class does not use.
+    `folds_SL` is the place of each sample among samples of its kind; its remainder is the fold in a cross-validation.
     """
 
     rows_S: Tensor
@@ -76,11 +76,11 @@ def _one_hot(labels_S: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.in
 
 
 def _folds(targets_SL: npt.NDArray[np.int8], names: Sequence[str], seed: int) -> npt.NDArray[np.int64]:
-    """Return for each class and sample its place among those of its kind: modulo a number of folds, its fold."""
+    """Return for each class and sample its place among samples of its kind: modulo a number of folds, its fold."""
     columns = [_places(column, names, number, seed) for number, column in enumerate(targets_SL.T)]
     return np.stack(columns, 1)
 
 
 def _places(kinds_N: npt.NDArray[np.int8], names: Sequence[str], number: int, seed: int) -> npt.NDArray[np.int64]:
-    """Return each sample's place among those of its kind, by a hash of seed, class, kind and content."""
+    """Return each sample's place among samples of its kind, by a hash of seed, class, kind and content."""
     return ranks((3 * number + kinds_N.astype(np.int64) + 1).tolist(), names, seed)

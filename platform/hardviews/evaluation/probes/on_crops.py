@@ -60,12 +60,12 @@ class Sweep:
 
     Attributes:
         protocol: as published, or changed.
-        readings: of the network.
-        images: of the training set.
+        readings: readings of the network.
+        images: images of the training set.
         classes: their number.
         world: the processes that work together.
-        states: where heads are kept.
-        seed: of first weights, crops and order.
+        states: the stored heads.
+        seed: seed of first weights, crops and order.
         peek: keep the heads after each epoch.
     """
 
@@ -104,7 +104,7 @@ class Sweep:
         return Course(self.images.index.counts, rows_K.numpy(), self.protocol, self.seed)
 
     def train(self, heads: Sequence[HeadSettings], rows_K: Tensor, title: str) -> "Trained":
-        """Train heads on some rows, from where an earlier process was; every rank calls this.
+        """Train heads on some rows, from the state of an earlier process; every rank calls this.
 
         Raises:
             UserError: a sample cannot be read or decoded, or the encoder returns features that are not finite.
@@ -164,7 +164,7 @@ class Sweep:
         factor: float,
         map_heads: Callable[..., Iterable[None]],
     ) -> None:
-        """Take a step of all heads of this rank; those of one reading share its columns."""
+        """Take a step of all heads of this rank; heads of one reading share its columns."""
         wanted = {head.settings.reading for head in trained.values()}
         # A copy: its place in memory is then that of a head alone.
         parts = {one: values_BS[:, self.readings.columns(one, self.width)].clone() for one in wanted}
@@ -190,10 +190,10 @@ class Sweep:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """This rank's heads after a training, by number.
+    """The heads of this rank after a training, by number.
 
     Attributes:
-        sweep: how they were trained.
+        sweep: settings of their training.
         mine: the classifiers after the last step.
         heads: the same, which other states can be read into.
         training: holds the heads after each of `epochs` epochs.
@@ -246,7 +246,7 @@ def fit_on_crops(sweep: Sweep, task: Task, refit: bool) -> FittedOnCrops:
     Of equals the one of fewer blocks, then of the smaller rate, is chosen. A protocol of one head has no choice: it is
     trained on all samples.
 
-    refit: train the chosen head again, on all samples.
+    `refit`: train the chosen head again, on all samples.
     """
     heads, numbers = [list(part) for part in zip(*sweep.settings, strict=True)]
     every = torch.arange(len(task.train))

@@ -1,8 +1,8 @@
 """Closed-form few-shot classification: ridge regression to targets of -1 and 1.
 
 The protocol of big_vision's few-shot evaluator (Zhai et al., "A Large-scale Study of Representation Learning with the
-Visual Task Adaptation Benchmark", 2019): features are standardised on the shots, a large constant feature takes the
-place of a bias that is hardly penalised, and the class of the highest score is predicted.
+Visual Task Adaptation Benchmark", 2019). Features are standardised on the shots. A large constant feature replaces the
+bias, which is then hardly penalised. The class of the highest score is predicted.
 
 Shape legend: N shots, M test samples, D features, E = D + 1, L classes, K = min(N, E).
 """

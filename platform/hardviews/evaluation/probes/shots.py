@@ -16,7 +16,7 @@ from hardviews.errors import UserError
 def ranks(labels: Sequence[int], keys: Sequence[str], seed: int) -> npt.NDArray[np.int64]:
     """Return each sample's place in the draw of its class, from 0.
 
-    labels: the class of each sample. keys: its name, unique in its class.
+    `labels`: the class of each sample. `keys`: its name, unique in its class.
     """
     places: dict[int, list[tuple[bytes, int]]] = {}
     for sample, (label, key) in enumerate(zip(labels, keys, strict=True)):

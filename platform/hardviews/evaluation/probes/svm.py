@@ -71,8 +71,8 @@ def fit(rows_SD: Rows, targets_S: Targets, cost: float) -> Plane:
 def cross_validated(rows_SD: Rows, targets_S: Targets, places_S: npt.NDArray[np.int64], costs: Sequence[float]) -> Rows:
     """Return the mean average precision of each cost (C,) over folds of samples that were left out.
 
-    places_S: of each sample among those of its kind; the folds are these modulo their number, at most three and at most
-    the number of samples with the class. Without two of these it is zero.
+    `places_S` are the places of each sample among samples of its kind; the folds are these modulo their number, at most
+    three and at most the number of samples with the class. Without two of these it is zero.
     """
     folds = min(FOLDS, int((targets_S == 1).sum()), int((targets_S == -1).sum()))
     found_C = np.zeros(len(costs))

@@ -1,7 +1,7 @@
 """Linear classifiers, one for each setting of the optimiser, trained in one pass over cached features.
 
-The heads share each batch and nothing else. Every product has the shape that it has for a head alone, so a head of a
-sweep is equal, bit for bit, to the same head trained alone, on any number of processes.
+The heads share each batch and nothing else. Every product has the same shape as for a single head. So a head of a sweep
+is equal, bit for bit, to the same head trained alone, on any number of processes.
 
 Shape suffixes: N training samples, K those that are fitted, M others, B a batch, D features, L classes, H heads.
 """
@@ -100,7 +100,7 @@ class Classifier:
 
 @dataclass(eq=False)
 class _Trained:
-    """A head in training; its tensors are its own, so that their place in memory is that of a head alone."""
+    """A head in training; it has its own tensors, so that their layout in memory is the same as for a single head."""
 
     head: Head
     weight_DL: Tensor

@@ -1,7 +1,7 @@
 """Linear transfer: logistic regression on the frozen features of several data sets, each with its own metric.
 
-Protocol of Kornblith et al. 2019 (appendix A; SimCLR, appendix B.8; BYOL, appendix D): the shorter side is resized to
-the size of the crop, features are not standardised, the L2 weight is chosen among 45 on held-out images, then all
+Protocol of Kornblith et al. 2019 (appendix A; SimCLR, appendix B.8; BYOL, appendix D). The shorter side is resized to
+the size of the crop, and features are not standardised. The L2 weight is chosen among 45 on held-out images; then all
 training images are fitted. Images that may have several classes have a logistic regression for each class.
 
 Shape suffixes: M test samples, L classes.
@@ -102,8 +102,8 @@ def run_transfer(config: Transfer, announce: Announce = silent) -> dict[str, Res
     """Evaluate on one data set after the other, and print a table of all.
 
     Metrics, in per cent, on a child run for each set: `transfer/top1`, `transfer/mean_class`; of images that may have
-    several classes `transfer/map11`, the 11-point mean average precision. A set that cannot be read
-    is told, and the others are evaluated.
+    several classes `transfer/map11`, the 11-point mean average precision. A set that cannot be read is reported, and
+    the others are evaluated.
 
     Raises:
         UserError: at the end, naming the sets that could not be evaluated and why.

@@ -1,4 +1,4 @@
-"""Finds the mistakes in values of the Helm chart, by their schema and as `torchx run` finds them in its jobs."""
+"""Finds the mistakes in values of the Helm chart, by their schema and by the checks of `torchx run`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,15 +24,15 @@ def examine_chart(
     release: str = NAME,
     scheduler: ElasticKubernetesScheduler | None = None,
 ) -> Findings:
-    """Return everything that is found about values of the chart; a job's sentences begin with its key.
+    """Return all findings about values of the chart; sentences about a job begin with its key.
 
     Args:
-        files: of values; a later one wins.
-        folder: of the chart.
-        online: whether the cluster and the object store are asked.
-        namespace: of the release; None for that of the kubeconfig's context.
-        release: its name.
-        scheduler: by which the cluster is asked; None for that of the kubeconfig.
+        files: files of values; a later one wins.
+        folder: folder of the chart.
+        online: whether to ask the cluster and the object store.
+        namespace: namespace of the release; None for the namespace of the kubeconfig's context.
+        release: name of the release.
+        scheduler: scheduler that asks the cluster; None for the kubeconfig's cluster.
 
     Raises:
         UserError: a file cannot be read.
@@ -65,13 +65,13 @@ def examine_chart(
 def _said_by_torchx(
     one: Violation, refused: Sequence[Violation], given: Mapping[str, Any], below: Mapping[str, Any]
 ) -> bool:
-    """Whether the checks of the jobs refuse a value too, so that the sentence of the schema is not needed.
+    """Return whether the checks of the jobs refuse a value too, so that the sentence of the schema is not needed.
 
-    They are made without all values that the schema refuses, and with this one of them.
+    The checks are made with this value, but without all other values that the schema refuses.
     """
     mine = [other for other in refused if entry_of(other.place) == entry_of(one.place)]
     if any(other.form for other in mine):
-        return False  # the entry of a list that it is in cannot be read
+        return False  # its entry in a list cannot be read
     places = [other.place for other in refused]
     others = [other.place for other in refused if other not in mine]
     sound = set(_quick(merge(below, without(given, places))))

@@ -1,4 +1,4 @@
-"""The jobs that values of the Helm chart describe, as TorchX applications: the same as `torchx run` makes."""
+"""The jobs in values of the Helm chart, as TorchX applications: the same applications as with `torchx run`."""
 
 import re
 from collections.abc import Mapping
@@ -16,19 +16,19 @@ JOBS = ("pack", "pretrain", "finetune", "knn", "linear", "fewshot", "transfer", 
 """Keys of the chart's jobs."""
 
 NAME = "hardviews"
-"""Name of the chart; also of a release that nobody has named."""
+"""Name of the chart; also of a release without a name."""
 
 NO_SOURCE = "<source: images to pack>"
-"""Placeholder of a source that is not given, as those of the site's values."""
+"""Placeholder of a source that is not given, like the placeholders of the site's values."""
 
 NO_RUN = "<run: encoder that is trained further>"
 """Placeholder of an encoder to fine-tune."""
 
 NO_TUNED = "<output: URL under which the tuned encoder is kept>"
-"""Placeholder of the output of a fine-tuning: it is not that of the pretraining."""
+"""Placeholder of the output of a fine-tuning, which differs from the pretraining's output."""
 
-_DIGITS = 10  # of a digest that the chart puts behind the name of a job
-_GRACE_OF_COMPONENT = "grace"  # an argument of the component, which puts it into the pod's options itself
+_DIGITS = 10  # digits of a digest that the chart adds to the name of a job
+_GRACE_OF_COMPONENT = "grace"  # argument of the component, which puts it into the pod's options itself
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class ChartJob:
     """One enabled job.
 
     Attributes:
-        key: of the job in the values.
+        key: key of the job in the values.
         app: the job.
         cfg: options of the scheduler.
-        mistakes: found while the job was made.
+        mistakes: mistakes found while the job was made.
     """
 
     key: str
@@ -49,7 +49,7 @@ class ChartJob:
 
 
 def jobs_of(values: Mapping[str, Any], release: str = NAME) -> list[ChartJob]:
-    """Make the jobs that are enabled in complete values, of which every one has the kind that the schema asks for."""
+    """Make the enabled jobs of complete values, in which every value has the kind that the schema requires."""
     return [_job(key, values, release) for key in JOBS if values.get(key, {}).get("enabled")]
 
 
@@ -80,7 +80,7 @@ def _job(key: str, values: Mapping[str, Any], release: str) -> ChartJob:
     env = {**_servers(values, name), **(shared.get("env") or {}), **(mine.get("env") or {})}
     mounts = _words([*(shared.get("mounts") or []), *(mine.get("mounts") or [])])
     tracking = values.get("tracking") or (f"http://{name}-mlflow:5000" if values["mlflow"].get("enabled") else "")
-    # A value that is not given stays a placeholder: the environment is not read for a chart.
+    # A missing value stays a placeholder: the environment is not read for a chart.
     given: dict[str, Any] = {
         "name": f"{name}-{key}",
         "image": values.get("image") or site.IMAGE.placeholder,
@@ -114,7 +114,7 @@ def _job(key: str, values: Mapping[str, Any], release: str) -> ChartJob:
 
 
 def _run(key: str, values: Mapping[str, Any]) -> str:
-    """Return the run that a job trains, trains further or evaluates; empty if none is named."""
+    """Return the run that a job trains, fine-tunes or evaluates; empty if there is none."""
     tuned = values["finetune"].get("output") if key == "classify" else None
     return values[key].get("run") or tuned or values.get("output") or ""
 
@@ -149,14 +149,14 @@ def _camel(name: str) -> str:
 
 
 def _servers(values: Mapping[str, Any], name: str) -> dict[str, str]:
-    """Return the variables by which jobs reach the chart's own S3 server, if there is one."""
+    """Return the variables with which jobs reach the chart's own S3 server, if there is one."""
     if not values.get("objectStore", {}).get("enabled"):
         return {}
     return {"AWS_ENDPOINT_URL": f"http://{name}-store:8333", "AWS_REGION": "us-east-1"}
 
 
 def _words(mounts: list[Mapping[str, Any]]) -> list[str]:
-    """Write volumes as the argument `--mount` has them."""
+    """Return volumes in the form of the argument `--mount`."""
     found: list[str] = []
     for mount in mounts:
         found += [f"{part}={mount.get(part, '')}" for part in ("type", "src", "dst")]

@@ -1,4 +1,4 @@
-"""The checks of `helm test`, from a pod beside the jobs: names, S3, MLflow, queue, GPUs, and all that jobs name.
+"""The checks of `helm test`, from a pod beside the jobs: names, S3, MLflow, queue, GPUs, and the jobs' objects.
 
 `python -m hardviews.launch.chart.release_check --data s3://B/D --output s3://B/R --tracking http://M:5000 --queue Q`
 
@@ -28,8 +28,8 @@ from hardviews.tracking.scrub import scrub
 
 _GPU = "nvidia.com/gpu"
 _EXPERIMENT = "hardviews helm test"
-_PAUSE = 1.0  # seconds between two questions for a name: that of a new Service takes a moment
-_OVER = ("Completed", "Failed", "Aborted", "Terminated")  # phases of a job that needs nothing any more
+_PAUSE = 1.0  # seconds between two look-ups of a name: the name of a new Service takes a moment
+_OVER = ("Completed", "Failed", "Aborted", "Terminated")  # phases of a job that has ended
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 
@@ -41,7 +41,7 @@ def check_names(addresses: Sequence[str], patience: float) -> str:
     """Resolve the hosts of addresses.
 
     Raises:
-        UserError: the cluster's DNS does not know a host.
+        UserError: the cluster's DNS does not resolve a host.
     """
     hosts = sorted({host for address in addresses if (host := urlsplit(address).hostname)})
     if not hosts:
@@ -85,7 +85,7 @@ def check_store(url: str, patience: float) -> str:
 
 
 def check_data(url: str, patience: float) -> str:
-    """Look for a file that need not be there: only the right to read is checked.
+    """Look for a file that may be missing: only the right to read is checked.
 
     Raises:
         UserError: the store refuses it.
@@ -102,7 +102,7 @@ def check_tracking(uri: str) -> str:
     """Write a record to the MLflow server, and delete it.
 
     Raises:
-        UserError: the server does not take it.
+        UserError: the server refuses it.
     """
     from hardviews.tracking.server import Server
 
@@ -118,7 +118,7 @@ def check_tracking(uri: str) -> str:
             client.delete_run(run)
         except UserError:
             raise
-        except Exception as error:  # of MLflow, its HTTP library or its proxy
+        except Exception as error:  # error of MLflow, its HTTP library or its proxy
             words = scrub(" ".join(str(error).split()))[:300]
             raise UserError(
                 f"The MLflow server at {scrub(uri)} did not take a record: {words}. See that the address is right, "
@@ -131,7 +131,7 @@ def check_queue(cluster: Cluster, queue: str) -> str:
     """Look for the queue.
 
     Raises:
-        UserError: it is not there, or is closed.
+        UserError: the queue is missing or closed.
     """
     if not queue:
         raise Left("this pod has no right to read queues (rbac.create is false)")
@@ -150,7 +150,7 @@ def check_queue(cluster: Cluster, queue: str) -> str:
 
 
 def check_gpus(cluster: Cluster, gpus: int, resource: str = _GPU) -> str:
-    """Look for a node with as many GPUs as one pod asks for.
+    """Look for a node with as many GPUs as one pod requests.
 
     Raises:
         UserError: no node has so many.
@@ -173,7 +173,7 @@ def check_gpus(cluster: Cluster, gpus: int, resource: str = _GPU) -> str:
 
 
 def check_jobs(cluster: Cluster, namespace: str, release: str) -> str:
-    """Look for all that the release's jobs name, as before a submission: Secrets, claims, quotas, the queue's limit.
+    """Look for the objects of the release's jobs, as before a submission: Secrets, claims, quotas, the queue's limit.
 
     Raises:
         UserError: a job lacks something, or can never be placed.

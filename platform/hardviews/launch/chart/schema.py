@@ -1,4 +1,4 @@
-"""What the schema of the Helm chart refuses in values, in words."""
+"""The values that the schema of the Helm chart refuses, in words."""
 
 import json
 import re
@@ -29,8 +29,8 @@ class Violation:
     """A sentence about a value that the schema refuses.
 
     Attributes:
-        place: of the value.
-        form: whether the value cannot be read at all; otherwise it is of the right kind, and out of range.
+        place: place of the value.
+        form: whether the value cannot be read at all; otherwise it has the right kind, but is out of range.
         text: the sentence.
     """
 
@@ -40,7 +40,7 @@ class Violation:
 
 
 def violations(values: Mapping[str, Any], folder: Path) -> list[Violation]:
-    """Return what the schema of the chart in a folder refuses in values."""
+    """Return the violations of the schema of the chart in a folder."""
     schema = json.loads((folder / SCHEMA).read_text(encoding="utf-8"))
     checker = validator_for(schema)(schema)
     errors = sorted(checker.iter_errors(values), key=lambda error: [str(key) for key in error.absolute_path])
@@ -48,7 +48,7 @@ def violations(values: Mapping[str, Any], folder: Path) -> list[Violation]:
 
 
 def dotted(place: Place) -> str:
-    """Write a place as Helm's users do: `pretrain.mounts[0].dst`."""
+    """Return a place in the form that users of Helm write: `pretrain.mounts[0].dst`."""
     text = ""
     for key in place:
         text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else str(key)

@@ -20,7 +20,7 @@ DEFAULTS = "values.yaml"
 
 
 class _Loader(yaml.CSafeLoader):  # type: ignore[misc]  # PyYAML ships no types
-    """Reads YAML as Helm does: 1:2 is text, where YAML 1.1 has a number of base 60; 1e3 is a number."""
+    """Reads YAML as Helm does: 1:2 is text, not a number of base 60 as in YAML 1.1; 1e3 is a number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
@@ -90,9 +90,9 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Values:
 
 
 def without(values: Mapping[str, Any], places: Sequence[Place]) -> Values:
-    """Return values without some of them; of a list the whole entry goes."""
+    """Return values without some of them; in a list the whole entry is removed."""
     left: Any = copy.deepcopy(dict(values))
-    # From the end, so that positions in a list stay those of the entries.
+    # From the end, so that the positions of other entries in a list stay valid.
     entries = {entry_of(place) for place in places if place}
     for place in sorted(entries, key=lambda keys: [str(key).zfill(6) for key in keys], reverse=True):
         *way, last = entry_of(place)
@@ -102,12 +102,12 @@ def without(values: Mapping[str, Any], places: Sequence[Place]) -> Values:
                 holder = holder[key]
             del holder[last]
         except (KeyError, IndexError, TypeError):
-            continue  # gone with what it was in
+            continue  # removed together with its entry
     return dict(left)
 
 
 def entry_of(place: Place) -> Place:
-    """Return the place of the list entry that a value is in, or of the value itself."""
+    """Return the place of the list entry that holds a value, or of the value itself."""
     return next((place[: i + 1] for i, key in enumerate(place) if isinstance(key, int)), place)
 
 

@@ -23,7 +23,7 @@ _WORDS = (
 
 
 def in_values(text: str) -> str:
-    """Return a sentence of the checks of `torchx run` with the names that the values of the chart have."""
+    """Return a sentence of the checks of `torchx run` with the names of the chart's values."""
     for pattern, words in _WORDS:
         text = re.sub(pattern, words, text)
     return text

@@ -1,4 +1,4 @@
-"""What a cluster lacks for a job, asked before submission; what we may not ask is not checked."""
+"""Checks before submission what a cluster lacks for a job; things that we may not read are not checked."""
 
 import re
 from base64 import b64decode
@@ -28,21 +28,21 @@ _LEVEL = "pod-security.kubernetes.io/enforce"
 def ask(
     cluster: Cluster, job: Mapping[str, Any], namespace: str, rehearse: bool, submitter: Submitter = TORCHX
 ) -> Findings:
-    """Find what would keep a job from running.
+    """Find the reasons that would prevent a job from running.
 
     Args:
         cluster: the cluster.
         job: the manifest.
-        namespace: where it is to run.
-        rehearse: have the API check the whole manifest too, unless something is wrong already.
-        submitter: tool that submits the job; the objects that it makes are not missed.
+        namespace: namespace of the job.
+        rehearse: let the API check the whole manifest too, unless a mistake was found already.
+        submitter: tool that submits the job; the objects that it makes are not reported as missing.
     """
     coming = submitter.makes
     found = Findings()
     home = f"/api/v1/namespaces/{namespace}"
 
     def look(path: str) -> dict[str, Any] | None:
-        """Reads what the job needs; an empty object where we may not know, or where it is still to be made."""
+        """Read an object that the job needs; return an empty one if we may not read it, or if it is yet to be made."""
         if "/".join(path.split("/")[-2:]) in coming:
             return {}
         try:
@@ -87,11 +87,11 @@ def ask(
 
 
 def _unread(path: str, verb: str = "") -> str:
-    """Return what could not be read, and the right that is missing.
+    """Return the unread object and the missing right, in words.
 
     Args:
-        path: of the API.
-        verb: of the right; by default the one that reads the path.
+        path: path in the API.
+        verb: verb of the right; by default the verb that reads the path.
     """
     parts = path.removeprefix("/api/v1/").split("/") if path.startswith("/api/v1/") else path.split("/")[4:]
     if not parts:
@@ -105,10 +105,12 @@ def _unread(path: str, verb: str = "") -> str:
 
 
 def _namespace(cluster: Cluster, home: str) -> dict[str, Any] | None:
-    """Return the namespace, None if there is none, and an empty object if we may not know.
+    """Return the namespace, None if there is none, and an empty object if we may not read it.
+
+    This is the first request to the API.
 
     Raises:
-        NotKubernetes: the answer is not that of a Kubernetes API: this is the first question to it.
+        NotKubernetes: the answer is not from a Kubernetes API.
         ApiRefused: any other error.
     """
     try:
@@ -154,7 +156,7 @@ def _limits(look: Look, job: Mapping[str, Any], namespace: str) -> Findings:
 
 
 def _security(there: Mapping[str, Any], job: Mapping[str, Any], namespace: str) -> Iterator[str]:
-    """Our pods keep to the strictest level but for one thing: a folder of the node."""
+    """Yield the mistakes against the namespace's level: our pods keep the strictest, except for folders of the node."""
     level = (there.get("metadata", {}).get("labels") or {}).get(_LEVEL, "privileged")
     folders = _each(
         volume["hostPath"]["path"]
@@ -184,7 +186,7 @@ def _objects(look: Look, job: Mapping[str, Any], namespace: str) -> Iterator[str
 
 
 def _volumes(look: Look, job: Mapping[str, Any], namespace: str) -> Findings:
-    """Look at the volume claims of the pods, and at the storage classes of those that have no volume yet."""
+    """Check the volume claims of the pods, and the storage classes of claims without a volume."""
     home, found = f"/api/v1/namespaces/{namespace}", Findings()
     pods: dict[str, int] = {}
     for task in job["spec"]["tasks"]:
@@ -240,7 +242,7 @@ def _secrets(look: Look, job: Mapping[str, Any], namespace: str) -> Findings:
 
 
 def _variables(look: Look, pod: Mapping[str, Any], namespace: str) -> Findings:
-    """Look at the Secrets that give a pod its environment, and whether S3 will know the pod."""
+    """Check the Secrets of a pod's environment, and its credentials for S3."""
     found, home = Findings(), f"/api/v1/namespaces/{namespace}"
     container = pod["containers"][0]
     names = [entry["secretRef"]["name"] for entry in container.get("envFrom", []) if "secretRef" in entry]
@@ -279,20 +281,20 @@ def _variables(look: Look, pod: Mapping[str, Any], namespace: str) -> Findings:
 
 
 def _web_identity(look: Look, pod: Mapping[str, Any], home: str) -> bool:
-    """Whether the pod's service account stands for a role of the object store, or we may not know."""
+    """Return whether the pod's service account has a role in the object store, or we may not read that."""
     account = look(f"{home}/serviceaccounts/{pod.get('serviceAccountName', 'default')}")
     return account == {} or bool(set(((account or {}).get("metadata") or {}).get("annotations") or {}) & _ROLES)
 
 
 def _rivals(look: Look, job: Mapping[str, Any], namespace: str, release: str) -> Iterator[str]:
-    """Jobs that train into the same output: one of them may not have begun, so that nothing in the output shows it.
+    """Yield jobs that train into the same output; the output does not show a job that has not begun yet.
 
     A job of the same release is replaced by the new one, or is the same.
     """
     output = _output(job)
     if output is None:
         return
-    own = job["metadata"]["name"]  # of one that was submitted already
+    own = job["metadata"]["name"]  # if it was submitted already
     for other in (look(f"{JOBS}/namespaces/{namespace}/jobs") or {}).get("items", []):
         mine = release and (other["metadata"].get("labels") or {}).get(_RELEASE) == release
         if other["metadata"]["name"] != own and not mine and _output(other) == output and phase(other) in _ALIVE:
@@ -305,7 +307,7 @@ def _rivals(look: Look, job: Mapping[str, Any], namespace: str, release: str) ->
 
 
 def _output(job: Mapping[str, Any]) -> str | None:
-    """The output of a pretraining job, None of others."""
+    """Return the output of a pretraining job, None for other jobs."""
     for task in job["spec"]["tasks"]:
         words = task["template"]["spec"]["containers"][0].get("command", [])
         if AGENT in words and "--output" in words:
@@ -314,7 +316,7 @@ def _output(job: Mapping[str, Any]) -> str | None:
 
 
 def store_of(cluster: Cluster, job: Mapping[str, Any], namespace: str) -> StoreOfJob:
-    """Returns what the working pods' variables and Secrets say of their object store."""
+    """Return the settings of the object store in the variables and Secrets of the working pods."""
     container = job["spec"]["tasks"][-1]["template"]["spec"]["containers"][0]
     variables: dict[str, str] = {}
     complete = True
@@ -330,7 +332,7 @@ def store_of(cluster: Cluster, job: Mapping[str, Any], namespace: str) -> StoreO
 
 
 def _rehearse(cluster: Cluster, job: Mapping[str, Any], namespace: str, coming: Collection[str]) -> Findings:
-    """Lets the API check the job and one pod of every task, without keeping them."""
+    """Let the API check the job and one pod of every task, without keeping them."""
     try:
         cluster.create(f"{JOBS}/namespaces/{namespace}/jobs", job, dryRun="All")
     except ApiRefused as error:
@@ -353,7 +355,7 @@ def _rehearse(cluster: Cluster, job: Mapping[str, Any], namespace: str, coming: 
         try:
             cluster.create(path, pod, dryRun="All")
         except ApiRefused as error:
-            # Who may create jobs need not be allowed to create pods: that is no verdict on the pod.
+            # A user who may create jobs need not have the right to create pods: this says nothing about the pod.
             if error.status != 403 or "cannot create resource" not in error.message:
                 found.mistakes.append(_refusal(f"a pod of the role {task['name']}", error, namespace))
             else:

@@ -1,4 +1,4 @@
-"""The Kubernetes API, as far as jobs need it: plain JSON, short timeouts, failures in words."""
+"""The part of the Kubernetes API that jobs need: plain JSON, short timeouts, failures in words."""
 
 import json
 import logging
@@ -23,10 +23,10 @@ QUEUES = "/apis/scheduling.volcano.sh/v1beta1/queues"
 GROUPS = "/apis/scheduling.volcano.sh/v1beta1/namespaces"
 
 _TIMEOUT = (5, 30)  # seconds to connect, and between two pieces of an answer
-_BRIEF = (3, 6)  # the same, if the answer comes from a pod's node, which may be dead
-_QUIET = 60  # seconds without a word until a stream is opened again: its node may have gone
-_STATUS = {"message", "reason", "code", "status"}  # of an answer that does not name its kind
-_LONGEST_ANSWER = 200  # characters, of an answer in another form
+_BRIEF = (3, 6)  # the same for answers of a pod's node, which may be dead
+_QUIET = 60  # seconds of silence until a stream is opened again: its node may be gone
+_STATUS = {"message", "reason", "code", "status"}  # keys of an answer that does not name its kind
+_LONGEST_ANSWER = 200  # most characters of an answer in another form
 _HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
 
 
@@ -49,9 +49,9 @@ class ApiRefused(Exception):
     """The API answered with an error.
 
     Attributes:
-        status: of HTTP.
-        message: of the answer, in one line.
-        kubernetes: whether the answer has the form of one of the Kubernetes API.
+        status: status of HTTP.
+        message: message of the answer, in one line.
+        kubernetes: whether the answer has the form of the Kubernetes API.
     """
 
     def __init__(self, error: ApiException) -> None:
@@ -72,7 +72,7 @@ class ApiRefused(Exception):
 
 
 def open_client(file: str | None = None, context: str | None = None) -> tuple[Any, str | None]:
-    """Reads the kubeconfig, or inside a pod the service account.
+    """Read the kubeconfig, or inside a pod the service account.
 
     Args:
         file: the kubeconfig; None for the one that KUBECONFIG names, else ~/.kube/config.
@@ -82,7 +82,7 @@ def open_client(file: str | None = None, context: str | None = None) -> tuple[An
         The client, and the namespace that the kubeconfig's context names, if it does.
 
     Raises:
-        UserError: neither is there, or the kubeconfig cannot be read.
+        UserError: neither exists, or the kubeconfig cannot be read.
     """
     settings = client.Configuration()
     settings.retries = False
@@ -129,18 +129,18 @@ class Cluster:
         self._timeout = timeout
 
     def client(self) -> Any:
-        """The client of the kubernetes package."""
+        """Return the client of the kubernetes package."""
         if self._api is None:
             self._api, self._namespace = open_client()
         return self._api
 
     def namespace(self) -> str | None:
-        """The namespace that the kubeconfig's context names, if it does."""
+        """Return the namespace that the kubeconfig's context names, if it does."""
         self.client()
         return self._namespace
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
-        """Reads an object or a list."""
+        """Read an object or a list."""
         return self._object("GET", path, query)
 
     def get_with_date(self, path: str) -> tuple[dict[str, Any], str | None]:
@@ -149,7 +149,7 @@ class Cluster:
         return self._checked(answer), headers.get("Date")
 
     def find(self, path: str) -> dict[str, Any] | None:
-        """Reads an object; None where there is none."""
+        """Read an object; return None if there is none."""
         try:
             return self.get(path)
         except ApiRefused as error:
@@ -158,19 +158,19 @@ class Cluster:
             raise
 
     def create(self, path: str, body: Mapping[str, Any], **query: str) -> dict[str, Any]:
-        """Creates an object."""
+        """Create an object."""
         return self._object("POST", path, query, body)
 
     def foreign(self, error: ApiRefused) -> NotKubernetes:
-        """Returns the error for an answer that no Kubernetes API gives."""
+        """Return the error for an answer that does not come from a Kubernetes API."""
         return NotKubernetes(str(self.client().configuration.host), error.message)
 
     def delete(self, path: str, **query: str) -> None:
-        """Deletes an object."""
+        """Delete an object."""
         self._call("DELETE", path, query)
 
     def text(self, path: str, **query: str) -> bytes:
-        """Read a text that a node has, within seconds; reading raises urllib3's HTTPError."""
+        """Read a text from a node, within seconds; this raises urllib3's HTTPError."""
         response = self._call("GET", path, query, preload=False, timeout=_BRIEF)
         try:
             return bytes(response.read())
@@ -179,7 +179,7 @@ class Cluster:
 
     @contextmanager
     def stream(self, path: str, **query: str) -> Iterator[Any]:
-        """Opens an endless answer, read as it comes; reading raises urllib3's HTTPError."""
+        """Open an endless answer and read it as it comes; reading raises urllib3's HTTPError."""
         response = self._call("GET", path, query, preload=False, timeout=(_TIMEOUT[0], _QUIET))
         try:
             yield response
@@ -210,7 +210,7 @@ class Cluster:
     ) -> Any:
         api = self.client()
         logging.getLogger("urllib3").setLevel(logging.ERROR)
-        # Whoever wrote a kubeconfig without a certificate knows it.
+        # A kubeconfig without a certificate is its author's decision.
         warnings.filterwarnings("ignore", category=HTTPWarning)
         # The kubernetes package reads the headers of an error by an old method.
         warnings.filterwarnings("ignore", message=r"HTTPResponse\.getheader")
@@ -242,7 +242,7 @@ class Cluster:
 
 
 def patiently(call: Callable[[], Found], seconds: float = 60.0, pause: float = 2.0) -> Found:
-    """Calls until the API server answers; the last failure is raised when it has been silent for so long."""
+    """Call until the API server answers; raise the last failure after `seconds` of silence."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -254,7 +254,7 @@ def patiently(call: Callable[[], Found], seconds: float = 60.0, pause: float = 2
 
 
 def reason(error: BaseException) -> str:
-    """The innermost cause of a failed request, without addresses of objects."""
+    """Return the innermost cause of a failed request, without addresses of objects."""
     inner = getattr(error, "reason", None)
     if isinstance(inner, BaseException):
         return reason(inner)

@@ -1,4 +1,4 @@
-"""Why a container or a pod has ended, in words. Pure."""
+"""The reasons for the end of a container or a pod, in words. Pure."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,8 @@ from torchx.specs import ReplicaState
 
 from hardviews.launch.kubernetes.observed import Object, Replica, Surroundings, one_line
 
-_SIGNALLED = 128  # exit codes above it: by the signal that many higher
-_SHOWN = 5  # lines of a log that stand for it, if the container has left no message
+_SIGNALLED = 128  # a higher exit code is an end by the signal with the difference as its number
+_SHOWN = 5  # number of lines of the log that are shown if the container has left no message
 
 _REASONS = {
     "Evicted": "was evicted by its node",
@@ -20,7 +20,7 @@ _REASONS = {
     "UnexpectedAdmissionError": "was refused by its node",
     "NodeAffinity": "was refused by its node, whose labels have changed",
 }
-"""Reasons of a pod that has failed as a whole; `OutOfcpu` and the like are matched by their beginning."""
+"""Reasons of a pod that has failed as a whole; `OutOfcpu` and similar ones are matched by their beginning."""
 
 _DISRUPTIONS = {
     "PreemptionByScheduler": "is preempted: another job of a higher priority needs its room",
@@ -33,7 +33,7 @@ _DISRUPTIONS = {
 
 
 def ending(replica: Replica, lines: int = _SHOWN) -> str:
-    """Say why a replica's container or pod ended, with the last lines that it wrote."""
+    """Return why a replica's container or pod ended, with the last lines of its log."""
     status = replica.pod.get("status", {})
     if reason := status.get("reason"):
         return _pod_ending(replica, str(reason), one_line(status.get("message", "")))
@@ -50,7 +50,7 @@ def ending(replica: Replica, lines: int = _SHOWN) -> str:
 
 
 def disruption(replica: Replica) -> str:
-    """Say who takes a replica's pod away; empty if nobody does."""
+    """Return why a replica's pod is being removed; empty if it is not."""
     target = replica.condition("DisruptionTarget")
     if target.get("status") != "True":
         return ""
@@ -69,7 +69,7 @@ def _pod_ending(replica: Replica, reason: str, why: str) -> str:
 
 
 def remedy(why: str) -> str:
-    """What helps against an eviction, with a space before it; empty if nothing is known."""
+    """Return a remedy against an eviction, with a space before it; empty if there is none."""
     if "EmptyDir volume" in why and "dshm" in why:
         return " Give more shared memory: --shm, which is part of --memMB."
     if "EmptyDir volume" in why or "ephemeral-storage" in why or "ephemeral local storage" in why:
@@ -80,7 +80,7 @@ def remedy(why: str) -> str:
 
 
 def past_evictions(replicas: Sequence[Replica], seen: Surroundings) -> str:
-    """Say which pods were evicted of late, and are there again; empty if none."""
+    """Return a sentence about pods that were evicted recently and run again; empty if there are none."""
     for replica in replicas:
         if replica.state == ReplicaState.FAILED:
             continue
@@ -92,5 +92,5 @@ def past_evictions(replicas: Sequence[Replica], seen: Surroundings) -> str:
 
 
 def _of(event: Object, replica: Replica) -> bool:
-    """Whether an event is about this very pod, not one of the same name before it."""
+    """Return whether an event is about this pod, not about an earlier one of the same name."""
     return bool(event["involvedObject"].get("uid") == replica.pod["metadata"].get("uid", ""))

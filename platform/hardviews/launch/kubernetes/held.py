@@ -1,4 +1,4 @@
-"""Whether a job still waits for things that other jobs make, and for which. Pure."""
+"""The things of other jobs that a job still waits for. Pure."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from hardviews.launch.kubernetes.observed import Object, Replica
 
 
 def held(job: Object, there: Sequence[Replica]) -> str:
-    """Say what a job waits for before it gets its working pods; empty if it does not wait."""
+    """Return a sentence about the things that a job waits for before its working pods; empty if there are none."""
     _, head = coordinator(job, there)
     if head is None or head.state != ReplicaState.RUNNING or head.container.get("ready") or len(there) > 1:
         return ""

@@ -9,7 +9,7 @@ from hardviews.launch.kubernetes.observed import Object, number, role_name
 from hardviews.launch.kubernetes.room import amount
 
 _OPTIONS = {"cpu": "--cpu", "memory": "--memMB", "nvidia.com/gpu": "--gpu", "pods": "-j", "count/pods": "-j"}
-HEAD = "coordinator"  # role whose pod nobody sizes
+HEAD = "coordinator"  # role whose pod has a fixed size
 _JOBS = "count/jobs.batch.volcano.sh"
 
 
@@ -19,7 +19,7 @@ def compare_quota(quota: Object, job: Object, namespace: str) -> Findings:
     Args:
         quota: the ResourceQuota.
         job: the manifest of the job.
-        namespace: of both.
+        namespace: namespace of both.
     """
     name, spec = quota["metadata"]["name"], quota.get("spec") or {}
     what = f"The quota {name} of the namespace {namespace}"
@@ -102,7 +102,7 @@ def _compare(what: str, allowed: Mapping[str, Any], used: Mapping[str, Any], job
 
 
 def total(job: Object, count: str) -> dict[str, float]:
-    """Return the amounts of a job by the names that a quota has for them.
+    """Return the amounts of a job by their names in a quota.
 
     Args:
         job: the manifest.

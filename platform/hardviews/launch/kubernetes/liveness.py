@@ -1,4 +1,4 @@
-"""Whether a job trains, from the lines that its own processes print about it. Pure."""
+"""Decides whether a job trains, by the lines that its own processes print about it. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from hardviews.elastic.standing import EVERY, Standing
 from hardviews.launch.component import HEADS
 from hardviews.launch.kubernetes.observed import Object, Replica, Surroundings, names, role_name, seconds
 
-_STALE = 5 * EVERY  # seconds after which a line says nothing about now
-_STALLED = 120.0  # seconds without a new step that deserve a remark
-_FRESH = 15.0  # seconds since a step; an agent whose last one is older does not know whether it trains
+_STALE = 5 * EVERY  # seconds after which a line is out of date
+_STALLED = 120.0  # seconds without a new step after which there is a remark
+_FRESH = 15.0  # seconds since a step after which an agent is not sure whether it trains
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Liveness:
     """Whether a job trains, and the sentence about it.
 
     Attributes:
-        trains: None if nobody knows.
-        text: empty if there is nothing to say.
+        trains: whether it trains; None if unknown.
+        text: sentence about it; empty if there is nothing to report.
     """
 
     trains: bool | None = None
@@ -28,7 +28,7 @@ class Liveness:
 
 
 def coordinator(job: Object, there: Sequence[Replica]) -> tuple[bool, Replica | None]:
-    """Whether the job has a coordinator, and its pod if there is one."""
+    """Return whether the job has a coordinator, and its pod if there is one."""
     for task in job["spec"]["tasks"]:
         command = task["template"]["spec"]["containers"][0].get("command") or []
         if any(head in command for head in HEADS):
@@ -38,13 +38,13 @@ def coordinator(job: Object, there: Sequence[Replica]) -> tuple[bool, Replica | 
 
 
 def liveness(job: Object, there: Sequence[Replica], lost: Sequence[Replica], seen: Surroundings) -> Liveness:
-    """Say whether a job trains.
+    """Return whether a job trains.
 
     Args:
         job: Volcano's object.
         there: its pods.
-        lost: those of them that cannot be reached.
-        seen: has the lines.
+        lost: pods among them that cannot be reached.
+        seen: surroundings with the lines.
     """
     has, head = coordinator(job, there)
     if not has:
@@ -58,11 +58,11 @@ def liveness(job: Object, there: Sequence[Replica], lost: Sequence[Replica], see
 
 
 Said = tuple[float, Standing]
-"""Seconds from a line to now, and the line."""
+"""Age of a line in seconds, and the line."""
 
 
 def _lines(replica: Replica, seen: Surroundings) -> list[Said]:
-    """The lines of a pod about the job, oldest first; none if the last one is old."""
+    """Return the lines of a pod about the job, oldest first; none if the last one is old."""
     found = []
     for when, text in seen.logs.get(replica.name, ()):
         standing = Standing.parse(text)
@@ -107,7 +107,7 @@ def _begins(standing: Standing) -> str:
 def _by_agents(
     agents: Sequence[Replica], said: Sequence[Said], lost: Sequence[Replica], seen: Surroundings
 ) -> Liveness:
-    """What the agents say, each of its own node, while the coordinator is away."""
+    """Return the result from the lines of the agents, each about its own node, while the coordinator is away."""
     if not agents:
         return Liveness(False, "Nothing trains: no trainer runs.")
     alone = [(age, standing) for age, standing in said if standing.alone]

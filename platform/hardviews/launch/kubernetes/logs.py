@@ -10,11 +10,11 @@ from urllib3.exceptions import HTTPError
 
 from hardviews.launch.kubernetes.cluster import ApiRefused, Cluster, Silent, patiently, reason
 
-_PAUSE = 1.0  # seconds between two looks at a pod that has nothing to say
-_SLACK = 10  # seconds of log that are read twice rather than missed; clocks of nodes differ
+_PAUSE = 1.0  # seconds between two looks at a pod without new lines
+_SLACK = 10  # seconds of log that are read twice, so that none is missed: clocks of nodes differ
 
 Line = tuple[str, str]
-"""When a line was written, comparable, and the line."""
+"""Time of a line in a comparable form, and the line."""
 
 
 def lines(
@@ -25,21 +25,21 @@ def lines(
     over: Callable[[], bool],
     since: datetime | None = None,
 ) -> Iterator[str]:
-    """Yields the lines of a pod's log, each with its line break.
+    """Yield the lines of a pod's log, each with its line break.
 
     Args:
         cluster: the cluster.
-        namespace: of the pod.
-        pod: its name; a pod that is replaced has the same.
+        namespace: namespace of the pod.
+        pod: name of the pod, also of a replacement.
         follow: wait for further lines until the job is over.
-        over: whether it is.
-        since: leave out what was written before.
+        over: returns whether the job is over.
+        since: leave out earlier lines.
     """
     path = f"/api/v1/namespaces/{namespace}/pods/{pod}"
     last = _comparable(since.astimezone(UTC).isoformat()) if since else ""
     restarts, uid = 0, ""
     while True:
-        ended = patiently(over)  # asked first: what is read below is then all there is
+        ended = patiently(over)  # asked first: then the lines below are complete
         there = patiently(lambda: cluster.find(path))
         container = ((there or {}).get("status", {}).get("containerStatuses") or [{}])[0]
         if there is not None and container.get("containerID"):
@@ -58,7 +58,7 @@ def lines(
             except (HTTPError, Silent) as error:
                 if not follow:
                     raise Silent(f"The log of {pod} broke off ({reason(error)}). Ask for it again.") from error
-                # The stream broke, or nobody spoke for a while; the next look tells whether there is more.
+                # The stream broke, or was silent for a while; the next look shows whether there is more.
         if not follow or ended:
             return
         time.sleep(_PAUSE)
@@ -86,7 +86,7 @@ def _split(response: Any) -> Iterator[Line]:
 
 
 def dated(written: Iterable[bytes]) -> Iterator[Line]:
-    """Splits lines into time and text; what has no time is a remark of the kubelet and none of the container."""
+    """Split lines into time and text; a line without a time comes from the kubelet, not from the container."""
     for line in written:
         when, _, text = line.decode("utf-8", "replace").partition(" ")
         if time_of := _comparable(when):
@@ -94,6 +94,6 @@ def dated(written: Iterable[bytes]) -> Iterator[Line]:
 
 
 def _comparable(when: str) -> str:
-    """A UTC time with nine decimals, for servers leave out zeros at the end; empty where it is none."""
+    """Return a UTC time with nine decimals, because servers leave out final zeros; empty if it is not a time."""
     match = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?", when)
     return f"{match[1]}.{(match[2] or '').ljust(9, '0')}" if match else ""

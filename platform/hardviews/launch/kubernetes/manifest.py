@@ -1,8 +1,8 @@
-"""A job as Volcano runs it: a pure function of TorchX's manifest, the application and the options.
+"""A job for Volcano: a pure function of TorchX's manifest, the application and the options.
 
-What TorchX builds is kept where it is right (names, labels, commands, mounts) and changed where elastic jobs need
-something else: trainers are one task of which any `min` pods suffice, pods are restricted, each failure has its
-consequence. See docs/cluster.md for the reasons seen from outside.
+TorchX's names, labels, commands and mounts are kept. Elastic jobs need some changes: trainers are one task of which any
+`min` pods suffice, pods are restricted, and each failure has its consequence. docs/cluster.md has the reasons from a
+user's side.
 """
 
 from collections.abc import Mapping
@@ -28,17 +28,17 @@ SCRATCH = "/scratch"
 """The folder that processes may write to, besides /tmp: home, cache, working directory."""
 
 USER = 10001
-RESTARTS = 1000  # of the whole job, each the answer to a crash of the coordinator; 0 would become 3
-TRIES = 3  # of a job without a coordinator
+RESTARTS = 1000  # most restarts of the whole job, each after a crash of the coordinator; 0 would become 3
+TRIES = 3  # attempts of a job without a coordinator
 FAILED_FOR_GOOD = 3  # exit code of the coordinator
-MISTAKE = 2  # exit code of every process that a user's mistake ends
-ANSWER = 30  # seconds beyond the grace period until a process is killed
+MISTAKE = 2  # exit code of every process that ends by a user's mistake
+ANSWER = 30  # seconds after the grace period until a process is killed
 
 GPU_RESOURCE = "hardviews/gpu-resource"
 """Annotation of pods: the name under which nodes offer their GPUs, if it is not NVIDIA's."""
 
 _PREEMPTABLE = "volcano.sh/preemptable"
-_PRIORITY = "volcano.sh/task-priority"  # among the pods of one job; it needs no PriorityClass
+_PRIORITY = "volcano.sh/task-priority"  # priority among the pods of one job; it needs no PriorityClass
 
 SERVICE: Mapping[str, Any] = {
     "apiVersion": "v1",
@@ -51,13 +51,13 @@ SERVICE: Mapping[str, Any] = {
         "ports": [{"name": "rendezvous", "port": PORT}],
     },
 }
-"""Gives the pods of all jobs in a namespace their names.
+"""Service that gives the pods of all jobs in a namespace their names.
 
-Volcano makes a Service for every job, but deletes it when it restarts a pod or the job after a policy's timeout, and
-1.14 does not make it again: whoever starts after that would never find the coordinator.
+Volcano makes a Service for every job, but deletes it when it restarts a pod or the job after a policy's timeout.
+Version 1.14 does not make it again, and pods that start later would never find the coordinator.
 """
 
-_COORDINATOR_LIMIT = 512  # MB; it asks for far less
+_COORDINATOR_LIMIT = 512  # MB; it requests far less
 
 _PROBE: Mapping[str, Any] = {
     "httpGet": {"path": "/status", "port": PORT},
@@ -66,26 +66,26 @@ _PROBE: Mapping[str, Any] = {
     "timeoutSeconds": 10,
     "failureThreshold": 12,
 }
-"""Ends a coordinator that hangs: training goes on without it, but no trainer can join or be replaced.
+"""Probe that ends a coordinator that hangs: training goes on without it, but no trainer can join or be replaced.
 
-It gets three minutes, because its end restarts the job; a busy node or a slow network passes by itself.
+It gets three minutes, because its end restarts the job, while a busy node or a slow network recovers by itself.
 """
 
 _LOOK = 5  # seconds between two looks whether a coordinator that is held back listens
-_LATE = 60  # seconds beyond its waiting in which it must listen
+_LATE = 60  # seconds after its wait in which it must begin to listen
 
-# A pod that is deleted, drained or preempted fails before it goes, and one in its place runs a moment later: then
-# the action is called off. It is for pods that stay failed, which Volcano would never replace; and for a coordinator
-# whose node is gone and which finds no room, as when trainers of this very job fill the other nodes. A job that is
-# restarted gets its least number of pods placed together, the coordinator first. (With PodEvicted, the event of a
-# deletion, Volcano would not make a deleted coordinator anew until the time is over.)
+# A pod that is deleted, drained or preempted fails before it goes, and its replacement runs a moment later. Then the
+# action is cancelled. The action is for pods that stay failed, which Volcano would never replace. It is also for a
+# coordinator whose node is gone and which finds no room, for example because trainers of this job fill the other nodes.
+# A restarted job gets its least number of pods placed together, the coordinator first. With PodEvicted, the event of a
+# deletion, Volcano would not replace a deleted coordinator until the time is over.
 _PATIENCE = "60s"
 _COORDINATOR_POLICIES = [
     {"exitCode": FAILED_FOR_GOOD, "action": "TerminateJob"},
     {"event": "TaskCompleted", "action": "CompleteJob"},
     {"event": "PodFailed", "action": "RestartJob", "timeout": _PATIENCE},
 ]
-# The kubelet restarts containers; this is for a trainer that its node has evicted for want of memory or disk.
+# The kubelet restarts containers; this is for a trainer that its node has evicted for lack of memory or disk.
 _TRAINER_POLICIES = [{"event": "PodFailed", "action": "RestartPod", "timeout": _PATIENCE}]
 _SINGLE_POLICIES = [
     {"exitCode": MISTAKE, "action": "TerminateJob"},
@@ -95,12 +95,12 @@ _SINGLE_POLICIES = [
 
 
 def refine(manifest: Mapping[str, Any], app: AppDef, site: PodOptions, open_metrics: bool = False) -> dict[str, Any]:
-    """Makes the job out of TorchX's manifest.
+    """Make the job out of TorchX's manifest.
 
     Args:
         manifest: as `KubernetesScheduler` builds it, serialised (plain dictionaries and lists); it is not changed.
-        app: what was submitted.
-        site: the scheduler's run options; what a role says in its metadata is added to them.
+        app: application that was submitted.
+        site: the scheduler's run options; the options in a role's metadata are added to them.
         open_metrics: whether pods of other jobs reach the coordinator, as Prometheus does to read its metrics.
 
     Raises:
@@ -122,7 +122,7 @@ def refine(manifest: Mapping[str, Any], app: AppDef, site: PodOptions, open_metr
             task |= {"name": role.name, "replicas": role.num_replicas, "minAvailable": role.min_replicas}
             task["policies"] = _TRAINER_POLICIES
             if held:
-                # Volcano makes its pods once the coordinator is ready: once the things that it waits for are there.
+                # Volcano makes its pods once the coordinator is ready, so once the awaited things exist.
                 task["dependsOn"] = {"name": [tasks[0]["name"]]}
         elif part is not None and len(app.roles) == 1:
             task["policies"] = _SINGLE_POLICIES
@@ -135,13 +135,13 @@ def refine(manifest: Mapping[str, Any], app: AppDef, site: PodOptions, open_metr
     if open_metrics:
         plugins = spec["plugins"]
         spec["plugins"] = {**plugins, "svc": [*plugins["svc"], "--disable-network-policy"]}
-    # A gang whose pods do not exist yet would keep the coordinator from being placed.
+    # The coordinator would not be placed if the pods of its gang do not exist yet.
     spec["minAvailable"] = 1 if held else sum(task["minAvailable"] for task in tasks)
     if any(module(role) in HEADS for role in app.roles):
         spec["maxRetry"] = RESTARTS
     elif len(app.roles) == 1 and module(app.roles[0]) is not None:
         spec["maxRetry"] = TRIES
-    whole = options[-1]  # a job's own settings are on its working role, the last one
+    whole = options[-1]  # a job's own settings are in its working role, the last one
     if whole.ttl is not None:
         spec["ttlSecondsAfterFinished"] = whole.ttl
     if whole.priority_class is not None:
@@ -160,13 +160,14 @@ def _template(
     metadata = dict(template["metadata"])
     labels = dict(metadata["labels"]) | dict(options.labels)
     if part == AGENT:
-        del labels[LABEL_REPLICA_ID]  # the pods of one task differ in nothing but their names
+        del labels[LABEL_REPLICA_ID]  # the pods of one task differ only in their names
     if part is not None:
         labels[_PREEMPTABLE] = "false" if part in HEADS else "true"
     metadata["labels"] = labels
     ours = {GPU_RESOURCE: options.gpus} if role.resource.gpu > 0 and options.gpus != GPU else {}
     if part in HEADS:
-        # Volcano's default for a pod is its PriorityClass, else 1: of the pods that wait, it is placed first.
+        # Volcano's default for a pod is its PriorityClass, else 1. So the coordinator is the first waiting pod to be
+        # placed.
         ours[_PRIORITY] = "2147483647"
     if options.annotations or ours:
         metadata["annotations"] = {**(metadata.get("annotations") or {}), **options.annotations, **ours}
@@ -206,7 +207,8 @@ def _template(
         *({"name": key, "value": value} for key, value in places.items() if key not in said),
     ]
     if part not in (None, *HEADS):
-        # For the tags of the run: nothing else in a pod knows its image, and TorchX's name of the job has no namespace.
+        # For the tags of the run: a pod has no other source for its image, and TorchX's name of the job has no
+        # namespace.
         namespace = {"name": NAMESPACE, "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}
         image = {"name": IMAGE.variable, "value": role.image}
         bound = {"name": "HARDVIEWS_CACHE_BYTES", "value": str(cache_room((options.scratch or 0) * 10**6))}
@@ -214,7 +216,7 @@ def _template(
         if cache_disk(role, options) is not None and bound["name"] not in said:
             container["env"].append(bound)
     if options.host_network is True and part == AGENT:
-        # A pod has its node's host name then, by which the coordinator could not tell two trainers of a node apart.
+        # A pod then has the host name of its node, so the coordinator could not distinguish two trainers of a node.
         container["env"].append({"name": NODE_VARIABLE, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}})
     if part is not None:
         container["workingDir"] = SCRATCH
@@ -260,7 +262,7 @@ def _template(
 
 
 def _placement(options: PodOptions, labels: Mapping[str, str]) -> dict[str, Any]:
-    """Says where working pods belong. The coordinator is small, and goes to any node that it may use."""
+    """Return the placement of working pods; the coordinator is small, and may use any node."""
     found: dict[str, Any] = {}
     if options.affinity:
         found["affinity"] = affinity.read(options.affinity)
@@ -279,24 +281,23 @@ def _placement(options: PodOptions, labels: Mapping[str, str]) -> dict[str, Any]
 
 
 def _startup(role: Role) -> dict[str, Any]:
-    """Make the probe of a coordinator that is held back: it is ready, and has a liveness, once it listens."""
+    """Return the probe of a coordinator that is held back: readiness and liveness begin once it listens."""
     seconds = int(role.args[role.args.index("--wait") + 1])
     look = {"httpGet": dict(_PROBE["httpGet"]), "periodSeconds": _LOOK, "timeoutSeconds": _PROBE["timeoutSeconds"]}
     return {**look, "failureThreshold": -(-(seconds + _LATE) // _LOOK)}
 
 
 def cache_disk(role: Role, options: PodOptions) -> int | None:
-    """Returns the size in MB of the local disk if the cache of shards lies there; None without a limit."""
+    """Return the size in MB of the local disk if the cache of shards lies there; None without a limit."""
     mounted = any(mount.dst_path == SCRATCH for mount in role.mounts)
     return None if mounted or "HARDVIEWS_CACHE" in role.env else options.scratch
 
 
 def _resources(resource: Resource, options: PodOptions, head: bool) -> dict[str, dict[str, str]]:
-    """What is asked for is what is given: TorchX's own requests are 100m and 1 GB lower, down to nothing.
+    """Return requests that equal the resource: TorchX's own requests are 100m and 1 GB lower, down to nothing.
 
-    A process that asks for a part of a core may use a whole one while nobody else does, to start quickly. A
-    component that says nothing of resources gets what the namespace's defaults are. A coordinator has more memory than
-    it asks for, and no devices.
+    A process that requests a part of a core may use a whole free one, to start quickly. A component without resources
+    gets the defaults of the namespace. A coordinator's limit of memory is above its request, and it has no devices.
     """
     requests: dict[str, str] = {}
     limits: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""What is wrong with a job, found before any cluster is asked."""
+"""The mistakes in a job that are found without a cluster."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -14,18 +14,18 @@ from hardviews.launch.pod_options import PodOptions
 from hardviews.launch.site import TRACKING
 
 _PLACES = ("--data", "--output", "--run", "--out", "--source")
-_MADE = {"digits", "photographs"}  # sources that are no folders: hardviews.data.pack_command
+_MADE = {"digits", "photographs"}  # sources that are not folders: hardviews.data.pack_command
 _HERE = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
 _CONFIDENTIAL = ("SECRET", "PASSWORD", "PASSWD", "TOKEN", "ACCESS_KEY", "API_KEY", "PRIVATE_KEY")
 
 
 def validate(app: AppDef, options: PodOptions, submitter: Submitter = TORCHX) -> list[str]:
-    """Lists the mistakes in a job that no cluster need be asked for, each with its remedy.
+    """List the mistakes in a job that are found without a cluster, each with its remedy.
 
     Args:
         app: the job.
-        options: the site's; what the roles say is added to them.
-        submitter: tool that submits it.
+        options: options of the site; the roles' options are added to them.
+        submitter: tool that submits the job.
     """
     found: list[str] = []
     for role in app.roles:
@@ -62,7 +62,7 @@ def _name(role: Role) -> Iterator[str]:
 def _amounts(role: Role, options: PodOptions) -> Iterator[str]:
     resource = role.resource
     if module(role) is None and resource.cpu < 0 and resource.memMB < 0:
-        return  # a component that says nothing of resources
+        return  # a component without resources
     if resource.cpu <= 0:
         yield f"The role {role.name} asks for {resource.cpu} CPU. Give at least one core: --cpu 1."
     if resource.memMB <= 0:
@@ -132,7 +132,7 @@ def _signed(text: str) -> bool:
 
 
 def _places(role: Role) -> Iterator[str]:
-    """Folders that only a pod itself would see."""
+    """Yield folders that only a pod itself would see."""
     mounted = [mount.dst_path for mount in role.mounts]
     for flag, value in _arguments(role.args):
         if (flag == "--source" and value in _MADE) or value.startswith("<"):
@@ -162,7 +162,7 @@ def _arguments(args: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _servers(role: Role) -> Iterator[str]:
-    """Addresses that mean another machine inside a pod than where they were written."""
+    """Yield addresses that mean another machine inside a pod than outside."""
     for name in (TRACKING.variable, "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
         value = role.env.get(name, "")
         if not value or value.startswith("<"):
@@ -191,7 +191,7 @@ def _length(app: AppDef, digits: int) -> Iterator[str]:
 
 
 def unknown_options(where: str, given: Iterable[str], known: Collection[str]) -> list[str]:
-    """Names run options that the scheduler does not have; TorchX 0.7.0 would drop them."""
+    """Return sentences about options that the scheduler does not have; TorchX 0.7.0 would drop them."""
     return [
         f"{where}{name} is no run option of this scheduler.{did_you_mean(name, known)} Choose from "
         f"{', '.join(sorted(known))}."

@@ -14,13 +14,13 @@ _PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure")
 
 
 def unreachable(there: Sequence[Replica], seen: Surroundings) -> list[Replica]:
-    """The replicas whose pods were on nodes that do not answer."""
+    """Return the replicas whose pods were on nodes that do not answer."""
     dead = {str(node["metadata"]["name"]) for node in seen.nodes if _not_ready(node)} | seen.missing
     return [replica for replica in there if replica.node in dead or replica.name in seen.silent]
 
 
 def troubles(there: Sequence[Replica], seen: Surroundings) -> list[str]:
-    """Say which nodes of the job's pods do not work, one sentence for each."""
+    """Return one sentence for each node of the job's pods that does not work."""
     found = []
     by_node: dict[str, list[Replica]] = {}
     for replica in there:
@@ -55,7 +55,7 @@ def _pods(replicas: Sequence[Replica]) -> str:
 
 
 def _not_ready(node: Object) -> Object | None:
-    """The node's condition Ready, unless it is ready."""
+    """Return the node's condition Ready, unless it is ready."""
     for condition in node.get("status", {}).get("conditions") or []:
         if condition.get("type") == "Ready":
             return None if condition.get("status") == "True" else dict(condition)
@@ -68,7 +68,7 @@ def _status(node: Object, kind: str) -> str:
 
 
 def _reported_lost(replica: Replica) -> bool:
-    """Whether the control plane has marked a running pod as not ready, as it does when its node is silent."""
+    """Return whether the control plane has marked a running pod as not ready, because its node is silent."""
     ready = replica.condition("Ready")
     running = bool(replica.container.get("state", {}).get("running"))
     return (

@@ -1,4 +1,4 @@
-"""The objects that a job consists of, as the API shows them."""
+"""The objects of a job in the API."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,18 +32,18 @@ Object = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What is said and known around a job, as far as we may see it.
+    """The surroundings of a job, as far as we may read them.
 
     Attributes:
-        events: about the job, its pod group and its pods.
-        nodes: of the cluster, or those that hold the job's pods.
-        queue: the job's.
-        group: the job's pod group.
-        logs: the last lines of some pods, oldest first, by the pod's name; each with its time.
+        events: events of the job, its pod group and its pods.
+        nodes: nodes of the cluster, or only the nodes of the job's pods.
+        queue: queue of the job.
+        group: pod group of the job.
+        logs: last lines of some pods, oldest first, by the pod's name; each with its time.
         silent: pods whose node did not answer when their log was read.
         missing: nodes that hold pods of the job and do not exist any more.
-        hidden: kinds of objects that we may not read, as a role names them.
-        now: the time of the look.
+        hidden: kinds of objects that we may not read, by their names in a role.
+        now: time of the look.
     """
 
     events: Sequence[Object] = ()
@@ -57,7 +57,7 @@ class Surroundings:
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def since(self, when: Any) -> str:
-        """How long ago a time is, as "for 95 s"; empty if the time cannot be read."""
+        """Return the age of a time in the form "for 95 s"; empty if the time cannot be read."""
         began = seconds(when)
         if began is None:
             return ""
@@ -67,7 +67,7 @@ class Surroundings:
         return f"for {past // 60} min" if past < 7200 else f"for {past // 3600} h"
 
     def about(self, name: str) -> list[Object]:
-        """The events about one object, newest first."""
+        """Return the events about one object, newest first."""
         return [event for event in latest(self.events) if event.get("involvedObject", {}).get("name") == name]
 
 
@@ -81,7 +81,7 @@ class Replica:
 
     @property
     def container(self) -> Object:
-        """The status of the container that runs our command; a mesh may have put others beside it."""
+        """Status of the container that runs our command; a mesh may have added others."""
         statuses = self.pod.get("status", {}).get("containerStatuses") or [{}]
         ours = self.pod["spec"]["containers"][0].get("name")
         return dict(next((status for status in statuses if status.get("name") == ours), statuses[0]))
@@ -92,7 +92,7 @@ class Replica:
 
     @property
     def ended(self) -> Object:
-        """How the container ended, now or the last time; empty where it never has."""
+        """The last end of the container; empty if it has never ended."""
         for state in (self.container.get("state", {}), self.container.get("lastState", {})):
             if state.get("terminated"):
                 return dict(state["terminated"])
@@ -104,12 +104,12 @@ class Replica:
 
     @property
     def name(self) -> str:
-        """The name of its pod."""
+        """Name of its pod."""
         return str(self.pod["metadata"]["name"])
 
     @property
     def node(self) -> str:
-        """The node that its pod was given; empty if none."""
+        """Node of its pod; empty if there is none."""
         return str(self.pod.get("spec", {}).get("nodeName") or "")
 
     @property
@@ -123,7 +123,7 @@ class Replica:
         return self.state == ReplicaState.PENDING and not self.node and not self.leaving
 
     def condition(self, kind: str) -> Object:
-        """One of the pod's conditions; empty if it has none of that kind."""
+        """Return one of the pod's conditions; empty if it has none of that kind."""
         found = [c for c in self.pod.get("status", {}).get("conditions") or [] if c.get("type") == kind]
         return found[0] if found else {}
 
@@ -131,7 +131,7 @@ class Replica:
     def state(self) -> ReplicaState:
         status = self.pod.get("status", {})
         if status.get("phase") == "Running" and self.waiting:
-            return ReplicaState.PENDING  # between two tries of its container
+            return ReplicaState.PENDING  # between two attempts of its container
         return _PHASES.get(status.get("phase", "Pending"), ReplicaState.UNKNOWN)
 
     def __str__(self) -> str:
@@ -139,7 +139,7 @@ class Replica:
 
 
 def replicas(job: Object, pods: Sequence[Object]) -> list[Replica]:
-    """Sorts the pods of a job by role and number."""
+    """Sort the pods of a job by role and number."""
     order = [role_name(task) for task in job["spec"]["tasks"]]
     found = []
     for pod in pods:
@@ -150,35 +150,35 @@ def replicas(job: Object, pods: Sequence[Object]) -> list[Replica]:
 
 
 def phase(job: Object) -> str:
-    """The phase of a job; empty until Volcano has looked at it."""
+    """Return the phase of a job; empty until Volcano has looked at it."""
     return str(((job.get("status") or {}).get("state") or {}).get("phase", ""))
 
 
 def role_name(task: Object) -> str:
-    """The role whose pods a task has."""
+    """Return the role whose pods a task has."""
     labels = task["template"]["metadata"].get("labels", {})
     return str(labels.get(LABEL_ROLE_NAME, task["name"]))
 
 
 def number(text: str) -> float:
-    """Reads an amount as Kubernetes writes it, 250m or 2Gi; 0 where it is none."""
+    """Read an amount in the form of Kubernetes, 250m or 2Gi; return 0 if it is not an amount."""
     match = re.fullmatch(r"([\d.]+)([A-Za-z]*)", str(text))
     return float(match[1]) * _UNITS.get(match[2], 1) if match else 0.0
 
 
 def happened(event: Object) -> str:
-    """When an event was seen last."""
+    """Return the time of an event's last occurrence."""
     series = event.get("series") or {}
     return str(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
 def latest(events: Sequence[Object]) -> Iterator[Object]:
-    """The newest events first."""
+    """Yield events, the newest first."""
     return iter(sorted(events, key=happened, reverse=True))
 
 
 def seconds(when: Any) -> float | None:
-    """A time of the API in seconds since 1970; None if it is not one."""
+    """Return a time of the API in seconds since 1970; None if it is not one."""
     try:
         return datetime.fromisoformat(str(when)).timestamp()
     except ValueError:
@@ -186,7 +186,7 @@ def seconds(when: Any) -> float | None:
 
 
 def names(replicas: Sequence[Replica], most: int = 8) -> str:
-    """The replicas in words, the first of them if there are many."""
+    """Return the names of replicas in words; only the first ones if there are many."""
     shown = [str(replica) for replica in replicas[:most]]
     if len(replicas) > most:
         return f"{', '.join(shown)} and {len(replicas) - most} more"
@@ -194,7 +194,7 @@ def names(replicas: Sequence[Replica], most: int = 8) -> str:
 
 
 def paragraph(sentences: Iterable[str]) -> str:
-    """Join sentences; one that ends in a log's words gets its full stop."""
+    """Join sentences; a full stop is added to those that end in a line of a log."""
     found = [sentence for sentence in sentences if sentence]
     return " ".join(
         sentence if i == len(found) - 1 or sentence.endswith((".", "!", "?")) else f"{sentence}."
@@ -203,5 +203,5 @@ def paragraph(sentences: Iterable[str]) -> str:
 
 
 def one_line(text: str) -> str:
-    """Without line breaks."""
+    """Return a text without line breaks."""
     return " ".join(str(text).split())

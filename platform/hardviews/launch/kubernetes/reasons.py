@@ -1,4 +1,4 @@
-"""The scheduler's reasons against nodes, with what helps. Pure."""
+"""The scheduler's reasons against nodes, with remedies. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ _POD = re.compile(
 
 
 def explained(text: str, pending: Sequence[Replica], nodes: Sequence[Object] = ()) -> str:
-    """Return a reason of the scheduler's with its remedies; empty if the text holds none.
+    """Return a reason of the scheduler with its remedies; empty if the text does not hold one.
 
     Args:
-        text: of a pod's condition, an event or the pod group; often wrapped in remarks about the gang.
-        pending: the replicas that wait for a node.
-        nodes: of the cluster; the scheduler does not always name the taints.
+        text: text of a pod's condition, an event or the pod group; often inside remarks about the gang.
+        pending: replicas that wait for a node.
+        nodes: nodes of the cluster; the scheduler does not always name the taints.
     """
     text = one_line(text)
     if found := _NODES.search(text) or _POD.search(text):
@@ -31,7 +31,7 @@ def explained(text: str, pending: Sequence[Replica], nodes: Sequence[Object] = (
 
 
 def _remedies(reason: str, specs: Sequence[Object], nodes: Sequence[Object]) -> list[str]:
-    """What helps against each of the reasons in a sentence of the scheduler's."""
+    """Return a remedy for each of the reasons in a sentence of the scheduler."""
     found = []
     if keys := _taints(reason, specs, nodes):
         own = [key for key in keys if not key.startswith("node.kubernetes.io/")]
@@ -64,7 +64,7 @@ def _remedies(reason: str, specs: Sequence[Object], nodes: Sequence[Object]) -> 
 
 
 def _taints(reason: str, specs: Sequence[Object], nodes: Sequence[Object]) -> list[str]:
-    """The keys of the taints that keep pods away."""
+    """Return the keys of the taints that keep pods away."""
     if "taint" not in reason:
         return []
     if found := re.findall(r"taint(?:s)? ?\{([^}]*)\}", reason):

@@ -1,4 +1,4 @@
-"""Why pods of a job have no node: the queue's limit, a rule that no node satisfies, or no room now. Pure."""
+"""The reasons why pods of a job have no node: the queue's limit, a rule that no node satisfies, or no room. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -19,7 +19,7 @@ from hardviews.launch.kubernetes.reasons import explained
 
 
 def without_pods(job: Object, seen: Surroundings) -> str:
-    """Say why a job has no pods yet: its queue has not admitted it."""
+    """Return why a job has no pods yet: its queue has not admitted it."""
     queue = job["spec"].get("queue", "default")
     if closed := _closed(job, seen.queue):
         return f"The job waits: {closed}"
@@ -37,7 +37,7 @@ def without_pods(job: Object, seen: Surroundings) -> str:
 
 
 def needed_pods(job: Object, there: Sequence[Replica], seen: Surroundings) -> str:
-    """Say which pods that the job cannot do without have no node, and why; empty if all have one."""
+    """Return which necessary pods have no node, and why; empty if all have one."""
     pending = [replica for replica in there if replica.unplaced]
     if not pending or not (short := lacking(job, there)):
         return ""
@@ -55,7 +55,7 @@ def needed_pods(job: Object, there: Sequence[Replica], seen: Surroundings) -> st
 
 
 def optional_pods(job: Object, there: Sequence[Replica], seen: Surroundings) -> str:
-    """Say which trainers beyond the least number have no node, and why; empty if all have one."""
+    """Return which trainers above the least number have no node, and why; empty if all have one."""
     missing = _short(job, there)
     pending = [replica for replica in there if replica.unplaced and not missing.get(replica.role)]
     if not pending:
@@ -65,7 +65,7 @@ def optional_pods(job: Object, there: Sequence[Replica], seen: Surroundings) -> 
 
 
 def lacking(job: Object, there: Sequence[Replica]) -> dict[str, float]:
-    """The amounts that the pods which the job cannot do without, and which have no node yet, need together."""
+    """Return the total amounts for the job's necessary pods that have no node yet."""
     missing = _short(job, there)
     total: dict[str, float] = {}
     for task in job["spec"]["tasks"]:
@@ -78,7 +78,7 @@ def lacking(job: Object, there: Sequence[Replica]) -> dict[str, float]:
 
 
 def _short(job: Object, there: Sequence[Replica]) -> dict[str, int]:
-    """How many pods of every role are still to be given a node before the job can run."""
+    """Return the number of pods of every role that still need a node before the job can run."""
     least: dict[str, int] = {}
     for task in job["spec"]["tasks"]:
         least[role_name(task)] = least.get(role_name(task), 0) + _least(task)
@@ -101,7 +101,7 @@ def _why(job: Object, pending: Sequence[Replica], seen: Surroundings, wanted: Ma
             return f"{replica} asks for {large}."
     if full := _full(job, seen.queue, wanted):
         return full
-    # A gang's words ("pod group is not ready") say nothing of the reason.
+    # A gang's message ("pod group is not ready") does not contain the reason.
     for text in _scheduler_words(pending, seen):
         if reason := explained(text, pending, seen.nodes):
             return reason
@@ -113,13 +113,13 @@ def _why(job: Object, pending: Sequence[Replica], seen: Surroundings, wanted: Ma
 
 
 def _blind(seen: Surroundings) -> str:
-    """What we would know with more rights."""
+    """Return a sentence about the missing rights."""
     hidden = [kind for kind in ("queues", "nodes", "events") if kind in seen.hidden]
     return f" The right to read {' and '.join(hidden)} would show more." if hidden else ""
 
 
 def _scheduler_words(pending: Sequence[Replica], seen: Surroundings) -> Iterator[str]:
-    """The scheduler's messages about pods, then about their gang."""
+    """Yield the scheduler's messages about pods, then about their gang."""
     for replica in pending:
         scheduled = replica.condition("PodScheduled")
         if scheduled.get("status") == "False":
@@ -142,7 +142,7 @@ def _closed(job: Object, queue: Object | None) -> str:
 
 
 def _full(job: Object, queue: Object | None, wanted: Mapping[str, float]) -> str:
-    """Whether a queue's limit is what keeps pods waiting; its objects may not be ours to see."""
+    """Return a sentence if a queue's limit keeps pods waiting; we may lack the right to read the queue."""
     allowed = (queue or {}).get("spec", {}).get("capability") or {}
     used = (queue or {}).get("status", {}).get("allocated") or {}
     for name, limit in allowed.items():
@@ -159,12 +159,12 @@ def _full(job: Object, queue: Object | None, wanted: Mapping[str, float]) -> str
 
 
 def amount(name: str, quantity: float) -> str:
-    """An amount of a resource for people: memory and disks in MB."""
+    """Return an amount of a resource for people: memory and disks in MB."""
     return f"{quantity / 1e6:.10g} MB" if name in ("memory", "ephemeral-storage") else f"{quantity:.6g}"
 
 
 def _admission(why: str) -> str:
-    """The scheduler's words on why it does not admit a job, with their meaning."""
+    """Return the scheduler's reason for not admitting a job, with its meaning."""
     if "resource in cluster is overused" in why:
         return f"the cluster has no room for it ({why})."
     if "queue resource quota insufficient" in why:
@@ -178,7 +178,7 @@ def _wanted(pod: Object) -> dict[str, float]:
 
 
 def _too_large(requests: Mapping[str, str], nodes: Sequence[Object]) -> str:
-    """Name what no node has even when it is empty."""
+    """Return the requests that exceed even an empty node, in words."""
     for name, quantity in requests.items():
         most = max((number(node["status"]["allocatable"].get(name, "0")) for node in nodes), default=None)
         if most is not None and number(quantity) > most:

@@ -1,4 +1,4 @@
-"""TorchX's scheduler `kubernetes`, for jobs whose pods come and go."""
+"""TorchX's scheduler `kubernetes`, for jobs whose number of pods changes."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -39,9 +39,9 @@ _LOOK_AGAIN = 3.0  # seconds between two looks at the state of a job whose log i
 
 
 class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # torchx 0.7.0 ships no types
-    """TorchX's Kubernetes scheduler with what an elastic job needs.
+    """TorchX's Kubernetes scheduler with support of elastic jobs.
 
-    Names of jobs are `NAMESPACE:NAME`; `NAME` alone is looked for in the namespace that would be submitted to.
+    Names of jobs are `NAMESPACE:NAME`; `NAME` alone is looked for in the namespace for submissions.
     """
 
     def __init__(self, session_name: str, client: Any = None, docker_client: Any = None) -> None:
@@ -80,7 +80,7 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
     # Submission
 
     def examine(self, app: AppDef, cfg: Mapping[str, Any], online: bool, submitter: Submitter = TORCHX) -> Findings:
-        """Find what is wrong with a submission, asking the cluster only if `online`; see `checks.ask`."""
+        """Find the mistakes of a submission; ask the cluster only if `online` is set; see `checks.ask`."""
         found = Findings(validate(app, PodOptions.of_site(cfg), submitter))
         if isinstance(text := switch(cfg.get("open_metrics")), str):
             found.mistakes.append(not_a_switch("open_metrics", text))
@@ -101,12 +101,12 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
         return found
 
     def cache_disk(self, app: AppDef, cfg: Mapping[str, Any]) -> int | None:
-        """Returns the local disk of a job's working pods in MB, if it is limited and the cache of shards lies there."""
+        """Return the local disk of a job's working pods in MB, if it is limited and the cache of shards lies there."""
         role = app.roles[-1]
         return cache_disk(role, PodOptions.of_role(role).over(PodOptions.of_site(cfg)))
 
     def store_of(self, app: AppDef, cfg: Mapping[str, Any]) -> StoreOfJob:
-        """Returns what the job and its Secrets say of the object store; asks the cluster, if there is one."""
+        """Return the settings of the object store in the job and its Secrets; ask the cluster, if there is one."""
         if not cfg.get("queue"):
             return StoreOfJob({}, complete=False)
         try:
@@ -136,7 +136,7 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
         return self._named(cfg) or "default"
 
     def _named(self, cfg: Mapping[str, Any] | None = None) -> str | None:
-        """The namespace that the run options, the site's settings or the kubeconfig name."""
+        """Return the namespace that the run options, the site's settings or the kubeconfig name."""
         if cfg is None:
             cfg = dict(cluster_options())
             apply("kubernetes", cfg)
@@ -157,7 +157,7 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
             raise _forbidden(f"the job {name}", namespace, error) from error
 
     def list(self) -> List[ListAppResponse]:  # noqa: UP006
-        """Lists the jobs of the namespace that the site or the kubeconfig names, where none is, all we may see."""
+        """List the jobs of the site's or the kubeconfig's namespace; without one, all jobs that we may see."""
         namespace = self._named()
         try:
             jobs = self._cluster.get(f"{JOBS}/namespaces/{namespace}/jobs" if namespace else f"{JOBS}/jobs")["items"]
@@ -174,7 +174,7 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
         ]
 
     def _cancel_existing(self, app_id: str) -> None:
-        """Aborts the job: its pods get their grace period to save, and its record stays."""
+        """Abort the job: its pods get their grace period to save, and its record stays."""
         namespace, name = self._place(app_id)
         try:
             job = self._cluster.get(f"{JOBS}/namespaces/{namespace}/jobs/{name}")
@@ -196,10 +196,10 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
         except ApiRefused as error:
             if error.status not in (403, 404):
                 raise _forbidden(f"the job {name}", namespace, error) from error
-            self.delete(app_id)  # a cluster where we may not send commands; pods have their grace period here too
+            self.delete(app_id)  # we may not send commands to the cluster; pods have their grace period here too
 
     def delete(self, app_id: str) -> None:
-        """Removes a job with its pods and all that Volcano keeps of it."""
+        """Remove a job with its pods and all its objects in Volcano."""
         namespace, name = self._place(app_id)
         try:
             self._cluster.delete(f"{JOBS}/namespaces/{namespace}/jobs/{name}", propagationPolicy="Background")
@@ -237,7 +237,7 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
 
 
 class _Ended:
-    """Whether a job is over, asked at most every few seconds."""
+    """A check whether a job is over, made at most every few seconds."""
 
     def __init__(self, cluster: Cluster, namespace: str, name: str) -> None:
         self._cluster = cluster
@@ -254,7 +254,7 @@ class _Ended:
 
 
 def _pod_name(job: Mapping[str, Any], role: str, replica: int) -> str | None:
-    """The name of a replica's pod: TorchX's roles have a task a replica, elastic ones a task in all."""
+    """Return the name of a replica's pod: TorchX's roles have one task a replica, elastic roles one task in all."""
     name = job["metadata"]["name"]
     for task in job["spec"]["tasks"]:
         if task["name"] == f"{role}-{replica}":
@@ -271,5 +271,5 @@ def _forbidden(what: str, namespace: str, error: ApiRefused) -> UserError:
 def create_scheduler(
     session_name: str, client: Any = None, docker_client: Any = None, **_: Any
 ) -> ElasticKubernetesScheduler:
-    """What the entry point `torchx.schedulers` names."""
+    """Return the scheduler, for the entry point `torchx.schedulers`."""
     return ElasticKubernetesScheduler(session_name, client=client, docker_client=docker_client)

@@ -11,13 +11,13 @@ _EXISTS = 409
 
 
 def with_names(cluster: Cluster, namespace: str, job: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a job whose pods have names that last.
+    """Return a job whose pods have lasting names.
 
-    If we may neither see nor make the Service, the job relies on the one that Volcano makes for every job.
+    If we may neither read nor make the Service, the job uses the Service that Volcano makes for every job.
 
     Args:
         cluster: the cluster.
-        namespace: of the job.
+        namespace: namespace of the job.
         job: the manifest; it is not changed.
     """
     made = copy.deepcopy(dict(job))
@@ -30,7 +30,7 @@ def with_names(cluster: Cluster, namespace: str, job: Mapping[str, Any]) -> dict
 
 
 def _made(cluster: Cluster, namespace: str) -> bool:
-    """Whether the Service is there now, and is the one that we mean."""
+    """Return whether the Service exists now, and has the right selector."""
     path = f"/api/v1/namespaces/{namespace}/services"
     try:
         found = cluster.find(f"{path}/{SERVICE['metadata']['name']}")

@@ -1,4 +1,4 @@
-"""What keeps containers from starting on the nodes that their pods were given: images, secrets, volumes. Pure."""
+"""The reasons why containers do not start on the nodes of their pods: images, secrets, volumes. Pure."""
 
 from collections.abc import Sequence
 
@@ -13,12 +13,12 @@ _WRAPPINGS = ("Back-off pulling image", "failed to pull and unpack", "rpc error"
 
 
 def mistaken(replica: Replica, seen: Surroundings) -> str:
-    """Say what keeps a container from ever starting as it was described; empty if nothing does."""
+    """Return the mistake in the description that prevents a container from ever starting; empty if there is none."""
     return _image(replica, seen) or _configuration(replica) or _init_container(replica)
 
 
 def starting(replicas: Sequence[Replica], seen: Surroundings) -> str:
-    """Say what pods with a node wait for before they run: an image on its way, a volume that is not there."""
+    """Return the reasons why pods with a node do not run yet: an image that is being pulled, a missing volume."""
     pending = [
         replica
         for replica in replicas
@@ -57,7 +57,7 @@ def _image(replica: Replica, seen: Surroundings) -> str:
         return ""
     image = replica.container.get("image") or replica.pod["spec"]["containers"][0].get("image")
     why = str(replica.waiting.get("message") or replica.waiting["reason"])
-    # The kubelet wraps the registry's answer in everything that it tried.
+    # The kubelet wraps the registry's answer in the list of its attempts.
     for prefix in _WRAPPINGS:
         if why.startswith(prefix) and ": " in why:
             why = why.split(": ", 1)[1]
@@ -84,7 +84,7 @@ def _configuration(replica: Replica) -> str:
 
 
 def _init_container(replica: Replica) -> str:
-    """Containers that others put before ours, as a mesh does."""
+    """Return a sentence about a failing init container, which for example a mesh adds."""
     for status in replica.pod.get("status", {}).get("initContainerStatuses") or []:
         state = status.get("state", {})
         waiting = state.get("waiting") or {}
@@ -101,7 +101,7 @@ def _init_container(replica: Replica) -> str:
 
 
 def _pulling_since(replica: Replica, seen: Surroundings) -> str:
-    """Since when a pod's image is being pulled; empty if it is not."""
+    """Return the time since which a pod's image is being pulled; empty if it is not."""
     if replica.waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
         return ""
     mine = [event for event in seen.about(replica.name) if _of_this_pod(event, replica)]
@@ -116,7 +116,7 @@ def _of_this_pod(event: Object, replica: Replica) -> bool:
 
 
 def _volume(replica: Replica, event: Object) -> str:
-    """What helps when a volume cannot be mounted."""
+    """Return a remedy for a volume that cannot be mounted."""
     if event.get("reason") not in ("FailedMount", "FailedAttachVolume"):
         return ""
     claims = [

@@ -1,4 +1,4 @@
-"""What a job's objects say about it: its state, its replicas', and what is wrong in one message. Pure."""
+"""The status of a job from its objects: its state, the states of its replicas, and a message. Pure."""
 
 import json
 import re
@@ -53,13 +53,13 @@ OVER = ("Completed", "Aborted", "Terminated", "Failed")
 
 
 def response(app_id: str, job: Object, pods: Sequence[Object], seen: Surroundings) -> DescribeAppResponse:
-    """Answers what TorchX asks about a job.
+    """Return TorchX's description of a job.
 
     Args:
-        app_id: the job's, in TorchX's words.
+        app_id: TorchX's id of the job.
         job: Volcano's object.
-        pods: of the job.
-        seen: what is around it.
+        pods: pods of the job.
+        seen: surroundings of the job.
     """
     there = replicas(job, pods)
     status = job.get("status") or {}
@@ -79,7 +79,7 @@ def response(app_id: str, job: Object, pods: Sequence[Object], seen: Surrounding
 
 
 def described(job: Object) -> list[Role]:
-    """The roles of a job, as far as its manifest tells them."""
+    """Return the roles of a job, as far as they follow from its manifest."""
     found: dict[str, Role] = {}
     for task in job["spec"]["tasks"]:
         name = role_name(task)
@@ -113,7 +113,7 @@ def described(job: Object) -> list[Role]:
 
 
 def _gpu_resource(task: Object) -> str:
-    """The name under which nodes offer the GPUs of a task."""
+    """Return the name under which nodes offer the GPUs of a task."""
     return str((task["template"].get("metadata", {}).get("annotations") or {}).get(GPU_RESOURCE, GPU))
 
 
@@ -125,7 +125,7 @@ def _replica_status(replica: Replica) -> ReplicaStatus:
         hostname=replica.pod.get("spec", {}).get("nodeName", ""),
     )
     if replica.state == ReplicaState.FAILED:
-        # What TorchX prints beside a failed replica, in the form in which it reads it.
+        # The text that TorchX prints beside a failed replica, in TorchX's form.
         when = replica.ended.get("finishedAt") or replica.pod["metadata"].get("creationTimestamp", "")
         status.structured_error_msg = json.dumps(
             {
@@ -140,7 +140,7 @@ def _replica_status(replica: Replica) -> ReplicaStatus:
 
 
 def diagnose(job: Object, there: Sequence[Replica], seen: Surroundings) -> str:
-    """Say what is wrong with a job, or what it waits for, in one paragraph."""
+    """Return the troubles of a job, or the things that it waits for, in one paragraph."""
     now = phase(job)
     if now == "Completed":
         return ""
@@ -161,7 +161,7 @@ def diagnose(job: Object, there: Sequence[Replica], seen: Surroundings) -> str:
 
 
 def _findings(job: Object, there: Sequence[Replica], seen: Surroundings) -> Iterator[str]:
-    """What is to be said of a job that is not over, the most important first."""
+    """Yield sentences about a job that is not over, the most important first."""
     if text := _refused(job, there, seen.events):
         yield text
     if not there:
@@ -179,7 +179,7 @@ def _findings(job: Object, there: Sequence[Replica], seen: Surroundings) -> Iter
     yield "" if text else _absent(job, there)
     yield held(job, there)
     done = phase(job) == "Running" or any(_works(job, replica) for replica in there)
-    done = done and not _evaluates(job)  # which has no steps
+    done = done and not _evaluates(job)  # an evaluation has no steps
     standing = liveness(job, there, unreachable(there, seen), seen) if done else Liveness()
     if standing.trains is not True:
         yield standing.text
@@ -197,9 +197,9 @@ def _findings(job: Object, there: Sequence[Replica], seen: Surroundings) -> Iter
 
 
 def state_of(job: Object, there: Sequence[Replica]) -> AppState:
-    """The state of a job; a failed one is FAILED at once, though Volcano still stops its pods.
+    """Return the state of a job; a failed one is FAILED at once, though Volcano still stops its pods.
 
-    A job that waits for what other jobs make is PENDING, though its coordinator runs.
+    A job that waits for results of other jobs is PENDING, although its coordinator runs.
     """
     now = phase(job)
     if now in ("", "Pending", "Running") and doomed(job, there):
@@ -207,12 +207,12 @@ def state_of(job: Object, there: Sequence[Replica]) -> AppState:
     if now in ("Pending", "Running") and held(job, there):
         return AppState.PENDING
     if now == "Pending" and any(_works(job, replica) for replica in there):
-        return AppState.RUNNING  # Volcano says Pending of a job that runs and waits for its lost pods
+        return AppState.RUNNING  # Volcano's phase is Pending for a job that runs and waits for its lost pods
     return STATES.get(now, AppState.UNKNOWN)
 
 
 def doomed(job: Object, there: Sequence[Replica]) -> bool:
-    """Whether a container has ended in the way that ends its whole job as failed."""
+    """Return whether a container has ended with a code that ends its whole job as failed."""
     for task in job["spec"]["tasks"]:
         policies = task.get("policies") or []
         codes = {policy.get("exitCode") for policy in policies if policy.get("action") == "TerminateJob"} - {None}
@@ -225,26 +225,26 @@ def doomed(job: Object, there: Sequence[Replica]) -> bool:
 
 
 def _complete(job: Object, there: Sequence[Replica]) -> bool:
-    """Whether the coordinator has ended well: Volcano is about to complete the job."""
+    """Return whether the coordinator has ended with success: Volcano is about to complete the job."""
     _, head = coordinator(job, there)
     return head is not None and head.state == ReplicaState.SUCCEEDED
 
 
 def _evaluates(job: Object) -> bool:
-    """Whether the job's working pods evaluate; others train."""
+    """Return whether the job's working pods evaluate; otherwise they train."""
     words = job["spec"]["tasks"][-1]["template"]["spec"]["containers"][0].get("command") or []
     return any(one == COMMAND and other in EVALUATIONS for one, other in pairwise(words))
 
 
 def _works(job: Object, replica: Replica) -> bool:
-    """Whether a replica that is not the coordinator runs."""
+    """Return whether a replica other than the coordinator runs."""
     return replica.state == ReplicaState.RUNNING and replica is not coordinator(job, [replica])[1]
 
 
 def _failure(job: Object, there: Sequence[Replica]) -> str:
     ended = [replica for replica in there if replica.state == ReplicaState.FAILED]
     if ended:
-        # The coordinator knows why the job failed; it is the first role.
+        # The coordinator, the first role, has the reason of the failure.
         return ending(ended[0])
     retries = int((job.get("status") or {}).get("retryCount", 0))
     again = f", having been restarted {_times(retries)}" if retries else ""
@@ -269,7 +269,7 @@ def _works_again(job: Object, replica: Replica) -> bool:
 
 
 def _refused(job: Object, there: Sequence[Replica], events: Sequence[Object]) -> str:
-    """What the API or Volcano has against pods that are missing."""
+    """Return the reasons of the API or Volcano against missing pods."""
     if len(there) >= sum(int(task.get("replicas", 1)) for task in job["spec"]["tasks"]):
         return ""
     for event in latest(events):
@@ -283,7 +283,7 @@ def _refused(job: Object, there: Sequence[Replica], events: Sequence[Object]) ->
 
 
 def _absent(job: Object, there: Sequence[Replica]) -> str:
-    """A coordinator that has no pod: Volcano makes one within seconds."""
+    """Return a sentence if the coordinator has no pod: Volcano makes one within seconds."""
     has, head = coordinator(job, there)
     return "The coordinator has no pod; Volcano makes it anew." if has and head is None else ""
 

@@ -1,4 +1,4 @@
-"""The tool that submits a job, as far as the checks of the job depend on it."""
+"""The properties of the tool that submits a job, for the checks of the job."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ class Submitter:
     Attributes:
         digits: characters that it adds to the name of a job, so that every job has a name of its own.
         makes: objects that it makes together with the job, as KIND/NAME: `secrets/store`.
-        release: of Helm, which ends the jobs of a release that it replaces; empty for other tools.
+        release: release of Helm, which ends the jobs of a release that it replaces; empty for other tools.
     """
 
     digits: int

@@ -1,4 +1,4 @@
-"""Reads what is around a job: events, nodes, queue, pod group, and the last lines of a few logs."""
+"""Reads the surroundings of a job: events, nodes, queue, pod group, and the last lines of a few logs."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,14 @@ from hardviews.launch.kubernetes.logs import dated
 from hardviews.launch.kubernetes.nodes import unreachable
 from hardviews.launch.kubernetes.observed import Replica, Surroundings, happened, phase, replicas, seconds
 
-_PODS = 6  # whose events are read, and of how many trainers the log
-_SINGLE_NODES = 8  # are read one by one; more by one list
-_LINES = "80"  # of a log
+_PODS = 6  # number of pods whose events are read, and of trainers whose log is read
+_SINGLE_NODES = 8  # most nodes that are read one by one; more are read as a list
+_LINES = "80"  # number of lines of a log
 _ENOUGH = 10.0  # seconds for all logs: a dead node answers nothing
 
 
 def around(cluster: Cluster, namespace: str, job: Mapping[str, Any], pods: Sequence[Any]) -> Surroundings:
-    """Read what the state of a job depends on, as far as we may.
+    """Read the objects that the state of a job depends on, as far as we may.
 
     Raises:
         UserError: the cluster does not answer.
@@ -31,7 +31,7 @@ def around(cluster: Cluster, namespace: str, job: Mapping[str, Any], pods: Seque
 
 
 def now() -> datetime:
-    """The time of a look."""
+    """Return the present time."""
     return datetime.now(UTC)
 
 
@@ -60,7 +60,7 @@ class _Look:
         return replace(seen, logs=logs, silent=silent, hidden=tuple(dict.fromkeys(self._hidden)))
 
     def _read(self, kind: str, path: str, **query: str) -> dict[str, Any]:
-        """Read what we may: who may see jobs need not be allowed to see events, nodes and queues."""
+        """Read an object if we may: the right to read jobs does not include events, nodes and queues."""
         try:
             return self._cluster.get(path, **query)
         except ApiRefused as error:
@@ -70,7 +70,7 @@ class _Look:
 
     def _events(self, group: str) -> list[Any]:
         pending = [replica for replica in self._there if replica.state == ReplicaState.PENDING]
-        pending.sort(key=lambda replica: not replica.node)  # those that a node has first
+        pending.sort(key=lambda replica: not replica.node)  # replicas with a node first
         selectors = [f"involvedObject.name={self._job['metadata']['name']}", f"involvedObject.name={group}"]
         selectors += [f"involvedObject.name={replica.name}" for replica in pending[:_PODS]]
         if self._there:
@@ -79,7 +79,7 @@ class _Look:
         for selector in selectors:
             if "events" not in self._hidden:
                 found += self._read("events", f"{self._home}/events", fieldSelector=selector).get("items", [])
-        # A job of the same name may have been here before.
+        # An earlier job may have had the same name.
         began = seconds(self._job["metadata"].get("creationTimestamp")) or 0.0
         return [event for event in found if (seconds(happened(event)) or began) >= began]
 
@@ -104,7 +104,7 @@ class _Look:
         return found
 
     def _logs(self, seen: Surroundings) -> tuple[dict[str, list[tuple[str, str]]], frozenset[str]]:
-        """The last lines of the coordinator or, if it is not there, of some trainers; and the pods that are silent."""
+        """Return the last lines of the coordinator or, if it is missing, of some trainers; and the silent pods."""
         has, head = coordinator(self._job, self._there)
         if not has or phase(self._job) not in ("Pending", "Running", "Restarting"):
             return {}, frozenset()

@@ -142,5 +142,5 @@ def _folder(cfg: Mapping[str, Any]) -> str:
 
 
 def create_scheduler(session_name: str, **_: Any) -> ElasticSlurmScheduler:
-    """What the entry point `torchx.schedulers` names."""
+    """Return the scheduler, for the entry point `torchx.schedulers`."""
     return ElasticSlurmScheduler(session_name)
