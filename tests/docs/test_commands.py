@@ -64,13 +64,14 @@ OTHERS |= {
     "--toy",
     "--carry",
     "--one-process",
+    "--to",
 }
 # Outputs, prefixes of metrics, and what a house rule forbids.
 NO_PATHS = {"checkpoints/step-XXXXXXXX/", "lives/", "encoder/", "figures/", "pixels/", "untrained/", "utils.py"}
 NO_PATHS |= {"online/", "health/projector/"}
 # Documents whose commands a test runs in order.
 FOLLOWED = ("README.md", "recipes.md", "data.md", "evaluation.md", "export.md", "health.md")
-FOLLOWED += ("finetuning.md", "import.md", "own_loop.md")
+FOLLOWED += ("finetuning.md", "import.md", "own_loop.md", "first_run.md")
 VARIABLES = {"HARDVIEWS_DATA", "HARDVIEWS_OUTPUT", "MLFLOW_TRACKING_URI"}
 
 
@@ -165,6 +166,20 @@ def test_readme(workplace):
     for table in tables:
         assert all(row in table for row in ("raw pixels", "untrained encoder", "pretrained encoder"))
     assert any("torch.Size([8, " in text for text in printed.values())
+
+
+@pytest.mark.walkthrough
+@pytest.mark.timeout(900)  # two trainings
+def test_first_run(workplace):
+    printed = follow(ROOT / "docs" / "first_run.md")
+    assert "runs/hard: ok" in printed[".venv/bin/hardviews health runs/hard"]
+    for run in ("hard", "random"):
+        table = printed[f".venv/bin/hardviews knn --run runs/{run} --data shards"]
+        scores = re.findall(r"(untrained|pretrained) encoder +([\d.]+)", table)
+        assert [name for name, _ in scores] == ["untrained", "pretrained"]
+        assert float(scores[1][1]) > float(scores[0][1])
+    compared = printed[".venv/bin/hardviews compare runs/hard runs/random"]
+    assert re.search(r"knn \S+/test: top-1 on 355 test images", compared)
 
 
 @pytest.mark.walkthrough
