@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from building.docstrings import restructured
+from building.docstrings import readable, restructured
 
 from hardviews import __version__
 
@@ -21,6 +21,7 @@ release = version = __version__
 folder = os.environ.get("HARDVIEWS_SITE_VERSION") or "latest"
 #: The address of the repository, such as https://github.com/OWNER/hardviews; without it pages do not link to it.
 repository = os.environ.get("HARDVIEWS_REPOSITORY", "").rstrip("/")
+repository_tree = "HEAD" if folder == "latest" else folder
 
 extensions = [
     "sphinx.ext.autodoc",
@@ -59,7 +60,6 @@ python_display_short_literal_types = True
 add_module_names = False
 toc_object_entries_show_parents = "hide"
 default_role = "literal"
-smartquotes = False  # `--option` stays as it is
 
 html_theme = "pydata_sphinx_theme"
 html_title = "hardviews"
@@ -95,3 +95,4 @@ linkcheck_ignore = [r"https?://(127\.0\.0\.1|localhost)"]
 
 def setup(app):  # noqa: D103
     app.connect("autodoc-process-docstring", restructured, priority=100)
+    app.connect("autodoc-process-signature", readable)

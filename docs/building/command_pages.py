@@ -24,7 +24,13 @@ def commands() -> str:
         text = printed([command, "--help"]).partition(_LISTED)[0].rstrip()
         lines += section(f"hardviews {command}", f"command-{command}")
         lines += [escaped(f"{meaning[:1].upper()}{meaning[1:]}."), ""]
-        lines += [".. code-block:: text", "", *(f"   {line}".rstrip() for line in text.splitlines()), ""]
+        lines += [
+            ".. code-block:: text",
+            "   :class: help",
+            "",
+            *(f"   {line}".rstrip() for line in text.splitlines()),
+            "",
+        ]
     return "\n".join(lines)
 
 

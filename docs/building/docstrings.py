@@ -10,13 +10,24 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 _CODE = re.compile(r"(``?)(?=\S)([^`]*[^`\s])\1(?!`)")
+_TICKED = re.compile(r"(`[^`]*`)")
 _SIGNS = re.compile(r"(?<!\S)\*\w+\*(?=[\s.,;:)]|$)|[\\*|`]|:(?=:)|_(?=\W|$)|(?<!\w)_")  # first: a word of *emphasis*
+_MADE = re.compile(r"<[^<>]*>")
+# An option of the command line outside code, of which two dashes would become one.
+_OPTION = re.compile(r"(?<![\w`/-])--[a-z][\w.-]*\w")
 _SECTION = re.compile(r"(Args|Attributes|Returns|Yields|Raises|Example|Examples|Note):")
 
 
 def restructured(app: Any, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Rewrite the lines of a docstring in place; Sphinx calls it for each one that it shows."""
     lines[:] = rewritten(lines, _parameters(thing) if kind in ("function", "method", "class") else ())
+
+
+def readable(
+    app: Any, kind: str, name: str, thing: Any, options: Any, signature: str | None, returned: str | None
+) -> tuple[str, str | None] | None:
+    """Return a signature whose defaults are all Python: one that is made for each call shows as `...`."""
+    return None if signature is None else (_MADE.sub("...", signature), returned)
 
 
 def rewritten(lines: Sequence[str], parameters: Collection[str] = ()) -> list[str]:
@@ -31,6 +42,7 @@ def rewritten(lines: Sequence[str], parameters: Collection[str] = ()) -> list[st
 def escaped(text: str) -> str:
     """Return a line in which code is marked as code, and signs stand for themselves."""
     made, end = [], 0
+    text = "".join(_OPTION.sub(r"`\g<0>`", part) if n % 2 == 0 else part for n, part in enumerate(_TICKED.split(text)))
     for code in _CODE.finditer(text):
         # An escaped blank shows nothing: code may follow any sign, and be followed by any.
         before, after = text[end : code.start()], text[code.end() : code.end() + 1]

@@ -29,14 +29,15 @@ class RepositoryLinks(SphinxTransform):
                 continue
             if repository:
                 kind = "tree" if path.is_dir() else "blob"
-                address = f"{repository}/{kind}/HEAD/{path.relative_to(root).as_posix()}"
+                address = f"{repository}/{kind}/{self.config.repository_tree}/{path.relative_to(root).as_posix()}"
                 link.replace_self(nodes.reference("", "", *link.children, refuri=address, internal=False))
             elif path.is_dir():
                 link.replace_self(nodes.inline("", "", *link.children))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Add the transform, and the setting that it reads."""
+    """Add the transform, and the settings that it reads: the repository's address, and a branch or tag of it."""
     app.add_config_value("repository", "", "env")
+    app.add_config_value("repository_tree", "HEAD", "env")
     app.add_transform(RepositoryLinks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -169,7 +169,7 @@ def test_readme(workplace):
 
 
 @pytest.mark.walkthrough
-@pytest.mark.timeout(900)  # two trainings
+@pytest.mark.timeout(1800)  # two trainings of the whole recipe
 def test_first_run(workplace):
     printed = follow(ROOT / "docs" / "first_run.md")
     assert "runs/hard: ok" in printed[".venv/bin/hardviews health runs/hard"]

@@ -55,7 +55,7 @@ def listed(page: Path) -> list[Path]:
     for options, body in re.findall(
         r"^\.\. toctree::\n((?:   :.*\n)*)\n((?:   .*\n?|\n)*)", page.read_text(), re.MULTILINE
     ):
-        for entry in body.split():
+        for entry in re.findall(r"(\S+?)>?$", body.replace("<", " "), re.MULTILINE):
             place = ROOT / entry[1:] if entry.startswith("/") else page.parent / entry
             if ":glob:" in options:
                 found += sorted(path for path in place.parent.glob(place.name) if path.suffix in ENDINGS)
@@ -126,6 +126,7 @@ def test_a_paragraph_of_parameters_becomes_a_list():
         *("Pack images.", "", "Args:"),
         *("    source: a folder, or ``digits``\\ .", "    settings: those of the command: hold_out=0.1.", ""),
     ]
+    assert escaped("give --data URL, or `a --b`") == "give ``--data`` URL, or ``a --b``"
     assert rewritten(["Note: source: a folder."], ("source",)) == ["Note: source: a folder."]
     assert rewritten(["Attributes:", "    views: two_"], ()) == ["Settings:", "    views: two\\_"]
 
