@@ -52,7 +52,7 @@ endif
 
 .PHONY: lock
 lock: $(UV)  ## compile the dependencies of pyproject.toml into requirements/
-	$(UV) pip compile --quiet --universal --generate-hashes --extra export --extra test --extra dev \
+	$(UV) pip compile --quiet --universal --generate-hashes --extra export --extra test --extra dev --extra docs \
 	  --python-version 3.11 --custom-compile-command 'make lock' --output-file $(LOCK) pyproject.toml
 	$(UV) pip compile --quiet --universal --generate-hashes --no-annotate --extra train --python-version 3.11 \
 	  --constraint $(LOCK) --custom-compile-command 'make lock' --output-file .venv/runtime.txt pyproject.toml
@@ -125,6 +125,26 @@ demo: $(STAMP)  ## pretrain on a small dataset with hard views, evaluate, show t
 .PHONY: bench
 bench: $(STAMP)  ## print every published figure
 	for program in benchmarks/*.py; do echo "== $$program"; .venv/bin/python "$$program"; done
+
+# The folder of a version beside those of others: `latest`, or a tag.
+DOCS_VERSION ?= latest
+DOCS_PORT ?= 8000
+SITE := build/site
+
+.PHONY: docs
+docs: $(STAMP)  ## build the site of the documentation into build/site, with every warning an error
+	HARDVIEWS_SITE_VERSION='$(DOCS_VERSION)' .venv/bin/sphinx-build --builder html --conf-dir docs --fail-on-warning --keep-going \
+	  --doctree-dir build/doctrees . $(SITE)/$(DOCS_VERSION)
+	.venv/bin/python docs/building/versions.py $(SITE) $(if $(DOCS_ADDRESS),--address '$(DOCS_ADDRESS)')
+
+.PHONY: docs-serve
+docs-serve: docs  ## show the site on loopback (DOCS_PORT=8000)
+	@echo 'http://127.0.0.1:$(DOCS_PORT)/'
+	.venv/bin/python -m http.server $(DOCS_PORT) --bind 127.0.0.1 --directory $(SITE)
+
+.PHONY: docs-links
+docs-links: $(STAMP)  ## ask every web address in the documentation whether it is there: needs the network
+	.venv/bin/sphinx-build --builder linkcheck --conf-dir docs --doctree-dir build/doctrees . build/linkcheck
 
 # Whatever builds images here: the first that works.
 BUILDERS := docker podman buildah

@@ -75,7 +75,11 @@ class Browser:
 
     def picture(self, path):
         """Take a picture of the window, as PNG."""
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+        path.write_bytes(self.pixels())
+
+    def pixels(self):
+        """Return a picture of the window, as the bytes of a PNG file."""
+        return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
 
     def close(self):
         """Leave the tab to the end of the browser."""

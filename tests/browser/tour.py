@@ -23,6 +23,9 @@ _THUMBNAILS = "[...document.querySelectorAll('[role=row] img, table img')]"
 _TITLES = """[...document.querySelectorAll('[data-testid="experiment-view-compare-runs-card"]')]
     .map(card => card.innerText.trim().split('\\n')[0])"""
 
+# Without a mouse every chart shows its tools.
+QUIET = "document.head.insertAdjacentHTML('beforeend', '<style>.modebar-container {display: none}</style>')"
+
 
 class Tour:
     """Visits pages of one run; `pictures` is the folder for PNG files, None for none."""
@@ -86,6 +89,13 @@ class Tour:
         self._picture("tour_mistakes")
         return self.browser.text()
 
+    def artifact(self, path):
+        """A picture of the run, large."""
+        self.browser.open(f"{self._run}/artifacts/{path}?{MENUS}", 1360, 900)
+        # The picture is made of the artifact's bytes; no other image of the page is as wide.
+        self.browser.wait("[...document.images].some(each => each.naturalWidth > 400)")
+        self._picture("tour_artifact")
+
     def nodes(self, *wanted):
         """The page of system metrics, with a chart for all nodes, once these texts are there; return the text."""
         self.browser.open(f"{self._run}/system-metrics?{MENUS}", 1360, 900)
@@ -127,10 +137,7 @@ class Tour:
 
     def _picture(self, name):
         if self.pictures is not None:
-            # Without a mouse every chart shows its tools.
-            self.browser.value(
-                "document.head.insertAdjacentHTML('beforeend', '<style>.modebar-container {display: none}</style>')"
-            )
+            self.browser.value(QUIET)
             time.sleep(2)  # for the eye alone: pages fade and move
             file = self.pictures / f"{name}.png"
             self.browser.picture(file)

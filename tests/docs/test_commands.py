@@ -64,6 +64,7 @@ OTHERS |= {
     "--toy",
     "--carry",
     "--one-process",
+    "--to",
 }
 OTHERS |= {"--signal", "--no-kill", "--container-image"}  # of Slurm's programs
 # Outputs, prefixes of metrics, and what a house rule forbids.
@@ -71,7 +72,7 @@ NO_PATHS = {"checkpoints/step-XXXXXXXX/", "lives/", "encoder/", "figures/", "pix
 NO_PATHS |= {"online/", "health/projector/"}
 # Documents whose commands a test runs in order.
 FOLLOWED = ("README.md", "recipes.md", "data.md", "evaluation.md", "export.md", "health.md")
-FOLLOWED += ("finetuning.md", "import.md", "own_loop.md", "doctor.md")
+FOLLOWED += ("finetuning.md", "import.md", "own_loop.md", "doctor.md", "first_run.md")
 VARIABLES = {"HARDVIEWS_DATA", "HARDVIEWS_OUTPUT", "MLFLOW_TRACKING_URI"}
 
 
@@ -166,6 +167,20 @@ def test_readme(workplace):
     for table in tables:
         assert all(row in table for row in ("raw pixels", "untrained encoder", "pretrained encoder"))
     assert any("torch.Size([8, " in text for text in printed.values())
+
+
+@pytest.mark.walkthrough
+@pytest.mark.timeout(1800)  # two trainings of the whole recipe
+def test_first_run(workplace):
+    printed = follow(ROOT / "docs" / "first_run.md")
+    assert "runs/hard: ok" in printed[".venv/bin/hardviews health runs/hard"]
+    for run in ("hard", "random"):
+        table = printed[f".venv/bin/hardviews knn --run runs/{run} --data shards"]
+        scores = re.findall(r"(untrained|pretrained) encoder +([\d.]+)", table)
+        assert [name for name, _ in scores] == ["untrained", "pretrained"]
+        assert float(scores[1][1]) > float(scores[0][1])
+    compared = printed[".venv/bin/hardviews compare runs/hard runs/random"]
+    assert re.search(r"knn \S+/test: top-1 on 355 test images", compared)
 
 
 @pytest.mark.walkthrough

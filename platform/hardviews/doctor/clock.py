@@ -1,4 +1,4 @@
-"""This machine's clock against that of a server, by the date in an answer's headers."""
+"""Clock of this machine against the clock of a server, by the date in an answer's headers."""
 
 import time
 from email.utils import parsedate_to_datetime

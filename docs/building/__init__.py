@@ -1,0 +1,1 @@
+"""How the site of this documentation is built: what `docs/conf.py` adds to Sphinx."""
