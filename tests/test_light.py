@@ -47,6 +47,15 @@ def test_every_module_that_the_package_imports_is_named_by_an_extra_or_comes_wit
     assert stray <= {"alembic", "sqlalchemy"}, stray  # mlflow brings them
 
 
+def test_the_doctor_of_a_client_misses_nothing(tmp_path):
+    """A client needs no torch; what it cannot look at without the extra is skipped."""
+    done = run_light(tmp_path, "-m", "hardviews.cli", "doctor", "--json", "--tracking-uri", "http://127.0.0.1:9")
+    assert done.returncode == 0, done.stdout + done.stderr
+    states = {finding["what"]: finding for finding in json.loads(done.stdout)["findings"]}
+    for what in ("torch", "MLflow"):
+        assert states[what]["state"] == "skipped" and "hardviews[train]" in states[what]["remedy"]
+
+
 def test_every_command_that_needs_torch_says_so_in_one_sentence(tmp_path):
     needing = sorted(set(_COMMANDS) - set(_WITHOUT_TORCH))
     code = (

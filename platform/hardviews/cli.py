@@ -332,7 +332,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "doctor": _doctor,
     "bug-report": _bug_report,
 }
-_WITHOUT_TORCH = ("pack", "validate", "recipes")  # commands of a client
+_WITHOUT_TORCH = ("pack", "validate", "recipes", "doctor", "bug-report")  # commands of a client
 
 if __name__ == "__main__":
     main()

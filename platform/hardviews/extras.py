@@ -25,6 +25,7 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
         "safetensors",
         "matplotlib",
         "prometheus_client",
+        "pynvml",
     ),
     "export": ("onnx", "onnxscript", "onnxruntime", "transformers"),
 }

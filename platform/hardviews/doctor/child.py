@@ -12,12 +12,14 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from hardviews.doctor.finding import Finding, missing, mistake
+from hardviews.doctor.finding import Finding, missing, mistake, skipped
 from hardviews.doctor.probe import Probe
 from hardviews.doctor.probes import PROBES
 from hardviews.doctor.settings import Doctor
 from hardviews.elastic.processes import end_with_parent
 from hardviews.errors import UserError
+from hardviews.extras import TRAIN, extra_of
+from hardviews.extras import missing as absent
 
 _TRAINING = ("torch", "torchvision", "timm")
 _OTHER_NAMES = {"pynvml": "nvidia-ml-py", "yaml": "pyyaml"}  # of packages, by the module that they hold
@@ -44,6 +46,10 @@ def lacking(what: str, error: ImportError) -> Finding:
     package = (error.name or str(error)).partition(".")[0]
     package = _OTHER_NAMES.get(package, package)
     if isinstance(error, ModuleNotFoundError):
+        if extra_of(error.name) == TRAIN and "torch" in absent(TRAIN):
+            return skipped(
+                what, f"{package} is not installed here: this is a client, which does not train", install(package)
+            )
         return missing(what, f"the Python package {package} is not installed", install(package))
     words = " ".join(str(error).split())[:300]
     return missing(what, f"the Python package {package} cannot be imported: {words}", install(package))
