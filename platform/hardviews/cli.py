@@ -38,7 +38,7 @@ commands:
   runs      list the tracking's runs; close those that are dead, send records that were left
   recipes   list the recipes, or show one: hardviews recipes show NAME
   estimate  passes, FLOPs, memory and hours of a recipe, plain and on hard views, before it is run
-  doctor    what this machine, its stores and its cluster have and lack, with a remedy for each
+  doctor    check this machine, its stores and its cluster, with a remedy for each fault
   bug-report  pack a run's records and this machine's versions into a file, without secrets
 
 next:

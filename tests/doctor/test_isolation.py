@@ -53,13 +53,13 @@ def test_what_shares_a_process_with_one_that_died_is_skipped(strange):
     found = strange("chatter", "die", "hang")
     assert [one.text for one in found["chatter"]] == ["done"]
     assert "SIGSEGV" in found["die"][0].text and "a driver says" in found["die"][0].text
-    assert found["hang"] == [Finding("hang", "skipped", "the look at die did not end")]
+    assert found["hang"] == [Finding("hang", "skipped", "the examination of die did not end")]
     assert "plantedword" not in str(found)
 
 
 def test_failures_become_findings(strange):
     found = strange("fail", "lack")
-    assert found["fail"][0].text == "the look at it failed: RuntimeError: token=***"
+    assert found["fail"][0].text == "it could not be examined: RuntimeError: token=***"
     assert found["lack"][0].remedy == "pip install nothing_of_this_name"
 
 

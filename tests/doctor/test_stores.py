@@ -37,7 +37,7 @@ def test_a_key_that_may_only_read(s3, probe, monkeypatch):
     assert found["list"].state == "ok"
     assert found["delete"].state == "missing"
     assert "s3:DeleteObject" in found["delete"].remedy
-    assert found["write"].text == "what is written could not be removed again"
+    assert found["write"].text == "a written file could not be removed again"
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""`hardviews doctor`, which looks at a machine and its servers, and `hardviews bug-report`, which packs what it saw."""
+"""`hardviews doctor`, which examines a machine and its servers; `hardviews bug-report`, which packs a run's records."""

@@ -1,6 +1,6 @@
-"""The process in which probes look: `python -m hardviews.doctor.child PROBE ...`, with the settings on stdin.
+"""The process that runs probes: `python -m hardviews.doctor.child PROBE ...`, with the settings on stdin.
 
-It writes a line of JSON for each probe. Whatever libraries print goes to stderr.
+It writes a line of JSON for each probe. Output of libraries goes to stderr.
 """
 
 import importlib.metadata
@@ -22,11 +22,11 @@ from hardviews.extras import TRAIN, extra_of
 from hardviews.extras import missing as absent
 
 _TRAINING = ("torch", "torchvision", "timm")
-_OTHER_NAMES = {"pynvml": "nvidia-ml-py", "yaml": "pyyaml"}  # of packages, by the module that they hold
+_OTHER_NAMES = {"pynvml": "nvidia-ml-py", "yaml": "pyyaml"}  # names of packages by their module
 
 
 def look(probe: Probe, settings: Doctor) -> list[Finding]:
-    """Return what a probe finds; a failure of the probe is a finding too."""
+    """Return the findings of a probe; a failure of the probe is a finding too."""
     found: list[Finding] = []
     try:
         for finding in probe.run(settings):
@@ -36,13 +36,13 @@ def look(probe: Probe, settings: Doctor) -> list[Finding]:
     except ImportError as error:
         found.append(lacking(probe.name, error))
     except Exception as error:
-        text = f"the look at it failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        found.append(missing(probe.name, text, "Mend what the message names, and run hardviews doctor again."))
+        text = f"it could not be examined: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        found.append(missing(probe.name, text, "Correct the cause in this message, and run hardviews doctor again."))
     return [finding.without_secrets() for finding in found]
 
 
 def lacking(what: str, error: ImportError) -> Finding:
-    """Return a Python package that cannot be imported as a finding."""
+    """Return the finding about a Python package that cannot be imported."""
     package = (error.name or str(error)).partition(".")[0]
     package = _OTHER_NAMES.get(package, package)
     if isinstance(error, ModuleNotFoundError):
@@ -56,7 +56,7 @@ def lacking(what: str, error: ImportError) -> Finding:
 
 
 def install(package: str) -> str:
-    """Return the command that installs a package, with the extra of hardviews that has it if there is one."""
+    """Return the command that installs a package, by an extra of hardviews if one of them has it."""
     try:
         needed = importlib.metadata.requires("hardviews") or []
     except importlib.metadata.PackageNotFoundError:
@@ -70,10 +70,10 @@ def install(package: str) -> str:
 
 
 def main(names: Sequence[str]) -> None:
-    """Look with the named probes, one after the other."""
+    """Run the named probes, one after the other."""
     end_with_parent()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # a probe then removes what it has written
-    # Libraries print to stdout now and then; the findings have a way of their own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # a probe then removes its files
+    # Some libraries print to stdout, so the findings go through a copy of it.
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     warnings.simplefilter("ignore")

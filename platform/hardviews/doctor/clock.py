@@ -10,7 +10,7 @@ _ROUGH = 30.0  # seconds: times of several machines no longer fit together in fi
 
 
 def compare(date: str | None, now: float | None = None) -> Finding:
-    """Return how far this machine's clock is from the time in a header `Date`, which has whole seconds."""
+    """Compare this machine's clock with the time in a header `Date`, which has whole seconds."""
     try:
         theirs = parsedate_to_datetime(date or "").timestamp()
     except (TypeError, ValueError):
@@ -19,7 +19,7 @@ def compare(date: str | None, now: float | None = None) -> Finding:
     text = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the server's"
     remedy = "Set the clock: timedatectl set-ntp true, on the machine itself if this is a container."
     if abs(ahead) >= _SIGNATURES:
-        return missing("clock", f"{text}: requests to S3 are refused", remedy)
+        return missing("clock", f"{text}: S3 refuses requests", remedy)
     if abs(ahead) >= _ROUGH:
         return warning("clock", text, remedy)
     return ok("clock", "as the server's" if abs(ahead) < 2 else text)

@@ -1,4 +1,4 @@
-"""`hardviews doctor`: prints what all probes find."""
+"""`hardviews doctor`: prints the findings of all probes."""
 
 from hardviews.doctor.isolation import look_all
 from hardviews.doctor.probes import PROBES

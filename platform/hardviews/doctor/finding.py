@@ -1,4 +1,4 @@
-"""The result of looking at one thing, and its remedy."""
+"""The result of an examination, and its remedy."""
 
 import re
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        what: the thing, in a few words.
-        state: `missing` is a failure, `warning` is not; `skipped` was not looked at.
+        what: name of the examined thing.
+        state: `missing` is a failure, `warning` is not; a `skipped` thing was not examined.
         text: the finding.
-        remedy: command or setting that helps, or that checks what was skipped; empty if nothing is to be done.
+        remedy: command or setting that helps, or that includes a skipped check; empty if there is nothing to do.
     """
 
     what: str
@@ -35,7 +35,7 @@ class Finding:
         return Finding(self.what, self.state, masked(self.text), masked(self.remedy))
 
     def to_json(self) -> dict[str, str]:
-        """Return the finding as JSON takes it."""
+        """Return the finding as an object for JSON."""
         return asdict(self)
 
     @staticmethod
@@ -45,22 +45,22 @@ class Finding:
 
 
 def ok(what: str, text: str) -> Finding:
-    """Return a finding of a thing that is as it must be."""
+    """Return a finding that needs no remedy."""
     return Finding(what, "ok", text)
 
 
 def missing(what: str, text: str, remedy: str) -> Finding:
-    """Return a finding of a thing that is needed, and not there."""
+    """Return a finding about a needed thing that is missing."""
     return Finding(what, "missing", text, remedy)
 
 
 def warning(what: str, text: str, remedy: str) -> Finding:
-    """Return a finding of a thing that may make trouble."""
+    """Return a finding about a thing that may cause problems."""
     return Finding(what, "warning", text, remedy)
 
 
 def skipped(what: str, text: str, remedy: str = "") -> Finding:
-    """Return a finding of a thing that was not looked at; `remedy` is the option that would."""
+    """Return a finding about a thing that was not examined; `remedy` is the option that includes it."""
     return Finding(what, "skipped", text, remedy)
 
 

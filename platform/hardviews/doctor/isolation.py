@@ -1,6 +1,6 @@
-"""Runs probes at the same time, each in a process that is ended when its time is over.
+"""Runs probes at the same time, each in a process that is ended after its time limit.
 
-A thread could not be ended while it hangs in a driver, in a request or on a dead disk, and one crash would end all.
+A thread cannot be ended while it hangs in a driver, in a request or on a dead disk. A crash in a thread would end all.
 """
 
 import json
@@ -23,7 +23,7 @@ from hardviews.doctor.probe import Probe
 from hardviews.doctor.settings import Doctor
 
 _CHILD = "hardviews.doctor.child"
-_START = 10.0  # seconds beyond a probe's own for Python and the imports of all probes, on a busy machine
+_START = 10.0  # seconds to start Python and import all probes on a busy machine, in addition to a probe's own time
 _LEAVING = 2.0  # seconds between SIGTERM and SIGKILL
 
 Result = tuple[Probe, list[Finding]]
@@ -65,7 +65,7 @@ def _look(
             stdout=subprocess.PIPE,
             stderr=errors,
             env={**os.environ, "PYTHONSAFEPATH": "1", "PYTHONIOENCODING": "utf-8"},
-            start_new_session=True,  # so that programs which it starts, as for a login, end with it
+            start_new_session=True,  # programs that it starts, such as a login, then end with it
         )
         processes.append(process)
         try:
@@ -85,7 +85,7 @@ def _look(
                 errors.seek(0)
                 said = errors.read().decode(errors="replace")
                 found[probe.name] = [_unanswered(probe, seconds) if late else _ended(probe, process.returncode, said)]
-                reason = f"the look at {probe.name} did not end"
+                reason = f"the examination of {probe.name} did not end"
                 found |= {other.name: [skipped(other.name, reason)] for other in group[number + 1 :]}
                 break
             return found
@@ -96,7 +96,7 @@ def _look(
 
 
 class _Lines:
-    """Lines of a pipe, each waited for a limited time."""
+    """Lines of a pipe, each with a limit of time."""
 
     def __init__(self, stream: int) -> None:
         self._stream, self._rest = stream, b""
@@ -120,7 +120,7 @@ def _unanswered(probe: Probe, seconds: float) -> Finding:
     return missing(
         probe.name,
         f"no answer within {seconds:.0f} s",
-        f"Look for a disk, a driver or a server that hangs. --timeout {2 * seconds:.0f} waits longer.",
+        f"Check whether a disk, a driver or a server hangs. --timeout {2 * seconds:.0f} waits longer.",
     )
 
 
@@ -131,10 +131,10 @@ def _ended(probe: Probe, code: int | None, said: str) -> Finding:
         how = f"was ended by {signal.Signals(-code).name}"
     lines = [line.strip() for line in masked(said).splitlines() if line.strip()]
     last = f": {lines[-1][:300]}" if lines else ""
-    remedy = "Mend the library or driver that the message names, and run hardviews doctor again."
+    remedy = "Repair the library or driver in this message, and run hardviews doctor again."
     if code == -signal.SIGKILL:
-        remedy = "Give this machine or container more memory: the kernel kills a process that passes the limit."
-    return missing(probe.name, f"the process that looked {how}{last}", remedy)
+        remedy = "Give this machine or container more memory: the kernel kills a process that exceeds the limit."
+    return missing(probe.name, f"the process of this probe {how}{last}", remedy)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -148,4 +148,4 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait(seconds)
     if process.poll() is not None:
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # what it started, and left
+            os.killpg(process.pid, signal.SIGKILL)  # its remaining children

@@ -1,8 +1,8 @@
-"""Takes secrets out of texts that people send to others: one function for all of them.
+"""Removes secrets from texts that people send to others: one function for all of them.
 
-It knows secrets by their form (keys of AWS, tokens, signatures, passwords in addresses), by the name before them, and
-by their value: whatever the environment and the configuration files of this machine hold as a secret is replaced
-wherever it occurs.
+Three signs mark a secret. The first is its form: AWS keys, tokens, signatures, passwords in addresses. The second is
+the name before it. The third is its value: secrets in the environment and in configuration files of this machine are
+replaced everywhere.
 """
 
 import base64
@@ -19,16 +19,16 @@ from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 from hardviews.tracking.scrub import HIDDEN, scrub
 
-# Bounded at both ends: a long line without a blank would take time by its square.
+# Bounded at both ends: otherwise the time grows with the square of the length of a line without a blank.
 _NAME = (
     r"[\w.-]{0,40}(?:secret|token|passw(?:or)?d|credential|private[_.-]?key|access[_.-]?key|api[_.-]?key|signature)"
     r"[\w.-]{0,40}"
 )
 _SECRET_NAME = re.compile(rf"(?i)^{_NAME}$|(?:^|_)(?:key|auth|cookie|netrc)(?:$|_)|-key-data$|^auth$|^_authtoken$")
-# A number, a switch or nothing is not a secret, whatever its name is: `model.patch_tokens = 196`.
+# A number, a switch or an empty value is not a secret, whatever its name: `model.patch_tokens = 196`.
 _PLAIN_VALUE = re.compile(r"(?i)[\s\"']*(?:[-+\d.e_]*|true|false|none|null|\*+)[\s\"',;}\])]*$")
 _NAMES_OF_SECRETS = {"HARDVIEWS_SECRETS"}  # variables that hold names of Kubernetes Secrets, which are not secret
-_SHORTEST = 6  # characters of a value that is replaced wherever it occurs: shorter ones are parts of words
+_SHORTEST = 6  # characters of a value that is replaced everywhere; shorter values are also parts of words
 
 _ASSIGNED = re.compile(
     rf"(?i)(?P<name>{_NAME}|\b(?:client|certificate-authority)-key-data|\bx-amz-[a-z-]+)"
@@ -39,7 +39,7 @@ _AUTHORIZATION = re.compile(
 )
 _BEARER = re.compile(r"(?i)\b(bearer|basic)(\s+)[A-Za-z0-9._~+/-]{8,}=*")
 _BLOCK = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
-_END = re.compile(r"\A[A-Za-z0-9+/=\s]+-----END [A-Z ]*PRIVATE KEY-----")  # of a text that was cut
+_END = re.compile(r"\A[A-Za-z0-9+/=\s]+-----END [A-Z ]*PRIVATE KEY-----")  # the end of a text that was cut
 _QUERY = re.compile(
     r"(?i)([?&;](?:x-(?:amz|goog|oss)-[a-z-]*|[\w.-]{0,40}(?:sig|token|key|secret|password|auth|credential)[\w.-]{0,40})=)"
     r"[^&\s\"'<>]+"
@@ -49,7 +49,7 @@ _FORMS = [
     re.compile(r"\b(?:A3T[A-Z0-9]|ABIA|ACCA|AGPA|AIDA|AIPA|AKIA|ANPA|ANVA|AROA|ASIA)[A-Z0-9]{12,}\b"),
     re.compile(r"\b(?:gh[pousr]_|github_pat_|glpat-|hf_|sk-|xox[abposr]-|dapi|ya29\.|AIza|pypi-)[A-Za-z0-9_-]{16,}"),
 ]
-# A secret key of AWS stands for itself only as 40 characters of base64; the digests of git are of small letters alone.
+# A secret key of AWS has 40 characters of base64. Digests of git have small letters and digits only.
 _SECRET_KEY = re.compile(r"(?<![A-Za-z0-9/+_.-])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=_-])")
 _HOMES = re.compile(r"(/(?:home|Users)/)[^/\s\"':,;)\]]+")
 _EVERYBODY = {"root", "user", "users", "admin", "nobody", "ubuntu", "runner", "app"}
@@ -81,12 +81,12 @@ def is_secret_name(name: str) -> bool:
 
 
 def environment(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the variables without those whose names say that they hold a secret; values are masked."""
+    """Return the variables whose names do not mark a secret; values are masked."""
     return {name: masked(value) for name, value in sorted(variables.items()) if not is_secret_name(name)}
 
 
 def secrets() -> tuple[str, ...]:
-    """Return the values of secrets of this process and of configuration files in reach, the longest first."""
+    """Return the secrets of this process and of readable configuration files, the longest first."""
     return _collected(tuple(sorted(os.environ.items())))
 
 
@@ -119,7 +119,7 @@ def _files(variables: Mapping[str, str]) -> list[Path]:
 
 
 def _in_file(path: Path) -> Iterable[str]:
-    """Yield the values of a file of credentials that have the name of a secret; a file that is one token whole."""
+    """Yield the secrets in a file of credentials; a file with a single word is a secret itself."""
     try:
         text = path.read_text(errors="replace")[:1_000_000]
     except OSError:

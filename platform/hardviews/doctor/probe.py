@@ -1,4 +1,4 @@
-"""The contract of a probe: it looks at one thing of this machine, a store or a cluster."""
+"""The contract of a probe: it examines one thing of this machine, a store or a cluster."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ MACHINE, DATA, OUTPUT, TRACKING, KUBERNETES = "this machine", "data", "output", 
 
 @dataclass(frozen=True)
 class Probe:
-    """One look.
+    """One examination.
 
     Attributes:
-        name: unique; it stands for the probe in the report's JSON.
-        section: of the report.
-        run: looks, in a process of its own, and returns what it found. It may raise UserError and ImportError.
-        least: seconds that it may take, if `--timeout` allows less: large libraries are imported for long.
-        together: probes with the same word share one process, in their order, and so what they have opened.
+        name: unique name, which is used in the report's JSON.
+        section: section of the report.
+        run: function that returns the findings. It runs in a separate process and may raise UserError and ImportError.
+        least: seconds that it may take even if `--timeout` is shorter: imports of large libraries are slow.
+        together: probes with the same word run in one process, in their order, and share open connections.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The cluster that the probes of Kubernetes share: asked once whether it answers."""
+"""The cluster that the probes of Kubernetes share: one request checks whether it answers."""
 
 import functools
 import os
@@ -18,13 +18,13 @@ _OPTION = "--namespace NAME, --context NAME or KUBECONFIG"
 
 @dataclass(frozen=True)
 class Reached:
-    """A cluster after the first question to it.
+    """A cluster after the first request to it.
 
     Attributes:
-        cluster: None if it cannot be asked.
-        namespace: of the jobs.
-        findings: about the configuration of the client, and the answer.
-        reason: for which other probes are skipped; empty if the cluster answers, and if none is named.
+        cluster: None if it cannot be reached.
+        namespace: namespace of the jobs.
+        findings: findings about the configuration of the client, and about the answer.
+        reason: reason to skip other probes; empty if the cluster answers, or if no cluster is named.
     """
 
     cluster: Cluster | None
@@ -33,14 +33,14 @@ class Reached:
     reason: str = ""
 
     def skip(self, what: str) -> Iterator[Finding]:
-        """Yield the finding of a thing that cannot be looked at; none if no cluster was asked for."""
+        """Yield the finding about a thing that cannot be examined; nothing if no cluster is named."""
         if self.reason:
             yield skipped(what, self.reason)
 
 
 @functools.lru_cache(maxsize=1)
 def reach(settings: Doctor) -> Reached:
-    """Read the configuration of the client, and ask the API for its version."""
+    """Read the configuration of the client, and request the version of the API."""
     named = settings.namespace or "default"
     if not settings.asks_cluster:
         there = Path("~/.kube/config").expanduser().exists()
@@ -54,7 +54,7 @@ def reach(settings: Doctor) -> Reached:
         api, namespace = open_client(file, settings.context)
     except UserError as error:
         return Reached(None, named, (mistake("client", error),), "the client has no configuration")
-    except Exception as error:  # of the parser of YAML, or of a program that logs in
+    except Exception as error:  # from the YAML parser, or from a login program
         words = f"The kubeconfig cannot be read: {' '.join(str(error).split())[:300]}. Correct it; try kubectl version."
         return Reached(None, named, (mistake("client", UserError(words)),), "the client has no configuration")
     named = settings.namespace or namespace or "default"
@@ -65,7 +65,7 @@ def reach(settings: Doctor) -> Reached:
     except ApiRefused as error:
         if not error.kubernetes:
             return Reached(None, named, (*found, mistake("API", cluster.foreign(error))), "the API was not reached")
-        found.append(ok("API", f"it answers; it does not say its version ({error.message})"))
+        found.append(ok("API", f"it answers, but does not state its version ({error.message})"))
         return Reached(cluster, named, tuple(found))
     except UserError as error:
         return Reached(None, named, (*found, mistake("API", error)), "the API was not reached")
@@ -74,10 +74,8 @@ def reach(settings: Doctor) -> Reached:
 
 
 def refused(what: str, error: ApiRefused, right: str) -> Finding:
-    """Return the finding for an answer that is not a success: a missing right leaves a thing unlooked at."""
+    """Return the finding for an answer that is not a success: a thing is skipped if the right to read it is missing."""
     if error.status == 403:
         remedy = f"Ask the cluster's owner for the right to {right}: docs/rbac.yaml."
-        return skipped(what, f"we may not look: {error.message}", remedy)
-    return mistake(
-        what, UserError(f"The cluster refused a question: {error.message}. Look at the log of its API server.")
-    )
+        return skipped(what, f"not permitted: {error.message}", remedy)
+    return mistake(what, UserError(f"The cluster refused a request: {error.message}. See the log of its API server."))

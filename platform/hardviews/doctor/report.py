@@ -1,4 +1,4 @@
-"""Writes findings for people, section by section while they come, and for machines."""
+"""Writes findings for people, section by section as soon as they arrive, and for machines."""
 
 import json
 import textwrap
@@ -13,10 +13,10 @@ _STATE, _WHAT = 9, 18  # columns
 
 
 def show(results: Iterable[Result]) -> list[Finding]:
-    """Print each finding when it and all before it are there; return all of them."""
+    """Print each finding as soon as all earlier ones are printed; return all of them."""
     found: list[Finding] = []
     section = ""
-    waiting: list[Finding] = []  # skipped for one reason, which are one line
+    waiting: list[Finding] = []  # findings skipped for the same reason, printed as one line
 
     def flush() -> None:
         if waiting:
@@ -69,15 +69,13 @@ def _wrapped(text: str, indent: int) -> str:
 
 
 def summary(found: Iterable[Finding]) -> str:
-    """Return how many findings have each state, and the meaning for the user."""
+    """Return the number of findings in each state, and the meaning for the user."""
     counts = {
         state: sum(finding.state == state for finding in found) for state in ("ok", "warning", "missing", "skipped")
     }
     words = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
     return f"{words}. " + (
-        "Something is missing: see the lines that begin with missing."
-        if counts["missing"]
-        else "Nothing that was asked for is missing."
+        "Something is missing: see the lines that begin with missing." if counts["missing"] else "Nothing is missing."
     )
 
 
@@ -87,7 +85,7 @@ def as_json(results: Iterable[Result]) -> str:
 
 
 def to_json(results: Iterable[Result]) -> dict[str, object]:
-    """Return the findings as JSON takes them."""
+    """Return the findings as an object for JSON."""
     rows = [
         {"section": probe.section, "probe": probe.name, **finding.to_json()}
         for probe, findings in results

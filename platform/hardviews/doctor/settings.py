@@ -1,4 +1,4 @@
-"""The options of `hardviews doctor`, and what the environment says in their place."""
+"""The options of `hardviews doctor`, and their defaults from the environment."""
 
 import os
 from dataclasses import dataclass, replace
@@ -10,19 +10,19 @@ from hardviews.tracking.settings import TRACKING_URI, setting
 
 @dataclass(frozen=True)
 class Doctor:
-    """Say what this machine, its stores and its cluster have and lack, with a remedy for each thing that is missing.
+    """Check this machine, its stores and its cluster, and print a remedy for each thing that is missing.
 
-    What is neither given nor set in the environment is skipped. Exit code 0: nothing is missing; 1: something is.
+    A place that is neither given nor set in the environment is skipped. Exit code: 0 if nothing is missing, else 1.
 
     Attributes:
-        data: packed dataset, a folder or s3://BUCKET/PREFIX; by default HARDVIEWS_DATA.
-        output: folder or address for runs, which is written to and left as it was; by default HARDVIEWS_OUTPUT.
+        data: folder or s3://BUCKET/PREFIX of the packed dataset; by default HARDVIEWS_DATA.
+        output: folder or address for runs; the check writes a small file and removes it; by default HARDVIEWS_OUTPUT.
         tracking_uri: address of the MLflow server; by default MLFLOW_TRACKING_URI.
         kubeconfig: file with the cluster's address; by default KUBECONFIG.
-        context: of the kubeconfig; by default its current one.
-        namespace: of the jobs; by default HARDVIEWS_NAMESPACE, else the one that the context names.
+        context: context of the kubeconfig; by default its current one.
+        namespace: namespace of the jobs; by default HARDVIEWS_NAMESPACE, else the namespace of the context.
         queue: Volcano queue of the jobs; by default HARDVIEWS_QUEUE.
-        write: write a small file to the data and a run to the MLflow server too, and remove both.
+        write: also write a small file to the data and a run to the MLflow server, and remove both.
         timeout: seconds that each probe may take.
         json: print the report as JSON.
     """
@@ -39,7 +39,7 @@ class Doctor:
     json: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse places that are not named, and no time."""
+        """Refuse empty places, and a time limit of zero."""
         check_given(data=self.data, output=self.output)
         require(self, OPTION, timeout=above(0).note("seconds"))
 
@@ -50,7 +50,7 @@ class Doctor:
         return any(value is not None for value in named)
 
     def settled(self) -> "Doctor":
-        """Return the settings with the values of the environment for all that was not given."""
+        """Return the settings; values that were not given come from the environment."""
         return replace(
             self,
             data=self.data or setting("HARDVIEWS_DATA") or _of_site("data"),
@@ -62,7 +62,7 @@ class Doctor:
 
 
 def _of_site(name: str) -> str | None:
-    """Return a value of .torchxconfig, None if there is none, or no TorchX that reads it."""
+    """Return a value of .torchxconfig; None if it has no such value, or if TorchX is not installed."""
     try:
         from hardviews.launch import site
     except ImportError:

@@ -1,6 +1,6 @@
-"""What a store allows in one folder: to list, read, delete, write, write in parts; what is written there is removed.
+"""The rights in one folder of a store: to list, read, delete, write, and write in parts. Test files are removed.
 
-The steps of a store on S3 are the requests of a run's output, each with a finding of its own. After a failure that all
+The steps of a store on S3 are the requests of a run's output, each with its own finding. After a failure that all
 requests share (no server, no bucket, wrong keys) the others are skipped.
 """
 
@@ -20,7 +20,7 @@ from hardviews.storage.patience import Patience
 from hardviews.storage.remote_store import RemoteStore
 from hardviews.storage.url import protocol_of
 
-PATIENCE = 3.0  # seconds that a failure which may pass is waited out
+PATIENCE = 3.0  # seconds of further attempts after a failure that may pass
 
 _DATA = b"hardviews doctor\n"
 _SOURCES = {
@@ -39,7 +39,7 @@ _STEPS = ("list", "read", "delete", "write", "conditional write", "multipart")
 
 
 def credentials() -> Finding:
-    """Return where the AWS clients find credentials; the credentials themselves are not shown.
+    """Return the source of the AWS clients' credentials, without the credentials themselves.
 
     Raises:
         ImportError: the clients are not installed.
@@ -63,12 +63,12 @@ def credentials() -> Finding:
 
 
 def on_s3(url: str, write: bool, read: str | None = None) -> Iterator[Finding]:
-    """Yield what S3 allows in a folder.
+    """Yield the findings about the rights in a folder on S3.
 
     Args:
-        url: of the folder.
-        write: whether something is written there, and removed.
-        read: name of a file whose absence is no failure; None if only the file that is written is read.
+        url: address of the folder.
+        write: whether to write a file there, which is removed again.
+        read: name of a file to read, which may be absent; None to read the written file only.
     """
     found = credentials()
     yield found
@@ -86,7 +86,7 @@ def on_s3(url: str, write: bool, read: str | None = None) -> Iterator[Finding]:
             yield from _rest(names[done:], steps.over)
             break
     if not write and not steps.over:
-        yield skipped("write", "only looked at", "--write writes a small file here, and removes it")
+        yield skipped("write", "not tried", "--write writes a small file here, and removes it")
 
 
 def _rest(names: Iterator[str] | tuple[str, ...] | list[str], reason: str) -> Iterator[Finding]:
@@ -95,7 +95,7 @@ def _rest(names: Iterator[str] | tuple[str, ...] | list[str], reason: str) -> It
 
 
 class _Steps:
-    """The requests to a folder on S3. `over` says why the remaining steps mean nothing."""
+    """The requests to a folder on S3. `over` is the reason to skip the remaining steps."""
 
     def __init__(self, store: RemoteStore, read: str | None) -> None:
         self.over = ""
@@ -121,13 +121,13 @@ class _Steps:
             return [mistake(name, error)]
         except UserError as error:
             away = isinstance(error, Unreachable)
-            self.over = "the server was not reached" if away else f"see the failure above, of the step {name}"
+            self.over = "the server was not reached" if away else f"see the failure above: {name}"
             found = mistake(name, error)
             hint = " AWS_ENDPOINT_URL sets the address." if away else ""
             return [replace(found, remedy=f"{found.remedy}{hint}")]
 
     def _call(self, method: str, file: str = "", **words: Any) -> Any:
-        """Make one request of S3, as the client names it."""
+        """Make one request to S3, by the client's name for it."""
         fs = self._store.fs()
         name = self._store.name(file) if file else self._store.url
         if file:
@@ -137,7 +137,7 @@ class _Steps:
     def _list(self) -> list[Finding]:
         try:
             answer = self._call("list_objects_v2", Prefix=self._prefix, MaxKeys=1)
-        except FileNotFoundError as error:  # the client's word for a missing bucket
+        except FileNotFoundError as error:  # the client's error for a missing bucket
             raise UserError(
                 f"There is no bucket {self._bucket!r} at {endpoint()}. Create it, for example with: aws s3 mb "
                 f"s3://{self._bucket} - or correct the address {self._store.url}."
@@ -147,18 +147,18 @@ class _Steps:
 
     def _read(self) -> list[Finding]:
         if self._file is None:
-            return []  # the file that is written is read
+            return []  # the written file is read later
         there = self._store.size(self._file) is not None
         if there:
             self._store.read(self._file, 0, 1)
         return [ok("read", "allowed" if there else f"allowed; {self._file} is not there")]
 
     def _delete(self) -> list[Finding]:
-        # Before the writing: the right is checked although there is no such file, and nothing is left without it.
+        # Before the write: a server checks the right even if there is no such file. Without it nothing is written.
         try:
             self._store.remove(self._probe)
         except Denied as error:
-            self.over = "what is written could not be removed again"
+            self.over = "a written file could not be removed again"
             return [mistake("delete", error)]
         return [ok("delete", "allowed")]
 
@@ -175,8 +175,8 @@ class _Steps:
         finally:
             self._store.remove(self._probe)
         if not same:
-            text = "what was read is not what was written"
-            return [missing("write", text, "Ask the owner of the store: a proxy or a cache changes the data.")]
+            text = "the bytes read are not the bytes written"
+            return [missing("write", text, "Ask the store's owner: a proxy or a cache changes the data.")]
         return [ok("write", "allowed"), *([ok("read", "allowed")] if self._file is None else [])]
 
     def _conditional(self) -> list[Finding]:
@@ -184,7 +184,7 @@ class _Steps:
             self._store.write(self._probe, _DATA)
             self._store.write(self._probe, b"again\n", new=True)
         except FileExistsError:
-            return [ok("conditional write", "the server refuses to make a file twice")]
+            return [ok("conditional write", "the server refuses to create a file twice")]
         finally:
             self._store.remove(self._probe)
         return [missing("conditional write", "the server overwrites a file that must be new", CONDITIONAL)]
@@ -202,25 +202,25 @@ class _Steps:
             raise
         try:
             if self._store.read(file) != _DATA:
-                return [missing("multipart", "what was read is not what was written", "Ask the owner of the store.")]
+                return [missing("multipart", "the bytes read are not the bytes written", "Ask the store's owner.")]
         finally:
             self._store.remove(file)
         other = self._call("create_multipart_upload", file)["UploadId"]
         self._call("abort_multipart_upload", file, UploadId=other)
-        return [ok("multipart", "parts are put together, and an upload can be given up")]
+        return [ok("multipart", "parts are joined, and an upload can be cancelled")]
 
 
 def elsewhere(url: str, write: bool) -> Iterator[Finding]:
-    """Yield what a store of another protocol than S3 allows."""
+    """Yield the findings about a store with another protocol than S3."""
     store = RemoteStore(url.rstrip("/"), PATIENCE)
     if write:
         store.check_writable()
-        yield ok("write", f"{url} can be written, and what is written can be removed")
+        yield ok("write", f"{url} can be written, and a written file can be removed")
     else:
         number = len(store.files()) + len(store.folders())
         yield ok("list", f"{url} holds {number} files and folders")
 
 
 def is_s3(url: str) -> bool:
-    """Return whether an address is one of S3."""
+    """Return whether an address is on S3."""
     return protocol_of(url) == "s3"

@@ -1,1 +1,1 @@
-"""`hardviews bug-report`: what a run and its machine hold, in one file without secrets."""
+"""`hardviews bug-report`: records of a run and its machine, in one file without secrets."""

@@ -12,11 +12,11 @@ from hardviews.storage.store import open_store
 LARGEST = 5_000_000
 """Bytes of all texts together, before they are compressed."""
 
-_STAMP = (2000, 1, 1, 0, 0, 0)  # of the files inside: when a text was packed is no news
+_STAMP = (2000, 1, 1, 0, 0, 0)  # date of all files inside, so that equal texts give an equal archive
 
 
 class Archive:
-    """Texts by name, and notes on what is missing or cut."""
+    """Texts by name, and notes on missing or shortened texts."""
 
     def __init__(self) -> None:
         self._texts: dict[str, bytes] = {}
@@ -28,16 +28,16 @@ class Archive:
         return {name: len(data) for name, data in self._texts.items()}
 
     def note(self, text: str) -> None:
-        """Take note of a thing that is missing or cut."""
+        """Note that a thing is missing or shortened."""
         self.notes.append(masked(text, personal=True))
 
     def add(self, name: str, text: str, most: int = 400_000, end: bool = True) -> None:
         """Add a text without its secrets; a longer one keeps its end, or else its beginning.
 
         Args:
-            name: in the archive.
-            text: as it was read.
-            most: bytes that it may take.
+            name: name in the archive.
+            text: the text with its secrets.
+            most: largest number of bytes.
             end: whether a text that is too long keeps its end.
         """
         name = masked(name, personal=True)
@@ -55,15 +55,15 @@ class Archive:
 
     @staticmethod
     def check(path: Path) -> None:
-        """Refuse a file that exists, and a folder that does not.
+        """Refuse a file that exists, and a folder that does not exist.
 
         Raises:
-            UserError: naming it.
+            UserError: one of these.
         """
         if os.path.lexists(path):
             raise UserError(f"{path} exists already. Give another --output, or remove it.")
         if not path.parent.is_dir():
-            raise UserError(f"--output {path}: there is no folder {path.parent}. Make it, or give another --output.")
+            raise UserError(f"--output {path}: there is no folder {path.parent}. Create it, or give another --output.")
 
     def write(self, path: Path) -> None:
         """Write the archive; only its owner may read it.
@@ -72,7 +72,7 @@ class Archive:
             UserError: the file exists, or its folder cannot be written.
         """
         self.check(path)
-        notes = "".join(f"{text}\n" for text in self.notes)[:20_000] or "nothing was missing or cut\n"
+        notes = "".join(f"{text}\n" for text in self.notes)[:20_000] or "nothing was missing or shortened\n"
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as zipped:
             for name, data in {**self._texts, "notes.txt": notes.encode()}.items():

@@ -25,9 +25,9 @@ class BugReport:
     Attributes:
         run: output of a training, a folder or s3://BUCKET/PREFIX.
         output: the file; by default hardviews-bug-report-TIME.zip in the current folder.
-        logs: log files, or folders with them: the last lines of each file are packed.
-        job: job on Kubernetes as `torchx list` prints it: its state, its events and the last lines of each pod.
-        data: URL of the dataset, for the audit; None takes it where the run did.
+        logs: log files, or folders with log files: the last lines of each file are packed.
+        job: handle of a job on Kubernetes as `torchx list` prints it: its state, events and last log lines are packed.
+        data: URL of the dataset, for the audit; None uses the run's own.
     """
 
     run: tyro.conf.Positional[str]
@@ -37,7 +37,7 @@ class BugReport:
     data: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse places that are not named, and a file of another kind."""
+        """Refuse empty places, and an output that is not a zip."""
         check_given(run=self.run, data=self.data)
         check_here(output=self.output)
         if self.output is not None and not self.output.endswith(".zip"):
@@ -45,7 +45,7 @@ class BugReport:
 
 
 def run_bug_report(config: BugReport) -> Path:
-    """Write the file, and print what it holds; return its path.
+    """Write the file, and print its contents; return its path.
 
     Raises:
         UserError: there is no run, or the file cannot be written.
@@ -54,7 +54,7 @@ def run_bug_report(config: BugReport) -> Path:
     path = Path(name).expanduser().absolute()
     archive = Archive()
     archive.check(path)
-    print("reading the run, auditing it, looking at this machine: up to some minutes", file=sys.stderr, flush=True)
+    print("reading the run, auditing it, checking this machine: up to some minutes", file=sys.stderr, flush=True)
     add_run(archive, config.run, config.data)
     add_files(archive, config.logs)
     if config.job is not None:

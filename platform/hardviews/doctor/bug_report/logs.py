@@ -1,4 +1,4 @@
-"""The logs of a bug report: the last lines of files of this machine, and of the pods of a job with the job's events."""
+"""The logs of a bug report: last lines of local files and of a job's pods, with the job's events."""
 
 import json
 import os
@@ -9,14 +9,14 @@ from hardviews.doctor.bug_report.archive import Archive
 from hardviews.elastic import timeline
 from hardviews.errors import UserError
 
-_BYTES = 150_000  # of each log
-_FILES = 40  # of one folder
+_BYTES = 150_000  # most bytes of each log
+_FILES = 40  # most files of one folder
 _PODS = 20
-_LINES = "400"  # of a pod's log
+_LINES = "400"  # last lines of a pod's log
 
 
 def add_files(archive: Archive, paths: Sequence[str]) -> None:
-    """Add the end of each file, and of each file in a folder; and the job's timeline, if the environment names one.
+    """Add the end of each file and of each file in a folder, and the job's timeline if the environment names one.
 
     Raises:
         UserError: a path does not exist.
@@ -52,7 +52,7 @@ def _tail(archive: Archive, path: Path, name: str) -> None:
         archive.note(f"{name} could not be read: {error.strerror}")
         return
     if size > _BYTES:
-        data = data.partition(b"\n")[2]  # a secret that the cut goes through could not be recognised
+        data = data.partition(b"\n")[2]  # a secret that is cut in two could not be recognised
         archive.note(f"{name} has the last {len(data)} of {size} bytes")
     archive.add(name, data.decode(errors="replace"), _BYTES)
 
@@ -61,8 +61,8 @@ def add_job(archive: Archive, handle: str) -> None:
     """Add the state, the events and the last lines of each pod of a job on Kubernetes.
 
     Args:
-        archive: to which is added.
-        handle: of the job as `torchx list` prints it, or NAMESPACE:NAME.
+        archive: archive to extend.
+        handle: handle of the job as `torchx list` prints it, or NAMESPACE:NAME.
 
     Raises:
         UserError: the handle has another form.
@@ -75,9 +75,9 @@ def add_job(archive: Archive, handle: str) -> None:
     try:
         _add_job(archive, namespace, name)
     except ImportError as error:
-        archive.note(f"the job {name} was not looked at: the Python package {error.name} is missing")
+        archive.note(f"the job {name} was not read: the Python package {error.name} is missing")
     except UserError as error:
-        archive.note(f"the job {name} could not be looked at: {error}")
+        archive.note(f"the job {name} could not be read: {error}")
 
 
 def _add_job(archive: Archive, namespace: str, name: str) -> None:
@@ -127,7 +127,7 @@ def _add_job(archive: Archive, namespace: str, name: str) -> None:
 
 
 def _bare(found: dict[str, object]) -> dict[str, object]:
-    """Return an object of the API without the copies of itself that it carries."""
+    """Return an object of the API without the copies of itself in its metadata."""
     metadata = dict(found.get("metadata") or {})  # type: ignore[call-overload]
     metadata.pop("managedFields", None)
     metadata.pop("annotations", None)

@@ -25,7 +25,7 @@ _SHOWN = (
 
 
 def add_machine(archive: Archive, output: str | None) -> None:
-    """Add the machine's part; `output` is the folder of the run, if it is one of this machine."""
+    """Add the machine's part; `output` is the folder of the run if it is on this machine."""
     archive.add("versions.json", json.dumps(versions(), indent=1))
     archive.add("packages.txt", "\n".join(packages()) + "\n")
     variables = {name: value for name, value in masking.environment().items() if name.startswith(_SHOWN)}
@@ -36,7 +36,7 @@ def add_machine(archive: Archive, output: str | None) -> None:
 
 
 def versions() -> dict[str, object]:
-    """Return the versions of hardviews, Python and the system, and the driver of the GPUs as the kernel names it."""
+    """Return the versions of hardviews, Python, the system and the GPU driver."""
     return {
         "hardviews": hardviews.__version__,
         "python": sys.version,

@@ -14,24 +14,24 @@ from hardviews.storage.failures import Unreachable
 from hardviews.storage.store import Store, open_store
 
 PATIENCE = 5.0
-"""Seconds that a failure of the store is waited out."""
+"""Seconds of further attempts after a failure of the store."""
 
 _LIVES = 50  # the newest ones
-_LISTED = 500  # files of a folder
+_LISTED = 500  # most files of a folder
 _LINES = 400_000  # bytes of the history
-_CHECK = 180.0  # seconds of a command that reads the run
+_CHECK = 180.0  # most seconds for a command that reads the run
 
 
 def add_run(archive: Archive, url: str, data: str | None) -> None:
-    """Add what a run's folder holds; what is missing, cut or damaged is noted.
+    """Add the contents of a run's folder; note files that are missing, shortened or damaged.
 
     Args:
-        archive: to which is added.
-        url: of the run's output.
-        data: dataset for the audit; None takes it where the run did.
+        archive: archive to extend.
+        url: address of the run's output.
+        data: dataset for the audit; None uses the run's own.
 
     Raises:
-        UserError: there is no such folder, or nothing in it.
+        UserError: the folder is missing or empty.
     """
     store = open_store(url, PATIENCE)
     if store.path is not None and not os.path.isdir(store.path):
@@ -63,7 +63,7 @@ def add_run(archive: Archive, url: str, data: str | None) -> None:
 
 
 def _try(archive: Archive, name: str, step: Callable[[], "list[str] | None"]) -> "list[str] | None":
-    """Take a step; a failure becomes a note."""
+    """Take a step; note a failure."""
     try:
         return step()
     except (OSError, UserError, ValueError, TypeError, KeyError) as error:
@@ -79,7 +79,7 @@ def _copy(archive: Archive, store: Store, file: str, name: str, most: int = 200_
         if size is None:
             archive.note(f"{name} is missing")
             return
-        # A secret that the cut goes through could not be recognised: the first line, which is cut, is left out.
+        # A secret that is cut in two could not be recognised, so the first line, which is cut, is left out.
         data = store.read(file, max(0, size - most), size)
         if size > most:
             data = data.partition(b"\n")[2]
@@ -112,7 +112,7 @@ def _sizes(store: Store) -> dict[str, int]:
 
 
 def _checkpoints(archive: Archive, store: Store) -> list[str]:
-    """Add the files of each checkpoint and the manifest of the newest one that has one; return those that have one."""
+    """List the files of the checkpoints; add the newest manifest; return the checkpoints that have a manifest."""
     inside = store.inside(CHECKPOINTS)
     names = [name for name in inside.folders() if is_checkpoint(name)]
     lines, whole = [], []
@@ -141,7 +141,7 @@ def _lives(archive: Archive, store: Store) -> None:
 
 
 def _command(archive: Archive, name: str, words: Sequence[str]) -> None:
-    """Add what a command of ours says about the run; it needs torch, and may fail on a run that is broken."""
+    """Add the output of a hardviews command about the run; the command needs torch, and may fail on a broken run."""
     command = [sys.executable, "-P", "-m", "hardviews.cli", *words]
     variables = {**os.environ, "HARDVIEWS_PATIENCE": str(PATIENCE), "PYTHONIOENCODING": "utf-8"}
     try:

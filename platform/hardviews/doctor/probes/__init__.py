@@ -1,4 +1,4 @@
-"""The probes of `hardviews doctor`, in the order of the report: a new one is a file here, its import, and a line."""
+"""The probes of `hardviews doctor`, in the order of the report. A new one needs a file here, its import, and a line."""
 
 from hardviews.doctor.probe import Probe
 from hardviews.doctor.probes import (

@@ -8,7 +8,7 @@ from hardviews.doctor.settings import Doctor
 
 
 def look(settings: Doctor) -> Iterable[Finding]:
-    """Ask for the version."""
+    """Request the version."""
     from hardviews.doctor.reached import reach
 
     return reach(settings).findings

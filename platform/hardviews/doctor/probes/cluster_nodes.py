@@ -1,4 +1,4 @@
-"""Nodes of the cluster and the GPUs that they offer."""
+"""Nodes of the cluster and their GPUs."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ _PLUGIN = (
     "For training on GPUs install the device plugin: helm install nvdp nvdp/nvidia-device-plugin --namespace "
     "nvidia-device-plugin --create-namespace"
 )
-_SHOWN = 4  # kinds of nodes
+_SHOWN = 4  # most kinds of nodes in the report
 
 
 def look(settings: Doctor) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""The Volcano queue: whether it is there and open, and how much it may take."""
+"""The Volcano queue: whether it exists and is open, and its limits."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -27,7 +27,7 @@ def look(settings: Doctor) -> Iterator[Finding]:
             known = ", ".join(sorted(set(names) - {"root"}))
             text = f"the cluster has no queue {name}" + (f"; it has {known}" if known else "")
             make = f'sed "s|QUEUE|{name}|" docs/queue.yaml | kubectl create -f -'
-            yield missing("queue", text, f"Name another by --queue, or make it: {make}")
+            yield missing("queue", text, f"Name another by --queue, or create it: {make}")
             return
     except ApiRefused as error:
         yield refused("queue", error, "get queues")
@@ -35,7 +35,7 @@ def look(settings: Doctor) -> Iterator[Finding]:
     state = (found.get("status") or {}).get("state") or "Open"
     if state != "Open":
         text = f"{name} takes no jobs: it is {state}"
-        yield missing("queue", text, f"Name another by --queue, or have {name} opened by the cluster's owner.")
+        yield missing("queue", text, f"Name another by --queue, or ask the cluster's owner to open {name}.")
         return
     yield _capacity(name, found)
 

@@ -1,4 +1,4 @@
-"""Our rights on the cluster: the API is asked for each that docs/rbac.yaml grants."""
+"""Our rights on the cluster: a request to the API for each right in docs/rbac.yaml."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from hardviews.launch.kubernetes.rights import Right
 
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-_AT_ONCE = 4  # requests: more than one, and no burden
+_AT_ONCE = 4  # requests at the same time: fast, but a small load for the server
 
 
 def look(settings: Doctor) -> Iterator[Finding]:
-    """Ask for each right."""
+    """Check each right."""
     from hardviews.doctor.reached import reach, refused
     from hardviews.launch.kubernetes.cluster import ApiRefused
     from hardviews.launch.kubernetes.rights import RIGHTS
@@ -52,7 +52,7 @@ def look(settings: Doctor) -> Iterator[Finding]:
             apply,
         )
     elif not needed:
-        yield ok("further rights", f"all {len(RIGHTS)} of docs/rbac.yaml are there")
+        yield ok("further rights", f"all {len(RIGHTS)} of docs/rbac.yaml are granted")
 
 
 def _may(cluster: "Cluster", right: "Right", namespace: str) -> bool:

@@ -31,7 +31,7 @@ def look(settings: Doctor) -> Iterator[Finding]:
         yield ok("storage class", f"{', '.join(defaults)} by default")
     else:
         known = f"; there are {', '.join(names)}" if names else ""
-        text = f"none by default{known}. Only volume claims that name none need it; data and output on S3 do not"
+        text = f"none by default{known}. Only volume claims without a class need it; data and output on S3 do not"
         yield warning(
             "storage class", text, f"kubectl annotate storageclass {names[0] if names else 'NAME'} {_DEFAULT}=true"
         )

@@ -1,4 +1,4 @@
-"""Processor cores, and the limit that a container has on them."""
+"""Processor cores, and the limit of a container on them."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ def look(settings: Doctor) -> Iterator[Finding]:
     total, usable, limit = os.cpu_count() or 1, len(os.sched_getaffinity(0)), cpu_limit()
     text = f"{usable} of {total} usable" if usable < total else f"{total}"
     if limit is not None and limit < usable:
-        # Loader workers are counted by the cores that a process may use; the limit does not lower that number.
+        # The default number of loader workers follows the cores of the process; this limit does not lower it.
         yield warning(
             "cores",
             f"{text}, and the container may use {limit:.3g} of them at a time: more processes only wait",

@@ -1,4 +1,4 @@
-"""The packed dataset: whether its place can be listed and read, and something is packed there."""
+"""The packed dataset: whether its place can be listed and read, and holds a packed dataset."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ _INDEX = "index.json"
 
 
 def look(settings: Doctor) -> Iterator[Finding]:
-    """Read from the place; `--write` writes to it too, as packing does."""
+    """Read from the place; with `--write` also write to it."""
     url = settings.data
     if url is None:
         yield skipped("data", "no dataset is named", "--data s3://BUCKET/PREFIX, or HARDVIEWS_DATA")

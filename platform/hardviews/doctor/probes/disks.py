@@ -1,4 +1,4 @@
-"""Room on the disks of temporary files, of the cache of shards and of a local output."""
+"""Free space on the disks of temporary files, the cache of shards and a local output."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _LEAST = 2e9  # bytes: two checkpoints of a ResNet-50, and the record of a run
 
 
 def look(settings: Doctor) -> Iterator[Finding]:
-    """Ask each disk for its room, and try to write to the folder of temporary files."""
+    """Read the free space of each disk, and try to write to the folder of temporary files."""
     folder = temporary_folder()
     with in_words(folder, TEMPORARY_FOLDER):
         try_folder(folder)
@@ -28,10 +28,10 @@ def look(settings: Doctor) -> Iterator[Finding]:
 def _of(what: str, path: str, remedy: str) -> Finding:
     left = room(path)
     if left is None:
-        return ok(what, f"{path}; its disk does not say how much room it has")
-    there = "" if os.path.exists(path) else f" (not made yet, below {nearest(path)})"
+        return ok(what, f"{path}; its disk does not report its free space")
+    there = "" if os.path.exists(path) else f" (does not exist yet, below {nearest(path)})"
     text = f"{left / 1e9:.1f} GB free at {path}{there}"
-    return ok(what, text) if left >= _LEAST else warning(what, f"{text}: little for checkpoints", remedy)
+    return ok(what, text) if left >= _LEAST else warning(what, f"{text}: not much for checkpoints", remedy)
 
 
 PROBE = Probe("disks", MACHINE, look)

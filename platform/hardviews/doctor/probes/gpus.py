@@ -8,11 +8,11 @@ from hardviews.doctor.probe import MACHINE, Probe
 from hardviews.doctor.settings import Doctor
 
 DRIVER = Path("/proc/driver/nvidia/version")
-"""File that the kernel has while NVIDIA's driver is loaded."""
+"""File that exists while NVIDIA's driver is loaded."""
 
 
 def look(settings: Doctor) -> Iterator[Finding]:
-    """Ask the driver for its GPUs."""
+    """List the GPUs of the driver."""
     import pynvml
 
     try:
@@ -24,15 +24,13 @@ def look(settings: Doctor) -> Iterator[Finding]:
         yield missing(
             "GPU",
             f"NVIDIA's driver is loaded, but its library does not answer ({error})",
-            "Look at nvidia-smi. In a container start it with --gpus all; after an update of the driver reboot.",
+            "Run nvidia-smi. Start a container with --gpus all. Reboot after an update of the driver.",
         )
         return
     try:
         count = pynvml.nvmlDeviceGetCount()
         if not count:
-            yield missing(
-                "GPU", "the driver sees no GPU", "Look at nvidia-smi; in a container start it with --gpus all."
-            )
+            yield missing("GPU", "the driver sees no GPU", "Run nvidia-smi. Start a container with --gpus all.")
             return
         yield ok("GPU", f"{count}: {'; '.join(_described(pynvml, number) for number in range(count))}")
         yield ok("driver", f"{_text(pynvml.nvmlSystemGetDriverVersion())}, for CUDA up to {in_words(cuda_of_driver())}")
@@ -41,7 +39,7 @@ def look(settings: Doctor) -> Iterator[Finding]:
 
 
 def cuda_of_driver() -> tuple[int, int] | None:
-    """Return the newest version of CUDA that the driver serves; None if there is no driver."""
+    """Return the newest version of CUDA that the driver supports; None if there is no driver."""
     import pynvml
 
     try:

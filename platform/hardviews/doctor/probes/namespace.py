@@ -1,4 +1,4 @@
-"""The namespace of the jobs: whether it is there, its level of Pod Security, and the Secrets that jobs name."""
+"""The namespace of the jobs: whether it exists, its level of Pod Security, and the Secrets that jobs name."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -32,9 +32,9 @@ def look(settings: Doctor) -> Iterator[Finding]:
             yield missing("namespace", f"the cluster has no namespace {name}", f"kubectl create namespace {name}")
             return
         level = (found["metadata"].get("labels") or {}).get(_LEVEL)
-        # Pods of jobs satisfy the strictest level, except for folders of a node and further capabilities.
+        # Pods of jobs satisfy the strictest level, unless they mount a node's folder or get further capabilities.
         text = f"Pod Security level {level}, which jobs satisfy" if level else "no Pod Security level is enforced"
-        yield ok("namespace", f"{name} is there; {text}")
+        yield ok("namespace", f"{name} exists; {text}")
     yield from _secrets(reached)
     try:
         account = reached.cluster.find(f"/api/v1/namespaces/{name}/serviceaccounts/default") or {}
@@ -46,11 +46,11 @@ def look(settings: Doctor) -> Iterator[Finding]:
         yield ok("image pull", f"the default service account has {pulls}")
     else:
         option = "-cfg image_pull_secrets=NAME"
-        yield ok("image pull", f"no secret by default: for images that are not public, a job names one by {option}")
+        yield ok("image pull", f"no secret by default; a job with a private image needs {option}")
 
 
 def _secrets(reached: "Reached") -> Iterator[Finding]:
-    """Look for the Secrets that HARDVIEWS_SECRETS names; their content is not kept."""
+    """Check that the Secrets in HARDVIEWS_SECRETS exist; their content is not kept."""
     from hardviews.doctor.reached import refused
     from hardviews.launch.kubernetes.cluster import ApiRefused
     from hardviews.launch.site import cluster_options
@@ -58,7 +58,7 @@ def _secrets(reached: "Reached") -> Iterator[Finding]:
     home = f"/api/v1/namespaces/{reached.namespace}"
     names = cluster_options().get("secrets", [])
     if not names:
-        text = "none is named: jobs have no credentials for S3, unless their nodes or service account have a role"
+        text = "none is named: jobs have credentials for S3 only if their nodes or service account have a role"
         yield skipped("job secrets", text, "HARDVIEWS_SECRETS=NAME")
     assert reached.cluster is not None
     for name in names:
@@ -68,7 +68,7 @@ def _secrets(reached: "Reached") -> Iterator[Finding]:
             yield refused("job secrets", error, "get secrets")
             return
         if there:
-            yield ok("job secrets", f"{name} is there")
+            yield ok("job secrets", f"{name} exists")
         else:
             make = f"kubectl -n {reached.namespace} create secret generic {name} --from-literal=AWS_ACCESS_KEY_ID=..."
             yield missing("job secrets", f"the namespace has no secret {name}", f"{make}, or correct HARDVIEWS_SECRETS")

@@ -1,4 +1,4 @@
-"""The output of runs: whether its place can be listed, written, read and cleaned up."""
+"""The output of runs: whether files can be listed, written, read and removed there."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from hardviews.storage.url import local_path
 
 
 def look(settings: Doctor) -> Iterator[Finding]:
-    """Write a small file to the place, and remove it."""
+    """Write a small file, and remove it."""
     url = settings.output
     if url is None:
         yield skipped("output", "no output is named", "--output FOLDER or s3://BUCKET/PREFIX, or HARDVIEWS_OUTPUT")

@@ -1,4 +1,4 @@
-"""Python and hardviews: their versions, and where they lie."""
+"""Python and hardviews: their versions and folders."""
 
 import importlib.metadata
 import platform
@@ -20,16 +20,16 @@ def look(settings: Doctor) -> Iterator[Finding]:
         package = importlib.metadata.metadata("hardviews").json
     except importlib.metadata.PackageNotFoundError:
         yield ok("Python", f"{version} at {sys.executable}")
-        yield warning("hardviews", "it is not installed, it is only on the path", "pip install -e CHECKOUT")
+        yield warning("hardviews", "it is on the path, but not installed", "pip install -e CHECKOUT")
         return
     required = str(package.get("requires_python", ""))
     if admits(required, sys.version_info[:3]):
         yield ok("Python", f"{version} at {sys.executable} (hardviews requires {required})")
     else:
-        yield missing("Python", f"{version}, and hardviews requires {required}", "uv venv --python 3.12 .venv")
+        yield missing("Python", f"{version}, but hardviews requires {required}", "uv venv --python 3.12 .venv")
     yield ok("hardviews", f"{hardviews.__version__} at {Path(hardviews.__file__).parent}")
     if package.get("version") != hardviews.__version__:
-        text = f"the installed package is {package.get('version')}, and the code that runs is {hardviews.__version__}"
+        text = f"the installed package is {package.get('version')}, but the code that runs is {hardviews.__version__}"
         yield warning("hardviews", text, "pip install -e CHECKOUT, once more")
 
 

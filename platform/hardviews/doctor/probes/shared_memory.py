@@ -1,4 +1,4 @@
-"""/dev/shm, in which loader workers keep their locks."""
+"""/dev/shm, which holds the locks of loader workers."""
 
 import errno
 import os
@@ -11,11 +11,11 @@ from hardviews.doctor.settings import Doctor
 
 PATH = "/dev/shm"
 _LARGER = "docker run --shm-size=1g; --shm 1000 for a job on Kubernetes; or --loader.workers 0"
-_LEAST = 8e6  # bytes: the locks and queues of many workers; batches take other memory
+_LEAST = 8e6  # bytes for the locks and queues of many workers; batches are in other memory
 
 
 def look(settings: Doctor) -> Iterator[Finding]:
-    """Make a lock there, and ask for its room."""
+    """Create a lock there, and read the free space."""
     if not os.path.isdir(PATH):
         yield missing("/dev/shm", "it is missing: loader workers cannot be started", "mount -t tmpfs tmpfs /dev/shm")
         return
@@ -23,12 +23,14 @@ def look(settings: Doctor) -> Iterator[Finding]:
         get_context("forkserver").Lock()
     except OSError as error:
         reason = error.strerror or errno.errorcode.get(error.errno or 0, str(error))
-        yield missing("/dev/shm", f"no lock can be made there ({reason}): loader workers cannot be started", _LARGER)
+        yield missing("/dev/shm", f"no lock can be created there ({reason}): loader workers cannot be started", _LARGER)
         return
     found = os.statvfs(PATH)
     free, size = (blocks * found.f_frsize for blocks in (found.f_bavail, found.f_blocks))
     text = f"{free / 1e6:.0f} of {size / 1e6:.0f} MB free"
-    yield ok("/dev/shm", text) if free >= _LEAST else warning("/dev/shm", f"{text}: little for loader workers", _LARGER)
+    yield (
+        ok("/dev/shm", text) if free >= _LEAST else warning("/dev/shm", f"{text}: not much for loader workers", _LARGER)
+    )
 
 
 PROBE = Probe("/dev/shm", MACHINE, look)

@@ -1,4 +1,4 @@
-"""torch: its version, the CUDA that it is built for, whether driver and GPUs fit it, NCCL."""
+"""torch: its version, its version of CUDA, whether driver and GPUs support it, NCCL."""
 
 import warnings
 from collections.abc import Iterator
@@ -27,15 +27,13 @@ def look(settings: Doctor) -> Iterator[Finding]:
         if not DRIVER.exists():
             yield ok("CUDA", "no driver here: torch uses the CPU")
             return
-        yield missing(
-            "CUDA", "the driver does not answer", "Look at nvidia-smi; in a container start it with --gpus all."
-        )
+        yield missing("CUDA", "the driver does not answer", "Run nvidia-smi. Start a container with --gpus all.")
         return
-    # Drivers serve all minor versions of their major version of CUDA, and all earlier versions.
+    # Drivers support all minor versions of their major version of CUDA, and all earlier versions.
     if driver[0] < needed[0]:
         yield missing(
             "CUDA",
-            f"the driver serves CUDA up to {in_words(driver)}, and torch is built for {wanted}",
+            f"the driver supports CUDA up to {in_words(driver)}, but torch is built for {wanted}",
             f"Update NVIDIA's driver, or install a build of torch for CUDA {driver[0]}.",
         )
         return
@@ -48,7 +46,7 @@ def _without_cuda(torch: Any) -> Iterator[Finding]:
         return
     yield missing(
         "torch",
-        f"{torch.__version__} is a build for CPUs, and this machine has a GPU",
+        f"{torch.__version__} is a build for CPUs, but this machine has a GPU",
         "Install a build for CUDA: pip install --force-reinstall torch torchvision, without an index of CPU builds.",
     )
 
@@ -62,13 +60,13 @@ def _usable(torch: Any, driver: tuple[int, int]) -> Iterator[Finding]:
         yield missing(
             "CUDA",
             f"torch sees no GPU{reason}",
-            "Look at nvidia-smi, and at CUDA_VISIBLE_DEVICES: unset it if it is empty.",
+            "Run nvidia-smi. Unset CUDA_VISIBLE_DEVICES if it is empty.",
         )
         return
     built = torch.cuda.get_arch_list()
     for number in range(torch.cuda.device_count()):
         major, minor = torch.cuda.get_device_capability(number)
-        # Code of a lower minor version runs, and code that is compiled for the GPU when it is loaded.
+        # Code of a lower minor version runs, and so does code that is compiled for the GPU at load time.
         fits = any(
             int(name.rsplit("_", 1)[1].rstrip("af")) <= 10 * major + minor
             and (name.startswith("compute_") or int(name.rsplit("_", 1)[1].rstrip("af")) // 10 == major)
@@ -77,18 +75,20 @@ def _usable(torch: Any, driver: tuple[int, int]) -> Iterator[Finding]:
         if not fits:
             yield missing(
                 "CUDA",
-                f"torch is built for {', '.join(built)}, and {torch.cuda.get_device_name(number)} is sm_{major}{minor}",
+                f"torch is built for {', '.join(built)}, but {torch.cuda.get_device_name(number)} is sm_{major}{minor}",
                 "Install a build of torch for this GPU: an older GPU needs an older CUDA, a newer GPU a newer one.",
             )
             return
     torch.ones(1, device="cuda").sum().item()
     yield ok(
-        "CUDA", f"torch computes on {torch.cuda.device_count()} GPU(s); the driver serves up to {in_words(driver)}"
+        "CUDA", f"torch computes on {torch.cuda.device_count()} GPU(s); the driver supports up to {in_words(driver)}"
     )
     if torch.distributed.is_nccl_available():
         yield ok("NCCL", ".".join(map(str, torch.cuda.nccl.version())))
     else:
-        yield warning("NCCL", "this build of torch lacks it: one GPU only", "pip install --force-reinstall torch")
+        yield warning(
+            "NCCL", "this build of torch does not have it: one GPU only", "pip install --force-reinstall torch"
+        )
 
 
 PROBE = Probe("torch", MACHINE, look, least=120.0)

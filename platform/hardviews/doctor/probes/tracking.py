@@ -1,4 +1,4 @@
-"""The MLflow server: whether it is reached, which version it has, and whether it takes a record."""
+"""The MLflow server: whether it can be reached, its version, and whether it accepts a record."""
 
 import os
 import sqlite3
@@ -19,11 +19,11 @@ from hardviews.tracking.uri import check_uri
 EXPERIMENT = "hardviews doctor"
 """Experiment of the run that is written and deleted."""
 
-_SECONDS = "10"  # that a request may take
+_SECONDS = "10"  # most seconds for a request
 
 
 def look(settings: Doctor) -> Iterator[Finding]:
-    """Ask the server for its version and its experiments; `--write` writes a run and deletes it."""
+    """Read the server's version and its experiments; with `--write` write a run and delete it."""
     uri = settings.tracking_uri
     if uri is None:
         text = "no server is named: runs are recorded in SQLite, in the folder .hardviews"
@@ -36,7 +36,7 @@ def look(settings: Doctor) -> Iterator[Finding]:
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = _SECONDS
     server = Server.connect(uri, Path())
     if not server.remote:
-        yield skipped("MLflow", f"{scrub(uri)} is not a server of HTTP, and is not opened here")
+        yield skipped("MLflow", f"{scrub(uri)} is not an HTTP server, so it is not checked")
         return
     try:
         yield from _versions(uri)
@@ -46,10 +46,10 @@ def look(settings: Doctor) -> Iterator[Finding]:
             _write(server)
             yield ok("write", f"a run was written to the experiment {EXPERIMENT!r}, and deleted")
         else:
-            yield skipped("write", "only looked at", "--write writes a run, and deletes it")
+            yield skipped("write", "not tried", "--write writes a run, and deletes it")
     except UserError:
         raise
-    except Exception as error:  # of MLflow, its HTTP library or its proxy
+    except Exception as error:  # from MLflow, its HTTP library or its proxy
         words = diagnose(error, uri).words.rstrip(".")
         raise UserError(
             f"The tracking server {scrub(uri)} cannot be used: {words[:1].lower()}{words[1:]}. Start it, or correct "
@@ -68,7 +68,7 @@ def _versions(uri: str) -> Iterator[Finding]:
     version = answer.text.strip() if answer.status_code == 200 else ""
     known = version if len(version) < 20 and version[:1].isdigit() else ""
     if not known:
-        yield ok("MLflow", f"{scrub(uri)} answers; it does not say its version")
+        yield ok("MLflow", f"{scrub(uri)} answers, but does not state its version")
     elif known.split(".")[0] < mlflow.__version__.split(".")[0]:
         yield warning(
             "MLflow",
@@ -97,10 +97,12 @@ def _write(server: Server) -> None:
 
 
 def _sqlite(uri: str) -> Finding:
-    """Look into a database without making one."""
+    """Read a database; do not create one."""
     path = Path(uri.partition("///")[2].partition("?")[0])
     if not path.exists():
-        return warning("MLflow", f"{scrub(uri)} is not there yet", "The first run makes it; nothing is to be done.")
+        return warning(
+            "MLflow", f"{scrub(uri)} does not exist yet", "The first run creates it; there is nothing to do."
+        )
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
         try:

@@ -9,7 +9,7 @@ from hardviews.doctor.probe import KUBERNETES, Probe
 from hardviews.doctor.settings import Doctor
 
 LEAST = (1, 11)
-"""The oldest version that is served (docs/cluster.md)."""
+"""The oldest supported version (docs/cluster.md)."""
 
 _INSTALL = (
     "helm install volcano volcano-sh/volcano --version 1.14.1 --namespace volcano-system --create-namespace --wait "
@@ -20,7 +20,7 @@ _PARTS = ("controller", "scheduler")
 
 
 def look(settings: Doctor) -> Iterator[Finding]:
-    """Look for the kinds that jobs need, and for the programs that serve them."""
+    """Check the kinds of objects that jobs need, and the programs behind them."""
     from hardviews.doctor.reached import reach, refused
     from hardviews.launch.kubernetes.cluster import JOBS, QUEUES, ApiRefused
 
@@ -35,9 +35,9 @@ def look(settings: Doctor) -> Iterator[Finding]:
         yield refused("Volcano", error, "discover kinds of objects")
         return
     if absent:
-        yield missing("Volcano", f"the cluster does not know the kinds of {' and '.join(absent)}", _INSTALL)
+        yield missing("Volcano", f"the cluster does not have the kinds of {' and '.join(absent)}", _INSTALL)
         return
-    yield ok("Volcano", "the cluster knows jobs and queues of Volcano")
+    yield ok("Volcano", "the cluster has Volcano's jobs and queues")
     try:
         answer = reached.cluster.get(f"/apis/apps/v1/namespaces/{_NAMESPACE}/deployments")
     except ApiRefused as error:
@@ -49,7 +49,7 @@ def look(settings: Doctor) -> Iterator[Finding]:
 
 def _of(part: str, deployments: list[Any]) -> Finding:
     if not deployments:
-        text = f"there is no deployment of it in {_NAMESPACE}; it may run elsewhere"
+        text = f"{_NAMESPACE} has no deployment of it; it may run elsewhere"
         return warning(part, text, f"kubectl get deployments -A | grep volcano-{part}")
     one = deployments[0]
     name = one["metadata"]["name"]
