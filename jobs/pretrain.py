@@ -57,7 +57,7 @@ def pretrain(
         secret: Kubernetes Secrets, by name, whose keys become environment variables: AWS_ACCESS_KEY_ID, ...
         mount: volumes, as type=volume,src=CLAIM,dst=FOLDER
         shm: shared memory in MB, a part of memMB (default: half of it)
-        scratch: local disk in MB for the cache (default: what the node has)
+        scratch: local disk in MB for the cache (default: the whole disk of the node)
         toleration: taints to bear, as KEY, KEY:EFFECT or KEY=VALUE:EFFECT
         node_selector: labels that a node must have, as KEY=VALUE
         priority: PriorityClass of the job

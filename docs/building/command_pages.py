@@ -1,4 +1,4 @@
-"""Every command of `hardviews` with its help, as it prints it."""
+"""Every command of `hardviews` with the text that its `--help` prints."""
 
 import contextlib
 import io
@@ -10,15 +10,15 @@ from building.docstrings import escaped
 from building.tables import section
 from hardviews import cli
 
-_WIDTH = "84"  # of a terminal; wider text would be scrolled on the page
-# Ends the help of commands that go on with the list of recipes, which has a page of its own.
+_WIDTH = "84"  # characters of a terminal's line; longer lines need a scroll bar on the page
+# The list of recipes at the end of a help text is left out: it has a page of its own.
 _LISTED = "\nrecipes:\n"
 
 
 def commands() -> str:
     """Return a section for each command, in the order of `hardviews --help`."""
     guide = printed([])
-    named = re.findall(r"^  (\w+) +(.*)$", guide.partition("\nnext:")[0], re.MULTILINE)
+    named = re.findall(r"^  ([\w-]+) +(.*)$", guide.partition("\nnext:")[0], re.MULTILINE)
     lines = []
     for command, meaning in named:
         text = printed([command, "--help"]).partition(_LISTED)[0].rstrip()
@@ -35,9 +35,9 @@ def commands() -> str:
 
 
 def printed(words: list[str]) -> str:
-    """Return what `hardviews` prints for some words that ask for help."""
+    """Return the help that `hardviews` prints for some words."""
     text = io.StringIO()
-    text.reconfigure = lambda **_: None  # type: ignore[attr-defined]  # as streams of a terminal have it
+    text.reconfigure = lambda **_: None  # type: ignore[attr-defined]  # streams of a terminal have this method
     terminal = mock.patch.dict(os.environ, COLUMNS=_WIDTH)
     with terminal, contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
         cli.main(words)

@@ -1,6 +1,6 @@
-"""Links of pages to files that are no pages: to the repository if its address is known, else to a copy of the file.
+"""Links to files that are not pages: to the repository if its address is known, else to a copy of the file.
 
-A folder has no copy; without an address its link becomes plain text.
+A folder has no copy, so its link becomes plain text without an address.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from sphinx.transforms import SphinxTransform
 
 
 class RepositoryLinks(SphinxTransform):
-    """Runs after a page was read, before files are collected for downloads."""
+    """Runs after a page is read, before downloads are collected."""
 
     default_priority = 400
 
@@ -36,7 +36,7 @@ class RepositoryLinks(SphinxTransform):
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Add the transform, and the settings that it reads: the repository's address, and a branch or tag of it."""
+    """Add the transform and its settings: the repository's address, and a branch or tag."""
     app.add_config_value("repository", "", "env")
     app.add_config_value("repository_tree", "HEAD", "env")
     app.add_transform(RepositoryLinks)

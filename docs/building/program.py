@@ -1,4 +1,4 @@
-"""Directives whose content is what the program itself says: `commands`, `recipes` and `settings`."""
+"""Directives that insert text from the program itself: `commands`, `recipes` and `settings`."""
 
 from collections.abc import Callable
 
@@ -16,10 +16,10 @@ _MADE_BY: dict[str, Callable[[], str]] = {
 
 
 class FromProgram(SphinxDirective):
-    """Put the text that the function of this name returns in place of the directive."""
+    """Replaces the directive by the text of the function with the same name."""
 
     def run(self) -> list[nodes.Node]:
-        """Return the content, sections included."""
+        """Return the content, including sections."""
         return self.parse_text_to_nodes(_MADE_BY[self.name](), allow_section_headings=True)
 
 

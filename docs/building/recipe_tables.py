@@ -1,4 +1,4 @@
-"""All recipes by family, with what their headers say."""
+"""Tables of all recipes by family, from the headers of the recipes."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from hardviews.recipes.header import header
 from hardviews.recipes.table import in_short, method_in_short
 from hardviews.train.recipe import Recipe
 
-# Facts with a column of their own; the command differs by the name alone.
+# Facts with a column of their own. Commands differ only in the recipe's name and have no column.
 _COLUMNS = ("hours", "time", "number", "expected")
 
 
@@ -47,7 +47,7 @@ def _of_family(family: str, members: Sequence[Callable[[], Any]]) -> list[str]:
         rest = "".join(f" *{key}*: {escaped(text)}." for key, text in own.items() if key != "command")
         what = f"{escaped(head.title)} {_parts(function())}{rest}"
         rows.append((f"``{function.__name__}``", what, escaped(hours), escaped(known)))
-    columns = ("recipe", "what it trains", "hours or time", "published or expected")
+    columns = ("recipe", "training", "hours or time", "published or expected")
     return [*lines, *table(columns, rows, (26, 40, 14, 20))]
 
 

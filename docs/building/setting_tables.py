@@ -1,4 +1,4 @@
-"""Every setting of a recipe, read from the dataclasses that a recipe is made of: type, default, meaning."""
+"""Tables of all settings of a recipe, from its dataclasses: type, default, meaning."""
 
 import dataclasses
 import importlib
@@ -20,7 +20,7 @@ from hardviews.train.recipe import Recipe
 
 
 def settings() -> str:
-    """Return a section for each part of a recipe, then for each method, strategy and dataclass within these."""
+    """Return sections for the parts of a recipe, then for each method, strategy and nested dataclass."""
     parts = {Where: "--", Recipe: "--"}
     for name, kind in _hints(Recipe).items():
         if dataclasses.is_dataclass(kind) and kind not in (MethodConfig, Strategy):
@@ -42,7 +42,7 @@ def settings() -> str:
 
 
 def concrete(base: type, package: ModuleType) -> list[type]:
-    """Return the dataclasses of a package that extend a contract and can be made, in the order of their names."""
+    """Return the concrete dataclasses of a package that extend a contract, sorted by name."""
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
     found, waiting = set(), [base]
@@ -72,7 +72,7 @@ def _default(field: "dataclasses.Field[Any]") -> str:
 
 
 def _meaning(kind: type, name: str) -> str:
-    """Return what the docstring of a class, or of one that it extends, says of a field."""
+    """Return the description of a field from the docstring of a class or of one of its bases."""
     for one in kind.__mro__:
         for described in parse(one.__doc__ or "").params:
             if described.arg_name == name:
@@ -87,7 +87,7 @@ def _summary(kind: type) -> list[str]:
 
 
 def _within(kind: type) -> list[type]:
-    """Return the dataclasses in the fields of one, and in theirs."""
+    """Return all dataclasses nested in the fields of a dataclass."""
     found: list[type] = []
     waiting = [kind]
     while waiting:

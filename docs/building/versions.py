@@ -1,10 +1,10 @@
-"""Puts the menu of versions beside the built sites of a folder.
+"""Writes the menu of versions into a folder of built sites.
 
 python docs/building/versions.py FOLDER [--address https://OWNER.github.io/hardviews]
 
 FOLDER holds a site for each version: `latest`, and one for each tag, such as `v0.1.0`. The program writes
-`versions.json`, which the menu of every version reads. `index.html` leads to the newest tag, or to `latest` if there is
-no tag.
+`versions.json`, which the menu of every version reads. `index.html` redirects to the newest tag, or to `latest` if
+there is no tag.
 """
 
 import argparse
@@ -23,9 +23,9 @@ _PAGE = """<!doctype html>
 
 
 def menu(folders: Sequence[str], address: str) -> list[dict[str, str | bool]]:
-    """Return the entries of the menu: `latest`, then tags from the newest to the oldest; other folders have none.
+    """Return the entries of the menu: `latest`, then tags from the newest to the oldest; other folders are left out.
 
-    The preferred entry is the version that a warning on the pages of the others leads to.
+    Pages of other versions have a warning with a link to the preferred entry.
     """
     tags = sorted(filter(_TAG.fullmatch, folders), key=_numbers, reverse=True)
     shown = [*(["latest"] if "latest" in folders else []), *tags]
@@ -42,7 +42,7 @@ def write(folder: Path, address: str) -> None:
     entries = menu([path.name for path in folder.iterdir() if path.is_dir()], address)
     if not entries:
         raise SystemExit(
-            f"{folder} holds no site: build one into {folder}/latest, or into a folder named after its tag."
+            f"{folder} does not hold a site: build one into {folder}/latest, or into a folder named after its tag."
         )
     preferred = next(str(entry["version"]) for entry in entries if entry.get("preferred"))
     for name, text in (("versions.json", json.dumps(entries, indent=1)), ("index.html", _PAGE.format(preferred))):
@@ -64,6 +64,6 @@ def _name(folder: str, preferred: str) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--address", default="", help="of FOLDER on the web; by default the root of its server")
+    parser.add_argument("--address", default="", help="address of FOLDER on the web; by default the root of its server")
     given = parser.parse_args()
     write(given.folder, given.address)

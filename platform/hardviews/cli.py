@@ -33,19 +33,19 @@ commands:
   classify  score the classifier of a training by labels
   compare   runs side by side, with the uncertainty of each difference
   export    hand an encoder to timm, transformers, ONNX and others; write its model card
-  health    say whether a run is healthy, collapsing, collapsed or diverged, and why
+  health    state whether a run is healthy, collapsing, collapsed or diverged, and why
   audit     prove that a run trained on every sample exactly once
-  runs      list the tracking's runs; close those that are dead, send records that were left
+  runs      list the tracking's runs; close dead runs, send records that are still on this machine
   recipes   list the recipes, or show one: hardviews recipes show NAME
   estimate  passes, FLOPs, memory and hours of a recipe, plain and on hard views, before it is run
   doctor    check this machine, its stores and its cluster, with a remedy for each fault
   bug-report  pack a run's records and this machine's versions into a file, without secrets
 
 next:
-  hardviews demo                                             what it does, in minutes
+  hardviews demo                                             a first result, in minutes
   hardviews pack --source IMAGES --out shards                your own images, one folder a class
-  hardviews pretrain photos --data shards --output runs/1    a first run; again: it goes on where it stopped
-  hardviews knn --run runs/1 --data shards                   what it is worth
+  hardviews pretrain photos --data shards --output runs/1    a first run; run it again to continue
+  hardviews knn --run runs/1 --data shards                   the encoder's score
   hardviews export runs/1 --format timm                      a folder that timm loads
   hardviews pretrain photos --help                           every setting; likewise for the other commands
 """

@@ -1,7 +1,7 @@
-"""Packages that an installation may lack, by the extra that brings them, and the sentence that says so.
+"""The packages of each extra, and the error if one of them is not installed.
 
-`pip install hardviews` installs a client: it submits jobs, checks them, and packs images. `hardviews[train]` adds all
-that trains and evaluates. `hardviews[export]` adds some formats of `hardviews export` to that.
+`pip install hardviews` installs a client: it submits jobs, checks them, and packs images. `hardviews[train]` adds
+training and evaluation. `hardviews[export]` adds further formats of `hardviews export` to `hardviews[train]`.
 """
 
 import importlib.util
@@ -32,11 +32,11 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
 """Import names of the packages of each extra."""
 
 STAND_IN = "a stand-in"
-"""Origin of a module that stands in for one that is not installed (`hardviews.settings_only`)."""
+"""Origin of an empty module in place of one that is not installed: `hardviews.settings_only`."""
 
 
 class MissingExtra(UserError, ImportError):
-    """Something needs a package that is not installed; the message names the extra that brings it."""
+    """A needed package is not installed; the message names the extra that installs it."""
 
     def __init__(self, extra: str, what: str) -> None:
         super().__init__(f"{what}, which is not installed here: {install(extra)}")
@@ -48,7 +48,7 @@ def install(extra: str) -> str:
 
 
 def extra_of(module: str | None) -> str | None:
-    """Return the extra that brings a module, or None if no extra does."""
+    """Return the extra that installs a module, or None."""
     package = (module or "").partition(".")[0]
     return next((extra for extra, names in PACKAGES.items() if package in names), None)
 
@@ -64,9 +64,9 @@ def _installed(package: str) -> bool:
 
 
 def need_torch(what: str) -> None:
-    """Refuse something in an installation without the packages that train.
+    """Refuse a command or function in an installation without torch.
 
-    what: the beginning of the sentence, such as `hardviews knn`.
+    what: the beginning of the message, such as `hardviews knn`.
 
     Raises:
         MissingExtra: torch is not installed.
@@ -77,9 +77,9 @@ def need_torch(what: str) -> None:
 
 @contextmanager
 def in_one_sentence(what: str) -> Iterator[None]:
-    """Inside, the import of a package that an extra brings fails by one sentence.
+    """Inside, an import of a missing package of an extra raises an error of one sentence.
 
-    what: its beginning, such as `hardviews export`.
+    what: the beginning of the message, such as `hardviews export`.
 
     Raises:
         MissingExtra: in place of a ModuleNotFoundError.
@@ -94,5 +94,5 @@ def in_one_sentence(what: str) -> Iterator[None]:
 
 
 def left_to_the_job() -> AbstractContextManager[None]:
-    """Inside, a check of settings ends early if it needs a package that is not installed; the job makes it again."""
+    """Inside, a check of settings ends early if it needs a package that is not installed; the job repeats the check."""
     return suppress(MissingExtra)

@@ -1,7 +1,7 @@
-"""Requests to end a process: Ctrl-C and SIGTERM begin an orderly end, which further requests do not cut.
+"""Requests to end a process: Ctrl-C and SIGTERM begin an orderly end, which the next request does not interrupt.
 
-The first request raises an exception. The orderly end then runs to completion, within seconds. A further Ctrl-C is only
-noted, with a message. One more gives up: the process ends at once, and the interrupted end reports what it leaves.
+The first request raises an exception. The orderly end then runs to completion, within seconds. The next Ctrl-C only
+prints a message. One more gives up: the process ends at once, and the interrupted end reports unfinished work.
 
 Inside `answered_by` a function answers the first Ctrl-C: a training saves. The next Ctrl-C is then the first request.
 """
@@ -147,7 +147,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
         return
     if not (_requests.leaving or _requests.ends):
         _requests.leaving = True
-        _requests.pressed = _requests.answered  # whoever presses for the third time wants no end in order
+        _requests.pressed = _requests.answered  # a third Ctrl-C gives up the orderly end
         raise KeyboardInterrupt
     if not _requests.pressed:
         _requests.pressed = True

@@ -1,9 +1,9 @@
-"""Settings without the packages that train, for a client that reads recipes and commands and computes nothing.
+"""Settings without torch, for a client that reads recipes and commands but computes nothing.
 
 Settings are dataclasses beside the networks that they build, so an import of settings imports torch. If torch is not
-installed, `read_settings_only` lets empty modules stand in for it and for the other packages of the extra `train`. Each
-name in them is an empty class, which is all that base classes, annotations and decorators need. An attempt to compute
-raises `MissingExtra`. Sphinx's `autodoc_mock_imports` reads modules in the same way.
+installed, `read_settings_only` replaces it and the other packages of the extra `train` by empty modules. Each name in
+them is an empty class. That is enough for base classes, annotations and decorators. An attempt to compute raises
+ `MissingExtra`. Sphinx's `autodoc_mock_imports` reads modules in the same way.
 """
 
 import sys
@@ -19,7 +19,7 @@ from hardviews.extras import STAND_IN, TRAIN, MissingExtra, missing
 
 
 class _Empty(ABCMeta):
-    """The class of each name in a module that is not installed: of `nn.Module`, say, and of its attributes."""
+    """The class of each name in a module that is not installed, such as `nn.Module`, and of its attributes."""
 
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("__"):
@@ -32,7 +32,7 @@ class _Empty(ABCMeta):
     def __call__(cls, *arguments: Any, **named: Any) -> Any:
         if sys._getframe(1).f_code.co_flags & CO_OPTIMIZED:  # the caller is a function
             raise MissingExtra(TRAIN, f"This needs {cls.__module__}.{cls.__name__}")
-        return lambda function: function  # the body of a module or a class: a decorator such as `@torch.no_grad()`
+        return lambda function: function  # in the body of a module or class: a decorator such as `@torch.no_grad()`
 
 
 def _empty(module: str, name: str) -> Any:
@@ -40,7 +40,7 @@ def _empty(module: str, name: str) -> Any:
 
 
 class _EmptyModule(ModuleType):
-    """A module that is not installed; it has each name."""
+    """A module in place of one that is not installed; it has every name."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -71,9 +71,9 @@ class _Finder(MetaPathFinder):
 
 
 def read_settings_only() -> bool:
-    """Let this process import settings, also if packages that train are missing; return whether some are.
+    """Let this process import settings even if packages of the extra `train` are missing; return whether some are.
 
-    It is for a process of its own: other libraries would take the empty modules for the real ones.
+    Call this only in a process of its own: other libraries would take the empty modules for the real ones.
     """
     packages = missing(TRAIN)
     if packages:

@@ -98,7 +98,7 @@ def test_a_tuned_run_is_exact_and_lies_below_its_pretraining(
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (("--labels", "10%"), "--labels 10% are 9 images, fewer than a batch of 32"),
+        (("--labels", "10%"), "--labels 10% gives 9 images, fewer than a batch of 32"),
         (("--labels", "a few"), "is not a number of labels"),
         (("--recipe", "digits"), "does not train by labels alone"),
         (("--recipe", "digits_fine"), "Did you mean digits_finetune"),
@@ -191,12 +191,12 @@ def test_labels_of_other_data_are_not_those_that_were_drawn(place: Path, tmp_pat
     other = list(given)
     other[other.index("--data") + 1] = packed(tmp_path / "other", samples=70)
     before = files(output)
-    told = rf"were drawn from {place / 'shards'}, .* give --data {place / 'shards'}; .* give another --output"
+    told = rf"drawn from {place / 'shards'}, .* give --data {place / 'shards'}; .* give another --output"
     with pytest.raises(UserError, match=told):
         read_finetune(other)
     # Older versions kept no note of the data: the images themselves are compared.
     (output / "labelled" / "20-per-class-seed0" / "drawn.json").unlink()
-    with pytest.raises(UserError, match="were drawn from other data"):
+    with pytest.raises(UserError, match="drawn from other data"):
         read_finetune(other)
     assert read_finetune(given).where == where
     before.pop(str(output / "labelled" / "20-per-class-seed0" / "drawn.json"))

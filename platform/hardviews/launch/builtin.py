@@ -1,8 +1,8 @@
 """The jobs as builtin components of TorchX: `torchx run hardviews.pretrain` works without a checkout.
 
 The entry point `torchx.components` in pyproject.toml names the package `hardviews.launch.jobs`. Its files are links to
-those in `jobs/`. TorchX names a component by its file and its function: `hardviews.pretrain.pretrain`. Our files have
-one function each, so `hardviews.pretrain` is enough.
+the files in `jobs/`. TorchX names a component by its file and its function: `hardviews.pretrain.pretrain`. Our files
+have one function each, so `hardviews.pretrain` is enough.
 """
 
 from dataclasses import replace
@@ -14,7 +14,7 @@ GROUP = "hardviews"
 
 
 def short(name: str) -> str:
-    """Return the name of a component without its function if that is called like the file."""
+    """Return the name of a component without its function if function and file have the same name."""
     words = name.split(".")
     return ".".join(words[:2]) if words[0] == GROUP and words[1:2] == words[2:] else name
 
@@ -26,7 +26,7 @@ def full(name: str) -> str:
 
 
 def names() -> list[str]:
-    """Return the names of all builtin components, of TorchX's own too."""
+    """Return the names of all builtin components, including TorchX's."""
     return [short(name) for name in get_components()]
 
 

@@ -1,7 +1,7 @@
-"""The labelled images of a fine-tuning: drawn from the data once, into the output, and of the same data ever after.
+"""The labelled images of a fine-tuning: drawn from the data once, and kept in the output.
 
-In the output: `labelled/LABELS/train/`, a packed dataset, and `labelled/LABELS/drawn.json` with the data that it was
-drawn from.
+In the output: `labelled/LABELS/train/`, a packed dataset, and `labelled/LABELS/drawn.json`, which names
+the data of the draw.
 """
 
 import json
@@ -21,21 +21,21 @@ from hardviews.runs.where import patience
 from hardviews.storage.store import open_store
 
 LABELLED = "labelled"
-"""Folder in the output with the images that were drawn."""
+"""Folder in the output with the drawn images."""
 _DRAWN = "drawn.json"
-_PATIENCE = 3600.0  # seconds in which the first process has drawn them
+_PATIENCE = 3600.0  # seconds that the other processes wait for the first one to draw
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Which labels are drawn, and where they are kept.
+    """The settings of a draw of labels.
 
     Attributes:
-        text: as `--labels` has it.
-        place: of the file of a published list, None if there is none.
-        seed: of the draw.
-        output: of the training.
-        data: the dataset as the command names it.
+        text: value of `--labels`.
+        place: address of the file with a published list, or None.
+        seed: seed of the draw.
+        output: output of the training.
+        data: the dataset's name in the command.
     """
 
     text: str
@@ -45,15 +45,14 @@ class Draw:
     data: str
 
     def packed(self, index: Index, batch: int, division: Division | None) -> str:
-        """Return the address of the labelled images: the dataset itself, or those that were drawn into the output.
+        """Return the address of the labelled images: the dataset itself, or the images drawn into the output.
 
-        The first process draws them, once; the others wait.
+        The first process draws them once, and the others wait.
 
-        batch: of the training. division: of a sweep, None if there is none.
+        batch: batch of the training. division: division of a sweep, or None.
 
         Raises:
-            UserError: they are fewer than a batch, or the output holds those of another dataset; nothing was written
-            then.
+            UserError: the images are fewer than a batch, or the output holds another dataset's. Nothing was written.
         """
         labels = Labels.read(self.text, self.place)
         if labels.all:
@@ -82,7 +81,7 @@ class Draw:
     def _check_batch(self, count: int, batch: int) -> None:
         if count < batch:
             raise UserError(
-                f"--labels {self.text} are {count} images, fewer than a batch of {batch}: take more labels, or "
+                f"--labels {self.text} gives {count} images, fewer than a batch of {batch}. Take more labels, or "
                 "lower --training.batch and --training.group."
             )
 
@@ -96,9 +95,9 @@ class Draw:
         first = note.get("data", "")
         whose = f"drawn from {first}" if first and first != self.data else "drawn from other data"
         raise UserError(
-            f"{self.output} holds the images of --labels {self.text} that were {whose}, and {self.data} gives others. "
-            f"To go on there, give {f'--data {first}' if first != self.data and first else 'that data'}; to train on "
-            f"{self.data}, give another --output."
+            f"{self.output} holds the images of --labels {self.text} {whose}, but {self.data} gives other images. "
+            f"To continue there, give {f'--data {first}' if first != self.data and first else 'that data'}; to train "
+            f"on {self.data}, give another --output."
         )
 
 
@@ -113,7 +112,7 @@ def _contents(index: Index) -> list[tuple[int, int, str]]:
 
 
 def _read(folder: str) -> dict[str, str]:
-    """Return what is known of the draw in a folder; nothing of draws of older versions."""
+    """Return the note on the draw in a folder; an empty one if an older version drew it."""
     try:
         note = json.loads(open_store(folder, patience()).read(_DRAWN))
     except (FileNotFoundError, NotADirectoryError, ValueError):

@@ -1,8 +1,8 @@
-"""Learning rates chosen on held-out labels: a training for each candidate, in turn, by all processes.
+"""The choice of learning rates on held-out labels: all processes train each candidate in turn.
 
-A trial is an ordinary training on the labels that are not held out, in a folder of its own: it goes on from its
-checkpoints. A trial that was judged leaves its history and one small file, and is not trained again. A sweep of other
-rates does not train it again either, if all else is equal. The test set is not read.
+A trial is an ordinary training on the labels that are not held out, in a folder of its own. It continues from its
+checkpoints. A judged trial leaves its history and one small file, and is not trained again. A sweep of other rates does
+not train it again either if all other settings are equal. The test set is not read.
 
 If other rates change the choice, the training in the output begins again.
 
@@ -53,7 +53,7 @@ SWEEP = "sweep"
 """Folder in the output."""
 _CHOICE, _DATA = "choice.json", "data"
 _ANEW = "to choose rates, give another --output."
-_LEFT = ("checkpoints", "encoder")  # folders of a trial that are removed once it was judged
+_LEFT = ("checkpoints", "encoder")  # folders that are removed after a trial is judged
 _RATES = ("optimizer.learning_rate", "optimizer.head_rate")  # the settings that a sweep chooses
 
 
@@ -62,8 +62,8 @@ class Sweep:
     """The settings of a sweep.
 
     Attributes:
-        recipe: with everything but the rates.
-        where: the places of the training that follows; `data` are the labels that were drawn.
+        recipe: all settings except the rates.
+        where: the places of the final training; `data` is the dataset of the drawn labels.
         encoder: digest of the encoder that all trainings begin from.
         candidates: pairs of learning rate and the classifier's multiple of it.
         division: division of the labels.
@@ -76,7 +76,7 @@ class Sweep:
     division: Division
 
     def check_choice(self, drawn: Index) -> None:
-        """Refuse to choose anew for the run in the output, unless the candidates alone are others.
+        """Refuse another choice for the run in the output, unless only the candidates differ.
 
         Raises:
             UserError: a sweep over other labels or with other settings chose its rates.
@@ -94,10 +94,10 @@ class Sweep:
         )
 
     def choose(self, world: World, stop: StopFlag) -> RateTable:
-        """Train and judge trials that no earlier life has judged; every rank calls this.
+        """Train and judge the trials that no earlier life has judged; every rank calls this.
 
         Raises:
-            UserError: labels cannot be divided, or every trial diverged. SystemExit: asked to leave, after a save.
+            UserError: the labels cannot be divided, or every trial diverged. SystemExit: a request to leave came.
         """
         store = open_store(self._folder, patience())
         drawn = Index.load(self.where.data, patience())
@@ -113,7 +113,7 @@ class Sweep:
         if any(held):
             trials += f", {sum(one is not None for one in held)} of them known already,"
         if len(self.candidates) == 1:
-            world.say("the sweep has one candidate, so there is nothing to choose: its trial only measures it")
+            world.say("the sweep has one candidate, so there is nothing to choose; its trial only measures it")
         world.say(
             f"choosing the learning rates: {trials} on {len(drawn) - len(judged):,} labels, judged on "
             f"{len(judged):,} that are held out. {hint(drawn, len(judged))}".rstrip()
@@ -138,7 +138,7 @@ class Sweep:
         return table
 
     def applied(self, table: RateTable) -> Recipe:
-        """Return the recipe with the rates that were chosen."""
+        """Return the recipe with the chosen rates."""
         return _with_rates(self.recipe, table.chosen.learning_rate, table.chosen.head_rate)
 
     @property
@@ -146,7 +146,7 @@ class Sweep:
         return f"{self.where.output.rstrip('/')}/{SWEEP}"
 
     def _key(self, drawn: Index, candidates: Sequence[tuple[float, float]]) -> str:
-        """Return a digest of all that the choice among candidates depends on."""
+        """Return a digest of everything that the choice among the candidates depends on."""
         return _digest([self._own(pair, drawn) for pair in candidates])
 
     def _of_data(self, drawn: Index) -> str:
@@ -154,7 +154,7 @@ class Sweep:
         return _digest([drawn.digest, asdict(self.division)])
 
     def _own(self, pair: tuple[float, float], drawn: Index) -> str:
-        """Return a digest of all that the score of one trial depends on; the other candidates are no part of it."""
+        """Return a digest of everything that a trial's score depends on, which excludes the other candidates."""
         return _digest([_with_rates(self.recipe, *pair).digest(), self._of_data(drawn), self.encoder])
 
     def _name(self, pair: tuple[float, float], drawn: Index) -> str:
@@ -162,12 +162,12 @@ class Sweep:
         return f"rate-{rate:g}-head-{head:g}-{self._own(pair, drawn)[:8]}"
 
     def _make_room(self, table: RateTable, world: World, stop: StopFlag) -> None:
-        """Remove the training in the output if it has other rates than those that are chosen now.
+        """Remove the training in the output if its rates differ from the chosen ones.
 
-        `run.json` goes last: until then the next life finds what is left to be removed.
+        `run.json` is removed last, so that a next life can complete an interrupted removal.
 
         Raises:
-            UserError: another job trains it; or the encoder is gone, so that nothing could take its place.
+            UserError: another job trains it, or the encoder of a new training is missing.
         """
         if not world.leads:
             return
@@ -184,7 +184,7 @@ class Sweep:
         tracked = f" Its run {record.run_id} stays in the tracking." if record.run_id else ""
         world.say(
             f"other rates are the best now: {table.chosen.rates}. The training in {output} is removed and begins "
-            f"anew.{tracked}"
+            f"again.{tracked}"
         )
         store = open_store(output, patience())
         for folder in ("encoder", "checkpoints", "lives"):
@@ -229,7 +229,7 @@ class Sweep:
 
 
 def check_swept(output: str) -> None:
-    """Refuse to choose rates for a run that was begun without a sweep.
+    """Refuse to choose rates for a run that began without a sweep.
 
     Raises:
         UserError: the output holds such a run.
@@ -239,7 +239,7 @@ def check_swept(output: str) -> None:
     store = open_store(f"{output.rstrip('/')}/{SWEEP}", patience())
     if store.size(_CHOICE) is None:
         raise UserError(
-            f"{output} holds a run that was begun without a sweep, so its rates are not chosen any more. To continue "
+            f"{output} holds a run that began without a sweep, so its rates cannot be chosen now. To continue "
             f"the run, leave out --sweep, --rates and --head-rates; {_ANEW}"
         )
 
@@ -270,18 +270,18 @@ def _judged(output: str, judged: Index, world: World) -> tuple[float, float]:
 
 
 def _read(store: Store, file: str) -> dict[str, Any] | None:
-    """Return the content of a file of the sweep, None if there is none."""
+    """Return the content of a file of the sweep, None if the file is missing."""
     try:
         held: dict[str, Any] = json.loads(store.read(file))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
-        raise UserError(f"{store.name(file)} is damaged. Remove it: what it held is computed again.") from error
+        raise UserError(f"{store.name(file)} is damaged. Remove it: its content is computed again.") from error
     return held
 
 
 def _write(store: Store, file: str, held: dict[str, Any], world: World) -> None:
-    """Write a file of the sweep; every rank calls this, and returns once it is there."""
+    """Write a file of the sweep; every rank calls this, and returns after the write."""
     if world.leads:
         store.write(file, json.dumps(held, indent=1).encode())
     world.together(lambda: None)

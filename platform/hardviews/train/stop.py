@@ -1,4 +1,4 @@
-"""An announced end: SIGTERM, and Ctrl-C while steps are taken, set a flag, and all ranks stop at the same step."""
+"""An announced end: SIGTERM or a Ctrl-C during the steps sets a flag, and all ranks stop at the same step."""
 
 import os
 import signal
@@ -14,9 +14,9 @@ _SAVING = b"\nhardviews: finishing the step, then saving; press Ctrl-C again to 
 
 
 class StopFlag:
-    """Whether this process was asked to leave; the ranks agree on it with each step's losses.
+    """The request to leave; with the losses of each step the ranks agree on it.
 
-    `pressed`: it was asked by Ctrl-C.
+    `raised`: this process was asked to leave. `pressed`: the request was Ctrl-C.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class StopFlag:
 
     @contextmanager
     def listening(self) -> Iterator["StopFlag"]:
-        """Let SIGTERM raise the flag instead of ending the process, inside."""
+        """Inside, SIGTERM raises the flag and does not end the process."""
         before = signal.signal(signal.SIGTERM, self._raise)
         try:
             yield self
@@ -38,10 +38,10 @@ class StopFlag:
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """Inside, the first Ctrl-C raises the flag too; the next one interrupts.
+        """Inside, the first Ctrl-C also raises the flag; the next one interrupts.
 
-        Outside there is nothing to save yet, or no more: the first one interrupts. In a process of an agent of ours
-        Ctrl-C does nothing: the agent sends SIGTERM.
+        Outside there is nothing to save, so the first Ctrl-C interrupts. In a process of our agent Ctrl-C does nothing:
+        the agent sends SIGTERM.
         """
         speaks = launched().rank == 0
 
@@ -54,5 +54,5 @@ class StopFlag:
             yield
 
     def departure(self) -> BaseException:
-        """Return the exception that ends this process after the save: Ctrl-C ends it as everywhere."""
+        """Return the exception that ends this process after the save: the usual one if the request was Ctrl-C."""
         return KeyboardInterrupt() if self.pressed else SystemExit(EVICTED)

@@ -9,7 +9,7 @@
 #SBATCH --cpus-per-task=2
 #SBATCH --mem=4096
 
-# Signals before the job is there to take them shall not end it.
+# A signal before the job can handle it must not end it.
 trap '' USR1 USR2
 export PYTHONSAFEPATH=1
 exec PYTHON -P -m hardviews.launch.slurm.task --folder /shared/jobs -- \

@@ -29,7 +29,7 @@
 #SBATCH --gres=gpu:h100:8
 #SBATCH --exclusive
 
-# Signals before the job is there to take them shall not end it.
+# A signal before the job can handle it must not end it.
 trap '' USR1 USR2
 export LOGLEVEL=WARNING
 export PYTHONSAFEPATH=1

@@ -45,7 +45,7 @@ def test_a_job_that_may_not_be_queued_again_says_what_goes_on(slurm, capfd):
     one = batch()
     object.__setattr__(one.config, "requeue", False)
     one._requeue(signal.SIGUSR1, True)
-    assert "the same command goes on" in capfd.readouterr().err
+    assert "The same command continues" in capfd.readouterr().err
     assert slurm.calls("scontrol") == []
 
 

@@ -66,14 +66,14 @@ def test_a_sound_job_has_no_mistakes(slurm):
         ({}, {"coordinator_partition": "x"}, "no partition x. Choose from cpu, gpu"),
         ({"data": "digits/train"}, {}, "--data digits/train is not a full path"),
         ({"output": "runs/a"}, {}, "--output runs/a is not a full path"),
-        ({}, {"time": "soon"}, "time=soon is no time limit"),
+        ({}, {"time": "soon"}, "time=soon is not a time limit"),
         ({}, {"time": "2"}, "saves no"),
         ({}, {"start": 3}, "start=3 is not between 1 and 2"),
-        ({}, {"join": "x"}, "join=x is no job"),
+        ({}, {"join": "x"}, "join=x is not a job"),
         ({}, {"join": "77"}, "The job 77 does not run"),
         ({}, {"beside": "perhaps"}, "beside is 'perhaps'"),
         ({}, {"comment": "a\nb"}, "line break"),
-        ({}, {"sbatch": ["gres=gpu:1"]}, "no option of sbatch"),
+        ({}, {"sbatch": ["gres=gpu:1"]}, "not an option of sbatch"),
         ({}, {"secrets": "none"}, "not a full path"),
         ({}, {"secrets": "/nowhere/file"}, "cannot be read: No such file"),
         ({"env": {"AWS_SECRET_ACCESS_KEY": "x"}}, {}, "AWS_SECRET_ACCESS_KEY holds a credential"),
@@ -95,9 +95,9 @@ def test_folders_and_servers_of_one_machine_are_refused_if_there_are_others(slur
     assert found(app, partition="gpu", job_dir="/home/jobs").mistakes == []
     slurm.answer("sinfo", "gpu|far\n")
     data, server = found(app, partition="gpu", job_dir="/home/jobs").mistakes
-    assert "--data /tmp/digits lies in a folder that every node has for itself" in data
+    assert "--data /tmp/digits is in a folder that the nodes do not share" in data
     assert "MLFLOW_TRACKING_URI is http://localhost:5000, which means each node itself" in server
-    assert "The logs would lie in" in " ".join(found(partition="gpu", job_dir="/dev/shm/jobs").mistakes)
+    assert "the folder of the logs" in " ".join(found(partition="gpu", job_dir="/dev/shm/jobs").mistakes)
 
 
 def test_secrets_that_stay_behind_are_told(slurm, tmp_path, monkeypatch):

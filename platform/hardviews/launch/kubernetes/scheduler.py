@@ -71,7 +71,7 @@ class ElasticKubernetesScheduler(KubernetesScheduler):  # type: ignore[misc]  # 
         opts.add("image_pull_policy", str, "Always, IfNotPresent or Never (default: the cluster's)")
         opts.add("run_as_user", int, "numeric user and group of the pods (default: 10001)")
         opts.add("ttl", int, "seconds until a finished job is removed (default: never)")
-        opts.add("scratch", int, "local disk of a pod in MB (default: what the node has)")
+        opts.add("scratch", int, "local disk of a pod in MB (default: the whole disk of the node)")
         return opts
 
     def _api_client(self) -> Any:

@@ -1,1 +1,1 @@
-"""Jobs on a cluster that Slurm manages: TorchX's scheduler `slurm`, and what runs inside such a job."""
+"""Jobs on a cluster that Slurm manages: TorchX's scheduler `slurm`, and the programs inside such a job."""

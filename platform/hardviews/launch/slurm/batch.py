@@ -1,10 +1,10 @@
-"""What the script of an elastic job on Slurm runs: the coordinator, and one step a trainer.
+"""The main program of an elastic job on Slurm: it runs the coordinator, and one step for each trainer.
 
-It starts again what dies. Signals tell it what Slurm or a user wants:
+It restarts a process that dies. Slurm and users send signals to it:
 
 * SIGUSR1, sent by Slurm before the time limit: the trainers save and leave, and the job is queued again.
-* SIGUSR2, sent by `torchx cancel`: they save and leave, and the job is cancelled.
-* SIGTERM, sent by Slurm to all processes of a job that it ends: the trainers are leaving already.
+* SIGUSR2, sent by `torchx cancel`: the trainers save and leave, and the job is cancelled.
+* SIGTERM, sent by Slurm to all processes of a job that it ends: the trainers leave already.
 """
 
 import argparse
@@ -34,28 +34,28 @@ from hardviews.launch.slurm.surroundings import HOST_VARIABLE, Surroundings, add
 
 _AGENT = "hardviews.elastic.agent"
 _COORDINATOR = "hardviews.elastic.coordinator"
-_LOOK = 0.2  # seconds between two looks at all processes
-_LOOK_AT_JOB = 10.0  # seconds between two looks at a job that was joined
-_KILLED = 120.0  # seconds that Slurm has to end this script once the job is queued again or cancelled
+_LOOK = 0.2  # seconds between two checks of all processes
+_LOOK_AT_JOB = 10.0  # seconds between two checks of a joined job
+_KILLED = 120.0  # seconds for Slurm to end this script after the job is queued again or cancelled
 
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """An elastic job on Slurm, from inside.
+    """The settings of an elastic job inside its batch script.
 
     Attributes:
-        role: of the trainers, in the names of their logs.
+        role: role of the trainers, which is part of the names of their logs.
         group: number of the job's part with the trainers; None if the job has one part.
         bounds: MIN:MAX, in nodes.
-        cpus: of a trainer.
-        gpus: of a trainer.
-        grace: seconds that it may take to save and leave.
+        cpus: cores of a trainer.
+        gpus: GPUs of a trainer.
+        grace: seconds that a trainer may take to save and leave.
         requeue: whether the job may be queued again.
-        trains: whether it takes steps; an evaluation does not.
-        join: id of the job that the nodes of this one join.
-        secrets: file of credentials.
+        trains: whether the job takes steps; an evaluation does not.
+        join: id of the job that these nodes join; empty if they do not join a job.
+        secrets: file with credentials.
         srun: further arguments of `srun`.
-        words: of the agent, without job, bounds and coordinator.
+        words: arguments of the agent, without job, bounds and coordinator.
     """
 
     role: str
@@ -78,13 +78,13 @@ def configure(arguments: Sequence[str]) -> BatchConfig:
     parser.add_argument("--role", default="trainer", help="name of the role of the nodes")
     parser.add_argument("--group", type=int, help="number of the job's part with these nodes")
     parser.add_argument("--nodes", required=True, metavar="MIN:MAX")
-    parser.add_argument("--cpus", type=int, default=1, help="of a node")
-    parser.add_argument("--gpus", type=int, default=0, help="of a node")
-    parser.add_argument("--grace", type=float, default=60, metavar="SECONDS", help="to save and leave")
+    parser.add_argument("--cpus", type=int, default=1, help="cores of a node")
+    parser.add_argument("--gpus", type=int, default=0, help="GPUs of a node")
+    parser.add_argument("--grace", type=float, default=60, metavar="SECONDS", help="time to save and leave")
     parser.add_argument("--requeue", action="store_true", help="queue the job again before its time limit")
-    parser.add_argument("--join", default="", metavar="JOB", help="join this job")
-    parser.add_argument("--secrets", default="", metavar="FILE", help="with credentials")
-    parser.add_argument("--srun", action="append", default=[], metavar="OPTION", help="a further one of srun")
+    parser.add_argument("--join", default="", metavar="JOB", help="running job to join")
+    parser.add_argument("--secrets", default="", metavar="FILE", help="file with credentials")
+    parser.add_argument("--srun", action="append", default=[], metavar="OPTION", help="further option of srun")
     place = arguments.index("--")
     read = parser.parse_args(arguments[:place])
     return BatchConfig(
@@ -104,14 +104,14 @@ def configure(arguments: Sequence[str]) -> BatchConfig:
 
 
 class Batch:
-    """Keeps the processes of a job alive until it is over."""
+    """Keeps the processes of a job alive until the job is over."""
 
     def __init__(self, config: BatchConfig, here: Surroundings) -> None:
-        """Prepare; `run` starts."""
+        """Prepare the job; `run` starts it."""
         self.config = config
         self.here = here
         self.folder = Path.cwd()
-        self.asked: list[int] = []  # signals
+        self.asked: list[int] = []  # received signals
 
     def run(self) -> int:
         """Run the job; return its exit code."""
@@ -146,7 +146,7 @@ class Batch:
             step = ["srun", "--nodes=1", "--ntasks=1", f"--nodelist={node}", f"--cpus-per-task={config.cpus}"]
             step += [] if config.group is None else [f"--het-group={config.group}"]
             step += [f"--gpus-per-node={config.gpus}"] if config.gpus else []
-            # A step takes what its job has, though the step before it may not be quite gone; it does not end the job.
+            # A step uses all resources of its job even if the previous step has not ended yet. It does not end the job.
             step += ["--overlap", "--no-kill", "--kill-on-bad-exit=0", "--mpi=none", "--export=ALL"]
             step += ["--quiet", "--unbuffered", "--open-mode=append", f"--output={log}", *config.srun]
             variables = os.environ | {HOST_VARIABLE: host, NODE_VARIABLE: node}
@@ -156,7 +156,7 @@ class Batch:
         return steps
 
     def _watch(self, coordinator: Child, steps: Sequence[Step], port: int) -> int:
-        alone: float | None = None  # since when no trainer runs
+        alone: float | None = None  # time since which no trainer runs
         while (code := coordinator.look((0, FAILED))) is None and not self.asked:
             time.sleep(_LOOK)
             codes = [step.look() for step in steps]
@@ -179,11 +179,11 @@ class Batch:
         return MISTAKE if code and MISTAKE in ends else code or 0
 
     def _stop(self, steps: Sequence[Step], coordinator: Child | None, port: int | None) -> int:
-        """Have all trainers save and leave; then queue the job again, or cancel it, if that was asked."""
+        """Let all trainers save and leave; then queue the job again or cancel it if that was requested."""
         number = self.asked[0]
         worked = not self.config.trains or port is None or reached("127.0.0.1", port) is not None
         say(f"{signal.Signals(number).name}: the processes save and leave")
-        if number != signal.SIGTERM:  # which Slurm has sent to all of them
+        if number != signal.SIGTERM:  # Slurm sends SIGTERM to all of them
             self._tell("--signal=TERM", self.here.part)
         deadline = time.monotonic() + self.config.grace + 10
         for step in steps:
@@ -199,22 +199,24 @@ class Batch:
         return 128 + signal.SIGTERM
 
     def _requeue(self, number: int, worked: bool) -> None:
-        """Queue the job again, unless Slurm does so or has cancelled it."""
+        """Queue the job again, unless Slurm queues it or has cancelled it."""
         if number == signal.SIGTERM and self._state() != "RUNNING":
             return
         if not self.config.requeue:
-            return say("the job is not queued again (requeue=false); the same command goes on from the last checkpoint")
+            return say(
+                "the job is not queued again: requeue=false. The same command continues from the last checkpoint"
+            )
         if number == signal.SIGUSR1 and not worked:
             return say("the job is not queued again: its time limit came before its first step. Give it more time.")
         try:
             slurm("scontrol", "requeue", self.here.job)
         except (Refused, UserError) as error:
-            return say(f"the job cannot be queued again ({error}); the same command goes on from the last checkpoint")
-        say("the job is queued again, and goes on from the last checkpoint")
+            return say(f"the job cannot be queued again ({error}); the same command continues from the last checkpoint")
+        say("the job is queued again, and continues from the last checkpoint")
         self._await_end()
 
     def _await_end(self) -> None:
-        """Wait until Slurm ends this script: if it ended by itself, that would be the end of the job."""
+        """Wait until Slurm ends this script; an end of its own would end the job."""
         deadline, before = time.monotonic() + _KILLED, len(self.asked)
         while time.monotonic() < deadline and signal.SIGTERM not in self.asked[before:]:
             time.sleep(_LOOK)
@@ -237,9 +239,7 @@ class Batch:
         job, bounds, command = ask_job(host, int(port))
         words = self.config.words
         if command != digest(words[words.index("--") + 1 :]):
-            raise UserError(
-                f"The job {self.config.join} runs another command: give the same words as were given to it."
-            )
+            raise UserError(f"The job {self.config.join} runs another command. Give the same command.")
         steps = self._steps(job, bounds, host, int(port))
         looked = time.monotonic()
         while not self.asked and any(step.look() is None and step.running for step in steps):
@@ -249,7 +249,7 @@ class Batch:
                 with contextlib.suppress(UserError):
                     if place_of(self.config.join) == place:
                         continue
-                say(f"the job {self.config.join} is over, or begins again: its nodes of this job leave")
+                say(f"the job {self.config.join} is over, or begins again: the nodes of this job leave")
                 self.asked.append(signal.SIGUSR1)
         if self.asked:
             return self._stop(steps, None, None)
@@ -257,7 +257,7 @@ class Batch:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the job; a mistake of the user is one sentence."""
+    """Run the job; print one sentence for a mistake of the user."""
     streams.prepare()
     try:
         config = configure(sys.argv[1:] if arguments is None else arguments)

@@ -1,4 +1,4 @@
-"""Slurm's own programs, asked by this process: `sbatch`, `squeue`, `sacct`, `sinfo`, `scancel`, `scontrol`."""
+"""Calls of Slurm's programs: `sbatch`, `squeue`, `sacct`, `sinfo`, `scancel`, `scontrol`."""
 
 import os
 import subprocess
@@ -7,28 +7,28 @@ from collections.abc import Mapping, Sequence
 from hardviews.errors import UserError
 
 SECONDS = 60.0
-"""That an answer of Slurm may take."""
+"""Seconds that an answer of Slurm may take."""
 
 _CONFIDENTIAL = ("SECRET", "PASSWORD", "PASSWD", "TOKEN", "ACCESS_KEY", "API_KEY", "PRIVATE_KEY")
-_KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")  # of the variables of a job that this process itself may run in
+_KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")  # variables that are kept if this process itself runs in a job
 
 
 class Refused(Exception):
-    """A program of Slurm has ended with an error; the message is its own."""
+    """A program of Slurm ended with an error; it wrote the message."""
 
 
 def slurm(program: str, *words: str, text: str | None = None, variables: Mapping[str, str] | None = None) -> str:
-    """Run a program of Slurm; return what it prints.
+    """Run a program of Slurm; return its output.
 
     Args:
-        program: its name.
-        words: its arguments.
-        text: its input.
-        variables: its environment (default: ours).
+        program: name of the program.
+        words: arguments of the program.
+        text: input of the program.
+        variables: environment of the program; by default our environment.
 
     Raises:
-        Refused: it ends with an error.
-        UserError: it is not here, or Slurm does not answer.
+        Refused: the program ends with an error.
+        UserError: the program is not installed, or Slurm does not answer.
     """
     try:
         done = subprocess.run(
@@ -50,13 +50,13 @@ def slurm(program: str, *words: str, text: str | None = None, variables: Mapping
 
 
 def said(text: str, program: str) -> str:
-    """Return the message of a program without its own name before it."""
+    """Return the message of a program without the program's name in front."""
     lines = [line.removeprefix(f"{program}: ").removeprefix("error: ").strip() for line in text.splitlines()]
     return ". ".join(line.rstrip(".") for line in lines if line) or "no reason was given"
 
 
 def unreachable(message: str) -> bool:
-    """Return whether a message means that no controller of Slurm was reached, or none is configured."""
+    """Return whether a message means that no controller of Slurm was reached or is configured."""
     return any(
         part in message
         for part in (
@@ -69,15 +69,15 @@ def unreachable(message: str) -> bool:
 
 
 def confidential(name: str) -> bool:
-    """Return whether the name of an environment variable is one of a credential."""
+    """Return whether an environment variable of this name holds a credential."""
     return any(word in name.upper() for word in _CONFIDENTIAL) and not name.upper().endswith("_FILE")
 
 
 def without_secrets(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment that a job gets of the one that submits it.
+    """Return the variables that a job gets from the environment of its submission.
 
-    Slurm keeps a copy of it, and shows it to administrators. Variables of a job that this process runs in would be
-    taken for options of the new job.
+    Slurm keeps a copy of the variables and shows it to administrators. If this process runs in a job, Slurm would take
+    the variables of that job for options of the new job.
     """
     return {
         name: value
@@ -87,6 +87,6 @@ def without_secrets(variables: Mapping[str, str] = os.environ) -> dict[str, str]
 
 
 def rows(text: str, names: Sequence[str]) -> list[dict[str, str]]:
-    """Read lines of values with `|` between them; the last value may hold some itself."""
+    """Read lines of values with `|` between them; the last value may contain `|`."""
     cut = [line.split("|", len(names) - 1) for line in text.splitlines() if line.strip()]
     return [dict(zip(names, values, strict=True)) for values in cut if len(values) == len(names)]

@@ -1,15 +1,15 @@
-"""The logs of a job on Slurm: files in its folder, one a replica."""
+"""The logs of a job on Slurm: one file for each replica, in the job's folder."""
 
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-_LOOK = 0.5  # seconds between two looks at a file
-_ASK = 3.0  # seconds between two questions to Slurm
+_LOOK = 0.5  # seconds between two reads of a file
+_ASK = 3.0  # seconds between two requests to Slurm
 
 
 def log_file(folder: Path, job: str, role: str, replica: int) -> Path:
-    """Return the file with what a replica writes."""
+    """Return the file with the output of a replica."""
     return folder / f"slurm-{job}-{role}-{replica}.log"
 
 
@@ -17,9 +17,9 @@ def lines(file: Path, follow: bool, ended: Callable[[], bool]) -> Iterator[str]:
     """Yield the lines of a log.
 
     Args:
-        file: it need not be there yet if it is followed.
-        follow: whether to wait for more until the job is over.
-        ended: whether the job is over.
+        file: log file, which may be missing at first if `follow` is true.
+        follow: whether to wait for further lines until the job is over.
+        ended: function that returns whether the job is over.
     """
     rest, place, asked, over = "", 0, float("-inf"), not follow
     while True:

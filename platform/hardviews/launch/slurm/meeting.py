@@ -1,4 +1,4 @@
-"""Where a job's coordinator is, written into the job's folder for jobs that add nodes to it."""
+"""The address of a job's coordinator, in the job's folder, for jobs that add nodes to it."""
 
 import http.client
 import json
@@ -38,13 +38,13 @@ def place_of(job: str) -> str:
         return meeting_file(Path(folder), job).read_text().strip()
     except OSError as error:
         raise UserError(
-            f"The job {job} has no coordinator that nodes could join ({error.strerror}): it has only begun, or it is "
-            "no elastic job of hardviews."
+            f"The job {job} has no coordinator that nodes could join ({error.strerror}): it has just begun, or it "
+            "is not an elastic job of hardviews."
         ) from None
 
 
 def reached(host: str, port: int) -> int | None:
-    """Return the step that a job has reached, None if it has taken none or its coordinator does not answer."""
+    """Return the last step of a job; None if it has not taken a step, or if its coordinator does not answer."""
     connection = http.client.HTTPConnection(host, port, timeout=5)
     try:
         connection.request("GET", "/status")

@@ -22,20 +22,20 @@ from hardviews.launch.slurm.secrets import read_secrets
 from hardviews.storage.sight import remote
 
 _PLACES = ("--data", "--output", "--run", "--out", "--source")
-_MADE = {"digits", "photographs"}  # sources that are no folders: hardviews.data.pack_command
-_OWN = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # folders that every machine has for itself
+_MADE = {"digits", "photographs"}  # sources that are not folders: hardviews.data.pack_command
+_OWN = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # folders that differ on every machine
 _LOOPBACK = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
 _PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/@\s]*:[^/@\s]+@", re.IGNORECASE)
 
 
 def examine(app: AppDef, options: SlurmOptions, folder: str, online: bool) -> Findings:
-    """Find what is wrong with a job of ours.
+    """Return the mistakes of one of our jobs.
 
     Args:
         app: the job.
-        options: of the scheduler.
-        folder: for its logs.
-        online: whether Slurm is asked.
+        options: options of the scheduler.
+        folder: folder for its logs.
+        online: whether to send requests to Slurm.
     """
     found = Findings()
     work = elastic(app)
@@ -68,12 +68,12 @@ def examine(app: AppDef, options: SlurmOptions, folder: str, online: bool) -> Fi
 
 
 def _ask(app: AppDef, options: SlurmOptions, folder: str, found: Findings) -> None:
-    """Ask Slurm for what the job names, and compare the job's places with its machines."""
+    """Check the partitions and jobs that the job names, and its folders, by requests to Slurm."""
     slurm("sbatch", "--version")
     try:
         known = rows(slurm("sinfo", "--noheader", "--Node", "--format", "%R|%n"), ("partition", "host"))
     except Refused as error:
-        raise UserError(f"Slurm does not tell its partitions: {error}. Try again once it does: sinfo.") from error
+        raise UserError(f"Slurm does not list its partitions: {error}. Try again when sinfo works.") from error
     partitions = {row["partition"] for row in known}
     wanted = [options.passed_on.get("partition", ""), options.coordinator_partition or ""]
     for name in [name for text in wanted for name in text.split(",") if name]:
@@ -105,13 +105,13 @@ def _credentials(role: Role) -> Iterator[str]:
     for name, value in role.env.items():
         if value and (confidential(name) or _PASSWORD.search(value)):
             yield (
-                f"The variable {name} holds a credential, and what is given by --env stands in the job's script, which "
-                "Slurm keeps. Write it into a file that only you may read: -cfg secrets=FILE."
+                f"The variable {name} holds a credential. Values of --env are part of the job's script, which Slurm "
+                "keeps. Write it into a file that only you may read: -cfg secrets=FILE."
             )
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             yield (
-                f"{name!r} is not the name of an environment variable: those have letters, digits and '_', and no "
-                "digit first. Write --env NAME=VALUE,NAME=VALUE."
+                f"{name!r} is not the name of an environment variable. Names have letters, digits and '_', and do "
+                "not begin with a digit. Write --env NAME=VALUE,NAME=VALUE."
             )
     for word in role.args:
         if _PASSWORD.search(word):
@@ -124,35 +124,35 @@ def _credentials(role: Role) -> Iterator[str]:
 def _of_kubernetes(role: Role) -> Iterator[str]:
     said = PodOptions.of_role(role)
     if said.secrets:
-        yield "--secret names Secrets of Kubernetes, and this job goes to Slurm. Give a file: -cfg secrets=FILE."
+        yield "--secret names Secrets of Kubernetes, but this job goes to Slurm. Give a file: -cfg secrets=FILE."
     if role.mounts:
-        yield "--mount is for pods. On Slurm the processes see the folders of their nodes: leave it out."
+        yield "--mount is for pods. Leave it out: on Slurm the processes see the folders of their nodes."
 
 
 def _relative(role: Role) -> Iterator[str]:
     for flag, path in _folders(role):
         if not Path(path).is_absolute():
             yield (
-                f"{flag} {path} is not a full path, and the job runs in a folder of its own. Give one that all nodes "
-                f"see, such as {Path(path).absolute()}."
+                f"{flag} {path} is not a full path, but the job runs in a folder of its own. Give a path that all "
+                f"nodes see, such as {Path(path).absolute()}."
             )
 
 
 def _not_shared(app: AppDef, folder: str, options: SlurmOptions) -> Iterator[str]:
-    """Yield a sentence for each folder that every machine has for itself."""
+    """Yield a sentence for each folder that is not shared by all nodes."""
     for flag, path in [found for role in app.roles for found in _folders(role)]:
         if _own(path):
             yield (
-                f"{flag} {path} lies in a folder that every node has for itself. Give one on a file system that all "
+                f"{flag} {path} is in a folder that the nodes do not share. Give one on a file system that all "
                 "nodes share, or s3://BUCKET/FOLDER."
             )
     if _own(folder):
-        yield f"The logs would lie in {folder}, which every node has for itself. Give another: -cfg job_dir=FOLDER."
+        yield f"The nodes do not share {folder}, the folder of the logs. Give another: -cfg job_dir=FOLDER."
     if options.secrets and _own(options.secrets):
-        yield f"secrets={options.secrets} lies in a folder that every node has for itself. Keep it in your home."
+        yield f"secrets={options.secrets} is in a folder that the nodes do not share. Keep it in your home."
     if _own(sys.prefix):
         yield (
-            f"hardviews is installed in {sys.prefix}, which every node has for itself. Install it on a file system "
+            f"hardviews is installed in {sys.prefix}, which the nodes do not share. Install it on a file system "
             "that all nodes share."
         )
 
@@ -170,7 +170,7 @@ def _own(path: str) -> bool:
 
 
 def _folders(role: Role) -> Iterator[tuple[str, str]]:
-    """Yield the places of a role that are folders, with their options."""
+    """Yield the folders of a role, with their options."""
     for flag, value in _pairs(role.args):
         if value.startswith("<") or (flag == "--source" and value in _MADE) or value.startswith("torchvision:"):
             continue
@@ -186,7 +186,7 @@ def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _left_out(app: AppDef) -> list[str]:
-    """Return the names of credentials of this environment, if the job may need them."""
+    """Return the names of credentials in this environment that the job may need."""
     stores = any(remote(value) for role in app.roles for _, value in _pairs(role.args))
     names = [name for name in sorted(os.environ) if confidential(name) and name.startswith(("AWS_", "MLFLOW_"))]
     return [name for name in names if stores or name.startswith("MLFLOW_")]

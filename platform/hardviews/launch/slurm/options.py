@@ -1,4 +1,4 @@
-"""What a job needs of Slurm beyond TorchX's roles: the options of the scheduler `slurm`."""
+"""The options of the scheduler `slurm`: settings of a job on Slurm that TorchX's roles do not have."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -13,10 +13,10 @@ from hardviews.launch.slurm.time_limit import minutes
 _LIST = List[str]  # noqa: UP006  # TorchX 0.7.0 compares with this spelling
 
 MARGIN = 60
-"""Seconds before the time limit, besides the grace: Slurm sends its signal up to a minute late or early."""
+"""Seconds before the time limit, in addition to the grace: Slurm's signal may be a minute late or early."""
 
 PASSED_ON = ("partition", "account", "qos", "time", "constraint", "reservation")
-"""Options that every part of a job gets as they are."""
+"""Options that every part of a job gets unchanged."""
 
 ONCE = ("comment", "mail-user", "mail-type", "dependency")
 """Options of a job as a whole."""
@@ -24,16 +24,16 @@ ONCE = ("comment", "mail-user", "mail-type", "dependency")
 
 @dataclass(frozen=True)
 class SlurmOptions:
-    """Settings of a job on Slurm; what is None or empty was not said.
+    """Settings of a job on Slurm; a setting that was not given is None or empty.
 
     Attributes:
         passed_on: options of `sbatch` by name, for every part of the job.
         once: options of `sbatch` by name, for the job as a whole.
         job_dir: folder for the logs.
-        coordinator_partition: partition of the coordinator alone.
-        beside: whether the coordinator runs beside the first trainer, and not in a part of the job of its own.
-        start: nodes that the job begins with.
-        join: id of a running job to which this one adds nodes.
+        coordinator_partition: partition of the coordinator only.
+        beside: whether the coordinator runs on the node of the first trainer, and not in a separate part of the job.
+        start: number of nodes that the job begins with.
+        join: id of a running job to which this job adds nodes.
         secrets: file with credentials.
         requeue: whether the job is queued again before its time limit, and after the loss of a node.
         sbatch: further arguments of `sbatch` for the nodes that train.
@@ -68,11 +68,11 @@ class SlurmOptions:
         return cls(**said | {"passed_on": passed_on, "once": once})
 
     def mistakes(self, least: int, most: int, grace: int) -> Iterator[str]:
-        """Yield what no cluster could follow.
+        """Yield the mistakes that do not depend on the cluster.
 
         Args:
-            least: nodes of the job.
-            most: nodes of the job.
+            least: least number of nodes of the job.
+            most: largest number of nodes of the job.
             grace: seconds that the job's processes may take to save.
         """
         texts = {**self.passed_on, **self.once, "job_dir": self.job_dir or "", "secrets": self.secrets or ""}
@@ -85,17 +85,17 @@ class SlurmOptions:
         for name in ("sbatch", "srun"):
             for word in getattr(self, name):
                 if not word.startswith("-"):
-                    yield f"{name} holds {word}, which is no option of {name}. Write OPTION=VALUE with its dashes."
+                    yield f"{name} holds {word}, which is not an option of {name}. Write OPTION=VALUE with its dashes."
         if self.start is not None and not least <= self.start <= most:
             yield f"start={self.start} is not between {least} and {most}, the least and the most nodes of -j."
         if self.join is not None and not self.join.isdecimal():
-            yield f"join={self.join} is no job. Give the number of a running one, as torchx list -s slurm shows it."
+            yield f"join={self.join} is not a job. Give the number of a running job from torchx list -s slurm."
         if "time" in self.passed_on:
             given = self.passed_on["time"]
             limit = minutes(given)
             if limit is None:
                 yield (
-                    f"time={given} is no time limit. Write minutes, HOURS:MINUTES:SECONDS or "
+                    f"time={given} is not a time limit. Write minutes, HOURS:MINUTES:SECONDS or "
                     "DAYS-HOURS:MINUTES:SECONDS."
                 )
             elif 0 < limit * 60 <= grace + MARGIN:
@@ -106,16 +106,16 @@ class SlurmOptions:
 
 
 def add_options(opts: runopts) -> runopts:
-    """Add our options to those of TorchX's own scheduler."""
+    """Add our options to the options of TorchX's scheduler."""
     opts.add("account", str, "account that the job is charged to")
     opts.add("qos", str, "quality of service of the job")
     opts.add("reservation", str, "reservation that the job runs in")
-    opts.add("dependency", str, "jobs to wait for, as afterok:12")
-    opts.add("coordinator_partition", str, "partition of the coordinator alone, one without GPUs for example")
-    opts.add("beside", str, "true or false: the coordinator runs beside the first trainer (default: false)")
+    opts.add("dependency", str, "jobs to wait for, such as afterok:12")
+    opts.add("coordinator_partition", str, "partition of the coordinator only, for example one without GPUs")
+    opts.add("beside", str, "true or false: the coordinator runs on the first trainer's node (default: false)")
     opts.add("start", int, "nodes that the job begins with (default: the most of -j)")
-    opts.add("join", str, "number of a running job to which this one adds nodes")
-    opts.add("secrets", str, "file of NAME=VALUE lines, readable by its owner alone, with credentials")
+    opts.add("join", str, "number of a running job to which this job adds nodes")
+    opts.add("secrets", str, "file with credentials as NAME=VALUE lines, which only its owner may read")
     opts.add(
         "requeue", str, "true or false: queue the job again before its time limit and after a loss (default: true)"
     )

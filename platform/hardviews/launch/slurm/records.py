@@ -1,4 +1,4 @@
-"""What Slurm says of jobs: those in its queue, and, if it keeps accounts, those of before."""
+"""Slurm's records of jobs: jobs in its queue and, if it keeps accounts, earlier jobs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,12 @@ class Part:
 
     Attributes:
         job: the id of the whole job.
-        number: of the part, from 0.
-        state: Slurm's word in capitals, such as RUNNING.
-        reason: why it waits, in Slurm's word.
-        nodes: list of its nodes in Slurm's short form.
-        name: of the part.
-        folder: in which it runs.
+        number: number of the part, from 0.
+        state: Slurm's name for the state, in capitals, such as RUNNING.
+        reason: Slurm's name for the reason of its wait.
+        nodes: its nodes in Slurm's short form of a list.
+        name: name of the part.
+        folder: folder in which it runs.
     """
 
     job: str
@@ -35,7 +35,7 @@ class Part:
 
 
 def parts_of(job: str) -> list[Part]:
-    """Return the parts of a job, none if Slurm does not know it (any more).
+    """Return the parts of a job; an empty list if Slurm has no record of it.
 
     Raises:
         UserError: Slurm does not answer.
@@ -51,7 +51,7 @@ def parts_of(job: str) -> list[Part]:
 
 
 def parts_of_mine() -> list[Part]:
-    """Return the parts of this user's jobs, of the queue and of the last days.
+    """Return the parts of this user's jobs in the queue and in the last days.
 
     Raises:
         UserError: Slurm does not answer.
@@ -65,7 +65,7 @@ def parts_of_mine() -> list[Part]:
 
 
 def _accounts(*words: str) -> list[Part]:
-    """Ask for accounts; a cluster that keeps none refuses."""
+    """Read accounts; a cluster without accounts refuses."""
     command = ("sacct", "--noheader", "--parsable2", "--allocations", "--format", _ACCOUNTS_FORMAT)
     try:
         return _read(slurm(*command, *words), _ACCOUNTS)
@@ -78,7 +78,7 @@ def _read(text: str, names: tuple[str, ...]) -> list[Part]:
     for row in rows(text, names):
         job, _, number = row["id"].partition("+")
         if job.isdecimal() and number.isdecimal() | (not number):
-            # The accounts say `CANCELLED by 1000`.
+            # Accounts contain `CANCELLED by 1000`.
             state = row["state"].partition(" ")[0].rstrip("+")
             reason = row.get("reason", "None")
             found.append(Part(job, int(number or 0), state, reason, row["nodes"], row["name"], Path(row["folder"])))

@@ -1,4 +1,4 @@
-"""TorchX's scheduler `slurm`, for jobs that save and leave, and go on."""
+"""TorchX's scheduler `slurm`, for jobs that save, leave and continue."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -26,11 +26,11 @@ _OVER = (AppState.SUCCEEDED, AppState.FAILED, AppState.CANCELLED)
 
 @dataclass(frozen=True)
 class Submission:
-    """What `sbatch` is given.
+    """The input of `sbatch`.
 
     Attributes:
-        script: of the job.
-        folder: that it runs in, and that its logs are written to.
+        script: script of the job.
+        folder: folder in which the job runs and writes its logs.
     """
 
     script: str
@@ -41,9 +41,9 @@ class Submission:
 
 
 class ElasticSlurmScheduler(SlurmScheduler):  # type: ignore[misc]  # torchx 0.7.0 ships no types
-    """TorchX's Slurm scheduler with what an elastic job needs; other components than ours stay TorchX's.
+    """TorchX's Slurm scheduler, extended for elastic jobs; TorchX runs components of others.
 
-    It asks `squeue` for jobs that are in the queue, and `sacct` only for older ones: a cluster need not keep accounts.
+    Jobs in the queue come from `squeue`, and only older jobs from `sacct`: a cluster need not keep accounts.
     """
 
     def _run_opts(self) -> runopts:
@@ -52,7 +52,7 @@ class ElasticSlurmScheduler(SlurmScheduler):  # type: ignore[misc]  # torchx 0.7
     # Submission
 
     def examine(self, app: AppDef, cfg: Mapping[str, Any], online: bool) -> Findings:
-        """Find what is wrong with a submission, asking Slurm only if `online`."""
+        """Return the mistakes of a submission; send requests to Slurm only if `online`."""
         return examine(app, SlurmOptions.read(cfg), _folder(cfg), online) if ours(app) else Findings()
 
     def _submit_dryrun(self, app: AppDef, cfg: Mapping[str, Any]) -> AppDryRunInfo[Any]:
@@ -60,7 +60,7 @@ class ElasticSlurmScheduler(SlurmScheduler):  # type: ignore[misc]  # torchx 0.7
             return super()._submit_dryrun(app, cfg)
         options = SlurmOptions.read(cfg)
         memory = self._partition_memmb(options.passed_on.get("partition"))
-        # A partition that does not know how much memory its nodes have grants none.
+        # A partition refuses requests for memory if the memory of its nodes is not configured.
         made = script(app, options, _folder(cfg), memory=memory is None or memory > 1000)
         return AppDryRunInfo(Submission(made, _folder(cfg)), str)
 
@@ -72,7 +72,7 @@ class ElasticSlurmScheduler(SlurmScheduler):  # type: ignore[misc]  # torchx 0.7
             Path(request.folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f"The folder of the job, {request.folder}, cannot be made: {error.strerror}. Give another: "
+                f"The folder of the job, {request.folder}, cannot be created: {error.strerror}. Give another: "
                 "-cfg job_dir=FOLDER."
             ) from error
         try:
@@ -81,7 +81,7 @@ class ElasticSlurmScheduler(SlurmScheduler):  # type: ignore[misc]  # torchx 0.7
             raise UserError(f"Slurm does not accept the job: {error}.") from error
         return printed.strip().partition(";")[0]
 
-    # Jobs that are there
+    # Existing jobs
 
     def describe(self, app_id: str) -> DescribeAppResponse | None:
         parts = parts_of(app_id)
@@ -95,7 +95,7 @@ class ElasticSlurmScheduler(SlurmScheduler):  # type: ignore[misc]  # torchx 0.7
         ]
 
     def _cancel_existing(self, app_id: str) -> None:
-        """Cancel the job; one of ours that runs saves first, with its whole grace, and is cancelled then."""
+        """Cancel the job; a running job of hardviews first saves, with its whole grace."""
         parts = parts_of(app_id)
         saves = bool(parts) and is_ours(parts) and parts[0].state == "RUNNING" and not parts[0].name.endswith("-packer")
         try:
@@ -116,7 +116,7 @@ class ElasticSlurmScheduler(SlurmScheduler):  # type: ignore[misc]  # torchx 0.7
     ) -> Iterable[str]:
         parts = parts_of(app_id)
         if not parts:
-            raise UserError(f"There is no job {app_id} (any more). Its logs are slurm-{app_id}-*.log in its folder.")
+            raise UserError(f"Slurm has no record of a job {app_id}. Its logs are slurm-{app_id}-*.log in its folder.")
         if not is_ours(parts):
             found: Iterable[str] = super().log_iter(app_id, role_name, k, regex, since, until, should_tail, streams)
             return found
@@ -137,7 +137,7 @@ class ElasticSlurmScheduler(SlurmScheduler):  # type: ignore[misc]  # torchx 0.7
 
 
 def _folder(cfg: Mapping[str, Any]) -> str:
-    """Return the folder of the job's logs; the current one unless another was said."""
+    """Return the folder of the job's logs; by default the current folder."""
     return os.path.abspath(cfg.get("job_dir") or os.getcwd())
 
 

@@ -13,15 +13,15 @@ from hardviews.launch.slurm.options import MARGIN, SlurmOptions
 
 _TASK = "hardviews.launch.slurm.task"
 _BATCH = "hardviews.launch.slurm.batch"
-_COORDINATOR_MB = 256  # of the coordinator and of what starts it
-_WIDTH = 100  # characters
-_STEP_MB = 16  # of each trainer's `srun`, which runs beside it
-_SET_INSIDE = ("--job", "--host-variable", "--port", "--nodes")  # of the agent, by the job's own script
+_COORDINATOR_MB = 256  # memory of the coordinator and of the script that starts it
+_WIDTH = 100  # characters in a line
+_STEP_MB = 16  # memory of each trainer's `srun`, which runs on the coordinator's node
+_SET_INSIDE = ("--job", "--host-variable", "--port", "--nodes")  # arguments of the agent that the job's script sets
 
 
 @dataclass(frozen=True)
 class Elastic:
-    """An elastic job, as far as Slurm has to know it: the role whose nodes come and go."""
+    """The role of an elastic job whose nodes come and go."""
 
     role: Role
 
@@ -39,7 +39,7 @@ class Elastic:
 
 
 def elastic(app: AppDef) -> Elastic | None:
-    """Return the elastic part of an application, None if it is a job of one process or none of ours."""
+    """Return the elastic part of an application; None for a job with one process, or a job of others."""
     role = app.roles[-1]
     return Elastic(role) if module(role) == AGENT else None
 
@@ -54,9 +54,9 @@ def script(app: AppDef, options: SlurmOptions, folder: str, memory: bool) -> str
 
     Args:
         app: a job of ours.
-        options: of the scheduler.
-        folder: for the logs.
-        memory: whether memory may be asked for.
+        options: options of the scheduler.
+        folder: folder for the logs.
+        memory: whether to request memory.
     """
     parts = list(_parts(app, options, folder, memory))
     heads = "\n#SBATCH hetjob\n".join("\n".join(f"#SBATCH {line}" for line in part) for part in parts)
@@ -65,7 +65,7 @@ def script(app: AppDef, options: SlurmOptions, folder: str, memory: bool) -> str
     return f"""#!/bin/bash
 {heads}
 
-# Signals before the job is there to take them shall not end it.
+# A signal before the job can handle it must not end it.
 trap '' USR1 USR2
 {names}
 exec {command}
@@ -86,7 +86,7 @@ def _parts(app: AppDef, options: SlurmOptions, folder: str, memory: bool) -> Ite
     first.append(f"--signal=B:USR1@{work.grace + MARGIN}")
     nodes = [f"--nodes={options.start or work.most}", "--ntasks-per-node=1"]
     if options.join or options.beside:
-        # The nodes that are left keep their job if another one is lost.
+        # If a node is lost, the other nodes keep their job.
         yield _written(app.name, role.name, options.passed_on, common, [*first, *nodes, "--no-kill", *own])
         return
     small = {name: value for name, value in options.passed_on.items() if name != "constraint"}
@@ -115,7 +115,7 @@ def _resources(role: Role, memory: bool) -> list[str]:
 
 
 def _variables(app: AppDef) -> dict[str, str]:
-    """Return the environment of the job's processes; without a server, runs are tracked in the job's folder."""
+    """Return the environment of the job's processes. Without a server, runs are tracked in the job's folder."""
     found = {name: value for role in app.roles for name, value in role.env.items()}
     if found.get(TRACKING.variable) == TRACKING.placeholder:
         del found[TRACKING.variable]
@@ -139,7 +139,7 @@ def _command(app: AppDef, options: SlurmOptions, folder: str, het: bool) -> list
 
 
 def _agent(role: Role) -> list[str]:
-    """Return the arguments of a role's agent without those that the job's own script sets."""
+    """Return the arguments of a role's agent, except the arguments that the job's script sets."""
     end = role.args.index("--")
     words = list(role.args[2:end])
     for name in _SET_INSIDE:
@@ -149,12 +149,12 @@ def _agent(role: Role) -> list[str]:
 
 
 def _quoted(word: str) -> str:
-    """Quote a word for the shell; TorchX's name for the id of the job becomes Slurm's."""
+    """Quote a word for the shell; replace TorchX's name for the job's id by Slurm's name."""
     return '"$SLURM_JOB_ID"'.join(shlex.quote(part) if part else "" for part in word.split(macros.app_id)) or "''"
 
 
 def _filled(words: Iterable[str]) -> str:
-    """Write the words of a command on lines of a readable length."""
+    """Return the words of a command, in lines of limited length."""
     lines = [""]
     for word in words:
         if lines[-1] and len(lines[-1]) + len(word) > _WIDTH:

@@ -7,19 +7,19 @@ from hardviews.errors import UserError
 
 
 def read_secrets(file: str) -> dict[str, str]:
-    """Read the variables in a file; empty lines and those that begin with # say nothing.
+    """Read the variables in a file; empty lines and lines that begin with # are ignored.
 
     Raises:
-        UserError: there is none, others may read it, or a line is no variable. No value is in the message.
+        UserError: the file is missing, others may read it, or a line is not a variable. The message contains no value.
     """
     path = Path(file)
     if not path.is_absolute():
-        raise UserError(f"secrets={file} is not a full path. Give one that all nodes see, such as {path.absolute()}.")
+        raise UserError(f"secrets={file} is not a full path. Give a path on all nodes, such as {path.absolute()}.")
     try:
         mode = path.stat().st_mode
         lines = path.read_text().splitlines()
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "it is no text"
+        why = getattr(error, "strerror", None) or "it is not a text file"
         raise UserError(
             f"The file of credentials {file} cannot be read: {why}. Write NAME=VALUE lines into it."
         ) from None
@@ -31,7 +31,7 @@ def read_secrets(file: str) -> dict[str, str]:
             continue
         match = re.fullmatch(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*?)\s*", line)
         if match is None:
-            raise UserError(f"Line {number} of the file of credentials {file} is not of the form NAME=VALUE. Mend it.")
+            raise UserError(f"Line {number} of the credentials file {file} is not of the form NAME=VALUE. Correct it.")
         value = match[2]
         quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
         found[match[1]] = value[1:-1] if quoted else value

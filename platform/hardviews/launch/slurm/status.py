@@ -1,4 +1,4 @@
-"""The state of a job on Slurm, in TorchX's words and in ours."""
+"""The state of a job on Slurm, as TorchX's states and as messages for users."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from hardviews.launch.slurm.records import Part
 from hardviews.launch.slurm.surroundings import hostnames
 
 ROLES = ("coordinator", "trainer", "evaluation", "packer")
-"""Of our jobs."""
+"""Roles of our jobs."""
 
 STATES = {
     **dict.fromkeys(
@@ -21,20 +21,20 @@ STATES = {
     "COMPLETED": AppState.SUCCEEDED,
     **dict.fromkeys(("CANCELLED", "REVOKED"), AppState.CANCELLED),
 }
-"""By Slurm's word; any other one is a failure."""
+"""TorchX's states by Slurm's; every other state is a failure."""
 
 _ENDS = {
-    "TIMEOUT": "The time limit came before the job had saved. The same command goes on from the last checkpoint.",
-    "NODE_FAIL": "A node was lost. The same command goes on from the last checkpoint.",
-    "PREEMPTED": "Another job took its nodes. The same command goes on from the last checkpoint.",
-    "OUT_OF_MEMORY": "A process had no memory left: give more, --memMB.",
+    "TIMEOUT": "The time limit came before the job had saved. The same command continues from the last checkpoint.",
+    "NODE_FAIL": "A node was lost. The same command continues from the last checkpoint.",
+    "PREEMPTED": "Another job took its nodes. The same command continues from the last checkpoint.",
+    "OUT_OF_MEMORY": "A process had no memory left. Give it more: --memMB.",
     "CANCELLED": "The job was cancelled.",
     "COMPLETING": "The job ends, or begins again; Slurm waits for its processes.",
 }
 _WAITS = {
     "Resources": "It waits for free nodes.",
     "Priority": "Jobs of a higher priority come first.",
-    "BeginTime": "Slurm lets it begin a little later, as it does after a job was queued again.",
+    "BeginTime": "Slurm delays it a little, as always after a job was queued again.",
     "Dependency": "It waits for another job.",
     "JobHeldUser": "It is held: scontrol release {job}.",
     "JobHeldAdmin": "An administrator holds it.",
@@ -42,12 +42,12 @@ _WAITS = {
     "ReqNodeNotAvail": "Nodes that it needs are down or reserved.",
     "PartitionTimeLimit": "Its time limit is longer than the partition allows.",
     "PartitionNodeLimit": "It asks for more nodes than the partition allows.",
-    "DependencyNeverSatisfied": "The job that it depends on has failed: torchx cancel it, and submit it again.",
+    "DependencyNeverSatisfied": "The job that it depends on has failed. Cancel it by torchx cancel, and submit again.",
 }
 
 
 def response(parts: Sequence[Part]) -> DescribeAppResponse:
-    """Return what TorchX wants to know of a job; it has at least one part."""
+    """Return TorchX's description of a job, which has at least one part."""
     whole = parts[0]
     state = STATES.get(whole.state, AppState.FAILED)
     roles, statuses = [], []
@@ -66,18 +66,18 @@ def response(parts: Sequence[Part]) -> DescribeAppResponse:
 
 
 def role_of(name: str) -> str:
-    """Return the role in the name of a part of our jobs; of others the name before the number, as TorchX has it."""
+    """Return the role in the name of a job's part; for jobs of others the name before the number, as in TorchX."""
     before, _, role = name.rpartition("-")
     return role if role in ROLES or not before else before
 
 
 def is_ours(parts: Sequence[Part]) -> bool:
-    """Return whether a job was made by this project."""
+    """Return whether a job is a job of this project."""
     return parts[0].name.rpartition("-")[2] in ROLES
 
 
 def _beside(part: Part, parts: Sequence[Part]) -> bool:
-    """Return whether the coordinator of a job runs in its only part."""
+    """Return whether the coordinator of a job runs in the job's only part."""
     return len(parts) == 1 and role_of(part.name) in ("trainer", "evaluation")
 
 
@@ -88,12 +88,12 @@ def _message(whole: Part, state: AppState) -> str:
     text = _ENDS.get(whole.state, "")
     if state == AppState.FAILED and not text:
         last = _last_words(whole)
-        text = f"Slurm says {whole.state}. {last}".strip()
+        text = f"Slurm's state is {whole.state}. {last}".strip()
     return text
 
 
 def _last_words(whole: Part) -> str:
-    """Return the last line of the log of a job that has failed, if it can be read from here."""
+    """Return the last line of the log of a failed job, if this machine can read it."""
     roles = ("coordinator", role_of(whole.name))
     for file in [log_file(Path(whole.folder), whole.job, role, 0) for role in roles]:
         try:

@@ -1,4 +1,4 @@
-"""A step of a job on Slurm: one trainer's `srun`, which is started again when the trainer dies."""
+"""A step of a job on Slurm: one trainer's `srun`, which is restarted when the trainer dies."""
 
 import signal
 import subprocess
@@ -13,48 +13,48 @@ LEFT = (128 + signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGHUP)
 """Exit codes of a trainer that was asked to leave."""
 
 DEATHS = 5
-"""Deaths in a row of a trainer that lives no minute; then it is given up."""
+"""A trainer is given up after this many deaths in a row, each within a minute of its start."""
 
 LINGER = 40.0
-"""Seconds after which a job that is over for one trainer is over for its coordinator too."""
+"""Seconds until a job that is over for a trainer is over for its coordinator too."""
 
-_STEADY = 60.0  # seconds that a trainer lives if all is well
-_QUICK = 10.0  # seconds; what dies younger is started again with a delay
+_STEADY = 60.0  # seconds; a trainer that lives longer began without a fault
+_QUICK = 10.0  # seconds; a trainer that dies earlier is restarted with a delay
 
 
 class Step:
     """One trainer on one node.
 
     Attributes:
-        code: of its end, once it is not started again.
+        code: exit code, once the trainer is not restarted any more.
     """
 
     def __init__(self, name: str, command: Sequence[str], variables: Mapping[str, str]) -> None:
-        """Start it.
+        """Start the trainer.
 
         Args:
-            name: for the log.
+            name: name in the log.
             command: `srun` and its arguments.
-            variables: its environment.
+            variables: environment of `srun`.
         """
         self.name = name
         self.code: int | None = None
         self._command = list(command)
         self._variables = dict(variables)
-        self._deaths = 0  # in a row
+        self._deaths = 0  # number in a row
         self._delay = 0.0
         self._again = 0.0
         self._start()
 
     def _start(self) -> None:
         self._born = time.monotonic()
-        # In a session of its own: what signals the batch script's group means that script alone.
+        # In a session of its own, so that signals to the batch script's group do not reach it.
         self._process = subprocess.Popen(
             self._command, env=self._variables, stdin=subprocess.DEVNULL, start_new_session=True
         )
 
     def look(self) -> int | None:
-        """Start it again if it has died; return its code if it has ended for good."""
+        """Restart the trainer if it has died; return its exit code if it has ended for good."""
         if self.code is not None or (code := self._process.poll()) is None:
             return self.code
         if code in (MISTAKE, FAILED, *LEFT):
@@ -74,7 +74,7 @@ class Step:
             self.code = FAILED
             return
         if code == 0:
-            # The job is over, or srun has lost the node, which it says with this code too.
+            # The job is over, or srun has lost the node: its code is 0 then, too.
             self._delay = LINGER
         else:
             self._delay = min(10.0, 2 * self._delay or 1.0) if lived < _QUICK else 0.0
@@ -87,7 +87,7 @@ class Step:
         return self._process.poll() is None
 
     def end(self, seconds: float) -> int | None:
-        """Wait for its end, and force it after that time; return the code, None if it was forced."""
+        """Wait for the end, and force it after some seconds; return the exit code, None if the end was forced."""
         try:
             return self._process.wait(max(0.0, seconds))
         except subprocess.TimeoutExpired:
@@ -101,5 +101,5 @@ class Step:
 
 
 def say(text: str) -> None:
-    """Write into the job's log what is done with its processes."""
+    """Write a message about the job's processes into its log."""
     print(f"slurm: {text}", file=sys.stderr, flush=True)

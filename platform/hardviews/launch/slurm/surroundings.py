@@ -1,4 +1,4 @@
-"""What Slurm tells a job's own script of the job: its id, its nodes, where its coordinator is."""
+"""The environment of a job's script on Slurm: the job's id, its nodes, and the address of its coordinator."""
 
 import random
 import re
@@ -13,16 +13,16 @@ from hardviews.launch.slurm.client import Refused, slurm
 HOST_VARIABLE = "HARDVIEWS_COORDINATOR"
 """Environment variable of a trainer: the host of its job's coordinator."""
 
-_PORTS = range(20000, 32768)  # below those that the kernel gives to outgoing connections
+_PORTS = range(20000, 32768)  # below the kernel's ports for outgoing connections
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """A job as its script finds it.
+    """Id and nodes of a job, from the environment of its script.
 
     Attributes:
-        job: the id by which the whole job is known.
-        part: the id of the part that has the trainers; the same as `job` if the job has one part.
+        job: id of the whole job.
+        part: id of the part with the trainers; the same as `job` if the job has one part.
         nodes: names of the nodes of that part.
         group: number of that part; None if the job has one part.
     """
@@ -37,7 +37,7 @@ class Surroundings:
         """Read the variables that Slurm sets for a batch script.
 
         Raises:
-            UserError: they are not there.
+            UserError: a variable is not set.
         """
         suffix = "" if group is None else f"_HET_GROUP_{group}"
         try:
@@ -45,7 +45,7 @@ class Surroundings:
             listed = variables[f"SLURM_JOB_NODELIST{suffix}"]
         except KeyError as error:
             raise UserError(
-                f"{error.args[0]} is not set: this runs inside a job that `torchx run -s slurm` makes."
+                f"{error.args[0]} is not set: this program runs only inside a job of `torchx run -s slurm`."
             ) from None
         return cls(job, part, hostnames(listed), group)
 
@@ -63,7 +63,7 @@ def hostnames(listed: str) -> tuple[str, ...]:
 
 
 def address_of(node: str) -> str:
-    """Return the address under which the other nodes reach one."""
+    """Return the address at which the other nodes reach a node."""
     try:
         found = re.search(r"\bNodeAddr=(\S+)", slurm("scontrol", "--oneliner", "show", "node", node))
     except (Refused, UserError):
@@ -72,10 +72,10 @@ def address_of(node: str) -> str:
 
 
 def free_port(job: str) -> int:
-    """Return a port of this machine that nobody listens on; each job begins to look at another one.
+    """Return a free port of this machine; jobs begin their search at different ports.
 
     Raises:
-        UserError: there is none.
+        UserError: no port is free.
     """
     order = list(_PORTS)
     random.Random(job).shuffle(order)

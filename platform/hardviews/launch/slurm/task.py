@@ -1,4 +1,4 @@
-"""One task of a job on Slurm: a module of ours, with the job's credentials in its environment.
+"""One task of a job on Slurm: a module of hardviews, with the job's credentials in its environment.
 
 `python -m hardviews.launch.slurm.task --folder FOLDER --secrets FILE -- hardviews.elastic.agent ...`
 """
@@ -16,7 +16,7 @@ from hardviews.launch.slurm.secrets import read_secrets
 
 
 def prepare(folder: str, secrets: str | None) -> None:
-    """Check that this node sees the job's folder, and put the credentials into the environment.
+    """Check that this node sees the job's folder, and add the credentials to the environment.
 
     Slurm starts a task in /tmp if the folder is missing on its node.
 
@@ -27,17 +27,17 @@ def prepare(folder: str, secrets: str | None) -> None:
         node = os.environ.get("SLURMD_NODENAME", "this node")
         raise UserError(
             f"{node} does not see the folder of the job, {folder}. Give one on a file system that all nodes share: "
-            "-cfg job_dir=FOLDER; data and output have to be on one too, or in an object store."
+            "-cfg job_dir=FOLDER. Data and output must be on such a file system too, or in an object store."
         )
     if secrets:
         os.environ.update(read_secrets(secrets))
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Run the module that is named after the first `--`."""
+    """Run the module whose name follows the first `--`."""
     parser = argparse.ArgumentParser(description="Run a module as a task of a job on Slurm.")
-    parser.add_argument("--folder", default="", help="of the job, which all nodes see")
-    parser.add_argument("--secrets", metavar="FILE", help="with the job's credentials")
+    parser.add_argument("--folder", default="", help="folder of the job, which all nodes see")
+    parser.add_argument("--secrets", metavar="FILE", help="file with the job's credentials")
     given = sys.argv[1:] if words is None else list(words)
     place = given.index("--")
     options, command = parser.parse_args(given[:place]), given[place + 1 :]

@@ -1,4 +1,4 @@
-"""Time limits as Slurm writes them."""
+"""Time limits in Slurm's notation."""
 
 import re
 
@@ -14,7 +14,7 @@ _MINUTES = {"days": 1440.0, "hours": 60.0, "minutes": 1.0, "seconds": 1 / 60}
 
 
 def minutes(text: str) -> float | None:
-    """Return a time limit in minutes, infinite if it is none (0 or a word); None if it cannot be read."""
+    """Return a time limit in minutes; infinite for 0 or a word such as `unlimited`; None if it cannot be read."""
     if text.strip().lower() in ("infinite", "unlimited", "-1"):
         return float("inf")
     for form in _FORMS:
