@@ -46,6 +46,8 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}
+nb_render_markdown_format = "gfm"  # tables in the output of a cell
+smartquotes = False  # quotes in signatures and settings are copied into programs
 
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False

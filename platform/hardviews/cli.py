@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from hardviews import interrupts, streams
+from hardviews import __version__, interrupts, streams
 from hardviews.errors import UserError
 from hardviews.extras import in_one_sentence, need_torch
 from hardviews.failures import of_machine
@@ -19,26 +19,26 @@ from hardviews.launch.address_space import check_address_space
 _GUIDE = """hardviews pretrains visual encoders on hard views.
 
 commands:
-  demo      pretrain on a small data set (or your own images), evaluate, show the table: start here
-  pack      turn a folder of images into shards
-  pretrain  pretrain an encoder by a recipe
-  finetune  train an encoder further, on all labels of a data set or on some
-  validate list all mistakes of a job on Kubernetes before it is submitted, by TorchX or by Helm
-  launch    pretrain or evaluate on several nodes that come and go, all of them processes of this machine
-  knn       score an encoder by its nearest neighbours
-  linear    score an encoder by a linear probe
-  fewshot   score an encoder by few labelled images of each class
-  transfer  score an encoder by linear classifiers on other data sets
-  import    make an encoder of a file with the weights of another code, to be scored like a run
-  classify  score the classifier of a training by labels
-  compare   runs side by side, with the uncertainty of each difference
-  export    hand an encoder to timm, transformers, ONNX and others; write its model card
-  health    state whether a run is healthy, collapsing, collapsed or diverged, and why
-  audit     prove that a run trained on every sample exactly once
-  runs      list the tracking's runs; close dead runs, send records that are still on this machine
-  recipes   list the recipes, or show one: hardviews recipes show NAME
-  estimate  passes, FLOPs, memory and hours of a recipe, plain and on hard views, before it is run
-  doctor    check this machine, its stores and its cluster, with a remedy for each fault
+  demo        pretrain on a small data set (or your own images), evaluate, show the table: start here
+  pack        turn a folder of images into shards
+  pretrain    pretrain an encoder by a recipe
+  finetune    train an encoder further, on all labels of a data set or on some
+  validate    list all mistakes of a job on Kubernetes before it is submitted, by TorchX or by Helm
+  launch      pretrain or evaluate on several nodes that come and go, all of them processes of this machine
+  knn         score an encoder by its nearest neighbours
+  linear      score an encoder by a linear probe
+  fewshot     score an encoder by few labelled images of each class
+  transfer    score an encoder by linear classifiers on other data sets
+  import      make an encoder of a file with the weights of another code, to be scored like a run
+  classify    score the classifier of a training by labels
+  compare     runs side by side, with the uncertainty of each difference
+  export      hand an encoder to timm, transformers, ONNX and others; write its model card
+  health      state whether a run is healthy, collapsing, collapsed or diverged, and why
+  audit       prove that a run trained on every sample exactly once
+  runs        list the tracking's runs; close dead runs, send records that are still on this machine
+  recipes     list the recipes, or show one: hardviews recipes show NAME
+  estimate    passes, FLOPs, memory and hours of a recipe, plain and on hard views, before it is run
+  doctor      check this machine, its stores and its cluster, with a remedy for each fault
   bug-report  pack a run's records and this machine's versions into a file, without secrets
 
 next:
@@ -97,6 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help"):
         print(_GUIDE)
+    elif words[0] in ("--version", "-V", "version"):
+        print(f"hardviews {__version__}")
     elif words[0] in _COMMANDS:
         if words[0] not in _WITHOUT_TORCH:
             need_torch(f"hardviews {words[0]}")

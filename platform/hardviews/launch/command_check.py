@@ -232,7 +232,7 @@ def _said(call: Callable[[], object]) -> list[str]:
 def unchecked(words: Sequence[str]) -> list[str]:
     """Return what of a command is not checked in an installation without torch."""
     things = {
-        "pretrain": "the names of network and optimizer, and whether the network can be built",
+        "pretrain": "the names of network and optimizer, and whether method, strategy and network fit together",
         "finetune": "the name of the optimizer",
     }
     thing = "the name of the torchvision data set" if "--torchvision" in words else things.get(words[0])

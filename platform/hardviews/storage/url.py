@@ -17,6 +17,8 @@ _PLACES = {
     **dict.fromkeys(("s3", "s3a", "s3n", "gs", "gcs", "r2", "az", "abfs", "oss", "cos", "minio"), "bucket"),
     **dict.fromkeys(("http", "https", "ftp", "ftps", "sftp", "ssh", "smb"), "host"),
 }
+_BUCKETS = tuple(scheme for scheme, place in _PLACES.items() if place == "bucket")
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 _KNOWN = "|".join(sorted(_SCHEMES, key=len, reverse=True))
 _WHOLE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # begin of an address; one letter is a drive of Windows
 _ONE_SLASH = re.compile(r"([A-Za-z][A-Za-z0-9+.@-]*):[/\\]")
@@ -64,6 +66,11 @@ def mistake(address: str) -> str | None:
         if not rest or (scheme in _PLACES and rest.startswith(("/", "\\"))):
             inside = rest.strip("/" + chr(92)) or f"{_PLACES.get(scheme) or ''}/folder"
             return f"does not name a {_PLACES.get(scheme, 'folder')}. Write {scheme}://{inside}"
+        if scheme in _BUCKETS and _CREDENTIALS.search(address):
+            return (
+                "contains credentials, or a bucket with an '@', which no store allows. Write "
+                f"{_CREDENTIALS.sub('', address)}, and give credentials by the environment or a profile (docs/s3.md)"
+            )
         return None
     if address.startswith("\\\\"):
         return "is an address of Windows. Give a folder of this machine, or an address such as s3://bucket/folder"
@@ -100,7 +107,7 @@ def check_given(**addresses: str | None) -> None:
     for name, address in addresses.items():
         wrong = None if address is None else mistake(address)
         if wrong:
-            shown = f" {address}" if address and address.strip() else ""
+            shown = f" {_CREDENTIALS.sub('***@', address)}" if address and address.strip() else ""
             raise UserError(f"--{name.replace('_', '-')}{shown} {wrong}.")
 
 

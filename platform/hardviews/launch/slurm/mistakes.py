@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 from torchx.specs import AppDef, Role
 
 from hardviews.errors import UserError, did_you_mean
+from hardviews.extras import MissingExtra, need_torch
 from hardviews.launch.findings import Findings
 from hardviews.launch.pod_options import PodOptions
+from hardviews.launch.preflight import command
 from hardviews.launch.site import TRACKING
 from hardviews.launch.slurm.client import Refused, confidential, rows, slurm
 from hardviews.launch.slurm.meeting import place_of
@@ -44,6 +46,7 @@ def examine(app: AppDef, options: SlurmOptions, folder: str, online: bool) -> Fi
     if work is None and (options.join or options.start):
         found.mistakes.append("join and start are for jobs of several nodes; this one has one process. Leave them out.")
     for role in app.roles:
+        found.mistakes += _lacking(role)
         found.mistakes += _amounts(role)
         found.mistakes += _credentials(role)
         found.mistakes += _of_kubernetes(role)
@@ -90,6 +93,16 @@ def _ask(app: AppDef, options: SlurmOptions, folder: str, found: Findings) -> No
     if hosts - {socket.gethostname().partition(".")[0]}:
         found.mistakes += _not_shared(app, folder, options)
         found.mistakes += [text for role in app.roles for text in _servers(role)]
+
+
+def _lacking(role: Role) -> Iterator[str]:
+    """Yield the packages that the job needs: its processes use the Python that submits it."""
+    words = command(role)
+    if words and words[0] != "pack":
+        try:
+            need_torch(f"hardviews {words[0]}")
+        except MissingExtra as error:
+            yield f"{error}. The job uses this Python, {sys.executable}."
 
 
 def _amounts(role: Role) -> Iterator[str]:
