@@ -26,7 +26,7 @@ RICH = {
     "mail-user": "me@example.org",
     "dependency": "afterok:12",
     "start": 2,
-    "secrets": "/home/me/.secrets",
+    "secrets": "/nfs/you/.secrets",
     "requeue": "false",
     "sbatch": ["--gres=gpu:h100:8", "--exclusive"],
     "srun": ["--container-image=/shared/a b.sqsh"],
