@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -34,8 +35,10 @@ RICH = {
 
 
 def made(app, **cfg):
-    """The script, with the same Python on every machine."""
-    return script(app, SlurmOptions.read(cfg), "/shared/jobs", memory=True).replace(sys.executable, "PYTHON")
+    """Return the script; its lines break at the same words on every machine, whatever the path of Python is."""
+    python = "/opt/hardviews/.venv/bin/python"
+    with mock.patch.object(sys, "executable", python):
+        return script(app, SlurmOptions.read(cfg), "/shared/jobs", memory=True).replace(python, "PYTHON")
 
 
 def training(*words, **arguments):
