@@ -42,7 +42,7 @@ LIMITS = {
     "tests": {
         "where": 0.1,
         "what": 1.0,
-        "tell": 0.2,
+        "tell": 0.3,
         "those of": 2.0,
         "manieth": 0.0,
         "brackets": 0.2,

@@ -153,7 +153,7 @@ def test_the_menu_of_versions_begins_with_the_newest():
 def test_versions_are_written_beside_the_sites(tmp_path):
     program = [sys.executable, ROOT / "docs" / "building" / "versions.py", tmp_path]
     refused = subprocess.run(program, capture_output=True, text=True)
-    assert refused.returncode == 1 and "holds no site" in refused.stderr and "Traceback" not in refused.stderr
+    assert refused.returncode == 1 and "does not hold a site" in refused.stderr and "Traceback" not in refused.stderr
     (tmp_path / "latest").mkdir()
     subprocess.run(program, check=True)
     assert json.loads((tmp_path / "versions.json").read_text())[0]["url"] == "/latest/"

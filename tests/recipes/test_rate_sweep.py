@@ -315,7 +315,7 @@ def test_ctrl_c_in_a_trial_saves_it(
 def test_a_run_that_was_begun_without_a_sweep_gets_none(place: Path, tmp_path: Path) -> None:
     read_finetune(words(place, tmp_path / "tuned", "--labels", "30-per-class")).run()
     before = files(tmp_path)
-    with pytest.raises(UserError, match="begun without a sweep"):
+    with pytest.raises(UserError, match="began without a sweep"):
         read_finetune(words(place, tmp_path / "tuned", *SWEPT))
     assert files(tmp_path) == before
 

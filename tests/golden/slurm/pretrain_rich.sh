@@ -35,7 +35,7 @@ export LOGLEVEL=WARNING
 export PYTHONSAFEPATH=1
 export TORCH_CPP_LOG_LEVEL=ERROR
 exec PYTHON -P -m hardviews.launch.slurm.batch --role trainer --nodes 2:4 --group \
-  1 --cpus 32 --gpus 8 --grace 60 --secrets /home/me/.secrets \
+  1 --cpus 32 --gpus 8 --grace 60 --secrets /nfs/you/.secrets \
   '--srun=--container-image=/shared/a b.sqsh' -- --processes 8 --cpus 32 --grace 60 --prepare \
   hardviews.launch.preload -- hardviews.cli pretrain digits --data /shared/digits/train --output \
   '/shared/runs/a run' --training.epochs 3

@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -26,7 +27,7 @@ RICH = {
     "mail-user": "me@example.org",
     "dependency": "afterok:12",
     "start": 2,
-    "secrets": "/home/me/.secrets",
+    "secrets": "/nfs/you/.secrets",
     "requeue": "false",
     "sbatch": ["--gres=gpu:h100:8", "--exclusive"],
     "srun": ["--container-image=/shared/a b.sqsh"],
@@ -34,8 +35,10 @@ RICH = {
 
 
 def made(app, **cfg):
-    """The script, with the same Python on every machine."""
-    return script(app, SlurmOptions.read(cfg), "/shared/jobs", memory=True).replace(sys.executable, "PYTHON")
+    """Return the script; its lines break at the same words on every machine, whatever the path of Python is."""
+    python = "/opt/hardviews/.venv/bin/python"
+    with mock.patch.object(sys, "executable", python):
+        return script(app, SlurmOptions.read(cfg), "/shared/jobs", memory=True).replace(python, "PYTHON")
 
 
 def training(*words, **arguments):

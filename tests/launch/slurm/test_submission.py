@@ -92,9 +92,9 @@ def test_a_mistake_is_one_sentence(slurm, arguments, cfg, part):
 
 def test_folders_and_servers_of_one_machine_are_refused_if_there_are_others(slurm, tmp_path):
     app = job(data="/tmp/digits", tracking="http://localhost:5000")
-    assert found(app, partition="gpu", job_dir="/home/jobs").mistakes == []
+    assert found(app, partition="gpu", job_dir="/nfs/jobs").mistakes == []
     slurm.answer("sinfo", "gpu|far\n")
-    data, server = found(app, partition="gpu", job_dir="/home/jobs").mistakes
+    data, server = found(app, partition="gpu", job_dir="/nfs/jobs").mistakes
     assert "--data /tmp/digits is in a folder that the nodes do not share" in data
     assert "MLFLOW_TRACKING_URI is http://localhost:5000, which means each node itself" in server
     assert "the folder of the logs" in " ".join(found(partition="gpu", job_dir="/dev/shm/jobs").mistakes)
