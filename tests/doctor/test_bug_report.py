@@ -104,6 +104,8 @@ def test_secrets_that_are_planted_everywhere_are_in_no_byte(output, monkeypatch,
     logs = tmp_path / "logs"
     logs.mkdir()
     (logs / f"{USER}-node-0.log").write_text(planted)
+    (home := tmp_path / "private").write_text("words of a private file")
+    (logs / "link.log").symlink_to(home)
     (tmp_path / "timeline").write_text(planted)
     for file in output.rglob("*.json*"):
         file.write_text(file.read_text() + planted)
@@ -116,6 +118,7 @@ def test_secrets_that_are_planted_everywhere_are_in_no_byte(output, monkeypatch,
     assert "AWS_SECRET_ACCESS_KEY" not in found["environment.txt"]
     assert "http://***@host:5000" in found["environment.txt"]
     assert "/ho" + "me/USER/x by USER" in found["timeline.jsonl"]
+    assert b"words of a private file" not in whole and "1 links to files outside of it" in found["notes.txt"]
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,14 @@ def nothing_known(monkeypatch, tmp_path):
         ("MLFLOW_TRACKING_PASSWORD=hunter22", "hunter22"),
         ("ghp_0123456789abcdefghijABCDEFGHIJ012345", "ghp_0123456789abcdefghij"),
         ("hf_0123456789abcdefghijABCDEFGHIJ", "hf_0123456789abcdefghij"),
+        ("curl -u admin:hunter2pass https://host/x", "hunter2pass"),
+        ("client --password hunter2pass --verbose", "hunter2pass"),
+        ("mysql -phunter2pass db", "hunter2pass"),
+        ("docker login -u me -p hunter2pass registry", "hunter2pass"),
+        ("AccountName=a;AccountKey=aHVudGVyMnBhc3M=;x", "aHVudGVyMnBhc3M"),
+        ("the password is hunter2pass", "hunter2pass"),
+        ("Passwort: hunterpass", "hunterpass"),
+        ("root:$6$saltsalt$hashhashhash:19000:0", "hashhashhash"),
         ("export DATABRICKS_TOKEN=dapi0123456789abcdef0123456789abcdef", "dapi0123456789abcdef"),
     ],
 )
@@ -77,6 +85,10 @@ def test_secrets_of_every_form_are_replaced(text, secret):
         "loader.workers: 4, key encoder of MoCo",
         "s3://bucket/runs/first/checkpoints/step-00000012/manifest.json",
         "step 12, loss 5.4321",
+        "it refuses our credentials: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to valid ones",
+        "new token: patch embedding",
+        "GET /bucket?list-type=2&max-keys=1 200",
+        "hardviews linear -u 3",
     ],
 )
 def test_what_is_no_secret_stays(text):
@@ -113,6 +125,13 @@ def test_secrets_of_files_are_known(tmp_path, monkeypatch):
     words = "plainwordsecret netrcpassword clustertoken1 a2V5ZGF0YQ== inanaddress webidentitytoken"
     assert masked(words) == " ".join(["***"] * 6)
     assert masked(str(token)) == str(token)  # the name of a file is no secret
+
+
+def test_the_name_of_a_container_s_user_does_not_garble_the_records(monkeypatch, tmp_path):
+    monkeypatch.setenv("USER", "data")
+    monkeypatch.setenv("HOME", str(tmp_path / "workspace"))
+    text = '{"data": "s3://bucket/shards", "data_wait": 0.1, "at": "/mnt/workspace/x"}'
+    assert masked(text, personal=True) == text
 
 
 def test_variables_with_the_names_of_secrets_are_left_out():

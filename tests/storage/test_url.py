@@ -91,3 +91,13 @@ def test_a_cache_is_a_folder_of_this_machine(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("HARDVIEWS_CACHE", "/cache")
     assert cache_folder() == "/cache"
     check_here(project="folder", data=None)
+
+
+@pytest.mark.parametrize(
+    "address", ["s3://key:pw-of-mine@team/runs", "s3://:pw-of-mine@team/runs", "gs://pw-of-mine@b/x"]
+)
+def test_credentials_in_an_address_are_refused_and_not_repeated(address: str) -> None:
+    with pytest.raises(UserError, match="contains credentials") as caught:
+        check_given(data=address)
+    assert "pw-of-mine" not in str(caught.value) and "--data" in str(caught.value)
+    check_given(data="http://user:word@host/folder", output="s3://team/folder@2026")

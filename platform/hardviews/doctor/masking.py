@@ -21,12 +21,15 @@ from hardviews.tracking.scrub import HIDDEN, scrub
 
 # Bounded at both ends: otherwise the time grows with the square of the length of a line without a blank.
 _NAME = (
-    r"[\w.-]{0,40}(?:secret|token|passw(?:or)?d|credential|private[_.-]?key|access[_.-]?key|api[_.-]?key|signature)"
+    r"[\w.-]{0,40}(?:secret|token|passw(?:or)?[dt]|credential|private[_.-]?key|(?:access|account|shared|api)[_.-]?key"
+    r"|signature)"
     r"[\w.-]{0,40}"
 )
 _SECRET_NAME = re.compile(rf"(?i)^{_NAME}$|(?:^|_)(?:key|auth|cookie|netrc)(?:$|_)|-key-data$|^auth$|^_authtoken$")
 # A number, a switch or an empty value is not a secret, whatever its name: `model.patch_tokens = 196`.
 _PLAIN_VALUE = re.compile(r"(?i)[\s\"']*(?:[-+\d.e_]*|true|false|none|null|\*+)[\s\"',;}\])]*$")
+# A sentence goes on after such a word, a colon and a blank: tokens and keys are not words.
+_PROSE = re.compile(r"(?i)(?:token|credential)s?:\s+$")
 _NAMES_OF_SECRETS = {"HARDVIEWS_SECRETS"}  # variables that hold names of Kubernetes Secrets, which are not secret
 _SHORTEST = 6  # characters of a value that is replaced everywhere; shorter values are also parts of words
 
@@ -42,9 +45,17 @@ _BLOCK = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PR
 _END = re.compile(r"\A[A-Za-z0-9+/=\s]+-----END [A-Z ]*PRIVATE KEY-----")  # the end of a text that was cut
 _QUERY = re.compile(
     r"(?i)([?&;](?:x-(?:amz|goog|oss)-[a-z-]*|[\w.-]{0,40}(?:sig|token|key|secret|password|auth|credential)[\w.-]{0,40})=)"
-    r"[^&\s\"'<>]+"
+    r"(?!\d+(?:[&\s\"'<>]|$))[^&\s\"'<>]+"  # a number alone is a size: max-keys=1
 )
+# Options of programs with a blank before the value; `-u` of curl, and `-p` of clients of databases and registries.
+_OPTIONS = [
+    re.compile(rf"(?i)(\s--?{_NAME}\s+)(?!-)[^\s\"']+"),
+    re.compile(r"(?i)(\s(?:-u|--user)[\s=]*[^\s:]{1,80}:)[^\s\"']+"),
+    re.compile(r"(?i)(\b(?:mysql\w{0,10}|mariadb|docker\s+login|podman\s+login)\b[^\n]{0,200}?\s-p\s?)[^\s\"']+"),
+    re.compile(r"(?i)(\bpassw(?:or)?[dt]\s+(?:is|ist)\s+)[^\s\"']+"),
+]
 _FORMS = [
+    re.compile(r"\$(?:1|2[aby]?|5|6|y|argon2\w{1,2})\$[^\s:]{8,}"),  # hashes of passwords
     re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?"),  # tokens of Kubernetes and OpenID
     re.compile(r"\b(?:A3T[A-Z0-9]|ABIA|ACCA|AGPA|AIDA|AIPA|AKIA|ANPA|ANVA|AROA|ASIA)[A-Z0-9]{12,}\b"),
     re.compile(r"\b(?:gh[pousr]_|github_pat_|glpat-|hf_|sk-|xox[abposr]-|dapi|ya29\.|AIza|pypi-)[A-Za-z0-9_-]{16,}"),
@@ -52,7 +63,36 @@ _FORMS = [
 # A secret key of AWS has 40 characters of base64. Digests of git have small letters and digits only.
 _SECRET_KEY = re.compile(r"(?<![A-Za-z0-9/+_.-])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=_-])")
 _HOMES = re.compile(r"(/(?:home|Users)/)[^/\s\"':,;)\]]+")
-_EVERYBODY = {"root", "user", "users", "admin", "nobody", "ubuntu", "runner", "app"}
+_EVERYBODY = {"root", "user", "users", "admin", "nobody", "ubuntu", "runner", "app", "jovyan", "worker", "dev"}
+# Containers have such users and home folders, and our records have such words: replaced, they would be garbled.
+_EVERYBODY |= {
+    "data",
+    "home",
+    "host",
+    "hardviews",
+    "jobs",
+    "loss",
+    "mlflow",
+    "model",
+    "output",
+    "project",
+    "python",
+    "run",
+}
+_EVERYBODY |= {
+    "runs",
+    "scratch",
+    "seed",
+    "slurm",
+    "stack",
+    "step",
+    "test",
+    "time",
+    "torch",
+    "train",
+    "work",
+    "workspace",
+}
 
 
 def masked(text: str, personal: bool = False) -> str:
@@ -69,6 +109,8 @@ def masked(text: str, personal: bool = False) -> str:
     text = _AUTHORIZATION.sub(rf"\g<1>{HIDDEN}", text)
     text = _BEARER.sub(rf"\g<1>\g<2>{HIDDEN}", text)
     text = _ASSIGNED.sub(_hide, text)
+    for option in _OPTIONS:
+        text = option.sub(rf"\g<1>{HIDDEN}", text)
     for form in _FORMS:
         text = form.sub(HIDDEN, text)
     text = _SECRET_KEY.sub(lambda match: HIDDEN if _is_mixed(match[0]) else match[0], text)
@@ -149,7 +191,7 @@ def _passwords(text: str) -> set[str]:
 
 def _hide(match: re.Match[str]) -> str:
     value = match["value"]
-    if _PLAIN_VALUE.fullmatch(value):
+    if _PLAIN_VALUE.fullmatch(value) or (_PROSE.search(match["name"] + match["between"]) and value.isalpha()):
         return match[0]
     quoted = value[0] if value[0] in "\"'" else ""
     return f"{match['name']}{match['between']}{quoted}{HIDDEN}{quoted}"

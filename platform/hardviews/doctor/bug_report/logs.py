@@ -30,7 +30,7 @@ def add_files(archive: Archive, paths: Sequence[str]) -> None:
     taken: set[str] = set()
     for named in paths:
         path = Path(named)
-        inside = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        inside = _inside(archive, path) if path.is_dir() else [path]
         for file in inside[:_FILES]:
             relative = str(file.relative_to(path.parent)) if path.is_dir() else file.name
             name = f"logs/{relative}"
@@ -40,6 +40,16 @@ def add_files(archive: Archive, paths: Sequence[str]) -> None:
             _tail(archive, file, name)
         if len(inside) > _FILES:
             archive.note(f"{path} holds {len(inside)} files; the first {_FILES} are packed")
+
+
+def _inside(archive: Archive, folder: Path) -> list[Path]:
+    """Return the files in a folder, without links that lead out of it, perhaps to a private file."""
+    root = folder.resolve()
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    inside = [file for file in files if file.resolve().is_relative_to(root)]
+    if len(inside) < len(files):
+        archive.note(f"{folder} has {len(files) - len(inside)} links to files outside of it; they are not packed")
+    return inside
 
 
 def _tail(archive: Archive, path: Path, name: str) -> None:
