@@ -52,7 +52,7 @@ _OPTIONS = [
     re.compile(rf"(?i)(\s--?{_NAME}\s+)(?!-)[^\s\"']+"),
     re.compile(r"(?i)(\s(?:-u|--user)[\s=]*[^\s:]{1,80}:)[^\s\"']+"),
     re.compile(r"(?i)(\b(?:mysql\w{0,10}|mariadb|docker\s+login|podman\s+login)\b[^\n]{0,200}?\s-p\s?)[^\s\"']+"),
-    re.compile(r"(?i)(\bpassw(?:or)?[dt]\s+(?:is|ist)\s+)[^\s\"']+"),
+    re.compile(r"(?i)(\bpassw(?:or)?[dt]\s+is\s+)[^\s\"']+"),
 ]
 _FORMS = [
     re.compile(r"\$(?:1|2[aby]?|5|6|y|argon2\w{1,2})\$[^\s:]{8,}"),  # hashes of passwords
