@@ -7,7 +7,7 @@ import numpy as np
 
 Purpose = Literal["held out", "labelled"]
 
-# Without a word of its own each purpose would draw the same images: the labelled images would be the held-out ones.
+# Each purpose adds its own word: otherwise all would draw the same images, and labelled images would be held out too.
 _WORDS: dict[Purpose, str] = {"held out": "", "labelled": "label "}
 
 

@@ -1,7 +1,8 @@
 """A file that lists images and their classes, as a source: `path<TAB or blank>label` on each line.
 
-A label with commas names several classes. `?name` is a class that is not to be judged in the image. If one line has
-such a label, all images have sets of classes; a path and a tab alone are an image without any of the classes.
+A label with commas names several classes. `?name` means that nobody knows whether the image shows the class: it is not
+scored. If one line has such a label, all images have sets of classes; a path and a tab alone are an image without any
+of the classes.
 """
 
 import hashlib

@@ -35,7 +35,7 @@ class Scan:
         hidden: number of files whose names begin with a dot.
         machines: number of folders made by machines, by name.
         unreadable: folders that cannot be read, and why.
-        repeated: links to folders that are read at another place, or that contain the link.
+        repeated: links to folders that are read elsewhere, and links back to a folder above the link.
         empty: folders without an image.
     """
 
@@ -75,8 +75,8 @@ class Scan:
         advice = f"Images are files ending in {', '.join(sorted(extensions()))}"
         if _ARCHIVES & set(self.others):
             advice = (
-                "Archives are not opened: unpack them first. Of WebDataset shards, docs/data.md shows how to get class "
-                f"folders. {advice}"
+                "Archives are not opened: unpack them first. docs/data.md shows how to turn WebDataset shards into "
+                f"class folders. {advice}"
             )
         return UserError(
             f"No images were found in {printable(self.root)!r}.{seen} {advice}, in one sub-folder per class, or "

@@ -40,7 +40,7 @@ def decay(values_ND: Tensor) -> Decay | None:
 def decay_of(eigenvalues_K: Tensor) -> Decay | None:
     """Return the decay of eigenvalues, the largest first: least squares of logarithms, weighted by 1 / rank.
 
-    Ranks 11 to 100 are fitted, as far as there are such and they are not rounding.
+    The fit takes ranks 11 to 100, if they exist and are above the rounding error.
     """
     kept_R = eigenvalues_K[:_LAST].double()
     known = int((kept_R > _ROUNDING * eigenvalues_K[0]).sum()) if len(eigenvalues_K) else 0

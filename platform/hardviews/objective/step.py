@@ -34,7 +34,7 @@ class Step:
         self.method = method
         self.training = training
         self.trained, self.noted = Encodings(), Encodings()
-        # Pixels (B, 3, H, W) of clean views whose gradient is read, and the views that were encoded before these.
+        # Pixels (B, 3, H, W) of clean views whose gradient is read, and the views that were encoded before them.
         self._leaves: dict[View, Tensor] = {}
         self._encoded_before: set[View] = set()
 

@@ -62,8 +62,8 @@ def parsed(name: str) -> tuple[str, int] | None:
 def write_table(rows: Sequence[Mapping[str, Any]], folder: Path, path: str) -> None:
     """Write rows as the JSON table that MLflow shows; pictures in it become thumbnails.
 
-    Columns are the keys of all rows. A column holds only pictures, as in `write_picture` but without figures, or none
-    at all.
+    Columns are the keys of all rows. A column holds either only pictures, as in `write_picture` but without figures,
+    or no picture.
 
     Raises:
         UserError: the path does not end in .json, or a column holds pictures and other values.

@@ -1,4 +1,4 @@
-"""Work beside the steps: one piece at a time, in a thread, and rarely."""
+"""Work in a thread beside the steps of training: one piece at a time, and rarely."""
 
 import threading
 import time
