@@ -3,7 +3,7 @@
 import pytest
 
 from hardviews.errors import UserError
-from hardviews.launch.slurm.client import confidential
+from hardviews.launch.credentials import confidential
 from hardviews.launch.slurm.secrets import read_secrets
 from hardviews.launch.slurm.task import prepare
 

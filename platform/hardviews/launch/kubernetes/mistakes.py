@@ -8,6 +8,7 @@ from torchx.specs import AppDef, BindMount, DeviceMount, Role, VolumeMount
 
 from hardviews.errors import did_you_mean
 from hardviews.launch.component import HEADS, module
+from hardviews.launch.credentials import confidential, has_password
 from hardviews.launch.forms import LONGEST, bad_digest, bad_object
 from hardviews.launch.kubernetes.submitter import TORCHX, Submitter
 from hardviews.launch.pod_options import PodOptions
@@ -16,7 +17,6 @@ from hardviews.launch.site import TRACKING
 _PLACES = ("--data", "--output", "--run", "--out", "--source")
 _MADE = {"digits", "photographs"}  # sources that are not folders: hardviews.data.pack_command
 _HERE = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
-_CONFIDENTIAL = ("SECRET", "PASSWORD", "PASSWD", "TOKEN", "ACCESS_KEY", "API_KEY", "PRIVATE_KEY")
 
 
 def validate(app: AppDef, options: PodOptions, submitter: Submitter = TORCHX) -> list[str]:
@@ -106,16 +106,16 @@ def _mounts(role: Role) -> Iterator[str]:
 
 def _confidential(role: Role) -> Iterator[str]:
     for name, value in role.env.items():
-        if value and any(word in name.upper() for word in _CONFIDENTIAL):
+        if value and confidential(name):
             yield (
                 f"The variable {name} looks like a credential, and what is given by --env can be read in the job's "
                 "description by everyone who may list jobs. Put it into a Secret, kubectl create secret generic NAME "
                 f"--from-literal={name}=..., and give its name: --secret NAME."
             )
-        elif _signed(value):
+        elif has_password(value):
             yield _in_address(f"The variable {name}")
     for argument in role.args:
-        if any(_signed(word) for word in argument.split()):
+        if any(has_password(word) for word in argument.split()):
             yield _in_address(f"An argument of the role {role.name}")
 
 
@@ -125,10 +125,6 @@ def _in_address(what: str) -> str:
         "without it, and the credentials as a Secret (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
         "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD): --secret NAME."
     )
-
-
-def _signed(text: str) -> bool:
-    return re.search(r"[a-z][a-z0-9+.-]*://[^/@\s]*:[^/@\s]+@", text, re.IGNORECASE) is not None
 
 
 def _places(role: Role) -> Iterator[str]:

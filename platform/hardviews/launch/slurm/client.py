@@ -5,11 +5,11 @@ import subprocess
 from collections.abc import Mapping, Sequence
 
 from hardviews.errors import UserError
+from hardviews.launch.credentials import confidential
 
 SECONDS = 60.0
 """Seconds that an answer of Slurm may take."""
 
-_CONFIDENTIAL = ("SECRET", "PASSWORD", "PASSWD", "TOKEN", "ACCESS_KEY", "API_KEY", "PRIVATE_KEY")
 _KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")  # variables that are kept if this process itself runs in a job
 
 
@@ -66,11 +66,6 @@ def unreachable(message: str) -> bool:
             "timed out",
         )
     )
-
-
-def confidential(name: str) -> bool:
-    """Return whether an environment variable of this name holds a credential."""
-    return any(word in name.upper() for word in _CONFIDENTIAL) and not name.upper().endswith("_FILE")
 
 
 def without_secrets(variables: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -12,11 +12,12 @@ from torchx.specs import AppDef, Role
 
 from hardviews.errors import UserError, did_you_mean
 from hardviews.extras import MissingExtra, need_torch
+from hardviews.launch.credentials import confidential, has_password
 from hardviews.launch.findings import Findings
 from hardviews.launch.pod_options import PodOptions
 from hardviews.launch.preflight import command
 from hardviews.launch.site import TRACKING
-from hardviews.launch.slurm.client import Refused, confidential, rows, slurm
+from hardviews.launch.slurm.client import Refused, rows, slurm
 from hardviews.launch.slurm.meeting import place_of
 from hardviews.launch.slurm.options import SlurmOptions
 from hardviews.launch.slurm.script import elastic
@@ -27,7 +28,6 @@ _PLACES = ("--data", "--output", "--run", "--out", "--source")
 _MADE = {"digits", "photographs"}  # sources that are not folders: hardviews.data.pack_command
 _OWN = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # folders that differ on every machine
 _LOOPBACK = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
-_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/@\s]*:[^/@\s]+@", re.IGNORECASE)
 
 
 def examine(app: AppDef, options: SlurmOptions, folder: str, online: bool) -> Findings:
@@ -116,7 +116,7 @@ def _amounts(role: Role) -> Iterator[str]:
 
 def _credentials(role: Role) -> Iterator[str]:
     for name, value in role.env.items():
-        if value and (confidential(name) or _PASSWORD.search(value)):
+        if value and (confidential(name) or has_password(value)):
             yield (
                 f"The variable {name} holds a credential. Values of --env are part of the job's script, which Slurm "
                 "keeps. Write it into a file that only you may read: -cfg secrets=FILE."
@@ -127,7 +127,7 @@ def _credentials(role: Role) -> Iterator[str]:
                 "not begin with a digit. Write --env NAME=VALUE,NAME=VALUE."
             )
     for word in role.args:
-        if _PASSWORD.search(word):
+        if has_password(word):
             yield (
                 f"An argument of the role {role.name} holds an address with a password in it, and Slurm keeps the "
                 "job's script. Give the address without it, and the password by -cfg secrets=FILE."
@@ -201,5 +201,5 @@ def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _left_out(app: AppDef) -> list[str]:
     """Return the names of credentials in this environment that the job may need."""
     stores = any(remote(value) for role in app.roles for _, value in _pairs(role.args))
-    names = [name for name in sorted(os.environ) if confidential(name) and name.startswith(("AWS_", "MLFLOW_"))]
-    return [name for name in names if stores or name.startswith("MLFLOW_")]
+    names = [name for name in sorted(os.environ) if confidential(name)]
+    return [name for name in names if stores or not name.startswith("AWS_")]
