@@ -45,7 +45,7 @@
 {{- $signed := "(?i)[a-z][a-z0-9+.-]*://[^/@ ]*:[^/@ ]+@" -}}
 {{- $instead := "holds an address with a password in it, which everyone who may list jobs could read. Give the address without it, and the credentials as a Secret (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD): secrets: [NAME]." -}}
 {{- range $name, $value := $o.env -}}
-{{- if and $value (regexMatch "(?i)SECRET|PASSWORD|PASSWD|TOKEN|ACCESS_KEY|API_KEY|PRIVATE_KEY" $name) -}}
+{{- if and $value (not (regexMatch "(?i)_FILE$" $name)) (regexMatch "(?i)SECRET|PASSWORD|PASSWD|TOKEN|ACCESS_KEY|API_KEY|PRIVATE_KEY" $name) -}}
 {{- $found = append $found (printf "The variable %s looks like a credential, and what is given by env can be read in the job's description by everyone who may list jobs. Put it into a Secret, kubectl create secret generic NAME --from-literal=%s=..., and give its name: secrets: [NAME]." $name $name) -}}
 {{- else if regexMatch $signed $value -}}
 {{- $found = append $found (printf "The variable %s %s" $name $instead) -}}
