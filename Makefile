@@ -10,8 +10,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX ?=
 DATA ?=
 PYTEST ?=
-# Test files run side by side: most of their time goes to processes that start and servers that answer.
-WORKERS ?= 2
+# Tests run side by side. Many wait for processes and servers, so there are more of them than two cores can run.
+WORKERS ?= 3
 
 LOCK := requirements/lock.txt
 STAMP := .venv/installed

@@ -15,7 +15,6 @@ from hardviews.strategies.predicted_views import PredictedViews
 from hardviews.strategies.random_views import RandomViews
 from hardviews.strategies.strategy import Clean, Strategy
 from hardviews.train.monitor_config import MonitorConfig
-from hardviews.train.precision import Precision
 from hardviews.train.recipe import Recipe
 from hardviews.views.augmentation import Augmentation
 
@@ -69,7 +68,6 @@ def recipe(method: str, arm: str, size: int, cheap: int, batch: int, epochs: int
         patch=8,
         epochs=epochs,
         batch=batch,
-        precision=Precision("cpu", "float32"),
     )
     if method == "dino":
         made = small.self_distilled(method, small.dino(), 3e-3)

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import resource
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from hardviews.evaluation.probes.knn import Knn, evaluate_knn
 from hardviews.evaluation.probes.linear import Linear, evaluate_linear
 from hardviews.runs.where import Where
 from hardviews.train.loop import pretrain
+from hardviews.train.precision import Precision
 from hardviews.train.recipe import Recipe
 
+PRECISIONS = ("float32", "bfloat16")
 SCORES = ("knn", "linear", "transfer")
 
 
@@ -27,12 +30,14 @@ class Setting:
     """Settings that all runs of a comparison share.
 
     Attributes:
-        images: kind of the images that are trained on.
+        images: kind of the images that are trained on, or the name of a folder of own images.
         other: kind of the images of the transfer column.
         size: side of a view in pixels.
         cheap: side at which the cheap arms score.
         batch: images a step.
         epochs: of the plain arm; the others get as many as cost the same.
+        precision: of the networks in training.
+        device: of the training; times of a GPU are by the clock, those of a CPU are processor time.
     """
 
     images: str
@@ -41,15 +46,19 @@ class Setting:
     cheap: int
     batch: int
     epochs: int
+    precision: str = PRECISIONS[0]
+    device: str = "cpu"
 
     @property
     def name(self) -> str:
         """Name of the folder of its results."""
-        return f"{self.images}-{self.size}px-{self.cheap}px-{self.epochs}epochs"
+        sizes = f"{self.images}-{self.size}px-{self.cheap}px-{self.epochs}epochs"
+        return sizes if self.precision == PRECISIONS[0] else f"{sizes}-{self.precision}"
 
     def recipe(self, method: str, arm: str, epochs: int, seed: int) -> Recipe:
         """Return the recipe of a run."""
-        return recipe(method, arm, self.size, self.cheap, self.batch, epochs, seed)
+        made = recipe(method, arm, self.size, self.cheap, self.batch, epochs, seed)
+        return replace(made, precision=Precision(self.device, self.precision))
 
 
 @dataclass(frozen=True)
@@ -83,9 +92,10 @@ def perform(job: Job, setting: Setting, ratio: float, folder: Path, results: Pat
     output = folder / setting.name / job.name
     resumed = output.exists()
     made = setting.recipe(job.method, job.arm, epochs, job.seed)
-    began = _cpu()
+    now = _cpu if setting.device == "cpu" else time.perf_counter
+    began = now()
     pretrain(made, Where(str(folder / setting.images), str(output), project=str(folder / "project")))
-    seconds = _cpu() - began
+    seconds = now() - began
     with contextlib.redirect_stdout(io.StringIO()):
         shared = {"run": str(output), "baselines": False, "seed": job.seed, "project": str(folder / "project")}
         near = evaluate_knn(Knn(**shared, data=str(folder / setting.images)))

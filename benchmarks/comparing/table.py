@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 
 from scipy.stats import t
 
@@ -27,21 +27,33 @@ def table(rows: list[dict], budget: str) -> str:
     return "\n".join(lines)
 
 
-_HEADER = (
-    "| arm | seeds | epochs | budget | recovered | " + " | ".join(f"{score} | minus plain" for score in SCORES) + " |"
-)
+_TITLES = ("arm", "seeds", "epochs", "budget", "time", "recovered", *(f"{score} | minus plain" for score in SCORES))
+_HEADER = f"| {' | '.join(_TITLES)} |"
 
 
 def _line(arm: str, rows: dict[int, dict], plain: dict[int, dict]) -> str:
     some = next(iter(rows.values()))
     recovered = [row["recovered"] for row in rows.values() if row["recovered"] is not None]
     cells = [arm, str(len(rows)), str(some["epochs"]), f"{some['share']:.2f}"]
-    cells.append(f"{100 * mean(recovered):.0f} %" if recovered else "")
+    cells += [_time(rows, plain), f"{100 * mean(recovered):.0f} %" if recovered else ""]
     for score in SCORES:
         cells.append(f"{mean(row[score] for row in rows.values()):.1f}")
         both = sorted(rows.keys() & plain.keys())
         cells.append("" if arm == PLAIN else paired([rows[seed][score] - plain[seed][score] for seed in both]))
     return "| " + " | ".join(cells) + " |"
+
+
+def _time(rows: dict[int, dict], plain: dict[int, dict]) -> str:
+    """Return the processor time of an arm's training over that of the plain arm: the median over the shared seeds.
+
+    A run that was stopped in between has no time.
+    """
+    ratios = [
+        row["epochs"] * row["seconds_per_epoch"] / (plain[seed]["epochs"] * plain[seed]["seconds_per_epoch"])
+        for seed, row in rows.items()
+        if row["seconds_per_epoch"] and seed in plain and plain[seed]["seconds_per_epoch"]
+    ]
+    return f"{median(ratios):.2f}" if ratios else ""
 
 
 def paired(differences: list[float]) -> str:

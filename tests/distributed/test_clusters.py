@@ -73,6 +73,7 @@ def test_clusters_are_made_in_full_precision_whatever_the_network_runs_in(pair: 
     assert torch.equal(both[0]["labels"], both[1]["labels"])
 
 
+@pytest.mark.laws
 def test_two_processes_train_as_one_and_hand_over_both_ways(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,7 +108,7 @@ def test_headers_name_settings_that_the_recipe_has(name: str) -> None:
 
 def test_each_recipe_on_hard_views_has_a_cheap_form_that_differs_in_its_choice_alone() -> None:
     assert [f"{name}_cheap" for name in NAMES if name.endswith("_hvs")] == CHEAPLY
-    settings = ("size", "score", "noise", "local_candidates", "limit")
+    settings = ("size", "candidates", "score", "noise", "local_candidates", "limit")
     for name in CHEAPLY:
         made, exact = (flatten(RECIPES[which]()) for which in (name, name.removesuffix("_cheap")))
         other = {key for key in made | exact if made.get(key) != exact.get(key)}
@@ -190,7 +190,8 @@ def test_the_table_sets_hard_and_cheap_recipes_apart() -> None:
         full = cheap.removesuffix("_cheap")
         assert in_short(RECIPES[cheap]().strategy) != in_short(RECIPES[full]().strategy), cheap
     rows = {line.split()[0]: line for line in table().splitlines()}
-    assert "  HardViews(4, size=64)  " in rows["simsiam_r50_100_hvs_cheap"]
+    assert "  HardViews(5, size=64)  " in rows["simsiam_r50_100_hvs_cheap"]
+    assert "  HardViews(4, size=64)  " in rows["mocov2_r50_200_hvs_cheap"]
     assert "score=targets" in rows["dino_vits16_100_hvs_cheap"]
     assert "gradient=clean" in rows["hexa_moco_r50_200_cheap"]
 
