@@ -265,7 +265,7 @@ def test_import(workplace):
 
 def test_doctor(workplace):
     printed = follow(ROOT / "docs" / "doctor.md")
-    assert "Nothing is missing." in printed[".venv/bin/hardviews doctor"]
+    assert "Nothing that was checked is missing." in printed[".venv/bin/hardviews doctor"]
 
 
 def test_own_loop(monkeypatch, tmp_path):

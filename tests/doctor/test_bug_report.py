@@ -12,7 +12,7 @@ from hardviews.cli import main
 from hardviews.doctor.bug_report import archive, machine, run
 from hardviews.doctor.bug_report.archive import Archive
 from hardviews.doctor.bug_report.command import BugReport, run_bug_report
-from hardviews.doctor.bug_report.logs import add_job
+from hardviews.doctor.bug_report.logs import _BYTES, _FILES, add_files, add_job
 from hardviews.doctor.probes import PROBES
 from hardviews.errors import UserError
 from tests.doctor.api_server import JOBS, TOKEN, api_server
@@ -212,6 +212,23 @@ def test_a_job_of_a_cluster(tmp_path, monkeypatch):
     assert "managedFields" not in found["job/pods.json"]
     assert other.notes == ["the namespace team has no job another"]
     assert not re.search("planted", str(found)) and TOKEN not in str(found)
+
+
+def test_of_many_logs_the_newest_are_packed_and_no_line_is_cut(tmp_path):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    for number in range(_FILES + 2):
+        file = folder / f"{number:02}.log"
+        file.write_text(f"line {number}\n")
+        os.utime(file, (0, 1000 - number))  # the last by name are the oldest
+    (folder / "00.log").write_text("x" * (_BYTES + 1))
+    packed = Archive()
+    add_files(packed, ["logs"])
+    assert sorted(name for name in packed.sizes) == [f"logs/logs/{number:02}.log" for number in range(1, _FILES)]
+    assert packed.notes == [
+        f"logs/logs/00.log is not packed: its last line has more than {_BYTES:,} bytes",
+        f"logs holds {_FILES + 2} files; the newest {_FILES} are packed",
+    ]
 
 
 def test_a_cluster_that_does_not_answer(monkeypatch, tmp_path):

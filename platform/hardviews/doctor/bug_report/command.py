@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from hardviews.doctor.bug_report.archive import Archive
-from hardviews.doctor.bug_report.logs import add_files, add_job
+from hardviews.doctor.bug_report.logs import add_files, add_job, job_of
 from hardviews.doctor.bug_report.machine import add_machine
 from hardviews.doctor.bug_report.run import add_run
 from hardviews.errors import UserError
@@ -37,11 +37,13 @@ class BugReport:
     data: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse empty places, and an output that is not a zip."""
+        """Refuse empty places, an output that is not a zip, and another handle than that of a job."""
         check_given(run=self.run, data=self.data)
         check_here(output=self.output)
         if self.output is not None and not self.output.endswith(".zip"):
             raise UserError(f"--output {self.output} must end with .zip.")
+        if self.job is not None:
+            job_of(self.job)
 
 
 def run_bug_report(config: BugReport) -> Path:

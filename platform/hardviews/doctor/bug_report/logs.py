@@ -31,7 +31,7 @@ def add_files(archive: Archive, paths: Sequence[str]) -> None:
     for named in paths:
         path = Path(named)
         inside = _inside(archive, path) if path.is_dir() else [path]
-        for file in inside[:_FILES]:
+        for file in sorted(sorted(inside, key=_written, reverse=True)[:_FILES]):
             relative = str(file.relative_to(path.parent)) if path.is_dir() else file.name
             name = f"logs/{relative}"
             while name in taken:
@@ -39,7 +39,7 @@ def add_files(archive: Archive, paths: Sequence[str]) -> None:
             taken.add(name)
             _tail(archive, file, name)
         if len(inside) > _FILES:
-            archive.note(f"{path} holds {len(inside)} files; the first {_FILES} are packed")
+            archive.note(f"{path} holds {len(inside)} files; the newest {_FILES} are packed")
 
 
 def _inside(archive: Archive, folder: Path) -> list[Path]:
@@ -50,6 +50,14 @@ def _inside(archive: Archive, folder: Path) -> list[Path]:
     if len(inside) < len(files):
         archive.note(f"{folder} has {len(files) - len(inside)} links to files outside of it; they are not packed")
     return inside
+
+
+def _written(file: Path) -> float:
+    """Return the time of the last change; a file that has gone meanwhile is the oldest."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _tail(archive: Archive, path: Path, name: str) -> None:
@@ -63,15 +71,17 @@ def _tail(archive: Archive, path: Path, name: str) -> None:
         return
     if size > _BYTES:
         data = data.partition(b"\n")[2]  # a secret that is cut in two could not be recognised
+        if not data:
+            archive.note(f"{name} is not packed: its last line has more than {_BYTES:,} bytes")
+            return
         archive.note(f"{name} has the last {len(data)} of {size} bytes")
     archive.add(name, data.decode(errors="replace"), _BYTES)
 
 
-def add_job(archive: Archive, handle: str) -> None:
-    """Add the state, the events and the last lines of each pod of a job on Kubernetes.
+def job_of(handle: str) -> tuple[str, str]:
+    """Return the namespace and the name of a job on Kubernetes.
 
     Args:
-        archive: archive to extend.
         handle: handle of the job as `torchx list` prints it, or NAMESPACE:NAME.
 
     Raises:
@@ -82,6 +92,16 @@ def add_job(archive: Archive, handle: str) -> None:
         raise UserError(
             f"--job {handle} is not the handle of a job. Write kubernetes://torchx/NAMESPACE:NAME, as torchx list does."
         )
+    return namespace, name
+
+
+def add_job(archive: Archive, handle: str) -> None:
+    """Add the state, the events and the last lines of each pod of a job on Kubernetes.
+
+    Raises:
+        UserError: the handle is not one (`job_of`).
+    """
+    namespace, name = job_of(handle)
     try:
         _add_job(archive, namespace, name)
     except ImportError as error:
