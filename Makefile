@@ -10,7 +10,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX ?=
 DATA ?=
 PYTEST ?=
-# Tests run side by side. Many wait for processes and servers, so there are more of them than two cores can run.
+# Tests run side by side. Many wait for processes and servers, so there are more than two cores can run. Each takes up
+# to 4 GB of memory: WORKERS=1 is for small machines.
 WORKERS ?= 3
 
 LOCK := requirements/lock.txt

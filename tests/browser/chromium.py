@@ -60,8 +60,9 @@ class Browser:
         return self.value("document.body ? document.body.innerText : ''")
 
     def wait_for_text(self, *wanted):
-        """Wait until the page shows all of these words."""
-        self.wait(f"document.body && {json.dumps(wanted)}.every(word => document.body.innerText.includes(word))")
+        """Wait until the page shows all of these words, and return its text at that moment."""
+        words = f"{json.dumps(wanted)}.every(word => document.body.innerText.includes(word))"
+        return self.wait(f"document.body && {words} && document.body.innerText")
 
     def click(self, selector):
         """Click the first element that a CSS selector finds, once it is there."""

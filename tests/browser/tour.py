@@ -102,9 +102,9 @@ class Tour:
         # Pictures come first on this page too, and charts are made when they come into sight.
         self.browser.wait(f"{_section('system')}?.scrollIntoView() || {_CHARTS} > 0")
         self.browser.value(f"{_section('system')}?.scrollIntoView()")
-        self.browser.wait_for_text(*wanted)
-        self._picture("tour_nodes")
-        return self.browser.text()
+        text = self.browser.wait_for_text(*wanted)
+        self._picture("tour_nodes")  # charts that leave the window lose their text
+        return text
 
     def runs(self, view, *wanted):
         """The list of runs with the columns of a saved view."""

@@ -16,7 +16,7 @@ from hardviews.elastic.worker import EVICTED
 from hardviews.tracking.metric_groups import grouped
 from tests.train.runs import TIMES, rows, weights
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.laws, pytest.mark.timeout(300)]
 SEED = random.SystemRandom().randrange(1000)
 # 90 images in batches of 16: five steps an epoch.
 SETTINGS = "--training.epochs 4 --training.batch 16 --training.group 4 --training.log-steps 1 --method.view.size 16"
