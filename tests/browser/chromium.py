@@ -59,10 +59,13 @@ class Browser:
         """Return the text that the page shows."""
         return self.value("document.body ? document.body.innerText : ''")
 
-    def wait_for_text(self, *wanted):
-        """Wait until the page shows all of these words, and return its text at that moment."""
+    def wait_for_text(self, *wanted, sight="null"):
+        """Wait until the page shows all of these words, and return its text at that moment.
+
+        sight: script of an element that is kept in sight meanwhile, though the page above it grows.
+        """
         words = f"{json.dumps(wanted)}.every(word => document.body.innerText.includes(word))"
-        return self.wait(f"document.body && {words} && document.body.innerText")
+        return self.wait(f"void ({sight})?.scrollIntoView() || document.body && {words} && document.body.innerText")
 
     def click(self, selector):
         """Click the first element that a CSS selector finds, once it is there."""

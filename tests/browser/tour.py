@@ -65,7 +65,7 @@ class Tour:
         self.browser.open(f"{self._run}/model-metrics?{MENUS}", 1360, 900 if len(keys) < 4 else 1000)
         self.browser.wait(f"{_CHARTS} > 0")
         # Charts are made when they come into sight.
-        self.browser.wait(f"{section}?.scrollIntoView() || !!{_slider(keys[0])}")
+        self.browser.wait(f"void {section}?.scrollIntoView() || !!{_slider(keys[0])}")
         steps = {key: self._moved(key, moves) for key in keys}
         if len(keys) > 1:
             self.browser.value(f"{section}?.scrollIntoView()")
@@ -100,9 +100,7 @@ class Tour:
         """The page of system metrics, with a chart for all nodes, once these texts are there; return the text."""
         self.browser.open(f"{self._run}/system-metrics?{MENUS}", 1360, 900)
         # Pictures come first on this page too, and charts are made when they come into sight.
-        self.browser.wait(f"{_section('system')}?.scrollIntoView() || {_CHARTS} > 0")
-        self.browser.value(f"{_section('system')}?.scrollIntoView()")
-        text = self.browser.wait_for_text(*wanted)
+        text = self.browser.wait_for_text(*wanted, sight=_section("system"))
         self._picture("tour_nodes")  # charts that leave the window lose their text
         return text
 
