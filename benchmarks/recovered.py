@@ -1,7 +1,7 @@
 """How much of the hardness the cheap choice keeps, at the published sizes of views and candidates.
 
     python benchmarks/recovered.py [--packages FOLDER] [--cases simsiam simclr dino ibot] [--steps 120] [--batch 32]
-    python benchmarks/recovered.py [--packages FOLDER] --cases simsiam simclr --candidates 4
+    python benchmarks/recovered.py [--packages FOLDER] --cases simsiam simclr --candidates 4 --small 64
 
 Trains the published `_hvs_cheap` recipes (views of 224 pixels, candidates scored at 64) on smaller networks of the same
 kind, on tiles of photographs: a ResNet-18 and a ViT-Ti/16. In every audited step the exact choice among the same
@@ -68,8 +68,11 @@ def with_four(selection: Selection, exact_AB: Tensor) -> dict[str, Tensor]:
     return {**found, "selection/gain_of_four": gain_B}
 
 
-def recipe(case: str, images: int, steps: int, batch: int, audit: int, candidates: int | None = None) -> Recipe:
-    """Return the recipe of a case for a small network, small batches and so many steps."""
+def recipe(case: str, images: int, steps: int, batch: int, audit: int, **other: int) -> Recipe:
+    """Return the recipe of a case for a small network, small batches and so many steps.
+
+    other: settings of its strategy.
+    """
     name, network, _ = CASES[case]
     made = recipe_named(name)
     assert isinstance(made.strategy, HardViews)
@@ -78,7 +81,7 @@ def recipe(case: str, images: int, steps: int, batch: int, audit: int, candidate
         made,
         name=f"{case}-recovered",
         backbone=Backbone(network),
-        strategy=replace(made.strategy, candidates=candidates or made.strategy.candidates, audit=audit),
+        strategy=replace(made.strategy, audit=audit, **other),
         training=replace(made.training, epochs=epochs, batch=batch, group=batch, accumulate=1, log_steps=audit),
         precision=Precision("cpu", "float32"),
         loader=replace(made.loader, workers=0),
@@ -104,7 +107,8 @@ def main() -> int:
     parser.add_argument("--cases", nargs="*", choices=CASES, default=CASES)
     for name, default in (("steps", 120), ("batch", 32), ("audit", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--candidates", type=int, help="other than the recipe's")
+    for name in ("candidates", "small"):
+        parser.add_argument(f"--{name}", type=int, help="candidates, or their side in scoring, other than the recipe's")
     parser.add_argument("--folder", type=Path, default=Path(".hardviews/recovered"), help="of images and runs")
     arguments = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -121,10 +125,12 @@ def main() -> int:
     print("|---|---|---|---|" + "---|" * len(STAGES))
     for case in arguments.cases:
         _, network, aim = CASES[case]
-        made = recipe(case, count, arguments.steps, arguments.batch, arguments.audit, arguments.candidates)
+        asked = {"candidates": arguments.candidates, "size": arguments.small}
+        other = {name: value for name, value in asked.items() if value}
+        made = recipe(case, count, arguments.steps, arguments.batch, arguments.audit, **other)
         assert isinstance(made.strategy, HardViews)
-        candidates = made.strategy.candidates
-        run = arguments.folder / f"{case}-{candidates}-{arguments.steps}-{arguments.batch}"
+        choice = f"{made.strategy.candidates} at {made.strategy.size}"
+        run = arguments.folder / f"{case}-{choice.replace(' ', '-')}-{arguments.steps}-{arguments.batch}"
         with mock.patch("hardviews.strategies.audit.compared", with_four):
             pretrain(made, Where(str(data), str(run), project=str(arguments.folder / "project")))
         cells = []
@@ -132,7 +138,7 @@ def main() -> int:
             agreement, recovered, gain, four = (found[name] for name in _METRICS)
             cells.append(f"{100 * recovered:.0f} %, {100 * gain / four:.0f} % ({agreement:.2f})")
             below |= gain < aim * four
-        row = [case, network, str(candidates), f"{100 * aim:.0f} %", *cells]
+        row = [case, network, choice, f"{100 * aim:.0f} %", *cells]
         print("| " + " | ".join(row) + " |", flush=True)
     return int(below)
 

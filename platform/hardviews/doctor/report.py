@@ -75,7 +75,9 @@ def summary(found: Iterable[Finding]) -> str:
     }
     words = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
     return f"{words}. " + (
-        "Something is missing: see the lines that begin with missing." if counts["missing"] else "Nothing that was checked is missing."
+        "Something is missing: see the lines that begin with missing."
+        if counts["missing"]
+        else "Nothing that was checked is missing."
     )
 
 

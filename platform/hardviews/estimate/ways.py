@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from hardviews.methods.method import Method
-from hardviews.models.resolution import cheap_size
+from hardviews.models.resolution import cheap_size, patch_side
 from hardviews.recipes.cheap import cheaper
 from hardviews.strategies.adversarial import Adversarial
 from hardviews.strategies.compose import Sum
@@ -28,7 +28,8 @@ def ways(method: Method, recipe: Recipe, candidates: int) -> dict[str, Strategy]
     cheap = cheap_size(method.backbone, largest)
     found: dict[str, Strategy] = {"plain": Clean(), "exact HVS": HardViews(candidates)}
     if cheap < largest:
-        found["cheap HVS"] = cheaper(HardViews(candidates), recipe.method, cheap)
+        maps = patch_side(method.backbone) is None
+        found["cheap HVS"] = cheaper(HardViews(candidates), recipe.method, cheap, maps)
     found["HEXA"] = Sum((1.0, Clean()), (1.0, Adversarial()), (1.0, CutMix()), average=True)
     if recipe.strategy not in found.values():
         found["recipe"] = recipe.strategy

@@ -55,7 +55,7 @@ def too_coarse(network: nn.Module, size: int, own: int) -> str | None:
     colours do. With a map of 2x2 it keeps most of the ranking at full size. A transformer of 16 patches keeps nearly
     all of it.
     """
-    patch = _patch(network)
+    patch = patch_side(network)
     if patch is not None:
         tokens = (size // patch) ** 2
         if tokens >= _PATCHES**2:
@@ -81,7 +81,7 @@ def cheap_size(network: nn.Module, own: int) -> int:
     The smallest one that leaves a convolutional network a last map of two by two cells, or a vision transformer four
     by four patches: 64 pixels for ResNet-50 and ViT-S/16. With a single cell the choice is nearly by chance.
     """
-    patch = _patch(network)
+    patch = patch_side(network)
     if patch is not None:
         return _PATCHES * patch
     features: Any = getattr(network, "forward_features", None)
@@ -90,7 +90,7 @@ def cheap_size(network: nn.Module, own: int) -> int:
     return _CELLS * math.ceil(own / max(1, cells))
 
 
-def _patch(network: nn.Module) -> int | None:
+def patch_side(network: nn.Module) -> int | None:
     """Return the side of a transformer's patch in pixels; None if the network cuts none."""
     return next((int(m.patch_size[0]) for m in network.modules() if isinstance(m, PatchEmbed)), None)
 

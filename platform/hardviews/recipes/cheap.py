@@ -4,9 +4,10 @@ Candidates are scored at 64 pixels, at which a ResNet's last map is 2x2 and a Vi
 and iBOT with small views, candidates are scored only as targets of the small views, whose encodings come from training.
 Small views are then not chosen themselves.
 
-For SimSiam and SimCLR there is one candidate more than in the exact form. Small candidates find less of the hardness,
-and one more makes up for it (`benchmarks/recovered.py --candidates 5`). For MoCo it would cost more than a fifth of a
-step, and BYOL needs an even number.
+SimSiam and SimCLR have twice as many candidates, at three quarters of that size, 48 pixels. The last map of a ResNet
+is still 2x2. Many very small candidates find more of the hardness than few, at the same cost
+(`benchmarks/recovered.py`). For MoCo this would cost more than a fifth of a step, and for other methods it is not
+measured.
 """
 
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from hardviews.strategies.strategy import Strategy
 from hardviews.train.recipe import Recipe
 
 SIZE = 64
-_ONE_MORE = SimSiamConfig | SimCLRConfig
+_MANY = SimSiamConfig | SimCLRConfig
 
 
 def cheap(exact: Callable[[], Recipe], passes: float, exactly: float) -> Callable[[], Recipe]:
@@ -52,15 +53,18 @@ def cheap(exact: Callable[[], Recipe], passes: float, exactly: float) -> Callabl
     return recipe
 
 
-def cheaper(strategy: Strategy, method: MethodConfig, size: int = SIZE) -> Strategy:
-    """Return a strategy whose hard views are chosen cheaply, scored at `size` pixels.
+def cheaper(strategy: Strategy, method: MethodConfig, size: int = SIZE, maps: bool = True) -> Strategy:
+    """Return a strategy whose hard views are chosen cheaply, scored at `size` pixels or a little less.
 
-    If small views predict targets that a second network makes, global views are scored as targets alone.
+    `maps`: whether the network has a last map, of 2x2 cells at `size` pixels; if not, it has patches. If small views
+    predict targets that a second network makes, global views are scored as targets alone.
     """
     if isinstance(strategy, Chain):
-        return Chain(*(cheaper(link, method, size) for link in strategy.links))
+        return Chain(*(cheaper(link, method, size, maps) for link in strategy.links))
     if not isinstance(strategy, HardViews):
         return strategy
     if isinstance(method, DINOConfig | IBOTConfig) and method.locals > 0:
         return replace(strategy, size=size, score="targets", noise="training", local_candidates=None, limit=None)
-    return replace(strategy, size=size, candidates=strategy.candidates + isinstance(method, _ONE_MORE))
+    if maps and isinstance(method, _MANY):
+        return replace(strategy, size=size * 3 // 4, candidates=2 * strategy.candidates)
+    return replace(strategy, size=size)
