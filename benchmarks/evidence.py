@@ -39,9 +39,13 @@ RESULTS = Path(__file__).parent / "comparing" / "results"
 
 def pack(kind: str, own: Path | None, packages: Path | None, folder: Path) -> None:
     """Pack a kind of images, or one's own, unless that is done."""
+    images, source = own or folder / f"{kind}-images", folder / f"{kind}.source"
     if (folder / kind / "test" / "index.json").exists():
+        if own and source.read_text() != str(own.resolve()):
+            raise SystemExit(f"{folder / kind} has the images of {source.read_text()}. Rename {own}, or give --folder.")
         return
-    images = own or folder / f"{kind}-images"
+    if own:
+        source.write_text(str(own.resolve()))
     if not own:
         write(kind, packages, images)
     words = [HARDVIEWS, "pack", "--source", images, "--out", folder / kind, "--overwrite"]
@@ -119,9 +123,9 @@ def main() -> int:
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS)
     parser.add_argument("--arms", nargs="*", choices=ARMS, default=ARMS)
     parser.add_argument("--budgets", nargs="*", choices=("flops", "time"), default=("flops", "time"))
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0])
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--first-seed", type=int, default=0, help="the first of --seeds seeds")
+    parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="of the training")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the training")
     for name, default in (("seeds", 3), ("size", 96), ("cheap", 48), ("batch", 96), ("epochs", 20), ("processes", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--minutes", type=float, default=1e9, help="end after so many; the next call goes on")

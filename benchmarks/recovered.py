@@ -107,8 +107,8 @@ def main() -> int:
     parser.add_argument("--cases", nargs="*", choices=CASES, default=CASES)
     for name, default in (("steps", 120), ("batch", 32), ("audit", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    for name in ("candidates", "small"):
-        parser.add_argument(f"--{name}", type=int, help="candidates, or their side in scoring, other than the recipe's")
+    parser.add_argument("--candidates", type=int, help="number of candidates, if other than the recipe's")
+    parser.add_argument("--small", type=int, help="side in pixels of scoring, if other than the recipe's")
     parser.add_argument("--folder", type=Path, default=Path(".hardviews/recovered"), help="of images and runs")
     arguments = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))

@@ -59,16 +59,30 @@ def test_a_folder_that_cannot_serve_is_refused(
     assert why in capsys.readouterr().err
 
 
+def test_another_folder_of_the_same_name_does_not_get_the_images_of_the_first(
+    evidence: ModuleType, tmp_path: Path
+) -> None:
+    index = tmp_path / "mine" / "test" / "index.json"
+    index.parent.mkdir(parents=True)
+    index.touch()
+    first, second = (tmp_path / name / "mine" for name in ("first", "second"))
+    (tmp_path / "mine.source").write_text(str(first))
+    evidence.pack("mine", first, None, tmp_path)
+    with pytest.raises(SystemExit, match="has the images of"):
+        evidence.pack("mine", second, None, tmp_path)
+
+
 def test_plain_runs_serve_both_budgets_and_seeds_begin_at_the_first(evidence: ModuleType) -> None:
     found = [(job.arm, job.budget, job.seed) for job in evidence.jobs(words(first_seed=3, seeds=2))]
     flops = [(arm, "flops", seed) for seed in (3, 4) for arm in ("plain", "cheap")]
     assert found == [*flops, ("cheap", "time", 3), ("cheap", "time", 4)]
 
 
-def test_the_name_of_results_tells_the_precision_if_it_is_not_float32(evidence: ModuleType) -> None:
+def test_the_name_of_results_tells_another_precision_and_device(evidence: ModuleType) -> None:
     sizes = ("emoji", "photographs", 96, 48, 96, 20)
     assert evidence.Setting(*sizes).name == "emoji-96px-48px-20epochs"
     assert evidence.Setting(*sizes, "bfloat16").name == "emoji-96px-48px-20epochs-bfloat16"
+    assert evidence.Setting(*sizes, "float32", "cuda").name == "emoji-96px-48px-20epochs-cuda"
     assert evidence.Setting(*sizes, "bfloat16").recipe("simclr", "plain", 1, 0).precision.compute == "bfloat16"
 
 

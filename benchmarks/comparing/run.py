@@ -53,7 +53,8 @@ class Setting:
     def name(self) -> str:
         """Name of the folder of its results."""
         sizes = f"{self.images}-{self.size}px-{self.cheap}px-{self.epochs}epochs"
-        return sizes if self.precision == PRECISIONS[0] else f"{sizes}-{self.precision}"
+        other = [value for value in (self.precision, self.device) if value not in (PRECISIONS[0], "cpu")]
+        return "-".join([sizes, *other])
 
     def recipe(self, method: str, arm: str, epochs: int, seed: int) -> Recipe:
         """Return the recipe of a run."""

@@ -147,6 +147,7 @@ def launched(tmp_path) -> Iterator[list[Launch]]:
 
 @pytest.mark.laws
 @pytest.mark.timeout(240)
+@pytest.mark.xdist_group("elastic")
 def test_a_node_is_killed_the_others_train_on_it_comes_back_and_an_interrupt_saves(tmp_path, launched):
     pack(Noise(90), str(tmp_path / "data"), shard_bytes=40_000)
     output = tmp_path / "run"
