@@ -28,7 +28,7 @@ def refusal(choosing: ModuleType, words: list[str], capsys: pytest.CaptureFixtur
     return capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["batch", "size", "small", "rounds"])
+@pytest.mark.parametrize("name", ["batch", "size", "small", "candidates", "rounds"])
 def test_options_of_a_timing_have_a_help_and_are_refused_without_it(
     name: str, choosing: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -44,7 +44,7 @@ def test_views_are_scored_at_their_own_size_at_most(choosing: ModuleType, capsys
     assert "--small is 96, larger than --size 64" in refusal(
         choosing, ["--time", "--size", "64", "--small", "96"], capsys
     )
-    assert "--small is 64, larger than --size 32" in refusal(choosing, ["--time", "--size", "32"], capsys)
+    assert "--small is 48, larger than --size 32" in refusal(choosing, ["--time", "--size", "32"], capsys)
     found = choosing.read(["--time", "--size", "64"])
-    assert (found.batch, found.size, found.small, found.rounds) == (16, 64, 64, 5)
+    assert (found.batch, found.size, found.small, found.candidates, found.rounds) == (16, 64, 48, 8, 5)
     assert not choosing.read([]).time
